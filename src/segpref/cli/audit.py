@@ -1,0 +1,112 @@
+"""`segpref audit`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from segpref.cli.opening import open_judge, open_split, part_of, prepared_for
+from segpref.data import Cache
+from segpref.data.cache import write_atomically
+from segpref.miners import TopVsRandom
+from segpref.policies import load_model
+from segpref.progress import stdout
+from segpref.proposals import SlateProposals
+from segpref.studies.audit import Audit
+from segpref.studies.audit import audit as measure
+from segpref.types import Judge
+
+__all__ = ["audit"]
+
+
+def audit(
+    model: Path,
+    judge: Judge | str,
+    data: Path,
+    settings: dict[str, Any],
+    data_options: dict[str, Any] | None = None,
+    split: Path | None = None,
+    part: str = "validation",
+    miner: Callable[[Any, Any], Any] | None = None,
+    candidates: int = 32,
+    seed: int = 0,
+    out: Path | None = None,
+    cache: Path | None = None,
+) -> None:
+    """Measure the judge and the slates on labelled cases, before anything is trained.
+
+    Args:
+        model: file or run folder of the base.
+        judge: file or run folder of a judge's model; oracle; or a class with its arguments.
+        data: folder of the dataset.
+        settings: the resolved options.
+        data_options: passed to the reader, such as as_multilabel or patient_pattern.
+        split: JSON file of the split; the base's own if left out.
+        part: on whom to measure.
+        miner: whose pairs PairFlip is about; Top-vs-Random if left out.
+        candidates: number K of masks in a slate.
+        seed: of slates and pairs.
+        out: JSON file for the figures.
+        cache: where prepared images and predictions are kept.
+    """
+    store = Cache(cache)
+    card, reader, dataset = prepared_for(model, data, data_options, store)
+    beside = (model if model.is_dir() else model.parent) / "split.json"
+    parts = open_split(reader, split or (beside if beside.exists() else None))
+    policy, _ = load_model(model)
+    result = measure(
+        policy,
+        part_of(dataset, parts, part),
+        open_judge(judge, card, store),
+        miner or TopVsRandom(),
+        SlateProposals(candidates),
+        seed,
+    )
+    if out is not None:
+        content = {"settings": settings, **result.as_dict()}
+        write_atomically(out, json.dumps(content, indent=1, default=str).encode())
+    _show(result)
+
+
+def _show(result: Audit) -> None:
+    judge = result.judge
+    table = Table(title="The judge (RN-DPO, Table 11)")
+    for column in ("figure", "value", "what it says"):
+        table.add_column(column, justify="right" if column == "value" else "left")
+    for name, value, text in (
+        ("HarmTop", judge.harm_top, "how often its favourite is worse than the model's own mask"),
+        ("HarmMag", judge.harm_mag, "by how much, in IoU, on average"),
+        ("Headroom", judge.headroom, "what its favourite gains on the model's own mask"),
+        ("Regret", judge.regret, "what the best candidate would have gained beyond that"),
+        ("PairFlip", judge.pair_flip, "share of mined pairs that are the wrong way round"),
+        ("Kendall tau", judge.kendall, "rank correlation with the truth; 1 is perfect, 0 is chance"),
+    ):
+        table.add_row(name, f"{value:.3f}", text)
+    stdout.print(table)
+    stdout.print(
+        f"{judge.slates} slates, {judge.pairs} pairs; skipped: "
+        + ", ".join(f"{why} {count}" for why, count in judge.skipped.items())
+    )
+    stdout.print(
+        f"Mean IoU of the model's own masks {result.base_quality:.3f}, of the best candidates "
+        f"{result.best_quality:.3f}; {result.distinct:.0%} of the candidates are distinct."
+    )
+    families = Table(title="The slates")
+    for column in ("family", "share", "mean gain", "better", "truly best", "judge's favourite"):
+        families.add_column(column, justify="left" if column == "family" else "right")
+    for one in result.families:
+        families.add_row(
+            one.family,
+            f"{one.share:.0%}",
+            f"{one.gain:+.3f}",
+            f"{one.better:.0%}",
+            f"{one.top:.0%}",
+            f"{one.chosen:.0%}",
+        )
+    stdout.print(families)
+    if judge.headroom <= 0:
+        stdout.print("[yellow]Its favourites are no better than what the model has: get a better judge.[/]")

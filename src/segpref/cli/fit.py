@@ -1,0 +1,104 @@
+"""`segpref fit`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from segpref.cli.opening import open_split, part_of
+from segpref.data import Cache, Preparation, draw_cases, draw_patients, open_dataset, prepare
+from segpref.policies import ModelCard, NetworkSpec
+from segpref.progress import console
+from segpref.studies.recipe import default_network
+from segpref.training import RunFolder
+from segpref.training import fit as train
+from segpref.training.augmentation import AugmentationName
+
+__all__ = ["fit"]
+
+
+def fit(
+    data: Path,
+    out: Path,
+    settings: dict[str, Any],
+    data_options: dict[str, Any] | None = None,
+    split: Path | None = None,
+    part: Literal["train", "judge"] = "train",
+    labelled: int | None = None,
+    unit: Literal["patients", "cases"] = "patients",
+    preparation: Preparation = Preparation(size=(256, 256)),  # noqa: B008
+    network: NetworkSpec | None = None,
+    epochs: int = 100,
+    images_per_epoch: int | None = None,
+    batch_size: int = 8,
+    learning_rate: float = 1e-3,
+    weight_decay: float = 1e-4,
+    augment: AugmentationName = "flips-rotations",
+    seed: int = 0,
+    precision: Literal["no", "bf16", "fp16"] = "no",
+    cache: Path | None = None,
+    resume: bool = False,
+) -> None:
+    """Train a base (or a judge) from a few labelled cases.
+
+    Args:
+        data: folder of the dataset; its layout is recognised.
+        out: run folder that is made.
+        settings: the resolved options, kept in the run folder.
+        data_options: passed to the reader, such as as_multilabel or patient_pattern.
+        split: JSON file with the patients of train, judge, validation and test; drawn if left out.
+        part: train for a base, judge for a judge.
+        labelled: how many labelled patients or cases to use, drawn with the seed; all if left out.
+        unit: what --labelled counts: patients, or cases (slices in 2D).
+        preparation: how images become network input.
+        network: class and arguments of a network; a MONAI residual U-Net if left out.
+        epochs: number of epochs.
+        images_per_epoch: images in an epoch; all if left out.
+        batch_size: images per update.
+        learning_rate: highest learning rate of AdamW (cosine with warm-up).
+        weight_decay: of AdamW.
+        augment: flips-rotations, photometric or none.
+        seed: of everything that is drawn.
+        precision: mixed precision: no, bf16 or fp16.
+        cache: where prepared images are kept; SEGPREF_CACHE or the user's cache folder if left out.
+        resume: go on with a run that was stopped.
+    """
+    reader = open_dataset(data, **(data_options or {}))
+    parts = open_split(reader, split)
+    dataset = prepare(reader, preparation, Cache(cache))
+    cases = part_of(dataset, parts, part)
+    if labelled is not None and unit == "cases":
+        cases = draw_cases(cases, labelled, seed)
+    elif labelled is not None:
+        cases = cases.of_patients(draw_patients(cases.patients, labelled, seed))
+    label_space = dataset.label_space
+    spec = network or default_network(preparation.dims)
+    card = ModelCard(
+        network=spec.for_data(len(reader.channels), label_space.channels),
+        label_space=label_space,
+        preparation=preparation,
+        channels=reader.channels,
+        labelled=cases.patients,
+    )
+    folder = RunFolder(out)
+    folder.open(settings, resume)
+    parts.save(out / "split.json")
+    summary = train(
+        cases,
+        part_of(dataset, parts, "validation"),
+        card,
+        folder,
+        epochs=epochs,
+        images_per_epoch=images_per_epoch,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+        augment=augment,
+        seed=seed,
+        precision=precision,
+    )
+    console.print(
+        f"{out}/best.safetensors: validation IoU {summary['val_iou']:.3f} after epoch "
+        f"{summary['best_epoch']}, from {summary['labelled_cases']} labelled cases of "
+        f"{len(summary['labelled_patients'])} patients"
+    )

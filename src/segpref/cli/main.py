@@ -1,0 +1,92 @@
+"""Find the command, parse its options from its signature, and turn user mistakes into one sentence."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+__all__ = ["COMMANDS", "main"]
+
+COMMANDS = {
+    "demo": "the main job, whole: base, judge, DPO and RN-DPO on phantoms or on your data",
+    "fit": "stage 1: train a base (or a judge) from a few labelled cases",
+    "audit": "before training: what are the judge and the slates worth?",
+    "align": "stage 2: a better segmenter from a judge's preferences on unlabelled images",
+    "evaluate": "scores of a model on labelled cases",
+    "predict": "masks of new images, in the images' own geometry",
+}
+
+USAGE = """segpref makes medical image segmenters better from preferences instead of pixel labels.
+
+usage: segpref COMMAND [options]        segpref COMMAND --help tells all options
+
+{commands}
+
+A first round on your own data (a folder of images with labels for some of them):
+
+  segpref fit     --data DATA --labelled 3 --out runs/base
+  segpref fit     --data DATA --split runs/base/split.json --part judge --out runs/judge
+  segpref audit   --data DATA --model runs/base --judge runs/judge
+  segpref align   --data DATA --model runs/base --judge runs/judge --out runs/rn-dpo
+  segpref evaluate --data DATA --model runs/rn-dpo
+  segpref predict --model runs/rn-dpo --input IMAGES --out masks
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+        Exit status: 0, 1 after a mistake of the user, 2 for a wrong command line.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or given[0] in ("-h", "--help"):
+        width = max(len(name) for name in COMMANDS)
+        listed = "\n".join(f"  {name:<{width}}  {text}" for name, text in COMMANDS.items())
+        print(USAGE.format(commands=listed))
+        return 0 if given else 2
+    if given[0] == "--version":
+        from segpref import __version__
+
+        print(f"segpref {__version__}")
+        return 0
+    if given[0] not in COMMANDS:
+        print(f"segpref: there is no command {given[0]!r}: {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    return _run(given[0], given[1:])
+
+
+def _run(command: str, arguments: list[str]) -> int:
+    # Imported late: `segpref --help` should not wait for torch.
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    from jsonargparse import ArgumentParser
+
+    from segpref.progress import console
+    from segpref.types import SegprefError
+
+    logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
+    function: Any = getattr(importlib.import_module(f"segpref.cli.{command}"), command)
+    parser = ArgumentParser(prog=f"segpref {command}", description=function.__doc__.partition("\n")[0])
+    parser.add_argument("--config", action="config", help="YAML file with options")
+    parser.add_function_arguments(function, skip={"settings"})
+    try:
+        options = parser.parse_args(arguments)
+        settings = {k: v for k, v in options.as_dict().items() if k not in ("config", "resume")}
+        values = parser.instantiate_classes(options).as_dict()
+        values.pop("config", None)
+        function(**values, settings=settings)
+    except SegprefError as error:
+        console.print(f"[red]segpref {command}:[/red] {error}", highlight=False, soft_wrap=True)
+        return 1
+    except KeyboardInterrupt:
+        console.print("Stopped. Run the same command with --resume to go on where it was.")
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

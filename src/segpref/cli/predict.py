@@ -1,0 +1,31 @@
+"""`segpref predict`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from segpref.inference.predict import predict_folder
+from segpref.progress import console
+
+__all__ = ["predict"]
+
+
+def predict(
+    model: Path,
+    input: Path,  # noqa: A002
+    output: Path,
+    settings: dict[str, Any],
+    overwrite: bool = False,
+) -> None:
+    """Write masks of new images, in the images' own geometry.
+
+    Args:
+        model: file or run folder.
+        input: an image, the folder of a DICOM series, or a folder of images or series.
+        output: folder for the masks.
+        settings: the resolved options.
+        overwrite: make masks anew that are there already.
+    """
+    written = predict_folder(model, input, output, overwrite=overwrite)
+    console.print(f"{output}: {len(written)} masks")

@@ -1,0 +1,34 @@
+"""Images and labels: readers per layout on disk, preparation, splits, the cache, phantoms."""
+
+from segpref.data.acdc import ACDC
+from segpref.data.cache import Cache
+from segpref.data.dataset import Dataset, prepare
+from segpref.data.decathlon import Decathlon
+from segpref.data.detect import open_dataset
+from segpref.data.folders import Folders
+from segpref.data.images import Images
+from segpref.data.jsrt import JSRT
+from segpref.data.nnunet import NnUNetRaw
+from segpref.data.preparation import Preparation
+from segpref.data.source import Reader, Source
+from segpref.data.splits import Split, draw_cases, draw_patients, split_patients
+
+__all__ = [
+    "ACDC",
+    "JSRT",
+    "Cache",
+    "Dataset",
+    "Decathlon",
+    "Folders",
+    "Images",
+    "NnUNetRaw",
+    "Preparation",
+    "Reader",
+    "Source",
+    "Split",
+    "draw_cases",
+    "draw_patients",
+    "open_dataset",
+    "prepare",
+    "split_patients",
+]

@@ -1,0 +1,187 @@
+"""From the files of a source to a case: channels, label fields, and the checks between them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Num, Shaped, UInt8
+
+from segpref.data.source import Source
+from segpref.data.volumes import Colours, Volume, is_picture, read_volume
+from segpref.types import IGNORE, Case, LabelSpace, SegprefError
+
+__all__ = [
+    "check_grid",
+    "make_case",
+    "multilabel_space",
+    "read_binary",
+    "read_image",
+    "read_labels",
+    "to_multilabel",
+]
+
+JPEG_SUFFIXES = (".jpg", ".jpeg")
+MIDDLE_GREY = 127
+
+
+def read_image(source: Source, channels: Sequence[str], colour: bool | None = None) -> Volume:
+    """Read the channels of a source, float32.
+
+    Args:
+        source: its images are joined along the channel axis in their order.
+        channels: names of the channels; their number must come out.
+        colour: of pictures: True gives three channels whatever the file has, False one, None what
+            the file has.
+    """
+    colours: Colours = "grey" if colour is False else "channels"
+    parts = [read_volume(path, colours) for path in source.images]
+    for path, part in zip(source.images[1:], parts[1:], strict=True):
+        check_grid(parts[0], source.images[0], part, path)
+    array = np.concatenate([part.array for part in parts]).astype(np.float32, copy=False)
+    if colour and len(array) == 1:
+        array = np.repeat(array, 3, axis=0)
+    if len(array) != len(channels):
+        raise SegprefError(
+            f"{source.images[0]} has channels to the number of {len(array)} where the dataset has "
+            f"{len(channels)} ({', '.join(channels)}): export it with all channels, or correct the "
+            "description"
+        )
+    return Volume(np.ascontiguousarray(array), parts[0].affine, parts[0].spacing_mm)
+
+
+def make_case(source: Source, image: Volume, label: UInt8[np.ndarray, "f *s"] | None) -> Case:
+    """The case of a whole volume."""
+    return Case(
+        id=source.id,
+        patient=source.patient,
+        volume=source.id,
+        image=image.array,
+        label=label,
+        spacing_mm=image.spacing_mm,
+        affine=image.affine,
+        stratum=source.stratum,
+    )
+
+
+def check_grid(image: Volume, image_path: Path, mask: Volume, mask_path: Path) -> None:
+    """Raise unless both lie on the same voxels: same shape, affines equal to 1e-3."""
+    here, there = mask.array.shape[1:], image.array.shape[1:]
+    if here != there:
+        raise SegprefError(
+            f"{mask_path} has {_times(here)} pixels but its image {image_path.name} has "
+            f"{_times(there)}: export both on one grid, or leave the image out"
+        )
+    if (mask.affine is None) != (image.affine is None):
+        raise SegprefError(
+            f"{mask_path} and its image {image_path.name} are of different formats whose axes differ: "
+            "save both as NIfTI, or both as pictures"
+        )
+    if (
+        mask.affine is not None
+        and image.affine is not None
+        and not np.allclose(mask.affine, image.affine, rtol=0, atol=1e-3)
+    ):
+        raise SegprefError(
+            f"{mask_path} lies elsewhere than its image {image_path.name} (their affines differ by up "
+            f"to {np.abs(mask.affine - image.affine).max():.3g}): resample one onto the other"
+        )
+
+
+def read_labels(
+    path: Path, image: Volume, image_path: Path, classes: Mapping[int, int], names: Sequence[str]
+) -> UInt8[np.ndarray, "1 *space"]:
+    """Read a label map and renumber its values.
+
+    Args:
+        path: the label map; a JPEG is refused, for compression invents values.
+        image: what it belongs to.
+        image_path: for messages.
+        classes: class (or :data:`IGNORE`) of every value that the file may hold.
+        names: class names, for messages.
+    """
+    if path.suffix.lower() in JPEG_SUFFIXES:
+        raise SegprefError(f"{path} is a JPEG, which blurs class numbers: save label maps as PNG")
+    mask = _read_mask(path, image, image_path, "labels")
+    whole = _whole_numbers(path, mask)
+    table = np.full(max(classes) + 2, -1, dtype=np.int16)
+    table[list(classes)] = list(classes.values())
+    known = table[np.clip(whole, -1, len(table) - 1)]  # -1 wraps to the last entry, which is -1 too
+    if (known < 0).any():
+        strange = ", ".join(map(str, np.unique(whole[known < 0])[:5].tolist()))
+        raise SegprefError(
+            f"{path} holds the label value {strange}, but the classes are "
+            f"{', '.join(f'{value} {_name(names, new)}' for value, new in classes.items())}: "
+            "correct the file or the list of classes"
+        )
+    return np.asarray(known, dtype=np.uint8)[None]
+
+
+def read_binary(
+    path: Path, image: Volume, image_path: Path, threshold: float | None = None
+) -> UInt8[np.ndarray, "*space"]:
+    """Read the mask of one structure as 0 and 1.
+
+    Without a threshold, pictures that hold only 0 and 1 are taken as they are, others and all JPEGs
+    are cut at grey level 127; NIfTI must hold 0 and one of 1 or 255.
+    """
+    mask = _read_mask(path, image, image_path, "grey")
+    if threshold is not None:
+        return np.asarray(mask > threshold, dtype=np.uint8)
+    top = mask.max(initial=0)
+    if path.suffix.lower() in JPEG_SUFFIXES or (is_picture(path) and top > MIDDLE_GREY):
+        return np.asarray(mask > MIDDLE_GREY, dtype=np.uint8)
+    if not np.isin(top, (0, 1, 255)) or not np.isin(mask, (0, top)).all():
+        raise SegprefError(
+            f"{path} is to be the mask of one structure but holds values other than 0 and 1 (or 255), "
+            f"up to {top:g}: save it with these, or set threshold"
+        )
+    return np.asarray(mask != 0, dtype=np.uint8)
+
+
+def multilabel_space(space: LabelSpace) -> LabelSpace:
+    """The structures of a label space (classes, regions) as independent ones."""
+    return LabelSpace("multi-label", space.structures)
+
+
+def to_multilabel(
+    label: UInt8[np.ndarray, "1 *space"], space: LabelSpace
+) -> UInt8[np.ndarray, "field *space"]:
+    """One binary field per structure of a multi-class label; ignored pixels are so in every field."""
+    fields = space.structure_masks(label).astype(np.uint8)
+    fields[:, label[0] == IGNORE] = IGNORE
+    return fields
+
+
+def _read_mask(
+    path: Path, image: Volume, image_path: Path, colours: Colours
+) -> Num[np.ndarray, "*space"]:
+    mask = read_volume(path, colours)
+    if len(mask.array) != 1:
+        raise SegprefError(
+            f"{path} has {len(mask.array)} channels where one mask is due: save one mask per file"
+        )
+    check_grid(image, image_path, mask, path)
+    return np.asarray(mask.array[0])
+
+
+def _whole_numbers(path: Path, mask: Num[np.ndarray, "*space"]) -> Shaped[np.ndarray, "*space"]:
+    if mask.dtype.kind != "f":
+        return np.asarray(mask, dtype=np.int64)
+    rounded = np.round(mask)
+    if not np.array_equal(rounded, mask):
+        strange = float(mask[rounded != mask].flat[0])
+        raise SegprefError(
+            f"{path} holds label values that are no whole numbers, such as {strange:g}: resample it "
+            "with nearest neighbours and save it as integers"
+        )
+    return np.asarray(rounded, dtype=np.int64)
+
+
+def _name(names: Sequence[str], value: int) -> str:
+    return "ignore" if value == IGNORE else names[value]
+
+
+def _times(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape))

@@ -1,0 +1,194 @@
+"""Prepared cases of one dataset, memory-mapped from the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from segpref.data.cache import Cache
+from segpref.data.preparation import Preparation
+from segpref.data.source import Reader, Source
+from segpref.progress import track
+from segpref.types import Case, LabelSpace, SegprefError
+
+__all__ = ["Dataset", "Volume", "prepare"]
+
+PREPARATION_VERSION = 1
+"""Part of every key: raise it when prepared arrays change for equal settings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """The prepared cases of one source: ``images [item, channel, *space]`` and their labels."""
+
+    source: Source
+    key: dict[str, Any]
+    images: np.ndarray
+    labels: np.ndarray | None
+    spacing_mm: tuple[float, ...] | None
+
+
+class Dataset(Sequence[Case]):
+    """Cases ready for a network: slices in 2D, volumes in 3D.
+
+    Args:
+        volumes: prepared volumes.
+        label_space: what the labels mean.
+        items: (volume, item) of every case; default all.
+    """
+
+    def __init__(
+        self,
+        volumes: Sequence[Volume],
+        label_space: LabelSpace,
+        items: Sequence[tuple[int, int]] | None = None,
+    ) -> None:
+        self.volumes = tuple(volumes)
+        self.label_space = label_space
+        if items is None:
+            items = [(v, i) for v, volume in enumerate(volumes) for i in range(len(volume.images))]
+        self._items = tuple(items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        number, item = self._items[index]
+        volume = self.volumes[number]
+        single = len(volume.images) == 1
+        return Case(
+            id=volume.source.id if single else f"{volume.source.id}/s{item:03d}",
+            patient=volume.source.patient,
+            volume=volume.source.id,
+            image=volume.images[item],
+            label=None if volume.labels is None else volume.labels[item],
+            spacing_mm=volume.spacing_mm,
+            stratum=volume.source.stratum,
+        )
+
+    @property
+    def patients(self) -> tuple[str, ...]:
+        """Patients with at least one case, sorted."""
+        return tuple(sorted({self.volumes[number].source.patient for number, _ in self._items}))
+
+    def of_patients(self, patients: Collection[str]) -> Dataset:
+        """The cases of some patients."""
+        chosen = set(patients)
+        if missing := chosen - set(self.patients):
+            raise SegprefError(
+                f"the dataset has no patient {', '.join(sorted(missing)[:5])}: "
+                "make the split file anew for this dataset"
+            )
+        return self._keep(
+            [pair for pair in self._items if self.volumes[pair[0]].source.patient in chosen]
+        )
+
+    def take(self, indices: Iterable[int]) -> Dataset:
+        """The cases at these indices, in this order."""
+        return self._keep([self._items[i] for i in indices])
+
+    def labelled(self) -> Dataset:
+        """The cases that have a label."""
+        return self._keep(
+            [pair for pair in self._items if self.volumes[pair[0]].labels is not None]
+        )
+
+    def without_labels(self) -> Dataset:
+        """The same cases with their labels taken away."""
+        stripped = [replace(volume, labels=None) for volume in self.volumes]
+        return Dataset(stripped, self.label_space, self._items)
+
+    def by_volume(self) -> list[tuple[Volume, list[int]]]:
+        """Volumes with the items of each that belong to this dataset."""
+        grouped: dict[int, list[int]] = {}
+        for number, item in self._items:
+            grouped.setdefault(number, []).append(item)
+        return [(self.volumes[number], items) for number, items in grouped.items()]
+
+    def _keep(self, items: Sequence[tuple[int, int]]) -> Dataset:
+        return Dataset(self.volumes, self.label_space, items)
+
+
+def prepare(
+    reader: Reader,
+    preparation: Preparation,
+    cache: Cache | None = None,
+    label_space: LabelSpace | None = None,
+) -> Dataset:
+    """Read, check and prepare every source once; later calls only map the cache.
+
+    Args:
+        reader: the dataset on disk.
+        preparation: from image to network input.
+        cache: where prepared images are kept.
+        label_space: for images without labels, the one of the model that they are for.
+    """
+    cache = cache or Cache()
+    label_space = reader.label_space or label_space
+    if label_space is None:
+        raise SegprefError(f"{reader!r} has no labels: name the label space, or use labelled images")
+    sources = list(reader.sources())
+    if not sources:
+        raise SegprefError(f"{reader!r} has no images: check the folder")
+    volumes = [
+        _prepared(reader, source, preparation, cache, label_space)
+        for source in track(sources, "preparing images", len(sources))
+    ]
+    _check_alike(volumes, preparation)
+    return Dataset(volumes, label_space)
+
+
+def _prepared(
+    reader: Reader,
+    source: Source,
+    preparation: Preparation,
+    cache: Cache,
+    label_space: LabelSpace,
+) -> Volume:
+    key = {
+        "what": "prepared volume",
+        "version": PREPARATION_VERSION,
+        "content": cache.digest_of_files([*source.images, *source.labels]),
+        "reader": type(reader).__name__,
+        "labels": [label_space.kind, *label_space.names],
+        "preparation": preparation.as_key(),
+    }
+
+    def compute() -> dict[str, np.ndarray]:
+        prepared = preparation.apply(reader.read(source))
+        arrays = {"images": prepared.images.astype(np.float32)}
+        if prepared.labels is not None:
+            arrays["labels"] = prepared.labels
+        if prepared.spacing_mm is not None:
+            arrays["spacing_mm"] = np.array(prepared.spacing_mm)
+        return arrays
+
+    arrays = cache.entry(key, compute)
+    spacing = arrays.get("spacing_mm")
+    return Volume(
+        source=source,
+        key=key,
+        images=arrays["images"],
+        labels=arrays.get("labels"),
+        spacing_mm=None if spacing is None else tuple(float(step) for step in spacing),
+    )
+
+
+def _check_alike(volumes: Sequence[Volume], preparation: Preparation) -> None:
+    first = volumes[0]
+    for volume in volumes:
+        if volume.images.shape[1] != first.images.shape[1]:
+            raise SegprefError(
+                f"{volume.source.id} has {volume.images.shape[1]} channels but {first.source.id} has "
+                f"{first.images.shape[1]}: all images of a dataset need the same channels"
+            )
+        if volume.images.shape[2:] != first.images.shape[2:]:
+            raise SegprefError(
+                f"{volume.source.id} is {volume.images.shape[2:]} voxels and {first.source.id} "
+                f"{first.images.shape[2:]}: set crop or size in the preparation so that all agree"
+            )

@@ -1,0 +1,113 @@
+"""Medical Segmentation Decathlon (Antonelli et al., Nature Communications 2022)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from segpref.data.cases import make_case, multilabel_space, read_image, read_labels, to_multilabel
+from segpref.data.index import (
+    dataset_folder,
+    index,
+    load_description,
+    patient_of,
+    required,
+    source_id,
+)
+from segpref.data.source import Source
+from segpref.data.volumes import file_stem
+from segpref.types import Case, LabelSpace, SegprefError
+
+__all__ = ["Decathlon"]
+
+
+class Decathlon:
+    """A task of the Decathlon: ``dataset.json``, ``imagesTr/``, ``labelsTr/``, ``imagesTs/``.
+
+    Several modalities lie along the fourth axis of one file. Label values are renumbered in their
+    order if they leave gaps. The images under ``test`` are part of the dataset, without labels.
+
+    Args:
+        root: folder that holds dataset.json.
+        as_multilabel: read the foreground classes as independent structures.
+        patient_pattern: regular expression with one group that finds the patient in a file's stem;
+            without it nothing links volumes to patients and each volume counts as one.
+    """
+
+    def __init__(
+        self, root: Path | str, as_multilabel: bool = False, patient_pattern: str | None = None
+    ) -> None:
+        folder = dataset_folder(root, "dataset.json")
+        path = folder / "dataset.json"
+        content = load_description(path, ("modality", "labels", "training"))
+        self._values, self._space = _label_space(path, content["labels"])
+        self.as_multilabel = as_multilabel
+        self.label_space = multilabel_space(self._space) if as_multilabel else self._space
+        self.channels = _channels(path, content["modality"])
+        self.patients_known = patient_pattern is not None
+        entries = [*content["training"], *content.get("test", [])]
+        sources = [_source(folder, entry, patient_pattern) for entry in entries]
+        self._sources = index(folder, sources, "volume listed in dataset.json")
+
+    def sources(self) -> tuple[Source, ...]:
+        """One source per entry of ``training`` and ``test``."""
+        return self._sources
+
+    def read(self, source: Source) -> Case:
+        """The volume, axes (x, y, z)."""
+        image = read_image(source, self.channels)
+        if not source.labels:
+            return make_case(source, image, None)
+        label = read_labels(
+            source.labels[0], image, source.images[0], self._values, self._space.names
+        )
+        return make_case(
+            source, image, to_multilabel(label, self._space) if self.as_multilabel else label
+        )
+
+
+def _label_space(path: Path, labels: Any) -> tuple[dict[int, int], LabelSpace]:
+    """Class of every value on disk, and the classes in the order of the values."""
+    try:
+        names = {int(value): str(name) for value, name in labels.items()}
+    except (AttributeError, ValueError) as error:
+        raise SegprefError(
+            f'{path} has "labels" that do not name integers: write them as '
+            '{"0": "background", "1": "NAME"}'
+        ) from error
+    ordered = sorted(names)
+    if not ordered or ordered[0] != 0 or ordered[-1] >= 255:
+        raise SegprefError(f'{path} has "labels" without a background "0" below 255: correct them')
+    try:
+        space = LabelSpace("multi-class", tuple(names[value] for value in ordered))
+    except SegprefError as error:
+        raise SegprefError(
+            f'{path} has unusable "labels" ({error}): give distinct names'
+        ) from error
+    return {value: number for number, value in enumerate(ordered)}, space
+
+
+def _channels(path: Path, modality: Any) -> tuple[str, ...]:
+    try:
+        return tuple(str(modality[key]) for key in sorted(modality, key=int))
+    except (TypeError, ValueError) as error:
+        raise SegprefError(
+            f'{path} has a "modality" that is no numbered list: write it as {{"0": "MRI"}}'
+        ) from error
+
+
+def _source(folder: Path, entry: Any, pattern: str | None) -> Source:
+    files = {"image": entry} if isinstance(entry, str) else entry
+    where = f"{folder / 'dataset.json'} lists it"
+    if not isinstance(files, dict) or "image" not in files:
+        raise SegprefError(
+            f'{folder / "dataset.json"} has the entry {entry!r} without an "image": correct it'
+        )
+    image = required(folder / files["image"], where)
+    label = required(folder / files["label"], where) if files.get("label") else None
+    return Source(
+        id=source_id(file_stem(image)),
+        patient=patient_of(file_stem(image), pattern),
+        images=(image,),
+        labels=(label,) if label else (),
+    )

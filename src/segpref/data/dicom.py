@@ -1,0 +1,212 @@
+"""One DICOM series as one volume, sorted by position, in the RAS convention of nibabel."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+from jaxtyping import Float, Num
+from monai.data.image_reader import PydicomReader
+from nibabel.affines import voxel_sizes
+from pydicom.errors import InvalidDicomError
+
+from segpref.types import SegprefError
+
+__all__ = ["holds_dicom", "is_dicom", "is_radiograph", "read_series"]
+
+_TAGS = [
+    "SeriesInstanceUID",
+    "SeriesDescription",
+    "Rows",
+    "Columns",
+    "NumberOfFrames",
+    "SamplesPerPixel",
+    "PixelSpacing",
+    "ImagerPixelSpacing",
+    "SliceThickness",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "PhotometricInterpretation",
+    "BitsStored",
+    "PixelRepresentation",
+    "RescaleSlope",
+    "RescaleIntercept",
+]
+
+_Read = tuple[
+    Num[np.ndarray, "1 *space"], Float[np.ndarray, "4 4"] | None, tuple[float, ...] | None
+]
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether the file carries the mark of DICOM; a DICOMDIR index is no image and does not count."""
+    return path.name.upper() != "DICOMDIR" and path.is_file() and _has_mark(path)
+
+
+def holds_dicom(folder: Path) -> bool:
+    """Whether a file directly in the folder is DICOM."""
+    return any(is_dicom(path) for path in folder.iterdir())
+
+
+def is_radiograph(path: Path) -> bool:
+    """Whether the DICOM file states no position in space, so that it is an image of its own."""
+    return "ImagePositionPatient" not in _header(path)
+
+
+def read_series(path: Path) -> _Read:
+    """Read the one series of a folder, or a single file.
+
+    Slices are sorted by their position along the slice normal, whatever their names and instance
+    numbers say, and the rescale slope and intercept are applied. MONOCHROME1 images are inverted
+    within their stored range, so that high is always bright.
+
+    Returns:
+        array: ``[1, x, y, z]``; a radiograph, which has no position in space, ``[1, row, column]``.
+        affine: ``[4, 4]`` in RAS, None for a radiograph.
+        spacing_mm: per spatial axis, None where the file does not tell.
+
+    Raises:
+        SegprefError: no DICOM, several series, a missing or doubled slice, slices that differ in
+            size or orientation, multi-frame or colour files, compressed pixels without a decoder.
+    """
+    files = [path] if path.is_file() else sorted(p for p in path.iterdir() if is_dicom(p))
+    headers = [(file, header) for file in files if (header := _header(file)).get("Rows")]
+    if not headers:
+        raise SegprefError(
+            f"{path} holds no DICOM image: point to the folder of one series, or to an image file"
+        )
+    _check_one_series(path, headers)
+    if "ImagePositionPatient" not in headers[0][1] and len(headers) == 1:
+        return _read_radiograph(*headers[0])
+    return _read_stack(path, headers)
+
+
+def _has_mark(path: Path) -> bool:
+    with path.open("rb") as stream:
+        stream.seek(128)
+        return stream.read(4) == b"DICM"
+
+
+def _header(file: Path) -> Any:
+    try:
+        return pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(_TAGS))
+    except (InvalidDicomError, OSError, EOFError, ValueError, KeyError) as error:
+        raise SegprefError(f"{file} is no valid DICOM file: export it again") from error
+
+
+def _check_one_series(path: Path, headers: Sequence[tuple[Path, Any]]) -> None:
+    series = {
+        str(h.get("SeriesInstanceUID", "")): str(h.get("SeriesDescription", "")) for _, h in headers
+    }
+    if len(series) > 1:
+        names = ", ".join(
+            " ".join(filter(None, (text, uid))) for uid, text in sorted(series.items())
+        )
+        raise SegprefError(
+            f"{path} holds {len(series)} DICOM series ({names}): put each in a folder of its own"
+        )
+    for file, header in headers:
+        if (
+            int(header.get("NumberOfFrames", 1) or 1) > 1
+            or int(header.get("SamplesPerPixel", 1)) > 1
+        ):
+            raise SegprefError(
+                f"{file} is a multi-frame or colour DICOM file: convert it to NIfTI (dcm2niix) or PNG"
+            )
+
+
+def _pixels(file: Path, header: Any, swap: bool) -> tuple[Num[np.ndarray, "a b"], Any]:
+    """Rescaled pixels of one file, (x, y) if swapped, and the affine of its plane in RAS."""
+    reader = PydicomReader(swap_ij=swap)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # MONAI warns of absent positions, checked above
+            array, meta = reader.get_data(reader.read(file))
+    except Exception as error:  # pydicom's decoders raise whatever they like
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise SegprefError(
+            f"the pixels of {file} cannot be decoded ({reason[:120]}): export the series again "
+            "without compression, or install pylibjpeg"
+        ) from error
+    if header.get("PhotometricInterpretation") == "MONOCHROME1":
+        array = _inverted(array, header)
+    return array, meta["affine"]
+
+
+def _inverted(array: Num[np.ndarray, "a b"], header: Any) -> Num[np.ndarray, "a b"]:
+    bits = int(header.BitsStored)
+    low = -(2 ** (bits - 1)) if header.get("PixelRepresentation", 0) else 0
+    slope = float(header.get("RescaleSlope", 1))
+    ends = 2 * low + 2**bits - 1
+    total = slope * ends + 2 * float(header.get("RescaleIntercept", 0))
+    return np.asarray(total - array.astype(np.float32))
+
+
+def _read_radiograph(file: Path, header: Any) -> _Read:
+    array, _ = _pixels(file, header, swap=False)
+    sizes = header.get("PixelSpacing") or header.get("ImagerPixelSpacing")
+    return array[None], None, tuple(float(size) for size in sizes) if sizes else None
+
+
+def _read_stack(path: Path, headers: Sequence[tuple[Path, Any]]) -> _Read:
+    ordered = _sort_by_position(path, headers)
+    planes = [_pixels(file, header, swap=True) for file, header, _ in ordered]
+    affine = np.array(planes[0][1], dtype=np.float64)
+    if len(planes) > 1:
+        step = (ordered[-1][2] - ordered[0][2]) / (len(ordered) - 1)
+    else:
+        row, column = np.array(headers[0][1].ImageOrientationPatient, dtype=float).reshape(2, 3)
+        step = np.cross(row, column) * float(headers[0][1].get("SliceThickness") or 1.0)
+    affine[:3, 2] = step * (-1.0, -1.0, 1.0)  # DICOM's LPS to RAS
+    array = np.stack([plane for plane, _ in planes], axis=-1)
+    return array[None], affine, tuple(float(size) for size in voxel_sizes(affine))
+
+
+def _sort_by_position(
+    path: Path, headers: Sequence[tuple[Path, Any]]
+) -> list[tuple[Path, Any, Float[np.ndarray, "3"]]]:
+    first_file, first = headers[0]
+    for file, header in headers:
+        if "ImagePositionPatient" not in header or "ImageOrientationPatient" not in header:
+            raise SegprefError(
+                f"{file} does not say where its slice lies (ImagePositionPatient): export the series "
+                "again, or move the file out of the folder"
+            )
+        same = (header.Rows, header.Columns) == (first.Rows, first.Columns) and all(
+            np.allclose(header.get(tag) or 0, first.get(tag) or 0, atol=1e-3)
+            for tag in ("ImageOrientationPatient", "PixelSpacing")
+        )
+        if not same:
+            raise SegprefError(
+                f"{file} differs from {first_file.name} in size, pixel spacing or orientation: move "
+                "it out of the folder"
+            )
+    row, column = np.array(first.ImageOrientationPatient, dtype=float).reshape(2, 3)
+    normal = np.cross(row, column)
+    slices = [(file, h, np.array(h.ImagePositionPatient, dtype=float)) for file, h in headers]
+    slices.sort(key=lambda item: float(item[2] @ normal))
+    _check_gaps(path, [file for file, _, _ in slices], np.array([p @ normal for _, _, p in slices]))
+    return slices
+
+
+def _check_gaps(path: Path, files: Sequence[Path], heights: Float[np.ndarray, " n"]) -> None:
+    gaps = np.diff(heights)
+    if len(gaps) == 0:
+        return
+    usual = float(np.sort(gaps)[(len(gaps) - 1) // 2])  # the lower median: a hole only widens gaps
+    closest, widest = int(gaps.argmin()), int(gaps.argmax())
+    if gaps[closest] < 1e-3:
+        raise SegprefError(
+            f"{path} holds two slices at one position ({files[closest].name} and "
+            f"{files[closest + 1].name}): move one out of the folder"
+        )
+    if max(gaps[widest] - usual, usual - gaps[closest]) > 0.1 * usual + 1e-2:
+        raise SegprefError(
+            f"{path} misses a slice or has uneven ones ({gaps[widest]:.4g} mm between "
+            f"{files[widest].name} and {files[widest + 1].name}, usually {usual:.4g} mm): add the "
+            "missing files, or resample the series to even slices"
+        )

@@ -1,0 +1,259 @@
+"""Images and masks in plain folders, and folders of images alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Num
+
+from segpref.data.cases import JPEG_SUFFIXES, make_case, read_binary, read_image, read_labels
+from segpref.data.index import dataset_folder, image_files, index, patient_of, required, source_id
+from segpref.data.source import Source
+from segpref.data.volumes import file_stem, is_picture, read_volume
+from segpref.types import IGNORE, Case, LabelSpace, SegprefError
+
+__all__ = ["Folders", "picture_channels"]
+
+_ONE_STRUCTURE = "foreground"
+
+
+class Folders:
+    """Paired images and masks: NIfTI, PNG, JPEG, TIFF, BMP or GIF, mixed as they come.
+
+    Three layouts, told apart by what is there:
+
+    - ``images/NAME.ext`` with ``labels/NAME.ext``: one label map per image, multi-class;
+    - ``images/NAME.ext`` with ``masks/STRUCTURE/NAME.ext``: one binary mask per structure, multi-label;
+    - ``NAME.ext`` beside ``NAME_mask.ext`` (``suffix="_mask"``), also in subfolders, whose names become
+      the strata: one structure. Further masks ``NAME_mask_1.ext`` are united with the first.
+
+    Images without any mask are unlabelled; masks without an image, or an image that lacks only some
+    structures, are errors. A label map of two classes may hold 0 and 255.
+
+    Args:
+        root: folder of the dataset.
+        images: subfolder of the images.
+        labels: subfolder of label maps or of one folder per structure; ``labels`` or ``masks`` by
+            default, whichever is there.
+        names: class names from the background on, or structure names in the order wanted; by default
+            from the values of all label maps (which are read for it) or from the subfolders.
+        suffix: what follows the image's stem in the names of masks, such as ``_mask``.
+        threshold: masks are what lies above this value. By default pictures of binary masks with
+            other values than 0 and 1, and all JPEGs, are cut at 127.
+        ignore: value of pixels in label maps of which nobody knows the class.
+        patient_pattern: regular expression with one group that finds the patient in an image's stem;
+            without it nothing links images to patients and each image counts as one.
+        colour: read pictures as three channels (true) or as one (false); by default as the first
+            picture is, which is grey where its colours are equal.
+        exclude: ids of images to leave out, such as ones whose mask is known to be wrong.
+    """
+
+    def __init__(
+        self,
+        root: Path | str,
+        images: str = "images",
+        labels: str | None = None,
+        names: Sequence[str] = (),
+        suffix: str = "",
+        threshold: float | None = None,
+        ignore: int | None = None,
+        patient_pattern: str | None = None,
+        colour: bool | None = None,
+        exclude: Sequence[str] = (),
+    ) -> None:
+        folder = dataset_folder(root, "images/ and labels/ or masks/")
+        self._threshold, self._ignore = threshold, ignore
+        together = bool(suffix) and not (folder / images).is_dir()
+        pictures, groups = (
+            _beside(folder, suffix) if together else _apart(folder, images, labels, suffix)
+        )
+        self._files = _by_image(pictures, _chosen(folder, groups, names), together)
+        self._maps = "" in groups
+        self.label_space = self._space(names, groups)
+        self.channels, self._colour = picture_channels(pictures, colour)
+        self.patients_known = patient_pattern is not None
+        sources = [
+            Source(
+                id=source_id(file_stem(path)),
+                patient=patient_of(file_stem(path), patient_pattern),
+                images=(path,),
+                labels=tuple(file for part in self._files.get(path, ()) for file in part),
+                stratum=path.parent.name if together and path.parent != folder else None,
+            )
+            for path in pictures
+        ]
+        unknown = set(exclude) - {source.id for source in sources}
+        if unknown:
+            raise SegprefError(
+                f"{folder} has no image with the id {min(unknown)!r} to leave out: correct exclude"
+            )
+        sources = [source for source in sources if source.id not in exclude]
+        self._sources = index(folder, sources, "image (NIfTI, PNG, JPEG, TIFF, BMP or GIF)")
+
+    def sources(self) -> tuple[Source, ...]:
+        """One source per image."""
+        return self._sources
+
+    def read(self, source: Source) -> Case:
+        """The image and its masks, on one grid."""
+        image = read_image(source, self.channels, self._colour)
+        path = source.images[0]
+        if not source.labels:
+            return make_case(source, image, None)
+        if self._maps and not self._binary:
+            names = self.label_space.names
+            values = {value: value for value in range(len(names))}
+            if self._ignore is not None:
+                values[self._ignore] = IGNORE
+            return make_case(
+                source, image, read_labels(source.labels[0], image, path, values, names)
+            )
+        fields = [
+            np.maximum.reduce([read_binary(file, image, path, self._threshold) for file in part])
+            for part in self._files[path]
+        ]
+        return make_case(source, image, np.stack(fields))
+
+    @property
+    def _binary(self) -> bool:
+        """Whether label maps are read as masks of one structure, 0 and 1 or 255."""
+        return self._ignore is None and len(self.label_space.names) == 2
+
+    def _space(self, names: Sequence[str], groups: Mapping[str, object]) -> LabelSpace:
+        if not self._maps:
+            return LabelSpace("multi-label", tuple(names) or tuple(groups))
+        if names:
+            return LabelSpace("multi-class", tuple(names))
+        if self._threshold is not None:
+            return LabelSpace("multi-class", ("background", _ONE_STRUCTURE))
+        maps = [part[0] for parts in self._files.values() for part in parts]
+        return LabelSpace("multi-class", _names_from_values(maps, self._ignore))
+
+
+def picture_channels(files: Sequence[Path], colour: bool | None) -> tuple[tuple[str, ...], bool]:
+    """Names of the channels, and whether pictures are read in colour, from the first file.
+
+    Damaged files are passed over: the error about them is due when they are read.
+    """
+    first, path = _first_readable(files)
+    if colour is None:
+        different = len(first) == 3 and not (first == first[:1]).all()
+        colour = is_picture(path) and different
+    if colour:
+        return ("red", "green", "blue"), True
+    if len(first) == 1 or is_picture(path):
+        return ("image",), False
+    return tuple(f"channel {number}" for number in range(len(first))), False
+
+
+def _first_readable(files: Sequence[Path]) -> tuple[Num[np.ndarray, "channel *space"], Path]:
+    for path in files:
+        try:
+            return read_volume(path).array, path
+        except SegprefError:
+            continue
+    return np.zeros((1, 1, 1), np.uint8), Path()
+
+
+_Groups = dict[str, dict[str, list[Path]]]
+"""Mask files by structure ("" for label maps) and by the key of their image."""
+
+
+def _apart(
+    folder: Path, images: str, labels: str | None, suffix: str
+) -> tuple[list[Path], _Groups]:
+    place = required(folder / images, "holds the images", "rename the folder or set images")
+    there = [name for name in ("labels", "masks") if (folder / name).is_dir()]
+    masks = folder / (labels or (there[0] if there else "labels"))
+    required(masks, "holds the label maps or masks", "rename the folder or set labels")
+    structures = sorted(path for path in masks.iterdir() if path.is_dir() and image_files(path))
+    groups = {path.name: _by_key(image_files(path), suffix) for path in structures}
+    return image_files(place), groups or {"": _by_key(image_files(masks), suffix)}
+
+
+def _beside(folder: Path, suffix: str) -> tuple[list[Path], _Groups]:
+    marked = re.compile(rf".*{re.escape(suffix)}(_\d+)?")
+    files = image_files(folder, recursive=True)
+    masks = [path for path in files if marked.fullmatch(file_stem(path))]
+    images = [path for path in files if not marked.fullmatch(file_stem(path))]
+    if not masks:
+        raise SegprefError(
+            f"{folder} holds neither images/ nor files named like NAME{suffix}.png: correct suffix"
+        )
+    return images, {_ONE_STRUCTURE: _by_key(masks, suffix, beside=True)}
+
+
+def _by_key(files: Iterable[Path], suffix: str, beside: bool = False) -> dict[str, list[Path]]:
+    ending = re.compile(rf"{re.escape(suffix)}(_\d+)?$") if suffix else None
+    found: dict[str, list[Path]] = {}
+    for path in files:
+        stem = ending.sub("", file_stem(path)) if ending else file_stem(path)
+        found.setdefault(str(path.parent / stem) if beside else stem, []).append(path)
+    for paths in found.values():
+        if len(paths) > 1 and not suffix:
+            raise SegprefError(
+                f"{paths[0]} and {paths[1].name} are masks of one image: remove one of them"
+            )
+    return found
+
+
+def _chosen(folder: Path, groups: _Groups, names: Sequence[str]) -> _Groups:
+    """The structures that are asked for, in their order."""
+    if not names or "" in groups:
+        return groups
+    if len(names) == 1 and list(groups) == [_ONE_STRUCTURE]:
+        return groups
+    for name in names:
+        if name not in groups:
+            raise SegprefError(
+                f"{folder} has no masks of {name!r}, only of {', '.join(groups)}: correct names"
+            )
+    return {name: groups[name] for name in names}
+
+
+def _by_image(
+    images: Sequence[Path], groups: _Groups, beside: bool
+) -> dict[Path, tuple[tuple[Path, ...], ...]]:
+    """Per image the mask files of every structure; images without any are left out."""
+    keys = {
+        path: str(path.parent / file_stem(path)) if beside else file_stem(path) for path in images
+    }
+    for masks in groups.values():
+        for key in sorted(set(masks) - set(keys.values())):
+            raise SegprefError(
+                f"{masks[key][0]} has no image: restore the image, remove the mask, or set suffix if "
+                "masks are named differently"
+            )
+    found = {}
+    for path, key in keys.items():
+        missing = [structure for structure, masks in groups.items() if key not in masks]
+        if len(missing) == len(groups):
+            continue
+        if missing:
+            raise SegprefError(
+                f"{path} lacks the mask of {' and '.join(missing)}: add it, empty where there is none"
+            )
+        found[path] = tuple(tuple(masks[key]) for masks in groups.values())
+    return found
+
+
+def _names_from_values(maps: Sequence[Path], ignore: int | None) -> tuple[str, ...]:
+    values: set[int] = set()
+    for path in maps:
+        if path.suffix.lower() in JPEG_SUFFIXES:
+            values |= {0, 255}
+        else:
+            values |= set(np.unique(read_volume(path, "labels").array).astype(int).tolist())
+        classes = values - {ignore}
+        if max(classes, default=0) > 100 and not classes <= {0, 255}:
+            raise SegprefError(
+                f"{path} holds values up to {max(classes)}, which look like grey levels: set "
+                "threshold for binary masks, names for classes, or ignore"
+            )
+    classes = values - {ignore}
+    if classes <= {0, 1} or classes <= {0, 255}:
+        return ("background", _ONE_STRUCTURE)
+    return ("background", *(f"class {value}" for value in range(1, max(classes) + 1)))

@@ -1,0 +1,99 @@
+"""Finding the files of a dataset: what every reader does before it reads a pixel."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from segpref.data.source import Source
+from segpref.data.volumes import is_nifti, is_picture
+from segpref.types import SegprefError
+
+__all__ = [
+    "dataset_folder",
+    "image_files",
+    "index",
+    "load_description",
+    "patient_of",
+    "required",
+    "source_id",
+]
+
+
+def dataset_folder(root: Path | str, what: str) -> Path:
+    """The folder of a dataset; an error that says what is missing if it is no folder."""
+    folder = Path(root).expanduser()
+    if not folder.is_dir():
+        raise SegprefError(f"{folder} is no folder: give the folder that holds {what}")
+    return folder
+
+
+def image_files(folder: Path, recursive: bool = False) -> list[Path]:
+    """NIfTI files and pictures of a folder, sorted, without hidden ones."""
+    found = folder.rglob("*") if recursive else folder.iterdir()
+    return sorted(
+        path
+        for path in found
+        if (is_nifti(path) or is_picture(path)) and not path.name.startswith(".") and path.is_file()
+    )
+
+
+def required(path: Path, wanted_by: str, mend: str = "restore it or drop the entry") -> Path:
+    """The path itself if it is there."""
+    if not path.exists():
+        raise SegprefError(f"{path} is missing but {wanted_by}: {mend}")
+    return path
+
+
+def source_id(text: str) -> str:
+    """The text with everything but letters, digits, ``.``, ``_`` and ``-`` replaced."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", text).strip("_") or "_"
+
+
+def patient_of(stem: str, pattern: str | None) -> str:
+    """Patient of a file's stem: the group of the pattern in it, or all of it without a pattern."""
+    if pattern is None:
+        return source_id(stem)
+    try:
+        found = re.search(pattern, stem)
+    except re.error as error:
+        raise SegprefError(
+            f"the patient_pattern {pattern!r} is no regular expression ({error}): correct it"
+        ) from error
+    if found is None or not found.groups() or not found.group(1):
+        raise SegprefError(
+            f"the patient_pattern {pattern!r} finds no patient in {stem!r}: give a pattern with one "
+            "group that matches every file, such as '(patient[0-9]+)'"
+        )
+    return found.group(1)
+
+
+def index(root: Path, sources: Iterable[Source], what: str) -> tuple[Source, ...]:
+    """Sources sorted by id; none at all, or two of one id, are errors."""
+    ordered = sorted(sources, key=lambda source: source.id)
+    if not ordered:
+        raise SegprefError(f"{root} holds no {what}: check the path")
+    for first, second in pairwise(ordered):
+        if first.id == second.id:
+            raise SegprefError(
+                f"{first.images[0]} and {second.images[0]} both get the id {first.id}: rename or "
+                "remove one"
+            )
+    return tuple(ordered)
+
+
+def load_description(path: Path, keys: Iterable[str]) -> dict[str, Any]:
+    """Content of a dataset.json that has the keys."""
+    required(path, "describes the dataset", "point to the folder that holds it, or restore it")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise SegprefError(f"{path} is not valid JSON ({error}): correct or restore it") from error
+    missing = [key for key in keys if not isinstance(content, dict) or key not in content]
+    if missing:
+        raise SegprefError(f"{path} lacks {', '.join(map(repr, missing))}: add what is missing")
+    return dict(content)

@@ -1,0 +1,134 @@
+"""nnU-Net's raw format, version 2 (Isensee et al., Nature Methods 2021)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from segpref.data.cases import make_case, multilabel_space, read_image, read_labels, to_multilabel
+from segpref.data.index import (
+    dataset_folder,
+    index,
+    load_description,
+    patient_of,
+    required,
+    source_id,
+)
+from segpref.data.source import Source
+from segpref.data.volumes import is_nifti
+from segpref.types import IGNORE, Case, LabelSpace, Region, SegprefError
+
+__all__ = ["NnUNetRaw"]
+
+
+class NnUNetRaw:
+    """``dataset.json``, ``imagesTr/NAME_0000.nii.gz``, ``labelsTr/NAME.nii.gz``, ``imagesTs/``.
+
+    ``labels`` may name single values and, with ``regions_class_order``, lists of values: such regions
+    become :attr:`LabelSpace.regions` over a label map that stays exclusive, in the order in which
+    they are declared. The label named ``ignore`` becomes :data:`IGNORE`. A picture with several
+    colours may hold all channels in its ``_0000`` file. Images without labels are part of the
+    dataset; labels without images are an error.
+
+    Args:
+        root: folder that holds dataset.json, such as ``nnUNet_raw/Dataset004_Hippocampus``.
+        as_multilabel: read the foreground classes, or the regions, as independent structures.
+        patient_pattern: regular expression with one group that finds the patient in a case's name;
+            without it nothing links cases to patients and each case counts as one.
+    """
+
+    def __init__(
+        self, root: Path | str, as_multilabel: bool = False, patient_pattern: str | None = None
+    ) -> None:
+        folder = dataset_folder(root, "dataset.json")
+        path = folder / "dataset.json"
+        content = load_description(path, ("channel_names", "labels", "file_ending"))
+        self._values, self._space = _label_space(path, content["labels"])
+        self.as_multilabel = as_multilabel
+        self.label_space = multilabel_space(self._space) if as_multilabel else self._space
+        names = content["channel_names"]
+        self.channels: tuple[str, ...] = tuple(str(names[key]) for key in sorted(names, key=int))
+        self.patients_known = patient_pattern is not None
+        sources = _sources(folder, str(content["file_ending"]), len(self.channels), patient_pattern)
+        self._sources = index(folder, sources, f"imagesTr/NAME_0000{content['file_ending']}")
+
+    def sources(self) -> tuple[Source, ...]:
+        """One source per case of imagesTr and imagesTs."""
+        return self._sources
+
+    def read(self, source: Source) -> Case:
+        """The case with its channels in their order."""
+        image = read_image(source, self.channels)
+        if not source.labels:
+            return make_case(source, image, None)
+        label = read_labels(
+            source.labels[0], image, source.images[0], self._values, self._space.names
+        )
+        return make_case(
+            source, image, to_multilabel(label, self._space) if self.as_multilabel else label
+        )
+
+
+def _label_space(path: Path, labels: Any) -> tuple[dict[int, int], LabelSpace]:
+    """Class, or IGNORE, of every value on disk, and the classes with their regions."""
+    try:
+        groups = {
+            str(name): tuple(int(v) for v in value) if isinstance(value, list) else (int(value),)
+            for name, value in labels.items()
+        }
+    except (AttributeError, TypeError, ValueError) as error:
+        raise SegprefError(
+            f'{path} has "labels" that are no integers or lists of integers: write them as '
+            '{"background": 0, "NAME": 1, "REGION": [1, 2]}'
+        ) from error
+    ignore = groups.pop("ignore", None)
+    values = sorted({value for group in groups.values() for value in group})
+    if groups.get("background") != (0,) or values != list(range(len(values))) or len(values) > 255:
+        raise SegprefError(
+            f'{path} has "labels" with the values {values}: number them 0, 1, 2, ... and name 0 '
+            "'background'"
+        )
+    regions: tuple[Region, ...] = ()
+    if any(isinstance(value, list) for name, value in labels.items() if name != "ignore"):
+        regions = tuple(Region(name, group) for name, group in groups.items() if group != (0,))
+    single = {group[0]: name for name, group in reversed(groups.items()) if len(group) == 1}
+    names = tuple(single.get(value, f"class {value}") for value in values)
+    space = LabelSpace("multi-class", names, regions)
+    return {v: v for v in values} | ({ignore[0]: IGNORE} if ignore else {}), space
+
+
+def _sources(folder: Path, ending: str, channels: int, pattern: str | None) -> list[Source]:
+    first = f"_0000{ending}"
+    places = {"imagesTr": "labelsTr", "imagesTs": "labelsTs"}
+    sources = []
+    for images, labels in places.items():
+        names = {path.name.removesuffix(first) for path in (folder / images).glob(f"[!.]*{first}")}
+        for orphan in sorted((folder / labels).glob(f"[!.]*{ending}")):
+            name = orphan.name.removesuffix(ending)
+            if name not in names:
+                raise SegprefError(
+                    f"{orphan} has no image {images}/{name}{first}: restore it or remove the labels"
+                )
+        for name in sorted(names):
+            label = folder / labels / f"{name}{ending}"
+            files = _channel_files(folder / images, name, ending, channels)
+            sources.append(
+                Source(
+                    id=source_id(name),
+                    patient=patient_of(name, pattern),
+                    images=files,
+                    labels=(label,) if label.is_file() else (),
+                )
+            )
+    return sources
+
+
+def _channel_files(folder: Path, name: str, ending: str, channels: int) -> tuple[Path, ...]:
+    files = tuple(folder / f"{name}_{number:04d}{ending}" for number in range(channels))
+    if not is_nifti(files[0]) and not any(path.is_file() for path in files[1:]):
+        return files[:1]
+    for path in files:
+        required(
+            path, f"dataset.json names {channels} channels", "export that channel or correct it"
+        )
+    return files

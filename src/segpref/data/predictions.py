@@ -1,0 +1,75 @@
+"""What a frozen network says about every case, computed once and memory-mapped."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from segpref.data.cache import Cache
+from segpref.data.dataset import Dataset, Volume
+from segpref.progress import track
+from segpref.types import Case, Predictor
+
+__all__ = ["PredictionStore"]
+
+
+class PredictionStore:
+    """Logits or masks of a frozen predictor, per case.
+
+    Logits are kept in float32, so that the margin of an untouched policy is exactly zero.
+
+    Args:
+        predictor: the frozen network.
+        what: ``logits [C, *space]`` or ``masks [field, *space]``.
+        cache: where they are kept.
+        batch_size: cases per network pass.
+    """
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        what: Literal["logits", "masks"],
+        cache: Cache,
+        batch_size: int = 8,
+    ) -> None:
+        self.predictor = predictor
+        self.what = what
+        self._cache = cache
+        self._batch_size = batch_size
+        self._arrays: dict[str, np.ndarray] = {}
+
+    def prepare(self, dataset: Dataset) -> None:
+        """Compute what is missing for all volumes of the dataset."""
+        digest = self.predictor.digest()
+        volumes = [volume for volume, _ in dataset.by_volume()]
+        missing = [volume for volume in volumes if volume.source.id not in self._arrays]
+        todo = sum(not self._cache.has(self._key(volume, digest)) for volume in missing)
+        steps = track(missing, f"predicting {self.what}", len(missing)) if todo else missing
+        for volume in steps:
+            compute = partial(self._compute, volume)
+            self._arrays[volume.source.id] = self._cache.entry(self._key(volume, digest), compute)[
+                self.what
+            ]
+
+    def __getitem__(self, case: Case) -> np.ndarray:
+        """The array of one case; its dataset must have been prepared."""
+        array = self._arrays[case.volume]
+        item = 0 if case.id == case.volume else int(case.id.rpartition("/s")[2])
+        return np.asarray(array[item])
+
+    def _key(self, volume: Volume, digest: str) -> dict[str, Any]:
+        return {"what": self.what, "weights": digest, "input": volume.key}
+
+    def _compute(self, volume: Volume) -> dict[str, np.ndarray]:
+        parts = []
+        for start in range(0, len(volume.images), self._batch_size):
+            images = torch.from_numpy(np.array(volume.images[start : start + self._batch_size]))
+            logits = self.predictor.logits(images)
+            if self.what == "masks":
+                parts.append(self.predictor.label_space.decode(logits).cpu().numpy())
+            else:
+                parts.append(logits.float().cpu().numpy())
+        return {self.what: np.concatenate(parts)}

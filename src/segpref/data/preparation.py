@@ -1,0 +1,215 @@
+"""From an image as it is on disk to network input, and from logits back to that image's voxels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from monai.transforms import Resize
+from torch import Tensor
+
+from segpref.types import Case, SegprefError
+
+__all__ = ["Preparation", "Prepared"]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """The network inputs of one volume: one per slice in 2D, one in 3D.
+
+    Args:
+        images: float32 ``[item, channel, *space]``.
+        labels: uint8 ``[item, field, *space]`` or None.
+        spacing_mm: voxel size of the network's grid, or None where unknown.
+    """
+
+    images: Float[np.ndarray, "item channel *space"]
+    labels: UInt8[np.ndarray, "item field *space"] | None
+    spacing_mm: tuple[float, ...] | None
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How images become network input: normalise, resample, crop or pad, resize - in this order.
+
+    Intensities are normalised per volume and channel. Crops are central; padding takes the volume's
+    lowest intensity. Images are resized linearly (with a low-pass filter when they shrink), labels by
+    nearest neighbour. Everything but the crop is undone by :meth:`restore`; voxels outside the crop
+    come back as background.
+
+    Args:
+        dims: 2 (a volume becomes its slices along the last axis) or 3.
+        spacing_mm: resample to this voxel size first; needs images that know theirs.
+        crop: central crop or padding to this many voxels.
+        size: resize to this many voxels. Without it the network must take any size.
+        normalise: ``min-max`` to 0..1, ``z-score``, ``percentile`` (0.5 and 99.5 to 0..1), ``none``.
+        window: clip intensities to this range first (a CT window in HU, say).
+    """
+
+    dims: Literal[2, 3] = 2
+    spacing_mm: tuple[float, ...] | None = None
+    crop: tuple[int, ...] | None = None
+    size: tuple[int, ...] | None = None
+    normalise: Literal["min-max", "z-score", "percentile", "none"] = "min-max"
+    window: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("spacing_mm", "crop", "size"):
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if len(value) != self.dims or min(value) <= 0:
+                raise SegprefError(
+                    f"{name} needs {self.dims} positive numbers in {self.dims}D, got {value}"
+                )
+
+    def as_key(self) -> dict[str, Any]:
+        """What identifies the preparation in the cache and in a model file."""
+        return {name: _plain(value) for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_key(cls, key: dict[str, Any]) -> Preparation:
+        """The preparation back from :meth:`as_key`."""
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in key.items()})
+
+    def apply(self, case: Case) -> Prepared:
+        """Network inputs of a whole case."""
+        image = self._normalised(case)
+        images = self._items(image, case)
+        labels = None if case.label is None else self._items(case.label, case)
+        shape, spacing = images.shape[2:], self._item_spacing(case)
+        resampled = self._resampled_shape(shape, case)
+        pad = image.min(axis=tuple(range(1, image.ndim)))
+        images = self._forward(images, resampled, pad)
+        if labels is not None:
+            labels = self._forward(labels, resampled, None)
+        if spacing is not None:
+            grid = self.crop or resampled
+            spacing = tuple(
+                step * old / new * (middle / after)
+                for step, old, new, middle, after in zip(
+                    spacing, shape, resampled, grid, self.size or grid, strict=True
+                )
+            )
+        return Prepared(np.ascontiguousarray(images), labels, spacing)
+
+    def restore(
+        self, logits: Float[Tensor, "item C *grid"], case: Case, outside: Float[Tensor, " C"]
+    ) -> Float[Tensor, "C *space"]:
+        """Logits on the case's own voxels; ``outside`` is what lies beyond the crop."""
+        shape = self._items(case.image, case).shape[2:]
+        resampled = self._resampled_shape(shape, case)
+        if self.size is not None:
+            logits = _resize(logits, self.crop or resampled)
+        if self.crop is not None:
+            canvas = outside.reshape(1, -1, *[1] * self.dims).repeat(len(logits), 1, *resampled)
+            inner, outer = _overlap(resampled, self.crop)
+            canvas[:, :, *inner] = logits[:, :, *outer]
+            logits = canvas
+        logits = _resize(logits, shape)
+        if self.dims == 2 and case.image.ndim == 4:
+            return logits.movedim(0, -1)
+        return logits[0]
+
+    def _normalised(self, case: Case) -> Float[np.ndarray, "channel *space"]:
+        image = case.image.astype(np.float32, copy=True)
+        if self.window is not None:
+            np.clip(image, *self.window, out=image)
+        for channel in image:
+            if self.normalise == "none":
+                continue
+            if self.normalise == "z-score":
+                low, scale = channel.mean(), channel.std()
+            elif self.normalise == "percentile":
+                low, high = np.percentile(channel, (0.5, 99.5))
+                scale = high - low
+                np.clip(channel, low, high, out=channel)
+            else:
+                low, scale = channel.min(), channel.max() - channel.min()
+            channel -= low
+            # A constant image carries nothing; zeros say so without a division by zero.
+            channel /= scale if scale > 0 else 1.0
+        return image
+
+    def _items(self, array: np.ndarray, case: Case) -> np.ndarray:
+        space = array.ndim - 1
+        if space == self.dims:
+            return array[None]
+        if space == 3 and self.dims == 2:
+            return np.moveaxis(array, -1, 0)
+        raise SegprefError(
+            f"{case.id} has {space} spatial axes but the preparation is for {self.dims}D: "
+            f"set dims to {space}, or use other images"
+        )
+
+    def _item_spacing(self, case: Case) -> tuple[float, ...] | None:
+        return None if case.spacing_mm is None else case.spacing_mm[: self.dims]
+
+    def _resampled_shape(self, shape: tuple[int, ...], case: Case) -> tuple[int, ...]:
+        if self.spacing_mm is None:
+            return shape
+        if case.spacing_mm is None:
+            raise SegprefError(
+                f"{case.id} does not tell its voxel size, so it can't be resampled to "
+                f"{self.spacing_mm} mm: leave spacing_mm out, or use files with a voxel size"
+            )
+        return tuple(
+            max(1, round(n * old / new))
+            for n, old, new in zip(shape, case.spacing_mm, self.spacing_mm, strict=False)
+        )
+
+    def _forward(
+        self, items: np.ndarray, resampled: tuple[int, ...], pad: np.ndarray | None
+    ) -> np.ndarray:
+        items = _resized(items, resampled)
+        if self.crop is not None:
+            canvas = np.zeros((*items.shape[:2], *self.crop), items.dtype)
+            if pad is not None:
+                canvas += pad.reshape(1, -1, *[1] * self.dims)
+            inner, outer = _overlap(resampled, self.crop)
+            canvas[:, :, *outer] = items[:, :, *inner]
+            items = canvas
+        return _resized(items, self.size or items.shape[2:])
+
+
+def _overlap(
+    shape: Sequence[int], crop: Sequence[int]
+) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """Where a central crop (or padding) lies in the array, and where the array lies in the crop."""
+    inside, outside = [], []
+    for n, m in zip(shape, crop, strict=True):
+        start, kept = max(0, (n - m) // 2), min(n, m)
+        inside.append(slice(start, start + kept))
+        begin = max(0, (m - n) // 2)
+        outside.append(slice(begin, begin + kept))
+    return tuple(inside), tuple(outside)
+
+
+def _resized(items: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    if items.shape[2:] == tuple(shape):
+        return items
+    labels = items.dtype == np.uint8
+    tensor = torch.from_numpy(np.ascontiguousarray(items))
+    result = _resize(tensor.float(), shape, labels=labels).numpy()
+    return result.astype(items.dtype)
+
+
+def _resize(items: Tensor, shape: Sequence[int], labels: bool = False) -> Tensor:
+    if tuple(items.shape[2:]) == tuple(shape):
+        return items
+    linear = "bilinear" if len(shape) == 2 else "trilinear"
+    shrinks = any(after < before for after, before in zip(shape, items.shape[2:], strict=True))
+    resize = Resize(
+        spatial_size=tuple(shape),
+        mode="nearest-exact" if labels else linear,
+        anti_aliasing=shrinks and not labels,
+    )
+    return torch.stack([torch.as_tensor(resize(item)) for item in items])
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,63 @@
+"""What a reader of an on-disk layout offers: a light index of sources, and one case per source."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from segpref.types import Case, LabelSpace
+
+__all__ = ["Reader", "Source"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """The files of one volume (or one 2D image), before anything is read.
+
+    Args:
+        id: unique in its dataset, made of letters, digits, ``.``, ``_`` and ``-``.
+        patient: who it is of.
+        images: one file per channel, or the one folder of a DICOM series.
+        labels: the files that its label is made of; empty where there is none.
+        stratum: what splits are balanced by, or None.
+    """
+
+    id: str
+    patient: str
+    images: tuple[Path, ...]
+    labels: tuple[Path, ...] = ()
+    stratum: str | None = None
+
+
+@runtime_checkable
+class Reader(Protocol):
+    """A dataset on disk. Making one reads the index only and checks that every file is there."""
+
+    @property
+    def label_space(self) -> LabelSpace | None:
+        """What its labels mean; None where there are none."""
+        ...
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the image channels."""
+        ...
+
+    @property
+    def patients_known(self) -> bool:
+        """False where nothing links volumes to patients, so that each volume counts as one."""
+        ...
+
+    def sources(self) -> Sequence[Source]:
+        """All sources, sorted by id."""
+        ...
+
+    def read(self, source: Source) -> Case:
+        """The whole image as it is on disk, float32 and not normalised, with its geometry.
+
+        ``case.id == case.volume == source.id``; axes in array order as nibabel gives them, for PNG
+        and other pictures (row, column).
+        """
+        ...

@@ -1,0 +1,156 @@
+"""Who is trained on, who judges, who validates and who tests: by patient, seeded, on file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from segpref.data.cache import write_atomically
+from segpref.data.dataset import Dataset
+from segpref.data.source import Reader, Source
+from segpref.types import SegprefError
+
+__all__ = ["PARTS", "Split", "draw_cases", "draw_patients", "refuse_leakage", "split_patients"]
+
+PARTS = ("train", "judge", "validation", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Disjoint sets of patients.
+
+    Args:
+        train: labelled cases of the base are drawn from here; the rest is the unlabelled pool.
+        judge: labelled cases of the judge are drawn from here.
+        validation: chooses checkpoints and settings.
+        test: read once per checkpoint that is reported.
+        by_patient: False where nothing links volumes to patients, so that volumes were split.
+    """
+
+    train: tuple[str, ...]
+    judge: tuple[str, ...]
+    validation: tuple[str, ...]
+    test: tuple[str, ...]
+    by_patient: bool = True
+
+    def __post_init__(self) -> None:
+        refuse_leakage({part: getattr(self, part) for part in PARTS})
+
+    def save(self, path: Path) -> None:
+        """Write the split as JSON."""
+        content = {part: list(getattr(self, part)) for part in PARTS}
+        text = json.dumps({"by_patient": self.by_patient, **content}, indent=1)
+        write_atomically(path, text.encode())
+
+    @classmethod
+    def load(cls, path: Path) -> Split:
+        """Read a split; a patient in two parts is refused."""
+        try:
+            content = json.loads(Path(path).read_text())
+            parts = {part: tuple(str(name) for name in content[part]) for part in PARTS}
+        except OSError as error:
+            raise SegprefError(
+                f"the split {path} can't be read: check the path, or leave it out for a new one"
+            ) from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise SegprefError(
+                f"{path} is no split file: it needs lists of patients under {', '.join(PARTS)}"
+            ) from error
+        try:
+            return cls(**parts, by_patient=bool(content.get("by_patient", True)))
+        except SegprefError as error:
+            raise SegprefError(f"{path}: {error}") from error
+
+
+def refuse_leakage(parts: Mapping[str, Iterable[str]]) -> None:
+    """Raise where a patient is in two of the named sets."""
+    seen: dict[str, str] = {}
+    for part, patients in parts.items():
+        for patient in patients:
+            if patient in seen:
+                raise SegprefError(
+                    f"patient {patient} is in {seen[patient]!r} and in {part!r}: that leaks what is "
+                    "to be measured; keep each patient in one part"
+                )
+            seen[patient] = part
+
+
+def split_patients(
+    reader: Reader,
+    sizes: Mapping[str, float],
+    seed: int = 0,
+) -> Split:
+    """Draw a split, balanced over strata where the sources have them.
+
+    Args:
+        reader: the dataset; only patients with labels are split.
+        sizes: patients per part, as counts or, where all are below 1, as fractions; ``train`` may be
+            left out and then takes the rest.
+        seed: the same seed gives the same split.
+    """
+    labelled = [source for source in reader.sources() if source.labels]
+    order = _stratified_order(labelled, seed)
+    counts = _counts(sizes, len(order))
+    parts: dict[str, tuple[str, ...]] = {}
+    position = 0
+    for part in PARTS:
+        parts[part] = tuple(sorted(order[position : position + counts[part]]))
+        position += counts[part]
+    return Split(**parts, by_patient=reader.patients_known)
+
+
+def draw_patients(patients: Sequence[str], count: int, seed: int) -> tuple[str, ...]:
+    """``count`` of the patients, at random."""
+    if not 1 <= count <= len(patients):
+        raise SegprefError(
+            f"{count} labelled patients were asked for, of {len(patients)}: ask for 1 to "
+            f"{len(patients)}"
+        )
+    rng = np.random.default_rng([seed, 0x5E9])
+    return tuple(sorted(rng.choice(sorted(patients), count, replace=False).tolist()))
+
+
+def draw_cases(dataset: Dataset, count: int, seed: int) -> Dataset:
+    """``count`` of the cases (slices in 2D), at random: what ``N_QC`` of ACDC counts."""
+    if not 1 <= count <= len(dataset):
+        raise SegprefError(
+            f"{count} labelled cases were asked for, of {len(dataset)}: ask for 1 to {len(dataset)}"
+        )
+    rng = np.random.default_rng([seed, 0x9C])
+    return dataset.take(sorted(rng.choice(len(dataset), count, replace=False).tolist()))
+
+
+def _stratified_order(sources: Sequence[Source], seed: int) -> list[str]:
+    """Shuffled patients in which every stretch has about the shares of the strata."""
+    strata: dict[str, set[str]] = {}
+    for source in sources:
+        strata.setdefault(source.stratum or "", set()).add(source.patient)
+    rng = np.random.default_rng([seed, 0x517])
+    placed: list[tuple[float, str, str]] = []
+    for stratum in sorted(strata):
+        shuffled = rng.permutation(sorted(strata[stratum])).tolist()
+        placed += [((i + 0.5) / len(shuffled), stratum, name) for i, name in enumerate(shuffled)]
+    return [name for _, _, name in sorted(placed)]
+
+
+def _counts(sizes: Mapping[str, float], patients: int) -> dict[str, int]:
+    if unknown := set(sizes) - set(PARTS):
+        raise SegprefError(f"a split has the parts {', '.join(PARTS)}, not {sorted(unknown)}")
+    fractions = all(size < 1 for size in sizes.values())
+    counts = {
+        part: round(size * patients) if fractions else int(size) for part, size in sizes.items()
+    }
+    rest = patients - sum(counts.values())
+    counts.setdefault("train", max(rest, 0))
+    for part in PARTS:
+        counts.setdefault(part, 0)
+    if sum(counts.values()) > patients or counts["train"] < 1:
+        raise SegprefError(
+            f"a split of {dict(sizes)} needs more than the {patients} labelled patients there are: "
+            "ask for fewer, with at least one left to train on"
+        )
+    return counts

@@ -1,0 +1,225 @@
+"""One image file, or one DICOM series, as an array with the geometry that its file states."""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import nibabel as nib
+import numpy as np
+import tifffile
+from jaxtyping import Float, Num
+from monai.data.image_reader import PILReader
+from nibabel.affines import voxel_sizes
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
+from PIL import Image, UnidentifiedImageError
+
+from segpref.data.dicom import is_dicom, read_series
+from segpref.types import SegprefError
+
+__all__ = [
+    "NIFTI_SUFFIXES",
+    "PICTURE_SUFFIXES",
+    "Colours",
+    "Volume",
+    "file_stem",
+    "is_nifti",
+    "is_picture",
+    "read_volume",
+]
+
+NIFTI_SUFFIXES = (".nii", ".nii.gz")
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif")
+
+Colours = Literal["channels", "grey", "labels"]
+
+_UNREADABLE = (
+    OSError,  # covers truncated files, bad gzip streams and Pillow's own errors
+    EOFError,
+    ValueError,
+    SyntaxError,
+    zlib.error,
+    ImageFileError,
+    HeaderDataError,
+    UnidentifiedImageError,
+    Image.DecompressionBombError,
+    tifffile.TiffFileError,
+)
+
+
+class Volume(NamedTuple):
+    """What a file holds.
+
+    Args:
+        array: ``[channel, *space]`` in the file's own number type. Axes of NIfTI and DICOM series are
+            (x, y, z) as nibabel orders them, those of pictures (row, column).
+        affine: ``[4, 4]`` voxel to world (RAS, mm) as the file states it; None for pictures.
+        spacing_mm: voxel size per spatial axis; None where the file does not tell.
+    """
+
+    array: Num[np.ndarray, "channel *space"]
+    affine: Float[np.ndarray, "4 4"] | None
+    spacing_mm: tuple[float, ...] | None
+
+
+def is_nifti(path: Path) -> bool:
+    """Whether the name says NIfTI."""
+    return path.name.lower().endswith(NIFTI_SUFFIXES)
+
+
+def is_picture(path: Path) -> bool:
+    """Whether the name says PNG, JPEG, TIFF, BMP or GIF."""
+    return path.suffix.lower() in PICTURE_SUFFIXES
+
+
+def file_stem(path: Path) -> str:
+    """File name without its ending, where ``.nii.gz`` counts as one ending."""
+    return path.name[:-7] if path.name.lower().endswith(".nii.gz") else path.stem
+
+
+def read_volume(path: Path | str, colours: Colours = "channels") -> Volume:
+    """Read a NIfTI file, a picture, a DICOM file, or the DICOM series of a folder.
+
+    Args:
+        path: the file, or the folder of one DICOM series.
+        colours: of pictures only. ``channels`` makes a channel of each colour, ``grey`` one channel
+            of luminance, ``labels`` one channel of palette indices or grey levels as stored.
+
+    Raises:
+        SegprefError: nothing there, a format that is not known, a damaged file, or pixels that
+            are not finite.
+    """
+    path = Path(path)
+    if path.is_dir():
+        volume = Volume(*read_series(path))
+    elif not path.is_file():
+        raise SegprefError(f"{path} does not exist: correct the path or restore the file")
+    elif path.stat().st_size == 0:
+        raise SegprefError(f"{path} is empty: copy or export it again")
+    elif is_nifti(path):
+        volume = _read_nifti(path)
+    elif is_picture(path):
+        volume = _read_picture(path, colours)
+    elif is_dicom(path):
+        volume = Volume(*read_series(path))
+    else:
+        raise SegprefError(
+            f"{path} is no image that can be read: convert it to NIfTI (.nii, .nii.gz), DICOM, PNG, "
+            "JPEG, TIFF, BMP or GIF"
+        )
+    _check_finite(path, volume.array)
+    return volume
+
+
+def _check_finite(path: Path, array: Num[np.ndarray, "..."]) -> None:
+    if not np.issubdtype(array.dtype, np.floating) or np.isfinite(array).all():
+        return
+    count = int(np.count_nonzero(~np.isfinite(array)))
+    raise SegprefError(
+        f"{path} is NaN or infinite at {count} of {array.size} pixels: replace them with a finite "
+        "value, such as that of the background"
+    )
+
+
+def _damaged(path: Path, kind: str, error: BaseException) -> SegprefError:
+    reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    return SegprefError(
+        f"{path} is cut off, damaged or no {kind} file ({reason[:120]}): copy or export it again"
+    )
+
+
+def _read_nifti(path: Path) -> Volume:
+    # Not MONAI's NibabelReader: it rewrites headers whose pixdim and affine differ, and a mask must
+    # go back with the very geometry that the file states.
+    try:
+        image: Any = nib.load(path)
+        array = np.asarray(image.dataobj)
+        affine = np.array(image.affine, dtype=np.float64)
+    except _UNREADABLE as error:
+        raise _damaged(path, "NIfTI", error) from error
+    if array.dtype.kind not in "buif":
+        raise SegprefError(
+            f"{path} holds {array.dtype} pixels: save it with one real number per voxel"
+        )
+    while array.ndim > 3 and array.shape[-1] == 1:
+        array = array[..., 0]
+    if array.ndim not in (2, 3, 4) or 0 in array.shape:
+        raise SegprefError(
+            f"{path} has the shape {array.shape}: save it with two or three spatial axes and at most "
+            "one axis of channels"
+        )
+    array = np.moveaxis(array, -1, 0) if array.ndim == 4 else array[None]
+    if not np.isfinite(affine).all() or np.linalg.det(affine[:3, :3]) == 0:
+        raise SegprefError(
+            f"{path} has an affine without an inverse in its header: export it again with a valid "
+            "sform or qform"
+        )
+    return Volume(array, affine, _nifti_spacing(image, affine, array.ndim - 1))
+
+
+def _nifti_spacing(
+    image: Any, affine: Float[np.ndarray, "4 4"], space: int
+) -> tuple[float, ...] | None:
+    """Voxel size, or None for the headers that a writer fills in when it knows of no geometry.
+
+    Such a header has no unit, a size of 1 along every axis, and an identity affine or none at all
+    (both codes 0). Any one of unit, size, offset or rotation is taken as knowledge.
+    """
+    header = image.header
+    factor = {"meter": 1000.0, "micron": 0.001}.get(header.get_xyzt_units()[0], 1.0)
+    spacing = voxel_sizes(affine)[:space] * factor
+    unstated = np.array_equal(affine, np.eye(4)) or not (
+        header["qform_code"] or header["sform_code"]
+    )
+    if header.get_xyzt_units()[0] == "unknown" and np.all(spacing == 1) and unstated:
+        return None
+    return tuple(float(size) for size in spacing)
+
+
+def _read_picture(path: Path, colours: Colours) -> Volume:
+    try:
+        with Image.open(path) as opened:
+            pages = getattr(opened, "n_frames", 1)
+        if pages > 1 and path.suffix.lower() in (".tif", ".tiff"):
+            array = tifffile.imread(path)
+            if array.ndim != 3:
+                raise SegprefError(
+                    f"{path} is a TIFF stack of shape {array.shape}: save it as grey pages"
+                )
+            return Volume(array[None], None, None)
+        if pages > 1:
+            raise SegprefError(
+                f"{path} holds {pages} frames: save every frame as a file of its own"
+            )
+        # Medical readers put x first; pictures stay (row, column) here.
+        reader = PILReader(converter=_converter(colours), reverse_indexing=False)
+        picture: Any = reader.read(path)
+        array = np.asarray(reader.get_data(picture)[0])
+    except _UNREADABLE as error:
+        raise _damaged(path, "picture", error) from error
+    if array.ndim == 3 and colours == "labels":
+        if not (array == array[..., :1]).all():
+            raise SegprefError(
+                f"{path} is a colour picture where a label map is due: save the class numbers as "
+                "grey levels"
+            )
+        array = array[..., 0]
+    return Volume(np.moveaxis(array, -1, 0) if array.ndim == 3 else array[None], None, None)
+
+
+def _converter(colours: Colours) -> Any:
+    def convert(picture: Image.Image) -> Image.Image:
+        mode = picture.mode
+        if mode in ("RGBA", "CMYK", "YCbCr", "LAB", "HSV", "PA", "RGBX", "RGBa"):
+            picture = picture.convert("RGB")
+        elif mode == "LA":
+            picture = picture.convert("L")
+        elif mode == "P" and colours != "labels":
+            picture = picture.convert("RGB")
+        elif mode == "1" and colours != "labels":
+            picture = picture.convert("L")
+        return picture.convert("L") if colours == "grey" and picture.mode == "RGB" else picture
+
+    return convert

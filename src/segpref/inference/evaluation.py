@@ -1,0 +1,136 @@
+"""Scores of a model, or of any masks, on prepared cases: per volume and structure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import numpy as np
+import torch
+
+from segpref.data.dataset import Dataset, Volume
+from segpref.metrics import dice, iou, overlap_counts, surface_scores
+from segpref.types import IGNORE, LabelSpace, Predictor, SegprefError
+
+__all__ = ["VolumeMasks", "mean_iou", "mean_of", "predict_masks", "score_masks", "score_model"]
+
+VolumeMasks = tuple[Volume, list[int], np.ndarray]
+"""A volume, the items of it that were predicted, and their masks ``[item, field, *space]``."""
+
+Row = dict[str, str | float]
+
+
+def predict_masks(
+    model: Predictor, dataset: Dataset, batch_size: int = 16
+) -> Iterator[VolumeMasks]:
+    """Masks of every case, volume by volume."""
+    for volume, items in dataset.by_volume():
+        parts = []
+        for start in range(0, len(items), batch_size):
+            images = torch.from_numpy(np.asarray(volume.images[items[start : start + batch_size]]))
+            parts.append(model.label_space.decode(model.logits(images)).cpu().numpy())
+        yield volume, items, np.concatenate(parts)
+
+
+def score_masks(
+    predictions: Iterable[VolumeMasks],
+    label_space: LabelSpace,
+    *,
+    surface: bool = False,
+    slices: bool = False,
+) -> list[Row]:
+    """One row per volume and structure, with the slices of a volume stacked.
+
+    Columns: ``volume``, ``patient``, ``structure``, ``iou``, ``dice`` (NaN where truth and prediction
+    both lack the structure); with ``slices`` also ``slice_iou``, the mean over the volume's slices;
+    with ``surface`` the measures of :func:`segpref.metrics.surface_scores`, with their unit in the
+    column's name. Between the slices of a 2D dataset the distance is not known, so there surface
+    measures are means over the slices in which both have the structure.
+    """
+    rows: list[Row] = []
+    for volume, items, masks in predictions:
+        if volume.labels is None:
+            raise SegprefError(
+                f"{volume.source.id} has no label: only labelled cases can be scored"
+            )
+        truth = np.asarray(volume.labels[items])
+        masks = np.where(truth == IGNORE, 0, masks)
+        counts = overlap_counts(masks.swapaxes(0, 1)[None], truth.swapaxes(0, 1), label_space)
+        columns = {"iou": iou(counts, math.nan)[0], "dice": dice(counts, math.nan)[0]}
+        if slices:
+            columns["slice_iou"] = _slice_iou(masks, truth, label_space)
+        if surface:
+            columns |= _surface(masks, truth, label_space, volume.spacing_mm)
+        for number, structure in enumerate(label_space.structures):
+            rows.append(
+                {
+                    "volume": volume.source.id,
+                    "patient": volume.source.patient,
+                    "structure": structure,
+                    **{name: float(values[number]) for name, values in columns.items()},
+                }
+            )
+    return rows
+
+
+def score_model(
+    model: Predictor, dataset: Dataset, *, surface: bool = False, slices: bool = False
+) -> list[Row]:
+    """Rows of :func:`score_masks` for a model's predictions."""
+    return score_masks(
+        predict_masks(model, dataset), dataset.label_space, surface=surface, slices=slices
+    )
+
+
+def mean_of(rows: Sequence[Mapping[str, str | float]], column: str) -> dict[str, float]:
+    """Mean of a column per structure over volumes; infinite and missing values are left out."""
+    gathered: dict[str, list[float]] = {}
+    for row in rows:
+        value = float(row.get(column, math.nan))
+        values = gathered.setdefault(str(row["structure"]), [])
+        if math.isfinite(value):
+            values.append(value)
+    return {
+        name: float(np.mean(values)) if values else math.nan for name, values in gathered.items()
+    }
+
+
+def mean_iou(rows: Sequence[Mapping[str, str | float]]) -> float:
+    """The tables' IoU: per volume and structure, mean over volumes, then over structures."""
+    return float(np.nanmean(list(mean_of(rows, "iou").values())))
+
+
+def _slice_iou(masks: np.ndarray, truth: np.ndarray, label_space: LabelSpace) -> np.ndarray:
+    each = np.concatenate(
+        [
+            iou(overlap_counts(mask[None], label, label_space), math.nan)
+            for mask, label in zip(masks, truth, strict=True)
+        ]
+    )
+    return _mean_over_items(each)
+
+
+def _surface(
+    masks: np.ndarray,
+    truth: np.ndarray,
+    label_space: LabelSpace,
+    spacing_mm: tuple[float, ...] | None,
+) -> dict[str, np.ndarray]:
+    each = [
+        surface_scores(mask, label, label_space, spacing_mm)
+        for mask, label in zip(masks, truth, strict=True)
+    ]
+    if len(each) == 1:
+        return each[0]
+    return {
+        name: _mean_over_items(
+            np.stack([np.where(np.isfinite(scores[name]), scores[name], np.nan) for scores in each])
+        )
+        for name in each[0]
+    }
+
+
+def _mean_over_items(values: np.ndarray) -> np.ndarray:
+    told = ~np.isnan(values)
+    total = np.where(told, values, 0).sum(axis=0)
+    return np.where(told.any(axis=0), total / np.maximum(told.sum(axis=0), 1), np.nan)

@@ -1,0 +1,171 @@
+"""Writing masks back with the very geometry of their input."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import nibabel as nib
+import numpy as np
+import tifffile
+from jaxtyping import Float, UInt8
+from PIL import Image
+
+from segpref.data.volumes import file_stem, is_nifti, read_volume
+from segpref.types import IGNORE, Case, LabelSpace, SegprefError
+
+__all__ = ["mask_paths", "write_mask"]
+
+_LOSSLESS = (".png", ".tif", ".tiff", ".bmp")
+
+
+def mask_paths(path: Path | str, label_space: LabelSpace) -> tuple[Path, ...]:
+    """The files that a mask goes to: ``path`` itself, or ``NAME_STRUCTURE.ext`` per structure."""
+    path = Path(path)
+    if label_space.kind == "multi-class":
+        return (path,)
+    stem, ending = file_stem(path), path.name[len(file_stem(path)) :]
+    names = [re.sub(r"[^A-Za-z0-9.-]+", "_", name) for name in label_space.names]
+    return tuple(path.with_name(f"{stem}_{name}{ending}") for name in names)
+
+
+def write_mask(
+    path: Path | str,
+    mask: UInt8[np.ndarray, "field *space"],
+    label_space: LabelSpace,
+    like: Case | Path | str,
+) -> tuple[Path, ...]:
+    """Write a mask; structures that may overlap go to one file each.
+
+    NIfTI (``.nii``, ``.nii.gz``): where ``like`` is a NIfTI file, affine, qform, sform, their codes,
+    voxel sizes and units are copied from its header without arithmetic; where it is a DICOM series
+    or a case, the affine is written as sform and qform in millimetres. Pictures (``.png``, ``.tif``,
+    ``.bmp``): class numbers as grey levels, or 0 and 255 per structure; a stack of pages as TIFF.
+
+    A file appears whole or not at all. Folders are made where they are missing.
+
+    Args:
+        path: the file to write; see :func:`mask_paths` for several structures.
+        mask: uint8, on the grid of ``like``.
+        label_space: what its values mean.
+        like: the input file or DICOM folder, or the case that was read from it.
+
+    Returns:
+        The files written, in the order of the fields.
+
+    Raises:
+        SegprefError: a mask of another shape than its input, a format that cannot hold it, or a
+            place that cannot be written to.
+    """
+    paths = mask_paths(path, label_space)
+    if len(mask) != len(paths):
+        raise SegprefError(
+            f"{path} is due to hold {len(paths)} fields but the mask has {len(mask)}: use the label "
+            "space that the mask was made with"
+        )
+    target, geometry = Path(path), _geometry(like)
+    if geometry.shape != mask.shape[1:]:
+        raise SegprefError(
+            f"{path} is due for a mask of shape {mask.shape[1:]} but its image {geometry.name} has "
+            f"{geometry.shape}: bring the mask back to the image's grid first"
+        )
+    if is_nifti(target):
+        image_of = _nifti_writer(target, geometry)
+        for file, labels in zip(paths, mask, strict=True):
+            _write(file, image_of(labels).to_filename)
+        return paths
+    _check_picture(target, mask, label_space)
+    for file, labels in zip(paths, mask, strict=True):
+        pixels = labels if label_space.kind == "multi-class" else labels * np.uint8(255)
+        _write(file, _picture_writer(file, pixels))
+    return paths
+
+
+class _Geometry(NamedTuple):
+    name: str
+    shape: tuple[int, ...]
+    affine: Float[np.ndarray, "4 4"] | None
+    stated: bool
+    """Whether the affine is in millimetres, and not merely what a file without geometry holds."""
+    original: Any
+    """The NIfTI image whose header is to be kept, or None."""
+
+
+def _geometry(like: Case | Path | str) -> _Geometry:
+    if isinstance(like, Case):
+        stated = like.spacing_mm is not None
+        return _Geometry(like.id, like.image.shape[1:], like.affine, stated, None)
+    source = Path(like)
+    volume = read_volume(source)
+    original = nib.load(source) if is_nifti(source) and source.is_file() else None
+    stated = volume.spacing_mm is not None
+    return _Geometry(str(source), volume.array.shape[1:], volume.affine, stated, original)
+
+
+def _write(path: Path, save: Callable[[Path], Any]) -> None:
+    ending = path.name[len(file_stem(path)) :]
+    part = path.with_name(f".{uuid.uuid4().hex}{ending}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save(part)
+        part.replace(path)
+    except OSError as error:
+        raise SegprefError(
+            f"{path} cannot be written ({error.strerror or error}): choose a folder that you may write "
+            "to and that has space left"
+        ) from error
+    finally:
+        if part.parent.is_dir():
+            part.unlink(missing_ok=True)
+
+
+def _nifti_writer(path: Path, geometry: _Geometry) -> Callable[[UInt8[np.ndarray, "*space"]], Any]:
+    if geometry.affine is None:
+        raise SegprefError(
+            f"{path} is to be NIfTI but {geometry.name} is a picture without geometry: write PNG or "
+            "TIFF"
+        )
+    if geometry.original is None:
+        return lambda labels: _with_affine(labels, geometry)
+    header = geometry.original.header.copy()
+    header.set_data_dtype(np.uint8)
+    header.set_slope_inter(None, None)
+    header["cal_min"] = header["cal_max"] = 0
+    header.extensions.clear()  # they may carry the patient's name
+    # Without an affine nibabel leaves the header's qform and sform untouched to the last bit.
+    return lambda labels: type(geometry.original)(labels, None, header)
+
+
+def _with_affine(labels: UInt8[np.ndarray, "*space"], geometry: _Geometry) -> Any:
+    image = nib.Nifti1Image(labels, geometry.affine)
+    if geometry.stated:
+        image.set_sform(geometry.affine, code="scanner")
+        image.set_qform(geometry.affine, code="scanner", strip_shears=True)
+        image.header.set_xyzt_units("mm")
+    return image
+
+
+def _check_picture(path: Path, mask: UInt8[np.ndarray, "f *s"], label_space: LabelSpace) -> None:
+    ending = path.suffix.lower()
+    if ending not in _LOSSLESS:
+        raise SegprefError(
+            f"{path} is no format that keeps masks exactly: choose .nii.gz, .nii, .png, .tif or .bmp"
+        )
+    if mask.ndim != 3 and not (mask.ndim == 4 and ending in (".tif", ".tiff")):
+        raise SegprefError(
+            f"{path} cannot hold a mask of {mask.ndim - 1} axes: choose .nii.gz, or .tif for a stack "
+            "of pages"
+        )
+    if label_space.kind == "multi-label" and (mask == IGNORE).any():
+        raise SegprefError(
+            f"{path} cannot tell ignored pixels from a structure: choose .nii.gz for this mask"
+        )
+
+
+def _picture_writer(path: Path, pixels: UInt8[np.ndarray, "*space"]) -> Callable[[Path], Any]:
+    if path.suffix.lower() in (".tif", ".tiff"):
+        return lambda part: tifffile.imwrite(part, pixels, photometric="minisblack")
+    return lambda part: Image.fromarray(pixels).save(part)

@@ -1,0 +1,242 @@
+"""Masks of new images, on their own voxels and with their own geometry."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from segpref.data.dicom import is_radiograph
+from segpref.data.images import Images
+from segpref.data.index import image_files
+from segpref.data.source import Source
+from segpref.data.volumes import file_stem, is_nifti, is_picture
+from segpref.inference.export import mask_paths, write_mask
+from segpref.inference.windows import WindowedNetwork
+from segpref.policies import ModelCard, Segmenter, load_model
+from segpref.progress import console, progress_bar
+from segpref.types import Case, LabelSpace, SegprefError
+
+__all__ = ["predict_case", "predict_folder"]
+
+_LOSSY = (".jpg", ".jpeg", ".gif")
+_COLOURS = ("red", "green", "blue")
+
+
+def predict_case(
+    model: Segmenter,
+    card: ModelCard,
+    case: Case,
+    *,
+    patch: Sequence[int] | None = None,
+    overlap: float = 0.5,
+    batch_size: int = 8,
+) -> UInt8[np.ndarray, "field *space"]:
+    """Mask of one image on the image's own voxels.
+
+    The image is prepared as the model's card says, the logits (not the mask) are brought back to the
+    image's grid, and decoded there. Beyond the card's crop everything is background.
+
+    Args:
+        model: what predicts.
+        card: its card.
+        case: the whole image as it is on disk; a label is not looked at.
+        patch: voxels of the windows that slide over images larger than that, blended with Gaussian
+            weights; smaller images are padded. Without it the network sees the whole image.
+        overlap: of neighbouring windows, as a share of the patch.
+        batch_size: slices (2D) or windows that go through the network at once.
+
+    Returns:
+        uint8 of the shape of ``case.image`` with fields in place of channels.
+
+    Raises:
+        SegprefError: another number of channels or axes than the model's, no voxel size where it
+            resamples, or a size that its network can't take.
+    """
+    network = WindowedNetwork(model, card.preparation, patch, overlap, batch_size)
+    return _mask(network, card, case)
+
+
+def predict_folder(
+    model_path: Path | str,
+    images: Path | str,
+    output: Path | str,
+    *,
+    patch: Sequence[int] | None = None,
+    overlap: float = 0.5,
+    batch_size: int = 8,
+    overwrite: bool = False,
+) -> list[Path]:
+    """Write the mask of an image, or of every image in a folder, with the geometry of its input.
+
+    Masks take the names of their images. NIfTI, PNG, TIFF and BMP keep their format, JPEG, GIF and
+    radiographs in DICOM become PNG, DICOM series become NIfTI; structures that may overlap go to one
+    file each (:func:`~segpref.inference.export.write_mask`). A model of several channels takes
+    nnU-Net's ``NAME_0000``, ``NAME_0001``, ... where the folder has such files. An image that can't be
+    segmented is told of at once and does not keep the others from being segmented.
+
+    Args:
+        model_path: model file or run folder.
+        images: an image file, the folder of a DICOM series, or a folder of images or series.
+        output: folder of the masks; made if it is not there.
+        patch: as in :func:`predict_case`.
+        overlap: as in :func:`predict_case`.
+        batch_size: as in :func:`predict_case`.
+        overwrite: make masks anew that are there already; they are skipped otherwise.
+
+    Returns:
+        The files that were written, in the order of the images.
+
+    Raises:
+        SegprefError: the model does not fit the images; or, after all others are written, images
+            that could not be segmented.
+    """
+    model, card = load_model(model_path)
+    model.network.to("cuda" if torch.cuda.is_available() else "cpu")
+    network = WindowedNetwork(model, card.preparation, patch, overlap, batch_size)
+    reader = _reader(Path(images).expanduser(), card)
+    targets = _targets(reader.sources(), Path(output).expanduser(), card.label_space)
+    todo = [(source, path) for source, path in targets if overwrite or not _there(path, card)]
+    written: list[Path] = []
+    failed: list[str] = []
+    with progress_bar() as bar:
+        task = bar.add_task("predicting", total=len(todo), note="")
+        for source, path in todo:
+            bar.update(task, note=path.name)
+            try:
+                case = reader.read(source)
+                # A NIfTI header goes over as it is; of other formats the case knows the geometry.
+                like = source.images[0] if is_nifti(source.images[0]) else case
+                written += write_mask(path, _mask(network, card, case), card.label_space, like)
+            except (SegprefError, OSError, RuntimeError, ValueError, MemoryError) as error:
+                failed.append(_named(error, source))
+                console.print(failed[-1], style="red", highlight=False, markup=False)
+            bar.advance(task)
+    if failed:
+        raise SegprefError(
+            f"{len(failed)} of {len(todo)} images could not be segmented, the others are in {output}: "
+            + "; ".join(failed[:5])
+            + (f"; and {len(failed) - 5} more" if len(failed) > 5 else "")
+        )
+    return written
+
+
+def _mask(network: WindowedNetwork, card: ModelCard, case: Case) -> UInt8[np.ndarray, "f *space"]:
+    _check(card, case)
+    case = replace(case, label=None)
+    preparation, space = card.preparation, card.label_space
+    items = preparation.apply(case).images
+    lowest = torch.from_numpy(items.min(axis=(0, *range(2, items.ndim))))
+    mask = np.empty((space.fields, *case.image.shape[1:]), np.uint8)
+    sliced = preparation.dims == 2 and case.image.ndim == 4
+    # Slices come back to the image's grid a batch at a time: only their masks pile up.
+    for start in range(0, len(items), network.batch_size):
+        batch = torch.from_numpy(items[start : start + network.batch_size])
+        logits = network(batch, lowest).float().cpu()
+        part = _decoded(_restored(logits, card, case), space)
+        if sliced:
+            mask[..., start : start + len(batch)] = part
+        else:
+            mask[:] = part
+    return mask
+
+
+def _check(card: ModelCard, case: Case) -> None:
+    wanted, spacing = card.channels, card.preparation.spacing_mm
+    if len(case.image) != len(wanted):
+        raise SegprefError(
+            f"{case.id} has {len(case.image)} channels but the model takes {len(wanted)} "
+            f"({', '.join(wanted)}): use images as the model was trained on"
+        )
+    if spacing is not None and case.spacing_mm is None:
+        raise SegprefError(
+            f"{case.id} does not tell its voxel size, but the model resamples to "
+            f"{' x '.join(f'{step:g}' for step in spacing)} mm: use a file with a voxel size (NIfTI or "
+            "DICOM)"
+        )
+
+
+def _restored(
+    logits: Float[Tensor, "item C *grid"], card: ModelCard, case: Case
+) -> Iterator[Float[Tensor, " *space"]]:
+    """Logits on the case's own voxels, one channel at a time: all of a large scan's may not fit."""
+    # As far from the decision as the logits are on average, so that resampling leaves the edge of the
+    # crop where it is.
+    strength = float(logits.abs().mean()) or 1.0
+    for channel in range(logits.shape[1]):
+        background = card.label_space.kind == "multi-class" and channel == 0
+        outside = torch.tensor([strength if background else -strength])
+        yield card.preparation.restore(logits[:, channel : channel + 1], case, outside)[0]
+
+
+def _decoded(
+    channels: Iterator[Float[Tensor, " *space"]], space: LabelSpace
+) -> UInt8[np.ndarray, "field *space"]:
+    """:meth:`LabelSpace.decode` of channels that come one by one."""
+    if space.kind == "multi-label":
+        return np.stack([(logits > 0).numpy().astype(np.uint8) for logits in channels])
+    best = next(channels).clone()
+    labels = torch.zeros(best.shape, dtype=torch.uint8)
+    for value, logits in enumerate(channels, start=1):
+        # Of equal logits the first wins, as in argmax.
+        labels[logits > best] = value
+        torch.maximum(best, logits, out=best)
+    return labels.numpy()[None]
+
+
+def _reader(images: Path, card: ModelCard) -> Images:
+    count = len(card.channels)
+    numbered = count > 1 and images.is_dir() and _has_channel_files(images)
+    colour = True if card.channels == _COLOURS and not numbered else None
+    reader = Images(images, count if numbered else 1, colour)
+    if len(reader.channels) != count:
+        raise SegprefError(
+            f"{reader.sources()[0].images[0]} has {len(reader.channels)} channels but the model takes "
+            f"{count} ({', '.join(card.channels)}): use images as the model was trained on"
+        )
+    return reader
+
+
+def _has_channel_files(folder: Path) -> bool:
+    return any(file_stem(path).endswith("_0001") for path in image_files(folder))
+
+
+def _targets(
+    sources: Sequence[Source], output: Path, space: LabelSpace
+) -> list[tuple[Source, Path]]:
+    inputs = {path.resolve() for source in sources for path in source.images}
+    targets = [(source, output / _mask_name(source)) for source in sources]
+    for _, target in targets:
+        for path in mask_paths(target, space):
+            if path.resolve() in inputs:
+                raise SegprefError(
+                    f"{path} is an image itself and would be overwritten: choose another output folder"
+                )
+    return targets
+
+
+def _mask_name(source: Source) -> str:
+    path = source.images[0]
+    if path.is_file() and (is_nifti(path) or is_picture(path)):
+        stem = file_stem(path)
+        ending = path.name[len(stem) :]
+        stem = stem.removesuffix("_0000") if len(source.images) > 1 else stem
+        return stem + (".png" if ending.lower() in _LOSSY else ending)
+    radiograph = path.is_file() and is_radiograph(path)
+    return source.id + (".png" if radiograph else ".nii.gz")
+
+
+def _there(path: Path, card: ModelCard) -> bool:
+    return all(file.exists() for file in mask_paths(path, card.label_space))
+
+
+def _named(error: BaseException, source: Source) -> str:
+    if isinstance(error, SegprefError):
+        return str(error)
+    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    return f"{source.images[0]} could not be segmented ({reason})"

@@ -1,0 +1,46 @@
+"""The model-based judge of the paper: an auxiliary segmenter with an opinion of its own."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float
+
+from segpref.data.cache import Cache
+from segpref.data.dataset import Dataset
+from segpref.data.predictions import PredictionStore
+from segpref.metrics import slate_iou
+from segpref.types import Case, Predictor, Slate
+
+__all__ = ["ModelJudge"]
+
+
+class ModelJudge:
+    """Scores a candidate by its IoU with the judge's own prediction (RN-DPO, Sec. 3.2).
+
+    ``s(k) = IoU(y(k), y_J(x))``, per field; of a multi-class mask the mean over the foreground
+    classes present in the judge's prediction or in any candidate of the slate. Empty against empty
+    is 1. The predictions are computed once and kept in the cache.
+
+    Args:
+        predictor: the auxiliary segmenter, trained on the ``N_QC`` cases.
+        cache: where its predictions are kept.
+    """
+
+    needs_label = False
+
+    def __init__(self, predictor: Predictor, cache: Cache | None = None) -> None:
+        self._predictions = PredictionStore(predictor, "masks", cache or Cache())
+
+    def prepare(self, dataset: Dataset) -> None:
+        """Predict all cases of the dataset that were not predicted before."""
+        self._predictions.prepare(dataset)
+
+    def prediction(self, case: Case) -> np.ndarray:
+        """The judge's own mask ``[field, *space]`` of a prepared case."""
+        return self._predictions[case]
+
+    def score(self, case: Case, slate: Slate) -> Float[np.ndarray, "K field"]:
+        """IoU of every candidate with the judge's prediction."""
+        return slate_iou(
+            slate.masks, self._predictions[case], self._predictions.predictor.label_space
+        )

@@ -1,0 +1,30 @@
+"""The judge that knows the truth: an upper bound, and for analysis only."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float
+
+from segpref.metrics import slate_iou
+from segpref.types import Case, LabelSpace, SegprefError, Slate
+
+__all__ = ["OracleJudge"]
+
+
+class OracleJudge:
+    """Scores a candidate by its IoU with the ground truth (the oracle rows of Tables 2 and 3).
+
+    Args:
+        label_space: what the masks mean.
+    """
+
+    needs_label = True
+
+    def __init__(self, label_space: LabelSpace) -> None:
+        self.label_space = label_space
+
+    def score(self, case: Case, slate: Slate) -> Float[np.ndarray, "K field"]:
+        """IoU with the label; empty against empty is 1."""
+        if case.label is None:
+            raise SegprefError(f"{case.id} has no label, so the oracle can't judge it")
+        return slate_iou(slate.masks, case.label, self.label_space)

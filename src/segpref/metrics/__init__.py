@@ -1,0 +1,57 @@
+"""Measures of masks, and of judges on slates."""
+
+from __future__ import annotations
+
+from segpref.metrics.overlap import (
+    Overlap,
+    VolumeScores,
+    dice,
+    iou,
+    overlap_counts,
+    slate_iou,
+    volume_scores,
+)
+from segpref.metrics.slates import (
+    NEAR_TIE,
+    HarmfulMass,
+    Opinion,
+    SlateDiagnostics,
+    diagnose,
+    harmful_update_mass,
+    opinion,
+)
+from segpref.metrics.surface import (
+    DistanceSummary,
+    SurfaceDistances,
+    average_surface_distance,
+    hausdorff_95,
+    summarise_distances,
+    surface_dice,
+    surface_distances,
+    surface_scores,
+)
+
+__all__ = [
+    "NEAR_TIE",
+    "DistanceSummary",
+    "HarmfulMass",
+    "Opinion",
+    "Overlap",
+    "SlateDiagnostics",
+    "SurfaceDistances",
+    "VolumeScores",
+    "average_surface_distance",
+    "diagnose",
+    "dice",
+    "harmful_update_mass",
+    "hausdorff_95",
+    "iou",
+    "opinion",
+    "overlap_counts",
+    "slate_iou",
+    "summarise_distances",
+    "surface_dice",
+    "surface_distances",
+    "surface_scores",
+    "volume_scores",
+]

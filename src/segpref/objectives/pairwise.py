@@ -1,0 +1,150 @@
+"""Losses on margins, one small object each.
+
+RN-DPO is none of them: it is :class:`DPO` on margins that were reduced over the disagreement region.
+Every loss is a function of ``Delta``, the policy part of a margin minus its reference part.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from segpref.types import Margins, Objective, SegprefError
+
+__all__ = ["DPO", "IPO", "ConservativeDPO", "Hinge", "RobustDPO", "update_strength"]
+
+
+@dataclass(frozen=True, slots=True)
+class DPO:
+    """Direct preference optimisation (Rafailov et al., 2023).
+
+    ``-log sigmoid(beta Delta)`` (Eq. 5; Eq. 11 on margins reduced over the region).
+
+    Args:
+        beta: strength of the preference, above 0.
+    """
+
+    beta: float = 1.0
+
+    def __post_init__(self) -> None:
+        _positive("beta", self.beta)
+
+    def __call__(self, margins: Margins) -> Float[Tensor, " P"]:
+        """Loss of every pair."""
+        return -logsigmoid(self.beta * margins.difference)
+
+
+@dataclass(frozen=True, slots=True)
+class IPO:
+    """Identity preference optimisation (Azar et al., 2024, Eq. 17).
+
+    ``(Delta - 1 / (2 beta))^2``: the margin is drawn to a finite target instead of to infinity.
+
+    Args:
+        beta: strength of the regularisation, above 0; the authors call it tau.
+    """
+
+    beta: float = 1.0
+
+    def __post_init__(self) -> None:
+        _positive("beta", self.beta)
+
+    def __call__(self, margins: Margins) -> Float[Tensor, " P"]:
+        """Loss of every pair."""
+        return (margins.difference - 1 / (2 * self.beta)) ** 2
+
+
+@dataclass(frozen=True, slots=True)
+class RobustDPO:
+    """DPO that is unbiased when preferences flip at random: rDPO (Chowdhury et al., 2024).
+
+    ``((1 - e) L(Delta) - e L(-Delta)) / (1 - 2 e)`` with ``L = -log sigmoid(beta .)`` and ``e`` the
+    flip rate: its mean over flips is DPO's loss of the true preference.
+
+    Args:
+        beta: strength of the preference, above 0.
+        flip_rate: share of preferences thought to be the wrong way round, from 0 to below 1/2.
+    """
+
+    beta: float = 1.0
+    flip_rate: float = 0.1
+
+    def __post_init__(self) -> None:
+        _positive("beta", self.beta)
+        _below_half("flip_rate", self.flip_rate)
+
+    def __call__(self, margins: Margins) -> Float[Tensor, " P"]:
+        """Loss of every pair; may be negative."""
+        h, e = self.beta * margins.difference, self.flip_rate
+        return (e * logsigmoid(-h) - (1 - e) * logsigmoid(h)) / (1 - 2 * e)
+
+
+@dataclass(frozen=True, slots=True)
+class ConservativeDPO:
+    """DPO with smoothed preferences: cDPO (Mitchell, 2023).
+
+    ``(1 - e) L(Delta) + e L(-Delta)`` with ``L = -log sigmoid(beta .)`` and ``e`` the smoothing;
+    least where ``sigmoid(beta Delta) = 1 - e``.
+
+    Args:
+        beta: strength of the preference, above 0.
+        label_smoothing: share of preferences thought to be wrong, from 0 to below 1/2.
+    """
+
+    beta: float = 1.0
+    label_smoothing: float = 0.1
+
+    def __post_init__(self) -> None:
+        _positive("beta", self.beta)
+        _below_half("label_smoothing", self.label_smoothing)
+
+    def __call__(self, margins: Margins) -> Float[Tensor, " P"]:
+        """Loss of every pair."""
+        h, e = self.beta * margins.difference, self.label_smoothing
+        return -(1 - e) * logsigmoid(h) - e * logsigmoid(-h)
+
+
+@dataclass(frozen=True, slots=True)
+class Hinge:
+    """Hinge loss on the margin, as in SLiC (Zhao et al., 2023): ``max(0, 1 - beta Delta)``.
+
+    Args:
+        beta: strength of the preference, above 0; the loss ends at a margin of 1 / beta.
+    """
+
+    beta: float = 1.0
+
+    def __post_init__(self) -> None:
+        _positive("beta", self.beta)
+
+    def __call__(self, margins: Margins) -> Float[Tensor, " P"]:
+        """Loss of every pair."""
+        return torch.relu(1 - self.beta * margins.difference)
+
+
+def update_strength(margins: Margins, objective: Objective) -> Float[Tensor, " P"]:
+    """How hard each pair pulls: ``|d loss / d Delta|``, without a graph.
+
+    For DPO it is ``beta sigmoid(-beta Delta)``, the factor ``w`` of Eq. 13. Taken by autograd, so it
+    holds for any objective; with an objective that mixes the pairs of a batch it is the pull on a
+    pair's margin of the batch's summed loss.
+    """
+    with torch.enable_grad():
+        policy = margins.policy.detach().requires_grad_()
+        loss = objective(replace(margins, policy=policy, reference=margins.reference.detach()))
+        (slope,) = torch.autograd.grad(loss.sum(), policy)
+    return slope.abs()
+
+
+def _positive(name: str, value: float) -> None:
+    if not 0 < value < float("inf"):
+        raise SegprefError(f"the objective's {name} must be a number above 0, not {value}")
+
+
+def _below_half(name: str, value: float) -> None:
+    if not 0 <= value < 0.5:
+        raise SegprefError(f"the objective's {name} must be from 0 to below 0.5, not {value}")

@@ -1,0 +1,158 @@
+"""Models on disk: one safetensors file that holds the weights and all that is needed to use them."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
+from torch import nn
+
+from segpref import __version__
+from segpref.data.cache import write_atomically
+from segpref.data.preparation import Preparation
+from segpref.policies.segmenter import Segmenter
+from segpref.types import LabelSpace, Region, SegprefError
+
+__all__ = ["ModelCard", "NetworkSpec", "load_model", "read_card", "save_model"]
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """A network class and its arguments.
+
+    Args:
+        module: import path of an ``nn.Module``, such as ``monai.networks.nets.UNet``.
+        arguments: its keyword arguments.
+    """
+
+    module: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    def for_data(self, channels: int, outputs: int) -> NetworkSpec:
+        """The same with ``in_channels`` and ``out_channels`` filled in where they are None."""
+        known = {"in_channels": channels, "out_channels": outputs}
+        filled = {
+            name: known[name] if value is None and name in known else value
+            for name, value in self.arguments.items()
+        }
+        return NetworkSpec(self.module, filled)
+
+    def build(self) -> nn.Module:
+        """A fresh network."""
+        module_name, _, name = self.module.rpartition(".")
+        try:
+            network_class = getattr(importlib.import_module(module_name), name)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise SegprefError(
+                f"the network {self.module} can't be imported ({error}): check its import path"
+            ) from error
+        if not (isinstance(network_class, type) and issubclass(network_class, nn.Module)):
+            raise SegprefError(f"{self.module} is no torch.nn.Module: name a network class")
+        try:
+            network = network_class(**self.arguments)
+        except (TypeError, ValueError) as error:
+            raise SegprefError(
+                f"{self.module} can't be made with {dict(self.arguments)}: {error}"
+            ) from error
+        assert isinstance(network, nn.Module)
+        return network
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """What a model file says about itself.
+
+    Args:
+        network: how to build the network.
+        label_space: what its outputs mean.
+        preparation: how images become its input.
+        channels: names of the image channels.
+        labelled: patients whose labels it was trained with; nobody may be aligned or tested on them.
+        tail: submodules of the last stage for Monte-Carlo dropout, or None to find them.
+    """
+
+    network: NetworkSpec
+    label_space: LabelSpace
+    preparation: Preparation
+    channels: tuple[str, ...] = ("image",)
+    labelled: tuple[str, ...] = ()
+    tail: tuple[str, ...] | None = None
+
+    def to_json(self) -> str:
+        """The card as JSON."""
+        return json.dumps({"segpref": __version__, **asdict(self)})
+
+    @classmethod
+    def from_json(cls, text: str) -> ModelCard:
+        """The card back from JSON."""
+        raw = json.loads(text)
+        space = raw["label_space"]
+        return cls(
+            network=NetworkSpec(raw["network"]["module"], raw["network"]["arguments"]),
+            label_space=LabelSpace(
+                space["kind"],
+                tuple(space["names"]),
+                tuple(Region(r["name"], tuple(r["values"])) for r in space["regions"]),
+            ),
+            preparation=Preparation.from_key(raw["preparation"]),
+            channels=tuple(raw["channels"]),
+            labelled=tuple(raw["labelled"]),
+            tail=None if raw["tail"] is None else tuple(raw["tail"]),
+        )
+
+
+def save_model(path: Path, network: nn.Module, card: ModelCard) -> None:
+    """Write weights and card into one file, whole or not at all."""
+    weights = {
+        name: value.detach().cpu().contiguous().clone()
+        for name, value in network.state_dict().items()
+    }
+    write_atomically(path, save(weights, metadata={"card": card.to_json()}))
+
+
+def read_card(path: Path) -> ModelCard:
+    """The card of a model file (or of the ``best.safetensors`` in a run folder)."""
+    path = _model_file(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            return ModelCard.from_json(file.metadata()["card"])
+    except (OSError, SafetensorError) as error:
+        raise SegprefError(
+            f"{path} is no whole safetensors file ({error}): train it again or copy it anew"
+        ) from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise SegprefError(
+            f"{path} holds weights but does not say of what: use a model written by `segpref fit` "
+            "or `segpref align`"
+        ) from error
+
+
+def load_model(path: Path | str) -> tuple[Segmenter, ModelCard]:
+    """A model from its file or run folder."""
+    path = _model_file(Path(path))
+    card = read_card(path)
+    network = card.network.build()
+    try:
+        network.load_state_dict(load_file(path))
+    except RuntimeError as error:
+        raise SegprefError(
+            f"the weights in {path} do not fit {card.network.module}: was the class changed since?"
+        ) from error
+    return Segmenter(network, card.label_space, card.tail), card
+
+
+def _model_file(path: Path) -> Path:
+    path = Path(path)
+    if path.is_dir():
+        path = path / "best.safetensors"
+    if not path.exists():
+        raise SegprefError(
+            f"there is no model at {path}: name a run folder or a .safetensors file of segpref"
+        )
+    return path

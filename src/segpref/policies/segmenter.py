@@ -1,0 +1,212 @@
+"""Segmenters as policies: any network that maps an image to logits of the same size.
+
+Such a policy factorises over pixels, so its log-ratio map is linear in the logits and the reference
+enters only through logits that are computed once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from segpref.types import LabelSpace, SegprefError, State
+
+__all__ = ["Segmenter", "SegmenterState"]
+
+_DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
+
+
+@dataclass(frozen=True, slots=True)
+class SegmenterState:
+    """Logits with their graph, and what went into the network's last stage."""
+
+    logits: Float[Tensor, "B C *space"]
+    tail_input: Tensor | None = None
+
+
+class Segmenter:
+    """A network as a policy.
+
+    The network stays in evaluation mode, so that dropout and normalisation statistics are frozen
+    while it is updated; Monte-Carlo dropout reruns only the last stage, on what the one
+    differentiable pass fed into it.
+
+    Args:
+        network: maps ``[B, channel, *space]`` to logits ``[B, C, *space]``.
+        label_space: what the C outputs mean.
+        tail: names of the submodules that make up the last decoder stage and head, in the order in
+            which they run; found by itself where None.
+    """
+
+    def __init__(
+        self, network: nn.Module, label_space: LabelSpace, tail: Sequence[str] | None = None
+    ) -> None:
+        self.network = network.eval()
+        self.label_space = label_space
+        self._tail_names = None if tail is None else tuple(tail)
+        self._tail: tuple[nn.Module, ...] | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.network.parameters()).device
+
+    def forward(self, images: Float[Tensor, "B channel *space"]) -> SegmenterState:
+        """The one differentiable pass."""
+        images = images.to(self.device)
+        if self._tail is None:
+            self._tail = self._find_tail(images[:1])
+        seen: list[Tensor] = []
+        hook = None
+        if self._tail:
+            hook = self._tail[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+        try:
+            logits = self._checked(self.network(images), images)
+        finally:
+            if hook is not None:
+                hook.remove()
+        return SegmenterState(logits, seen[0].detach() if seen else None)
+
+    def logits(self, images: Float[Tensor, "B channel *space"]) -> Float[Tensor, "B C *space"]:
+        """Logits of a batch, without a graph."""
+        with torch.no_grad():
+            images = images.to(self.device)
+            return self._checked(self.network(images), images)
+
+    def dropout_logits(
+        self, state: State, count: int, rate: float | None, seed: int
+    ) -> Float[Tensor, "S B C *space"] | None:
+        """``count`` stochastic reruns of the last stage; None where that stage has no dropout.
+
+        Args:
+            state: of this policy's forward pass.
+            count: number S of samples.
+            rate: dropout probability; None keeps the network's own.
+            seed: of the dropout masks; the global random state is left as it was.
+        """
+        assert isinstance(state, SegmenterState)
+        layers = [m for part in self._tail or () for m in part.modules() if isinstance(m, _DROPOUT)]
+        if state.tail_input is None or not any((rate or layer.p) > 0 for layer in layers):
+            return None
+        samples = []
+        with torch.no_grad(), _seeded(seed, self.device), _active(layers, rate):
+            for _ in range(count):
+                result = state.tail_input
+                for part in self._tail or ():
+                    result = part(result)
+                samples.append(result)
+        return torch.stack(samples)
+
+    def digest(self) -> str:
+        """Hash of the weights."""
+        whole = hashlib.blake2b(digest_size=16)
+        for name, value in sorted(self.network.state_dict().items()):
+            whole.update(name.encode())
+            whole.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+        return whole.hexdigest()
+
+    def _checked(self, output: Any, images: Tensor) -> Tensor:
+        # Deep supervision heads only propose; the first output is the full-size one.
+        logits: Tensor = output[0] if isinstance(output, list | tuple) else output
+        expected = (len(images), self.label_space.channels, *images.shape[2:])
+        if tuple(logits.shape) != expected:
+            raise SegprefError(
+                f"the network gives logits of shape {tuple(logits.shape)} where {expected} is needed: "
+                "check its number of outputs and that its output is as large as its input"
+            )
+        return logits
+
+    def _find_tail(self, image: Tensor) -> tuple[nn.Module, ...]:
+        """Submodules that turn one tensor into the logits, checked by running them."""
+        if self._tail_names is not None:
+            try:
+                tail = tuple(self.network.get_submodule(name) for name in self._tail_names)
+            except AttributeError as error:
+                raise SegprefError(
+                    f"the network has no submodule {error}: name its last stage as "
+                    "`dict(network.named_modules())` does"
+                ) from error
+        else:
+            tail = _trace_tail(self.network, image)
+        if tail and not _reproduces(self.network, tail, image):
+            if self._tail_names is None:
+                return ()
+            raise SegprefError(
+                f"the submodules {', '.join(self._tail_names)} do not give the network's logits when "
+                "they run one after the other: name the last decoder stage and the head"
+            )
+        return tail
+
+
+def _trace_tail(network: nn.Module, image: Tensor) -> tuple[nn.Module, ...]:
+    """Walk back from the logits to the last stage that holds a dropout layer.
+
+    A part belongs to the chain when its output is the very tensor that the next part takes in. The
+    outermost such module that is not fed the image itself is taken: the whole last decoder stage.
+    """
+    calls: list[tuple[nn.Module, Tensor, Tensor]] = []
+
+    def note(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        if len(inputs) == 1 and isinstance(inputs[0], Tensor) and isinstance(output, Tensor):
+            calls.append((module, inputs[0], output))
+
+    hooks = [module.register_forward_hook(note) for module in network.modules()]
+    try:
+        with torch.no_grad():
+            wanted = network(image)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    tail: list[nn.Module] = []
+    while not any(isinstance(m, _DROPOUT) for part in tail for m in part.modules()):
+        # Hooks fire inner modules first, so the last match is the outermost.
+        found = [call for call in calls if call[2] is wanted and call[1] is not image]
+        if not found:
+            return ()
+        module, wanted, _ = found[-1]
+        tail.insert(0, module)
+    return tuple(tail)
+
+
+def _reproduces(network: nn.Module, tail: Sequence[nn.Module], image: Tensor) -> bool:
+    seen: list[Tensor] = []
+    hook = tail[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    try:
+        with torch.no_grad():
+            expected = network(image)
+            hook.remove()
+            result = seen[-1] if len(seen) == 1 else None
+            for part in tail:
+                result = None if result is None else part(result)
+    finally:
+        hook.remove()
+    return result is not None and torch.equal(result, expected)
+
+
+@contextmanager
+def _active(layers: Sequence[Any], rate: float | None) -> Iterator[None]:
+    before = [(layer.p, layer.training) for layer in layers]
+    try:
+        for layer in layers:
+            layer.train()
+            layer.p = layer.p if rate is None else rate
+        yield
+    finally:
+        for layer, (p, training) in zip(layers, before, strict=True):
+            layer.p = p
+            layer.train(training)
+
+
+@contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield

@@ -1,0 +1,50 @@
+"""Progress bars with the time left, for everything that takes more than a few seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+__all__ = ["console", "progress_bar", "stdout", "track"]
+
+T = TypeVar("T")
+
+console = Console(stderr=True)
+"""Messages and bars go to standard error, so that standard output can be piped."""
+
+stdout = Console()
+"""Results go to standard output."""
+
+
+def progress_bar(transient: bool = False) -> Progress:
+    """A bar with count, elapsed time and time left, plus the free field ``note``."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=console,
+        transient=transient,
+    )
+
+
+def track(items: Iterable[T], description: str, total: int) -> Iterator[T]:
+    """Yield the items and show how far it is; the bar goes when it is done."""
+    with progress_bar(transient=True) as bar:
+        task = bar.add_task(description, total=total, note="")
+        for item in items:
+            yield item
+            bar.advance(task)

@@ -1,0 +1,39 @@
+"""Slates of candidate masks: what the policy might have drawn instead (Sec. 3.2, Appendix A.2).
+
+A family is one small class that turns a :class:`Draft` into candidates, best first, made only when
+asked for; :class:`SlateProposals` fills a slate of exactly K of them. A new family is one more such
+class, here or on the user's own import path.
+"""
+
+from __future__ import annotations
+
+from segpref.proposals.boundary import InterfaceOffset, StructureOffset, UniformOffset
+from segpref.proposals.compositions import CleanedDropoutMean, CleanedExtremes, CleanedOffset
+from segpref.proposals.draft import Draft, NetworkProposal, Proposal
+from segpref.proposals.dropout import MonteCarloDropout
+from segpref.proposals.extent import AreaQuantile, LogitBias
+from segpref.proposals.labelmap import LabelMap
+from segpref.proposals.slate import SlateProposals, default_families
+from segpref.proposals.topology import HoleFilling, LargestComponent
+from segpref.proposals.tta import IntensityTTA
+
+__all__ = [
+    "AreaQuantile",
+    "CleanedDropoutMean",
+    "CleanedExtremes",
+    "CleanedOffset",
+    "Draft",
+    "HoleFilling",
+    "IntensityTTA",
+    "InterfaceOffset",
+    "LabelMap",
+    "LargestComponent",
+    "LogitBias",
+    "MonteCarloDropout",
+    "NetworkProposal",
+    "Proposal",
+    "SlateProposals",
+    "StructureOffset",
+    "UniformOffset",
+    "default_families",
+]

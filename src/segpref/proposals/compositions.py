@@ -1,0 +1,108 @@
+"""Composed edits (Appendix A.2, family 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from segpref.proposals.boundary import offset
+from segpref.proposals.draft import Draft, Proposed, stacked
+from segpref.proposals.extent import area_scaled, biased
+from segpref.proposals.topology import clean, fill_holes
+
+__all__ = ["CleanedDropoutMean", "CleanedExtremes", "CleanedOffset"]
+
+
+class CleanedOffset:
+    """Topology, then boundary: the largest components without holes, expanded or shrunk.
+
+    Args:
+        steps: offsets in edges of the finest voxel (proportionally more in images longer than 256
+            voxels), above 0 outwards and below 0 inwards.
+        weight: share of the slate.
+    """
+
+    family = "topology+offset"
+
+    def __init__(
+        self, steps: Sequence[float] = (2.0, -2.0, 1.0, -1.0, 4.0, -4.0), weight: float = 2.5
+    ) -> None:
+        self.steps = steps
+        self.weight = weight
+
+    def __call__(self, draft: Draft) -> Iterator[Proposed]:
+        """One candidate per step; nothing where the anchor is empty."""
+        if draft.empty:
+            return
+        cleaned = [clean(labels) for labels in draft.fields]
+        for labels in cleaned:
+            labels.distances(max(map(abs, self.steps), default=0.0) * draft.step)
+        for step in self.steps:
+            distance = step * draft.step
+            fields = [offset(labels, distance) for labels in cleaned]
+            yield {f"offset_{draft.unit}": distance}, stacked(fields)
+
+
+class CleanedDropoutMean:
+    """The mean of the dropout samples, then topology; needs :class:`MonteCarloDropout` beside it.
+
+    Args:
+        weight: share of the slate.
+    """
+
+    family = "dropout-mean+topology"
+
+    def __init__(self, weight: float = 2.0) -> None:
+        self.weight = weight
+
+    def __call__(self, draft: Draft) -> Iterator[Proposed]:
+        """The cleaned mean, then the mean with holes filled; nothing without a dropout mean."""
+        mean = draft.predictions.get("dropout-mean")
+        if mean is None or not mean.any():
+            return
+        fields = draft.fields_of(mean)
+        yield {"edit": "largest-component"}, stacked([clean(labels) for labels in fields])
+        yield (
+            {"edit": "hole-filling"},
+            stacked([fill_holes(labels, 0.5, 0.02) for labels in fields]),
+        )
+
+
+class CleanedExtremes:
+    """Strong changes of extent, then topology, which removes the fragments that they bring.
+
+    Args:
+        step: offset of the extreme shrinking and expansion, as in :class:`CleanedOffset`.
+        scales: multi-label: extreme areas relative to the anchor's.
+        bias: multi-class: what is added to and subtracted from the foreground's logits.
+        weight: share of the slate.
+    """
+
+    family = "extreme+topology"
+
+    def __init__(
+        self,
+        step: float = 5.0,
+        scales: tuple[float, float] = (2.0, 0.5),
+        bias: float = 3.0,
+        weight: float = 1.5,
+    ) -> None:
+        self.step = step
+        self.scales = scales
+        self.bias = bias
+        self.weight = weight
+
+    def __call__(self, draft: Draft) -> Iterator[Proposed]:
+        """Extent and offset in turn, larger then smaller; nothing where the anchor is empty."""
+        if draft.empty:
+            return
+        for sign, scale in zip((1, -1), self.scales, strict=True):
+            if draft.label_space.kind == "multi-class":
+                extreme = draft.fields_of(biased(draft, None, sign * self.bias))
+                yield {"bias": sign * self.bias}, stacked([clean(labels) for labels in extreme])
+            else:
+                parts = zip(draft.fields, draft.logits, draft.sorted_logits, strict=True)
+                scaled = [area_scaled(*part, scale) for part in parts]
+                yield {"scale": scale}, stacked([clean(labels) for labels in scaled])
+            distance = sign * self.step * draft.step
+            moved = [clean(offset(labels, distance)) for labels in draft.fields]
+            yield {f"offset_{draft.unit}": distance}, stacked(moved)

@@ -1,0 +1,231 @@
+"""Slates: K candidate masks per image, drawn from weighted proposal families."""
+
+from __future__ import annotations
+
+import logging
+import zlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from segpref.proposals.boundary import InterfaceOffset, StructureOffset, UniformOffset
+from segpref.proposals.compositions import CleanedDropoutMean, CleanedExtremes, CleanedOffset
+from segpref.proposals.draft import Draft, NetworkProposal, Proposal, Proposed
+from segpref.proposals.dropout import MonteCarloDropout
+from segpref.proposals.extent import AreaQuantile, LogitBias
+from segpref.proposals.topology import HoleFilling, LargestComponent
+from segpref.proposals.tta import IntensityTTA
+from segpref.types import Candidate, Case, LabelSpace, Policy, SegprefError, Slate, State
+
+__all__ = ["SlateProposals", "default_families", "draw"]
+
+log = logging.getLogger(__name__)
+
+PATIENCE = 12
+"""After so many repetitions in a row a family is taken to have nothing new."""
+
+
+def default_families(label_space: LabelSpace) -> tuple[Proposal, ...]:
+    """All families of Appendix A.2 that suit the label space.
+
+    The first seven places go to seven families, so that a slate of 8 is as mixed as one of 32.
+    """
+    shared: tuple[Proposal, ...] = (
+        MonteCarloDropout(),
+        LargestComponent(),
+        UniformOffset(),
+        IntensityTTA(),
+        CleanedOffset(),
+        HoleFilling(),
+        CleanedDropoutMean(),
+        CleanedExtremes(),
+    )
+    if label_space.kind == "multi-label":
+        return (*shared, AreaQuantile(weight=8.0))
+    return (*shared, LogitBias(), InterfaceOffset(), StructureOffset())
+
+
+class SlateProposals:
+    """Makes a slate of exactly K candidates for every image of a batch.
+
+    The anchor comes first. The other places go round the families in proportion to their weights
+    (Sainte-Laguë: the next place goes to the highest ``weight / (2 x places so far + 1)``). A
+    candidate equal to an earlier one is left out; a family that cannot act or has nothing new
+    leaves its places to the others, and the first time that it cannot act is logged. Only where all
+    families together have too few distinct masks are earlier candidates repeated, at the end.
+
+    Args:
+        size: number K of candidates.
+        families: proposal families; None takes all that suit the policy's label space.
+        threads: images edited at the same time. More than 1 seldom helps: the kernels for distances
+            and components hold Python's lock.
+
+    Raises:
+        SegprefError: K below 2, or no family.
+    """
+
+    def __init__(
+        self,
+        size: int = 32,
+        families: Sequence[Proposal] | None = None,
+        threads: int = 1,
+    ) -> None:
+        if size < 2:
+            raise SegprefError(f"a slate needs at least 2 candidates to compare, not {size}")
+        if families is not None and not families:
+            raise SegprefError("a slate needs at least one proposal family besides the anchor")
+        self.size = size
+        self.families = families
+        self.threads = threads
+        self._told: set[str] = set()
+
+    def __call__(
+        self,
+        policy: Policy,
+        state: State,
+        images: Float[Tensor, "B channel *space"],
+        cases: Sequence[Case],
+        seed: int,
+        keys: Sequence[int] = (),
+    ) -> list[Slate]:
+        """One slate per image.
+
+        Args:
+            policy: for its label space and for the families that need further passes.
+            state: what the policy's one pass of these images left.
+            images: the batch.
+            cases: its cases, for voxel size and identity; labels are not read.
+            seed: with ``keys`` and a case's id it determines the case's edits, whatever the batch
+                and the number of threads.
+            keys: what else the chance depends on, such as epoch and step.
+        """
+        families = self.families or default_families(policy.label_space)
+        drafts = self._drafts(families, policy, state, images, cases, seed, keys)
+        if self.threads <= 1:
+            drawn = [draw(draft, families, self.size) for draft in drafts]
+        else:
+            with ThreadPoolExecutor(self.threads) as pool:
+                drawn = list(pool.map(lambda draft: draw(draft, families, self.size), drafts))
+        for case, (_, idle) in zip(cases, drawn, strict=True):
+            for family in idle:
+                self._tell(family, f"could not act on case {case.id} (nothing there to edit)")
+        return [slate for slate, _ in drawn]
+
+    def _drafts(
+        self,
+        families: Sequence[Proposal],
+        policy: Policy,
+        state: State,
+        images: Float[Tensor, "B channel *space"],
+        cases: Sequence[Case],
+        seed: int,
+        keys: Sequence[int],
+    ) -> list[Draft]:
+        passes: dict[str, np.ndarray] = {}
+        with torch.no_grad():
+            for number, family in enumerate(families):
+                if not isinstance(family, NetworkProposal):
+                    continue
+                chance = np.random.SeedSequence([seed, *keys, number]).generate_state(1)
+                found = family.predict(policy, state, images, int(chance[0]))
+                if found is None:
+                    self._tell(family.family, "could not act (the network offers no such pass)")
+                    continue
+                if passes.keys() & found.keys():
+                    raise SegprefError(
+                        f"two families of a slate predict the same ({', '.join(found)}): "
+                        f"keep one {type(family).__name__}"
+                    )
+                passes.update({name: masks.cpu().numpy() for name, masks in found.items()})
+            logits = state.logits.detach()
+            anchors = policy.label_space.decode(logits).cpu().numpy()
+        return [
+            Draft(
+                logits=image_logits,
+                anchor=anchor,
+                label_space=policy.label_space,
+                spacing_mm=_spacing(case, anchor.ndim - 1),
+                predictions={name: masks[index] for name, masks in passes.items()},
+                rng=np.random.default_rng([seed, *keys, zlib.crc32(case.id.encode())]),
+            )
+            for index, (image_logits, anchor, case) in enumerate(
+                zip(logits.float().cpu().numpy(), anchors, cases, strict=True)
+            )
+        ]
+
+    def _tell(self, family: str, what: str) -> None:
+        if family not in self._told:
+            self._told.add(family)
+            log.warning(
+                "Proposal family %s %s; its places in the slate go to others. Said once.",
+                family,
+                what,
+            )
+
+
+def draw(draft: Draft, families: Sequence[Proposal], size: int) -> tuple[Slate, list[str]]:
+    """The slate of one image, and the families that proposed nothing at all for it."""
+    masks = np.empty((size, *draft.anchor.shape), np.uint8)
+    masks[0] = draft.anchor
+    candidates = [Candidate("anchor")]
+    seen = {_checksum(masks[0]): [0]}
+    running = {number: family(draft) for number, family in enumerate(families)}
+    places = dict.fromkeys(running, 0)
+    idle = []
+
+    while len(candidates) < size and running:
+        number = max(running, key=lambda n: (families[n].weight / (2 * places[n] + 1), -n))
+        fresh, tried = _next_distinct(running[number], masks[: len(candidates)], seen)
+        if fresh is None:
+            if not tried and not places[number]:
+                idle.append(families[number].family)
+            del running[number]
+            continue
+        settings, mask = fresh
+        masks[len(candidates)] = mask
+        candidates.append(Candidate(families[number].family, settings))
+        places[number] += 1
+
+    distinct = len(candidates)
+    for index in range(distinct, size):
+        masks[index] = masks[index % distinct]
+        candidates.append(candidates[index % distinct])
+    return Slate(masks, tuple(candidates)), idle
+
+
+def _next_distinct(
+    proposed: Iterator[Proposed],
+    masks: UInt8[np.ndarray, "K field *space"],
+    seen: dict[int, list[int]],
+) -> tuple[Proposed | None, int]:
+    """The next candidate that differs from all before it, and how many were looked at."""
+    for tried in range(PATIENCE):
+        candidate = next(proposed, None)
+        if candidate is None:
+            return None, tried
+        mask = np.ascontiguousarray(candidate[1])
+        alike = seen.setdefault(_checksum(mask), [])
+        if not any(np.array_equal(mask, masks[index]) for index in alike):
+            alike.append(len(masks))
+            return candidate, tried + 1
+    return None, PATIENCE
+
+
+def _checksum(mask: UInt8[np.ndarray, "field *space"]) -> int:
+    # A sum of whole words is the fastest of all. It only finds what may be equal (and so may leave
+    # out the last few bytes); the masks themselves decide.
+    flat = mask.reshape(-1)
+    return int(flat[: flat.size // 8 * 8].view(np.uint64).sum())
+
+
+def _spacing(case: Case, axes: int) -> tuple[float, ...] | None:
+    if case.spacing_mm is not None and len(case.spacing_mm) != axes:
+        raise SegprefError(
+            f"case {case.id} has {len(case.spacing_mm)} voxel sizes for {axes} spatial axes: "
+            "give one per axis, or none"
+        )
+    return case.spacing_mm

@@ -1,0 +1,89 @@
+"""Test-time augmentation of the intensities (Appendix A.2, family 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from segpref.proposals.draft import Draft, Proposed
+from segpref.proposals.dropout import decode_mean, probabilities
+from segpref.types import Policy, SegprefError, State
+
+__all__ = ["IntensityTTA", "intensity_views"]
+
+
+def intensity_views(
+    images: Float[Tensor, "B channel *space"],
+    gammas: Sequence[float],
+    brightness: Sequence[float],
+    contrasts: Sequence[float],
+) -> Iterator[Float[Tensor, "B channel *space"]]:
+    """The images under one change of intensity at a time, whatever their normalisation.
+
+    With ``u = (x - min) / (max - min)`` per image and channel: ``u^gamma``, ``u + brightness`` and
+    ``mean(u) + contrast (u - mean(u))``, mapped back to the range of x. A constant channel keeps
+    its value under gamma and contrast.
+    """
+    space = tuple(range(2, images.ndim))
+    low, high = images.amin(space, keepdim=True), images.amax(space, keepdim=True)
+    width = high - low
+    unit = (images - low) / torch.where(width > 0, width, 1.0)
+    for gamma in gammas:
+        yield low + width * unit.pow(gamma)
+    for shift in brightness:
+        yield images + width * shift
+    mean = images.mean(space, keepdim=True)
+    for contrast in contrasts:
+        yield mean + contrast * (images - mean)
+
+
+class IntensityTTA:
+    """The mean prediction over the image and changed copies of it; one network pass per change.
+
+    Args:
+        gammas: exponents of the intensity scaled to 0 ... 1.
+        brightness: shifts, relative to the image's range.
+        contrasts: factors of the distance to the image's mean.
+        weight: share of the slate.
+
+    Raises:
+        SegprefError: no change is asked for.
+    """
+
+    family = "intensity-tta"
+
+    def __init__(
+        self,
+        gammas: Sequence[float] = (0.8, 1.25),
+        brightness: Sequence[float] = (0.1,),
+        contrasts: Sequence[float] = (0.9,),
+        weight: float = 3.0,
+    ) -> None:
+        self.gammas = gammas
+        self.brightness = brightness
+        self.contrasts = contrasts
+        self.weight = weight
+        if not self.views:
+            raise SegprefError("IntensityTTA needs at least one gamma, brightness or contrast")
+
+    @property
+    def views(self) -> int:
+        """Number of network passes."""
+        return len(self.gammas) + len(self.brightness) + len(self.contrasts)
+
+    def predict(
+        self, policy: Policy, state: State, images: Float[Tensor, "B channel *space"], seed: int
+    ) -> Mapping[str, Tensor] | None:
+        """``tta [B, field, *space]``; the unchanged image is not passed again."""
+        total = probabilities(state.logits, policy.label_space)
+        for view in intensity_views(images, self.gammas, self.brightness, self.contrasts):
+            total += probabilities(policy.logits(view), policy.label_space)
+        return {"tta": decode_mean(total, 1 + self.views, policy.label_space)}
+
+    def __call__(self, draft: Draft) -> Iterator[Proposed]:
+        """The one mean prediction."""
+        if "tta" in draft.predictions:
+            yield {"views": 1 + self.views}, draft.predictions["tta"]

@@ -1,0 +1,16 @@
+"""Stage 1 (supervised), stage 2 (preferences), and the loop and the run folder that they share."""
+
+from segpref.training.folder import RunFolder
+from segpref.training.preference import align
+from segpref.training.signals import PreferenceSignal, PseudoLabelSignal, ScoredBatch, Signal
+from segpref.training.supervised import fit
+
+__all__ = [
+    "PreferenceSignal",
+    "PseudoLabelSignal",
+    "RunFolder",
+    "ScoredBatch",
+    "Signal",
+    "align",
+    "fit",
+]

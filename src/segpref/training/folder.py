@@ -1,0 +1,136 @@
+"""A run folder: everything that one training leaves behind, each file written whole or not at all.
+
+==========================  =====================================================================
+``config.yaml``             the resolved settings; ``--config`` takes it back
+``run.json``                versions, platform, threads, command
+``metrics.csv``             one row per epoch
+``summary.json``            the figures that tables read; its presence says that the run is finished
+``best.safetensors``        the model with the best validation IoU
+``last.safetensors``        the model after the last finished epoch
+``state.safetensors``       what ``--resume`` continues from (weights, optimiser, position)
+``tensorboard/``            the curves of ``metrics.csv`` for TensorBoard
+``report.html``             curves, tables and pictures in one file
+==========================  =====================================================================
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from segpref.data.cache import write_atomically
+from segpref.types import SegprefError
+
+__all__ = ["RunFolder"]
+
+_REPORTED = ("segpref", "torch", "monai", "numpy", "accelerate")
+
+
+class RunFolder:
+    """Names and formats of a run folder.
+
+    Args:
+        path: the folder.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self.best = self.path / "best.safetensors"
+        self.last = self.path / "last.safetensors"
+        self.state = self.path / "state.safetensors"
+        self.metrics = self.path / "metrics.csv"
+        self.summary = self.path / "summary.json"
+        self.config = self.path / "config.yaml"
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run came to its end."""
+        return self.summary.exists()
+
+    def open(self, settings: Mapping[str, Any], resume: bool) -> None:
+        """Make the folder, or check that a run with the same settings is continued.
+
+        Raises:
+            SegprefError: the folder has a run and ``resume`` is off, or its settings differ.
+        """
+        note = self.path / "run.json"
+        plain = json.loads(json.dumps(settings, default=str))
+        if note.exists():
+            if not resume:
+                raise SegprefError(
+                    f"{self.path} already holds a run: add --resume to go on, or choose another --out"
+                )
+            before = json.loads(note.read_text())["settings"]
+            changed = [name for name in {**before, **plain} if before.get(name) != plain.get(name)]
+            if changed:
+                raise SegprefError(
+                    f"{self.path} was begun with other settings ({', '.join(sorted(changed))}): "
+                    "resume with the same ones, or choose another --out"
+                )
+            return
+        about = {
+            "settings": plain,
+            "versions": {name: version(name) for name in _REPORTED},
+            "python": sys.version.split()[0],
+            "platform": platform.platform(),
+            "threads": torch.get_num_threads(),
+            "command": sys.argv,
+        }
+        write_atomically(note, json.dumps(about, indent=1).encode())
+
+    def write_metrics(self, history: Sequence[Mapping[str, Any]]) -> None:
+        """One row per epoch; columns are the union of what the epochs report."""
+        columns = list(dict.fromkeys(name for row in history for name in row))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns)
+        writer.writeheader()
+        writer.writerows(history)
+        write_atomically(self.metrics, text.getvalue().encode())
+
+    def read_metrics(self) -> list[dict[str, float]]:
+        """The rows of ``metrics.csv``; an empty cell is left out."""
+        with self.metrics.open(newline="") as file:
+            return [
+                {name: float(value) for name, value in row.items() if value}
+                for row in csv.DictReader(file)
+            ]
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        """Write ``summary.json``."""
+        write_atomically(self.summary, json.dumps(summary, indent=1).encode())
+
+    def read_summary(self) -> dict[str, Any]:
+        """Read ``summary.json``."""
+        summary = json.loads(self.summary.read_text())
+        assert isinstance(summary, dict)
+        return summary
+
+    def save_state(self, tensors: Mapping[str, Tensor], position: Mapping[str, Any]) -> None:
+        """Write what a resumed run needs."""
+        plain = {name: value.detach().cpu().clone() for name, value in tensors.items()}
+        write_atomically(self.state, save(plain, metadata={"position": json.dumps(position)}))
+
+    def load_state(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """Read it back; None where there is none yet."""
+        if not self.state.exists():
+            return None
+        try:
+            with safe_open(self.state, framework="pt") as file:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                return tensors, json.loads(file.metadata()["position"])
+        except (OSError, SafetensorError, KeyError, ValueError) as error:
+            raise SegprefError(
+                f"{self.state} can't be read ({error}): delete it to begin the run anew"
+            ) from error

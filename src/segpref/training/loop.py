@@ -1,0 +1,257 @@
+"""The loop that stage 1 and stage 2 share: epochs, validation, checkpoints, resume.
+
+Randomness is a function of (seed, epoch, step) and never of a generator's history, so a run that was
+killed continues from its last saved position to the bit-identical result.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+
+from segpref.policies import ModelCard, save_model
+from segpref.progress import progress_bar
+from segpref.training.folder import RunFolder
+
+__all__ = ["Step", "StepResult", "batch_stream", "constant", "cosine", "run_loop", "step_seed"]
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """What one batch gives.
+
+    Args:
+        loss: differentiable sum over the batch's terms, or None where there is nothing to learn from.
+        terms: number of terms (pairs, images) in that sum.
+        logs: name -> (sum, weight); an epoch reports sum / weight.
+    """
+
+    loss: Tensor | None
+    terms: int
+    logs: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+
+Step = Callable[[list[int], int, int], StepResult]
+"""(indices of the batch, epoch, step in the epoch) -> result."""
+
+
+@dataclass(slots=True)
+class Position:
+    """Where a run is."""
+
+    epoch: int = 0
+    step: int = 0
+    updates: int = 0
+    best: float = -math.inf
+    best_epoch: int = 0
+    totals: dict[str, list[float]] = field(default_factory=dict)
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+def step_seed(*keys: int) -> int:
+    """An independent 63-bit seed for these keys."""
+    return int(np.random.SeedSequence(keys).generate_state(1, np.uint64)[0] >> 1)
+
+
+def batch_stream(
+    images: int, per_epoch: int | None, batch_size: int, seed: int
+) -> Callable[[int], list[list[int]]]:
+    """Batches of an epoch; images are not repeated before all have been drawn, across epochs too."""
+    per_epoch = images if per_epoch is None else per_epoch
+
+    def batches(epoch: int) -> list[list[int]]:
+        # Pass p over the pool is a permutation that depends on the seed and on p alone.
+        first = epoch * per_epoch
+        drawn: list[int] = []
+        passes = range(first // images, (first + per_epoch - 1) // images + 1)
+        for number in passes:
+            drawn += np.random.default_rng([seed, number]).permutation(images).tolist()
+        start = first - passes.start * images
+        chosen = drawn[start : start + per_epoch]
+        return [chosen[i : i + batch_size] for i in range(0, len(chosen), batch_size)]
+
+    return batches
+
+
+def constant(rate: float) -> Callable[[float], float]:
+    """The same learning rate from beginning to end."""
+    return lambda progress: rate
+
+
+def cosine(rate: float, warm_up: float = 0.05) -> Callable[[float], float]:
+    """Linear warm-up over a share of the run, then a half cosine down to zero."""
+
+    def at(progress: float) -> float:
+        if progress < warm_up:
+            return rate * (progress / warm_up * 0.9 + 0.1)
+        return rate * 0.5 * (1 + math.cos(math.pi * (progress - warm_up) / (1 - warm_up)))
+
+    return at
+
+
+def run_loop(
+    *,
+    folder: RunFolder,
+    network: nn.Module,
+    card: ModelCard,
+    optimizer: torch.optim.Optimizer,
+    learning_rate: Callable[[float], float],
+    epochs: int,
+    batches: Callable[[int], list[list[int]]],
+    step: Step,
+    validate: Callable[[], Mapping[str, float]],
+    accelerator: Accelerator,
+    description: str,
+    checkpoint_seconds: float = 30.0,
+) -> list[dict[str, float]]:
+    """Train, validate after every epoch, keep the best; continue where the folder says.
+
+    Args:
+        folder: the run folder, opened.
+        network: the module whose weights are saved (not wrapped).
+        card: written into every model file.
+        optimizer: of the network's parameters.
+        learning_rate: share of the run that is done (0 to 1) -> learning rate.
+        epochs: how many.
+        batches: epoch -> batches of image indices.
+        step: computes the loss of a batch.
+        validate: figures of the current weights; ``val_iou`` chooses the best checkpoint.
+        accelerator: devices and precision.
+        description: what the progress bar says.
+        checkpoint_seconds: save the position at least this often within an epoch.
+
+    Returns:
+        One row per epoch; row 0 is the start, before any update.
+    """
+    position = _restore(folder, network, optimizer)
+    main = accelerator.is_main_process
+    if not position.history:
+        position.history.append({"epoch": 0.0, **validate()})
+    total = sum(len(batches(epoch)) for epoch in range(epochs))
+    done = sum(len(batches(epoch)) for epoch in range(position.epoch)) + position.step
+    saved = time.monotonic()
+    with progress_bar() as bar:
+        task = bar.add_task(description, total=total, completed=done, note="")
+        for epoch in range(position.epoch, epochs):
+            todo = batches(epoch)
+            for number in range(position.step, len(todo)):
+                for group in optimizer.param_groups:
+                    group["lr"] = learning_rate(done / total)
+                _update(
+                    step(_share(todo[number], accelerator), epoch, number),
+                    optimizer,
+                    position,
+                    accelerator,
+                    network,
+                )
+                done += 1
+                bar.advance(task)
+                position.step = number + 1
+                if main and time.monotonic() - saved > checkpoint_seconds:
+                    _save(folder, network, optimizer, position)
+                    saved = time.monotonic()
+            figures = {name: _mean(*pair) for name, pair in sorted(position.totals.items())}
+            row = {"epoch": float(epoch + 1), **validate(), **figures}
+            position.history.append(row)
+            position.epoch, position.step, position.totals = epoch + 1, 0, {}
+            better = row["val_iou"] > position.best
+            if better:
+                position.best, position.best_epoch = row["val_iou"], epoch + 1
+            if main:
+                if better:
+                    save_model(folder.best, network, card)
+                save_model(folder.last, network, card)
+                _save(folder, network, optimizer, position)
+                folder.write_metrics(position.history)
+                saved = time.monotonic()
+            bar.update(task, note=f"IoU {row['val_iou']:.3f}, best {position.best:.3f}")
+    if main:
+        folder.write_metrics(position.history)
+        _write_tensorboard(folder, position.history)
+    return position.history
+
+
+def _share(batch: list[int], accelerator: Accelerator) -> list[int]:
+    """The part of the batch that falls to one process."""
+    return batch[accelerator.process_index :: accelerator.num_processes]
+
+
+def _update(
+    result: StepResult,
+    optimizer: torch.optim.Optimizer,
+    position: Position,
+    accelerator: Accelerator,
+    network: nn.Module,
+) -> None:
+    terms = result.terms
+    if accelerator.num_processes > 1:
+        count = torch.tensor(float(terms), device=accelerator.device)
+        terms = int(accelerator.reduce(count, "sum").item())
+    for name, (amount, weight) in result.logs.items():
+        entry = position.totals.setdefault(name, [0.0, 0.0])
+        entry[0] += amount
+        entry[1] += weight
+    if terms == 0:
+        return
+    if result.loss is None:
+        raise AssertionError("a process without terms must give a zero that touches its logits")
+    # Processes average their gradients; the loss is the sum over all terms of the step by their number.
+    accelerator.backward(result.loss * (accelerator.num_processes / terms))
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    position.updates += 1
+
+
+def _mean(amount: float, weight: float) -> float:
+    return amount / weight if weight else math.nan
+
+
+def _save(
+    folder: RunFolder, network: nn.Module, optimizer: torch.optim.Optimizer, position: Position
+) -> None:
+    tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
+    for number, state in optimizer.state_dict()["state"].items():
+        for name, value in state.items():
+            tensors[f"optimizer.{number}.{name}"] = value
+    folder.save_state(tensors, asdict(position))
+
+
+def _restore(folder: RunFolder, network: nn.Module, optimizer: torch.optim.Optimizer) -> Position:
+    found = folder.load_state()
+    if found is None:
+        return Position()
+    tensors, position = found
+    weights: dict[str, Tensor] = {}
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        kind, _, rest = name.partition(".")
+        if kind == "network":
+            weights[rest] = value
+        else:
+            number, _, moment = rest.partition(".")
+            moments.setdefault(int(number), {})[moment] = value
+    network.load_state_dict(weights)
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
+    return Position(**position)
+
+
+def _write_tensorboard(folder: RunFolder, history: Sequence[Mapping[str, Any]]) -> None:
+    target = folder.path / "tensorboard"
+    # Written once from the history, so that a resumed run has each epoch once.
+    if target.exists():
+        for old in target.iterdir():
+            old.unlink()
+    with SummaryWriter(str(target)) as writer:
+        for row in history:
+            for name, value in row.items():
+                if name != "epoch" and math.isfinite(value):
+                    writer.add_scalar(name, value, int(row["epoch"]))

@@ -1,0 +1,167 @@
+"""Stage 2: a better segmenter from a judge's preferences (RN-DPO, Figure 1 and Sec. 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+
+from segpref.data.cache import Cache
+from segpref.data.dataset import Dataset
+from segpref.data.predictions import PredictionStore
+from segpref.data.splits import refuse_leakage
+from segpref.inference.evaluation import mean_iou, score_model
+from segpref.metrics import slate_iou
+from segpref.policies import Segmenter, load_model
+from segpref.proposals import SlateProposals
+from segpref.training.curves import curve_summary
+from segpref.training.folder import RunFolder
+from segpref.training.loop import StepResult, batch_stream, constant, cosine, run_loop, step_seed
+from segpref.training.signals import ScoredBatch, Signal
+from segpref.types import Judge
+
+__all__ = ["align"]
+
+
+def align(
+    base: Path | str,
+    pool: Dataset,
+    validation: Dataset,
+    judge: Judge,
+    signal: Signal,
+    folder: RunFolder,
+    *,
+    proposals: SlateProposals | None = None,
+    epochs: int = 15,
+    images_per_epoch: int | None = None,
+    batch_size: int = 8,
+    learning_rate: float = 1e-4,
+    schedule: Literal["constant", "cosine"] = "constant",
+    seed: int = 0,
+    precision: str = "no",
+    cache: Cache | None = None,
+) -> dict[str, Any]:
+    """Fine-tune a policy on preferences between its own candidate masks.
+
+    Adam, constant learning rate, no augmentation; dropout and normalisation statistics are frozen.
+    Labels of the pool, where there are any, reach only figures and a judge that declares
+    ``needs_label``.
+
+    Args:
+        base: model file or run folder of stage 1; the frozen copy of it is the reference.
+        pool: unlabelled images.
+        validation: labelled cases that choose the checkpoint.
+        judge: scores candidates.
+        signal: what is learned from scored slates.
+        folder: where the run goes, opened.
+        proposals: make the slates; K = 32 by default.
+        epochs: number of epochs.
+        images_per_epoch: images in an epoch, drawn without repeats until all were seen.
+        batch_size: images per update.
+        learning_rate: of Adam.
+        schedule: ``constant``, or ``cosine`` with warm-up.
+        seed: of order, slates and pairs.
+        precision: ``no``, ``bf16`` or ``fp16``, as in Accelerate.
+        cache: where reference logits and judge predictions are kept.
+
+    Returns:
+        The run's summary.
+    """
+    policy, card = load_model(base)
+    reference, _ = load_model(base)
+    refuse_leakage(
+        {
+            "the pool": pool.patients,
+            "the validation set": validation.patients,
+            "the base's labelled cases": card.labelled,
+        }
+    )
+    if folder.finished:
+        return folder.read_summary()
+    accelerator = Accelerator(mixed_precision=precision, cpu=not torch.cuda.is_available())
+    network = policy.network.to(accelerator.device)
+    reference.network.to(accelerator.device)
+    optimizer = torch.optim.Adam(network.parameters(), learning_rate)
+    policy.network, prepared = accelerator.prepare(network, optimizer)
+    proposals = proposals or SlateProposals()
+
+    reference_logits = PredictionStore(reference, "logits", cache or Cache())
+    reference_logits.prepare(pool)
+    if hasattr(judge, "prepare"):
+        judge.prepare(pool)
+    # A judge that may not see labels is given cases that have none.
+    seen = pool if judge.needs_label else pool.without_labels()
+
+    with ThreadPoolExecutor() as threads:
+
+        def step(indices: list[int], epoch: int, number: int) -> StepResult:
+            cases = [seen[i] for i in indices]
+            images = torch.from_numpy(np.stack([case.image for case in cases]))
+            key = step_seed(seed, epoch, number)
+            policy.network.eval()
+
+            state = policy.forward(images)
+            slates = proposals(policy, state, images, cases, key)
+            scores = list(threads.map(judge.score, cases, slates))
+            batch = ScoredBatch(
+                logits=state.logits,
+                reference=torch.from_numpy(np.stack([reference_logits[case] for case in cases])).to(
+                    state.logits.device
+                ),
+                slates=slates,
+                scores=scores,
+                truth=_truth(pool, indices, slates, threads),
+                rngs=[np.random.default_rng([key, i]) for i in range(len(cases))],
+            )
+            result = signal(batch)
+            drift = _volume_drift(batch, policy)
+            return StepResult(result.loss, result.terms, {**result.logs, **drift})
+
+        history = run_loop(
+            folder=folder,
+            network=network,
+            card=card,
+            optimizer=prepared,
+            learning_rate=(constant if schedule == "constant" else cosine)(learning_rate),
+            epochs=epochs,
+            batches=batch_stream(len(pool), images_per_epoch, batch_size, seed),
+            step=step,
+            validate=lambda: {"val_iou": mean_iou(score_model(policy, validation))},
+            accelerator=accelerator,
+            description="stage 2",
+        )
+    summary = {"kind": "align", "seed": seed, "pool_cases": len(pool), **curve_summary(history)}
+    if accelerator.is_main_process:
+        folder.write_summary(summary)
+    return summary
+
+
+def _truth(
+    pool: Dataset, indices: Sequence[int], slates: Sequence[Any], threads: ThreadPoolExecutor
+) -> list[np.ndarray] | None:
+    """IoU of every candidate with the ground truth: for figures, never for the update."""
+    labels = [pool[i].label for i in indices]
+    if any(label is None for label in labels):
+        return None
+    return list(
+        threads.map(lambda s, label: slate_iou(s.masks, label, pool.label_space), slates, labels)
+    )
+
+
+def _volume_drift(batch: ScoredBatch, policy: Segmenter) -> Mapping[str, tuple[float, float]]:
+    """Predicted volume of each structure relative to the reference's, as sums over the epoch."""
+    space = policy.label_space
+    now = np.stack([slate.masks[0] for slate in batch.slates])
+    before = space.decode(batch.reference).cpu().numpy()
+    axes = (0, *range(2, now.ndim))
+    after_voxels = space.structure_masks(now, field_axis=1).sum(axes)
+    before_voxels = space.structure_masks(before, field_axis=1).sum(axes)
+    return {
+        f"volume_ratio_{name}": (float(after), float(old))
+        for name, after, old in zip(space.structures, after_voxels, before_voxels, strict=True)
+    }

@@ -1,0 +1,135 @@
+"""What is learned from a scored slate: a preference between masks, or the best mask itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from segpref.metrics import harmful_update_mass, opinion
+from segpref.miners import TopVsRandom, mine
+from segpref.objectives.likelihood import Reduction, disagreement, margins
+from segpref.objectives.pairwise import DPO, update_strength
+from segpref.objectives.supervised import SupervisedLoss
+from segpref.training.loop import StepResult
+from segpref.types import IGNORE, LabelSpace, Miner, Objective, Pairs, Slate
+
+__all__ = ["PreferenceSignal", "PseudoLabelSignal", "ScoredBatch", "Signal"]
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredBatch:
+    """Slates of a batch and what is said about them.
+
+    Args:
+        logits: of the policy, with their graph.
+        reference: logits of the frozen reference.
+        slates: one per image.
+        scores: the judge's, ``[K, field]`` per image.
+        truth: IoU with the ground truth, for figures only; None where there is no label.
+        rngs: one generator per image.
+    """
+
+    logits: Float[Tensor, "B C *space"]
+    reference: Float[Tensor, "B C *space"]
+    slates: Sequence[Slate]
+    scores: Sequence[Float[np.ndarray, "K field"]]
+    truth: Sequence[Float[np.ndarray, "K field"]] | None
+    rngs: Sequence[np.random.Generator]
+
+
+class Signal(Protocol):
+    """Turns a scored batch into a loss."""
+
+    def __call__(self, batch: ScoredBatch) -> StepResult:
+        """Sum of the batch's losses."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PreferenceSignal:
+    """Pairs are mined from the scores and pulled apart: DPO and RN-DPO.
+
+    Args:
+        label_space: what the masks mean.
+        miner: picks the pairs.
+        objective: loss on margins.
+        reduction: ``region`` is RN-DPO, ``image`` is DPO as usual.
+    """
+
+    label_space: LabelSpace
+    miner: Miner = field(default_factory=TopVsRandom)
+    objective: Objective = field(default_factory=DPO)
+    reduction: Reduction = "region"
+
+    def __call__(self, batch: ScoredBatch) -> StepResult:
+        """Loss summed over the mined pairs."""
+        mined = mine(self.miner, batch.scores, batch.rngs)
+        region = disagreement(batch.slates, mined.pairs, self.label_space).to(batch.logits.device)
+        logs = {f"skipped_{why}": (float(n), 1.0) for why, n in mined.skipped.items()}
+        images = len(batch.slates)
+        logs["pairs_per_image"] = (float(len(region)), float(images))
+        if not len(region):
+            return StepResult(batch.logits.sum() * 0, 0, logs)
+        margin = margins(batch.logits, batch.reference, region, self.reduction)
+        losses = self.objective(margin)
+        difference = margin.difference.detach()
+        count = float(len(region))
+        logs["loss"] = (float(losses.detach().sum()), count)
+        logs["margin"] = (float(difference.sum()), count)
+        logs["preference_accuracy"] = (float((difference > 0).sum()), count)
+        logs["disagreement"] = (float(region.fraction.sum()), count)
+        if batch.truth is not None:
+            gaps = _true_gaps(region.pairs, batch.truth)
+            strength = update_strength(margin, self.objective).cpu().numpy()
+            fraction = region.fraction.cpu().numpy()
+            harm = harmful_update_mass(gaps, strength, fraction)
+            logs["pair_flip"] = (float((gaps < 0).sum()), count)
+            logs["harmful_mass"] = (harm.plain * count, count)
+            logs["harmful_mass_fraction"] = (harm.weighted * count, count)
+        return StepResult(losses.sum(), len(region), logs)
+
+
+@dataclass(frozen=True, slots=True)
+class PseudoLabelSignal:
+    """The best candidate is taken for the truth: Top-1 pseudo-labelling (RN-DPO, Sec. 4.4).
+
+    The judge's best candidate per field is a hard target of the supervised loss. Fields without
+    information (all scores zero, tied or abstained) are ignored, as they give no pair either.
+
+    Args:
+        label_space: what the masks mean.
+    """
+
+    label_space: LabelSpace
+
+    def __call__(self, batch: ScoredBatch) -> StepResult:
+        """Supervised loss against the best candidates, times the number of images."""
+        targets, used = [], 0
+        for slate, scores in zip(batch.slates, batch.scores, strict=True):
+            target = slate.masks[0].copy()
+            for number in range(target.shape[0]):
+                column = scores[:, number]
+                if opinion(column) == "usable":
+                    target[number] = slate.masks[int(np.nanargmax(column)), number]
+                    used += 1
+                else:
+                    target[number] = IGNORE
+            targets.append(target)
+        images = len(batch.slates)
+        if not used:
+            return StepResult(batch.logits.sum() * 0, 0, {})
+        target = torch.from_numpy(np.stack(targets)).to(batch.logits.device)
+        loss = SupervisedLoss(self.label_space)(batch.logits, target)
+        logs = {"loss": (float(loss.detach()) * images, float(images))}
+        return StepResult(loss * images, images, logs)
+
+
+def _true_gaps(pairs: Pairs, truth: Sequence[np.ndarray]) -> Float[np.ndarray, " P"]:
+    rows = zip(pairs.case, pairs.field, pairs.winner, pairs.loser, strict=True)
+    return np.array([truth[c][better, f] - truth[c][worse, f] for c, f, better, worse in rows])

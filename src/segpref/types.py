@@ -1,0 +1,316 @@
+"""The vocabulary that every other module speaks.
+
+The way of the data is one sentence, and the names here are its words::
+
+    image -> policy -> slate -> judge -> scores -> miner -> pairs -> margin -> objective -> update
+
+Shapes: ``K`` candidates of one image, ``P`` pairs of one batch, ``C`` network outputs, ``field`` the
+independent label maps of a mask, ``*space`` two or three spatial axes in array order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int64, UInt8
+from torch import Tensor
+
+__all__ = [
+    "IGNORE",
+    "Candidate",
+    "Case",
+    "Judge",
+    "LabelSpace",
+    "Margins",
+    "Miner",
+    "Objective",
+    "Pairs",
+    "Policy",
+    "Predictor",
+    "Region",
+    "SegprefError",
+    "Slate",
+    "State",
+]
+
+IGNORE = 255
+"""Mask value of a pixel without an opinion; such pixels are no part of Omega."""
+
+
+class SegprefError(Exception):
+    """Something that the user can mend: one sentence that names the file and the mend."""
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A named union of values of a multi-class label map, such as *whole tumour* = 1, 2, 3."""
+
+    name: str
+    values: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LabelSpace:
+    """What the values of a mask mean.
+
+    ``multi-class``: one field, value ``v`` is class ``names[v]``, ``names[0]`` is the background.
+    ``multi-label``: one binary field per name; structures may overlap.
+
+    Args:
+        kind: exclusive label map or independent binary structures.
+        names: class names in the order of their values, or structure names in the order of fields.
+        regions: multi-class only; what is measured instead of the single classes (nested regions).
+    """
+
+    kind: Literal["multi-class", "multi-label"]
+    names: tuple[str, ...]
+    regions: tuple[Region, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("multi-class", "multi-label"):
+            raise SegprefError(f"a label space is multi-class or multi-label, not {self.kind!r}")
+        least = 2 if self.kind == "multi-class" else 1
+        if len(self.names) < least or len(set(self.names)) < len(self.names):
+            raise SegprefError(
+                f"a {self.kind} label space needs at least {least} distinct names, got {self.names}"
+            )
+        if self.regions and self.kind == "multi-label":
+            raise SegprefError("regions are unions of classes: they need a multi-class label space")
+
+    @property
+    def channels(self) -> int:
+        """Number C of network outputs."""
+        return len(self.names)
+
+    @property
+    def fields(self) -> int:
+        """Number of independent label maps in a mask: 1, or one per structure."""
+        return 1 if self.kind == "multi-class" else len(self.names)
+
+    @property
+    def values(self) -> int:
+        """Number of values in a field: C, or 2."""
+        return len(self.names) if self.kind == "multi-class" else 2
+
+    @property
+    def structures(self) -> tuple[str, ...]:
+        """Names of what is measured: foreground classes, regions, or structures."""
+        if self.regions:
+            return tuple(region.name for region in self.regions)
+        return self.names[1:] if self.kind == "multi-class" else self.names
+
+    def decode(self, logits: Float[Tensor, "*batch C *space"], channel_dim: int = 1) -> Tensor:
+        """Most likely mask under the logits: argmax, or logit > 0 per structure.
+
+        Returns:
+            uint8 ``[*batch, field, *space]``.
+        """
+        if self.kind == "multi-class":
+            return _argmax(logits, channel_dim)
+        return (logits > 0).to(torch.uint8)
+
+    def structure_masks(
+        self, masks: UInt8[np.ndarray, "*batch field *space"], field_axis: int = 0
+    ) -> Bool[np.ndarray, "*batch structure *space"]:
+        """One binary mask per structure; ignored pixels belong to none."""
+        if self.kind == "multi-label":
+            return np.asarray(masks == 1)
+        labels = np.take(masks, 0, axis=field_axis)
+        if self.regions:
+            parts = [np.isin(labels, region.values) for region in self.regions]
+        else:
+            parts = [labels == value for value in range(1, len(self.names))]
+        return np.stack(parts, axis=field_axis)
+
+
+def _argmax(logits: Tensor, dim: int) -> Tensor:
+    """Index of the highest logit, the first of equal ones, as uint8 with the axis kept.
+
+    On the CPU, torch's argmax over a leading axis is many times slower than one comparison a class.
+    """
+    best = logits.select(dim, 0)
+    labels = torch.zeros_like(best, dtype=torch.uint8)
+    for value in range(1, logits.shape[dim]):
+        plane = logits.select(dim, value)
+        labels.masked_fill_(plane > best, value)
+        best = torch.maximum(best, plane)
+    return labels.unsqueeze(dim)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One image with what is known about it.
+
+    Args:
+        id: unique in its dataset; a slice of a volume is ``VOLUME/sNNN``.
+        patient: who it is of; splits keep all cases of a patient together.
+        volume: the volume (patient and time point) that the case is, or is a slice of.
+        image: float32 ``[channel, *space]``.
+        label: uint8 ``[field, *space]`` with :data:`IGNORE` where nobody knows, or None.
+        spacing_mm: voxel size per spatial axis, or None where the file does not tell.
+        affine: ``[4, 4]`` voxel to world (RAS, mm) of the volume as it was read, or None.
+        stratum: what splits are balanced by (a diagnosis, say), or None.
+        text: free text that belongs to the image, or None.
+    """
+
+    id: str
+    patient: str
+    volume: str
+    image: Float[np.ndarray, "channel *space"]
+    label: UInt8[np.ndarray, "field *space"] | None = None
+    spacing_mm: tuple[float, ...] | None = None
+    affine: Float[np.ndarray, "4 4"] | None = None
+    stratum: str | None = None
+    text: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """Where a mask of a slate comes from: the proposal family and its settings."""
+
+    family: str
+    settings: Mapping[str, float | int | str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        inside = ", ".join(
+            f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"
+            for key, value in self.settings.items()
+        )
+        return f"{self.family} ({inside})" if inside else self.family
+
+
+@dataclass(frozen=True, slots=True)
+class Slate:
+    """K candidate masks of one image; index 0 is the anchor, the policy's own prediction.
+
+    Args:
+        masks: uint8 ``[K, field, *space]``.
+        candidates: K descriptions, in the order of the masks.
+    """
+
+    masks: UInt8[np.ndarray, "K field *space"]
+    candidates: tuple[Candidate, ...]
+
+    def __len__(self) -> int:
+        return len(self.candidates)
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """Mined preferences of one batch; all arrays have length P.
+
+    Args:
+        case: index of the image in the batch.
+        field: index of the field that the preference is about.
+        winner: index of the preferred candidate in the image's slate.
+        loser: index of the other one.
+        gap: the judge's score of the winner minus that of the loser, above 0.
+    """
+
+    case: Int64[np.ndarray, " P"]
+    field: Int64[np.ndarray, " P"]
+    winner: Int64[np.ndarray, " P"]
+    loser: Int64[np.ndarray, " P"]
+    gap: Float[np.ndarray, " P"]
+
+    def __len__(self) -> int:
+        return len(self.case)
+
+
+@dataclass(frozen=True, slots=True)
+class Margins:
+    """How much policy and reference prefer each winner to its loser, after the reduction.
+
+    Args:
+        policy: reduced log-ratios under the policy, differentiable.
+        reference: the same under the frozen reference.
+        gap: the judge's score difference of each pair.
+    """
+
+    policy: Float[Tensor, " P"]
+    reference: Float[Tensor, " P"]
+    gap: Float[Tensor, " P"]
+
+    @property
+    def difference(self) -> Float[Tensor, " P"]:
+        """Policy part minus reference part: the argument of DPO's sigmoid before beta (Eq. 5)."""
+        return self.policy - self.reference
+
+
+@runtime_checkable
+class State(Protocol):
+    """What a policy's one differentiable pass leaves behind."""
+
+    @property
+    def logits(self) -> Float[Tensor, "B C *space"]:
+        """Network outputs, with their graph."""
+        ...
+
+
+@runtime_checkable
+class Predictor(Protocol):
+    """Anything that turns images into logits without gradients: a policy, or a frozen network."""
+
+    label_space: LabelSpace
+
+    def logits(self, images: Float[Tensor, "B channel *space"]) -> Float[Tensor, "B C *space"]:
+        """Logits of a batch, without a graph."""
+        ...
+
+    def digest(self) -> str:
+        """Name of the weights: predictions are cached under it."""
+        ...
+
+
+@runtime_checkable
+class Policy(Predictor, Protocol):
+    """The model that is fine-tuned: a distribution over masks given an image."""
+
+    def forward(self, images: Float[Tensor, "B channel *space"]) -> State:
+        """The one differentiable pass."""
+        ...
+
+    def dropout_logits(
+        self, state: State, count: int, rate: float | None, seed: int
+    ) -> Float[Tensor, "S B C *space"] | None:
+        """``count`` stochastic reruns of the last stage with dropout; None where it has no dropout.
+
+        ``rate`` None keeps the network's own rates. No graph; the global random state is untouched.
+        """
+        ...
+
+
+@runtime_checkable
+class Judge(Protocol):
+    """Gives every candidate a score per field, higher is better; NaN abstains."""
+
+    needs_label: bool
+    """Whether the judge reads ``case.label``. Only the oracle does."""
+
+    def score(self, case: Case, slate: Slate) -> Float[np.ndarray, "K field"]:
+        """Scores of one slate."""
+        ...
+
+
+@runtime_checkable
+class Miner(Protocol):
+    """Picks (winner, loser) pairs from the scores of one field; index 0 is the anchor."""
+
+    def __call__(
+        self, scores: Float[np.ndarray, " K"], rng: np.random.Generator
+    ) -> Int64[np.ndarray, "P 2"]:
+        """Pairs as rows (winner, loser); no row where nothing can be told."""
+        ...
+
+
+@runtime_checkable
+class Objective(Protocol):
+    """Turns margins into losses, one per pair."""
+
+    def __call__(self, margins: Margins) -> Float[Tensor, " P"]:
+        """Loss of every pair."""
+        ...

@@ -1,0 +1,146 @@
+"""Components, holes and distances against SciPy and scikit-image."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from scipy import ndimage
+from skimage import measure
+
+from segpref.proposals.labelmap import LabelMap
+
+
+def label_maps(values: int = 4) -> st.SearchStrategy[np.ndarray]:
+    shapes = st.one_of(
+        hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=14),
+        hnp.array_shapes(min_dims=3, max_dims=3, min_side=2, max_side=7),
+    )
+    return shapes.flatmap(
+        lambda shape: hnp.arrays(np.uint8, shape, elements=st.integers(0, values - 1))
+    )
+
+
+def made(labels: np.ndarray, spacing: tuple[float, ...] | None = None, values: int = 4) -> LabelMap:
+    return LabelMap(labels, values, spacing or (1.0,) * labels.ndim)
+
+
+def test_boxes_and_counts_of_a_small_mask() -> None:
+    labels = np.zeros((6, 8), np.uint8)
+    labels[1:3, 2:5] = 1
+    labels[4, 6] = 3
+    field = made(labels)
+    assert field.box == (slice(1, 5), slice(2, 7))
+    assert field.boxes == {1: (slice(1, 3), slice(2, 5)), 3: (slice(4, 5), slice(6, 7))}
+    assert field.counts == {1: 6, 3: 1}
+    assert field.grown((slice(1, 5), slice(2, 7)), 2.0) == (slice(0, 6), slice(0, 8))
+    assert field.grown((slice(3, 4), slice(3, 4)), 0.0) == (slice(2, 5), slice(2, 5))
+
+
+def test_an_empty_mask_has_nothing() -> None:
+    field = made(np.zeros((5, 5), np.uint8), values=2)
+    assert field.box is None
+    assert field.counts == {}
+    assert not field.holes.owners.any()
+    assert len(field.components.sizes) == 1
+    assert field.distances(3.0).signed.size == 0
+
+
+@settings(max_examples=150, deadline=None)
+@given(label_maps())
+def test_components_are_those_of_scikit_image(labels: np.ndarray) -> None:
+    found = made(labels).components
+    crop = labels[found.window]
+    reference = measure.label(crop, background=0, connectivity=labels.ndim)
+    assert len(found.sizes) == reference.max(initial=0) + 1
+    for component in range(1, len(found.sizes)):
+        where = found.ids == component
+        assert len(np.unique(reference[where])) == 1
+        assert np.count_nonzero(where) == found.sizes[component]
+        assert set(crop[where].tolist()) == {int(found.owners[component])}
+
+
+@settings(max_examples=150, deadline=None)
+@given(label_maps(values=3))
+def test_holes_are_those_of_scipy(labels: np.ndarray) -> None:
+    if 1 in labels.shape:
+        return
+    found = made(labels).holes
+    filled = {v: ndimage.binary_fill_holes(labels == v) for v in (1, 2) if (labels == v).any()}
+    expected = np.zeros_like(labels)
+    for value in sorted(filled, key=lambda v: -np.count_nonzero(filled[v])):
+        expected[filled[value] & (labels == 0)] = value
+    actual = np.zeros_like(labels)
+    actual[found.window] = found.owners[found.ids]
+    sizes = {v: np.count_nonzero(filled[v]) for v in filled}
+    if len(set(sizes.values())) < len(sizes):
+        np.testing.assert_array_equal(actual > 0, expected > 0)
+    else:
+        np.testing.assert_array_equal(actual, expected)
+
+
+@settings(max_examples=200, deadline=None)
+@given(label_maps(), st.data())
+def test_distances_are_those_of_scipy(labels: np.ndarray, data: st.DataObject) -> None:
+    sides = st.sampled_from([0.5, 1.0, 1.5, 3.0])
+    spacing = data.draw(st.tuples(*[sides] * labels.ndim))
+    reach = data.draw(st.sampled_from([0.5, 1.0, 2.0, 4.5]))
+    field = made(labels, spacing)
+    if field.box is None:
+        return
+    found = field.distances(reach)
+    outside = {
+        v: ndimage.distance_transform_edt(labels != v, sampling=spacing)[found.window]
+        for v in field.counts
+    }
+    crop = labels[found.window]
+    nearest = np.min(list(outside.values()), axis=0)
+    near = (crop == 0) & (nearest <= reach)
+    np.testing.assert_allclose(found.signed[near], nearest[near] ** 2, rtol=1e-5)
+    assert np.all(found.signed[(crop == 0) & ~near] > reach**2)
+    for value, distance in outside.items():
+        own = near & (found.nearest == value)
+        np.testing.assert_allclose(distance[own], nearest[own], rtol=1e-6)
+        if not np.all(labels == value):
+            inside = ndimage.distance_transform_edt(labels == value, sampling=spacing)
+            mine = crop == value
+            np.testing.assert_allclose(
+                -found.signed[mine], inside[found.window][mine] ** 2, rtol=1e-5
+            )
+
+
+@settings(max_examples=100, deadline=None)
+@given(label_maps(values=3))
+def test_distance_to_the_background_is_that_of_scipy(labels: np.ndarray) -> None:
+    field = made(labels)
+    if field.box is None or np.all(labels):
+        return
+    window, squared = field.to_background
+    expected = ndimage.distance_transform_edt(labels > 0)[window] ** 2
+    np.testing.assert_allclose(squared, expected, rtol=1e-5)
+
+
+def test_an_image_full_of_one_structure_has_no_boundary() -> None:
+    found = made(np.ones((4, 5), np.uint8), values=2).distances(2.0)
+    assert np.all(np.isneginf(found.signed))
+
+
+def test_distances_are_measured_again_only_for_a_longer_reach() -> None:
+    field = made(np.pad(np.ones((2, 2), np.uint8), 5), values=2)
+    first = field.distances(3.0)
+    assert field.distances(2.0) is first
+    assert field.distances(4.0) is not first
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0), (0.7, 2.0)])
+def test_a_longer_reach_changes_no_distance_within_the_shorter(spacing: tuple[float, ...]) -> None:
+    labels = np.random.default_rng(3).integers(0, 3, (9, 11)).astype(np.uint8)
+    labels[:3] = 0
+    short, long = (made(labels, spacing).distances(reach) for reach in (1.0, 4.0))
+    full = np.full(labels.shape, np.inf, np.float32)
+    wide = full.copy()
+    full[short.window], wide[long.window] = short.signed, long.signed
+    near = wide <= 1.0
+    np.testing.assert_array_equal(full[near], wide[near])
