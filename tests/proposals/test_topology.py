@@ -151,7 +151,7 @@ def test_candidates_of_the_largest_component_go_from_all_to_one_structure() -> N
 def test_structures_of_a_multi_label_mask_are_edited_independently() -> None:
     ring = field("00000 01110 01010 01110 00000").labels
     anchor = np.stack([ring, np.eye(5, dtype=np.uint8)])
-    ((_, mask), *_) = HoleFilling(cap=1.0)(draft(anchor, CHEST))
+    ((_, mask), *_) = HoleFilling((0.5,), cap=1.0)(draft(anchor, CHEST))
     assert mask[0].sum() == 9
     np.testing.assert_array_equal(mask[1], anchor[1])
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import zlib
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -37,7 +36,6 @@ def default_families(label_space: LabelSpace) -> tuple[Proposal, ...]:
     shared: tuple[Proposal, ...] = (
         MonteCarloDropout(),
         LargestComponent(),
-        UniformOffset(),
         IntensityTTA(),
         CleanedOffset(),
         HoleFilling(),
@@ -45,8 +43,8 @@ def default_families(label_space: LabelSpace) -> tuple[Proposal, ...]:
         CleanedExtremes(),
     )
     if label_space.kind == "multi-label":
-        return (*shared, AreaQuantile(weight=8.0))
-    return (*shared, LogitBias(), InterfaceOffset(), StructureOffset())
+        return (*shared, AreaQuantile(), UniformOffset(weight=5.0))
+    return (*shared, LogitBias(), UniformOffset(), InterfaceOffset(), StructureOffset())
 
 
 class SlateProposals:
@@ -61,26 +59,18 @@ class SlateProposals:
     Args:
         size: number K of candidates.
         families: proposal families; None takes all that suit the policy's label space.
-        threads: images edited at the same time. More than 1 seldom helps: the kernels for distances
-            and components hold Python's lock.
 
     Raises:
         SegprefError: K below 2, or no family.
     """
 
-    def __init__(
-        self,
-        size: int = 32,
-        families: Sequence[Proposal] | None = None,
-        threads: int = 1,
-    ) -> None:
+    def __init__(self, size: int = 32, families: Sequence[Proposal] | None = None) -> None:
         if size < 2:
             raise SegprefError(f"a slate needs at least 2 candidates to compare, not {size}")
         if families is not None and not families:
             raise SegprefError("a slate needs at least one proposal family besides the anchor")
         self.size = size
         self.families = families
-        self.threads = threads
         self._told: set[str] = set()
 
     def __call__(
@@ -99,17 +89,15 @@ class SlateProposals:
             state: what the policy's one pass of these images left.
             images: the batch.
             cases: its cases, for voxel size and identity; labels are not read.
-            seed: with ``keys`` and a case's id it determines the case's edits, whatever the batch
-                and the number of threads.
+            seed: with ``keys`` and a case's id it determines the case's edits, whatever else is in
+                the batch.
             keys: what else the chance depends on, such as epoch and step.
         """
         families = self.families or default_families(policy.label_space)
         drafts = self._drafts(families, policy, state, images, cases, seed, keys)
-        if self.threads <= 1:
-            drawn = [draw(draft, families, self.size) for draft in drafts]
-        else:
-            with ThreadPoolExecutor(self.threads) as pool:
-                drawn = list(pool.map(lambda draft: draw(draft, families, self.size), drafts))
+        # One after the other: the kernels for distances and components hold Python's lock, and two
+        # threads took longer than one.
+        drawn = [draw(draft, families, self.size) for draft in drafts]
         for case, (_, idle) in zip(cases, drawn, strict=True):
             for family in idle:
                 self._tell(family, f"could not act on case {case.id} (nothing there to edit)")

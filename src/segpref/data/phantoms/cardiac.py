@@ -64,12 +64,12 @@ class Heart:
             return float(rng.uniform(low, high))
 
         angle = between(-0.6, 0.6)
-        radius, wall = between(0.22, 0.34), between(0.1, 0.17)
-        blood = between(0.55, 0.95)
-        muscle = blood - between(0.24, 0.45)
+        radius, wall = between(0.24, 0.35), between(0.11, 0.17)
+        blood = between(0.65, 0.95)
+        muscle = blood - between(0.35, 0.5)
         centre = (between(-0.05, 0.25), between(-0.15, 0.15))
         blobs = []
-        for _ in range(rng.integers(3, 8)):
+        for _ in range(rng.integers(3, 7)):
             far, turn = between(1.3, 2.6) * (radius + wall), between(-np.pi, np.pi)
             at = (centre[0] + far * np.cos(turn), centre[1] + far * np.sin(turn), between(-1, 1))
             bright = rng.random() < 0.65
@@ -85,33 +85,33 @@ class Heart:
             wall=wall,
             wall_uneven=between(0, 0.3),
             wall_side=between(-np.pi, np.pi),
-            contraction=between(0.15, 0.42),
+            contraction=between(0.15, 0.35),
             rv_reach=between(0.85, 1.1),
             rv_width=between(0.65, 1.0),
             rv_height=between(0.85, 1.25),
             rv_lift=between(-0.3, 0.3),
             rv_end=between(0.7, 0.95),
-            margins=(between(-0.12, 0.04), between(-0.15, 0.06)),
+            margins=(between(-0.15, 0.02), between(-0.22, 0.03)),
             warp=(Field.draw(rng, 3), Field.draw(rng, 3)),
             warp_strength=between(0.015, 0.04),
             tissue=Field.draw(rng, 4),
             texture=Field.draw(rng, 24),
             clumps=Field.draw(rng, 10),
             texture_strength=between(0.02, 0.06),
-            papillary=between(0.0, 1.0),
+            papillary=between(0.0, 0.7),
             blood=blood,
-            rv_blood=blood + between(-0.15, 0.08),
+            rv_blood=blood + between(-0.1, 0.06),
             muscle=muscle,
-            fat=between(0.6, 1.0),
-            lung=between(0.04, 0.25),
+            fat=between(0.65, 0.95),
+            lung=between(0.04, 0.18),
             liver=muscle + float(rng.normal(0, 0.08)),
-            rest=between(0.2, 0.6),
+            rest=between(0.25, 0.5),
             lung_edge=between(0.3, 0.75),
             liver_edge=between(0.45, 0.8),
             chest_edge=between(0.85, 1.2),
-            fat_share=between(-1.5, 0.2),
+            fat_share=between(-2.0, -0.2),
             blobs=tuple(blobs),
-            scanner=Scanner.draw(rng, noise=(0.01, 0.045), bias=0.25),
+            scanner=Scanner.draw(rng, noise=(0.01, 0.03), bias=0.2),
             gain=between(200.0, 1200.0),
         )
 
@@ -168,7 +168,7 @@ class Heart:
 
         base = 0.06 * systole
         label = np.zeros(image.shape, np.uint8)
-        label[(rv < 0) & (along > base + 0.03)] = 1
+        label[(rv < 0) & (along > base)] = 1
         label[(epi < 0) & (along > base)] = 2
         label[(endo < 0) & (along > base)] = 3
         return self.scanner.expose(image, grid, rng), label
@@ -204,4 +204,4 @@ class Heart:
 
 def _taper(along: Volume, end: float) -> Volume:
     """Share of the largest radius that is left at a place on the long axis; 0 beyond the end."""
-    return np.sqrt(np.clip(1 - np.clip(along / end, 0, None) ** 2.5, 0, None))
+    return np.sqrt(np.clip(1 - np.clip(along / end, 0, None) ** 3, 0, None))

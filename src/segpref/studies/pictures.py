@@ -1,0 +1,264 @@
+"""Masks on images: outlines for comparing, a tint only where two masks differ."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+from matplotlib import patheffects
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
+
+from segpref.metrics import iou, overlap_counts
+from segpref.studies.charts import PALETTE
+from segpref.studies.page import Key, Picture
+from segpref.types import LabelSpace, Slate
+
+__all__ = [
+    "Overlay",
+    "SlatePicture",
+    "overlay_keys",
+    "overlay_pictures",
+    "slate_keys",
+    "slate_tiles",
+]
+
+_TRUTH = "#ffffff"
+_TINT = "#F0E442"
+_COLOURS = ("#56B4E9", "#E69F00", "#00C08B", "#FF86C8", "#F0E442", "#FF6F3C")
+_SHOWN_STRUCTURES = len(_COLOURS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overlay:
+    """One image with masks to compare.
+
+    Args:
+        name: of the image.
+        image: ``[channel, *space]``; the first channel is shown, of a volume the slice with most
+            foreground.
+        masks: ``[field, *space]`` by the name of what made them, in the order of showing:
+            ``{"base": ..., "tuned": ...}``.
+        label_space: what the masks' values mean.
+        truth: the true mask, or None.
+        spacing_mm: voxel size, for the right proportions.
+    """
+
+    name: str
+    image: Float[np.ndarray, "channel *space"]
+    masks: Mapping[str, UInt8[np.ndarray, "field *space"]]
+    label_space: LabelSpace
+    truth: UInt8[np.ndarray, "field *space"] | None = None
+    spacing_mm: Sequence[float] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlatePicture:
+    """The slate of one image as the judge sees it.
+
+    Args:
+        name: of the image.
+        image: ``[channel, *space]``.
+        slate: the candidates; index 0 is the anchor.
+        scores: the judge's, of one field; NaN abstains.
+        label_space: what the masks' values mean.
+        field: which field the scores are of.
+        pair: (winner, loser), or None where no pair was mined.
+        truth: the true mask, or None.
+        spacing_mm: voxel size, for the right proportions.
+    """
+
+    name: str
+    image: Float[np.ndarray, "channel *space"]
+    slate: Slate
+    scores: Float[np.ndarray, " K"]
+    label_space: LabelSpace
+    field: int = 0
+    pair: tuple[int, int] | None = None
+    truth: UInt8[np.ndarray, "field *space"] | None = None
+    spacing_mm: Sequence[float] | None = None
+
+
+def overlay_pictures(overlays: Iterable[Overlay]) -> tuple[Picture, ...]:
+    """One picture per image and mask, with the outline of the truth on each where there is one."""
+    pictures = []
+    for one in overlays:
+        known = [*one.masks.values()] + ([] if one.truth is None else [one.truth])
+        view = _view(one.image, known, one.label_space, one.spacing_mm)
+        true = None if one.truth is None else one.label_space.structure_masks(one.truth)
+        for name, mask in one.masks.items():
+            parts = one.label_space.structure_masks(mask)
+            score = _iou(mask, one.truth, one.label_space)
+            told = "" if math.isnan(score) else f"IoU {score:.3f}"
+            alt = f"{one.name}: outlines of the prediction by {name}"
+            alt += f" and of the ground truth; {told}" if told else ""
+            pictures.append(
+                Picture(view.draw(parts, true, size=3.0), f"{alt}.", f"{one.name}: {name}", told)
+            )
+    return tuple(pictures)
+
+
+def overlay_keys(overlays: Sequence[Overlay]) -> tuple[Key, ...]:
+    """Legend of :func:`overlay_pictures`."""
+    if not overlays:
+        return ()
+    truth = any(one.truth is not None for one in overlays)
+    return _structure_keys(overlays[0].label_space.structures, truth)
+
+
+def slate_tiles(shown: SlatePicture) -> tuple[Picture, ...]:
+    """A picture per candidate, best score first, abstained ones last; winner, loser, anchor marked."""
+    masks = shown.slate.masks
+    view = _view(shown.image, [*masks], shown.label_space, shown.spacing_mm)
+    parts = [_of_field(mask, shown.label_space, shown.field) for mask in masks]
+    true = None if shown.truth is None else _of_field(shown.truth, shown.label_space, shown.field)
+    differ = None
+    if shown.pair is not None:
+        winner, loser = shown.pair
+        differ = masks[winner, shown.field] != masks[loser, shown.field]
+    ranked = sorted(
+        range(len(masks)),
+        key=lambda k: (math.isnan(shown.scores[k]), -np.nan_to_num(shown.scores[k]), k),
+    )
+    return tuple(_tile(shown, view, parts[k], true, differ, k) for k in ranked)
+
+
+def slate_keys(shown: SlatePicture) -> tuple[Key, ...]:
+    """Legend of :func:`slate_tiles`."""
+    structures = shown.label_space.structures
+    if shown.label_space.kind == "multi-label":
+        structures = structures[shown.field : shown.field + 1]
+    keys = _structure_keys(structures, shown.truth is not None)
+    if shown.pair is None:
+        return keys
+    return (*keys, Key("where winner and loser differ", _TINT, "fill"))
+
+
+def _tile(
+    shown: SlatePicture,
+    view: _View,
+    parts: Bool[np.ndarray, "structure *space"],
+    true: Bool[np.ndarray, "structure *space"] | None,
+    differ: Bool[np.ndarray, "*space"] | None,
+    number: int,
+) -> Picture:
+    roles = {0: "anchor"} | dict(zip(shown.pair or (), ("winner", "loser"), strict=False))
+    role = roles.get(number, "")
+    paired = role in ("winner", "loser")
+    score = shown.scores[number]
+    told = "no opinion" if math.isnan(score) else f"{score:.3f}"
+    candidate = shown.slate.candidates[number]
+    badge = f"{role} = anchor" if paired and number == 0 else role
+    png = view.draw(parts, true, tint=differ if paired else None, size=2.0)
+    alt = f"Candidate {number}, {candidate}: score {told}" + (f", {badge}" if badge else "")
+    return Picture(png, f"{alt}.", told, str(candidate), badge, role)  # type: ignore[arg-type]
+
+
+def _structure_keys(structures: Sequence[str], truth: bool) -> tuple[Key, ...]:
+    keys = [Key(name, colour) for name, colour in zip(structures, _COLOURS * 9, strict=False)]
+    return (*keys, Key("ground truth", "#9aa2ab", "dashed")) if truth else tuple(keys)
+
+
+def _of_field(
+    mask: UInt8[np.ndarray, "field *space"], space: LabelSpace, number: int
+) -> Bool[np.ndarray, "structure *space"]:
+    parts = space.structure_masks(mask)
+    return parts if space.kind == "multi-class" else parts[number : number + 1]
+
+
+def _iou(mask: np.ndarray, truth: np.ndarray | None, space: LabelSpace) -> float:
+    if truth is None:
+        return math.nan
+    each = iou(overlap_counts(mask[None], truth, space), math.nan)[0]
+    told = each[~np.isnan(each)]
+    return float(told.mean()) if len(told) else math.nan
+
+
+@dataclass(frozen=True)
+class _View:
+    """The part of an image that is shown: one slice, cut to where the masks are."""
+
+    grey: Float[np.ndarray, "row column"]
+    aspect: float
+    level: int | None
+    cut: tuple[slice, slice]
+    limits: tuple[float, float] = field(default=(0.0, 1.0))
+
+    def of(self, array: np.ndarray) -> np.ndarray:
+        """The same part of a mask."""
+        plane = array if self.level is None else array[..., self.level].swapaxes(-1, -2)
+        return plane[(..., *self.cut)]
+
+    def draw(
+        self,
+        parts: Bool[np.ndarray, "structure *space"],
+        true: Bool[np.ndarray, "structure *space"] | None,
+        tint: Bool[np.ndarray, "*space"] | None = None,
+        size: float = 2.5,
+    ) -> bytes:
+        """PNG of the image with outlines; ``size`` is the width in inches at 130 dpi."""
+        rows, columns = self.grey.shape
+        height = min(max(size * self.aspect * rows / columns, size / 2), size * 2)
+        figure = Figure((size, height), dpi=130, facecolor="black")
+        axes = figure.add_axes((0, 0, 1, 1))
+        axes.set_axis_off()
+        low, high = self.limits
+        axes.imshow(self.grey, cmap="gray", vmin=low, vmax=high, aspect=self.aspect)
+        if tint is not None:
+            colour = np.zeros((*self.of(tint).shape, 4))
+            colour[self.of(tint)] = to_rgba(_TINT, 0.6)
+            axes.imshow(colour, aspect=self.aspect, interpolation="nearest")
+        shadow = [patheffects.withStroke(linewidth=2.6, foreground="#000000a0")]
+        for number, part in enumerate(self.of(parts)):
+            colour_name = _COLOURS[number % len(_COLOURS)]
+            _outline(axes, part, colors=colour_name, linewidths=1.5, path_effects=shadow)
+        for part in () if true is None else self.of(true):
+            _outline(axes, part, colors=_TRUTH, linewidths=1.1, linestyles="--")
+        file = io.BytesIO()
+        figure.savefig(file, format="png", facecolor="black")
+        return file.getvalue()
+
+
+def _outline(axes: object, part: Bool[np.ndarray, "row column"], **style: object) -> None:
+    if part.any():
+        # A frame of background closes outlines at the edge of the picture.
+        axes.contour(  # type: ignore[attr-defined]
+            np.arange(-1, part.shape[1] + 1),
+            np.arange(-1, part.shape[0] + 1),
+            np.pad(part, 1).astype(float),
+            levels=[0.5],
+            **style,
+        )
+
+
+def _view(
+    image: Float[np.ndarray, "channel *space"],
+    masks: Sequence[UInt8[np.ndarray, "field *space"]],
+    space: LabelSpace,
+    spacing_mm: Sequence[float] | None,
+) -> _View:
+    grey = np.asarray(image[0], dtype=float)
+    anything = np.any([space.structure_masks(mask).any(axis=0) for mask in masks], axis=0)
+    level, steps = None, tuple(spacing_mm or (1.0,) * grey.ndim)
+    aspect = steps[0] / steps[1]
+    limits = np.percentile(grey, (0.5, 99.5))
+    if grey.ndim == 3:
+        # Axes of a volume are (x, y, z): x goes to the right.
+        level = int(anything.sum(axis=(0, 1)).argmax())
+        grey, anything, aspect = grey[..., level].T, anything[..., level].T, 1 / aspect
+    cut = (_span(anything.any(axis=1)), _span(anything.any(axis=0)))
+    low, high = float(limits[0]), float(max(limits[1], limits[0] + 1e-6))
+    return _View(grey[cut], aspect, level, cut, (low, high))
+
+
+def _span(held: Bool[np.ndarray, " n"]) -> slice:
+    """Where something is, with room around it; everything where nothing is."""
+    where = np.flatnonzero(held)
+    if not len(where):
+        return slice(0, len(held))
+    room = max(4, len(held) // 10, (int(where[-1]) - int(where[0])) // 4)
+    return slice(max(0, int(where[0]) - room), min(len(held), int(where[-1]) + room + 1))

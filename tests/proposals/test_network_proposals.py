@@ -1,0 +1,169 @@
+"""Monte-Carlo dropout and intensity TTA."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from segpref.proposals import Draft, IntensityTTA, MonteCarloDropout, NetworkProposal, UniformOffset
+from segpref.proposals.tta import intensity_views
+from segpref.types import LabelSpace, SegprefError
+
+CARDIAC = LabelSpace("multi-class", ("background", "RV", "MYO"))
+CHEST = LabelSpace("multi-label", ("lung", "heart"))
+
+
+class State:
+    def __init__(self, logits: Tensor) -> None:
+        self.logits = logits
+
+
+class Network:
+    """Logits that are simple functions of the image; dropout samples that are given."""
+
+    def __init__(self, label_space: LabelSpace, samples: Tensor | None = None) -> None:
+        self.label_space = label_space
+        self.samples = samples
+        self.seen: list[Tensor] = []
+        self.asked: list[tuple[int, float | None, int]] = []
+
+    def logits(self, images: Tensor) -> Tensor:
+        self.seen.append(images)
+        return torch.cat([images * (1 - 2 * c) for c in range(self.label_space.channels)], dim=1)
+
+    def forward(self, images: Tensor) -> State:
+        return State(self.logits(images))
+
+    def dropout_logits(
+        self, state: State, count: int, rate: float | None, seed: int
+    ) -> Tensor | None:
+        self.asked.append((count, rate, seed))
+        return self.samples
+
+
+def given(**predictions: np.ndarray) -> Draft:
+    anchor = np.zeros((1, 2, 2), np.uint8)
+    return Draft(np.zeros((3, 2, 2), np.float32), anchor, CARDIAC, predictions=predictions)
+
+
+def test_the_mean_is_one_of_probabilities_and_not_of_votes() -> None:
+    # Two hesitant samples for class 1 and one that is sure of class 2.
+    samples = torch.tensor([[0.0, 0.4, 0.0], [0.0, 0.4, 0.0], [0.0, 0.0, 9.0]])
+    network = Network(CARDIAC, samples.reshape(3, 1, 3, 1, 1))
+    found = MonteCarloDropout(samples=3, rate=0.3).predict(
+        network, State(torch.zeros(1, 3, 1, 1)), torch.zeros(1, 1, 1, 1), seed=5
+    )
+    assert network.asked == [(3, 0.3, 5)]
+    assert found is not None
+    assert found["dropout"].shape == (1, 3, 1, 1, 1)
+    assert found["dropout"].flatten().tolist() == [1, 1, 2]
+    assert found["dropout-mean"].flatten().tolist() == [2]
+
+
+def test_the_mean_of_structures_is_cut_at_one_half() -> None:
+    # Sigmoids .5 + .88 over 2 = .69; and .5 + .12 over 2 = .31.
+    samples = torch.tensor([[0.0, 0.0], [2.0, -2.0]]).reshape(2, 1, 2, 1, 1)
+    found = MonteCarloDropout(samples=2).predict(
+        Network(CHEST, samples), State(torch.zeros(1, 2, 1, 1)), torch.zeros(1, 1, 1, 1), seed=0
+    )
+    assert found is not None
+    assert found["dropout-mean"].flatten().tolist() == [1, 0]
+    assert found["dropout"].flatten().tolist() == [0, 0, 1, 0]
+
+
+@pytest.mark.parametrize("space", [CARDIAC, CHEST])
+def test_dropout_agrees_with_numpy(space: LabelSpace) -> None:
+    samples = torch.randn(4, 2, space.channels, 3, 5, generator=torch.Generator().manual_seed(0))
+    found = MonteCarloDropout(samples=4).predict(
+        Network(space, samples), State(samples[0]), torch.zeros(2, 1, 3, 5), seed=0
+    )
+    assert found is not None
+    z = samples.numpy().astype(np.float64)
+    if space.kind == "multi-class":
+        mean = (np.exp(z) / np.exp(z).sum(2, keepdims=True)).mean(0).argmax(1)[:, None]
+        each = z.argmax(2)[:, :, None]
+    else:
+        mean, each = (1 / (1 + np.exp(-z))).mean(0) > 0.5, z > 0
+    np.testing.assert_array_equal(found["dropout-mean"].numpy(), mean)
+    np.testing.assert_array_equal(found["dropout"].numpy(), each.swapaxes(0, 1))
+
+
+def test_without_a_dropout_layer_there_is_nothing() -> None:
+    state = State(torch.zeros(1, 3, 2, 2))
+    images = torch.zeros(1, 1, 2, 2)
+    assert MonteCarloDropout().predict(Network(CARDIAC), state, images, seed=0) is None
+    assert list(MonteCarloDropout()(given())) == []
+    assert list(IntensityTTA()(given())) == []
+
+
+def test_candidates_of_dropout_are_the_mean_and_then_the_samples() -> None:
+    samples = np.arange(3, dtype=np.uint8).reshape(3, 1, 1, 1)
+    found = list(MonteCarloDropout()(given(**{"dropout": samples, "dropout-mean": samples[2]})))
+    assert [dict(settings) for settings, _ in found] == [
+        {"mean": 3},
+        {"sample": 1},
+        {"sample": 2},
+        {"sample": 3},
+    ]
+    assert [int(mask[0, 0, 0]) for _, mask in found] == [2, 0, 1, 2]
+
+
+def test_intensity_views_by_hand() -> None:
+    images = torch.tensor([10.0, 12.5, 20.0]).reshape(1, 1, 1, 3)
+    gamma, bright, contrast = intensity_views(images, (0.5,), (0.2,), (2.0,))
+    torch.testing.assert_close(gamma.flatten(), torch.tensor([10.0, 15.0, 20.0]))
+    torch.testing.assert_close(bright.flatten(), torch.tensor([12.0, 14.5, 22.0]))
+    mean = 42.5 / 3
+    torch.testing.assert_close(contrast.flatten(), torch.tensor([20 - mean, 25 - mean, 40 - mean]))
+
+
+def test_views_treat_every_image_and_channel_for_itself() -> None:
+    images = torch.rand(3, 2, 4, 5, 6, generator=torch.Generator().manual_seed(0))
+    images[1] = images[1] * 100 - 7
+    together = list(intensity_views(images, (0.8,), (0.1,), (0.9,)))
+    for b, c in np.ndindex(3, 2):
+        alone = intensity_views(images[b : b + 1, c : c + 1], (0.8,), (0.1,), (0.9,))
+        for whole, single in zip(together, alone, strict=True):
+            torch.testing.assert_close(whole[b, c], single[0, 0])
+
+
+def test_a_constant_image_stays_finite() -> None:
+    images = torch.full((1, 1, 2, 2), 3.0)
+    for view in intensity_views(images, (0.5,), (0.1,), (2.0,)):
+        torch.testing.assert_close(view, images)
+
+
+def test_tta_is_the_mean_over_image_and_views_with_one_pass_per_view() -> None:
+    network = Network(CARDIAC)
+    images = torch.randn(2, 1, 6, 6, generator=torch.Generator().manual_seed(1))
+    state = network.forward(images)
+    network.seen.clear()
+    family = IntensityTTA(gammas=(0.5, 2.0), brightness=(0.3,), contrasts=())
+    found = family.predict(network, state, images, seed=0)
+    assert len(network.seen) == family.views == 3
+    views = torch.stack([images, *network.seen])
+    z = torch.cat([views * (1 - 2 * c) for c in range(3)], dim=2)
+    expected = z.softmax(2).mean(0).argmax(1, keepdim=True)
+    assert found is not None
+    assert found["tta"].dtype == torch.uint8
+    assert torch.equal(found["tta"].long(), expected)
+
+
+def test_tta_has_one_candidate() -> None:
+    found = list(IntensityTTA()(given(tta=np.ones((1, 2, 2), np.uint8))))
+    assert [dict(settings) for settings, _ in found] == [{"views": 5}]
+
+
+def test_settings_without_sense_are_refused() -> None:
+    with pytest.raises(SegprefError, match="at least 1 sample"):
+        MonteCarloDropout(samples=0)
+    with pytest.raises(SegprefError, match="at least one gamma"):
+        IntensityTTA((), (), ())
+
+
+def test_only_these_need_the_network() -> None:
+    assert isinstance(MonteCarloDropout(), NetworkProposal)
+    assert isinstance(IntensityTTA(), NetworkProposal)
+    assert not isinstance(UniformOffset(), NetworkProposal)
