@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DATA ?=
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check check-static bench clean
 
 demo: $(VENV)/.runtime  ## set up, then run the main job: on generated phantoms, or on DATA=path
 	$(BIN)/segpref demo $(if $(DATA),--data "$(DATA)")
@@ -12,12 +12,14 @@ demo: $(VENV)/.runtime  ## set up, then run the main job: on generated phantoms,
 test: $(VENV)/.dev  ## set up, then pass every test
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-check: $(VENV)/.dev  ## format, lint, types, import direction, fast tests
+check: check-static  ## format, lint, types, import direction, fast tests
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow"
+
+check-static: $(VENV)/.dev  ## the same without the tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow"
 
 bench: $(VENV)/.dev  ## side-by-side ratios
 	$(BIN)/python -m benchmarks

@@ -301,7 +301,7 @@ class Miner(Protocol):
     """Picks (winner, loser) pairs from the scores of one field; index 0 is the anchor."""
 
     def __call__(
-        self, scores: Float[np.ndarray, " K"], rng: np.random.Generator
+        self, scores: Float[np.ndarray, " K"], rng: np.random.Generator, /
     ) -> Int64[np.ndarray, "P 2"]:
         """Pairs as rows (winner, loser); no row where nothing can be told."""
         ...
@@ -311,6 +311,6 @@ class Miner(Protocol):
 class Objective(Protocol):
     """Turns margins into losses, one per pair."""
 
-    def __call__(self, margins: Margins) -> Float[Tensor, " P"]:
+    def __call__(self, margins: Margins, /) -> Float[Tensor, " P"]:
         """Loss of every pair."""
         ...

@@ -105,21 +105,24 @@ def test_distances_are_those_of_scipy(labels: np.ndarray, data: st.DataObject) -
         np.testing.assert_allclose(distance[own], nearest[own], rtol=1e-6)
         if not np.all(labels == value):
             inside = ndimage.distance_transform_edt(labels == value, sampling=spacing)
-            mine = crop == value
-            np.testing.assert_allclose(
-                -found.signed[mine], inside[found.window][mine] ** 2, rtol=1e-5
-            )
+            depth = inside[found.window]
+            shallow = (crop == value) & (depth <= reach)
+            np.testing.assert_allclose(-found.signed[shallow], depth[shallow] ** 2, rtol=1e-5)
+            assert np.all(found.signed[(crop == value) & ~shallow] < -(reach**2))
 
 
 @settings(max_examples=100, deadline=None)
 @given(label_maps(values=3))
-def test_distance_to_the_background_is_that_of_scipy(labels: np.ndarray) -> None:
+def test_distances_to_every_value_are_those_of_scipy(labels: np.ndarray) -> None:
     field = made(labels)
     if field.box is None or np.all(labels):
         return
-    window, squared = field.to_background
-    expected = ndimage.distance_transform_edt(labels > 0)[window] ** 2
-    np.testing.assert_allclose(squared, expected, rtol=1e-5)
+    found = field.distances(2.5)
+    for value in {0, *field.counts}:
+        expected = ndimage.distance_transform_edt(labels != value)[found.window]
+        near = (expected <= 2.5) & (found.labels > 0)
+        np.testing.assert_allclose(found.outside[value][near], expected[near] ** 2, rtol=1e-5)
+        assert np.all(found.outside[value][(expected > 2.5) & (found.labels > 0)] > 2.5**2)
 
 
 def test_an_image_full_of_one_structure_has_no_boundary() -> None:
@@ -142,5 +145,5 @@ def test_a_longer_reach_changes_no_distance_within_the_shorter(spacing: tuple[fl
     full = np.full(labels.shape, np.inf, np.float32)
     wide = full.copy()
     full[short.window], wide[long.window] = short.signed, long.signed
-    near = wide <= 1.0
+    near = np.abs(wide) <= 1.0
     np.testing.assert_array_equal(full[near], wide[near])

@@ -83,7 +83,11 @@ def _show(result: Audit) -> None:
         ("Headroom", judge.headroom, "what its favourite gains on the model's own mask"),
         ("Regret", judge.regret, "what the best candidate would have gained beyond that"),
         ("PairFlip", judge.pair_flip, "share of mined pairs that are the wrong way round"),
-        ("Kendall tau", judge.kendall, "rank correlation with the truth; 1 is perfect, 0 is chance"),
+        (
+            "Kendall tau",
+            judge.kendall,
+            "rank correlation with the truth; 1 is perfect, 0 is chance",
+        ),
     ):
         table.add_row(name, f"{value:.3f}", text)
     stdout.print(table)
@@ -109,4 +113,6 @@ def _show(result: Audit) -> None:
         )
     stdout.print(families)
     if judge.headroom <= 0:
-        stdout.print("[yellow]Its favourites are no better than what the model has: get a better judge.[/]")
+        stdout.print(
+            "[yellow]Its favourites are no better than what the model has: get a better judge.[/]"
+        )

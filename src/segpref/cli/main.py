@@ -70,7 +70,9 @@ def _run(command: str, arguments: list[str]) -> int:
 
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
     function: Any = getattr(importlib.import_module(f"segpref.cli.{command}"), command)
-    parser = ArgumentParser(prog=f"segpref {command}", description=function.__doc__.partition("\n")[0])
+    parser = ArgumentParser(
+        prog=f"segpref {command}", description=function.__doc__.partition("\n")[0]
+    )
     parser.add_argument("--config", action="config", help="YAML file with options")
     parser.add_function_arguments(function, skip={"settings"})
     try:

@@ -13,7 +13,7 @@ __all__ = ["predict"]
 
 def predict(
     model: Path,
-    input: Path,  # noqa: A002
+    input: Path,
     output: Path,
     settings: dict[str, Any],
     overwrite: bool = False,

@@ -74,7 +74,10 @@ class Preparation:
     @classmethod
     def from_key(cls, key: dict[str, Any]) -> Preparation:
         """The preparation back from :meth:`as_key`."""
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in key.items()})
+        settings: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in key.items()
+        }
+        return cls(**settings)
 
     def apply(self, case: Case) -> Prepared:
         """Network inputs of a whole case."""

@@ -75,14 +75,9 @@ def offset_interface(labels: LabelMap, first: int, second: int, distance: float)
         return offset_structure(labels, winner, abs(distance))
     if loser not in labels.counts or (winner and winner not in labels.counts) or distance == 0:
         return labels
-    if winner == 0:
-        window, away = labels.to_background
-        crop = labels.labels[window]
-    else:
-        found = labels.distances(abs(distance))
-        window, away, crop = found.window, found.outside[winner], found.labels
-    moved = (crop == loser) & (away <= _square(distance))
-    return labels.pasted(window, _assigned(crop, moved, winner))
+    found = labels.distances(abs(distance))
+    moved = (found.labels == loser) & (found.outside[winner] <= _square(distance))
+    return labels.pasted(found.window, _assigned(found.labels, moved, winner))
 
 
 def interfaces_by_contact(labels: LabelMap) -> list[tuple[int, int]]:
@@ -93,15 +88,15 @@ def interfaces_by_contact(labels: LabelMap) -> list[tuple[int, int]]:
     if labels.box is None:
         return []
     crop = labels.labels[labels.grown(labels.box, 0.0)]
-    faces = np.zeros(256 * 256, np.int64)
+    faces = np.zeros(labels.values**2, np.int64)
     for axis in range(crop.ndim):
         lines = np.moveaxis(crop, axis, 0)
         touch = lines[1:] != lines[:-1]
         one, other = lines[1:][touch], lines[:-1][touch]
-        pair = np.maximum(one, other).astype(np.int64) * 256 + np.minimum(one, other)
+        pair = np.maximum(one, other).astype(np.int64) * labels.values + np.minimum(one, other)
         faces += np.bincount(pair, minlength=faces.size)
     order = np.argsort(-faces, kind="stable")[: np.count_nonzero(faces)]
-    return [(int(pair) // 256, int(pair) % 256) for pair in order]
+    return [divmod(int(pair), labels.values) for pair in order]
 
 
 class UniformOffset:

@@ -25,6 +25,8 @@ def fill_holes(labels: LabelMap, relative: float = math.inf, cap: float = math.i
         cap: largest hole, relative to the image.
     """
     holes = labels.holes
+    if not holes.owners.any():
+        return labels
     limits = np.zeros(labels.values)
     for value, count in labels.counts.items():
         limits[value] = min(relative * count, cap * labels.labels.size)

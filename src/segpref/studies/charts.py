@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
 import numpy as np
 from jaxtyping import Float
@@ -15,16 +16,47 @@ from matplotlib.ticker import MaxNLocator
 from segpref.studies.page import Picture
 from segpref.training.curves import TAIL, WINDOW
 
-__all__ = ["PALETTE", "bands_chart", "lines_chart", "validation_chart"]
+__all__ = [
+    "PALETTE",
+    "History",
+    "bands_chart",
+    "column",
+    "lines_chart",
+    "relative_to_start",
+    "validation_chart",
+    "volume_ratios",
+]
 
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-"""Colours of Okabe and Ito that stand out from white and from black."""
+PALETTE = ("#1F83C4", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+"""After Okabe and Ito; colours that stand out from white and from black."""
 
 # Readable on white and on black, for the page may be either: pictures have no ground of their own.
-_INK = "#7b838d"
+_INK = "#808892"
 _DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
 
-Curve = Float[np.ndarray, " epoch"]
+_VOLUME = "volume_ratio_"
+
+Curve: TypeAlias = Float[np.ndarray, " epoch"]
+History: TypeAlias = Sequence[Mapping[str, float]]
+"""Rows of ``metrics.csv``; row 0 is the start, before any update."""
+
+
+def column(history: History, name: str) -> Curve:
+    """A figure after epochs 1, 2, ...; NaN where an epoch does not have it."""
+    return np.array([row.get(name, math.nan) for row in history[1:]], dtype=float)
+
+
+def volume_ratios(history: History) -> dict[str, Curve]:
+    """Predicted volume relative to the base's, per structure."""
+    names = dict.fromkeys(name for row in history for name in row if name.startswith(_VOLUME))
+    return {name.removeprefix(_VOLUME): column(history, name) for name in names}
+
+
+def relative_to_start(curve: Curve) -> Curve:
+    """A curve divided by the mean of its first three epochs (RN-DPO, Fig. 3); NaN where that is 0."""
+    start = curve[:WINDOW][~np.isnan(curve[:WINDOW])]
+    scale = start.mean() if len(start) else 0.0
+    return curve / scale if scale > 0 else np.full_like(curve, np.nan)
 
 
 def validation_chart(
@@ -82,6 +114,7 @@ def bands_chart(
     level: float | None = None,
     level_name: str = "",
     first_epoch: int = 1,
+    order: Sequence[str] = (),
 ) -> Picture:
     """Mean over seeds as a line, the range from the lowest to the highest seed as a band.
 
@@ -92,10 +125,12 @@ def bands_chart(
         level: a dashed line to compare with.
         level_name: what it is.
         first_epoch: of the first value.
+        order: names in the order of colours, where several charts are to agree.
     """
     figure, axes = _axes(6.0, 3.4, label)
     ends = []
-    for number, (name, curves) in enumerate(series.items()):
+    for name, curves in series.items():
+        number = list(order or series).index(name)
         length = min(len(curve) for curve in curves)
         values = np.stack([curve[:length] for curve in curves])
         told = ~np.isnan(values).all(axis=0)
@@ -128,7 +163,7 @@ def _axes(width: float, height: float, label: str) -> tuple[Figure, Axes]:
     axes.set_ylabel(label, color=_INK, fontsize=11)
     axes.tick_params(colors=_INK, labelsize=10.5, length=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
-    axes.yaxis.set_major_locator(MaxNLocator(nbins=6))
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
     axes.grid(True, axis="y", color=_INK, alpha=0.25, lw=0.8)
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)

@@ -63,6 +63,7 @@ class Comparison:
     recipe: Recipe
     runs: tuple[Run, ...]
     audits: Mapping[int, Mapping[str, Any]]
+    test: Dataset
 
     @property
     def methods(self) -> list[str]:
@@ -108,7 +109,7 @@ def compare(
         audits[seed] = study.audited()
         runs += [study.base_run(), study.select_best_run()]
         runs += [study.method_run(name, method) for name, method in recipe.methods.items()]
-    return Comparison(recipe, tuple(runs), audits)
+    return Comparison(recipe, tuple(runs), audits, dataset.of_patients(split.test))
 
 
 class _Seed:

@@ -115,7 +115,8 @@ class Section:
         text: what it shows, in a sentence or two.
         table: a table.
         pictures: pictures; ``layout`` says how they are set.
-        layout: ``charts`` (wide), ``pairs`` (a row per case) or ``tiles`` (many small ones).
+        layout: ``charts`` (wide), ``rows`` (``columns`` pictures a row) or ``tiles`` (many small).
+        columns: of ``rows``.
         keys: the pictures' legend.
         note: small print.
     """
@@ -124,7 +125,8 @@ class Section:
     text: str = ""
     table: Table | None = None
     pictures: tuple[Picture, ...] = ()
-    layout: Literal["charts", "pairs", "tiles"] = "charts"
+    layout: Literal["charts", "rows", "tiles"] = "charts"
+    columns: int = 2
     keys: tuple[Key, ...] = ()
     note: str = ""
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import cycle
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from matplotlib import patheffects
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
+from PIL import Image
 
 from segpref.metrics import iou, overlap_counts
-from segpref.studies.charts import PALETTE
 from segpref.studies.page import Key, Picture
 from segpref.types import LabelSpace, Slate
 
@@ -29,8 +32,7 @@ __all__ = [
 
 _TRUTH = "#ffffff"
 _TINT = "#F0E442"
-_COLOURS = ("#56B4E9", "#E69F00", "#00C08B", "#FF86C8", "#F0E442", "#FF6F3C")
-_SHOWN_STRUCTURES = len(_COLOURS)
+_COLOURS = ("#56B4E9", "#E69F00", "#00C08B", "#FF86C8", "#B9A2FF", "#FF6F3C")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,7 +161,7 @@ def _tile(
 
 
 def _structure_keys(structures: Sequence[str], truth: bool) -> tuple[Key, ...]:
-    keys = [Key(name, colour) for name, colour in zip(structures, _COLOURS * 9, strict=False)]
+    keys = [Key(name, colour) for name, colour in zip(structures, cycle(_COLOURS), strict=False)]
     return (*keys, Key("ground truth", "#9aa2ab", "dashed")) if truth else tuple(keys)
 
 
@@ -186,7 +188,7 @@ class _View:
     aspect: float
     level: int | None
     cut: tuple[slice, slice]
-    limits: tuple[float, float] = field(default=(0.0, 1.0))
+    limits: tuple[float, float]
 
     def of(self, array: np.ndarray) -> np.ndarray:
         """The same part of a mask."""
@@ -218,9 +220,19 @@ class _View:
             _outline(axes, part, colors=colour_name, linewidths=1.5, path_effects=shadow)
         for part in () if true is None else self.of(true):
             _outline(axes, part, colors=_TRUTH, linewidths=1.1, linestyles="--")
-        file = io.BytesIO()
-        figure.savefig(file, format="png", facecolor="black")
-        return file.getvalue()
+        return _small_png(figure)
+
+
+def _small_png(figure: Figure) -> bytes:
+    """A PNG with a palette: a page with fifty pictures must stay small enough to be sent."""
+    canvas: Any = FigureCanvasAgg(figure)
+    canvas.draw()
+    picture = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
+    file = io.BytesIO()
+    picture.quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(
+        file, format="png", optimize=True
+    )
+    return file.getvalue()
 
 
 def _outline(axes: object, part: Bool[np.ndarray, "row column"], **style: object) -> None:

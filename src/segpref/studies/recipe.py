@@ -8,6 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
+import yaml
 from jsonargparse import ArgumentParser, Namespace
 
 from segpref.data.preparation import Preparation
@@ -163,7 +164,7 @@ def load_recipe(name: str | Path) -> tuple[Recipe, Mapping[str, Any]]:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(Recipe, "recipe")
     try:
-        settings: Namespace = parser.parse_object({"recipe": _read_yaml(path)})
+        settings: Namespace = parser.parse_object({"recipe": yaml.safe_load(path.read_text())})
         recipe = parser.instantiate_classes(settings).recipe
     except SegprefError:
         raise
@@ -171,9 +172,3 @@ def load_recipe(name: str | Path) -> tuple[Recipe, Mapping[str, Any]]:
         raise SegprefError(f"{path} is no valid recipe: {error}") from error
     assert isinstance(recipe, Recipe)
     return recipe, settings.recipe.as_dict()
-
-
-def _read_yaml(path: Path) -> Any:
-    import yaml
-
-    return yaml.safe_load(path.read_text())

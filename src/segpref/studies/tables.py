@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from rich.table import Table
 from scipy import stats
 
 from segpref.inference.evaluation import mean_iou, mean_of
 from segpref.studies.comparison import Comparison, Run
 
-__all__ = ["Difference", "TableRow", "difference", "markdown", "table"]
+__all__ = ["COLUMNS", "Difference", "TableRow", "difference", "markdown", "rich_table", "table"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,18 +72,28 @@ def table(comparison: Comparison) -> list[TableRow]:
 
 def markdown(rows: Sequence[TableRow]) -> str:
     """The table as Markdown; the best mean of each column in bold."""
-    best = {
-        column: (min if column == "Drift" else max)(
-            (row.figures[column][0] for row in rows if not math.isnan(row.figures[column][0])),
-            default=math.nan,
-        )
-        for column in COLUMNS
-    }
+    best = _best(rows)
     lines = ["| Method | " + " | ".join(COLUMNS) + " |", "|---|" + "---|" * len(COLUMNS)]
     for row in rows:
         cells = [_cell(*row.figures[column], best[column]) for column in COLUMNS]
         lines.append(f"| {row.method} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def rich_table(rows: Sequence[TableRow], title: str) -> Table:
+    """The table for a terminal."""
+    view = Table(
+        title=title,
+        caption="IoU, IoU last, Dice: test. TailAvg, Drift: validation. Drift is better when lower.",
+    )
+    view.add_column("Method")
+    for column in COLUMNS:
+        view.add_column(column, justify="right")
+    best = _best(rows)
+    for row in rows:
+        cells = (_cell(*row.figures[column], best[column]) for column in COLUMNS)
+        view.add_row(row.method, *(f"[bold]{c.strip('*')}[/]" if "*" in c else c for c in cells))
+    return view
 
 
 def difference(
@@ -107,6 +118,16 @@ def difference(
         seeds_above=sum(gain > 0 for gain in per_seed),
         seeds=len(per_seed),
     )
+
+
+def _best(rows: Sequence[TableRow]) -> dict[str, float]:
+    return {
+        column: (min if column == "Drift" else max)(
+            (row.figures[column][0] for row in rows if not math.isnan(row.figures[column][0])),
+            default=math.nan,
+        )
+        for column in COLUMNS
+    }
 
 
 def _figures(run: Run) -> dict[str, float]:

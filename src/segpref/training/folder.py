@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -88,6 +89,7 @@ class RunFolder:
             "threads": torch.get_num_threads(),
             "command": sys.argv,
         }
+        write_atomically(self.config, yaml.safe_dump(plain, sort_keys=False).encode())
         write_atomically(note, json.dumps(about, indent=1).encode())
 
     def write_metrics(self, history: Sequence[Mapping[str, Any]]) -> None:

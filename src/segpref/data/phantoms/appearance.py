@@ -6,7 +6,9 @@ the slices of one patient belong together. Coordinates run from -1 to 1 over the
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -15,7 +17,7 @@ from scipy.ndimage import gaussian_filter
 
 __all__ = ["Blob", "Field", "Grid", "Scanner", "Volume", "paint", "soft"]
 
-Volume = NDArray[np.float32]
+Volume = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,9 @@ class Grid:
             np.full(1, place) if count == 1 else (np.arange(count) + 0.5) * 2 / count - 1
             for count, place in zip(size, only, strict=True)
         ]
-        x, y, z = np.meshgrid(*(axis.astype(np.float32) for axis in axes), indexing="ij", sparse=True)
+        x, y, z = np.meshgrid(
+            *(axis.astype(np.float32) for axis in axes), indexing="ij", sparse=True
+        )
         return cls(x, y, z)
 
     @property
@@ -114,7 +118,7 @@ class Blob:
     def onto(self, image: Volume, x: Volume, y: Volume, z: Volume, width: float) -> None:
         """Paint the blob; coordinates may be warped."""
         dx, dy, dz = (axis - at for axis, at in zip((x, y, z), self.centre, strict=True))
-        cos, sin = np.cos(self.angle), np.sin(self.angle)
+        cos, sin = math.cos(self.angle), math.sin(self.angle)
         along, across, deep = self.radii
         level = np.sqrt(
             ((cos * dx + sin * dy) / along) ** 2
@@ -153,7 +157,11 @@ class Scanner:
             noise=float(rng.uniform(*noise)),
             grain=float(rng.uniform(0.3, 1.0)),
             stripe=float(rng.uniform(0.05, 0.25)) * (rng.random() < 0.15),
-            stripe_wave=(float(rng.normal(0, 6)), float(rng.normal(0, 6)), float(rng.uniform(0, 6))),
+            stripe_wave=(
+                float(rng.normal(0, 6)),
+                float(rng.normal(0, 6)),
+                float(rng.uniform(0, 6)),
+            ),
             ghost=float(rng.uniform(0.1, 0.3)) * (rng.random() < 0.15),
             ghost_shift=float(rng.uniform(0.2, 0.45)),
         )
@@ -164,7 +172,9 @@ class Scanner:
         image *= np.exp(np.float32(self.bias_strength) * self.bias.on(grid))
         if self.stripe:
             kx, ky, shift = self.stripe_wave
-            image *= 1 - self.stripe * (1 + np.sin(kx * grid.x + ky * (grid.y + grid.z) + shift)) / 2
+            image *= (
+                1 - self.stripe * (1 + np.sin(kx * grid.x + ky * (grid.y + grid.z) + shift)) / 2
+            )
         if self.ghost:
             axis = 1 if image.shape[1] > 1 else 2
             image += self.ghost * np.roll(image, int(self.ghost_shift * image.shape[axis]), axis)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,7 +72,11 @@ class Heart:
         blobs = []
         for _ in range(rng.integers(3, 7)):
             far, turn = between(1.3, 2.6) * (radius + wall), between(-np.pi, np.pi)
-            at = (centre[0] + far * np.cos(turn), centre[1] + far * np.sin(turn), between(-1, 1))
+            at = (
+                centre[0] + far * math.cos(turn),
+                centre[1] + far * math.sin(turn),
+                between(-1, 1),
+            )
             bright = rng.random() < 0.65
             value = (blood if bright else muscle) + float(rng.normal(0, 0.06))
             ring = muscle + float(rng.normal(0, 0.06)) if bright and rng.random() < 0.4 else None
@@ -138,14 +143,14 @@ class Heart:
         image = self._surroundings(grid, x, y, wide)
         x = x - self.tilt[0] * (along - 0.5)
         y = y - self.tilt[1] * (along - 0.5)
-        cos, sin = np.cos(self.angle), np.sin(self.angle)
+        cos, sin = math.cos(self.angle), math.sin(self.angle)
         u, v = (cos * x + sin * y) * self.stretch, (cos * y - sin * x) / self.stretch
 
         radius = self.radius * (1 - self.contraction * systole)
         wall = self.wall * (1 + self.contraction * systole)
         away = np.hypot(u, v)
         side = 1 + self.wall_uneven * (
-            (u * np.cos(self.wall_side) + v * np.sin(self.wall_side)) / (away + 0.05)
+            (u * math.cos(self.wall_side) + v * math.sin(self.wall_side)) / (away + 0.05)
         )
         endo = away - radius * _taper(along, 0.93)
         outer = (radius + wall * side) * _taper(along, 1.0)

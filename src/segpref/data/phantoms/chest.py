@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,7 +66,11 @@ class Chest:
             return float(rng.uniform(low, high))
 
         height, slope, bend = between(0.46, 0.66), between(-0.1, 0.3), between(-0.1, 0.1)
-        half_width, diaphragm, medial = between(0.045, 0.07), between(-0.62, -0.3), between(0.08, 0.18)
+        half_width, diaphragm, medial = (
+            between(0.045, 0.07),
+            between(-0.62, -0.3),
+            between(0.08, 0.18),
+        )
 
         def side(heart: bool) -> Side:
             return Side(
@@ -101,7 +106,12 @@ class Chest:
             cage=(between(0.7, 0.84), between(0.72, 0.86), between(0.6, 0.85)),
             left=left,
             right=right,
-            heart=(between(0.02, 0.16), between(0.08, 0.22), between(0.24, 0.4), between(0.2, 0.32)),
+            heart=(
+                between(0.02, 0.16),
+                between(0.08, 0.22),
+                between(0.24, 0.4),
+                between(0.2, 0.32),
+            ),
             heart_angle=between(-0.6, 0.1),
             rib_period=between(0.17, 0.25),
             rib_phase=between(0, 2 * np.pi),
@@ -134,7 +144,7 @@ class Chest:
         wide = 1.6 * grid.pixel
         x, w = -grid.x - self.shift[0], grid.y
         z = grid.z - self.shift[1]
-        cos, sin = np.cos(self.turn) / self.scale, np.sin(self.turn) / self.scale
+        cos, sin = math.cos(self.turn) / self.scale, math.sin(self.turn) / self.scale
         u = cos * x + sin * z + self.warp_strength * self.warp[0].on(grid)
         v = cos * z - sin * x + self.warp_strength * self.warp[1].on(grid)
 
@@ -190,7 +200,7 @@ class Chest:
     def _heart(self, u: Volume, v: Volume, w: Volume) -> Volume:
         left, up, wide, high = self.heart
         du, dv = u - left, v - (self.left.diaphragm + up)
-        cos, sin = np.cos(self.heart_angle), np.sin(self.heart_angle)
+        cos, sin = math.cos(self.heart_angle), math.sin(self.heart_angle)
         away = np.sqrt(
             ((cos * du + sin * dv) / wide) ** 2
             + ((cos * dv - sin * du) / high) ** 2

@@ -48,10 +48,10 @@ def write_phantoms(
         SegprefError: settings that cannot be generated, or a folder that holds something else.
     """
     folder = Path(folder)
-    check(kind, size)
+    check(kind, size, seed)
     if count < 1 or slices_per_patient < 1:
         raise SegprefError("phantoms need at least one patient and one slice per patient")
-    settings = {
+    settings: dict[str, object] = {
         "kind": kind,
         "size": list(size),
         "count": count,

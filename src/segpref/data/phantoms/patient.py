@@ -39,12 +39,12 @@ def make_phantom(kind: Kind, size: tuple[int, ...], seed: int) -> Case:
 
     Returns:
         image ``[1, *size]`` of whole numbers as a file would hold them, label ``[field, *size]``,
-        spacing, and in 3D the affine.
+        spacing, and in 3D the affine. A slice beyond base or apex has an empty label.
 
     Raises:
-        SegprefError: a kind or size that cannot be generated.
+        SegprefError: a kind, size or seed that cannot be generated.
     """
-    check(kind, size)
+    check(kind, size, seed)
     rng = np.random.default_rng(seed)
     name = f"phantom{seed:03d}"
     if kind == "chest":
@@ -54,7 +54,7 @@ def make_phantom(kind: Kind, size: tuple[int, ...], seed: int) -> Case:
     return cardiac_case(heart, name, size, rng, level=level, systole=systole)
 
 
-def check(kind: str, size: tuple[int, ...]) -> None:
+def check(kind: str, size: tuple[int, ...], seed: int) -> None:
     """Raise a sentence about the first thing that cannot be generated."""
     if kind not in get_args(Kind):
         raise SegprefError(f"there is no phantom {kind!r}: choose 'chest' or 'cardiac'")
@@ -62,6 +62,8 @@ def check(kind: str, size: tuple[int, ...]) -> None:
         raise SegprefError(
             f"a phantom cannot have size {size}: give two or three voxel counts, at least 16 x 16"
         )
+    if seed < 0:
+        raise SegprefError(f"the seed of phantoms cannot be {seed}: give 0 or more")
 
 
 def chest_case(chest: Chest, name: str, size: tuple[int, ...], rng: np.random.Generator) -> Case:
@@ -110,7 +112,7 @@ def _case(
     if grey.ndim == 3:
         # float32, for a NIfTI header holds no more.
         affine = np.diag([*spacing, 1.0]).astype(np.float32).astype(np.float64)
-        affine[:3, 3] = np.float32([-mm / 2 for mm in extent_mm])
+        affine[:3, 3] = np.asarray([-mm / 2 for mm in extent_mm], np.float32)
         spacing = tuple(float(step) for step in np.diag(affine)[:3])
     return Case(
         id=name,

@@ -1,0 +1,94 @@
+"""`segpref demo`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from segpref.data import ACDC, Cache, Decathlon, Folders, Reader, open_dataset
+from segpref.data.cache import write_atomically
+from segpref.data.phantoms import PATIENT_PATTERN, write_phantoms
+from segpref.progress import console, stdout
+from segpref.studies.comparison import BASE, Comparison, compare
+from segpref.studies.gallery import comparison_report
+from segpref.studies.recipe import load_recipe
+from segpref.studies.tables import difference, markdown, rich_table, table
+
+__all__ = ["demo"]
+
+PHANTOM_PATIENTS = 80
+
+
+def demo(
+    settings: dict[str, Any],
+    data: Path | None = None,
+    recipe: str | None = None,
+    out: Path = Path("runs/demo"),
+    seeds: list[int] | None = None,
+    data_options: dict[str, Any] | None = None,
+    cache: Path | None = None,
+) -> None:
+    """Run the main job, whole: base, judge, Select-best, pseudo-labelling, DPO and RN-DPO.
+
+    Without data it generates phantoms. What is finished in the output folder is not done again, so
+    the same command goes on after an interruption.
+
+    Args:
+        settings: the resolved options.
+        data: folder of a dataset; phantoms are generated if left out.
+        recipe: name or YAML file; chosen by the data's layout if left out.
+        out: folder for data, runs, table and report.
+        seeds: instead of the recipe's.
+        data_options: passed to the reader, such as as_multilabel or patient_pattern.
+        cache: where prepared images and predictions are kept; inside the output folder if left out.
+    """
+    # Subnormal numbers slow convolutions down tenfold late in a training and carry nothing.
+    torch.set_flush_denormal(True)
+    reader = _reader(data, out, data_options)
+    chosen, _ = load_recipe(recipe or _recipe_for(reader, data))
+    console.print(f"[bold]{chosen.name}[/bold]: {chosen.description}")
+    if not reader.patients_known:
+        console.print("Nothing links volumes to patients in this dataset: the split is by volume.")
+    result = compare(chosen, reader, out, Cache(cache or out / "cache"), seeds)
+    _show(result, out)
+
+
+def _reader(data: Path | None, out: Path, options: Mapping[str, Any] | None) -> Reader:
+    if data is not None:
+        return open_dataset(data, **(options or {}))
+    console.print(f"Generating phantoms of {PHANTOM_PATIENTS} patients in {out / 'data'}")
+    folder = write_phantoms(
+        out / "data", "cardiac", (64, 64), PHANTOM_PATIENTS, seed=0, slices_per_patient=4
+    )
+    names = ("background", "RV", "MYO", "LV")
+    return Folders(folder, names=names, patient_pattern=PATIENT_PATTERN)
+
+
+def _recipe_for(reader: Reader, data: Path | None) -> str:
+    if data is None:
+        return "phantoms"
+    if isinstance(reader, ACDC):
+        return "acdc-small"
+    if isinstance(reader, Decathlon) and "Hippocampus" in str(data):
+        return "hippocampus-small"
+    return "generic-2d"
+
+
+def _show(result: Comparison, out: Path) -> None:
+    rows = table(result)
+    stdout.print(rich_table(rows, f"{result.recipe.name}, {rows[0].seeds} seeds, mean ± spread"))
+    differences = [difference(result, name, BASE) for name in result.methods if name != BASE]
+    for one in differences:
+        verdict = "better" if one.better else "not shown to be better"
+        stdout.print(
+            f"{one.method} against the base: test IoU {one.mean:+.3f} "
+            f"(95 % interval over patients {one.low:+.3f} to {one.high:+.3f}; "
+            f"{one.seeds_above} of {one.seeds} seeds above): {verdict}"
+        )
+    text = markdown(rows) + "\n\n" + "\n".join(str(asdict(one)) for one in differences) + "\n"
+    write_atomically(out / "table.md", text.encode())
+    stdout.print(f"\nReport: {comparison_report(result, out)}\nTable: {out / 'table.md'}")

@@ -1,0 +1,200 @@
+"""The report of a comparison: several methods, each with several seeds, on one page."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from segpref.studies.charts import (
+    Curve,
+    History,
+    bands_chart,
+    column,
+    relative_to_start,
+    volume_ratios,
+)
+from segpref.studies.page import Cell, Details, Page, Picture, Section, Table, write_page
+from segpref.studies.pictures import Overlay
+from segpref.studies.report import overlay_section
+from segpref.studies.tables import Difference, TableRow
+
+__all__ = ["write_comparison_report"]
+
+_LOW_IS_GOOD = ("Drift",)
+_TERMS = ("IoU", "Dice", "Base", "TailAvg", "Drift", "Judge", "Preference accuracy", "Harmful mass")
+
+
+def write_comparison_report(
+    path: Path,
+    rows: Sequence[TableRow],
+    histories: Mapping[str, Sequence[History]],
+    *,
+    title: str = "Comparison of methods",
+    lead: str = "",
+    differences: Sequence[Difference] = (),
+    overlays: Sequence[Overlay] = (),
+    sections: Sequence[Section] = (),
+    details: Mapping[str, str] | None = None,
+) -> Path:
+    """Write one HTML file with the table of methods, their curves and their outlines.
+
+    Args:
+        path: of the report.
+        rows: the table; the first row is the base.
+        histories: rows of ``metrics.csv``, one history per seed, of every trained method.
+        title: of the page.
+        lead: what was compared, in a line.
+        differences: claims of better; the first one is the verdict.
+        overlays: images with the outlines of the methods.
+        sections: more tables and pictures, put after the table.
+        details: folded texts by title, such as the recipe.
+
+    Returns:
+        ``path``.
+    """
+    good, sentence = _verdict(rows, differences)
+    table = Section(
+        "Methods",
+        "Mean ± standard deviation over seeds; the best mean of each column is bold. IoU and Dice are "
+        "of the test images, with the weights that were best on validation; TailAvg and Drift are of "
+        "validation.",
+        table=_table(rows),
+    )
+    shown = [table]
+    if differences:
+        shown.append(
+            Section(
+                "How sure is that?",
+                "Difference in test IoU between two methods on the same patients, seeds and budget.",
+                table=_claims(differences),
+                note="The interval comes from drawing the test patients anew 10 000 times "
+                "(bootstrap). A claim of better needs an interval above 0 and every seed above 0.",
+            )
+        )
+    shown += sections
+    if charts := _charts(histories):
+        seeds = max(len(curves) for curves in histories.values())
+        text = "Every line is the mean over seeds, its band reaches from the lowest to the highest one."
+        shown.append(Section("Training", text if seeds > 1 else "One seed.", pictures=charts))
+    if overlays:
+        shown.append(overlay_section(overlays, "Outlines"))
+    page = Page(
+        title=title,
+        lead=lead,
+        verdict=sentence,
+        good=good,
+        sections=shown,
+        details=[Details(name, text) for name, text in (details or {}).items()],
+        terms=_TERMS,
+    )
+    return write_page(path, page)
+
+
+def _verdict(rows: Sequence[TableRow], differences: Sequence[Difference]) -> tuple[bool, str]:
+    if differences:
+        claim = differences[0]
+        told = "is better than" if claim.better else "is not shown to be better than"
+        return claim.better, (
+            f"{claim.method} {told} {claim.other} on test: IoU {claim.mean:+.3f} (95 % interval "
+            f"{claim.low:+.3f} to {claim.high:+.3f}), above it in {claim.seeds_above} of "
+            f"{claim.seeds} {_plural('seed', claim.seeds)}."
+        )
+    base = rows[0]
+    best = max(rows, key=lambda row: _known(row.figures["IoU"][0]))
+    value, start = best.figures["IoU"][0], base.figures["IoU"][0]
+    if best is base:
+        return False, f"No method is better than {base.method} on test (IoU {start:.3f})."
+    return True, (
+        f"{best.method} is highest on test: IoU {value:.3f}, {base.method} has {start:.3f} "
+        f"({value - start:+.3f}; mean of {best.seeds} {_plural('seed', best.seeds)})."
+    )
+
+
+def _table(rows: Sequence[TableRow]) -> Table:
+    columns = list(rows[0].figures)
+    best = {name: _best(name, [row.figures[name][0] for row in rows]) for name in columns}
+    lines = []
+    for row in rows:
+        cells = [
+            Cell(_spread(*row.figures[name]), row.figures[name][0] == best[name])
+            for name in columns
+        ]
+        lines.append((Cell(row.method), *cells, Cell(str(row.seeds))))
+    return Table(("Method", *columns, "Seeds"), tuple(lines))
+
+
+def _best(name: str, values: Sequence[float]) -> float:
+    told = [value for value in values if not math.isnan(value)]
+    return (min if name in _LOW_IS_GOOD else max)(told, default=math.nan)
+
+
+def _claims(differences: Sequence[Difference]) -> Table:
+    rows = tuple(
+        (
+            f"{one.method} minus {one.other}",
+            f"{one.mean:+.3f}",
+            f"{one.low:+.3f} to {one.high:+.3f}",
+            f"{one.seeds_above} of {one.seeds}",
+            "yes" if one.better else "not shown",
+        )
+        for one in differences
+    )
+    return Table(("Difference", "Mean", "95 % interval", "Seeds above 0", "Better?"), rows)
+
+
+def _charts(histories: Mapping[str, Sequence[History]]) -> tuple[Picture, ...]:
+    order = list(histories)
+
+    def known(name: str) -> dict[str, list[Curve]]:
+        found = {
+            method: [column(history, name) for history in runs]
+            for method, runs in histories.items()
+        }
+        return {m: runs for m, runs in found.items() if runs and not np.isnan(runs[0]).all()}
+
+    charts = []
+    if whole := {method: _with_start(runs) for method, runs in histories.items() if runs}:
+        base = float(np.mean([run[0] for runs in whole.values() for run in runs]))
+        charts.append(bands_chart("Validation", "validation IoU", whole, base, "base", 0, order))
+    for name, title in (
+        ("harmful_mass", "Harmful mass"),
+        ("harmful_mass_fraction", "Harmful mass, weighted by disagreement"),
+    ):
+        harm = {m: [relative_to_start(run) for run in runs] for m, runs in known(name).items()}
+        if any(not np.isnan(run).all() for runs in harm.values() for run in runs):
+            charts.append(bands_chart(title, "relative to epochs 1 to 3", harm, 1, order=order))
+    if accuracy := known("preference_accuracy"):
+        charts.append(
+            bands_chart("Preference accuracy", "share of pairs", accuracy, 0.5, order=order)
+        )
+    if ratios := {m: [_mean_ratio(run) for run in runs] for m, runs in histories.items() if runs}:
+        ratios = {m: runs for m, runs in ratios.items() if all(len(run) for run in runs)}
+        if ratios:
+            charts.append(bands_chart("Volume ratio", "mean of structures", ratios, 1, order=order))
+    return tuple(charts)
+
+
+def _with_start(runs: Sequence[History]) -> list[Curve]:
+    return [np.array([row["val_iou"] for row in history], dtype=float) for history in runs]
+
+
+def _mean_ratio(history: History) -> Curve:
+    ratios = volume_ratios(history)
+    return np.mean(list(ratios.values()), axis=0) if ratios else np.zeros(0)
+
+
+def _spread(mean: float, spread: float) -> str:
+    if math.isnan(mean):
+        return "–"
+    return f"{mean:.3f}" if math.isnan(spread) else f"{mean:.3f} ± {spread:.3f}"
+
+
+def _known(value: float) -> float:
+    return -math.inf if math.isnan(value) else value
+
+
+def _plural(word: str, count: int) -> str:
+    return word if count == 1 else f"{word}s"

@@ -1,0 +1,129 @@
+"""Pictures and pages of finished runs: what a person looks at before trusting a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from segpref.data.dataset import Dataset
+from segpref.miners import TopVsRandom
+from segpref.policies import Segmenter, load_model
+from segpref.proposals import SlateProposals
+from segpref.studies.comparison import BASE, Comparison
+from segpref.studies.comparison_report import write_comparison_report
+from segpref.studies.pictures import Overlay, SlatePicture
+from segpref.studies.report import write_report
+from segpref.studies.slates import scored_slates
+from segpref.studies.tables import difference, table
+from segpref.training.folder import RunFolder
+from segpref.types import Case, Judge
+
+__all__ = ["alignment_report", "comparison_report", "overlays"]
+
+
+def alignment_report(
+    folder: RunFolder,
+    base: Path | str,
+    cases: Dataset,
+    judge: Judge,
+    proposals: SlateProposals,
+    seed: int = 0,
+    count: int = 4,
+) -> Path:
+    """The report of a stage-2 run, with outlines before and after and one slate with its scores."""
+    if not len(cases):
+        return write_report(folder)
+    before, _ = load_model(base)
+    after, _ = load_model(folder.best)
+    shown = _typical(cases, count)
+    slate = _slate_picture(before, shown.take([0]), judge, proposals, seed)
+    return write_report(
+        folder, overlays=overlays(shown, {"base": before, "tuned": after}), slate=slate
+    )
+
+
+def comparison_report(comparison: Comparison, out: Path, count: int = 4) -> Path:
+    """The page of a comparison: table, intervals, curves and the outlines of the first seed."""
+    trained = [name for name in comparison.methods if comparison.of(name)[0].test_last]
+    models = {
+        name: load_model(folder)[0]
+        for name in (BASE, *trained)
+        if (folder := comparison.of(name)[0].folder) is not None
+    }
+    return write_comparison_report(
+        out / "report.html",
+        table(comparison),
+        {name: [_history(run.folder) for run in comparison.of(name)] for name in trained},
+        title=f"segpref: {comparison.recipe.name}",
+        lead=comparison.recipe.description,
+        differences=[
+            difference(comparison, name, BASE) for name in reversed(comparison.methods[1:])
+        ],
+        overlays=overlays(_typical(comparison.test, count), models),
+    )
+
+
+def overlays(cases: Dataset, models: dict[str, Segmenter]) -> list[Overlay]:
+    """Outlines of several models on the same cases."""
+    result = []
+    for index in range(len(cases)):
+        case: Case = cases[index]
+        images = torch.from_numpy(np.array(case.image))[None]
+        result.append(
+            Overlay(
+                name=case.id,
+                image=np.asarray(case.image),
+                masks={
+                    name: model.label_space.decode(model.logits(images))[0].cpu().numpy()
+                    for name, model in models.items()
+                },
+                label_space=cases.label_space,
+                truth=None if case.label is None else np.asarray(case.label),
+                spacing_mm=case.spacing_mm,
+            )
+        )
+    return result
+
+
+def _typical(cases: Dataset, count: int) -> Dataset:
+    """A few cases with many structures, of different patients."""
+    patients = cases.patients
+    chosen = [patients[i] for i in np.linspace(0, len(patients) - 1, count).round().astype(int)]
+    picked = []
+    for patient in dict.fromkeys(chosen):
+        own = [i for i in range(len(cases)) if cases[i].patient == patient]
+        picked.append(max(own, key=lambda i: _foreground(cases[i])))
+    return cases.take(picked)
+
+
+def _foreground(case: Case) -> tuple[int, int]:
+    if case.label is None:
+        return 0, 0
+    label = np.asarray(case.label)
+    drawn = (label > 0) & (label < 255)
+    return len(np.unique(label[drawn])), int(drawn.sum())
+
+
+def _slate_picture(
+    policy: Segmenter, cases: Dataset, judge: Judge, proposals: SlateProposals, seed: int
+) -> SlatePicture:
+    scored = next(iter(scored_slates(policy, cases, judge, proposals, seed)))
+    rows = TopVsRandom()(scored.scores[:, 0], np.random.default_rng(seed))
+    return SlatePicture(
+        name=scored.case.id,
+        image=np.asarray(scored.case.image),
+        slate=scored.slate,
+        scores=scored.scores[:, 0],
+        label_space=cases.label_space,
+        pair=(int(rows[0, 0]), int(rows[0, 1])) if len(rows) else None,
+        truth=None if scored.case.label is None else np.asarray(scored.case.label),
+        spacing_mm=scored.case.spacing_mm,
+    )
+
+
+def _history(folder: Path | None) -> Sequence[dict[str, float]]:
+    assert folder is not None
+    return RunFolder(folder).read_metrics()
