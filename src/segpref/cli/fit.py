@@ -10,6 +10,7 @@ from segpref.data import Cache, Preparation, draw_cases, draw_patients, open_dat
 from segpref.policies import ModelCard, NetworkSpec
 from segpref.progress import console
 from segpref.studies.recipe import default_network
+from segpref.studies.report import write_report
 from segpref.training import RunFolder
 from segpref.training import fit as train
 from segpref.training.augmentation import AugmentationName
@@ -97,8 +98,9 @@ def fit(
         seed=seed,
         precision=precision,
     )
+    report = write_report(folder)
     console.print(
         f"{out}/best.safetensors: validation IoU {summary['val_iou']:.3f} after epoch "
         f"{summary['best_epoch']}, from {summary['labelled_cases']} labelled cases of "
-        f"{len(summary['labelled_patients'])} patients"
+        f"{len(summary['labelled_patients'])} patients\nreport: {report}"
     )

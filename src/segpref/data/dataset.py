@@ -131,7 +131,9 @@ def prepare(
     cache = cache or Cache()
     label_space = reader.label_space or label_space
     if label_space is None:
-        raise SegprefError(f"{reader!r} has no labels: name the label space, or use labelled images")
+        raise SegprefError(
+            f"{reader!r} has no labels: name the label space, or use labelled images"
+        )
     sources = list(reader.sources())
     if not sources:
         raise SegprefError(f"{reader!r} has no images: check the folder")

@@ -219,7 +219,9 @@ class _View:
             colour_name = _COLOURS[number % len(_COLOURS)]
             _outline(axes, part, colors=colour_name, linewidths=1.5, path_effects=shadow)
         for part in () if true is None else self.of(true):
-            _outline(axes, part, colors=_TRUTH, linewidths=1.1, linestyles="--")
+            _outline(
+                axes, part, colors=_TRUTH, linewidths=1.1, linestyles="--", path_effects=shadow
+            )
         return _small_png(figure)
 
 

@@ -63,19 +63,22 @@ class Field:
 
     def on(self, grid: Grid) -> Volume:
         """Values on a grid."""
-        values = self.knots
-        for axis, places in enumerate((grid.x, grid.y, grid.z)):
+        axes = (grid.x, grid.y, grid.z)
+        values: Volume = self.knots
+        # The shortest axis first: a single slice is then two-dimensional work from there on.
+        for axis in sorted(range(3), key=lambda axis: axes[axis].size):
             cells = self.knots.shape[axis] - 3
-            at = (places.astype(np.float64).reshape(-1, 1) + 1) / 2 * cells
+            at = (axes[axis].astype(np.float64).reshape(-1, 1) + 1) / 2 * cells
             weight = np.exp(-0.5 * ((at - np.arange(-1, cells + 2)) / 0.7) ** 2)
             weight /= np.sqrt((weight**2).sum(axis=1, keepdims=True))
             values = np.moveaxis(np.tensordot(weight, values, axes=(1, axis)), 0, axis)
-        return values.astype(np.float32)
+        return np.ascontiguousarray(values, np.float32)
 
 
 def soft(level: Volume, width: float) -> Volume:
     """Share of a voxel that lies where ``level`` < 0, for an edge of that width."""
-    return np.clip(0.5 - level / width, 0, 1)
+    share: Volume = np.clip(0.5 - level / width, 0, 1)
+    return share
 
 
 def paint(image: Volume, share: Volume, value: float | Volume) -> None:
@@ -183,6 +186,6 @@ class Scanner:
         coarse, fine = rng.standard_normal((2, *image.shape), dtype=np.float32)
         coarse = gaussian_filter(coarse, [1.0 if count > 1 else 0.0 for count in image.shape])
         # The magnitude of a complex signal: Rician noise, as in MRI, which lifts dark regions.
-        return np.hypot(
-            image + self.noise * (fine + 2 * self.grain * coarse), self.noise * fine[::-1]
-        ).astype(np.float32)
+        real = image + self.noise * (fine + 2 * self.grain * coarse)
+        magnitude: Volume = np.hypot(real, self.noise * fine[::-1])
+        return magnitude.astype(np.float32)

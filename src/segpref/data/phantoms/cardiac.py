@@ -209,4 +209,5 @@ class Heart:
 
 def _taper(along: Volume, end: float) -> Volume:
     """Share of the largest radius that is left at a place on the long axis; 0 beyond the end."""
-    return np.sqrt(np.clip(1 - np.clip(along / end, 0, None) ** 3, 0, None))
+    share: Volume = np.sqrt(np.clip(1 - np.clip(along / end, 0, None) ** 3, 0, None))
+    return share

@@ -195,7 +195,8 @@ class Chest:
         across = sign * u
         inner = side.medial + 0.05 * np.cos(3 * v)
         floor = side.diaphragm + side.dome * np.cos(3.2 * (across - 0.4))
-        return np.maximum(np.maximum(cage + 0.04, inner - across), floor - v)
+        level: Volume = np.maximum(np.maximum(cage + 0.04, inner - across), floor - v)
+        return level
 
     def _heart(self, u: Volume, v: Volume, w: Volume) -> Volume:
         left, up, wide, high = self.heart
@@ -239,4 +240,5 @@ def _clavicle(side: Side, sign: int, u: Volume, v: Volume, w: Volume) -> Volume:
     deep = w - 0.3 * (w.size > 1)
     thick = side.clavicle_half_width * (1 + 0.4 * np.clip(1 - (across - start) / 0.15, 0, 1))
     beyond = np.maximum(np.maximum(start - across, across - end), 0)
-    return np.sqrt((v - middle) ** 2 + deep**2 + beyond**2) - thick
+    level: Volume = np.sqrt((v - middle) ** 2 + deep**2 + beyond**2) - thick
+    return level
