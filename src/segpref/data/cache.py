@@ -110,7 +110,8 @@ class Cache:
         try:
             for name, array in arrays.items():
                 np.save(partial / f"{name}.npy", array, allow_pickle=False)
-            (partial / "key.json").write_text(json.dumps(key, indent=1, sort_keys=True))
+            note = {"key": key, "arrays": sorted(arrays)}
+            (partial / "key.json").write_text(json.dumps(note, indent=1, sort_keys=True))
             # Another process may have been faster: its entry is as good as ours.
             with contextlib.suppress(OSError):
                 partial.rename(folder)
@@ -140,7 +141,13 @@ class Cache:
             if remembered["seen"] == seen:
                 return str(remembered["digest"])
         digest = file_digest(path)
-        write_atomically(note, json.dumps({"seen": seen, "digest": digest}).encode())
+        try:
+            write_atomically(note, json.dumps({"seen": seen, "digest": digest}).encode())
+        except SegprefError as error:
+            raise SegprefError(
+                f"the cache {self.root} can't be written: set SEGPREF_CACHE or --cache to a folder that "
+                "you may write to"
+            ) from error
         return digest
 
 
@@ -151,12 +158,11 @@ def file_digest(path: Path) -> str:
 
 
 def _load(folder: Path) -> Arrays | None:
-    if not (folder / "key.json").exists():
-        return None
     try:
+        names = json.loads((folder / "key.json").read_text())["arrays"]
         return {
-            file.stem: np.load(file, mmap_mode="r", allow_pickle=False)
-            for file in sorted(folder.glob("*.npy"))
+            name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+            for name in names
         }
-    except (OSError, ValueError):
+    except (OSError, EOFError, ValueError, KeyError, TypeError):
         return None

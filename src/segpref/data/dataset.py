@@ -157,6 +157,8 @@ def _prepared(
         "version": PREPARATION_VERSION,
         "content": cache.digest_of_files([*source.images, *source.labels]),
         "reader": type(reader).__name__,
+        "options": _options(reader),
+        "channels": list(reader.channels),
         "labels": [label_space.kind, *label_space.names],
         "preparation": preparation.as_key(),
     }
@@ -179,6 +181,14 @@ def _prepared(
         labels=arrays.get("labels"),
         spacing_mm=None if spacing is None else tuple(float(step) for step in spacing),
     )
+
+
+def _options(reader: Reader) -> dict[str, Any]:
+    """Settings of a reader that change what it reads from the same files, such as a threshold."""
+    settings = getattr(reader, "__dict__", {})
+    return {
+        name: value for name, value in settings.items() if isinstance(value, bool | int | float)
+    }
 
 
 def _check_alike(volumes: Sequence[Volume], preparation: Preparation) -> None:

@@ -39,24 +39,27 @@ class PredictionStore:
         self.what = what
         self._cache = cache
         self._batch_size = batch_size
-        self._arrays: dict[str, np.ndarray] = {}
+        self._arrays: dict[str, tuple[dict[str, Any], np.ndarray]] = {}
 
     def prepare(self, dataset: Dataset) -> None:
         """Compute what is missing for all volumes of the dataset."""
         digest = self.predictor.digest()
-        volumes = [volume for volume, _ in dataset.by_volume()]
-        missing = [volume for volume in volumes if volume.source.id not in self._arrays]
-        todo = sum(not self._cache.has(self._key(volume, digest)) for volume in missing)
+        # Another dataset may have an image of the same name: the key tells them apart.
+        wanted = [(volume, self._key(volume, digest)) for volume, _ in dataset.by_volume()]
+        missing = [
+            (volume, key)
+            for volume, key in wanted
+            if self._arrays.get(volume.source.id, ({}, None))[0] != key
+        ]
+        todo = sum(not self._cache.has(key) for _, key in missing)
         steps = track(missing, f"predicting {self.what}", len(missing)) if todo else missing
-        for volume in steps:
-            compute = partial(self._compute, volume)
-            self._arrays[volume.source.id] = self._cache.entry(self._key(volume, digest), compute)[
-                self.what
-            ]
+        for volume, key in steps:
+            found = self._cache.entry(key, partial(self._compute, volume))
+            self._arrays[volume.source.id] = key, found[self.what]
 
     def __getitem__(self, case: Case) -> np.ndarray:
         """The array of one case; its dataset must have been prepared."""
-        array = self._arrays[case.volume]
+        _, array = self._arrays[case.volume]
         item = 0 if case.id == case.volume else int(case.id.rpartition("/s")[2])
         return np.asarray(array[item])
 

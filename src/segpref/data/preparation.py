@@ -126,7 +126,9 @@ class Preparation:
             if self.normalise == "none":
                 continue
             if self.normalise == "z-score":
-                low, scale = channel.mean(), channel.std()
+                low, scale = channel.mean(dtype=np.float64), channel.std(dtype=np.float64)
+                # Rounding leaves a trace of spread in a constant image.
+                scale = scale if scale > 1e-6 * abs(low) else 0.0
             elif self.normalise == "percentile":
                 low, high = np.percentile(channel, (0.5, 99.5))
                 scale = high - low

@@ -126,9 +126,13 @@ def draw_cases(dataset: Dataset, count: int, seed: int) -> Dataset:
 
 def _stratified_order(sources: Sequence[Source], seed: int) -> list[str]:
     """Shuffled patients in which every stretch has about the shares of the strata."""
-    strata: dict[str, set[str]] = {}
+    # Images of one patient may differ in stratum; the patient is still drawn once.
+    stratum_of: dict[str, str] = {}
     for source in sources:
-        strata.setdefault(source.stratum or "", set()).add(source.patient)
+        stratum_of.setdefault(source.patient, source.stratum or "")
+    strata: dict[str, set[str]] = {}
+    for patient, stratum in stratum_of.items():
+        strata.setdefault(stratum, set()).add(patient)
     rng = np.random.default_rng([seed, 0x517])
     placed: list[tuple[float, str, str]] = []
     for stratum in sorted(strata):
@@ -140,10 +144,17 @@ def _stratified_order(sources: Sequence[Source], seed: int) -> list[str]:
 def _counts(sizes: Mapping[str, float], patients: int) -> dict[str, int]:
     if unknown := set(sizes) - set(PARTS):
         raise SegprefError(f"a split has the parts {', '.join(PARTS)}, not {sorted(unknown)}")
-    fractions = all(size < 1 for size in sizes.values())
-    counts = {
-        part: round(size * patients) if fractions else int(size) for part, size in sizes.items()
-    }
+    if min(sizes.values(), default=0) < 0:
+        raise SegprefError(f"the parts of a split can't be negative, as in {dict(sizes)}")
+    if all(size < 1 for size in sizes.values()):
+        counts = _rounded(sizes, patients)
+    else:
+        counts = {part: int(size) for part, size in sizes.items()}
+    if empty := [part for part, size in sizes.items() if size > 0 and not counts[part]]:
+        raise SegprefError(
+            f"of {patients} labelled patients none is left for {', '.join(empty)} under the split "
+            f"{dict(sizes)}: give counts, or larger fractions"
+        )
     rest = patients - sum(counts.values())
     counts.setdefault("train", max(rest, 0))
     for part in PARTS:
@@ -153,4 +164,15 @@ def _counts(sizes: Mapping[str, float], patients: int) -> dict[str, int]:
             f"a split of {dict(sizes)} needs more than the {patients} labelled patients there are: "
             "ask for fewer, with at least one left to train on"
         )
+    return counts
+
+
+def _rounded(sizes: Mapping[str, float], patients: int) -> dict[str, int]:
+    """Fractions as counts whose sum is rounded once, so that parts of a whole use all patients."""
+    counts, total, given = {}, 0.0, 0
+    for part in PARTS:
+        if part in sizes:
+            total += sizes[part]
+            counts[part] = round(total * patients + 1e-9) - given
+            given += counts[part]
     return counts

@@ -56,7 +56,7 @@ class NetworkSpec:
             raise SegprefError(f"{self.module} is no torch.nn.Module: name a network class")
         try:
             network = network_class(**self.arguments)
-        except (TypeError, ValueError) as error:
+        except Exception as error:  # whatever the class of somebody else raises
             raise SegprefError(
                 f"{self.module} can't be made with {dict(self.arguments)}: {error}"
             ) from error

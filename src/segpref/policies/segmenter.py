@@ -29,6 +29,7 @@ class SegmenterState:
 
     logits: Float[Tensor, "B C *space"]
     tail_input: Tensor | None = None
+    tail_precision: torch.dtype | None = None
 
 
 class Segmenter:
@@ -63,16 +64,12 @@ class Segmenter:
         images = images.to(self.device)
         if self._tail is None:
             self._tail = self._find_tail(images[:1])
-        seen: list[Tensor] = []
-        hook = None
-        if self._tail:
-            hook = self._tail[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-        try:
+        if not self._tail:
+            return SegmenterState(self._checked(self.network(images), images))
+        with _watched(self._tail[0]) as seen:
             logits = self._checked(self.network(images), images)
-        finally:
-            if hook is not None:
-                hook.remove()
-        return SegmenterState(logits, seen[0].detach() if seen else None)
+        tail_input, precision = seen[0]
+        return SegmenterState(logits, tail_input.detach(), precision)
 
     def logits(self, images: Float[Tensor, "B channel *space"]) -> Float[Tensor, "B C *space"]:
         """Logits of a batch, without a graph."""
@@ -98,10 +95,10 @@ class Segmenter:
         samples = []
         with torch.no_grad(), _seeded(seed, self.device), _active(layers, rate):
             for _ in range(count):
-                result = state.tail_input
-                for part in self._tail or ():
-                    result = part(result)
-                samples.append(result)
+                # Layers that work in place must not reach what the update's graph holds.
+                tail_input = state.tail_input.clone()
+                sample = _run(self._tail or (), tail_input, state.tail_precision)
+                samples.append(sample.to(state.logits.dtype))
         return torch.stack(samples)
 
     def digest(self) -> str:
@@ -113,8 +110,12 @@ class Segmenter:
         return whole.hexdigest()
 
     def _checked(self, output: Any, images: Tensor) -> Tensor:
-        # Deep supervision heads only propose; the first output is the full-size one.
-        logits: Tensor = output[0] if isinstance(output, list | tuple) else output
+        logits = _full_size(output)
+        if not isinstance(logits, Tensor):
+            raise SegprefError(
+                f"the network gives a {type(logits).__name__} where a tensor of logits is needed: wrap "
+                "it in a module that returns the logits"
+            )
         expected = (len(images), self.label_space.channels, *images.shape[2:])
         if tuple(logits.shape) != expected:
             raise SegprefError(
@@ -127,7 +128,8 @@ class Segmenter:
         """Submodules that turn one tensor into the logits, checked by running them."""
         if self._tail_names is not None:
             try:
-                tail = tuple(self.network.get_submodule(name) for name in self._tail_names)
+                inner = getattr(self.network, "module", self.network)
+                tail = tuple(inner.get_submodule(name) for name in self._tail_names)
             except AttributeError as error:
                 raise SegprefError(
                     f"the network has no submodule {error}: name its last stage as "
@@ -145,6 +147,11 @@ class Segmenter:
         return tail
 
 
+def _full_size(output: Any) -> Any:
+    # Deep supervision heads only propose; the first output is the full-size one.
+    return output[0] if isinstance(output, list | tuple) and output else output
+
+
 def _trace_tail(network: nn.Module, image: Tensor) -> tuple[nn.Module, ...]:
     """Walk back from the logits to the last stage that holds a dropout layer.
 
@@ -154,20 +161,28 @@ def _trace_tail(network: nn.Module, image: Tensor) -> tuple[nn.Module, ...]:
     calls: list[tuple[nn.Module, Tensor, Tensor]] = []
 
     def note(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        if len(inputs) == 1 and isinstance(inputs[0], Tensor) and isinstance(output, Tensor):
+        if len(inputs) != 1 or not isinstance(inputs[0], Tensor) or not isinstance(output, Tensor):
+            return
+        # What gives back its very input (nn.Identity) would be met again and again on the way back.
+        if output is not inputs[0] or isinstance(module, _DROPOUT):
             calls.append((module, inputs[0], output))
 
     hooks = [module.register_forward_hook(note) for module in network.modules()]
     try:
         with torch.no_grad():
-            wanted = network(image)
+            logits = _full_size(network(image))
     finally:
         for hook in hooks:
             hook.remove()
+    calls = [call for call in calls if call[1] is not image]
+    wanted = logits
+    if not any(call[2] is logits for call in calls):
+        # Under mixed precision the network hands out a float32 copy of its head's output.
+        wanted = next((out for _, _, out in reversed(calls) if _same(out, logits)), logits)
     tail: list[nn.Module] = []
     while not any(isinstance(m, _DROPOUT) for part in tail for m in part.modules()):
         # Hooks fire inner modules first, so the last match is the outermost.
-        found = [call for call in calls if call[2] is wanted and call[1] is not image]
+        found = [call for call in calls if call[2] is wanted]
         if not found:
             return ()
         module, wanted, _ = found[-1]
@@ -176,18 +191,41 @@ def _trace_tail(network: nn.Module, image: Tensor) -> tuple[nn.Module, ...]:
 
 
 def _reproduces(network: nn.Module, tail: Sequence[nn.Module], image: Tensor) -> bool:
-    seen: list[Tensor] = []
-    hook = tail[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    with torch.no_grad():
+        with _watched(tail[0]) as seen:
+            expected = _full_size(network(image))
+        if len(seen) != 1:
+            return False
+        return _same(_run(tail, *seen[0]), expected)
+
+
+def _same(output: Tensor, logits: Tensor) -> bool:
+    return torch.equal(output.to(logits.dtype), logits)
+
+
+def _run(tail: Sequence[nn.Module], tail_input: Tensor, precision: torch.dtype | None) -> Tensor:
+    result = tail_input
+    with torch.autocast(tail_input.device.type, precision, enabled=precision is not None):
+        for part in tail:
+            result = part(result)
+    return result
+
+
+@contextmanager
+def _watched(module: nn.Module) -> Iterator[list[tuple[Tensor, torch.dtype | None]]]:
+    """What goes into the module, and the mixed precision that it runs under."""
+    seen: list[tuple[Tensor, torch.dtype | None]] = []
+
+    def note(_: nn.Module, inputs: tuple[Any, ...]) -> None:
+        kind = inputs[0].device.type
+        mixed = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
+        seen.append((inputs[0], mixed))
+
+    hook = module.register_forward_pre_hook(note)
     try:
-        with torch.no_grad():
-            expected = network(image)
-            hook.remove()
-            result = seen[-1] if len(seen) == 1 else None
-            for part in tail:
-                result = None if result is None else part(result)
+        yield seen
     finally:
         hook.remove()
-    return result is not None and torch.equal(result, expected)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from segpref.data.splits import Split, draw_cases, draw_patients, split_patients
 from segpref.inference.evaluation import score_masks, score_model
 from segpref.judges import ModelJudge
 from segpref.miners import TopVsRandom
-from segpref.policies import ModelCard, load_model
+from segpref.policies import ModelCard, load_model, read_card
 from segpref.progress import console
 from segpref.proposals import SlateProposals
 from segpref.studies.audit import audit
@@ -26,6 +26,7 @@ from segpref.studies.slates import scored_slates, select_best
 from segpref.training.folder import RunFolder
 from segpref.training.preference import align
 from segpref.training.supervised import fit
+from segpref.types import SegprefError
 
 __all__ = ["BASE", "SELECT_BEST", "Comparison", "Run", "compare"]
 
@@ -225,6 +226,11 @@ class _Seed:
         folder = RunFolder(self.out / name)
         settings = {"stage": _plain(stage), "network": _plain(recipe.network), "seed": self.seed}
         folder.open(settings, resume=True)
+        if folder.best.exists() and read_card(folder.best) != ModelCard.from_json(card.to_json()):
+            raise SegprefError(
+                f"{folder.path} was trained on other cases or with another preparation than the recipe "
+                "says now: choose another --out, or delete that folder"
+            )
         if not folder.finished:
             console.print(f"[bold]{name}[/bold] from {len(labelled)} cases, seed {self.seed}")
         fit(

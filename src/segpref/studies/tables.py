@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float
 from rich.table import Table
 from scipy import stats
 
@@ -104,20 +105,29 @@ def difference(
     shared = [(a, b) for a in ours for b in theirs if a.seed == b.seed]
     per_seed = [mean_iou(a.test) - mean_iou(b.test) for a, b in shared]
     gains = [_by_patient(a, b) for a, b in shared]
-    patients = sorted(gains[0])
-    values = np.array([np.nanmean([gain[name] for gain in gains]) for name in patients])
-    result = stats.bootstrap(
-        (values,), np.mean, n_resamples=resamples, method="percentile", rng=np.random.default_rng(0)
+    patients = sorted(set().union(*gains))
+    values = np.array(
+        [np.mean([gain[name] for gain in gains if name in gain]) for name in patients]
     )
+    low, high = _interval(values, resamples)
     return Difference(
         method=method,
         other=other,
         mean=float(values.mean()),
-        low=float(result.confidence_interval.low),
-        high=float(result.confidence_interval.high),
+        low=low,
+        high=high,
         seeds_above=sum(gain > 0 for gain in per_seed),
         seeds=len(per_seed),
     )
+
+
+def _interval(values: Float[np.ndarray, " patient"], resamples: int) -> tuple[float, float]:
+    if len(values) < 2:
+        return math.nan, math.nan  # one patient says nothing about others
+    result = stats.bootstrap(
+        (values,), np.mean, n_resamples=resamples, method="percentile", rng=np.random.default_rng(0)
+    )
+    return float(result.confidence_interval.low), float(result.confidence_interval.high)
 
 
 def _best(rows: Sequence[TableRow]) -> dict[str, float]:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import platform
 import sys
 from collections.abc import Mapping, Sequence
@@ -66,6 +67,8 @@ class RunFolder:
         Raises:
             SegprefError: the folder has a run and ``resume`` is off, or its settings differ.
         """
+        if int(os.environ.get("RANK", "0")) > 0:
+            return  # the first process of a launch makes the folder for all
         note = self.path / "run.json"
         plain = json.loads(json.dumps(settings, default=str))
         if note.exists():

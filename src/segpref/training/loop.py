@@ -15,14 +15,26 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import gather_object
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from segpref.policies import ModelCard, save_model
 from segpref.progress import progress_bar
 from segpref.training.folder import RunFolder
+from segpref.types import SegprefError
 
-__all__ = ["Step", "StepResult", "batch_stream", "constant", "cosine", "run_loop", "step_seed"]
+__all__ = [
+    "Step",
+    "StepResult",
+    "batch_stream",
+    "constant",
+    "cosine",
+    "make_accelerator",
+    "run_loop",
+    "step_seed",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +79,12 @@ def batch_stream(
 ) -> Callable[[int], list[list[int]]]:
     """Batches of an epoch; images are not repeated before all have been drawn, across epochs too."""
     per_epoch = images if per_epoch is None else per_epoch
+    if images < 1:
+        raise SegprefError("there is no image to learn from: check which patients the split leaves")
+    if per_epoch < 1 or batch_size < 1:
+        raise SegprefError(
+            f"images_per_epoch and batch_size must be at least 1, not {per_epoch} and {batch_size}"
+        )
 
     def batches(epoch: int) -> list[list[int]]:
         # Pass p over the pool is a permutation that depends on the seed and on p alone.
@@ -80,6 +98,18 @@ def batch_stream(
         return [chosen[i : i + batch_size] for i in range(0, len(chosen), batch_size)]
 
     return batches
+
+
+def make_accelerator(precision: str) -> Accelerator:
+    """Devices and mixed precision of one training: on the GPU where there is one."""
+    # Accelerate keeps the precision of the first training of a process and refuses another one.
+    AcceleratorState._reset_state()
+    try:
+        return Accelerator(mixed_precision=precision, cpu=not torch.cuda.is_available())
+    except ValueError as error:
+        raise SegprefError(
+            f"precision {precision} can't be had on this machine ({error}): use precision no"
+        ) from error
 
 
 def constant(rate: float) -> Callable[[float], float]:
@@ -132,6 +162,8 @@ def run_loop(
     Returns:
         One row per epoch; row 0 is the start, before any update.
     """
+    if epochs < 1:
+        raise SegprefError(f"epochs must be at least 1, not {epochs}")
     position = _restore(folder, network, optimizer)
     main = accelerator.is_main_process
     if not position.history:
@@ -146,13 +178,8 @@ def run_loop(
             for number in range(position.step, len(todo)):
                 for group in optimizer.param_groups:
                     group["lr"] = learning_rate(done / total)
-                _update(
-                    step(_share(todo[number], accelerator), epoch, number),
-                    optimizer,
-                    position,
-                    accelerator,
-                    network,
-                )
+                result = _shared(step, todo[number], epoch, number, accelerator)
+                _update(result, optimizer, position, accelerator)
                 done += 1
                 bar.advance(task)
                 position.step = number + 1
@@ -163,9 +190,11 @@ def run_loop(
             row = {"epoch": float(epoch + 1), **validate(), **figures}
             position.history.append(row)
             position.epoch, position.step, position.totals = epoch + 1, 0, {}
-            better = row["val_iou"] > position.best
+            better = row["val_iou"] > position.best or not position.best_epoch
             if better:
-                position.best, position.best_epoch = row["val_iou"], epoch + 1
+                known = not math.isnan(row["val_iou"])
+                position.best = row["val_iou"] if known else -math.inf
+                position.best_epoch = epoch + 1
             if main:
                 if better:
                     save_model(folder.best, network, card)
@@ -180,9 +209,16 @@ def run_loop(
     return position.history
 
 
-def _share(batch: list[int], accelerator: Accelerator) -> list[int]:
-    """The part of the batch that falls to one process."""
-    return batch[accelerator.process_index :: accelerator.num_processes]
+def _shared(
+    step: Step, batch: list[int], epoch: int, number: int, accelerator: Accelerator
+) -> StepResult:
+    """The step on the part of the batch that falls to this process."""
+    share = batch[accelerator.process_index :: accelerator.num_processes]
+    if share:
+        return step(share, epoch, number)
+    # Fewer images than processes: all must take part in averaging gradients, this one with zeros.
+    idle = step(batch[:1], epoch, number)
+    return StepResult(None if idle.loss is None else idle.loss * 0, 0)
 
 
 def _update(
@@ -190,13 +226,12 @@ def _update(
     optimizer: torch.optim.Optimizer,
     position: Position,
     accelerator: Accelerator,
-    network: nn.Module,
 ) -> None:
-    terms = result.terms
+    parts = [(result.terms, dict(result.logs))]
     if accelerator.num_processes > 1:
-        count = torch.tensor(float(terms), device=accelerator.device)
-        terms = int(accelerator.reduce(count, "sum").item())
-    for name, (amount, weight) in result.logs.items():
+        parts = gather_object(parts)
+    terms = sum(count for count, _ in parts)
+    for name, (amount, weight) in (item for _, logs in parts for item in logs.items()):
         entry = position.totals.setdefault(name, [0.0, 0.0])
         entry[0] += amount
         entry[1] += weight

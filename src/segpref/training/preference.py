@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 
 from segpref.data.cache import Cache
 from segpref.data.dataset import Dataset
@@ -21,9 +20,17 @@ from segpref.policies import Segmenter, load_model
 from segpref.proposals import SlateProposals
 from segpref.training.curves import curve_summary
 from segpref.training.folder import RunFolder
-from segpref.training.loop import StepResult, batch_stream, constant, cosine, run_loop, step_seed
+from segpref.training.loop import (
+    StepResult,
+    batch_stream,
+    constant,
+    cosine,
+    make_accelerator,
+    run_loop,
+    step_seed,
+)
 from segpref.training.signals import ScoredBatch, Signal
-from segpref.types import Judge
+from segpref.types import Judge, SegprefError
 
 __all__ = ["align"]
 
@@ -45,6 +52,7 @@ def align(
     seed: int = 0,
     precision: str = "no",
     cache: Cache | None = None,
+    checkpoint_seconds: float = 30.0,
 ) -> dict[str, Any]:
     """Fine-tune a policy on preferences between its own candidate masks.
 
@@ -68,6 +76,7 @@ def align(
         seed: of order, slates and pairs.
         precision: ``no``, ``bf16`` or ``fp16``, as in Accelerate.
         cache: where reference logits and judge predictions are kept.
+        checkpoint_seconds: how often the position is saved within an epoch.
 
     Returns:
         The run's summary.
@@ -81,9 +90,11 @@ def align(
             "the base's labelled cases": card.labelled,
         }
     )
+    if not len(validation):
+        raise SegprefError("there is no validation image: give validation patients in the split")
     if folder.finished:
         return folder.read_summary()
-    accelerator = Accelerator(mixed_precision=precision, cpu=not torch.cuda.is_available())
+    accelerator = make_accelerator(precision)
     network = policy.network.to(accelerator.device)
     reference.network.to(accelerator.device)
     optimizer = torch.optim.Adam(network.parameters(), learning_rate)
@@ -116,7 +127,8 @@ def align(
                 slates=slates,
                 scores=scores,
                 truth=_truth(pool, indices, slates, threads),
-                rngs=[np.random.default_rng([key, i]) for i in range(len(cases))],
+                # By image, so that it does not matter which process an image falls to.
+                rngs=[np.random.default_rng([key, i]) for i in indices],
             )
             result = signal(batch)
             drift = _volume_drift(batch, policy)
@@ -134,6 +146,7 @@ def align(
             validate=lambda: {"val_iou": mean_iou(score_model(policy, validation))},
             accelerator=accelerator,
             description="stage 2",
+            checkpoint_seconds=checkpoint_seconds,
         )
     summary = {"kind": "align", "seed": seed, "pool_cases": len(pool), **curve_summary(history)}
     if accelerator.is_main_process:

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 
 from segpref.data.dataset import Dataset
 from segpref.inference.evaluation import mean_iou, score_model
@@ -16,7 +15,14 @@ from segpref.objectives.supervised import SupervisedLoss
 from segpref.policies import ModelCard, Segmenter
 from segpref.training.augmentation import AugmentationName, augmentation, augmented_batch
 from segpref.training.folder import RunFolder
-from segpref.training.loop import StepResult, batch_stream, cosine, run_loop, step_seed
+from segpref.training.loop import (
+    StepResult,
+    batch_stream,
+    cosine,
+    make_accelerator,
+    run_loop,
+    step_seed,
+)
 from segpref.types import SegprefError
 
 __all__ = ["fit"]
@@ -36,6 +42,7 @@ def fit(
     augment: AugmentationName = "flips-rotations",
     seed: int = 0,
     precision: str = "no",
+    checkpoint_seconds: float = 30.0,
 ) -> dict[str, Any]:
     """Train a segmenter on labelled cases; the best validation checkpoint is the reference.
 
@@ -54,6 +61,7 @@ def fit(
         augment: see :func:`~segpref.training.augmentation.augmentation`.
         seed: of weights, order and augmentation.
         precision: ``no``, ``bf16`` or ``fp16``, as in Accelerate.
+        checkpoint_seconds: how often the position is saved within an epoch.
 
     Returns:
         The run's summary.
@@ -61,9 +69,11 @@ def fit(
     labelled = labelled.labelled()
     if not len(labelled):
         raise SegprefError("none of the cases to train on has a label: check the labels' folder")
+    if not len(validation):
+        raise SegprefError("there is no validation image: give validation patients in the split")
     if folder.finished:
         return folder.read_summary()
-    accelerator = Accelerator(mixed_precision=precision, cpu=not torch.cuda.is_available())
+    accelerator = make_accelerator(precision)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network = card.network.build().to(accelerator.device)
@@ -104,6 +114,7 @@ def fit(
         validate=validate,
         accelerator=accelerator,
         description="stage 1",
+        checkpoint_seconds=checkpoint_seconds,
     )
     curve = np.array([row["val_iou"] for row in history[1:]])
     summary = {

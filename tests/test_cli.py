@@ -1,0 +1,166 @@
+"""The commands, one after the other, as a person would give them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import yaml
+
+from segpref.cli.main import COMMANDS, main
+from segpref.data.phantoms import write_phantoms
+
+OPTIONS = ["--data_options", '{"patient_pattern": "(phantom\\\\d+)"}']
+NETWORK = json.dumps(
+    {
+        "module": "monai.networks.nets.UNet",
+        "arguments": {
+            "spatial_dims": 2,
+            "in_channels": None,
+            "out_channels": None,
+            "channels": [4, 8],
+            "strides": [2],
+            "dropout": 0.1,
+        },
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cli")
+    write_phantoms(folder / "data", "cardiac", (32, 32), 16, seed=0, slices_per_patient=2)
+    return folder
+
+
+def run(place: Path, command: str, *options: str) -> int:
+    return main([command, *options, "--cache", str(place / "cache")])
+
+
+def fit(place: Path, out: str, *options: str) -> int:
+    return run(
+        place, "fit", "--data", str(place / "data"), *OPTIONS, "--out", str(place / out),
+        "--preparation.size", "[32, 32]", "--network", NETWORK, "--epochs", "2",
+        "--images_per_epoch", "16", *options,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def models(place: Path) -> Path:
+    assert fit(place, "base", "--labelled", "2") == 0
+    split = str(place / "base" / "split.json")
+    assert fit(place, "judge", "--split", split, "--part", "judge") == 0
+    return place
+
+
+def align(place: Path, out: str, *options: str) -> int:
+    return run(
+        place, "align", "--model", str(place / "base"), "--judge", str(place / "judge"),
+        "--data", str(place / "data"), *OPTIONS, "--out", str(place / out), "--epochs", "1",
+        "--images_per_epoch", "8", "--candidates", "8", *options,
+    )  # fmt: skip
+
+
+def test_fit_leaves_a_whole_run_folder(models: Path) -> None:
+    base = models / "base"
+    for name in ("config.yaml", "run.json", "metrics.csv", "summary.json", "best.safetensors",
+                 "last.safetensors", "report.html", "split.json"):  # fmt: skip
+        assert (base / name).exists(), name
+    assert list((base / "tensorboard").iterdir())
+    config = yaml.safe_load((base / "config.yaml").read_text())
+    assert config["labelled"] == 2
+    assert config["learning_rate"] == 1e-3
+
+
+@pytest.mark.slow
+def test_audit_align_evaluate_predict(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = ["--data", str(models / "data"), *OPTIONS]
+    both = ["--model", str(models / "base"), "--judge", str(models / "judge")]
+    assert run(models, "audit", *both, *data, "--candidates", "8",
+               "--out", str(models / "audit.json")) == 0  # fmt: skip
+    assert "PairFlip" in capsys.readouterr().out
+    assert 0 <= json.loads((models / "audit.json").read_text())["judge"]["pair_flip"] <= 1
+    assert align(models, "tuned") == 0
+    assert "report" in capsys.readouterr().err
+    page = (models / "tuned" / "report.html").read_text()
+    assert "base" in page
+    assert align(models, "objective", "--objective", "segpref.objectives.IPO",
+                 "--objective.beta", "0.5", "--miner", "segpref.miners.RandomPair",
+                 "--reduction", '["power", 0.5]') == 0  # fmt: skip
+    assert align(models, "pseudo", "--method", "pseudo-label") == 0
+    assert run(models, "evaluate", "--model", str(models / "tuned"), *data,
+               "--out", str(models / "scores.csv")) == 0  # fmt: skip
+    out = capsys.readouterr().out
+    assert "hd95_mm" in out.replace("\n", "") or "hd95" in out
+    header = (models / "scores.csv").read_text().splitlines()[0]
+    assert header.startswith("volume,patient,structure,iou,dice")
+    images, masks = models / "data" / "images", models / "masks"
+    assert main(["predict", "--model", str(models / "tuned"), "--input", str(images),
+                 "--output", str(masks)]) == 0  # fmt: skip
+    first = next(iter(sorted(images.iterdir())))
+    image, mask = nib.load(first), nib.load(masks / first.name)
+    assert image.shape == mask.shape
+    np.testing.assert_array_equal(image.affine, mask.affine)
+
+
+def test_a_run_is_not_overwritten_but_resumed(
+    models: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fit(models, "base", "--labelled", "2") == 1
+    assert "--resume" in capsys.readouterr().err
+    before = (models / "base" / "best.safetensors").read_bytes()
+    assert fit(models, "base", "--labelled", "2", "--resume", "true") == 0
+    assert (models / "base" / "best.safetensors").read_bytes() == before
+    assert fit(models, "base", "--labelled", "3", "--resume", "true") == 1
+    assert "labelled" in capsys.readouterr().err
+
+
+def test_a_judge_that_saw_the_validation_patients_is_refused(
+    models: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    split = json.loads((models / "base" / "split.json").read_text())
+    split["judge"], split["validation"] = split["validation"], split["judge"]
+    (models / "swapped.json").write_text(json.dumps(split))
+    assert align(models, "leak", "--split", str(models / "swapped.json")) == 1
+    message = capsys.readouterr().err
+    assert "leaks" in message
+    assert "Traceback" not in message
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["predict", "--model", "nowhere", "--input", "x", "--output", "y"], "nowhere"),
+        (["fit", "--data", "nowhere", "--out", "y"], "nowhere"),
+        (["demo", "--recipe", "nowhere"], "nowhere"),
+    ],
+)
+def test_mistakes_are_one_sentence_without_a_traceback(
+    options: list[str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    assert main(options) == 1
+    message = capsys.readouterr().err
+    assert words in message
+    assert "Traceback" not in message
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert all(name in text for name in COMMANDS)
+    assert main(["no-such"]) == 2
+
+
+@pytest.mark.parametrize("command", list(COMMANDS))
+def test_every_option_has_a_help_text(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--help"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    assert "settings" not in text.split("options:")[0]
+    assert "--config" in text
