@@ -38,6 +38,8 @@ def progress_bar(transient: bool = False) -> Progress:
         TextColumn("{task.fields[note]}"),
         console=console,
         transient=transient,
+        # In a log file a bar would only leave empty lines.
+        disable=not console.is_terminal,
     )
 
 

@@ -145,8 +145,8 @@ class Cache:
             write_atomically(note, json.dumps({"seen": seen, "digest": digest}).encode())
         except SegprefError as error:
             raise SegprefError(
-                f"the cache {self.root} can't be written: set SEGPREF_CACHE or --cache to a folder that "
-                "you may write to"
+                f"the cache {self.root} can't be written: set SEGPREF_CACHE or --cache to a "
+                "folder that you may write to"
             ) from error
         return digest
 

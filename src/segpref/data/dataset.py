@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -185,10 +186,9 @@ def _prepared(
 
 def _options(reader: Reader) -> dict[str, Any]:
     """Settings of a reader that change what it reads from the same files, such as a threshold."""
-    settings = getattr(reader, "__dict__", {})
-    return {
-        name: value for name, value in settings.items() if isinstance(value, bool | int | float)
-    }
+    names = inspect.signature(type(reader)).parameters
+    kept = {name: getattr(reader, name, getattr(reader, f"_{name}", None)) for name in names}
+    return {name: value for name, value in kept.items() if isinstance(value, bool | int | float)}
 
 
 def _check_alike(volumes: Sequence[Volume], preparation: Preparation) -> None:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from segpref.policies import ModelCard, save_model
-from segpref.progress import progress_bar
+from segpref.progress import console, progress_bar
 from segpref.training.folder import RunFolder
 from segpref.types import SegprefError
 
@@ -202,7 +202,10 @@ def run_loop(
                 _save(folder, network, optimizer, position)
                 folder.write_metrics(position.history)
                 saved = time.monotonic()
-            bar.update(task, note=f"IoU {row['val_iou']:.3f}, best {position.best:.3f}")
+            note = f"IoU {row['val_iou']:.3f}, best {position.best:.3f}"
+            bar.update(task, note=note)
+            if main and not console.is_terminal:
+                console.print(f"{description}: epoch {epoch + 1} of {epochs}, {note}")
     if main:
         folder.write_metrics(position.history)
         _write_tensorboard(folder, position.history)

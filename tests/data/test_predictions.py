@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from segpref.data import Cache, Dataset
+from segpref.data.predictions import PredictionStore
+from segpref.types import LabelSpace
+
+
+class Brightness:
+    """Logits from the image alone; counts its passes."""
+
+    def __init__(self, label_space: LabelSpace, name: str = "one", factor: float = 1.0) -> None:
+        self.label_space, self.name, self.factor, self.passes = label_space, name, factor, 0
+
+    def logits(self, images: Tensor) -> Tensor:
+        self.passes += 1
+        level = torch.linspace(0, 1, self.label_space.channels).reshape(1, -1, 1, 1)
+        return -self.factor * (images - level).abs()
+
+    def digest(self) -> str:
+        return self.name
+
+
+def test_logits_are_those_of_the_case(hearts: Dataset, tmp_path: Path) -> None:
+    network = Brightness(hearts.label_space)
+    kept = PredictionStore(network, "logits", Cache(tmp_path), batch_size=3)
+    part = hearts.take(range(0, len(hearts), 7))
+    kept.prepare(part)
+    for case in part:
+        expected = network.logits(torch.from_numpy(np.array(case.image))[None])[0].numpy()
+        assert kept[case].dtype == np.float32
+        np.testing.assert_array_equal(kept[case], expected)
+
+
+def test_masks_are_decoded(hearts: Dataset, tmp_path: Path) -> None:
+    network = Brightness(hearts.label_space)
+    kept = PredictionStore(network, "masks", Cache(tmp_path))
+    part = hearts.take([4])
+    kept.prepare(part)
+    logits = network.logits(torch.from_numpy(np.array(part[0].image))[None])
+    np.testing.assert_array_equal(kept[part[0]], hearts.label_space.decode(logits)[0].numpy())
+
+
+def test_nothing_is_predicted_twice(hearts: Dataset, tmp_path: Path) -> None:
+    network, part = Brightness(hearts.label_space), hearts.take([0, 5])
+    kept = PredictionStore(network, "logits", Cache(tmp_path))
+    kept.prepare(part)
+    passes = network.passes
+    kept.prepare(part)
+    PredictionStore(network, "logits", Cache(tmp_path)).prepare(part)
+    assert network.passes == passes == 2
+    other = Brightness(hearts.label_space, "two", factor=2.0)
+    again = PredictionStore(other, "logits", Cache(tmp_path))
+    again.prepare(part)
+    assert other.passes == 2
+    np.testing.assert_array_equal(again[part[0]], 2 * kept[part[0]])
+
+
+def test_images_of_one_name_in_two_datasets_are_told_apart(
+    hearts: Dataset, chests: Dataset, tmp_path: Path
+) -> None:
+    from dataclasses import replace
+
+    network = Brightness(hearts.label_space)
+    kept = PredictionStore(network, "logits", Cache(tmp_path))
+    kept.prepare(hearts.take([0]))
+    namesake = replace(chests.volumes[0], source=hearts.volumes[0].source, labels=None)
+    other = Dataset([namesake], hearts.label_space)
+    kept.prepare(other)
+    expected = network.logits(torch.from_numpy(np.array(other[0].image))[None])[0].numpy()
+    np.testing.assert_array_equal(kept[other[0]], expected)
+    kept.prepare(hearts.take([0]))
+    assert not np.array_equal(kept[hearts[0]], expected)

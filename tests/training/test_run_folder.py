@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from segpref.training import RunFolder
+from segpref.types import SegprefError
+
+SETTINGS = {"epochs": 3, "rate": 0.1, "out": Path("runs/a")}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    folder = RunFolder(tmp_path / "run")
+    folder.open(SETTINGS, resume=False)
+    return folder
+
+
+def test_a_run_is_not_overwritten(folder: RunFolder) -> None:
+    with pytest.raises(SegprefError, match="already holds a run: add --resume") as caught:
+        folder.open(SETTINGS, resume=False)
+    assert str(folder.path) in str(caught.value)
+    folder.open(SETTINGS, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("settings", "names"),
+    [
+        ({**SETTINGS, "epochs": 4}, "epochs"),
+        ({**SETTINGS, "new": 1}, "new"),
+        ({"rate": 0.1}, "epochs, out"),
+        ({**SETTINGS, "rate": 0.10000001, "epochs": 2}, "epochs, rate"),
+    ],
+)
+def test_other_settings_are_refused(
+    folder: RunFolder, settings: dict[str, object], names: str
+) -> None:
+    with pytest.raises(SegprefError, match=rf"begun with other settings \({names}\)"):
+        folder.open(settings, resume=True)
+
+
+def test_what_a_run_was_made_with(folder: RunFolder) -> None:
+    about = json.loads((folder.path / "run.json").read_text())
+    assert about["versions"]["torch"] == torch.__version__.split("+")[0] or about["versions"]
+    assert about["threads"] == torch.get_num_threads()
+    assert about["settings"]["epochs"] == 3
+
+
+def test_only_the_first_process_of_a_launch_makes_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    RunFolder(tmp_path / "run").open(SETTINGS, resume=False)
+    assert not (tmp_path / "run").exists()
+    monkeypatch.setenv("RANK", "0")
+    RunFolder(tmp_path / "run").open(SETTINGS, resume=False)
+    monkeypatch.setenv("RANK", "1")
+    RunFolder(tmp_path / "run").open(SETTINGS, resume=False)
+
+
+def test_metrics_come_back(folder: RunFolder) -> None:
+    history = [{"epoch": 0.0, "val_iou": 1 / 3}, {"epoch": 1.0, "val_iou": 0.5, "loss": 1e-300}]
+    folder.write_metrics(history)
+    assert folder.read_metrics() == history
+    folder.write_metrics([{"epoch": 1.0, "loss": math.nan}])
+    assert math.isnan(folder.read_metrics()[0]["loss"])
+
+
+def test_the_state_comes_back_bit_by_bit(folder: RunFolder) -> None:
+    assert folder.load_state() is None
+    tensors = {"a": torch.randn(3, 4).t(), "b": torch.tensor(3), "c": torch.randn(2).bfloat16()}
+    position = {"epoch": 2, "best": -math.inf, "totals": {"loss": [0.1 + 0.2, math.nan]}}
+    folder.save_state(tensors, position)
+    found = folder.load_state()
+    assert found is not None
+    for name, value in tensors.items():
+        assert torch.equal(found[0][name], value)
+        assert found[0][name].dtype == value.dtype
+    assert found[1]["best"] == -math.inf
+    assert found[1]["totals"]["loss"][0] == 0.1 + 0.2
+
+
+@pytest.mark.parametrize("keep", [0, 10, -1])
+def test_a_damaged_state(folder: RunFolder, keep: int) -> None:
+    folder.save_state({"a": torch.zeros(100)}, {"epoch": 1})
+    folder.state.write_bytes(folder.state.read_bytes()[:keep])
+    with pytest.raises(SegprefError, match="delete it to begin the run anew") as caught:
+        folder.load_state()
+    assert str(folder.state) in str(caught.value)
+
+
+def test_a_summary_says_that_the_run_is_finished(folder: RunFolder) -> None:
+    assert not folder.finished
+    folder.write_summary({"val_iou": 0.5})
+    assert folder.finished
+    assert folder.read_summary() == {"val_iou": 0.5}
