@@ -85,12 +85,12 @@ def test_the_mean_is_over_volumes_first() -> None:
 def test_surface_distances_are_in_the_unit_that_is_known() -> None:
     truth = masks([[[1, 1, 0, 0, 0]] * 5])
     moved = masks([[[1, 1, 1, 0, 0]] * 5])
-    for spacing, unit in (((1.0, 3.0), "mm"), (None, "voxels")):
+    for spacing, unit in (((1.0, 3.0), "mm"), (None, "voxel")):
         known = replace(volume([[[1, 1, 0, 0, 0]] * 5]), spacing_mm=spacing)
         row = rows(known, moved, surface=True)["a"]
         units = [name for name in row if unit in name]
         assert units
-        assert not [name for name in row if {"mm": "voxel", "voxels": "_mm"}[unit] in name]
+        assert not [name for name in row if {"mm": "_voxel", "voxel": "_mm"}[unit] in name]
         exact = rows(known, truth, surface=True)["a"]
         assert all(exact[name] == 0 for name in units if "dice" not in name)
 

@@ -268,9 +268,3 @@ def test_no_epoch_is_an_error(numbers: Callable[..., Numbers]) -> None:
 def test_one_process_may_train_in_several_precisions() -> None:
     for precision in ("no", "bf16", "no"):
         assert make_accelerator(precision).mixed_precision == precision
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU has half precision")
-def test_half_precision_needs_a_gpu() -> None:
-    with pytest.raises(SegprefError, match="precision fp16 can't be had"):
-        make_accelerator("fp16")

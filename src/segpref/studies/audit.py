@@ -15,7 +15,7 @@ from segpref.policies import Segmenter
 from segpref.proposals import SlateProposals
 from segpref.studies.slates import ScoredSlate, scored_slates
 from segpref.training.loop import step_seed
-from segpref.types import Judge, LabelSpace, Miner
+from segpref.types import Judge, LabelSpace, Miner, SegprefError
 
 __all__ = ["Audit", "FamilyFigures", "audit"]
 
@@ -74,6 +74,8 @@ def audit(
 ) -> Audit:
     """Measure judge and slates on labelled cases (the validation set, usually)."""
     dataset = dataset.labelled()
+    if not len(dataset):
+        raise SegprefError("none of the cases to audit on has a label: give labelled cases")
     proposals = proposals or SlateProposals()
     scored = list(scored_slates(policy, dataset, judge, proposals, seed))
     truth = [_quality(one, dataset.label_space) for one in scored]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,6 +94,7 @@ def compare(
         seeds: instead of the recipe's.
         proposals: instead of the default slates.
     """
+    _check_names(recipe.methods)
     cache = cache or Cache()
     dataset = prepare(reader, recipe.preparation, cache)
     split_file = out / "split.json"
@@ -128,11 +129,11 @@ class _Seed:
         proposals: SlateProposals | None,
     ) -> None:
         self.recipe, self.reader, self.out, self.cache, self.seed = recipe, reader, out, cache, seed
-        self.validation = dataset.of_patients(split.validation)
-        self.test = dataset.of_patients(split.test)
+        self.validation = dataset.of_patients(split.validation).labelled()
+        self.test = dataset.of_patients(split.test).labelled()
         self.proposals = proposals or SlateProposals(recipe.align.candidates)
-        self.labelled = _drawn(dataset.of_patients(split.train), recipe.base, seed)
-        self.judge_cases = _drawn(dataset.of_patients(split.judge), recipe.judge, seed)
+        self.labelled = _drawn(dataset.of_patients(split.train).labelled(), recipe.base, seed)
+        self.judge_cases = _drawn(dataset.of_patients(split.judge).labelled(), recipe.judge, seed)
         rest = [name for name in split.train if name not in self.labelled.patients]
         self.pool = dataset.of_patients(rest)
 
@@ -178,7 +179,7 @@ class _Seed:
     def method_run(self, name: str, method: Method) -> Run:
         """Stage 2 with one method."""
         stage = self.recipe.align
-        slug = "".join(c if c.isalnum() or c == "-" else "-" for c in name.lower())
+        slug = _slug(name)
         folder = RunFolder(self.out / slug)
         settings = {
             "method": _plain(method),
@@ -269,6 +270,21 @@ class _Seed:
             write_atomically(path, text.getvalue().encode())
         with path.open(newline="") as file:
             return [_typed(row) for row in csv.DictReader(file)]
+
+
+def _slug(name: str) -> str:
+    return "".join(c if c.isalnum() or c == "-" else "-" for c in name.lower())
+
+
+def _check_names(names: Iterable[str]) -> None:
+    taken = dict.fromkeys(("base", "judge", "test", "select-best"), "segpref itself")
+    for name in names:
+        if other := taken.get(_slug(name)):
+            raise SegprefError(
+                f"the method {name} would share its folder with that of {other}: rename it in the "
+                "recipe"
+            )
+        taken[_slug(name)] = name
 
 
 def _drawn(dataset: Dataset, stage: Stage1, seed: int) -> Dataset:

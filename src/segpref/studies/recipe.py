@@ -166,9 +166,9 @@ def load_recipe(name: str | Path) -> tuple[Recipe, Mapping[str, Any]]:
     try:
         settings: Namespace = parser.parse_object({"recipe": yaml.safe_load(path.read_text())})
         recipe = parser.instantiate_classes(settings).recipe
-    except SegprefError:
-        raise
     except Exception as error:
-        raise SegprefError(f"{path} is no valid recipe: {error}") from error
+        # YAML and jsonargparse tell over several lines what is wrong.
+        reason = " ".join(str(error).split())
+        raise SegprefError(f"{path} is no valid recipe: {reason}") from error
     assert isinstance(recipe, Recipe)
     return recipe, settings.recipe.as_dict()

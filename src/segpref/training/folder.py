@@ -124,7 +124,7 @@ class RunFolder:
 
     def save_state(self, tensors: Mapping[str, Tensor], position: Mapping[str, Any]) -> None:
         """Write what a resumed run needs."""
-        plain = {name: value.detach().cpu().clone() for name, value in tensors.items()}
+        plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
         write_atomically(self.state, save(plain, metadata={"position": json.dumps(position)}))
 
     def load_state(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,7 +33,7 @@ from segpref.training.loop import (
 from segpref.training.signals import ScoredBatch, Signal
 from segpref.types import Judge, SegprefError
 
-__all__ = ["align"]
+__all__ = ["PreferenceStep", "align"]
 
 
 def align(
@@ -105,35 +106,10 @@ def align(
     reference_logits.prepare(pool)
     if hasattr(judge, "prepare"):
         judge.prepare(pool)
-    # A judge that may not see labels is given cases that have none.
-    seen = pool if judge.needs_label else pool.without_labels()
-
     with ThreadPoolExecutor() as threads:
-
-        def step(indices: list[int], epoch: int, number: int) -> StepResult:
-            cases = [seen[i] for i in indices]
-            images = torch.from_numpy(np.stack([case.image for case in cases]))
-            key = step_seed(seed, epoch, number)
-            policy.network.eval()
-
-            state = policy.forward(images)
-            slates = proposals(policy, state, images, cases, key)
-            scores = list(threads.map(judge.score, cases, slates))
-            batch = ScoredBatch(
-                logits=state.logits,
-                reference=torch.from_numpy(np.stack([reference_logits[case] for case in cases])).to(
-                    state.logits.device
-                ),
-                slates=slates,
-                scores=scores,
-                truth=_truth(pool, indices, slates, threads),
-                # By image, so that it does not matter which process an image falls to.
-                rngs=[np.random.default_rng([key, i]) for i in indices],
-            )
-            result = signal(batch)
-            drift = _volume_drift(batch, policy)
-            return StepResult(result.loss, result.terms, {**result.logs, **drift})
-
+        step = PreferenceStep(
+            policy, reference_logits, pool, judge, signal, proposals, seed, threads
+        )
         history = run_loop(
             folder=folder,
             network=network,
@@ -154,8 +130,60 @@ def align(
     return summary
 
 
+@dataclass(frozen=True, slots=True)
+class PreferenceStep:
+    """One step of stage 2 up to its loss: Figure 1 from the image to the preference.
+
+    Args:
+        policy: what is tuned; its network is set to evaluation mode.
+        reference: logits of the frozen start, prepared for the pool.
+        pool: unlabelled images; labels reach only figures and a judge that declares them.
+        judge: scores candidates, prepared for the pool.
+        signal: what is learned from scored slates.
+        proposals: make the slates.
+        seed: of slates and pairs, together with epoch and step.
+        threads: candidates are scored in them.
+    """
+
+    policy: Segmenter
+    reference: PredictionStore
+    pool: Dataset
+    judge: Judge
+    signal: Signal
+    proposals: SlateProposals
+    seed: int
+    threads: Executor
+
+    def __call__(self, indices: list[int], epoch: int, number: int) -> StepResult:
+        """Loss and figures of the images at these places in the pool."""
+        # A judge that may not see labels is given cases that have none.
+        labelled = [self.pool[i] for i in indices]
+        hidden = [replace(case, label=None) for case in labelled]
+        cases = labelled if self.judge.needs_label else hidden
+        images = torch.from_numpy(np.stack([case.image for case in cases]))
+        key = step_seed(self.seed, epoch, number)
+        self.policy.network.eval()
+
+        state = self.policy.forward(images)
+        slates = self.proposals(self.policy, state, images, cases, key)
+        scores = list(self.threads.map(self.judge.score, cases, slates))
+        reference = torch.from_numpy(np.stack([self.reference[case] for case in cases]))
+        batch = ScoredBatch(
+            logits=state.logits,
+            reference=reference.to(state.logits.device),
+            slates=slates,
+            scores=scores,
+            truth=_truth(self.pool, indices, slates, self.threads),
+            # By image, so that it does not matter which process an image falls to.
+            rngs=[np.random.default_rng([key, i]) for i in indices],
+        )
+        result = self.signal(batch)
+        drift = _volume_drift(batch, self.policy)
+        return StepResult(result.loss, result.terms, {**result.logs, **drift})
+
+
 def _truth(
-    pool: Dataset, indices: Sequence[int], slates: Sequence[Any], threads: ThreadPoolExecutor
+    pool: Dataset, indices: Sequence[int], slates: Sequence[Any], threads: Executor
 ) -> list[np.ndarray] | None:
     """IoU of every candidate with the ground truth: for figures, never for the update."""
     labels = [pool[i].label for i in indices]

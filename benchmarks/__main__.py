@@ -1,0 +1,11 @@
+"""Run every benchmark in turn."""
+
+from __future__ import annotations
+
+from benchmarks import bench_margins, bench_slate_editing, bench_stage2_step
+from segpref.progress import console
+
+for benchmark in (bench_margins, bench_slate_editing, bench_stage2_step):
+    console.print(f"[bold]{benchmark.__name__}[/bold]")
+    benchmark.main()
+    print()

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from segpref.data import Dataset
+from segpref.inference.evaluation import mean_iou, score_masks, score_model
+from segpref.judges import OracleJudge
+from segpref.metrics import slate_iou
+from segpref.miners import TopVsRandom
+from segpref.policies import Segmenter, load_model
+from segpref.proposals import SlateProposals
+from segpref.studies.audit import audit
+from segpref.studies.slates import scored_slates, select_best
+from segpref.types import Case, SegprefError, Slate
+
+
+@pytest.fixture(scope="module")
+def policy(heart_base: Path) -> Segmenter:
+    return load_model(heart_base)[0]
+
+
+@pytest.fixture(scope="module")
+def unseen(hearts: Dataset) -> Dataset:
+    return hearts.of_patients(hearts.patients[8:])
+
+
+class Contrary(OracleJudge):
+    """Always wrong."""
+
+    def score(self, case: Case, slate: Slate) -> np.ndarray:
+        return 1 - super().score(case, slate)
+
+
+class Blind:
+    """Notes what it is shown and has no opinion."""
+
+    needs_label = False
+
+    def __init__(self) -> None:
+        self.cases: list[Case] = []
+
+    def score(self, case: Case, slate: Slate) -> np.ndarray:
+        self.cases.append(case)
+        return np.full((len(slate), 1), np.nan)
+
+
+def test_the_oracle_passes_its_own_audit(policy: Segmenter, unseen: Dataset) -> None:
+    oracle = OracleJudge(unseen.label_space)
+    found = audit(policy, unseen, oracle, TopVsRandom(), SlateProposals(8))
+    assert found.judge.harm_top == 0
+    assert found.judge.harm_mag == 0
+    assert found.judge.regret == 0
+    assert found.judge.pair_flip == 0
+    assert found.judge.kendall == pytest.approx(1)
+    assert found.judge.headroom == pytest.approx(found.best_quality - found.base_quality, abs=0.05)
+    assert found.best_quality > found.base_quality
+    assert 0.5 < found.distinct <= 1
+    contrary = audit(policy, unseen, Contrary(unseen.label_space), TopVsRandom(), SlateProposals(8))
+    assert contrary.judge.pair_flip == 1
+    assert contrary.judge.kendall == pytest.approx(-1)
+    assert contrary.base_quality == found.base_quality
+
+
+def test_shares_of_families_add_up(policy: Segmenter, unseen: Dataset) -> None:
+    oracle = OracleJudge(unseen.label_space)
+    found = audit(policy, unseen, oracle, TopVsRandom(), SlateProposals(8))
+    for name in ("share", "top", "chosen"):
+        assert sum(getattr(family, name) for family in found.families) == pytest.approx(1)
+    anchor = found.families[0]
+    assert anchor.family == "anchor"
+    assert (anchor.gain, anchor.better) == (0, 0)
+    assert anchor.share >= 1 / 8
+    assert [family.top for family in found.families] == [f.chosen for f in found.families]
+    assert found.as_dict()["judge"]["regret"] == 0
+
+
+def test_an_audit_repeats(policy: Segmenter, unseen: Dataset) -> None:
+    oracle = OracleJudge(unseen.label_space)
+    first, again, other = (
+        audit(policy, unseen, oracle, TopVsRandom(), SlateProposals(8), seed).as_dict()
+        for seed in (0, 0, 1)
+    )
+    assert first == again != other
+
+
+def test_an_audit_needs_labels(policy: Segmenter, unseen: Dataset) -> None:
+    with pytest.raises(SegprefError, match="has a label"):
+        audit(policy, unseen.without_labels(), Blind(), TopVsRandom(), SlateProposals(8))
+
+
+def test_slates_come_with_their_whole_case_but_judges_are_shown_less(
+    policy: Segmenter, unseen: Dataset
+) -> None:
+    judge = Blind()
+    slates = list(scored_slates(policy, unseen, judge, SlateProposals(8), seed=0, batch_size=3))
+    assert [one.case.id for one in slates] == [one.id for one in unseen]
+    assert all(one.case.label is not None for one in slates)
+    assert {one.id for one in judge.cases} == {one.id for one in unseen}
+    assert all(one.label is None for one in judge.cases)
+
+
+def test_selecting_with_the_oracle_is_never_worse(policy: Segmenter, unseen: Dataset) -> None:
+    oracle = OracleJudge(unseen.label_space)
+    slates = list(scored_slates(policy, unseen, oracle, SlateProposals(12), seed=0))
+    chosen = select_best(iter(slates), unseen)
+    for one, (volume, items, mask) in zip(slates, chosen, strict=True):
+        assert volume.source.id == one.case.volume
+        assert items == [0]
+        both = np.concatenate([one.slate.masks, mask])
+        quality = slate_iou(both, np.asarray(one.case.label), unseen.label_space)[:, 0]
+        assert quality[-1] == quality[:-1].max() >= quality[0]
+    assert mean_iou(score_masks(chosen, unseen.label_space)) > mean_iou(score_model(policy, unseen))
+
+
+def test_without_an_opinion_the_anchor_stays(policy: Segmenter, unseen: Dataset) -> None:
+    slates = scored_slates(policy, unseen, Blind(), SlateProposals(8), seed=0)
+    kept = score_masks(select_best(slates, unseen), unseen.label_space)
+    assert str(kept) == str(score_model(policy, unseen))

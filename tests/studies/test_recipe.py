@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from segpref.data import Preparation
+from segpref.miners import TopVsBase, TopVsRandom
+from segpref.objectives import DPO
+from segpref.studies.recipe import Method, default_network, load_recipe, recipe_names
+from segpref.training import PreferenceSignal, PseudoLabelSignal
+from segpref.types import LabelSpace, SegprefError
+
+SPACE = LabelSpace("multi-class", ("background", "a"))
+
+MINIMAL = """
+name: mine
+description: a test
+split: {judge: 2, validation: 2, test: 0.5}
+network: {module: monai.networks.nets.UNet}
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "recipe.yaml"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_recipe_that_comes_along_is_whole(name: str) -> None:
+    recipe, settings = load_recipe(name)
+    assert recipe.name == name
+    assert settings["name"] == name
+    assert recipe.seeds
+    assert {"judge", "validation", "test"} <= set(recipe.split)
+    network = recipe.network.for_data(1, 4).build()
+    assert sum(p.numel() for p in network.parameters()) > 1000
+    reductions = {}
+    for title, method in recipe.methods.items():
+        signal = method.build(SPACE)
+        if isinstance(signal, PreferenceSignal):
+            reductions[title] = signal.reduction
+            assert isinstance(signal.objective, DPO)
+    assert reductions == {"DPO": "image", "RN-DPO": "region"}
+
+
+def test_a_recipe_is_read_from_a_file(tmp_path: Path) -> None:
+    more = """
+preparation: {dims: 3, size: [8, 8, 4], normalise: z-score}
+base: {labelled: 5, unit: cases, learning_rate: 2e-3}
+align: {candidates: 8}
+methods:
+  A:
+    reduction: [power, 0.5]
+    objective: {class_path: segpref.objectives.DPO, init_args: {beta: 0.25}}
+    miner: {class_path: segpref.miners.TopVsBase}
+  B: {signal: pseudo-label}
+  C: {}
+"""
+    recipe, _ = load_recipe(write(tmp_path, MINIMAL + more))
+    assert recipe.preparation == Preparation(dims=3, size=(8, 8, 4), normalise="z-score")
+    assert (recipe.base.labelled, recipe.base.unit, recipe.base.learning_rate) == (5, "cases", 2e-3)
+    assert recipe.judge.labelled == 3
+    assert recipe.align.candidates == 8
+    a, b, c = (recipe.methods[name].build(SPACE) for name in "ABC")
+    assert isinstance(a, PreferenceSignal)
+    assert a.objective == DPO(beta=0.25)
+    assert isinstance(a.miner, TopVsBase)
+    assert tuple(a.reduction) == ("power", 0.5)
+    assert isinstance(b, PseudoLabelSignal)
+    assert c == PreferenceSignal(SPACE, TopVsRandom(), DPO(), "region")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "- a\n- b\n",
+        "name: [",
+        "name: mine\n",
+        MINIMAL + "epochs: 3\n",
+        MINIMAL + "base: {labelled: many}\n",
+        MINIMAL + "methods: {A: {reduction: sideways}}\n",
+        MINIMAL + "methods: {A: {objective: {class_path: segpref.objectives.NoSuch}}}\n",
+        MINIMAL + "preparation: {dims: 2, crop: [3, 3, 3]}\n",
+        MINIMAL + "preparation: {dims: 4}\n",
+    ],
+)
+def test_a_recipe_with_a_mistake_is_named(tmp_path: Path, text: str) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(SegprefError) as caught:
+        load_recipe(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_recipe_lists_those_there_are(tmp_path: Path) -> None:
+    for name in ("no-such", tmp_path / "no.yaml"):
+        with pytest.raises(SegprefError, match=r"acdc-small, .*phantoms"):
+            load_recipe(name)
+
+
+def test_the_default_network_has_about_as_many_weights_as_it_says() -> None:
+    network = default_network(2).for_data(1, 4).build()
+    assert sum(p.numel() for p in network.parameters()) == pytest.approx(1.6e6, rel=0.1)
+
+
+def test_a_method_is_rn_dpo_unless_told_otherwise() -> None:
+    signal = Method().build(SPACE)
+    assert isinstance(signal, PreferenceSignal)
+    assert signal.reduction == "region"

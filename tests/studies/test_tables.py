@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+import io
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from segpref.data import Dataset
+from segpref.policies import NetworkSpec
+from segpref.studies.comparison import Comparison, Run
+from segpref.studies.recipe import Recipe
+from segpref.studies.tables import COLUMNS, difference, markdown, rich_table, table
+from segpref.types import LabelSpace
+
+STRUCTURES = ("a", "b")
+RECIPE = Recipe("made up", "for tests", {}, NetworkSpec("x.Y"))
+
+
+def run(method: str, seed: int, ious: np.ndarray, **more: Any) -> Run:
+    """``ious [patient, structure]``; two volumes per patient with the same scores."""
+    rows: list[dict[str, Any]] = [
+        {
+            "volume": f"p{patient}-{time}", "patient": f"p{patient}", "structure": name,
+            "iou": float(value), "dice": float(2 * value / (1 + value)),
+        }
+        for time in range(2)
+        for patient, values in enumerate(ious)
+        for name, value in zip(STRUCTURES, values, strict=True)
+    ]  # fmt: skip
+    last = rows if more.pop("last", False) else []
+    return Run(method, seed, Path(method), more, rows, last)
+
+
+def comparison(*runs: Run) -> Comparison:
+    return Comparison(RECIPE, runs, {}, Dataset([], LabelSpace("multi-label", STRUCTURES)))
+
+
+def gains(mean: float, spread: float, patients: int = 20, seeds: int = 3) -> Comparison:
+    rng = np.random.default_rng(0)
+    runs = []
+    for seed in range(seeds):
+        base = rng.uniform(0.3, 0.6, (patients, 2))
+        gain = rng.normal(mean, spread, (patients, 1))
+        runs += [run("Base", seed, base), run("New", seed, base + gain)]
+    return comparison(*runs)
+
+
+def test_a_real_gain_is_better() -> None:
+    found = difference(gains(0.05, 0.03), "New", "Base")
+    assert found.better
+    assert found.low < found.mean < found.high
+    assert found.mean == pytest.approx(0.05, abs=0.02)
+    assert found.seeds_above == found.seeds == 3
+    other_way = difference(gains(0.05, 0.03), "Base", "New")
+    assert not other_way.better
+    assert other_way.mean == pytest.approx(-found.mean)
+
+
+def test_no_gain_is_not_better() -> None:
+    same = difference(gains(0.0, 0.0), "New", "Base")
+    assert (same.mean, same.low, same.high) == (0, 0, 0)
+    assert not same.better
+    assert not difference(gains(0.0, 0.05), "New", "Base").better
+
+
+def test_one_seed_that_disagrees_spoils_it() -> None:
+    base = np.full((20, 2), 0.5)
+    runs = [run("Base", seed, base) for seed in range(3)]
+    runs += [run("New", seed, base + gain) for seed, gain in enumerate((0.2, 0.2, -0.01))]
+    found = difference(comparison(*runs), "New", "Base")
+    assert found.low > 0
+    assert found.seeds_above == 2
+    assert not found.better
+
+
+def test_the_interval_is_over_patients() -> None:
+    """Against an own bootstrap, with seeds averaged inside each patient first."""
+    rng = np.random.default_rng(5)
+    base, gain = rng.uniform(0.2, 0.5, (3, 15, 2)), rng.normal(0.02, 0.1, (3, 15, 2))
+    runs = [run("Base", s, base[s]) for s in range(3)]
+    runs += [run("New", s, base[s] + gain[s]) for s in range(3)]
+    found = difference(comparison(*runs), "New", "Base")
+    values = gain.mean(axis=(0, 2))
+    means = np.random.default_rng(1).choice(values, (20_000, 15)).mean(axis=1)
+    assert found.mean == pytest.approx(values.mean())
+    assert found.low == pytest.approx(np.quantile(means, 0.025), abs=0.002)
+    assert found.high == pytest.approx(np.quantile(means, 0.975), abs=0.002)
+    assert found == difference(comparison(*runs), "New", "Base")
+
+
+def test_what_only_one_method_draws_counts_for_the_other() -> None:
+    base = np.array([[0.5, math.nan], [0.5, 0.5]])
+    drew = np.array([[0.5, 0.0], [0.5, 0.5]])
+    found = difference(comparison(run("Base", 0, drew), run("New", 0, base)), "New", "Base")
+    assert found.mean == pytest.approx((0.5 + 0) / 2)
+
+
+def test_patients_that_a_seed_says_nothing_about() -> None:
+    one, gap = np.full((3, 2), 0.5), np.full((3, 2), 0.5)
+    gap[2] = math.nan
+    for order in ((gap, one), (one, gap)):
+        runs = [run(m, s, v) for s, v in enumerate(order) for m in ("Base", "New")]
+        assert difference(comparison(*runs), "New", "Base").mean == 0
+
+
+def test_a_single_patient_proves_nothing() -> None:
+    runs = comparison(run("Base", 0, np.full((1, 2), 0.2)), run("New", 0, np.full((1, 2), 0.9)))
+    found = difference(runs, "New", "Base")
+    assert found.mean == pytest.approx(0.7)
+    assert math.isnan(found.low)
+    assert not found.better
+
+
+@pytest.fixture
+def three() -> Comparison:
+    runs = []
+    for seed, value in enumerate((0.4, 0.5)):
+        runs.append(run("Base", seed, np.full((4, 2), value)))
+        figures = {"tail_avg": value + 0.02, "drift": 0.1 + 0.02 * seed}
+        runs.append(run("DPO", seed, np.full((4, 2), value + 0.01), last=True, **figures))
+        figures = {"tail_avg": value + 0.05, "drift": 0.01}
+        runs.append(run("RN-DPO", seed, np.full((4, 2), value + 0.1), last=True, **figures))
+    return comparison(*runs)
+
+
+def test_means_and_spread_over_seeds(three: Comparison) -> None:
+    base, dpo, rn = table(three)
+    assert [row.method for row in (base, dpo, rn)] == ["Base", "DPO", "RN-DPO"]
+    assert [row.seeds for row in (base, dpo, rn)] == [2, 2, 2]
+    assert base.figures["IoU"] == pytest.approx((0.45, np.std([0.4, 0.5], ddof=1)))
+    assert base.figures["Dice"][0] == pytest.approx(np.mean([0.8 / 1.4, 1 / 1.5]))
+    assert math.isnan(base.figures["TailAvg"][0])
+    assert math.isnan(base.figures["IoU last"][0])
+    assert dpo.figures["Drift"] == pytest.approx((0.11, np.std([0.1, 0.12], ddof=1)))
+    assert rn.figures["TailAvg"][0] == pytest.approx(0.5)
+    assert rn.figures["IoU last"] == pytest.approx(rn.figures["IoU"])
+
+
+def test_the_best_of_a_column_is_bold(three: Comparison) -> None:
+    head, line, base, dpo, rn = markdown(table(three)).splitlines()
+    assert head == "| Method | " + " | ".join(COLUMNS) + " |"
+    assert line.count("---") == len(COLUMNS) + 1
+    cells = {
+        name: row.strip("| ").split(" | ") for name, row in zip("bdr", (base, dpo, rn), strict=True)
+    }
+    assert cells["b"] == ["Base", "0.450 ± 0.071", "–", "–", "–", cells["b"][5]]
+    assert cells["r"][1] == "**0.550 ± 0.071**"
+    # Drift is better when lower; every other column when higher.
+    assert cells["r"][4] == "**0.010 ± 0.000**"
+    assert "**" not in base + dpo
+
+
+def test_one_seed_has_no_spread() -> None:
+    (row,) = table(comparison(run("Base", 0, np.full((2, 2), 0.4))))
+    assert row.figures["IoU"][0] == pytest.approx(0.4)
+    assert math.isnan(row.figures["IoU"][1])
+    assert "**0.400**" in markdown([row])
+
+
+def test_the_terminal_shows_the_same(three: Comparison) -> None:
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(rich_table(table(three), "title"))
+    text = console.export_text()
+    for cell in ("0.450 ± 0.071", "0.550 ± 0.071", "RN-DPO", "–"):
+        assert cell in text
+    assert "*" not in text

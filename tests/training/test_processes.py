@@ -1,0 +1,184 @@
+"""Runs in processes of their own: killed without warning, or several to one training."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import socket
+import time
+from collections.abc import Callable, Mapping
+from multiprocessing.context import ForkServerContext
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from segpref.data import Cache, Dataset, Folders, Preparation, prepare
+from segpref.data.phantoms import PATIENT_PATTERN
+from segpref.judges import ModelJudge
+from segpref.policies import ModelCard, NetworkSpec, load_model, save_model
+from segpref.proposals import IntensityTTA, LargestComponent, SlateProposals, UniformOffset
+from segpref.training import PreferenceSignal, RunFolder, align
+from segpref.types import Case, Slate
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def processes() -> ForkServerContext:
+    """Processes that start at once, for the server has imported all that they need."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["segpref.training", "segpref.proposals", "segpref.judges"])
+    return context
+
+
+def opened(data: Path, store: Path) -> tuple[Dataset, Cache]:
+    torch.set_num_threads(1)
+    reader = Folders(data, names=("background", "RV", "MYO", "LV"), patient_pattern=PATIENT_PATTERN)
+    cache = Cache(store)
+    return prepare(reader, Preparation(dims=2, size=(32, 32)), cache), cache
+
+
+def tuned(out: Path, data: Path, base: Path, judge: Path, store: Path) -> None:
+    """24 steps that save their position whenever they can."""
+    dataset, cache = opened(data, store)
+    folder = RunFolder(out)
+    folder.open({"same": True}, resume=True)
+    align(
+        base,
+        dataset.of_patients(dataset.patients[4:8]),
+        dataset.of_patients(dataset.patients[8:]),
+        ModelJudge(load_model(judge)[0], cache),
+        PreferenceSignal(dataset.label_space),
+        folder,
+        proposals=SlateProposals(8),
+        epochs=6,
+        batch_size=4,
+        learning_rate=1e-3,
+        cache=cache,
+        checkpoint_seconds=0.0,
+    )
+
+
+def test_ten_kills_change_nothing(
+    processes: ForkServerContext, heart_folder: Path, heart_base: Path, heart_judge: Path,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    def start(name: str) -> BaseProcess:
+        rest = (heart_folder, heart_base, heart_judge, tmp_path / "store")
+        process = processes.Process(target=tuned, args=(tmp_path / name, *rest))
+        process.start()
+        return process
+
+    for name in ("warm-up", "whole"):
+        begin = time.monotonic()
+        whole = start(name)
+        whole.join()
+        assert whole.exitcode == 0
+    seconds = time.monotonic() - begin
+
+    chance = random.Random(0)
+    kills, finished = 0, []
+    run = 0
+    while kills < 10 or not finished:
+        process = start(f"run-{run}")
+        if kills < 10:
+            process.join(timeout=chance.uniform(0.1, 0.9) * seconds)
+            if process.exitcode is None:
+                process.kill()
+                kills += 1
+        process.join()
+        if process.exitcode == 0:
+            finished.append(RunFolder(tmp_path / f"run-{run}"))
+            run += 1
+        else:
+            assert process.exitcode == -9
+    expected = RunFolder(tmp_path / "whole")
+    for folder in finished:
+        assert folder.finished
+        for file in ("last", "best", "metrics", "summary"):
+            assert getattr(folder, file).read_bytes() == getattr(expected, file).read_bytes(), file
+
+
+class Picky:
+    """Likes large masks; has no opinion about two of the patients."""
+
+    needs_label = False
+
+    def score(self, case: Case, slate: Slate) -> np.ndarray:
+        if case.patient in ("phantom005", "phantom007"):
+            return np.full((len(slate), 1), np.nan)
+        return (slate.masks > 0).mean(axis=tuple(range(2, slate.masks.ndim)))
+
+
+def shared(out: Path, data: Path, base: Path, store: Path, environment: Mapping[str, str]) -> None:
+    """Batches of two; the last one of an epoch has a single image."""
+    os.environ.update(environment)
+    dataset, cache = opened(data, store)
+    folder = RunFolder(out)
+    folder.open({}, resume=False)
+    families = (IntensityTTA(), LargestComponent(), UniformOffset())
+    align(
+        base,
+        dataset.of_patients(dataset.patients[4:8]).take(range(15)),
+        dataset.of_patients(dataset.patients[8:]),
+        Picky(),
+        PreferenceSignal(dataset.label_space),
+        folder,
+        proposals=SlateProposals(8, families),
+        epochs=2,
+        batch_size=2,
+        learning_rate=1e-3,
+        cache=cache,
+    )
+    if "RANK" in environment:
+        torch.distributed.destroy_process_group()
+
+
+def test_two_processes_train_as_one(
+    processes: ForkServerContext, heart_folder: Path, hearts: Dataset,
+    tiny_unet: Callable[..., NetworkSpec], tmp_path: Path,
+) -> None:  # fmt: skip
+    # Without normalisation, under which the biases have no gradient but rounding, blown up by Adam.
+    card = ModelCard(tiny_unet(4, norm=None), hearts.label_space, Preparation(2, size=(32, 32)))
+    torch.manual_seed(0)
+    path = tmp_path / "base.safetensors"
+    save_model(path, card.network.build(), card)
+
+    def launch(name: str, count: int) -> RunFolder:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = str(probe.getsockname()[1])
+        started = []
+        for rank in range(count):
+            environment = {
+                "RANK": f"{rank}", "LOCAL_RANK": f"{rank}", "WORLD_SIZE": f"{count}",
+                "LOCAL_WORLD_SIZE": f"{count}", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
+                "CUDA_VISIBLE_DEVICES": "",
+            } if count > 1 else {"CUDA_VISIBLE_DEVICES": ""}  # fmt: skip
+            arguments = (tmp_path / name, heart_folder, path, tmp_path / "store")
+            process = processes.Process(target=shared, args=(*arguments, environment))
+            process.start()
+            started.append(process)
+        for process in started:
+            process.join(timeout=120)
+            if process.exitcode is None:
+                process.kill()
+        assert [process.exitcode for process in started] == [0] * count
+        return RunFolder(tmp_path / name)
+
+    one, two = launch("one", 1), launch("two", 2)
+    alone, together = load_file(one.last), load_file(two.last)
+    base = load_file(path)
+    assert any((alone[name] - base[name]).abs().max() > 1e-3 for name in base)
+    for name, value in alone.items():
+        torch.testing.assert_close(together[name], value, rtol=1e-5, atol=1e-5)
+    for mine, theirs in zip(two.read_metrics(), one.read_metrics(), strict=True):
+        assert mine.keys() == theirs.keys()
+        for name in ("loss", "margin", "pairs_per_image", "volume_ratio_LV", "val_iou"):
+            if name in mine:
+                assert mine[name] == pytest.approx(theirs[name], abs=1e-4), name

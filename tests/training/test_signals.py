@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from segpref.miners import TopVsBase
+from segpref.objectives import DPO
+from segpref.objectives.supervised import SupervisedLoss
+from segpref.training import PreferenceSignal, PseudoLabelSignal, ScoredBatch
+from segpref.types import Candidate, LabelSpace, Slate
+
+CLASSES = LabelSpace("multi-class", ("background", "a"))
+LABELS = LabelSpace("multi-label", ("a", "b"))
+
+
+def batch(
+    logits: Tensor, reference: Tensor, masks: Any, scores: Any, truth: Any = None
+) -> ScoredBatch:
+    slates = [
+        Slate(np.array(m, np.uint8), tuple(Candidate(f"{k}") for k in range(len(m)))) for m in masks
+    ]
+    return ScoredBatch(
+        logits=logits,
+        reference=reference,
+        slates=slates,
+        scores=[np.array(s, float) for s in scores],
+        truth=None if truth is None else [np.array(t, float) for t in truth],
+        rngs=[np.random.default_rng(n) for n in range(len(masks))],
+    )
+
+
+# One row of four pixels, two classes; candidates [K, field, 1, 4].
+ANCHOR, BETTER = [[[0, 0, 0, 0]]], [[[1, 1, 0, 0]]]
+LOGITS = torch.tensor([[[[0.0, 1.0, 0.0, 2.0]], [[0.5, 0.0, 0.0, 0.0]]]])
+
+
+@pytest.mark.parametrize(("reduction", "divisor"), [("region", 2), ("image", 4)])
+def test_the_loss_of_one_pair_by_hand(reduction: Any, divisor: int) -> None:
+    logits = LOGITS.clone().requires_grad_()
+    signal = PreferenceSignal(CLASSES, TopVsBase(), DPO(beta=1.5), reduction)
+    result = signal(
+        batch(
+            logits, torch.zeros_like(LOGITS), [[ANCHOR, BETTER]], [[[0.2], [0.7]]], [[[0.9], [0.1]]]
+        )
+    )
+    # Winner and loser differ in pixels 0 and 1, where class 1 minus class 0 is 0.5 and -1.
+    margin = (0.5 - 1.0) / divisor
+    assert result.terms == 1
+    assert result.loss is not None
+    assert float(result.loss) == pytest.approx(np.log1p(np.exp(-1.5 * margin)))
+    logs = {name: amount / weight for name, (amount, weight) in result.logs.items()}
+    assert logs["margin"] == pytest.approx(margin)
+    assert logs["preference_accuracy"] == 0
+    assert logs["disagreement"] == 0.5
+    assert logs["pair_flip"] == 1
+    assert logs["pairs_per_image"] == 1
+    result.loss.backward()
+    assert logits.grad is not None
+    assert (logits.grad[..., 2:] == 0).all()
+    assert (logits.grad[..., :2] != 0).all()
+
+
+def test_without_pairs_the_loss_is_a_zero_that_touches_the_logits() -> None:
+    logits = LOGITS.clone().requires_grad_()
+    tied = batch(logits, LOGITS, [[ANCHOR, BETTER]], [[[0.5], [0.5]]])
+    for signal in (PreferenceSignal(CLASSES), PseudoLabelSignal(CLASSES)):
+        result = signal(tied)
+        assert result.terms == 0
+        assert result.loss is not None
+        assert float(result.loss) == 0
+        result.loss.backward()
+        assert logits.grad is not None
+        assert (logits.grad == 0).all()
+    assert PreferenceSignal(CLASSES)(tied).logs["skipped_tied"] == (1.0, 1.0)
+
+
+def test_equal_masks_give_no_pair() -> None:
+    same = batch(LOGITS, LOGITS, [[ANCHOR, ANCHOR]], [[[0.5], [0.9]]])
+    result = PreferenceSignal(CLASSES, TopVsBase())(same)
+    assert result.terms == 0
+    assert torch.isfinite(torch.as_tensor(result.loss))
+
+
+def test_pseudo_labels_are_the_best_candidate_of_each_field() -> None:
+    # Field a: candidate 1 is best; field b: the judge abstains.
+    masks = [[[[0, 0, 0, 0]], [[0, 0, 1, 1]]], [[[1, 1, 0, 0]], [[1, 1, 1, 1]]]]
+    scores = [[0.1, np.nan], [0.8, np.nan]]
+    logits = LOGITS.clone().requires_grad_()
+    result = PseudoLabelSignal(LABELS)(batch(logits, LOGITS, [masks], [scores]))
+    target = torch.tensor([[[[1, 1, 0, 0]], [[255] * 4]]], dtype=torch.uint8)
+    expected = SupervisedLoss(LABELS)(LOGITS, target)
+    assert result.loss is not None
+    assert result.terms == 1
+    torch.testing.assert_close(result.loss, expected)
+    result.loss.backward()
+    assert logits.grad is not None
+    assert (logits.grad[:, 1] == 0).all()
+    assert (logits.grad[:, 0] != 0).any()
+
+
+def test_the_loss_is_a_sum_over_images() -> None:
+    one = batch(LOGITS, LOGITS, [[ANCHOR, BETTER]], [[[0.2], [0.7]]])
+    two = batch(
+        LOGITS.repeat(2, 1, 1, 1), LOGITS.repeat(2, 1, 1, 1),
+        [[ANCHOR, BETTER]] * 2, [[[0.2], [0.7]]] * 2,
+    )  # fmt: skip
+    for signal in (PreferenceSignal(CLASSES), PseudoLabelSignal(CLASSES)):
+        single, double = signal(one), signal(two)
+        assert double.terms == 2 * single.terms
+        torch.testing.assert_close(double.loss, 2 * single.loss)  # type: ignore[operator]
