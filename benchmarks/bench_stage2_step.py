@@ -4,8 +4,8 @@ The step is the very one of :func:`segpref.training.align`, watched part by part
 32 candidates, a model-based judge, Top-vs-Random, RN-DPO, and the truth for the figures. The loss is
 differentiated down to the logits as part of "all else", and from there through the network as a pass.
 The supervised step (forward, Dice + cross-entropy, backward, AdamW) takes turns with it on the same
-images. Base and judge are trained on a few phantoms first, so that masks are torn as real ones are; they
-are kept in the folder for temporary files.
+images. Base and judge are trained on a few phantoms first, so that masks are torn as real ones are;
+they are kept in the folder for temporary files.
 
 It also counts the passes: no input may go through the network twice.
 """

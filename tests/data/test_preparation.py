@@ -87,6 +87,17 @@ def test_crops_are_central(n: int, m: int) -> None:
     np.testing.assert_array_equal(np.diff(got), 1)
 
 
+def test_padding_is_as_wide_on_both_sides() -> None:
+    image = np.array([[[2.0, 3.0], [4.0, 5.0], [6.0, 7.0]]])
+    label = np.ones((1, 3, 2), np.uint8)
+    got = Preparation(crop=(6, 4), normalise="none").apply(case(image, label))
+    assert got.labels is not None
+    expected = np.full((6, 4), 2.0)
+    expected[1:4, 1:3] = image[0]
+    np.testing.assert_array_equal(got.images[0, 0], expected)
+    np.testing.assert_array_equal(got.labels[0, 0], np.pad(label[0], ((1, 2), (1, 1))))
+
+
 @pytest.mark.parametrize("size", [(24, 20), (31, 17), (48, 40)])
 def test_a_linear_ramp_survives_resizing(size: tuple[int, int]) -> None:
     rows, columns = np.mgrid[:24, :20]

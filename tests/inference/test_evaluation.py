@@ -66,6 +66,12 @@ def test_ignored_pixels_do_not_count() -> None:
     assert math.isnan(rows(truth, masks([[[1, 1, 2, 0]]]))["b"]["iou"])
 
 
+def test_what_is_drawn_on_ignored_pixels_has_no_surface() -> None:
+    truth = volume([[[1, 1, 0, 0, IGNORE, IGNORE]] * 4])
+    row = rows(truth, masks([[[1, 1, 0, 0, 1, 1]] * 4]), surface=True)["a"]
+    assert row["hd95_voxel"] == 0
+
+
 def test_the_mean_is_over_volumes_first() -> None:
     table = [
         {"structure": "a", "iou": 0.2},

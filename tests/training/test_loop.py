@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch import nn
 
 from segpref.data import Preparation
 from segpref.policies import ModelCard, NetworkSpec
-from segpref.training import RunFolder
+from segpref.training import RunFolder, loop
 from segpref.training.curves import curve_summary, smoothed, tail_average
 from segpref.training.loop import (
     StepResult,
@@ -268,3 +269,41 @@ def test_no_epoch_is_an_error(numbers: Callable[..., Numbers]) -> None:
 def test_one_process_may_train_in_several_precisions() -> None:
     for precision in ("no", "bf16", "no"):
         assert make_accelerator(precision).mixed_precision == precision
+
+
+def test_processes_share_one_mean(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gradients are averaged over processes, so that each must scale its sum by their number."""
+    others = [(0, {}), (5, {"loss": (2.0, 5.0)})]
+    monkeypatch.setattr(loop, "gather_object", lambda own: [*own, *others])
+    weight = nn.Parameter(torch.tensor(1.0))
+    optimizer, position = torch.optim.SGD([weight], lr=1.0), loop.Position()
+    accelerator: Any = SimpleNamespace(num_processes=3, backward=lambda loss: loss.backward())
+    loop._update(StepResult(weight * 4, 3, {"loss": (1.0, 3.0)}), optimizer, position, accelerator)
+    assert weight.item() == pytest.approx(1 - 4 * 3 / 8)
+    assert position.totals == {"loss": [3.0, 8.0]}
+    assert position.updates == 1
+
+
+def test_a_process_without_images_adds_nothing() -> None:
+    taken: list[list[int]] = []
+
+    def step(indices: list[int], epoch: int, number: int) -> StepResult:
+        taken.append(indices)
+        return StepResult(torch.tensor(3.0, requires_grad=True), 2, {"loss": (3.0, 2.0)})
+
+    parts = [
+        loop._shared(
+            step,
+            [4, 7],
+            0,
+            0,
+            SimpleNamespace(process_index=rank, num_processes=3),  # type: ignore[arg-type]
+        )
+        for rank in range(3)
+    ]
+    assert taken == [[4], [7], [4]]
+    assert [part.terms for part in parts] == [2, 2, 0]
+    assert parts[2].logs == {}
+    assert parts[2].loss is not None
+    assert float(parts[2].loss.detach()) == 0
+    assert parts[2].loss.requires_grad
