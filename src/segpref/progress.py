@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
@@ -22,7 +23,7 @@ T = TypeVar("T")
 console = Console(stderr=True)
 """Messages and bars go to standard error, so that standard output can be piped."""
 
-stdout = Console()
+stdout = Console(width=None if sys.stdout.isatty() else 110)
 """Results go to standard output."""
 
 
