@@ -1,1 +1,1 @@
-"""."""
+"""Evidence: audits, comparisons by recipe, tables, pictures and reports."""
