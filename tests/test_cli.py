@@ -164,3 +164,42 @@ def test_every_option_has_a_help_text(command: str, capsys: pytest.CaptureFixtur
     text = capsys.readouterr().out
     assert "settings" not in text.split("options:")[0]
     assert "--config" in text
+
+
+RECIPE = """
+name: tiny
+description: a test
+split: {{judge: 3, validation: 2, test: 3}}
+preparation: {{dims: 2, size: [32, 32]}}
+network: {network}
+bases: {{weak: {{labelled: 2, epochs: 1, images_per_epoch: 8}}}}
+judges:
+  weak:
+    class_path: segpref.studies.judging.ModelBased
+    init_args: {{train_on: {{labelled: 3, epochs: 1, images_per_epoch: 8}}}}
+  oracle: {{class_path: segpref.studies.judging.Oracle}}
+align: {{epochs: 1, images_per_epoch: 8, candidates: 8}}
+methods:
+  RN-DPO: {{learning_rate: 1e-3}}
+grid:
+  - {{title: main, judges: [weak]}}
+  - {{title: beta, judges: [oracle], sweep: {{objective.beta: [0.5, 2]}}}}
+seeds: [0]
+"""
+
+
+def test_study(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = place / "tiny.yaml"
+    recipe.write_text(RECIPE.format(network=NETWORK))
+    command = ["study", "--recipe", str(recipe), "--data", str(place / "data"), *OPTIONS]
+    command += ["--out", str(place / "study"), "--workers", "1"]
+    assert run(place, *command, "--list_only", "true") == 0
+    assert capsys.readouterr().out.count("to do") == 8
+    assert run(place, *command) == 0
+    told = capsys.readouterr().out
+    assert "main, weak base, weak judge" in told
+    assert "RN-DPO, beta 0.5" in told
+    assert "RN-DPO against the base" in told
+    assert (place / "study" / "report.html").exists()
+    assert run(place, *command, "--list_only", "true") == 0
+    assert capsys.readouterr().out.count("finished") == 8

@@ -151,6 +151,7 @@ class Case:
         volume: the volume (patient and time point) that the case is, or is a slice of.
         image: float32 ``[channel, *space]``.
         label: uint8 ``[field, *space]`` with :data:`IGNORE` where nobody knows, or None.
+        raters: the masks of several raters, uint8 ``[rater, field, *space]``, or None.
         spacing_mm: voxel size per spatial axis, or None where the file does not tell.
         affine: ``[4, 4]`` voxel to world (RAS, mm) of the volume as it was read, or None.
         stratum: what splits are balanced by (a diagnosis, say), or None.
@@ -162,6 +163,7 @@ class Case:
     volume: str
     image: Float[np.ndarray, "channel *space"]
     label: UInt8[np.ndarray, "field *space"] | None = None
+    raters: UInt8[np.ndarray, "rater field *space"] | None = None
     spacing_mm: tuple[float, ...] | None = None
     affine: Float[np.ndarray, "4 4"] | None = None
     stratum: str | None = None
@@ -225,15 +227,30 @@ class Pairs:
 class Margins:
     """How much policy and reference prefer each winner to its loser, after the reduction.
 
+    What an objective does not ask for is None. The loser's log-likelihood needs no place of its own:
+    it is ``winner - policy``, under every reduction.
+
     Args:
         policy: reduced log-ratios under the policy, differentiable.
         reference: the same under the frozen reference.
         gap: the judge's score difference of each pair.
+        winner: log-likelihood of the winner under the policy, under the same reduction,
+            differentiable; there for an objective with ``needs_likelihood``.
+        uncertainty: how unsure the judge is of the gap, in units of its score (one standard
+            deviation); there where the judge tells it.
+        weight: what the margin is multiplied with before the loss (not the loss), above 0; 1 where
+            None.
+        group: margins with the same number are summed, with their weights, into one margin before
+            the loss; every pair is a group of its own where None.
     """
 
     policy: Float[Tensor, " P"]
     reference: Float[Tensor, " P"]
     gap: Float[Tensor, " P"]
+    winner: Float[Tensor, " P"] | None = None
+    uncertainty: Float[Tensor, " P"] | None = None
+    weight: Float[Tensor, " P"] | None = None
+    group: Int64[Tensor, " P"] | None = None
 
     @property
     def difference(self) -> Float[Tensor, " P"]:

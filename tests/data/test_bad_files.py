@@ -6,7 +6,11 @@ dataset is opened, errors about content when the case is read.
 
 from __future__ import annotations
 
+import builtins
+import errno
 import gzip
+import io
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -57,6 +61,13 @@ def folders(root: Path, **options: Any) -> Callable[[], Any]:
     return lambda: Folders(root, names=names, **options)
 
 
+def linked(path: Path, target: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    path.symlink_to(target)
+    return path
+
+
 def missing_root(root: Path) -> Action:
     return lambda: ACDC(root / "nowhere")
 
@@ -74,6 +85,49 @@ def image_deleted_after_opening(root: Path) -> Action:
 def empty_file(root: Path) -> Action:
     (root / "a.png").touch()
     return lambda: Images(root)
+
+
+def empty_nifti(root: Path) -> Action:
+    (paired(root) / "labels" / "a.nii.gz").write_bytes(b"")
+    return folders(root)
+
+
+def empty_json(root: Path) -> Action:
+    (root / "dataset.json").touch()
+    return lambda: open_dataset(root)
+
+
+def empty_slice_at_the_end(root: Path) -> Action:
+    make = _slices(root, (0, 2, 4))
+    (root / "s" / "slice3.dcm").touch()
+    return make
+
+
+def link_to_nowhere(root: Path) -> Action:
+    linked(root / "a.png", root / "nowhere.png")
+    return lambda: Images(root)
+
+
+def links_in_a_circle(root: Path) -> Action:
+    linked(root / "a.nii.gz", root / "b.nii.gz")
+    linked(root / "b.nii.gz", root / "a.nii.gz")
+    return lambda: Images(root)
+
+
+def label_linked_to_nowhere(root: Path) -> Action:
+    linked(paired(root) / "labels" / "a.nii.gz", root / "nowhere.nii.gz")
+    return folders(root)
+
+
+def nnunet_label_linked_to_nowhere(root: Path) -> Action:
+    linked(root / "labelsTr" / "a.nii.gz", root / "nowhere.nii.gz")
+    return nnunet(root, channel_names={"0": "T1"})
+
+
+def slice_linked_to_nowhere(root: Path) -> Action:
+    make = _slices(root, (0, 2, 4))
+    linked(root / "s" / "slice3.dcm", root / "nowhere.dcm")
+    return make
 
 
 def truncated_gzip(root: Path) -> Action:
@@ -111,6 +165,79 @@ def nan_pixels(root: Path) -> Action:
     array[1, 2, 3] = np.nan
     nifti(paired(root) / "images" / "a.nii.gz", array)
     return folders(root)
+
+
+def nan_labels(root: Path) -> Action:
+    array = labels((5, 6, 4), 3).astype(np.float32)
+    array[1, 2, 3] = np.nan
+    nifti(paired(root) / "labels" / "a.nii.gz", array)
+    return folders(root)
+
+
+def infinite_picture(root: Path) -> Action:
+    tifffile.imwrite(root / "a.tif", np.full((8, 8), np.inf, np.float32))
+    return lambda: Images(root)
+
+
+def tiff_with_a_broken_second_page(root: Path) -> Action:
+    path = picture(root / "a.tif", np.zeros((8, 8), np.uint8))
+    raw = bytearray(path.read_bytes())
+    first = int.from_bytes(raw[4:8], "little")
+    link = first + 2 + 12 * int.from_bytes(raw[first : first + 2], "little")
+    raw[link : link + 4] = (len(raw) - 40).to_bytes(4, "little")  # among the zeros of the pixels
+    path.write_bytes(bytes(raw))
+    return lambda: Images(root)
+
+
+def complex_pixels(root: Path) -> Action:
+    nifti(root / "a.nii.gz", grey((5, 6, 4)).astype(np.complex64))
+    return lambda: Images(root)
+
+
+def several_time_points(root: Path) -> Action:
+    nifti(paired(root) / "images" / "a.nii.gz", grey((5, 6, 4, 7)))
+    nifti(root / "images" / "_b.nii.gz", grey((5, 6, 4)))
+    return folders(root)
+
+
+def label_of_several_time_points(root: Path) -> Action:
+    nifti(paired(root) / "labels" / "a.nii.gz", labels((5, 6, 4, 7), 3))
+    return folders(root)
+
+
+def images_of_two_channel_counts(root: Path) -> Action:
+    nifti(root / "a.nii.gz", grey((5, 6, 4)))
+    nifti(root / "b.nii.gz", grey((5, 6, 4, 2)))
+    return lambda: Images(root)
+
+
+def image_with_other_channels_than_the_model(root: Path) -> Action:
+    nifti(root / "b.nii.gz", grey((5, 6, 4, 2)))
+    return lambda: Images(root, channels=("MRI",))
+
+
+def channel_file_missing(root: Path) -> Action:
+    for name in ("a_0000", "a_0001", "b_0001"):
+        nifti(root / f"{name}.nii.gz", grey((5, 6, 4)))
+    return lambda: Images(root, channel_files=2)
+
+
+def channel_file_too_many(root: Path) -> Action:
+    for name in ("a_0000", "a_0001", "a_0002"):
+        nifti(root / f"{name}.nii.gz", grey((5, 6, 4)))
+    return lambda: Images(root, channel_files=2)
+
+
+def channel_file_without_a_number(root: Path) -> Action:
+    for name in ("a_0000", "a_0001", "mask"):
+        nifti(root / f"{name}.nii.gz", grey((5, 6, 4)))
+    return lambda: Images(root, channel_files=2)
+
+
+def names_that_differ_in_spaces_only(root: Path) -> Action:
+    for name in ("scan 1", "scan_1"):
+        picture(root / f"{name}.png", grey((8, 8)))
+    return lambda: Images(root)
 
 
 def five_axes(root: Path) -> Action:
@@ -373,6 +500,34 @@ def mixed_series(root: Path) -> Action:
     return _slices(root, (0, 2, 0, 2), "1122")
 
 
+def scout_among_the_slices(root: Path) -> Action:
+    make = _slices(root, (0, 2, 4))
+    dicom(root / "s" / "a_scout.dcm", grey((4, 5), dtype=np.uint16), "1.2.9", None)
+    return make
+
+
+def dicom_without_a_mark(root: Path) -> Action:
+    path = dicom(root / "a.dcm", grey((4, 5), dtype=np.uint16), "1.2.0", (0, 0, 0))
+    path.write_bytes(path.read_bytes()[132:])
+    return lambda: Images(root)
+
+
+def damaged_radiograph(root: Path) -> Action:
+    for name in "ab":
+        dicom(root / f"{name}.dcm", grey((4, 5), dtype=np.uint16), "1.2.0", None)
+    path = root / "b.dcm"
+    path.write_bytes(path.read_bytes()[:400])
+    return lambda: Images(root)
+
+
+def dicom_with_a_spacing_of_letters(root: Path) -> Action:
+    path = dicom(root / "a.dcm", grey((4, 5), dtype=np.uint16), "1.2.0", None)
+    whole = path.read_bytes()
+    assert b"0.5\\0.75" in whole
+    path.write_bytes(whole.replace(b"0.5\\0.75", b"z.5\\0.75"))
+    return lambda: Images(root)
+
+
 def slices_of_different_orientation(root: Path) -> Action:
     make = _slices(root, (0, 2))
     turned = (root / "s" / "turned.dcm", grey((4, 5), dtype=np.uint16), "1.2.0", (0, 0, 4))
@@ -410,12 +565,32 @@ BAD = [
     Bad("missing image", missing_image, "scan.nii.gz", "correct the path", "open"),
     Bad("image deleted", image_deleted_after_opening, "a.nii.gz", "restore the file"),
     Bad("empty file", empty_file, "a.png", "export it again"),
+    Bad("empty nifti", empty_nifti, "labels/a.nii.gz", "export it again"),
+    Bad("empty json", empty_json, "dataset.json", "correct or restore", "open"),
+    Bad("empty slice at the end", empty_slice_at_the_end, "slice3.dcm", "export it again"),
+    Bad("link to nowhere", link_to_nowhere, "a.png", "restore the file"),
+    Bad("links in a circle", links_in_a_circle, "a.nii.gz", "restore the file"),
+    Bad("label link", label_linked_to_nowhere, "labels/a.nii.gz", "restore the file"),
+    Bad("nnunet label link", nnunet_label_linked_to_nowhere, "labelsTr/a.nii.gz", "restore"),
+    Bad("slice link", slice_linked_to_nowhere, "slice3.dcm", "restore"),
     Bad("truncated gzip", truncated_gzip, "a.nii.gz", "export it again"),
     Bad("truncated nifti", truncated_nifti, "a.nii", "export it again"),
     Bad("text named nifti", text_named_nifti, "a.nii.gz", "export it again"),
     Bad("truncated png", truncated_png, "a.png", "export it again"),
     Bad("unknown format", unknown_format, "scan.mha", "convert it to NIfTI"),
     Bad("nan pixels", nan_pixels, "a.nii.gz", "replace them"),
+    Bad("nan labels", nan_labels, "labels/a.nii.gz", "replace them"),
+    Bad("infinite picture", infinite_picture, "a.tif", "replace them"),
+    Bad("tiff page", tiff_with_a_broken_second_page, "a.tif", "export it again"),
+    Bad("complex pixels", complex_pixels, "a.nii.gz", "one real number per voxel"),
+    Bad("several time points", several_time_points, "images/a.nii.gz", "exactly these"),
+    Bad("label of time points", label_of_several_time_points, "labels/a.nii.gz", "one mask per"),
+    Bad("two channel counts", images_of_two_channel_counts, "b.nii.gz", "exactly these"),
+    Bad("channels of the model", image_with_other_channels_than_the_model, "MRI", "exactly these"),
+    Bad("channel file missing", channel_file_missing, "b_0000.nii.gz", "restore the file"),
+    Bad("channel file too many", channel_file_too_many, "a_0002.nii.gz", "remove it", "open"),
+    Bad("no channel number", channel_file_without_a_number, "mask.nii.gz", "NAME_0000", "open"),
+    Bad("names alike", names_that_differ_in_spaces_only, "scan 1.png", "rename", "open"),
     Bad("five axes", five_axes, "a.nii.gz", "two or three spatial axes"),
     Bad("singular affine", singular_affine, "a.nii.gz", "valid sform"),
     Bad("mask of another shape", mask_of_another_shape, "a.nii.gz", "on one grid"),
@@ -449,7 +624,7 @@ BAD = [
     Bad("broken json", broken_json, "dataset.json", "correct or restore", "open"),
     Bad("json without keys", json_without_keys, "dataset.json", "add what is missing", "open"),
     Bad("decathlon file", decathlon_label_missing, "labelsTr/a.nii.gz", "restore it", "open"),
-    Bad("decathlon modality", decathlon_modality_missing, "a.nii.gz", "all channels"),
+    Bad("decathlon modality", decathlon_modality_missing, "a.nii.gz", "exactly these"),
     Bad("decathlon labels", decathlon_labels_without_numbers, "dataset.json", "write", "open"),
     Bad("nnunet channel", nnunet_channel_missing, "a_0001.nii.gz", "export that", "open"),
     Bad("nnunet labels", nnunet_labels_with_a_gap, "dataset.json", "number them", "open"),
@@ -458,6 +633,10 @@ BAD = [
     Bad("slice missing", slice_missing, "slice2.dcm and slice3.dcm", "add the missing"),
     Bad("slice twice", slice_twice, "slice1.dcm and slice2.dcm", "move one out"),
     Bad("mixed series", mixed_series, "1.2.1, 1.2.2", "folder of its own"),
+    Bad("scout among slices", scout_among_the_slices, "1.2.0, 1.2.9", "folder of its own"),
+    Bad("dicom without mark", dicom_without_a_mark, "a.dcm", "export it again"),
+    Bad("damaged radiograph", damaged_radiograph, "b.dcm", "export it again"),
+    Bad("spacing of letters", dicom_with_a_spacing_of_letters, "a.dcm", "export it again"),
     Bad("turned slice", slices_of_different_orientation, "turned.dcm", "move it out"),
     Bad("truncated dicom", compressed_rubbish, "slice0.dcm", "export the series again"),
     Bad("multi-frame dicom", multi_frame, "slice0.dcm", "convert it to NIfTI"),
@@ -489,6 +668,55 @@ def test_one_sentence_names_the_file_and_the_mend(tmp_path: Path, bad: Bad) -> N
     assert "\n" not in message
     assert not re.search(r"[.!?]\s+[A-Z]", message), message
     assert not message.endswith(".")
+
+
+@pytest.fixture
+def lock(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
+    """Takes the permission to read a file away; also from root, who would be let in anyway."""
+    locked: set[str] = set()
+    for module, name in ((builtins, "open"), (io, "open"), (os, "scandir"), (os, "listdir")):
+        monkeypatch.setattr(module, name, _guarded(getattr(module, name), locked))
+    return lambda path: locked.add(str(path))
+
+
+def _guarded(use: Callable[..., Any], locked: set[str]) -> Callable[..., Any]:
+    def guarded(place: Any = ".", *args: Any, **options: Any) -> Any:
+        if isinstance(place, str | os.PathLike) and os.fspath(place) in locked:
+            raise PermissionError(errno.EACCES, "Permission denied", os.fspath(place))
+        return use(place, *args, **options)
+
+    return guarded
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz", "a.png", "a.tif", "a.dcm", "s/002.dcm"])
+def test_files_without_permission(
+    tmp_path: Path, name: str, lock: Callable[[Path], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / name
+    if path.suffix == ".dcm":
+        dicom(path, grey((4, 5), dtype=np.uint16), "1.2.0", None)
+        series(tmp_path / "s", grey((3, 4, 5), dtype=np.uint16))
+    elif name.startswith("a.nii"):
+        nifti(path, grey((4, 5, 3)))
+    else:
+        picture(path, grey((4, 5)))
+    lock(path)
+    reader = Images(tmp_path)
+    with pytest.raises(SegprefError, match="ask for the permission") as caught:
+        read_all(reader)
+    assert str(path) in str(caught.value)
+
+
+def test_folders_without_permission(tmp_path: Path, lock: Callable[[Path], None]) -> None:
+    (paired(tmp_path) / "below").mkdir()
+    for place, use in (
+        ("below", lambda: Images(tmp_path)),
+        ("images", lambda: folders(tmp_path)()),
+    ):
+        lock(tmp_path / place)
+        with pytest.raises(SegprefError, match="ask for the permission") as caught:
+            use()
+        assert str(tmp_path / place) in str(caught.value)
 
 
 def test_every_kind_is_listed_once() -> None:

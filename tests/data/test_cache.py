@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from segpref.data.cache import Cache, file_digest, key_digest, write_atomically
+from segpref.data.cache import Cache, file_digest, key_digest, sweep_partial, write_atomically
 from segpref.types import SegprefError
 
 KEY = {"what": "test", "number": 3}
@@ -124,6 +126,88 @@ def test_a_killed_writer_leaves_no_entry(tmp_path: Path) -> None:
     cache = Cache(tmp_path)
     assert not cache.has(KEY)
     np.testing.assert_array_equal(cache.entry(KEY, arrays)["images"], arrays()["images"])
+
+
+def aged(path: Path, days: float) -> Path:
+    then = time.time() - days * 24 * 3600
+    os.utime(path, (then, then))
+    return path
+
+
+def test_opening_sweeps_what_killed_writers_left_a_day_ago(tmp_path: Path) -> None:
+    writer = multiprocessing.get_context("fork").Process(
+        target=_die_while_writing, args=(tmp_path,)
+    )
+    writer.start()
+    writer.join()
+    (array,) = tmp_path.rglob("*.npy")
+    left = array.parent
+    Cache(tmp_path)
+    assert array.exists(), "a fresh one may be another process's that is writing now"
+    aged(left, 1.1)
+    Cache(tmp_path)
+    assert not left.exists()
+    Cache(tmp_path).entry(KEY, arrays)
+    aged(entry_folder(Cache(tmp_path)), 900)
+    Cache(tmp_path).entry(KEY, never)
+
+
+def test_sweeping_lists_one_folder_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = Cache(tmp_path / "store")
+    image = tmp_path / "image.nii"
+    image.write_bytes(b"voxels")
+    begun: list[Path] = []
+
+    def seen(make: Any) -> Any:
+        def made(*args: Any, **options: Any) -> Any:
+            begun.append(Path(options["dir"]))
+            return make(*args, **options)
+
+        return made
+
+    for name in ("mkdtemp", "mkstemp"):
+        monkeypatch.setattr(tempfile, name, seen(getattr(tempfile, name)))
+    cache.entry(KEY, arrays)
+    cache.digest_of_files([image])
+    assert begun == [cache.root / "partial"] * 2
+    listed: list[Path] = []
+    scan = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: listed.append(Path(path)) or scan(path))
+    Cache(cache.root)
+    assert listed == begun[:1]
+
+
+def test_two_processes_may_sweep_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in "abc":
+        (tmp_path / f".{name}.partial").mkdir()
+        aged(tmp_path / f".{name}.partial", 2)
+    remove = shutil.rmtree
+
+    def faster(path: str, **options: Any) -> None:
+        for other in tmp_path.iterdir():
+            remove(other)
+        remove(path, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", faster)
+    sweep_partial(tmp_path)
+    assert not list(tmp_path.iterdir())
+    sweep_partial(tmp_path / "nowhere")
+
+
+def test_entries_of_a_shared_store_may_be_read_by_others(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    cache.entry(KEY, arrays)
+    assert entry_folder(cache).stat().st_mode & 0o055 == 0o055
+
+
+def test_an_image_that_can_not_be_read_is_one_clear_sentence(tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "store")
+    missing, circle = tmp_path / "missing.nii", tmp_path / "circle.nii"
+    circle.symlink_to(circle)
+    for path in (missing, circle):
+        with pytest.raises(SegprefError, match=r"can't be read .*: restore it") as caught:
+            cache.digest_of_files([path])
+        assert str(path) in str(caught.value)
 
 
 def test_changed_content_changes_the_digest_of_files(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil, floor
 from pathlib import Path
 from typing import Any
 
@@ -43,41 +45,93 @@ def index(strata: Sequence[int], labelled: int | None = None) -> Any:
     return Index(sources)
 
 
-@given(
-    groups=st.integers(1, 5),
-    each=st.integers(4, 12),
-    seed=st.integers(0, 50),
-    data=st.data(),
-)
-def test_splits_are_disjoint_stratified_and_seeded(
-    groups: int, each: int, seed: int, data: st.DataObject
+@st.composite
+def strata_and_sizes(draw: st.DrawFn) -> tuple[list[int], dict[str, float]]:
+    """Strata of very unequal sizes, and parts that use everybody or only some."""
+    strata = draw(
+        st.lists(st.one_of(st.integers(1, 3), st.integers(1, 40)), min_size=1, max_size=9)
+    )
+    left = sum(strata) - 1
+    sizes: dict[str, float] = {}
+    for part in draw(st.permutations(("judge", "validation", "test"))):
+        sizes[part] = draw(st.integers(0, left))
+        left -= int(sizes[part])
+    if draw(st.booleans()):
+        sizes["train"] = draw(st.integers(1, left + 1))
+    return strata, sizes if any(sizes.values()) else {**sizes, "train": 1}
+
+
+@given(asked=strata_and_sizes(), seed=st.integers(0, 50))
+def test_every_part_has_its_share_of_every_stratum_within_one_patient(
+    asked: tuple[list[int], dict[str, float]], seed: int
 ) -> None:
-    total = groups * each
-    sizes = {}
-    left = total - 1
-    for part in ("judge", "validation", "test"):
-        sizes[part] = data.draw(st.integers(1, max(1, left // 3)))
-        left -= sizes[part]
-    reader = index([each] * groups)
-    split = split_patients(reader, {**sizes, "train": 1}, seed)
-    assert split == split_patients(reader, {**sizes, "train": 1}, seed)
+    strata, sizes = asked
+    reader, total = index(strata), sum(strata)
+    split = split_patients(reader, sizes, seed)
+    assert split == split_patients(reader, sizes, seed)
     everyone = [name for part in PARTS for name in getattr(split, part)]
-    assert len(everyone) == len(set(everyone)) == sum(sizes.values()) + 1
-    whole = split_patients(reader, sizes, seed)
-    assert sum(len(getattr(whole, part)) for part in PARTS) == total
+    assert len(everyone) == len(set(everyone))
+    wanted = {"train": total - sum(sizes.values()), **sizes}
     for part in PARTS:
-        names = getattr(whole, part)
-        counts = Counter(name[:2] for name in names)
-        for group in range(groups):
-            assert abs(counts[f"s{group}"] - len(names) / groups) <= 1
+        names = getattr(split, part)
+        assert len(names) == wanted[part]
+        counts = Counter(name.partition("p")[0] for name in names)
+        for stratum, patients in enumerate(strata):
+            share = Fraction(patients * len(names), total)
+            assert floor(share) <= counts[f"s{stratum}"] <= ceil(share)
 
 
-def test_unequal_strata_keep_their_shares() -> None:
-    split = split_patients(index([40, 20, 20]), {"train": 40, "test": 20, "validation": 20})
-    for part, share in (("train", 40), ("validation", 20), ("test", 20)):
-        counts = Counter(name[:2] for name in getattr(split, part))
-        assert abs(counts["s0"] - share / 2) <= 1
-        assert abs(counts["s1"] - share / 4) <= 1
+def test_unequal_strata_by_hand() -> None:
+    # 11 patients, 5 to be tested: shares of 15/11 of the three strata of 3, and of 10/11 of the 2.
+    split = split_patients(index([3, 3, 3, 2]), {"test": 5})
+    counts = Counter(name[:2] for name in split.test)
+    assert sorted(counts[f"s{n}"] for n in range(3)) in ([1, 1, 2], [1, 2, 2])
+    assert counts["s3"] == 5 - sum(counts[f"s{n}"] for n in range(3))
+
+
+def test_strata_of_one_patient_come_into_every_part() -> None:
+    # Such as one folder per patient: each is tested in about half of the splits.
+    tested = Counter(
+        name
+        for seed in range(60)
+        for name in split_patients(index([1] * 20), {"test": 10}, seed).test
+    )
+    assert len(tested) == 20
+    assert all(15 <= times <= 45 for times in tested.values())
+    # Of 4 + 1 + 1 patients a third: the lone ones' share is 1/3 as anybody's.
+    lone = Counter(
+        name
+        for seed in range(60)
+        for name in split_patients(index([4, 1, 1]), {"test": 2}, seed).test
+        if name[:2] != "s0"
+    )
+    assert all(8 <= lone[name] <= 32 for name in ("s1p0", "s2p0"))
+
+
+def test_the_split_of_the_published_runs_stays() -> None:
+    groups = ("DCM", "HCM", "MINF", "NOR", "RV")
+    sources = [
+        Source(
+            id=f"patient{n:03d}_frame{t:02d}",
+            patient=f"patient{n:03d}",
+            images=(),
+            labels=(Path("label"),),
+            stratum=groups[(n - 1) // 20],
+        )
+        for n in range(1, 101)
+        if n % 5
+        for t in (1, 12)
+    ]
+    reader: Any = Index(sources)
+    split = split_patients(reader, {"train": 45, "judge": 10, "validation": 10, "test": 15}, seed=0)
+    numbers = {part: [int(name[-3:]) for name in getattr(split, part)] for part in PARTS}
+    assert numbers["judge"] == [4, 7, 27, 29, 48, 52, 73, 78, 88, 97]
+    assert numbers["validation"] == [16, 19, 23, 31, 51, 57, 76, 77, 91, 94]
+    assert numbers["test"] == [6, 8, 12, 22, 24, 26, 42, 44, 46, 63, 66, 79, 83, 87, 93]
+    assert len(numbers["train"]) == 45
+    for part, each in (("train", 9), ("judge", 2), ("validation", 2), ("test", 3)):
+        counts = Counter((n - 1) // 20 for n in numbers[part])
+        assert counts == dict.fromkeys(range(5), each)
 
 
 def test_other_seeds_give_other_splits() -> None:

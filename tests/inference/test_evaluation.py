@@ -72,6 +72,33 @@ def test_what_is_drawn_on_ignored_pixels_has_no_surface() -> None:
     assert row["hd95_voxel"] == 0
 
 
+@pytest.mark.parametrize("structures", [SPACE, LabelSpace("multi-label", ("a", "b"))])
+@pytest.mark.parametrize("spacing_mm", [None, (1.0, 2.0)])
+def test_no_score_depends_on_what_is_predicted_where_nobody_knows(
+    structures: LabelSpace, spacing_mm: tuple[float, ...] | None
+) -> None:
+    rng = np.random.default_rng(0)
+    shape, values = (3, structures.fields, 9, 8), structures.values
+    truth = rng.integers(0, values, shape).astype(np.uint8)
+    unknown = rng.random(shape) < 0.3
+    predicted = rng.integers(0, values, shape).astype(np.uint8)
+    other = np.where(unknown, rng.integers(0, values, shape), predicted).astype(np.uint8)
+    assert (other != predicted).any()
+    blank = volume([[[0]]], spacing_mm=spacing_mm)
+    known = replace(blank, labels=np.where(unknown, IGNORE, truth).astype(np.uint8))
+    one, two = (
+        score_masks([(known, [0, 1, 2], drawn)], structures, surface=True, slices=True)
+        for drawn in (predicted, other)
+    )
+    assert one == two
+    assert len(one[0]) == 9
+    # It is not that nothing matters.
+    full = replace(blank, labels=truth)
+    assert score_masks([(full, [0, 1, 2], predicted)], structures) != score_masks(
+        [(full, [0, 1, 2], other)], structures
+    )
+
+
 def test_the_mean_is_over_volumes_first() -> None:
     table = [
         {"structure": "a", "iou": 0.2},

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from segpref.data import Dataset
 from segpref.inference.evaluation import mean_iou, score_masks, score_model
-from segpref.judges import OracleJudge
+from segpref.judges import NoisyJudge, OracleJudge
 from segpref.metrics import slate_iou
 from segpref.miners import TopVsRandom
 from segpref.policies import Segmenter, load_model
@@ -60,6 +61,8 @@ def test_the_oracle_passes_its_own_audit(policy: Segmenter, unseen: Dataset) -> 
     assert 0.5 < found.distinct <= 1
     contrary = audit(policy, unseen, Contrary(unseen.label_space), TopVsRandom(), SlateProposals(8))
     assert contrary.judge.pair_flip == 1
+    assert (found.flips.flip_rate, contrary.flips.flip_rate) == (0, 1)
+    assert found.flips.pairs == contrary.flips.pairs > 100
     assert contrary.judge.kendall == pytest.approx(-1)
     assert contrary.base_quality == found.base_quality
 
@@ -84,6 +87,29 @@ def test_an_audit_repeats(policy: Segmenter, unseen: Dataset) -> None:
         for seed in (0, 0, 1)
     )
     assert first == again != other
+
+
+def test_flips_are_those_that_were_put_in(policy: Segmenter, unseen: Dataset) -> None:
+    oracle = OracleJudge(unseen.label_space)
+    noisy = NoisyJudge(oracle, flip_rate=0.4)
+    found = audit(policy, unseen, noisy, TopVsRandom(), SlateProposals(8))
+    scored = list(scored_slates(policy, unseen, noisy, SlateProposals(8), seed=0))
+    reversed_, pairs = 0, 0
+    for one in scored:
+        true = slate_iou(one.slate.masks, np.asarray(one.case.label), unseen.label_space)[:, 0]
+        told = np.abs(true[:, None] - true) >= 1e-4
+        count = int(np.triu(told).sum())
+        pairs += count
+        reversed_ += count * (int(one.scores[:, 0].argmax()) != int(true.argmax()))
+    assert found.flips.pairs == pairs
+    assert found.flips.flip_rate == pytest.approx(reversed_ / pairs)
+    assert 0.1 < found.flips.flip_rate < 0.8
+    plain = found.as_dict()["flips"]
+    assert plain["flip_rate"] == found.flips.flip_rate
+    assert sum(part["count"] for part in plain["by_gap"]) == pairs
+    assert set(plain["by_disagreement"][0]) == {"low", "high", "count", "flip_rate", "true_gap"}
+    assert all(0 < part["low"] <= part["high"] <= 1 for part in plain["by_disagreement"])
+    json.dumps(found.as_dict(), allow_nan=False)
 
 
 def test_an_audit_needs_labels(policy: Segmenter, unseen: Dataset) -> None:

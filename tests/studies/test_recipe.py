@@ -7,6 +7,7 @@ import pytest
 from segpref.data import Preparation
 from segpref.miners import TopVsBase, TopVsRandom
 from segpref.objectives import DPO
+from segpref.studies.judging import ModelBased
 from segpref.studies.recipe import Method, default_network, load_recipe, recipe_names
 from segpref.training import PreferenceSignal, PseudoLabelSignal
 from segpref.types import LabelSpace, SegprefError
@@ -18,7 +19,11 @@ name: mine
 description: a test
 split: {judge: 2, validation: 2, test: 0.5}
 network: {module: monai.networks.nets.UNet}
+bases: {weak: {}}
+judges: {weak: {class_path: segpref.studies.judging.ModelBased}}
 """
+
+METHODS = "methods: {A: {}}\n"
 
 
 def write(folder: Path, text: str) -> Path:
@@ -48,7 +53,6 @@ def test_every_recipe_that_comes_along_is_whole(name: str) -> None:
 def test_a_recipe_is_read_from_a_file(tmp_path: Path) -> None:
     more = """
 preparation: {dims: 3, size: [8, 8, 4], normalise: z-score}
-base: {labelled: 5, unit: cases, learning_rate: 2e-3}
 align: {candidates: 8}
 methods:
   A:
@@ -58,10 +62,12 @@ methods:
   B: {signal: pseudo-label}
   C: {}
 """
-    recipe, _ = load_recipe(write(tmp_path, MINIMAL + more))
+    text = MINIMAL.replace("{weak: {}}", "{b: {labelled: 5, unit: cases, learning_rate: 2e-3}}")
+    recipe, _ = load_recipe(write(tmp_path, text + more))
     assert recipe.preparation == Preparation(dims=3, size=(8, 8, 4), normalise="z-score")
-    assert (recipe.base.labelled, recipe.base.unit, recipe.base.learning_rate) == (5, "cases", 2e-3)
-    assert recipe.judge.labelled == 3
+    base = recipe.bases["b"]
+    assert (base.labelled, base.unit, base.learning_rate) == (5, "cases", 2e-3)
+    assert recipe.judges["weak"] == ModelBased()
     assert recipe.align.candidates == 8
     a, b, c = (recipe.methods[name].build(SPACE) for name in "ABC")
     assert isinstance(a, PreferenceSignal)
@@ -79,12 +85,14 @@ methods:
         "- a\n- b\n",
         "name: [",
         "name: mine\n",
-        MINIMAL + "epochs: 3\n",
-        MINIMAL + "base: {labelled: many}\n",
+        MINIMAL,
+        MINIMAL + METHODS + "epochs: 3\n",
+        MINIMAL.replace("weak: {}", "weak: {labelled: many}") + METHODS,
+        MINIMAL.replace("judging.ModelBased", "judging.NoSuch") + METHODS,
         MINIMAL + "methods: {A: {reduction: sideways}}\n",
         MINIMAL + "methods: {A: {objective: {class_path: segpref.objectives.NoSuch}}}\n",
-        MINIMAL + "preparation: {dims: 2, crop: [3, 3, 3]}\n",
-        MINIMAL + "preparation: {dims: 4}\n",
+        MINIMAL + METHODS + "preparation: {dims: 2, crop: [3, 3, 3]}\n",
+        MINIMAL + METHODS + "preparation: {dims: 4}\n",
     ],
 )
 def test_a_recipe_with_a_mistake_is_named(tmp_path: Path, text: str) -> None:

@@ -17,10 +17,10 @@ import pytest
 from PIL import Image
 
 from segpref.studies.charts import column, relative_to_start, validation_chart, volume_ratios
-from segpref.studies.comparison_report import write_comparison_report
 from segpref.studies.page import Section, Table
 from segpref.studies.pictures import Overlay, SlatePicture, overlay_pictures, slate_tiles
 from segpref.studies.report import write_report
+from segpref.studies.study_report import Part, write_study_report
 from segpref.studies.tables import Difference, TableRow
 from segpref.studies.verdict import alignment_warnings, verdict
 from segpref.training.curves import curve_summary
@@ -77,7 +77,10 @@ def checked(path: Path) -> Checked:
     for tag, attributes in page.tags:
         for name in ("src", "href", "srcset", "data", "action"):
             if name in attributes:
-                assert str(attributes[name]).startswith("data:"), (tag, attributes)
+                value = str(attributes[name])
+                # A link may lead to a file beside the page; nothing may be loaded from elsewhere.
+                beside = tag == "a" and not re.match(r"[a-z]+:|/", value)
+                assert beside or value.startswith("data:"), (tag, attributes)
         assert not any(name.startswith("on") for name in attributes)
     assert not page.all("script")
     assert "@import" not in text
@@ -440,11 +443,9 @@ def test_the_comparison_marks_the_best_of_every_column(tmp_path: Path) -> None:
         Difference(NASTY, "Base", 0.082, 0.05, 0.11, 2, 2),
         Difference(NASTY, "DPO", 0.027, -0.004, 0.05, 1, 2),
     ]
-    path = write_comparison_report(
+    path = write_study_report(
         tmp_path / "report.html",
-        table_rows(),
-        histories(),
-        differences=claims,
+        [Part("", table_rows(), histories(), claims, reports={"RN-DPO, seed 0": "a/report.html"})],
         overlays=[overlay()],
         details={"Recipe": "name: <x>"},
     )
@@ -454,6 +455,7 @@ def test_the_comparison_marks_the_best_of_every_column(tmp_path: Path) -> None:
     assert "IoU +0.082 (95 % interval +0.050 to +0.110), above it in 2 of 2 seeds" in page.text
     assert page.cells[page.cells.index(f"{NASTY} minus DPO") + 4] == "not shown"
     assert "name: <x>" in page.text
+    assert '<a href="a/report.html">RN-DPO, seed 0</a>' in text
     titles = [one["alt"] for one in page.all("img")]
     assert sum(str(alt).startswith("Harmful mass") for alt in titles) == 1
     assert "from 0.5 to 2.5" in next(str(alt) for alt in titles if str(alt).startswith("Harm"))
@@ -462,9 +464,9 @@ def test_the_comparison_marks_the_best_of_every_column(tmp_path: Path) -> None:
 def test_the_comparison_does_not_praise_the_base(tmp_path: Path) -> None:
     rows = table_rows()
     lost = [rows[0], TableRow("DPO", 2, {**rows[1].figures, "IoU": (0.4, 0.02)})]
-    page = checked(write_comparison_report(tmp_path / "r.html", lost, {}))
+    page = checked(write_study_report(tmp_path / "r.html", [Part("", lost)]))
     assert "No method is better than Base on test (IoU 0.457)." in page.text
-    won = checked(write_comparison_report(tmp_path / "w.html", rows[:2], {}))
+    won = checked(write_study_report(tmp_path / "w.html", [Part("", rows[:2])]))
     assert "DPO is highest on test: IoU 0.512, Base has 0.457 (+0.055; mean of 2 seeds)" in won.text
 
 
@@ -475,3 +477,11 @@ def test_metrics_survive_their_file(tmp_path: Path) -> None:
     folder = run_folder(tmp_path / "run", rows)
     assert "nan" in next(csv.reader([folder.metrics.read_text().splitlines()[3]]))
     checked(write_report(folder))
+
+
+def test_a_study_of_several_parts_has_a_heading_for_each(tmp_path: Path) -> None:
+    parts = [Part("weak base, weak judge", table_rows()), Part("oracle", table_rows()[:2])]
+    page = checked(write_study_report(tmp_path / "r.html", parts, warnings=["one run failed"]))
+    assert "weak base, weak judge: methods" in page.text
+    assert "oracle: methods" in page.text
+    assert "one run failed" in page.text

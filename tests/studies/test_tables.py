@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import io
 import math
 from pathlib import Path
@@ -9,15 +10,21 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from segpref.data import Dataset
-from segpref.policies import NetworkSpec
-from segpref.studies.comparison import Comparison, Run
-from segpref.studies.recipe import Recipe
-from segpref.studies.tables import COLUMNS, difference, markdown, rich_table, table
-from segpref.types import LabelSpace
+from segpref.studies.results import Run
+from segpref.studies.tables import (
+    COLUMNS,
+    SWEEP_COLUMNS,
+    Difference,
+    Entries,
+    as_csv,
+    latex,
+    markdown,
+    rich_table,
+    table,
+)
+from segpref.studies.tables import difference as paired
 
 STRUCTURES = ("a", "b")
-RECIPE = Recipe("made up", "for tests", {}, NetworkSpec("x.Y"))
 
 
 def run(method: str, seed: int, ious: np.ndarray, **more: Any) -> Run:
@@ -32,14 +39,22 @@ def run(method: str, seed: int, ious: np.ndarray, **more: Any) -> Run:
         for name, value in zip(STRUCTURES, values, strict=True)
     ]  # fmt: skip
     last = rows if more.pop("last", False) else []
-    return Run(method, seed, Path(method), more, rows, last)
+    return Run(method, "weak", "weak", seed, (), Path(method), more, rows, last)
 
 
-def comparison(*runs: Run) -> Comparison:
-    return Comparison(RECIPE, runs, {}, Dataset([], LabelSpace("multi-label", STRUCTURES)))
+def comparison(*runs: Run) -> Entries:
+    return {
+        name: [one for one in runs if one.method == name] for name in {r.method: 0 for r in runs}
+    }
 
 
-def gains(mean: float, spread: float, patients: int = 20, seeds: int = 3) -> Comparison:
+def difference(entries: Entries, method: str, other: str) -> Difference:
+    found = paired(entries, method, other)
+    assert found is not None
+    return found
+
+
+def gains(mean: float, spread: float, patients: int = 20, seeds: int = 3) -> Entries:
     rng = np.random.default_rng(0)
     runs = []
     for seed in range(seeds):
@@ -116,18 +131,22 @@ def test_a_single_patient_proves_nothing() -> None:
 
 
 @pytest.fixture
-def three() -> Comparison:
+def three() -> Entries:
     runs = []
     for seed, value in enumerate((0.4, 0.5)):
         runs.append(run("Base", seed, np.full((4, 2), value)))
-        figures = {"tail_avg": value + 0.02, "drift": 0.1 + 0.02 * seed}
+        figures = {
+            "val_iou_peak": value + 0.1,
+            "tail_avg": value + 0.02,
+            "drift": 0.1 + 0.02 * seed,
+        }
         runs.append(run("DPO", seed, np.full((4, 2), value + 0.01), last=True, **figures))
-        figures = {"tail_avg": value + 0.05, "drift": 0.01}
+        figures = {"val_iou_peak": value + 0.2, "tail_avg": value + 0.05, "drift": 0.01}
         runs.append(run("RN-DPO", seed, np.full((4, 2), value + 0.1), last=True, **figures))
     return comparison(*runs)
 
 
-def test_means_and_spread_over_seeds(three: Comparison) -> None:
+def test_means_and_spread_over_seeds(three: Entries) -> None:
     base, dpo, rn = table(three)
     assert [row.method for row in (base, dpo, rn)] == ["Base", "DPO", "RN-DPO"]
     assert [row.seeds for row in (base, dpo, rn)] == [2, 2, 2]
@@ -140,7 +159,7 @@ def test_means_and_spread_over_seeds(three: Comparison) -> None:
     assert rn.figures["IoU last"] == pytest.approx(rn.figures["IoU"])
 
 
-def test_the_best_of_a_column_is_bold(three: Comparison) -> None:
+def test_the_best_of_a_column_is_bold(three: Entries) -> None:
     head, line, base, dpo, rn = markdown(table(three)).splitlines()
     assert head == "| Method | " + " | ".join(COLUMNS) + " |"
     assert line.count("---") == len(COLUMNS) + 1
@@ -161,10 +180,37 @@ def test_one_seed_has_no_spread() -> None:
     assert "**0.400**" in markdown([row])
 
 
-def test_the_terminal_shows_the_same(three: Comparison) -> None:
+def test_the_terminal_shows_the_same(three: Entries) -> None:
     console = Console(width=120, record=True, file=io.StringIO())
     console.print(rich_table(table(three), "title"))
     text = console.export_text()
     for cell in ("0.450 ± 0.071", "0.550 ± 0.071", "RN-DPO", "–"):
         assert cell in text
     assert "*" not in text
+
+
+def test_settings_are_chosen_by_the_mean_of_peak_and_tail(three: Entries) -> None:
+    dpo = table(three)[1]
+    assert dpo.figures["Peak"][0] == pytest.approx(0.55)
+    assert dpo.figures["Score"][0] == pytest.approx((0.55 + 0.47) / 2)
+    head, _, _, _, best = markdown(table(three), SWEEP_COLUMNS).splitlines()
+    assert head == "| Method | Score | Peak | TailAvg | Drift |"
+    assert best.count("**") == 2 * len(SWEEP_COLUMNS)
+
+
+def test_csv_and_latex_say_the_same(three: Entries) -> None:
+    rows = table(three)
+    lines = list(csv.DictReader(io.StringIO(as_csv(rows))))
+    assert [line["method"] for line in lines] == ["Base", "DPO", "RN-DPO"]
+    assert float(lines[2]["IoU mean"]) == pytest.approx(0.55)
+    assert float(lines[2]["IoU sd"]) == pytest.approx(np.std([0.5, 0.6], ddof=1), abs=1e-5)
+    assert lines[0]["TailAvg mean"] == ""
+    text = latex(rows)
+    assert r"RN-DPO & \textbf{0.550 $\pm$ 0.071}" in text
+    assert text.count(r"\\") == 4
+    assert text.splitlines()[0] == r"\begin{tabular}{lrrrrr}"
+
+
+def test_methods_without_a_common_seed_are_not_compared() -> None:
+    runs = comparison(run("Base", 0, np.full((3, 2), 0.2)), run("New", 1, np.full((3, 2), 0.9)))
+    assert paired(runs, "New", "Base") is None

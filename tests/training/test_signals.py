@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,10 +9,10 @@ import torch
 from torch import Tensor
 
 from segpref.miners import TopVsBase
-from segpref.objectives import DPO
+from segpref.objectives import DPO, RPO, UncertaintyPenalizedDPO, log_likelihood
 from segpref.objectives.supervised import SupervisedLoss
 from segpref.training import PreferenceSignal, PseudoLabelSignal, ScoredBatch
-from segpref.types import Candidate, LabelSpace, Slate
+from segpref.types import Candidate, LabelSpace, SegprefError, Slate
 
 CLASSES = LabelSpace("multi-class", ("background", "a"))
 LABELS = LabelSpace("multi-label", ("a", "b"))
@@ -76,6 +77,50 @@ def test_without_pairs_the_loss_is_a_zero_that_touches_the_logits() -> None:
         assert logits.grad is not None
         assert (logits.grad == 0).all()
     assert PreferenceSignal(CLASSES)(tied).logs["skipped_tied"] == (1.0, 1.0)
+
+
+def test_skipped_fields_are_a_share_that_adds_up_over_processes() -> None:
+    """One process sees three images of which one is tied, the other one image that is tied."""
+    good, tied = [[0.2], [0.7]], [[0.5], [0.5]]
+    totals = np.zeros(2)
+    for scores in ([good, tied, good], [tied]):
+        many = len(scores)
+        logits = LOGITS.repeat(many, 1, 1, 1)
+        result = PreferenceSignal(CLASSES)(batch(logits, logits, [[ANCHOR, BETTER]] * many, scores))
+        totals += result.logs["skipped_tied"]
+    assert totals[0] / totals[1] == 0.5
+    # With two structures per image, one of which is tied, it is half of what was looked at.
+    mask = [[[0, 0, 0, 0]], [[0, 0, 1, 1]]], [[[1, 1, 0, 0]], [[1, 1, 1, 1]]]
+    two = batch(LOGITS, LOGITS, [mask], [[[0.2, 0.5], [0.7, 0.5]]])
+    assert PreferenceSignal(LABELS)(two).logs["skipped_tied"] == (1.0, 2.0)
+
+
+def test_likelihood_is_there_for_the_objective_that_asks() -> None:
+    logits = LOGITS.clone().requires_grad_()
+    scored = batch(logits, torch.zeros_like(LOGITS), [[ANCHOR, BETTER]], [[[0.2], [0.7]]])
+    plain = PreferenceSignal(CLASSES, TopVsBase(), DPO(1.5))(scored)
+    result = PreferenceSignal(CLASSES, TopVsBase(), RPO(1.5, 0.4), "image")(scored)
+    dpo = PreferenceSignal(CLASSES, TopVsBase(), DPO(1.5), "image")(scored)
+    assert result.loss is not None
+    assert dpo.loss is not None
+    assert plain.terms == result.terms == 1
+    # The winner holds class 1 in the first two pixels.
+    labels = torch.tensor([[[[1, 1, 0, 0]]]], dtype=torch.uint8)
+    expected = dpo.loss - 0.4 * log_likelihood(LOGITS, labels, CLASSES).squeeze()
+    torch.testing.assert_close(result.loss, expected)
+    result.loss.backward()
+    assert logits.grad is not None
+    assert (logits.grad != 0).all()
+
+
+def test_uncertainty_of_a_pair_is_that_of_its_score_difference() -> None:
+    scored = batch(LOGITS, LOGITS, [[ANCHOR, BETTER]], [[[0.2], [0.7]]])
+    unsure = replace(scored, uncertainty=[np.array([[0.3], [0.4]])])
+    # Policy and reference are one, so the margin is 0; sqrt(0.3^2 + 0.4^2) = 0.5; 2 * 0.5 = 1.
+    signal = PreferenceSignal(CLASSES, TopVsBase(), UncertaintyPenalizedDPO(1.0, 2.0))
+    assert float(torch.as_tensor(signal(unsure).loss)) == pytest.approx(np.log1p(np.exp(-1)))
+    with pytest.raises(SegprefError, match="tells its uncertainty"):
+        signal(scored)
 
 
 def test_equal_masks_give_no_pair() -> None:

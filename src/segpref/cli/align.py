@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from segpref.cli.opening import open_judge, open_split, part_of, prepared_for
-from segpref.data import Cache, Images, prepare
+from segpref.data import Cache, images_for, prepare
 from segpref.data.splits import refuse_leakage
+from segpref.judges import NamedJudge
 from segpref.miners import TopVsRandom
 from segpref.objectives import DPO, Reduction
 from segpref.policies import read_card
@@ -17,14 +18,14 @@ from segpref.proposals import SlateProposals
 from segpref.studies.gallery import alignment_report
 from segpref.training import PreferenceSignal, PseudoLabelSignal, RunFolder, Signal
 from segpref.training import align as train
-from segpref.types import Judge, Margins
+from segpref.types import Margins
 
 __all__ = ["align"]
 
 
 def align(
     model: Path,
-    judge: Judge | str,
+    judge: NamedJudge | str,
     data: Path,
     out: Path,
     settings: dict[str, Any],
@@ -56,7 +57,7 @@ def align(
         data: folder of the dataset; labels are read for validation only, never for the update.
         out: run folder that is made.
         settings: the resolved options, kept in the run folder.
-        data_options: passed to the reader, such as as_multilabel or patient_pattern.
+        data_options: passed to the reader, such as as_multilabel, patient_pattern or exclude.
         pool: folder of unlabelled images; the training patients without the base's if left out.
         split: JSON file of the split; the base's own if left out.
         method: preference (pairs of candidates) or pseudo-label (the best candidate as target).
@@ -82,7 +83,7 @@ def align(
     opinion = open_judge(judge, card, store)
     validation = part_of(dataset, parts, "validation")
     if pool is not None:
-        images = prepare(Images(pool), card.preparation, store, card.label_space)
+        images = prepare(images_for(pool, card.channels), card.preparation, store, card.label_space)
     else:
         # Nobody whose labels the base has seen.
         rest = [name for name in parts.train if name not in card.labelled]
@@ -128,8 +129,10 @@ def align(
     )
 
 
-def judged_patients(judge: Judge | str) -> tuple[str, ...]:
+def judged_patients(judge: NamedJudge | str) -> tuple[str, ...]:
     """Patients whose labels a judge's model was trained with, as far as its file tells."""
-    if not isinstance(judge, str) or judge == "oracle":
+    if not isinstance(judge, str):
+        return tuple(getattr(judge, "labelled", ()))
+    if judge == "oracle":
         return ()
     return read_card(Path(judge)).labelled

@@ -12,20 +12,20 @@ from rich.table import Table
 from segpref.cli.opening import open_judge, open_split, part_of, prepared_for
 from segpref.data import Cache
 from segpref.data.cache import write_atomically
+from segpref.judges import NamedJudge
 from segpref.miners import TopVsRandom
 from segpref.policies import load_model
 from segpref.progress import stdout
 from segpref.proposals import SlateProposals
 from segpref.studies.audit import Audit
 from segpref.studies.audit import audit as measure
-from segpref.types import Judge
 
 __all__ = ["audit"]
 
 
 def audit(
     model: Path,
-    judge: Judge | str,
+    judge: NamedJudge | str,
     data: Path,
     settings: dict[str, Any],
     data_options: dict[str, Any] | None = None,
@@ -44,7 +44,7 @@ def audit(
         judge: file or run folder of a judge's model; oracle; or a class with its arguments.
         data: folder of the dataset.
         settings: the resolved options.
-        data_options: passed to the reader, such as as_multilabel or patient_pattern.
+        data_options: passed to the reader, such as as_multilabel, patient_pattern or exclude.
         split: JSON file of the split; the base's own if left out.
         part: on whom to measure.
         miner: whose pairs PairFlip is about; Top-vs-Random if left out.
@@ -112,6 +112,25 @@ def _show(result: Audit) -> None:
             f"{one.chosen:.0%}",
         )
     stdout.print(families)
+    flips = Table(
+        title=f"Random pairs: {result.flips.flip_rate:.0%} of {result.flips.pairs} the wrong way round"
+    )
+    for name in ("by", "from", "to", "pairs", "flipped", "mean true gap"):
+        flips.add_column(name, justify="left" if name == "by" else "right")
+    curves = (("judge's gap", result.flips.by_gap), ("|R|/|Ω|", result.flips.by_disagreement))
+    for by, bins in curves:
+        for found in bins:
+            flips.add_row(
+                by,
+                f"{found.low:.3f}",
+                f"{found.high:.3f}",
+                str(found.count),
+                f"{found.flip_rate:.0%}",
+                f"{found.true_gap:+.3f}",
+            )
+    stdout.print(flips)
+    if 0 < judge.pair_flip < 0.5:
+        stdout.print(f"For robust objectives: flip_rate {judge.pair_flip:.2f} (PairFlip).")
     if judge.headroom <= 0:
         stdout.print(
             "[yellow]Its favourites are no better than what the model has: get a better judge.[/]"

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from segpref.cli.study import show
 from segpref.data import ACDC, Cache, Decathlon, Folders, Reader, open_dataset
-from segpref.data.cache import write_atomically
 from segpref.data.phantoms import PATIENT_PATTERN, write_phantoms
-from segpref.progress import console, stdout
-from segpref.studies.comparison import BASE, Comparison, compare
-from segpref.studies.gallery import comparison_report
+from segpref.progress import console
+from segpref.studies.lab import Lab
 from segpref.studies.recipe import load_recipe
-from segpref.studies.tables import difference, markdown, rich_table, table
+from segpref.studies.runner import run_study
 
 __all__ = ["demo"]
 
@@ -43,7 +42,7 @@ def demo(
         recipe: name or YAML file; chosen by the data's layout if left out.
         out: folder for data, runs, table and report.
         seeds: instead of the recipe's.
-        data_options: passed to the reader, such as as_multilabel or patient_pattern.
+        data_options: passed to the reader, such as as_multilabel, patient_pattern or exclude.
         cache: where prepared images and predictions are kept; inside the output folder if left out.
     """
     # Subnormal numbers slow convolutions down tenfold late in a training and carry nothing.
@@ -53,8 +52,10 @@ def demo(
     console.print(f"[bold]{chosen.name}[/bold]: {chosen.description}")
     if not reader.patients_known:
         console.print("Nothing links volumes to patients in this dataset: the split is by volume.")
-    result = compare(chosen, reader, out, Cache(cache or out / "cache"), seeds)
-    _show(result, out)
+    # The first block of a recipe is its main job; `segpref study` runs them all.
+    chosen = replace(chosen, grid=chosen.blocks[:1])
+    lab = Lab(chosen, reader, out, Cache(cache or out / "cache"))
+    show(lab, run_study(lab, seeds))
 
 
 def _reader(data: Path | None, out: Path, options: Mapping[str, Any] | None) -> Reader:
@@ -76,19 +77,3 @@ def _recipe_for(reader: Reader, data: Path | None) -> str:
     if isinstance(reader, Decathlon) and "Hippocampus" in str(data):
         return "hippocampus-small"
     return "generic-2d"
-
-
-def _show(result: Comparison, out: Path) -> None:
-    rows = table(result)
-    stdout.print(rich_table(rows, f"{result.recipe.name}, {rows[0].seeds} seeds, mean ± spread"))
-    differences = [difference(result, name, BASE) for name in result.methods if name != BASE]
-    for one in differences:
-        verdict = "better" if one.better else "not shown to be better"
-        stdout.print(
-            f"{one.method} against the base: test IoU {one.mean:+.3f} "
-            f"(95 % interval over patients {one.low:+.3f} to {one.high:+.3f}; "
-            f"{one.seeds_above} of {one.seeds} seeds above): {verdict}"
-        )
-    text = markdown(rows) + "\n\n" + "\n".join(str(asdict(one)) for one in differences) + "\n"
-    write_atomically(out / "table.md", text.encode())
-    stdout.print(f"\nReport: {comparison_report(result, out)}\nTable: {out / 'table.md'}")

@@ -42,7 +42,7 @@ def evaluate(
         model: file or run folder.
         data: folder of the dataset.
         settings: the resolved options.
-        data_options: passed to the reader, such as as_multilabel or patient_pattern.
+        data_options: passed to the reader, such as as_multilabel, patient_pattern or exclude.
         split: JSON file of the split; the model's own if left out.
         part: on whom to measure.
         out: CSV file for one row per volume and structure.

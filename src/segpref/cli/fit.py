@@ -46,7 +46,7 @@ def fit(
         data: folder of the dataset; its layout is recognised.
         out: run folder that is made.
         settings: the resolved options, kept in the run folder.
-        data_options: passed to the reader, such as as_multilabel or patient_pattern.
+        data_options: passed to the reader, such as as_multilabel, patient_pattern or exclude.
         split: JSON file with the patients of train, judge, validation and test; drawn if left out.
         part: train for a base, judge for a judge.
         labelled: how many labelled patients or cases to use, drawn with the seed; all if left out.

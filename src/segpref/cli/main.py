@@ -18,6 +18,7 @@ COMMANDS = {
     "align": "stage 2: a better segmenter from a judge's preferences on unlabelled images",
     "evaluate": "scores of a model on labelled cases",
     "predict": "masks of new images, in the images' own geometry",
+    "study": "a grid of bases, judges, methods and seeds, resumable: tables, curves and a report",
 }
 
 USAGE = """segpref makes medical image segmenters better from preferences instead of pixel labels.
@@ -64,6 +65,7 @@ def _run(command: str, arguments: list[str]) -> int:
     # Imported late: `segpref --help` should not wait for torch.
     warnings.filterwarnings("ignore", category=FutureWarning)
     from jsonargparse import ArgumentParser
+    from rich.markup import escape
 
     from segpref.progress import console
     from segpref.types import SegprefError
@@ -82,10 +84,14 @@ def _run(command: str, arguments: list[str]) -> int:
         values.pop("config", None)
         function(**values, settings=settings)
     except SegprefError as error:
-        console.print(f"[red]segpref {command}:[/red] {error}", highlight=False, soft_wrap=True)
+        # A path may hold brackets, which would be read as markup.
+        told = f"[red]segpref {command}:[/red] {escape(str(error))}"
+        console.print(told, highlight=False, soft_wrap=True)
         return 1
     except KeyboardInterrupt:
-        console.print("Stopped. Run the same command with --resume to go on where it was.")
+        console.print(
+            "Stopped. Give the same command again (fit and align: with --resume) to go on."
+        )
         return 130
     return 0
 

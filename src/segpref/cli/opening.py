@@ -11,6 +11,7 @@ from segpref.data.splits import PARTS
 from segpref.judges import ModelJudge, OracleJudge
 from segpref.policies import ModelCard, load_model, read_card
 from segpref.progress import console
+from segpref.training import is_regressor, load_regressor
 from segpref.types import Judge, SegprefError
 
 __all__ = ["open_judge", "open_split", "part_of", "prepared_for"]
@@ -58,12 +59,12 @@ def part_of(dataset: Dataset, split: Split, part: str) -> Dataset:
 
 
 def open_judge(judge: Judge | str, card: ModelCard, cache: Cache) -> Judge:
-    """A judge by name: ``oracle``, or the file or run folder of a model."""
+    """A judge by name: ``oracle``, or the file or run folder of a segmenter or an IoU regressor."""
     if not isinstance(judge, str):
         return judge
     if judge == "oracle":
         return OracleJudge(card.label_space)
-    predictor, judge_card = load_model(Path(judge))
+    judge_card = read_card(Path(judge))
     if judge_card.label_space != card.label_space:
         raise SegprefError(
             f"the judge {judge} speaks of {judge_card.label_space.names} but the model of "
@@ -74,4 +75,6 @@ def open_judge(judge: Judge | str, card: ModelCard, cache: Cache) -> Judge:
             f"the judge {judge} was trained on images prepared in another way than the model's: "
             "train both with the same preparation"
         )
-    return ModelJudge(predictor, cache)
+    if is_regressor(judge_card):
+        return load_regressor(Path(judge))
+    return ModelJudge(load_model(Path(judge))[0], cache)

@@ -43,4 +43,11 @@ def predict(
         batch_size=batch_size,
         overwrite=overwrite,
     )
-    console.print(f"{output}: {len(written)} masks")
+    kept = "" if written or overwrite else ", all were there already"
+    # Brackets in a folder's name are no markup.
+    console.print(
+        f"{output}: {len(written)} masks written{kept}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )

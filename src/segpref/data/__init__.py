@@ -6,7 +6,7 @@ from segpref.data.dataset import Dataset, prepare
 from segpref.data.decathlon import Decathlon
 from segpref.data.detect import open_dataset
 from segpref.data.folders import Folders
-from segpref.data.images import Images
+from segpref.data.images import Images, images_for
 from segpref.data.jsrt import JSRT
 from segpref.data.nnunet import NnUNetRaw
 from segpref.data.preparation import Preparation
@@ -28,6 +28,7 @@ __all__ = [
     "Split",
     "draw_cases",
     "draw_patients",
+    "images_for",
     "open_dataset",
     "prepare",
     "split_patients",

@@ -2,7 +2,8 @@
 
 An entry is named by the hash of its key (case, preprocessing, checkpoint, operation), holds named
 arrays as ``.npy`` files and is memory-mapped when it is read. Entries appear whole or not at all, so
-a killed process leaves nothing half-written, and several processes may share one store.
+a killed process leaves nothing half-written, and several processes may share one store. What is
+half-written lies under names that end in ``.partial``, and is removed when it is a day old.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -21,9 +23,20 @@ import numpy as np
 
 from segpref.types import SegprefError
 
-__all__ = ["Cache", "default_cache_root", "file_digest", "key_digest", "write_atomically"]
+__all__ = [
+    "Cache",
+    "default_cache_root",
+    "file_digest",
+    "key_digest",
+    "sweep_partial",
+    "write_atomically",
+]
 
 Arrays: TypeAlias = dict[str, np.ndarray]
+
+_PARTIAL = ".partial"
+_STALE_S = 24 * 3600.0
+"""No write takes as long, whoever shares the folder and however far apart their clocks are."""
 
 
 def default_cache_root() -> Path:
@@ -39,11 +52,19 @@ def key_digest(key: Mapping[str, Any]) -> str:
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that a reader, or a kill at any moment, sees the old or the new one whole."""
+def write_atomically(path: Path, data: bytes, partial: Path | None = None) -> None:
+    """Write a file so that a reader, or a kill at any moment, sees the old or the new one whole.
+
+    Args:
+        path: the file; its folder is made where it is missing.
+        data: its content.
+        partial: folder on the same disk in which it is written; its own if left out.
+    """
+    place = partial or path.parent
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        for folder in (path.parent, place):
+            folder.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=place, prefix=f".{path.name}.", suffix=_PARTIAL)
     except OSError as error:
         raise SegprefError(
             f"{path} can't be written ({error.strerror}): choose a folder that you may write to"
@@ -62,6 +83,26 @@ def write_atomically(path: Path, data: bytes) -> None:
         raise
 
 
+def sweep_partial(folder: Path) -> None:
+    """Remove what killed processes left half-written in the folder: a day old or older.
+
+    What is younger may be another process's that is writing it now. Folders below are not looked
+    through; a folder that is not there, or in which nothing may be removed, is left as it is.
+    """
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if not (entry.name.startswith(".") and entry.name.endswith(_PARTIAL)):
+                continue
+            # Another process may be sweeping too.
+            with contextlib.suppress(OSError):
+                if time.time() - entry.stat(follow_symlinks=False).st_mtime < _STALE_S:
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    shutil.rmtree(entry.path, ignore_errors=True)
+                else:
+                    Path(entry.path).unlink()
+
+
 class Cache:
     """The store.
 
@@ -71,6 +112,9 @@ class Cache:
 
     def __init__(self, root: Path | str | None = None) -> None:
         self.root = Path(root) if root is not None else default_cache_root()
+        # All in one place, so that sweeping lists one small folder and not the whole store.
+        self._partial = self.root / "partial"
+        sweep_partial(self._partial)
 
     def entry(
         self, key: Mapping[str, Any], compute: Callable[[], Mapping[str, np.ndarray]]
@@ -100,8 +144,10 @@ class Cache:
         self, folder: Path, key: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
     ) -> None:
         try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".partial-"))
+            for place in (folder.parent, self._partial):
+                place.mkdir(parents=True, exist_ok=True)
+            partial = Path(tempfile.mkdtemp(dir=self._partial, prefix=".", suffix=_PARTIAL))
+            partial.chmod(0o755)  # as for files: others who share the store may read
         except OSError as error:
             raise SegprefError(
                 f"the cache {self.root} can't be written ({error.strerror}): set SEGPREF_CACHE or "
@@ -133,16 +179,26 @@ class Cache:
         return whole.hexdigest()
 
     def _digest_of_file(self, path: Path) -> str:
-        status = path.stat()
-        seen = [str(path.resolve()), status.st_size, status.st_mtime_ns]
+        try:
+            status = path.stat()
+            seen = [str(path.resolve()), status.st_size, status.st_mtime_ns]
+        except (
+            OSError,
+            RuntimeError,
+        ) as error:  # RuntimeError: links in a circle, until Python 3.13
+            raise _unreadable(path, error) from error
         note = self.root / "files" / key_digest({"path": seen[0]})
         with contextlib.suppress(OSError, ValueError):
             remembered = json.loads(note.read_text())
             if remembered["seen"] == seen:
                 return str(remembered["digest"])
-        digest = file_digest(path)
         try:
-            write_atomically(note, json.dumps({"seen": seen, "digest": digest}).encode())
+            digest = file_digest(path)
+        except OSError as error:
+            raise _unreadable(path, error) from error
+        try:
+            content = json.dumps({"seen": seen, "digest": digest}).encode()
+            write_atomically(note, content, self._partial)
         except SegprefError as error:
             raise SegprefError(
                 f"the cache {self.root} can't be written: set SEGPREF_CACHE or --cache to a "
@@ -155,6 +211,13 @@ def file_digest(path: Path) -> str:
     """Hash of the content of one file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+def _unreadable(path: Path, error: OSError | RuntimeError) -> SegprefError:
+    reason = getattr(error, "strerror", None) or "links in a circle"
+    return SegprefError(
+        f"{path} can't be read ({reason}): restore it, or its permission to be read"
+    )
 
 
 def _load(folder: Path) -> Arrays | None:

@@ -16,6 +16,7 @@ __all__ = [
     "check_grid",
     "make_case",
     "multilabel_space",
+    "picture_channels",
     "read_binary",
     "read_image",
     "read_labels",
@@ -24,6 +25,8 @@ __all__ = [
 
 JPEG_SUFFIXES = (".jpg", ".jpeg")
 MIDDLE_GREY = 127
+_SLACK = 1e-3
+"""Interpolation leaves values farther from whole numbers than this, float arithmetic nearer ones."""
 
 
 def read_image(source: Source, channels: Sequence[str], colour: bool | None = None) -> Volume:
@@ -44,11 +47,26 @@ def read_image(source: Source, channels: Sequence[str], colour: bool | None = No
         array = np.repeat(array, 3, axis=0)
     if len(array) != len(channels):
         raise SegprefError(
-            f"{source.images[0]} has channels to the number of {len(array)} where the dataset has "
-            f"{len(channels)} ({', '.join(channels)}): export it with all channels, or correct the "
-            "description"
+            f"{source.images[0]} has {len(array)} channels but {len(channels)} are due "
+            f"({', '.join(channels)}): use images with exactly these, or correct the description"
         )
     return Volume(np.ascontiguousarray(array), parts[0].affine, parts[0].spacing_mm)
+
+
+def picture_channels(files: Sequence[Path], colour: bool | None) -> tuple[tuple[str, ...], bool]:
+    """Names of the channels, and whether pictures are read in colour, from the first file.
+
+    Damaged files are passed over: the error about them is due when they are read.
+    """
+    first, path = _first_readable(files)
+    if colour is None:
+        different = len(first) == 3 and not (first == first[:1]).all()
+        colour = is_picture(path) and different
+    if colour:
+        return ("red", "green", "blue"), True
+    if len(first) == 1 or is_picture(path):
+        return ("image",), False
+    return tuple(f"channel {number}" for number in range(len(first))), False
 
 
 def make_case(source: Source, image: Volume, label: UInt8[np.ndarray, "f *s"] | None) -> Case:
@@ -71,7 +89,7 @@ def check_grid(image: Volume, image_path: Path, mask: Volume, mask_path: Path) -
     if here != there:
         raise SegprefError(
             f"{mask_path} has {_times(here)} pixels but its image {image_path.name} has "
-            f"{_times(there)}: export both on one grid, or leave the image out"
+            f"{_times(there)}: export both on one grid"
         )
     if (mask.affine is None) != (image.affine is None):
         raise SegprefError(
@@ -129,6 +147,7 @@ def read_binary(
     mask = _read_mask(path, image, image_path, "grey")
     if threshold is not None:
         return np.asarray(mask > threshold, dtype=np.uint8)
+    mask = _near_whole(mask)
     top = mask.max(initial=0)
     if path.suffix.lower() in JPEG_SUFFIXES or (is_picture(path) and top > MIDDLE_GREY):
         return np.asarray(mask > MIDDLE_GREY, dtype=np.uint8)
@@ -154,6 +173,15 @@ def to_multilabel(
     return fields
 
 
+def _first_readable(files: Sequence[Path]) -> tuple[Num[np.ndarray, "channel *space"], Path]:
+    for path in files:
+        try:
+            return read_volume(path).array, path
+        except SegprefError:
+            continue
+    return np.zeros((1, 1, 1), np.uint8), Path()
+
+
 def _read_mask(
     path: Path, image: Volume, image_path: Path, colours: Colours
 ) -> Num[np.ndarray, "*space"]:
@@ -169,14 +197,22 @@ def _read_mask(
 def _whole_numbers(path: Path, mask: Num[np.ndarray, "*space"]) -> Shaped[np.ndarray, "*space"]:
     if mask.dtype.kind != "f":
         return np.asarray(mask, dtype=np.int64)
-    rounded = np.round(mask)
-    if not np.array_equal(rounded, mask):
-        strange = float(mask[rounded != mask].flat[0])
+    rounded = _near_whole(mask)
+    if (rounded % 1).any():
+        strange = float(rounded[rounded % 1 != 0].flat[0])
         raise SegprefError(
             f"{path} holds label values that are no whole numbers, such as {strange:g}: resample it "
             "with nearest neighbours and save it as integers"
         )
     return np.asarray(rounded, dtype=np.int64)
+
+
+def _near_whole(mask: Num[np.ndarray, "*space"]) -> Num[np.ndarray, "*space"]:
+    """The mask with values such as 0.9999999, which a rescale slope makes of 1, put right."""
+    if mask.dtype.kind != "f":
+        return mask
+    rounded = np.round(mask)
+    return np.where(np.abs(mask - rounded) < _SLACK, rounded, mask)
 
 
 def _name(names: Sequence[str], value: int) -> str:

@@ -12,15 +12,14 @@ import pydicom
 from jaxtyping import Float, Num
 from monai.data.image_reader import PydicomReader
 from nibabel.affines import voxel_sizes
-from pydicom.errors import InvalidDicomError
 
 from segpref.types import SegprefError
 
-__all__ = ["holds_dicom", "is_dicom", "is_radiograph", "read_series"]
+__all__ = ["is_dicom", "is_radiograph", "radiographs", "read_series"]
 
-_TAGS = [
-    "SeriesInstanceUID",
-    "SeriesDescription",
+_SUFFIXES = (".dcm", ".dicom")
+
+_NUMBERS = (
     "Rows",
     "Columns",
     "NumberOfFrames",
@@ -30,12 +29,12 @@ _TAGS = [
     "SliceThickness",
     "ImagePositionPatient",
     "ImageOrientationPatient",
-    "PhotometricInterpretation",
     "BitsStored",
     "PixelRepresentation",
     "RescaleSlope",
     "RescaleIntercept",
-]
+)
+_TAGS = ["SeriesInstanceUID", "SeriesDescription", "PhotometricInterpretation", *_NUMBERS]
 
 _Read = tuple[
     Num[np.ndarray, "1 *space"], Float[np.ndarray, "4 4"] | None, tuple[float, ...] | None
@@ -43,18 +42,44 @@ _Read = tuple[
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether the file carries the mark of DICOM; a DICOMDIR index is no image and does not count."""
-    return path.name.upper() != "DICOMDIR" and path.is_file() and _has_mark(path)
+    """Whether the name or a mark in the file says DICOM.
 
-
-def holds_dicom(folder: Path) -> bool:
-    """Whether a file directly in the folder is DICOM."""
-    return any(is_dicom(path) for path in folder.iterdir())
+    Hidden files and a DICOMDIR index do not count. A file that is named DICOM does, whatever is in
+    it: a slice that was damaged must not be passed over in silence.
+    """
+    if path.name.upper() == "DICOMDIR" or path.name.startswith("."):
+        return False
+    if path.suffix.lower() in _SUFFIXES:
+        return not path.is_dir()
+    return path.is_file() and _has_mark(path)
 
 
 def is_radiograph(path: Path) -> bool:
-    """Whether the DICOM file states no position in space, so that it is an image of its own."""
-    return "ImagePositionPatient" not in _header(path)
+    """Whether the DICOM file can be read and states no position in space."""
+    try:
+        return "ImagePositionPatient" not in _header(path)
+    except SegprefError:
+        return False
+
+
+def radiographs(files: Sequence[Path]) -> list[Path] | None:
+    """Which of a folder's DICOM files are images of their own; None where they make up a series.
+
+    They make up a series as soon as one states its position in space. Files without pixels, such as
+    reports, are no images; damaged ones count as images, so that reading them tells what is wrong.
+    """
+    found = []
+    for file in files:
+        try:
+            header = _header(file)
+        except SegprefError:
+            found.append(file)
+            continue
+        if "ImagePositionPatient" in header:
+            return None
+        if header.get("Rows"):
+            found.append(file)
+    return found
 
 
 def read_series(path: Path) -> _Read:
@@ -86,16 +111,31 @@ def read_series(path: Path) -> _Read:
 
 
 def _has_mark(path: Path) -> bool:
-    with path.open("rb") as stream:
-        stream.seek(128)
-        return stream.read(4) == b"DICM"
+    try:
+        with path.open("rb") as stream:
+            stream.seek(128)
+            return stream.read(4) == b"DICM"
+    except OSError:
+        return False
 
 
 def _header(file: Path) -> Any:
     try:
-        return pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(_TAGS))
-    except (InvalidDicomError, OSError, EOFError, ValueError, KeyError) as error:
-        raise SegprefError(f"{file} is no valid DICOM file: export it again") from error
+        header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(_TAGS))
+        for tag in _TAGS:
+            value = header.get(tag)  # pydicom decodes a value when it is asked for
+            if tag in _NUMBERS and value is not None:
+                np.asarray(value, dtype=float)
+    except OSError as error:
+        raise SegprefError(
+            f"{file} can't be read ({error.strerror}): restore it, or ask for the permission to read it"
+        ) from error
+    except Exception as error:  # pydicom raises whatever a damaged file makes it stumble over
+        raise SegprefError(f"{file} is cut off or no valid DICOM file: export it again") from error
+    kind = header.file_meta.get("MediaStorageSOPClassUID")
+    if kind is not None and "Image Storage" in kind.name and not header.get("Rows"):
+        raise SegprefError(f"{file} is cut off, it does not say its size: export it again")
+    return header
 
 
 def _check_one_series(path: Path, headers: Sequence[tuple[Path, Any]]) -> None:

@@ -7,15 +7,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Num
+from jaxtyping import UInt8
 
-from segpref.data.cases import JPEG_SUFFIXES, make_case, read_binary, read_image, read_labels
+from segpref.data.cases import (
+    JPEG_SUFFIXES,
+    make_case,
+    picture_channels,
+    read_binary,
+    read_image,
+    read_labels,
+)
 from segpref.data.index import dataset_folder, image_files, index, patient_of, required, source_id
 from segpref.data.source import Source
-from segpref.data.volumes import file_stem, is_picture, read_volume
+from segpref.data.volumes import Volume, file_stem, read_volume
 from segpref.types import IGNORE, Case, LabelSpace, SegprefError
 
-__all__ = ["Folders", "picture_channels"]
+__all__ = ["Folders"]
 
 _ONE_STRUCTURE = "foreground"
 
@@ -48,7 +55,8 @@ class Folders:
             without it nothing links images to patients and each image counts as one.
         colour: read pictures as three channels (true) or as one (false); by default as the first
             picture is, which is grey where its colours are equal.
-        exclude: ids of images to leave out, such as ones whose mask is known to be wrong.
+        exclude: one or several images to leave out with their masks, say for a mask that is wrong:
+            their ids, or their file names without the ending.
     """
 
     def __init__(
@@ -70,6 +78,7 @@ class Folders:
         pictures, groups = (
             _beside(folder, suffix) if together else _apart(folder, images, labels, suffix)
         )
+        pictures, groups = _without(folder, exclude, pictures, groups, together)
         self._files = _by_image(pictures, _chosen(folder, groups, names), together)
         self._maps = "" in groups
         self.label_space = self._space(names, groups)
@@ -85,12 +94,6 @@ class Folders:
             )
             for path in pictures
         ]
-        unknown = set(exclude) - {source.id for source in sources}
-        if unknown:
-            raise SegprefError(
-                f"{folder} has no image with the id {min(unknown)!r} to leave out: correct exclude"
-            )
-        sources = [source for source in sources if source.id not in exclude]
         self._sources = index(folder, sources, "image (NIfTI, PNG, JPEG, TIFF, BMP or GIF)")
 
     def sources(self) -> tuple[Source, ...]:
@@ -99,23 +102,29 @@ class Folders:
 
     def read(self, source: Source) -> Case:
         """The image and its masks, on one grid."""
-        image = read_image(source, self.channels, self._colour)
+        try:
+            image = read_image(source, self.channels, self._colour)
+            return make_case(source, image, self._label(source, image))
+        except SegprefError as error:
+            raise SegprefError(
+                f"{error}, or leave the image out with the option exclude={source.id}"
+            ) from error
+
+    def _label(self, source: Source, image: Volume) -> UInt8[np.ndarray, "field *space"] | None:
         path = source.images[0]
         if not source.labels:
-            return make_case(source, image, None)
+            return None
         if self._maps and not self._binary:
             names = self.label_space.names
             values = {value: value for value in range(len(names))}
             if self._ignore is not None:
                 values[self._ignore] = IGNORE
-            return make_case(
-                source, image, read_labels(source.labels[0], image, path, values, names)
-            )
+            return read_labels(source.labels[0], image, path, values, names)
         fields = [
             np.maximum.reduce([read_binary(file, image, path, self._threshold) for file in part])
             for part in self._files[path]
         ]
-        return make_case(source, image, np.stack(fields))
+        return np.stack(fields)
 
     @property
     def _binary(self) -> bool:
@@ -131,31 +140,6 @@ class Folders:
             return LabelSpace("multi-class", ("background", _ONE_STRUCTURE))
         maps = [part[0] for parts in self._files.values() for part in parts]
         return LabelSpace("multi-class", _names_from_values(maps, self._ignore))
-
-
-def picture_channels(files: Sequence[Path], colour: bool | None) -> tuple[tuple[str, ...], bool]:
-    """Names of the channels, and whether pictures are read in colour, from the first file.
-
-    Damaged files are passed over: the error about them is due when they are read.
-    """
-    first, path = _first_readable(files)
-    if colour is None:
-        different = len(first) == 3 and not (first == first[:1]).all()
-        colour = is_picture(path) and different
-    if colour:
-        return ("red", "green", "blue"), True
-    if len(first) == 1 or is_picture(path):
-        return ("image",), False
-    return tuple(f"channel {number}" for number in range(len(first))), False
-
-
-def _first_readable(files: Sequence[Path]) -> tuple[Num[np.ndarray, "channel *space"], Path]:
-    for path in files:
-        try:
-            return read_volume(path).array, path
-        except SegprefError:
-            continue
-    return np.zeros((1, 1, 1), np.uint8), Path()
 
 
 _Groups = dict[str, dict[str, list[Path]]]
@@ -214,13 +198,33 @@ def _chosen(folder: Path, groups: _Groups, names: Sequence[str]) -> _Groups:
     return {name: groups[name] for name in names}
 
 
+def _without(
+    folder: Path, exclude: Sequence[str], images: Sequence[Path], groups: _Groups, beside: bool
+) -> tuple[list[Path], _Groups]:
+    """Images and masks but for those to leave out."""
+    names = {source_id(name) for name in ([exclude] if isinstance(exclude, str) else exclude)}
+    out = [path for path in images if source_id(file_stem(path)) in names]
+    if unknown := names - {source_id(file_stem(path)) for path in out}:
+        raise SegprefError(
+            f"{folder} has no image with the id {min(unknown)!r} to leave out: correct exclude"
+        )
+    keys = {_key(path, beside) for path in out}
+    kept = {
+        structure: {key: files for key, files in masks.items() if key not in keys}
+        for structure, masks in groups.items()
+    }
+    return [path for path in images if path not in out], kept
+
+
+def _key(image: Path, beside: bool) -> str:
+    return str(image.parent / file_stem(image)) if beside else file_stem(image)
+
+
 def _by_image(
     images: Sequence[Path], groups: _Groups, beside: bool
 ) -> dict[Path, tuple[tuple[Path, ...], ...]]:
     """Per image the mask files of every structure; images without any are left out."""
-    keys = {
-        path: str(path.parent / file_stem(path)) if beside else file_stem(path) for path in images
-    }
+    keys = {path: _key(path, beside) for path in images}
     for masks in groups.values():
         for key in sorted(set(masks) - set(keys.values())):
             raise SegprefError(
@@ -246,7 +250,8 @@ def _names_from_values(maps: Sequence[Path], ignore: int | None) -> tuple[str, .
         if path.suffix.lower() in JPEG_SUFFIXES:
             values |= {0, 255}
         else:
-            values |= set(np.unique(read_volume(path, "labels").array).astype(int).tolist())
+            found = np.unique(read_volume(path, "labels").array)
+            values |= set(np.round(found).astype(int).tolist())
         classes = values - {ignore}
         if max(classes, default=0) > 100 and not classes <= {0, 255}:
             raise SegprefError(

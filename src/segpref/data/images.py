@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from segpref.data.cases import make_case, read_image
-from segpref.data.dicom import holds_dicom, is_dicom, is_radiograph
-from segpref.data.folders import picture_channels
-from segpref.data.index import image_files, index, required, source_id
+from segpref.data.cases import make_case, picture_channels, read_image
+from segpref.data.dicom import is_dicom, radiographs
+from segpref.data.index import entries, image_files, index, source_id
 from segpref.data.source import Source
 from segpref.data.volumes import file_stem
 from segpref.types import Case, SegprefError
 
-__all__ = ["Images"]
+__all__ = ["Images", "images_for"]
+
+_COLOURS = ("red", "green", "blue")
 
 
 class Images:
@@ -22,7 +23,8 @@ class Images:
 
     A folder that holds the slices of a series is one image; the folder of a study gives one image
     per subfolder that holds a series. There is no label space: ``label_space`` is None, and the
-    model that predicts brings its own.
+    model that predicts brings its own. An image that is damaged or incomplete is an error when it is
+    read, so that it does not keep the others from being read.
 
     Args:
         root: an image file, the folder of a DICOM series, or a folder of images or series.
@@ -30,13 +32,20 @@ class Images:
             nnU-Net does.
         colour: read pictures as three channels (true) or as one (false); by default as the first
             picture is, which is grey where its colours are equal.
+        channels: names of the channels that every image must have; by default those of the first
+            image that can be read. With them no image is read at opening, and pictures have the
+            channels of their files if ``colour`` is left out.
     """
 
     label_space: None = None
     patients_known: bool = False
 
     def __init__(
-        self, root: Path | str, channel_files: int = 1, colour: bool | None = None
+        self,
+        root: Path | str,
+        channel_files: int = 1,
+        colour: bool | None = None,
+        channels: Sequence[str] | None = None,
     ) -> None:
         path = Path(root).expanduser()
         groups: list[tuple[str, tuple[Path, ...]]]
@@ -45,14 +54,18 @@ class Images:
         elif not path.is_dir():
             raise SegprefError(f"{path} does not exist: correct the path or restore the file")
         else:
-            folder = path
-            groups = list(_found(folder) if channel_files == 1 else _grouped(folder, channel_files))
+            groups = list(_found(path) if channel_files == 1 else _grouped(path, channel_files))
         sources = [
             Source(id=source_id(name), patient=source_id(name), images=files)
             for name, files in groups
         ]
         what = "image (NIfTI, DICOM, PNG, JPEG, TIFF, BMP or GIF)"
         self._sources = index(path, sources, what)
+        self.channels: tuple[str, ...]
+        self._colour: bool | None
+        if channels is not None:
+            self.channels, self._colour = tuple(channels), colour
+            return
         firsts = [source.images[0] for source in self._sources]
         self.channels, self._colour = picture_channels(firsts, colour)
         if channel_files > 1:
@@ -67,40 +80,58 @@ class Images:
         return make_case(source, read_image(source, self.channels, self._colour), None)
 
 
+def images_for(root: Path | str, channels: Sequence[str]) -> Images:
+    """Images as a model takes them that was trained on these channels.
+
+    Of a model of several channels the files are ``NAME_0000``, ``NAME_0001``, ... where the folder
+    has such files. Pictures become grey for one channel, and red, green and blue for a model of
+    these; for other models they must have the channels.
+    """
+    count, folder = len(channels), Path(root).expanduser()
+    numbered = count > 1 and folder.is_dir() and _has_channel_files(folder)
+    if numbered or count == 1:
+        return Images(root, count, False, channels)
+    return Images(root, 1, True if tuple(channels) == _COLOURS else None, channels)
+
+
+def _has_channel_files(folder: Path) -> bool:
+    return any(file_stem(path).endswith("_0001") for path in image_files(folder))
+
+
 def _found(folder: Path) -> Iterator[tuple[str, tuple[Path, ...]]]:
     for path in image_files(folder):
         yield file_stem(path), (path,)
+    seen: set[Path] = set()
     for place in [folder, *sorted(path for path in folder.rglob("*") if path.is_dir())]:
-        if not holds_dicom(place):
+        # Links may lead back to a folder that was looked through already.
+        if place.resolve() in seen:
             continue
-        slices = sorted(path for path in place.iterdir() if is_dicom(path))
-        name = "_".join(place.relative_to(folder).parts) or folder.resolve().name
-        if is_radiograph(slices[0]):
-            for path in slices:
-                yield "_".join((*place.relative_to(folder).parts, file_stem(path))), (path,)
+        seen.add(place.resolve())
+        files = [path for path in entries(place) if is_dicom(path)]
+        if not files:
+            continue
+        above = place.relative_to(folder).parts
+        alone = radiographs(files)
+        if alone is None:
+            yield "_".join(above) or folder.resolve().name, (place,)
         else:
-            yield name, (place,)
+            yield from (("_".join((*above, file_stem(path))), (path,)) for path in alone)
 
 
 def _grouped(folder: Path, count: int) -> Iterator[tuple[str, tuple[Path, ...]]]:
-    files = image_files(folder)
-    firsts = [path for path in files if file_stem(path).endswith("_0000")]
-    for first in firsts:
-        stem = file_stem(first)[: -len("_0000")]
-        ending = first.name.removeprefix(file_stem(first))
-        parts = [first.with_name(f"{stem}_{number:04d}{ending}") for number in range(count)]
-        yield (
-            stem,
-            tuple(
-                required(
-                    part, f"images have {count} channel files", "export it or set channel_files"
-                )
-                for part in parts
-            ),
-        )
-    strays = [path for path in files if not re.search(r"_\d{4}$", file_stem(path))]
-    if strays:
-        raise SegprefError(
-            f"{strays[0]} has no channel number: name files NAME_0000, NAME_0001, ..., or set "
-            "channel_files to 1"
-        )
+    endings: dict[str, str] = {}
+    for path in image_files(folder):
+        found = re.fullmatch(r"(.+)_(\d{4})", file_stem(path))
+        if found is None:
+            raise SegprefError(
+                f"{path} has no channel number: name files NAME_0000, NAME_0001, ..., or set "
+                "channel_files to 1"
+            )
+        if int(found[2]) >= count:
+            raise SegprefError(
+                f"{path} is channel {int(found[2])}, but images have {count} channel files numbered "
+                "from 0000: remove it or correct channel_files"
+            )
+        endings.setdefault(found[1], path.name.removeprefix(file_stem(path)))
+    for stem, ending in endings.items():
+        yield stem, tuple(folder / f"{stem}_{number:04d}{ending}" for number in range(count))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
@@ -15,6 +16,7 @@ from segpref.types import SegprefError
 
 __all__ = [
     "dataset_folder",
+    "entries",
     "image_files",
     "index",
     "load_description",
@@ -34,12 +36,24 @@ def dataset_folder(root: Path | str, what: str) -> Path:
 
 def image_files(folder: Path, recursive: bool = False) -> list[Path]:
     """NIfTI files and pictures of a folder, sorted, without hidden ones."""
-    found = folder.rglob("*") if recursive else folder.iterdir()
+    # A link that leads nowhere counts: the image that it stood for must not vanish in silence.
     return sorted(
         path
-        for path in found
-        if (is_nifti(path) or is_picture(path)) and not path.name.startswith(".") and path.is_file()
+        for path in (folder.rglob("*") if recursive else entries(folder))
+        if (is_nifti(path) or is_picture(path))
+        and not path.name.startswith(".")
+        and not path.is_dir()
     )
+
+
+def entries(folder: Path) -> list[Path]:
+    """What lies directly in the folder, sorted."""
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise SegprefError(
+            f"{folder} can't be listed ({error.strerror}): ask for the permission to read it"
+        ) from error
 
 
 def required(path: Path, wanted_by: str, mend: str = "restore it or drop the entry") -> Path:
@@ -50,8 +64,12 @@ def required(path: Path, wanted_by: str, mend: str = "restore it or drop the ent
 
 
 def source_id(text: str) -> str:
-    """The text with everything but letters, digits, ``.``, ``_`` and ``-`` replaced."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", text).strip("_") or "_"
+    """The text with everything but letters, digits, ``.``, ``_`` and ``-`` replaced.
+
+    Letters are those of every script. An accent may be a sign of its own in a file name, as macOS
+    writes it; here it always is part of its letter.
+    """
+    return re.sub(r"[^\w.-]+", "_", unicodedata.normalize("NFC", text)).strip("_") or "_"
 
 
 def patient_of(stem: str, pattern: str | None) -> str:

@@ -46,9 +46,9 @@ class JSRT:
 
     def __init__(self, root: Path | str) -> None:
         folder = dataset_folder(root, "the .IMG files and fold1/, fold2/, or images/ and masks/")
-        images = [path for path in folder.rglob("*") if path.suffix.upper() == ".IMG"]
+        images = [path for path in folder.rglob("[!.]*") if path.suffix.upper() == ".IMG"]
         if not images and (folder / "images").is_dir():
-            images = [path for path in (folder / "images").iterdir() if is_picture(path)]
+            images = [path for path in (folder / "images").glob("[!.]*") if is_picture(path)]
         masks = _masks(folder)
         sources = [_source(path, masks) for path in sorted(images)]
         self._sources = index(folder, sources, "NAME.IMG or images/NAME.png")
@@ -98,7 +98,7 @@ def _mask_files(folders: Iterable[Path]) -> Iterable[tuple[str, Path]]:
                 place = folder / structure.replace(" ", "_")
             if place.is_dir():
                 yield from (
-                    (structure, path) for path in sorted(place.iterdir()) if is_picture(path)
+                    (structure, path) for path in sorted(place.glob("[!.]*")) if is_picture(path)
                 )
 
 

@@ -117,7 +117,7 @@ def _sources(folder: Path, ending: str, channels: int, pattern: str | None) -> l
                     id=source_id(name),
                     patient=patient_of(name, pattern),
                     images=files,
-                    labels=(label,) if label.is_file() else (),
+                    labels=(label,) if label.is_file() or label.is_symlink() else (),
                 )
             )
     return sources

@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Int64
+from scipy import sparse
+from scipy.optimize import linprog
 
 from segpref.data.cache import write_atomically
 from segpref.data.dataset import Dataset
@@ -86,6 +90,9 @@ def split_patients(
 ) -> Split:
     """Draw a split, balanced over strata where the sources have them.
 
+    Of ``n_s`` patients of stratum s among all ``n``, a part of ``m`` patients gets
+    ``n_s m / n``, rounded down or up, and the parts have exactly the sizes that are asked for.
+
     Args:
         reader: the dataset; only patients with labels are split.
         sizes: patients per part, as counts or, where all are below 1, as fractions; ``train`` may be
@@ -93,13 +100,16 @@ def split_patients(
         seed: the same seed gives the same split.
     """
     labelled = [source for source in reader.sources() if source.labels]
-    order = _stratified_order(labelled, seed)
-    counts = _counts(sizes, len(order))
-    parts: dict[str, tuple[str, ...]] = {}
-    position = 0
-    for part in PARTS:
-        parts[part] = tuple(sorted(order[position : position + counts[part]]))
-        position += counts[part]
+    rng = np.random.default_rng([seed, 0x517])
+    strata = _shuffled_strata(labelled, rng)
+    counts = _counts(sizes, sum(map(len, strata)))
+    shares = _allocation([len(names) for names in strata], [counts[part] for part in PARTS], rng)
+    members: dict[str, list[str]] = {part: [] for part in PARTS}
+    for names, row in zip(strata, shares, strict=True):
+        left = iter(names)
+        for part, share in zip(PARTS, row, strict=True):
+            members[part] += islice(left, int(share))
+    parts = {part: tuple(sorted(names)) for part, names in members.items()}
     return Split(**parts, by_patient=reader.patients_known)
 
 
@@ -124,8 +134,8 @@ def draw_cases(dataset: Dataset, count: int, seed: int) -> Dataset:
     return dataset.take(sorted(rng.choice(len(dataset), count, replace=False).tolist()))
 
 
-def _stratified_order(sources: Sequence[Source], seed: int) -> list[str]:
-    """Shuffled patients in which every stretch has about the shares of the strata."""
+def _shuffled_strata(sources: Sequence[Source], rng: np.random.Generator) -> list[list[str]]:
+    """The patients of every stratum in a random order."""
     # Images of one patient may differ in stratum; the patient is still drawn once.
     stratum_of: dict[str, str] = {}
     for source in sources:
@@ -133,12 +143,47 @@ def _stratified_order(sources: Sequence[Source], seed: int) -> list[str]:
     strata: dict[str, set[str]] = {}
     for patient, stratum in stratum_of.items():
         strata.setdefault(stratum, set()).add(patient)
-    rng = np.random.default_rng([seed, 0x517])
-    placed: list[tuple[float, str, str]] = []
-    for stratum in sorted(strata):
-        shuffled = rng.permutation(sorted(strata[stratum])).tolist()
-        placed += [((i + 0.5) / len(shuffled), stratum, name) for i, name in enumerate(shuffled)]
-    return [name for _, _, name in sorted(placed)]
+    return [rng.permutation(sorted(names)).tolist() for _, names in sorted(strata.items())]
+
+
+def _allocation(
+    strata: Sequence[int], parts: Sequence[int], rng: np.random.Generator
+) -> Int64[np.ndarray, "stratum part"]:
+    """How many patients of every stratum every part gets: a controlled rounding of the exact shares.
+
+    Every share is rounded down or up while the sums over strata and over parts stay what they are;
+    there is always such a rounding (Cox, Journal of the American Statistical Association 1987). It
+    is drawn at random: if the sums did not tie the shares to each other, a share of 2.3 would
+    become 3 with probability 0.3, so that small strata come into every part.
+
+    Args:
+        strata: patients per stratum.
+        parts: patients per part; whoever is left of the strata goes nowhere.
+        rng: draws the rounding.
+    """
+    patients = np.array(strata, dtype=np.int64)
+    # Nowhere counts as one more part, so that all sums are known.
+    wanted = np.array([*parts, patients.sum() - sum(parts)], dtype=np.int64)
+    total = max(1, patients.sum())
+    # Whole numbers here: a share of exactly 2 must not become 3 by an error in its last bit.
+    low, rest = np.divmod(patients[:, None] * wanted, total)
+    rows, columns = low.shape
+    # A transport problem: its optimum lies in a corner, and its corners are whole numbers.
+    up = linprog(
+        (rng.random(low.shape) - rest / total).ravel(),
+        A_eq=sparse.vstack(
+            [
+                sparse.kron(sparse.eye(rows), np.ones((1, columns))),
+                sparse.kron(np.ones((1, rows)), sparse.eye(columns)),
+            ]
+        ),
+        b_eq=np.concatenate([patients - low.sum(axis=1), wanted - low.sum(axis=0)]),
+        bounds=np.stack([np.zeros(low.size), rest.ravel() > 0], axis=1),
+        options={"presolve": False},  # it takes a hundred times as long as the solution
+    )
+    assert up.success, up.message
+    rounded: Int64[np.ndarray, "stratum part"] = low + np.rint(up.x).astype(int).reshape(low.shape)
+    return rounded[:, :-1]
 
 
 def _counts(sizes: Mapping[str, float], patients: int) -> dict[str, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -12,9 +11,7 @@ import tifffile
 from jaxtyping import Float, Num
 from monai.data.image_reader import PILReader
 from nibabel.affines import voxel_sizes
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from segpref.data.dicom import is_dicom, read_series
 from segpref.types import SegprefError
@@ -34,19 +31,6 @@ NIFTI_SUFFIXES = (".nii", ".nii.gz")
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif")
 
 Colours = Literal["channels", "grey", "labels"]
-
-_UNREADABLE = (
-    OSError,  # covers truncated files, bad gzip streams and Pillow's own errors
-    EOFError,
-    ValueError,
-    SyntaxError,
-    zlib.error,
-    ImageFileError,
-    HeaderDataError,
-    UnidentifiedImageError,
-    Image.DecompressionBombError,
-    tifffile.TiffFileError,
-)
 
 
 class Volume(NamedTuple):
@@ -88,29 +72,48 @@ def read_volume(path: Path | str, colours: Colours = "channels") -> Volume:
             of luminance, ``labels`` one channel of palette indices or grey levels as stored.
 
     Raises:
-        SegprefError: nothing there, a format that is not known, a damaged file, or pixels that
-            are not finite.
+        SegprefError: nothing there, no permission, a format that is not known, a damaged file, or
+            pixels that are not finite.
     """
     path = Path(path)
+    try:
+        _check_there(path)
+        if path.is_dir() or not (is_nifti(path) or is_picture(path)):
+            volume = Volume(*read_series(path))
+        elif is_nifti(path):
+            volume = _read_nifti(path)
+        else:
+            volume = _read_picture(path, colours)
+    except SegprefError:
+        raise
+    except PermissionError as error:
+        raise SegprefError(
+            f"{error.filename or path} can't be read: ask for the permission to read it"
+        ) from error
+    except MemoryError as error:
+        raise SegprefError(
+            f"{path} does not fit into memory, or its header is damaged: crop it or export it again"
+        ) from error
+    except Exception as error:  # a damaged file makes the libraries stumble in any way
+        raise _damaged(path, error) from error
+    _check_finite(path, volume.array)
+    return volume
+
+
+def _check_there(path: Path) -> None:
     if path.is_dir():
-        volume = Volume(*read_series(path))
-    elif not path.is_file():
-        raise SegprefError(f"{path} does not exist: correct the path or restore the file")
-    elif path.stat().st_size == 0:
+        return
+    if not path.is_file():
+        state = "is a link that leads nowhere" if path.is_symlink() else "does not exist"
+        raise SegprefError(f"{path} {state}: correct the path or restore the file")
+    if path.stat().st_size == 0:
         raise SegprefError(f"{path} is empty: copy or export it again")
-    elif is_nifti(path):
-        volume = _read_nifti(path)
-    elif is_picture(path):
-        volume = _read_picture(path, colours)
-    elif is_dicom(path):
-        volume = Volume(*read_series(path))
-    else:
+    path.open("rb").close()  # libraries wrap a missing permission in errors of their own
+    if not (is_nifti(path) or is_picture(path) or is_dicom(path)):
         raise SegprefError(
             f"{path} is no image that can be read: convert it to NIfTI (.nii, .nii.gz), DICOM, PNG, "
             "JPEG, TIFF, BMP or GIF"
         )
-    _check_finite(path, volume.array)
-    return volume
 
 
 def _check_finite(path: Path, array: Num[np.ndarray, "..."]) -> None:
@@ -123,7 +126,8 @@ def _check_finite(path: Path, array: Num[np.ndarray, "..."]) -> None:
     )
 
 
-def _damaged(path: Path, kind: str, error: BaseException) -> SegprefError:
+def _damaged(path: Path, error: Exception) -> SegprefError:
+    kind = "NIfTI" if is_nifti(path) else "picture" if is_picture(path) else "DICOM"
     reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
     return SegprefError(
         f"{path} is cut off, damaged or no {kind} file ({reason[:120]}): copy or export it again"
@@ -133,12 +137,9 @@ def _damaged(path: Path, kind: str, error: BaseException) -> SegprefError:
 def _read_nifti(path: Path) -> Volume:
     # Not MONAI's NibabelReader: it rewrites headers whose pixdim and affine differ, and a mask must
     # go back with the very geometry that the file states.
-    try:
-        image: Any = nib.load(path)
-        array = np.asarray(image.dataobj)
-        affine = np.array(image.affine, dtype=np.float64)
-    except _UNREADABLE as error:
-        raise _damaged(path, "NIfTI", error) from error
+    image: Any = nib.load(path)
+    array = np.asarray(image.dataobj)
+    affine = np.array(image.affine, dtype=np.float64)
     if array.dtype.kind not in "buif":
         raise SegprefError(
             f"{path} holds {array.dtype} pixels: save it with one real number per voxel"
@@ -179,26 +180,21 @@ def _nifti_spacing(
 
 
 def _read_picture(path: Path, colours: Colours) -> Volume:
-    try:
-        with Image.open(path) as opened:
-            pages = getattr(opened, "n_frames", 1)
-        if pages > 1 and path.suffix.lower() in (".tif", ".tiff"):
-            array = tifffile.imread(path)
-            if array.ndim != 3:
-                raise SegprefError(
-                    f"{path} is a TIFF stack of shape {array.shape}: save it as grey pages"
-                )
-            return Volume(array[None], None, None)
-        if pages > 1:
+    with Image.open(path) as opened:
+        pages = getattr(opened, "n_frames", 1)
+    if pages > 1 and path.suffix.lower() in (".tif", ".tiff"):
+        array = tifffile.imread(path)
+        if array.ndim != 3:
             raise SegprefError(
-                f"{path} holds {pages} frames: save every frame as a file of its own"
+                f"{path} is a TIFF stack of shape {array.shape}: save it as grey pages"
             )
-        # Medical readers put x first; pictures stay (row, column) here.
-        reader = PILReader(converter=_converter(colours), reverse_indexing=False)
-        picture: Any = reader.read(path)
-        array = np.asarray(reader.get_data(picture)[0])
-    except _UNREADABLE as error:
-        raise _damaged(path, "picture", error) from error
+        return Volume(array[None], None, None)
+    if pages > 1:
+        raise SegprefError(f"{path} holds {pages} frames: save every frame as a file of its own")
+    # Medical readers put x first; pictures stay (row, column) here.
+    reader = PILReader(converter=_converter(colours), reverse_indexing=False)
+    picture: Any = reader.read(path)
+    array = np.asarray(reader.get_data(picture)[0])
     if array.ndim == 3 and colours == "labels":
         if not (array == array[..., :1]).all():
             raise SegprefError(

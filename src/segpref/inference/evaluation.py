@@ -10,7 +10,7 @@ import torch
 
 from segpref.data.dataset import Dataset, Volume
 from segpref.metrics import dice, iou, overlap_counts, surface_scores
-from segpref.types import IGNORE, LabelSpace, Predictor, SegprefError
+from segpref.types import LabelSpace, Predictor, SegprefError
 
 __all__ = ["VolumeMasks", "mean_iou", "mean_of", "predict_masks", "score_masks", "score_model"]
 
@@ -41,6 +41,8 @@ def score_masks(
 ) -> list[Row]:
     """One row per volume and structure, with the slices of a volume stacked.
 
+    What is predicted where the truth is :data:`~segpref.types.IGNORE` is not looked at.
+
     Columns: ``volume``, ``patient``, ``structure``, ``iou``, ``dice`` (NaN where truth and prediction
     both lack the structure); with ``slices`` also ``slice_iou``, the mean over the volume's slices;
     with ``surface`` the measures of :func:`segpref.metrics.surface_scores`, with their unit in the
@@ -54,7 +56,6 @@ def score_masks(
                 f"{volume.source.id} has no label: only labelled cases can be scored"
             )
         truth = np.asarray(volume.labels[items])
-        masks = np.where(truth == IGNORE, 0, masks)
         counts = overlap_counts(masks.swapaxes(0, 1)[None], truth.swapaxes(0, 1), label_space)
         columns = {"iou": iou(counts, math.nan)[0], "dice": dice(counts, math.nan)[0]}
         if slices:

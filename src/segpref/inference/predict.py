@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +13,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from segpref.data.dicom import is_radiograph
-from segpref.data.images import Images
-from segpref.data.index import image_files
+from segpref.data.images import Images, images_for
 from segpref.data.source import Source
 from segpref.data.volumes import file_stem, is_nifti, is_picture
 from segpref.inference.export import mask_paths, write_mask
@@ -25,7 +25,6 @@ from segpref.types import Case, LabelSpace, SegprefError
 __all__ = ["predict_case", "predict_folder"]
 
 _LOSSY = (".jpg", ".jpeg", ".gif")
-_COLOURS = ("red", "green", "blue")
 
 
 def predict_case(
@@ -78,12 +77,13 @@ def predict_folder(
     radiographs in DICOM become PNG, DICOM series become NIfTI; structures that may overlap go to one
     file each (:func:`~segpref.inference.export.write_mask`). A model of several channels takes
     nnU-Net's ``NAME_0000``, ``NAME_0001``, ... where the folder has such files. An image that can't be
-    segmented is told of at once and does not keep the others from being segmented.
+    segmented, such as a damaged file, is told of at once and does not keep the others from being
+    segmented. Each mask is written as soon as it is made.
 
     Args:
         model_path: model file or run folder.
         images: an image file, the folder of a DICOM series, or a folder of images or series.
-        output: folder of the masks; made if it is not there.
+        output: folder of the masks, not one of images; made if it is not there.
         patch: as in :func:`predict_case`.
         overlap: as in :func:`predict_case`.
         batch_size: as in :func:`predict_case`.
@@ -93,14 +93,15 @@ def predict_folder(
         The files that were written, in the order of the images.
 
     Raises:
-        SegprefError: the model does not fit the images; or, after all others are written, images
-            that could not be segmented.
+        SegprefError: no images, or no place for masks; or, after all others are written, images
+            that could not be segmented, with their number and the reasons.
     """
     model, card = load_model(model_path)
     model.network.to("cuda" if torch.cuda.is_available() else "cpu")
     network = WindowedNetwork(model, card.preparation, patch, overlap, batch_size)
-    reader = _reader(Path(images).expanduser(), card)
-    targets = _targets(reader.sources(), Path(output).expanduser(), card.label_space)
+    reader, output = images_for(images, card.channels), Path(output).expanduser()
+    _check_output(output, reader, Path(images).expanduser())
+    targets = [(source, output / _mask_name(source)) for source in reader.sources()]
     todo = [(source, path) for source, path in targets if overwrite or not _there(path, card)]
     written: list[Path] = []
     failed: list[str] = []
@@ -113,13 +114,16 @@ def predict_folder(
                 # A NIfTI header goes over as it is; of other formats the case knows the geometry.
                 like = source.images[0] if is_nifti(source.images[0]) else case
                 written += write_mask(path, _mask(network, card, case), card.label_space, like)
-            except (SegprefError, OSError, RuntimeError, ValueError, MemoryError) as error:
+            except Exception as error:  # whatever it is, the other images are worth having
                 failed.append(_named(error, source))
-                console.print(failed[-1], style="red", highlight=False, markup=False)
+                console.print(
+                    failed[-1], style="red", highlight=False, markup=False, soft_wrap=True
+                )
             bar.advance(task)
     if failed:
         raise SegprefError(
-            f"{len(failed)} of {len(todo)} images could not be segmented, the others are in {output}: "
+            f"{len(todo) - len(failed)} of {len(todo)} images were segmented into {output}, "
+            f"{len(failed)} failed: "
             + "; ".join(failed[:5])
             + (f"; and {len(failed) - 5} more" if len(failed) > 5 else "")
         )
@@ -189,35 +193,20 @@ def _decoded(
     return labels.numpy()[None]
 
 
-def _reader(images: Path, card: ModelCard) -> Images:
-    count = len(card.channels)
-    numbered = count > 1 and images.is_dir() and _has_channel_files(images)
-    colour = True if card.channels == _COLOURS and not numbered else None
-    reader = Images(images, count if numbered else 1, colour)
-    if len(reader.channels) != count:
+def _check_output(output: Path, reader: Images, images: Path) -> None:
+    files = [path for source in reader.sources() for path in source.images]
+    folders = {path if path.is_dir() else path.parent for path in [images, *files]}
+    if output.resolve() in {folder.resolve() for folder in folders}:
         raise SegprefError(
-            f"{reader.sources()[0].images[0]} has {len(reader.channels)} channels but the model takes "
-            f"{count} ({', '.join(card.channels)}): use images as the model was trained on"
+            f"{output} holds the images, which would be overwritten by masks or mixed with them: "
+            "choose another output folder"
         )
-    return reader
-
-
-def _has_channel_files(folder: Path) -> bool:
-    return any(file_stem(path).endswith("_0001") for path in image_files(folder))
-
-
-def _targets(
-    sources: Sequence[Source], output: Path, space: LabelSpace
-) -> list[tuple[Source, Path]]:
-    inputs = {path.resolve() for source in sources for path in source.images}
-    targets = [(source, output / _mask_name(source)) for source in sources]
-    for _, target in targets:
-        for path in mask_paths(target, space):
-            if path.resolve() in inputs:
-                raise SegprefError(
-                    f"{path} is an image itself and would be overwritten: choose another output folder"
-                )
-    return targets
+    there = next(place for place in (output, *output.absolute().parents) if place.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise SegprefError(
+            f"{output} can't hold masks, for {there} is no folder that you may write to: choose "
+            "another output folder"
+        )
 
 
 def _mask_name(source: Source) -> str:

@@ -1,6 +1,31 @@
 """Judges give every candidate of a slate a score; one class per way of judging."""
 
+from segpref.judges.committee import Committee, trust_weights
+from segpref.judges.confidence import ConfidenceJudge
+from segpref.judges.consistency import ConsistencyJudge
+from segpref.judges.ensemble import EnsembleJudge
 from segpref.judges.model import ModelJudge
+from segpref.judges.naming import NamedJudge, NamedPredictor
+from segpref.judges.noisy import NoisyJudge
 from segpref.judges.oracle import OracleJudge
+from segpref.judges.raters import RatersJudge
+from segpref.judges.regressor import RegressorJudge
+from segpref.judges.reverse import ReverseClassificationJudge
+from segpref.judges.staple import staple
 
-__all__ = ["ModelJudge", "OracleJudge"]
+__all__ = [
+    "Committee",
+    "ConfidenceJudge",
+    "ConsistencyJudge",
+    "EnsembleJudge",
+    "ModelJudge",
+    "NamedJudge",
+    "NamedPredictor",
+    "NoisyJudge",
+    "OracleJudge",
+    "RatersJudge",
+    "RegressorJudge",
+    "ReverseClassificationJudge",
+    "staple",
+    "trust_weights",
+]

@@ -8,8 +8,9 @@ from jaxtyping import Float
 from segpref.data.cache import Cache
 from segpref.data.dataset import Dataset
 from segpref.data.predictions import PredictionStore
+from segpref.judges.naming import NamedPredictor
 from segpref.metrics import slate_iou
-from segpref.types import Case, Predictor, Slate
+from segpref.types import Case, Slate
 
 __all__ = ["ModelJudge"]
 
@@ -28,7 +29,7 @@ class ModelJudge:
 
     needs_label = False
 
-    def __init__(self, predictor: Predictor, cache: Cache | None = None) -> None:
+    def __init__(self, predictor: NamedPredictor, cache: Cache | None = None) -> None:
         self._predictions = PredictionStore(predictor, "masks", cache or Cache())
 
     def prepare(self, dataset: Dataset) -> None:

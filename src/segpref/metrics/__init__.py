@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from segpref.metrics.flips import FlipBin, FlipCurves, flip_curves
 from segpref.metrics.overlap import (
     Overlap,
     VolumeScores,
@@ -34,6 +35,8 @@ from segpref.metrics.surface import (
 __all__ = [
     "NEAR_TIE",
     "DistanceSummary",
+    "FlipBin",
+    "FlipCurves",
     "HarmfulMass",
     "Opinion",
     "Overlap",
@@ -43,6 +46,7 @@ __all__ = [
     "average_surface_distance",
     "diagnose",
     "dice",
+    "flip_curves",
     "harmful_update_mass",
     "hausdorff_95",
     "iou",

@@ -2,40 +2,62 @@
 
 from __future__ import annotations
 
+from segpref.objectives.adaptive import AlphaDPO, AMaPO, BetaDPO, GammaPO
+from segpref.objectives.graded import DPOPRO, ODPO, SoftDPO, UncertaintyPenalizedDPO
+from segpref.objectives.groups import grouped
 from segpref.objectives.likelihood import (
     Disagreement,
     Reduction,
     disagreement,
-    log_likelihood,
     log_ratio_map,
     log_ratio_sums,
     margins,
     reduce_margin,
 )
+from segpref.objectives.mask_likelihood import log_likelihood, winner_log_likelihood
 from segpref.objectives.pairwise import (
     DPO,
     IPO,
+    RPO,
     ConservativeDPO,
     Hinge,
     RobustDPO,
     update_strength,
 )
+from segpref.objectives.reference_free import ORPO, SimPO
+from segpref.objectives.robust import DrDPO, RampLoss, SigmoidLoss
 from segpref.objectives.supervised import SupervisedLoss
 
 __all__ = [
     "DPO",
+    "DPOPRO",
     "IPO",
+    "ODPO",
+    "ORPO",
+    "RPO",
+    "AMaPO",
+    "AlphaDPO",
+    "BetaDPO",
     "ConservativeDPO",
     "Disagreement",
+    "DrDPO",
+    "GammaPO",
     "Hinge",
+    "RampLoss",
     "Reduction",
     "RobustDPO",
+    "SigmoidLoss",
+    "SimPO",
+    "SoftDPO",
     "SupervisedLoss",
+    "UncertaintyPenalizedDPO",
     "disagreement",
+    "grouped",
     "log_likelihood",
     "log_ratio_map",
     "log_ratio_sums",
     "margins",
     "reduce_margin",
     "update_strength",
+    "winner_log_likelihood",
 ]

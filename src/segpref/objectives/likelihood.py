@@ -16,7 +16,6 @@ import torch
 from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn import functional
 
 from segpref.types import IGNORE, LabelSpace, Margins, Pairs, SegprefError, Slate
 
@@ -24,7 +23,7 @@ __all__ = [
     "Disagreement",
     "Reduction",
     "disagreement",
-    "log_likelihood",
+    "exponent",
     "log_ratio_map",
     "log_ratio_sums",
     "margins",
@@ -176,7 +175,7 @@ def reduce_margin(
     Raises:
         SegprefError: an unknown reduction, or a power outside 0 to 1.
     """
-    a = _exponent(reduction)
+    a = exponent(reduction)
     size = region.region.double() ** a * region.omega.double() ** (1 - a)
     return sums / size.to(sums.dtype)
 
@@ -198,6 +197,26 @@ def margins(
     return Margins(policy=policy, reference=reference.to(policy.dtype), gap=gap)
 
 
+def exponent(reduction: Reduction) -> float:
+    """The power ``a`` of \\|R\\| in a reduction's normaliser: 0 for ``image``, 1 for ``region``.
+
+    Raises:
+        SegprefError: an unknown reduction, or a power outside 0 to 1.
+    """
+    if reduction == "image":
+        return 0.0
+    if reduction == "region":
+        return 1.0
+    if isinstance(reduction, tuple | list) and len(reduction) == 2 and reduction[0] == "power":
+        a = float(reduction[1])
+        if 0 <= a <= 1:
+            return a
+    raise SegprefError(
+        "a reduction is 'image', 'region' or ('power', a) with a from 0 (image) to 1 (region), "
+        f"not {reduction!r}"
+    )
+
+
 def log_ratio_map(
     logits: Float[Tensor, "P C *space"],
     winners: UInt8[Tensor, "P field *space"],
@@ -211,27 +230,6 @@ def log_ratio_map(
     if label_space.kind == "multi-class":
         return z.gather(1, plus.long()) - z.gather(1, minus.long())
     return (plus.to(z.dtype) - minus.to(z.dtype)) * z
-
-
-def log_likelihood(
-    logits: Float[Tensor, "B C *space"],
-    masks: UInt8[Tensor, "B field *space"],
-    label_space: LabelSpace,
-) -> Float[Tensor, "B field"]:
-    """Mean log-likelihood of a mask per field: Eq. 1 (multi-class), Eq. 2 (multi-label).
-
-    The mean is over Omega, the pixels that are not :data:`~segpref.types.IGNORE`; 0 where there is
-    none. float32, or float64 where the logits are.
-    """
-    z = logits if logits.dtype == torch.float64 else logits.float()
-    known = masks != IGNORE
-    values = masks * known
-    if label_space.kind == "multi-class":
-        each = functional.log_softmax(z, dim=1).gather(1, values.long())
-    else:
-        each = functional.logsigmoid(torch.where(values == 1, z, -z))
-    total = torch.where(known, each, 0).flatten(2).sum(-1)
-    return total / known.flatten(2).sum(-1).clamp(min=1)
 
 
 class _LogRatioSums(torch.autograd.Function):
@@ -285,19 +283,4 @@ def _select(pairs: Pairs, rows: list[int]) -> Pairs:
         winner=pairs.winner[rows],
         loser=pairs.loser[rows],
         gap=pairs.gap[rows],
-    )
-
-
-def _exponent(reduction: Reduction) -> float:
-    if reduction == "image":
-        return 0.0
-    if reduction == "region":
-        return 1.0
-    if isinstance(reduction, tuple | list) and len(reduction) == 2 and reduction[0] == "power":
-        a = float(reduction[1])
-        if 0 <= a <= 1:
-            return a
-    raise SegprefError(
-        "a reduction is 'image', 'region' or ('power', a) with a from 0 (image) to 1 (region), "
-        f"not {reduction!r}"
     )

@@ -1,4 +1,4 @@
-"""Losses on margins, one small object each.
+"""Losses on single margins, one small object each: DPO and its nearest kin.
 
 RN-DPO is none of them: it is :class:`DPO` on margins that were reduced over the disagreement region.
 Every loss is a function of ``Delta``, the policy part of a margin minus its reference part.
@@ -7,15 +7,26 @@ Every loss is a function of ``Delta``, the policy part of a margin minus its ref
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from segpref.types import Margins, Objective, SegprefError
+from segpref.objectives.checks import above_zero, at_least_zero, below_half, winner_of
+from segpref.objectives.groups import grouped
+from segpref.types import Margins, Objective
 
-__all__ = ["DPO", "IPO", "ConservativeDPO", "Hinge", "RobustDPO", "update_strength"]
+__all__ = [
+    "DPO",
+    "IPO",
+    "RPO",
+    "ConservativeDPO",
+    "Hinge",
+    "RobustDPO",
+    "update_strength",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +42,7 @@ class DPO:
     beta: float = 1.0
 
     def __post_init__(self) -> None:
-        _positive("beta", self.beta)
+        above_zero("beta", self.beta)
 
     def __call__(self, margins: Margins) -> Float[Tensor, " P"]:
         """Loss of every pair."""
@@ -51,7 +62,7 @@ class IPO:
     beta: float = 1.0
 
     def __post_init__(self) -> None:
-        _positive("beta", self.beta)
+        above_zero("beta", self.beta)
 
     def __call__(self, margins: Margins) -> Float[Tensor, " P"]:
         """Loss of every pair."""
@@ -74,8 +85,8 @@ class RobustDPO:
     flip_rate: float = 0.1
 
     def __post_init__(self) -> None:
-        _positive("beta", self.beta)
-        _below_half("flip_rate", self.flip_rate)
+        above_zero("beta", self.beta)
+        below_half("flip_rate", self.flip_rate)
 
     def __call__(self, margins: Margins) -> Float[Tensor, " P"]:
         """Loss of every pair; may be negative."""
@@ -99,8 +110,8 @@ class ConservativeDPO:
     label_smoothing: float = 0.1
 
     def __post_init__(self) -> None:
-        _positive("beta", self.beta)
-        _below_half("label_smoothing", self.label_smoothing)
+        above_zero("beta", self.beta)
+        below_half("label_smoothing", self.label_smoothing)
 
     def __call__(self, margins: Margins) -> Float[Tensor, " P"]:
         """Loss of every pair."""
@@ -119,11 +130,41 @@ class Hinge:
     beta: float = 1.0
 
     def __post_init__(self) -> None:
-        _positive("beta", self.beta)
+        above_zero("beta", self.beta)
 
     def __call__(self, margins: Margins) -> Float[Tensor, " P"]:
         """Loss of every pair."""
         return torch.relu(1 - self.beta * margins.difference)
+
+
+@dataclass(frozen=True, slots=True)
+class RPO:
+    """DPO that also makes the winner more likely, as in Iterative RPO (Pang et al., 2024).
+
+    ``-log sigmoid(beta Delta) - alpha log pi(y+)``. DPO alone may lower the likelihood of both masks.
+
+    For masks: the paper divides the second term by the length of the answer; here it is the winner's
+    log-likelihood per pixel under the reduction of the margins, over Omega for ``image`` and over
+    the disagreement region alone for ``region``. With ``image`` the second term is the cross-entropy
+    with the winner as a pseudo-label, on the pixels that nobody disputes too.
+
+    Args:
+        beta: strength of the preference, above 0.
+        alpha: weight of the winner's negative log-likelihood, from 0 (DPO).
+    """
+
+    needs_likelihood: ClassVar[bool] = True
+
+    beta: float = 1.0
+    alpha: float = 1.0
+
+    def __post_init__(self) -> None:
+        above_zero("beta", self.beta)
+        at_least_zero("alpha", self.alpha)
+
+    def __call__(self, margins: Margins) -> Float[Tensor, " P"]:
+        """Loss of every pair."""
+        return -logsigmoid(self.beta * margins.difference) - self.alpha * winner_of(margins)
 
 
 def update_strength(margins: Margins, objective: Objective) -> Float[Tensor, " P"]:
@@ -131,20 +172,12 @@ def update_strength(margins: Margins, objective: Objective) -> Float[Tensor, " P
 
     For DPO it is ``beta sigmoid(-beta Delta)``, the factor ``w`` of Eq. 13. Taken by autograd, so it
     holds for any objective; with an objective that mixes the pairs of a batch it is the pull on a
-    pair's margin of the batch's summed loss.
+    pair's margin of the batch's summed loss, and within a group the pull on each margin of it. The
+    winner's likelihood is held fixed, so of RPO and ORPO it is the pull through the margin.
     """
+    winner = None if margins.winner is None else margins.winner.detach()
     with torch.enable_grad():
         policy = margins.policy.detach().requires_grad_()
-        loss = objective(replace(margins, policy=policy, reference=margins.reference.detach()))
-        (slope,) = torch.autograd.grad(loss.sum(), policy)
+        leaf = replace(margins, policy=policy, reference=margins.reference.detach(), winner=winner)
+        (slope,) = torch.autograd.grad(objective(grouped(leaf)).sum(), policy)
     return slope.abs()
-
-
-def _positive(name: str, value: float) -> None:
-    if not 0 < value < float("inf"):
-        raise SegprefError(f"the objective's {name} must be a number above 0, not {value}")
-
-
-def _below_half(name: str, value: float) -> None:
-    if not 0 <= value < 0.5:
-        raise SegprefError(f"the objective's {name} must be from 0 to below 0.5, not {value}")

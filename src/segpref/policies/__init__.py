@@ -1,6 +1,13 @@
 """Policies: the models that are fine-tuned, and their files."""
 
-from segpref.policies.checkpoints import ModelCard, NetworkSpec, load_model, read_card, save_model
+from segpref.policies.checkpoints import (
+    ModelCard,
+    NetworkSpec,
+    load_model,
+    load_segmenter,
+    read_card,
+    save_model,
+)
 from segpref.policies.segmenter import Segmenter, SegmenterState
 
 __all__ = [
@@ -9,6 +16,7 @@ __all__ = [
     "Segmenter",
     "SegmenterState",
     "load_model",
+    "load_segmenter",
     "read_card",
     "save_model",
 ]

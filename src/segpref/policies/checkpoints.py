@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import nn
@@ -19,7 +20,14 @@ from segpref.data.preparation import Preparation
 from segpref.policies.segmenter import Segmenter
 from segpref.types import LabelSpace, Region, SegprefError
 
-__all__ = ["ModelCard", "NetworkSpec", "load_model", "read_card", "save_model"]
+__all__ = [
+    "ModelCard",
+    "NetworkSpec",
+    "load_model",
+    "load_segmenter",
+    "read_card",
+    "save_model",
+]
 
 
 @dataclass(frozen=True)
@@ -145,6 +153,19 @@ def load_model(path: Path | str) -> tuple[Segmenter, ModelCard]:
             f"the weights in {path} do not fit {card.network.module}: was the class changed since?"
         ) from error
     return Segmenter(network, card.label_space, card.tail), card
+
+
+def load_segmenter(path: Path | str) -> Segmenter:
+    """A frozen network by the name of its file, on the GPU where there is one.
+
+    Name this function as ``class_path`` wherever YAML asks for a predictor.
+
+    Args:
+        path: model file or run folder.
+    """
+    segmenter, _ = load_model(path)
+    segmenter.network.to("cuda" if torch.cuda.is_available() else "cpu").requires_grad_(False)
+    return segmenter
 
 
 def _model_file(path: Path) -> Path:

@@ -10,6 +10,7 @@ import numpy as np
 
 from segpref.data.dataset import Dataset
 from segpref.metrics import SlateDiagnostics, diagnose, slate_iou
+from segpref.metrics.flips import FlipCurves, flip_curves
 from segpref.miners import mine
 from segpref.policies import Segmenter
 from segpref.proposals import SlateProposals
@@ -47,6 +48,7 @@ class Audit:
 
     Args:
         judge: Table 11's figures.
+        flips: how often the judge orders random pairs of candidates the wrong way round.
         families: what each proposal family contributes.
         base_quality: mean true quality of the anchor.
         best_quality: mean true quality of the best candidate: what a perfect judge could select.
@@ -54,6 +56,7 @@ class Audit:
     """
 
     judge: SlateDiagnostics
+    flips: FlipCurves
     families: tuple[FamilyFigures, ...]
     base_quality: float
     best_quality: float
@@ -81,8 +84,10 @@ def audit(
     truth = [_quality(one, dataset.label_space) for one in scored]
     rngs = [np.random.default_rng(step_seed(seed, 1, number)) for number in range(len(scored))]
     mined = mine(miner, [one.scores for one in scored], rngs)
+    judged = [one.scores for one in scored]
     return Audit(
-        judge=diagnose([one.scores for one in scored], truth, mined.pairs),
+        judge=diagnose(judged, truth, mined.pairs),
+        flips=flip_curves(judged, truth, [one.slate.masks for one in scored], seed),
         families=_families(scored, truth),
         base_quality=float(np.mean([quality[0].mean() for quality in truth])),
         best_quality=float(np.mean([quality.max(axis=0).mean() for quality in truth])),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +11,13 @@ from segpref.data.dataset import Dataset
 from segpref.miners import TopVsRandom
 from segpref.policies import Segmenter, load_model
 from segpref.proposals import SlateProposals
-from segpref.studies.comparison import BASE, Comparison
-from segpref.studies.comparison_report import write_comparison_report
 from segpref.studies.pictures import Overlay, SlatePicture
 from segpref.studies.report import write_report
 from segpref.studies.slates import scored_slates
-from segpref.studies.tables import difference, table
 from segpref.training.folder import RunFolder
 from segpref.types import Case, Judge
 
-__all__ = ["alignment_report", "comparison_report", "overlays"]
+__all__ = ["alignment_report", "overlays", "typical"]
 
 
 def alignment_report(
@@ -38,31 +34,10 @@ def alignment_report(
         return write_report(folder)
     before, _ = load_model(base)
     after, _ = load_model(folder.best)
-    shown = _typical(cases, count)
+    shown = typical(cases, count)
     slate = _slate_picture(before, shown.take([0]), judge, proposals, seed)
     return write_report(
         folder, overlays=overlays(shown, {"base": before, "tuned": after}), slate=slate
-    )
-
-
-def comparison_report(comparison: Comparison, out: Path, count: int = 4) -> Path:
-    """The page of a comparison: table, intervals, curves and the outlines of the first seed."""
-    trained = [name for name in comparison.methods if comparison.of(name)[0].test_last]
-    models = {
-        name: load_model(folder)[0]
-        for name in (BASE, *trained)
-        if (folder := comparison.of(name)[0].folder) is not None
-    }
-    return write_comparison_report(
-        out / "report.html",
-        table(comparison),
-        {name: [_history(run.folder) for run in comparison.of(name)] for name in trained},
-        title=f"segpref: {comparison.recipe.name}",
-        lead=comparison.recipe.description,
-        differences=[
-            difference(comparison, name, BASE) for name in reversed(comparison.methods[1:])
-        ],
-        overlays=overlays(_typical(comparison.test, count), models),
     )
 
 
@@ -88,7 +63,7 @@ def overlays(cases: Dataset, models: dict[str, Segmenter]) -> list[Overlay]:
     return result
 
 
-def _typical(cases: Dataset, count: int) -> Dataset:
+def typical(cases: Dataset, count: int) -> Dataset:
     """A few cases with many structures, of different patients."""
     patients = cases.patients
     chosen = [patients[i] for i in np.linspace(0, len(patients) - 1, count).round().astype(int)]
@@ -122,8 +97,3 @@ def _slate_picture(
         truth=None if scored.case.label is None else np.asarray(scored.case.label),
         spacing_mm=scored.case.spacing_mm,
     )
-
-
-def _history(folder: Path | None) -> Sequence[dict[str, float]]:
-    assert folder is not None
-    return RunFolder(folder).read_metrics()

@@ -82,10 +82,11 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A table cell that is set off as the best of its column."""
+    """A table cell that is set off as the best of its column, or leads to another file."""
 
     text: str
     best: bool = False
+    link: str = ""
 
 
 @dataclass(frozen=True, slots=True)

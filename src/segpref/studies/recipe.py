@@ -1,9 +1,9 @@
-"""A recipe: one YAML file that says everything about a comparison but where the data are."""
+"""A recipe: one YAML file that says everything about a study but where the data are."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -16,59 +16,20 @@ from segpref.miners import TopVsRandom
 from segpref.objectives.likelihood import Reduction
 from segpref.objectives.pairwise import DPO
 from segpref.policies import NetworkSpec
-from segpref.training.augmentation import AugmentationName
+from segpref.studies.judging import JudgeRecipe
+from segpref.studies.stages import Stage1, Stage2
 from segpref.training.signals import PreferenceSignal, PseudoLabelSignal, Signal
 from segpref.types import LabelSpace, Margins, SegprefError
 
 __all__ = [
+    "Block",
     "Method",
     "Recipe",
-    "Stage1",
-    "Stage2",
     "default_network",
     "load_recipe",
+    "plain",
     "recipe_names",
 ]
-
-
-@dataclass(frozen=True)
-class Stage1:
-    """Supervised training of the base or of the judge.
-
-    Args:
-        labelled: how many labelled units are drawn.
-        unit: ``patients``, or ``cases`` (slices in 2D).
-        epochs: number of epochs.
-        images_per_epoch: images in an epoch; all where None.
-        batch_size: images per update.
-        learning_rate: highest learning rate of AdamW.
-        augment: ``flips-rotations``, ``photometric`` or ``none``.
-    """
-
-    labelled: int = 3
-    unit: Literal["patients", "cases"] = "patients"
-    epochs: int = 60
-    images_per_epoch: int | None = None
-    batch_size: int = 8
-    learning_rate: float = 1e-3
-    augment: AugmentationName = "flips-rotations"
-
-
-@dataclass(frozen=True)
-class Stage2:
-    """What all methods of stage 2 have in common.
-
-    Args:
-        epochs: number of epochs.
-        images_per_epoch: images in an epoch; the whole pool where None.
-        batch_size: images per update.
-        candidates: K, the number of masks in a slate.
-    """
-
-    epochs: int = 15
-    images_per_epoch: int | None = None
-    batch_size: int = 8
-    candidates: int = 32
 
 
 @dataclass(frozen=True)
@@ -81,6 +42,7 @@ class Method:
         objective: loss on margins; DPO with beta 1 where None.
         miner: picks the pairs; Top-vs-Random where None.
         learning_rate: of Adam.
+        schedule: ``constant``, or ``cosine`` with warm-up.
     """
 
     signal: Literal["preference", "pseudo-label"] = "preference"
@@ -89,6 +51,7 @@ class Method:
     objective: Callable[[Margins], Any] | None = None
     miner: Callable[[Any, Any], Any] | None = None
     learning_rate: float = 1e-4
+    schedule: Literal["constant", "cosine"] = "constant"
 
     def build(self, label_space: LabelSpace) -> Signal:
         """The signal for masks of this label space."""
@@ -100,19 +63,43 @@ class Method:
 
 
 @dataclass(frozen=True)
+class Block:
+    """A part of the grid: every base with every judge, method, change and seed. One table each.
+
+    Args:
+        title: of the table.
+        bases: names of bases; all where None.
+        judges: names of judges; all where None.
+        methods: names of methods; all where None.
+        sweep: values to try instead of the recipe's, by setting: ``learning_rate`` or another
+            setting of a method, ``objective.beta`` or another one of its objective or ``miner``, and
+            ``align.candidates`` or another one of stage 2. Every combination becomes a run.
+        seeds: instead of the recipe's.
+    """
+
+    title: str = "Methods"
+    bases: list[str] | None = None
+    judges: list[str] | None = None
+    methods: list[str] | None = None
+    sweep: dict[str, list[Any]] = field(default_factory=dict)
+    seeds: list[int] | None = None
+
+
+@dataclass(frozen=True)
 class Recipe:
-    """A comparison of methods on one dataset.
+    """A study on one dataset.
 
     Args:
         name: what tables call it.
         description: what it is, in a sentence.
         split: patients per part, as counts or fractions.
-        network: of base and judge.
+        network: of bases and judges.
+        bases: stage 1 of the segmenters that are tuned, by name.
+        judges: by name.
+        methods: stage 2, by the name that tables give them.
         preparation: from image to network input.
-        base: stage 1 of the segmenter that is tuned.
-        judge: stage 1 of the judge's segmenter.
-        align: stage 2.
-        methods: by the name that tables give them.
+        align: what all methods of stage 2 share.
+        grid: which of them are combined; everything with everything where it is empty.
         seeds: each draws the labelled cases and the judge's cases anew; the split stays.
         split_seed: of the split.
     """
@@ -121,13 +108,19 @@ class Recipe:
     description: str
     split: dict[str, float]
     network: NetworkSpec
+    bases: dict[str, Stage1]
+    judges: dict[str, JudgeRecipe]
+    methods: dict[str, Method]
     preparation: Preparation = field(default_factory=Preparation)
-    base: Stage1 = field(default_factory=Stage1)
-    judge: Stage1 = field(default_factory=Stage1)
     align: Stage2 = field(default_factory=Stage2)
-    methods: dict[str, Method] = field(default_factory=dict)
+    grid: list[Block] = field(default_factory=list)
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
     split_seed: int = 0
+
+    @property
+    def blocks(self) -> list[Block]:
+        """The grid; one block with everything where it is left out."""
+        return self.grid or [Block()]
 
 
 def default_network(dims: int) -> NetworkSpec:
@@ -172,3 +165,18 @@ def load_recipe(name: str | Path) -> tuple[Recipe, Mapping[str, Any]]:
         raise SegprefError(f"{path} is no valid recipe: {reason}") from error
     assert isinstance(recipe, Recipe)
     return recipe, settings.recipe.as_dict()
+
+
+def plain(value: Any) -> Any:
+    """Settings as JSON has them; an object is its class's name and its own settings."""
+    if isinstance(value, Mapping):
+        return {str(name): plain(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(one) for one in value]
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    if is_dataclass(value):
+        own = {one.name: getattr(value, one.name) for one in fields(value)}
+    else:
+        own = {name: one for name, one in vars(value).items() if not name.startswith("_")}
+    return {"class": type(value).__name__, **plain(own)}

@@ -113,11 +113,12 @@ def write_report(
     pictures = [overlay_section(overlays)] if overlays else []
     pictures += [slate_section(slate)] if slate is not None else []
     details = _details(folder, about)
-    if summary.get("kind") == "fit":
+    if summary.get("kind") in ("fit", "semisupervised"):
+        how = summary.get("method", "supervised training")
         peak, epoch = float(summary["val_iou"]), int(summary["best_epoch"])
         page = Page(
             title="A segmenter from a few labelled images",
-            lead=f"Supervised training (stage 1) in {folder.path.name}",
+            lead=f"Stage 1 ({how}) in {folder.path.name}",
             verdict=f"The model reaches a validation IoU of {peak:.3f} after epoch {epoch} of "
             f"{len(history) - 1}.",
             warnings=warnings,
@@ -213,7 +214,7 @@ def _alignment_sections(summary: Mapping[str, Any], history: History) -> list[Se
         sections.append(
             Section(
                 "Left out",
-                "Images (or structures) that gave no pair, per update.",
+                "Share of images (or structures) that gave no pair.",
                 table=skipped,
             )
         )

@@ -1,7 +1,9 @@
-"""Tables of a comparison: mean and spread over seeds, and bootstrap intervals for claims of better."""
+"""Tables of a study: mean and spread over seeds, and bootstrap intervals for claims of better."""
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,9 +14,24 @@ from rich.table import Table
 from scipy import stats
 
 from segpref.inference.evaluation import mean_iou, mean_of
-from segpref.studies.comparison import Comparison, Run
+from segpref.studies.results import Run
 
-__all__ = ["COLUMNS", "Difference", "TableRow", "difference", "markdown", "rich_table", "table"]
+__all__ = [
+    "COLUMNS",
+    "SWEEP_COLUMNS",
+    "Difference",
+    "Entries",
+    "TableRow",
+    "as_csv",
+    "difference",
+    "latex",
+    "markdown",
+    "rich_table",
+    "table",
+]
+
+Entries = Mapping[str, Sequence[Run]]
+"""The runs of each row of a table, one per seed, by the row's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,53 +73,98 @@ class Difference:
 
 COLUMNS = ("IoU", "IoU last", "TailAvg", "Drift", "Dice")
 
+SWEEP_COLUMNS = ("Score", "Peak", "TailAvg", "Drift")
+"""What settings are chosen by, all on validation; Score is the mean of peak and TailAvg."""
 
-def table(comparison: Comparison) -> list[TableRow]:
-    """IoU (test, at the best validation epoch), last weights, TailAvg and drift (validation), Dice."""
+_ALL = tuple(dict.fromkeys(COLUMNS + SWEEP_COLUMNS))
+
+
+def table(entries: Entries) -> list[TableRow]:
+    """IoU, IoU last and Dice on test (at the best validation epoch, and the last weights); TailAvg,
+    Drift, Peak and Score on validation.
+    """
     rows = []
-    for method in comparison.methods:
-        runs = comparison.of(method)
+    for name, runs in entries.items():
         per_seed = [_figures(run) for run in runs]
         figures = {
             column: _mean_and_spread([one.get(column, math.nan) for one in per_seed])
-            for column in COLUMNS
+            for column in _ALL
         }
-        rows.append(TableRow(method, len(runs), figures))
+        rows.append(TableRow(name, len(runs), figures))
     return rows
 
 
-def markdown(rows: Sequence[TableRow]) -> str:
+def markdown(rows: Sequence[TableRow], columns: Sequence[str] = COLUMNS) -> str:
     """The table as Markdown; the best mean of each column in bold."""
     best = _best(rows)
-    lines = ["| Method | " + " | ".join(COLUMNS) + " |", "|---|" + "---|" * len(COLUMNS)]
+    lines = ["| Method | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
     for row in rows:
-        cells = [_cell(*row.figures[column], best[column]) for column in COLUMNS]
+        cells = [_cell(*row.figures[column], best[column]) for column in columns]
         lines.append(f"| {row.method} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def rich_table(rows: Sequence[TableRow], title: str) -> Table:
+def latex(rows: Sequence[TableRow], columns: Sequence[str] = COLUMNS) -> str:
+    """The table as a LaTeX ``tabular`` with booktabs rules; the best mean of each column in bold."""
+    best = _best(rows)
+    lines = [
+        r"\begin{tabular}{l" + "r" * len(columns) + "}",
+        r"\toprule",
+        " & ".join(("Method", *columns)) + r" \\",
+        r"\midrule",
+    ]
+    for row in rows:
+        cells = [_cell(*row.figures[column], best[column]) for column in columns]
+        cells = [rf"\textbf{{{c.strip('*')}}}" if "*" in c else c for c in cells]
+        text = " & ".join((row.method.replace("_", r"\_"), *cells))
+        lines.append(text.replace(" ± ", r" $\pm$ ").replace("–", "--") + r" \\")
+    return "\n".join((*lines, r"\bottomrule", r"\end{tabular}"))
+
+
+def as_csv(rows: Sequence[TableRow], columns: Sequence[str] = COLUMNS) -> str:
+    """The table with means and standard deviations in columns of their own."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(
+        ["method", "seeds", *(f"{c} {what}" for c in columns for what in ("mean", "sd"))]
+    )
+    for row in rows:
+        cells = [
+            "" if math.isnan(value) else f"{value:.5f}"
+            for column in columns
+            for value in row.figures[column]
+        ]
+        writer.writerow([row.method, row.seeds, *cells])
+    return text.getvalue()
+
+
+def rich_table(rows: Sequence[TableRow], title: str, columns: Sequence[str] = COLUMNS) -> Table:
     """The table for a terminal."""
     view = Table(
         title=title,
-        caption="IoU, IoU last, Dice: test. TailAvg, Drift: validation. Drift is better when lower.",
+        caption="IoU, IoU last, Dice: test. The others: validation. Drift is better when lower.",
     )
     view.add_column("Method")
-    for column in COLUMNS:
+    for column in columns:
         view.add_column(column, justify="right")
     best = _best(rows)
     for row in rows:
-        cells = (_cell(*row.figures[column], best[column]) for column in COLUMNS)
+        cells = (_cell(*row.figures[column], best[column]) for column in columns)
         view.add_row(row.method, *(f"[bold]{c.strip('*')}[/]" if "*" in c else c for c in cells))
     return view
 
 
 def difference(
-    comparison: Comparison, method: str, other: str, resamples: int = 10_000
-) -> Difference:
-    """Paired bootstrap over test patients, with seeds averaged inside each patient."""
-    ours, theirs = comparison.of(method), comparison.of(other)
+    entries: Entries, method: str, other: str, resamples: int = 10_000
+) -> Difference | None:
+    """Paired bootstrap over test patients, with seeds averaged inside each patient.
+
+    None where the two rows have no seed in common.
+    """
+    ours, theirs = entries[method], entries[other]
     shared = [(a, b) for a in ours for b in theirs if a.seed == b.seed]
+    if not shared:
+        return None
     per_seed = [mean_iou(a.test) - mean_iou(b.test) for a, b in shared]
     gains = [_by_patient(a, b) for a, b in shared]
     patients = sorted(set().union(*gains))
@@ -136,7 +198,7 @@ def _best(rows: Sequence[TableRow]) -> dict[str, float]:
             (row.figures[column][0] for row in rows if not math.isnan(row.figures[column][0])),
             default=math.nan,
         )
-        for column in COLUMNS
+        for column in _ALL
     }
 
 
@@ -148,7 +210,9 @@ def _figures(run: Run) -> dict[str, float]:
     if run.test_last:
         figures["IoU last"] = mean_iou(run.test_last)
     if "tail_avg" in run.summary:
-        figures |= {"TailAvg": run.summary["tail_avg"], "Drift": run.summary["drift"]}
+        peak, tail = run.summary["val_iou_peak"], run.summary["tail_avg"]
+        figures |= {"TailAvg": tail, "Drift": run.summary["drift"]}
+        figures |= {"Peak": peak, "Score": (peak + tail) / 2}
     return figures
 
 

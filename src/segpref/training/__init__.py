@@ -1,7 +1,9 @@
 """Stage 1 (supervised), stage 2 (preferences), and the loop and the run folder that they share."""
 
 from segpref.training.folder import RunFolder
+from segpref.training.judges import fit_regressor, is_regressor, load_regressor
 from segpref.training.preference import align
+from segpref.training.semisupervised import fit_semisupervised
 from segpref.training.signals import PreferenceSignal, PseudoLabelSignal, ScoredBatch, Signal
 from segpref.training.supervised import fit
 
@@ -13,4 +15,8 @@ __all__ = [
     "Signal",
     "align",
     "fit",
+    "fit_regressor",
+    "fit_semisupervised",
+    "is_regressor",
+    "load_regressor",
 ]

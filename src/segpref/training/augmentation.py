@@ -1,12 +1,18 @@
-"""The augmentations of stage 1, as MONAI transforms (RN-DPO, Sec. 4.2). Stage 2 uses none."""
+"""The augmentations of stage 1, as MONAI transforms (RN-DPO, Sec. 4.2), and strong ones.
+
+Stage 2 uses none. The weak augmentations move image and label alike, case by case; the strong ones
+change only intensities, a whole batch at a time, because consistency training needs them in every step.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from monai.transforms import (
     Compose,
     RandAdjustContrastd,
@@ -17,9 +23,9 @@ from monai.transforms import (
 )
 from torch import Tensor
 
-from segpref.types import Case
+from segpref.types import Case, SegprefError
 
-__all__ = ["AugmentationName", "augmentation", "augmented_batch"]
+__all__ = ["AugmentationName", "StrongAugmentation", "augmentation", "augmented_batch"]
 
 AugmentationName = Literal["flips-rotations", "photometric", "none"]
 
@@ -94,3 +100,74 @@ def augmented_batch(
 def _turn(angle: float, dims: int) -> list[float] | float:
     # In 3D only about the third axis, so that anisotropic volumes are not sheared through slices.
     return float(angle) if dims == 2 else [0.0, 0.0, float(angle)]
+
+
+@dataclass(frozen=True)
+class StrongAugmentation:
+    """Gamma, contrast, brightness, blur and noise, drawn for every image and channel.
+
+    Intensities are taken relative to the range of each image and channel, so that it does not matter
+    how the preparation normalised them; nothing moves, so a mask of the image stays its mask. The
+    result may leave the range: nothing is clipped, where saturated pixels would say nothing.
+
+    Args:
+        probability: of each of the five changes, independently.
+        brightness: largest shift, as a share of the range.
+        contrast: largest relative change of the distances to the mean.
+        gamma: largest exponent; the smallest is its inverse, their logarithms are uniform.
+        blur: largest standard deviation of a Gaussian blur, in pixels.
+        noise: largest standard deviation of Gaussian noise, as a share of the range.
+    """
+
+    probability: float = 0.8
+    brightness: float = 0.25
+    contrast: float = 0.5
+    gamma: float = 2.0
+    blur: float = 1.0
+    noise: float = 0.1
+
+    def __post_init__(self) -> None:
+        sizes = (self.brightness, self.contrast, self.blur, self.noise)
+        if not (0 <= self.probability <= 1 and self.gamma >= 1 and min(sizes) >= 0):
+            raise SegprefError(
+                "a strong augmentation needs a probability between 0 and 1, gamma of at least 1 and "
+                f"no negative strength, not {self}"
+            )
+
+    def __call__(
+        self, images: Float[Tensor, "B channel *space"], generator: torch.Generator
+    ) -> Float[Tensor, "B channel *space"]:
+        """Changed copies of the images; ``generator`` lives on the CPU."""
+        axes = tuple(range(2, images.ndim))
+        shape = (*images.shape[:2], *[1] * len(axes))
+
+        def drawn(least: float, most: float, neutral: float) -> Tensor:
+            value = least + (most - least) * torch.rand(shape, generator=generator)
+            used = torch.rand(shape, generator=generator) < self.probability
+            return torch.where(used, value, neutral).to(images.device)
+
+        low = images.amin(axes, keepdim=True)
+        span = (images.amax(axes, keepdim=True) - low).clamp(min=1e-6)
+        steepness = float(np.log(self.gamma))
+        relative = ((images - low) / span) ** drawn(-steepness, steepness, 0.0).exp()
+        mean = relative.mean(axes, keepdim=True)
+        relative = mean + (relative - mean) * drawn(1 - self.contrast, 1 + self.contrast, 1.0)
+        relative = relative + drawn(-self.brightness, self.brightness, 0.0)
+        relative = _blurred(relative, drawn(0.0, self.blur, 0.0))
+        noise = torch.randn(images.shape, generator=generator).to(images.device)
+        return low + span * (relative + drawn(0.0, self.noise, 0.0) * noise)
+
+
+def _blurred(images: Tensor, sigma: Tensor) -> Tensor:
+    """Gaussian blur with a width per image and channel; at the border the weights are renormalised."""
+    for axis in range(2, images.ndim):
+        place = torch.arange(images.shape[axis], device=images.device)
+        squared = (place[:, None] - place) ** 2
+        # One matrix per axis and image: on the CPU many times faster than a grouped convolution.
+        width = sigma.flatten(2)[..., None].clamp(min=1e-2)
+        weights = torch.exp(-squared / (2 * width**2))
+        weights = weights / weights.sum(-1, keepdim=True)
+        moved = images.movedim(axis, -1)
+        rows = moved.flatten(2, -2) @ weights.mT
+        images = rows.reshape(moved.shape).movedim(-1, axis)
+    return images

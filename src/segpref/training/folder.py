@@ -32,7 +32,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from segpref.data.cache import write_atomically
+from segpref.data.cache import sweep_partial, write_atomically
 from segpref.types import SegprefError
 
 __all__ = ["RunFolder"]
@@ -64,11 +64,14 @@ class RunFolder:
     def open(self, settings: Mapping[str, Any], resume: bool) -> None:
         """Make the folder, or check that a run with the same settings is continued.
 
+        What a killed process left half-written is removed once it is a day old.
+
         Raises:
             SegprefError: the folder has a run and ``resume`` is off, or its settings differ.
         """
         if int(os.environ.get("RANK", "0")) > 0:
             return  # the first process of a launch makes the folder for all
+        sweep_partial(self.path)
         note = self.path / "run.json"
         plain = json.loads(json.dumps(settings, default=str))
         if note.exists():
@@ -76,7 +79,7 @@ class RunFolder:
                 raise SegprefError(
                     f"{self.path} already holds a run: add --resume to go on, or choose another --out"
                 )
-            before = json.loads(note.read_text())["settings"]
+            before = _read_json(note).get("settings", {})
             changed = [name for name in {**before, **plain} if before.get(name) != plain.get(name)]
             if changed:
                 raise SegprefError(
@@ -106,11 +109,14 @@ class RunFolder:
 
     def read_metrics(self) -> list[dict[str, float]]:
         """The rows of ``metrics.csv``; an empty cell is left out."""
-        with self.metrics.open(newline="") as file:
-            return [
-                {name: float(value) for name, value in row.items() if value}
-                for row in csv.DictReader(file)
-            ]
+        try:
+            with self.metrics.open(newline="") as file:
+                return [
+                    {name: float(value) for name, value in row.items() if value}
+                    for row in csv.DictReader(file)
+                ]
+        except (OSError, ValueError, TypeError, csv.Error) as error:
+            raise _damaged(self.metrics, error) from error
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write ``summary.json``."""
@@ -118,9 +124,7 @@ class RunFolder:
 
     def read_summary(self) -> dict[str, Any]:
         """Read ``summary.json``."""
-        summary = json.loads(self.summary.read_text())
-        assert isinstance(summary, dict)
-        return summary
+        return _read_json(self.summary)
 
     def save_state(self, tensors: Mapping[str, Tensor], position: Mapping[str, Any]) -> None:
         """Write what a resumed run needs."""
@@ -135,7 +139,21 @@ class RunFolder:
             with safe_open(self.state, framework="pt") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
                 return tensors, json.loads(file.metadata()["position"])
-        except (OSError, SafetensorError, KeyError, ValueError) as error:
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise SegprefError(
                 f"{self.state} can't be read ({error}): delete it to begin the run anew"
             ) from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> SegprefError:
+    reason = " ".join(str(error).split())
+    return SegprefError(
+        f"{path} can't be read ({reason[:120]}): restore it, or begin the run anew in another folder"
+    )

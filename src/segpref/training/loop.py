@@ -142,6 +142,7 @@ def run_loop(
     accelerator: Accelerator,
     description: str,
     checkpoint_seconds: float = 30.0,
+    state_module: nn.Module | None = None,
 ) -> list[dict[str, float]]:
     """Train, validate after every epoch, keep the best; continue where the folder says.
 
@@ -158,13 +159,16 @@ def run_loop(
         accelerator: devices and precision.
         description: what the progress bar says.
         checkpoint_seconds: save the position at least this often within an epoch.
+        state_module: all that a resumed run needs, where that is more than the network (a student
+            and its teacher, say).
 
     Returns:
         One row per epoch; row 0 is the start, before any update.
     """
     if epochs < 1:
         raise SegprefError(f"epochs must be at least 1, not {epochs}")
-    position = _restore(folder, network, optimizer)
+    kept = network if state_module is None else state_module
+    position = _restore(folder, kept, optimizer)
     main = accelerator.is_main_process
     if not position.history:
         position.history.append({"epoch": 0.0, **validate()})
@@ -184,7 +188,7 @@ def run_loop(
                 bar.advance(task)
                 position.step = number + 1
                 if main and time.monotonic() - saved > checkpoint_seconds:
-                    _save(folder, network, optimizer, position)
+                    _save(folder, kept, optimizer, position)
                     saved = time.monotonic()
             figures = {name: _mean(*pair) for name, pair in sorted(position.totals.items())}
             row = {"epoch": float(epoch + 1), **validate(), **figures}
@@ -199,7 +203,7 @@ def run_loop(
                 if better:
                     save_model(folder.best, network, card)
                 save_model(folder.last, network, card)
-                _save(folder, network, optimizer, position)
+                _save(folder, kept, optimizer, position)
                 folder.write_metrics(position.history)
                 saved = time.monotonic()
             note = f"IoU {row['val_iou']:.3f}, best {position.best:.3f}"

@@ -158,7 +158,7 @@ class PreferenceStep:
         """Loss and figures of the images at these places in the pool."""
         # A judge that may not see labels is given cases that have none.
         labelled = [self.pool[i] for i in indices]
-        hidden = [replace(case, label=None) for case in labelled]
+        hidden = [replace(case, label=None, raters=None) for case in labelled]
         cases = labelled if self.judge.needs_label else hidden
         images = torch.from_numpy(np.stack([case.image for case in cases]))
         key = step_seed(self.seed, epoch, number)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -13,11 +13,13 @@ from torch import Tensor
 
 from segpref.metrics import harmful_update_mass, opinion
 from segpref.miners import TopVsRandom, mine
-from segpref.objectives.likelihood import Reduction, disagreement, margins
+from segpref.objectives.groups import grouped
+from segpref.objectives.likelihood import Disagreement, Reduction, disagreement, margins
+from segpref.objectives.mask_likelihood import winner_log_likelihood
 from segpref.objectives.pairwise import DPO, update_strength
 from segpref.objectives.supervised import SupervisedLoss
 from segpref.training.loop import StepResult
-from segpref.types import IGNORE, LabelSpace, Miner, Objective, Pairs, Slate
+from segpref.types import IGNORE, LabelSpace, Margins, Miner, Objective, Pairs, Slate
 
 __all__ = ["PreferenceSignal", "PseudoLabelSignal", "ScoredBatch", "Signal"]
 
@@ -33,6 +35,8 @@ class ScoredBatch:
         scores: the judge's, ``[K, field]`` per image.
         truth: IoU with the ground truth, for figures only; None where there is no label.
         rngs: one generator per image.
+        uncertainty: how unsure the judge is of each score, ``[K, field]`` per image, as one standard
+            deviation; None where the judge does not tell.
     """
 
     logits: Float[Tensor, "B C *space"]
@@ -41,6 +45,7 @@ class ScoredBatch:
     scores: Sequence[Float[np.ndarray, "K field"]]
     truth: Sequence[Float[np.ndarray, "K field"]] | None
     rngs: Sequence[np.random.Generator]
+    uncertainty: Sequence[Float[np.ndarray, "K field"]] | None = None
 
 
 class Signal(Protocol):
@@ -68,19 +73,21 @@ class PreferenceSignal:
     reduction: Reduction = "region"
 
     def __call__(self, batch: ScoredBatch) -> StepResult:
-        """Loss summed over the mined pairs."""
+        """Loss summed over the mined pairs, or over groups of them."""
         mined = mine(self.miner, batch.scores, batch.rngs)
         region = disagreement(batch.slates, mined.pairs, self.label_space).to(batch.logits.device)
-        logs = {f"skipped_{why}": (float(n), 1.0) for why, n in mined.skipped.items()}
+        # Shares of the fields that were looked at: they add up over processes and updates.
+        fields = float(mined.fields)
+        logs = {f"skipped_{why}": (float(n), fields) for why, n in mined.skipped.items()}
         images = len(batch.slates)
         logs["pairs_per_image"] = (float(len(region)), float(images))
         if not len(region):
             return StepResult(batch.logits.sum() * 0, 0, logs)
-        margin = margins(batch.logits, batch.reference, region, self.reduction)
-        losses = self.objective(margin)
+        margin = self._margins(batch, region)
+        losses = self.objective(grouped(margin))
         difference = margin.difference.detach()
         count = float(len(region))
-        logs["loss"] = (float(losses.detach().sum()), count)
+        logs["loss"] = (float(losses.detach().sum()), float(len(losses)))
         logs["margin"] = (float(difference.sum()), count)
         logs["preference_accuracy"] = (float((difference > 0).sum()), count)
         logs["disagreement"] = (float(region.fraction.sum()), count)
@@ -92,7 +99,20 @@ class PreferenceSignal:
             logs["pair_flip"] = (float((gaps < 0).sum()), count)
             logs["harmful_mass"] = (harm.plain * count, count)
             logs["harmful_mass_fraction"] = (harm.weighted * count, count)
-        return StepResult(losses.sum(), len(region), logs)
+        return StepResult(losses.sum(), len(losses), logs)
+
+    def _margins(self, batch: ScoredBatch, region: Disagreement) -> Margins:
+        """Margins with what the objective asks for besides, and no more."""
+        margin = margins(batch.logits, batch.reference, region, self.reduction)
+        if getattr(self.objective, "needs_likelihood", False):
+            winner = winner_log_likelihood(
+                batch.logits, batch.slates, region, self.label_space, self.reduction
+            )
+            margin = replace(margin, winner=winner)
+        if batch.uncertainty is not None:
+            doubt = torch.from_numpy(_doubt(region.pairs, batch.uncertainty))
+            margin = replace(margin, uncertainty=doubt.to(margin.gap))
+        return margin
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,3 +153,16 @@ class PseudoLabelSignal:
 def _true_gaps(pairs: Pairs, truth: Sequence[np.ndarray]) -> Float[np.ndarray, " P"]:
     rows = zip(pairs.case, pairs.field, pairs.winner, pairs.loser, strict=True)
     return np.array([truth[c][better, f] - truth[c][worse, f] for c, f, better, worse in rows])
+
+
+def _doubt(
+    pairs: Pairs, uncertainty: Sequence[Float[np.ndarray, "K field"]]
+) -> Float[np.ndarray, " P"]:
+    """Standard deviation of each score difference, errors of the two scores being independent."""
+    rows = zip(pairs.case, pairs.field, pairs.winner, pairs.loser, strict=True)
+    return np.array(
+        [
+            np.hypot(uncertainty[c][better, f], uncertainty[c][worse, f])
+            for c, f, better, worse in rows
+        ]
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from segpref.training.loop import (
     run_loop,
     step_seed,
 )
+from segpref.training.start import card_of_start, first_network
 from segpref.types import SegprefError
 
 __all__ = ["fit"]
@@ -42,6 +44,7 @@ def fit(
     augment: AugmentationName = "flips-rotations",
     seed: int = 0,
     precision: str = "no",
+    start: Path | None = None,
     checkpoint_seconds: float = 30.0,
 ) -> dict[str, Any]:
     """Train a segmenter on labelled cases; the best validation checkpoint is the reference.
@@ -61,6 +64,7 @@ def fit(
         augment: see :func:`~segpref.training.augmentation.augmentation`.
         seed: of weights, order and augmentation.
         precision: ``no``, ``bf16`` or ``fp16``, as in Accelerate.
+        start: model file or run folder to go on from; random weights where None.
         checkpoint_seconds: how often the position is saved within an epoch.
 
     Returns:
@@ -71,12 +75,11 @@ def fit(
         raise SegprefError("none of the cases to train on has a label: check the labels' folder")
     if not len(validation):
         raise SegprefError("there is no validation image: give validation patients in the split")
+    card = card_of_start(card, start)
     if folder.finished:
         return folder.read_summary()
     accelerator = make_accelerator(precision)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        network = card.network.build().to(accelerator.device)
+    network = first_network(card, start, seed).to(accelerator.device)
     model = Segmenter(network, card.label_space, card.tail)
     optimizer = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=weight_decay)
     wrapped, prepared = accelerator.prepare(network, optimizer)

@@ -1,9 +1,10 @@
-"""The report of a comparison: several methods, each with several seeds, on one page."""
+"""The page of a study: several methods, each with several seeds, in one table or more."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -21,64 +22,62 @@ from segpref.studies.pictures import Overlay
 from segpref.studies.report import overlay_section
 from segpref.studies.tables import Difference, TableRow
 
-__all__ = ["write_comparison_report"]
+__all__ = ["Part", "write_study_report"]
 
 _LOW_IS_GOOD = ("Drift",)
 _TERMS = ("IoU", "Dice", "Base", "TailAvg", "Drift", "Judge", "Preference accuracy", "Harmful mass")
 
 
-def write_comparison_report(
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One table of a study with its curves.
+
+    Args:
+        title: its heading; empty where there is only one part.
+        rows: the table; the first row is the base.
+        histories: rows of ``metrics.csv``, one history per seed, of every trained method.
+        differences: claims of better.
+        columns: of the table; all figures of the first row where None.
+        reports: address of each run's own report, by its name.
+    """
+
+    title: str
+    rows: Sequence[TableRow]
+    histories: Mapping[str, Sequence[History]] = field(default_factory=dict)
+    differences: Sequence[Difference] = ()
+    columns: Sequence[str] | None = None
+    reports: Mapping[str, str] = field(default_factory=dict)
+
+
+def write_study_report(
     path: Path,
-    rows: Sequence[TableRow],
-    histories: Mapping[str, Sequence[History]],
+    parts: Sequence[Part],
     *,
     title: str = "Comparison of methods",
     lead: str = "",
-    differences: Sequence[Difference] = (),
     overlays: Sequence[Overlay] = (),
     sections: Sequence[Section] = (),
     details: Mapping[str, str] | None = None,
+    warnings: Sequence[str] = (),
 ) -> Path:
-    """Write one HTML file with the table of methods, their curves and their outlines.
+    """Write one HTML file with tables of methods, their curves and their outlines.
 
     Args:
         path: of the report.
-        rows: the table; the first row is the base.
-        histories: rows of ``metrics.csv``, one history per seed, of every trained method.
+        parts: tables with their curves; the first claim of the first one is the verdict.
         title: of the page.
         lead: what was compared, in a line.
-        differences: claims of better; the first one is the verdict.
         overlays: images with the outlines of the methods.
-        sections: more tables and pictures, put after the table.
+        sections: more tables and pictures, put after the parts.
         details: folded texts by title, such as the recipe.
+        warnings: what is missing or failed.
 
     Returns:
         ``path``.
     """
-    good, sentence = _verdict(rows, differences)
-    table = Section(
-        "Methods",
-        "Mean ± standard deviation over seeds; the best mean of each column is bold. IoU and Dice are "
-        "of the test images, with the weights that were best on validation; TailAvg and Drift are of "
-        "validation.",
-        table=_table(rows),
-    )
-    shown = [table]
-    if differences:
-        shown.append(
-            Section(
-                "How sure is that?",
-                "Difference in test IoU between two methods on the same patients, seeds and budget.",
-                table=_claims(differences),
-                note="The interval comes from drawing the test patients anew 10 000 times "
-                "(bootstrap). A claim of better needs an interval above 0 and every seed above 0.",
-            )
-        )
+    good, sentence = _verdict(parts[0].rows, parts[0].differences)
+    shown = [section for part in parts for section in _sections(part)]
     shown += sections
-    if charts := _charts(histories):
-        seeds = max(len(curves) for curves in histories.values())
-        text = "Every line is the mean over seeds, its band reaches from the lowest to the highest one."
-        shown.append(Section("Training", text if seeds > 1 else "One seed.", pictures=charts))
     if overlays:
         shown.append(overlay_section(overlays, "Outlines"))
     page = Page(
@@ -86,11 +85,49 @@ def write_comparison_report(
         lead=lead,
         verdict=sentence,
         good=good,
+        warnings=warnings,
         sections=shown,
         details=[Details(name, text) for name, text in (details or {}).items()],
         terms=_TERMS,
     )
     return write_page(path, page)
+
+
+def _sections(part: Part) -> list[Section]:
+    head = f"{part.title}: " if part.title else ""
+    shown = [
+        Section(
+            f"{head}methods" if head else "Methods",
+            "Mean ± standard deviation over seeds; the best mean of each column is bold. IoU and Dice "
+            "are of the test images, with the weights that were best on validation; Score, Peak, "
+            "TailAvg and Drift are of validation.",
+            table=_table(part.rows, part.columns),
+        )
+    ]
+    if part.differences:
+        shown.append(
+            Section(
+                f"{head}how sure is that?" if head else "How sure is that?",
+                "Difference in test IoU between two methods on the same patients, seeds and budget.",
+                table=_claims(part.differences),
+                note="The interval comes from drawing the test patients anew 10 000 times "
+                "(bootstrap). A claim of better needs an interval above 0 and every seed above 0.",
+            )
+        )
+    if charts := _charts(part.histories):
+        seeds = max(len(curves) for curves in part.histories.values())
+        text = "Every line is the mean over seeds, its band reaches from the lowest to the highest one."
+        shown.append(
+            Section(
+                f"{head}training" if head else "Training",
+                text if seeds > 1 else "One seed.",
+                pictures=charts,
+            )
+        )
+    if part.reports:
+        rows = tuple((Cell(name, link=address),) for name, address in part.reports.items())
+        shown.append(Section(f"{head}every run", table=Table(("Report",), rows)))
+    return shown
 
 
 def _verdict(rows: Sequence[TableRow], differences: Sequence[Difference]) -> tuple[bool, str]:
@@ -113,8 +150,8 @@ def _verdict(rows: Sequence[TableRow], differences: Sequence[Difference]) -> tup
     )
 
 
-def _table(rows: Sequence[TableRow]) -> Table:
-    columns = list(rows[0].figures)
+def _table(rows: Sequence[TableRow], wanted: Sequence[str] | None) -> Table:
+    columns = list(wanted or rows[0].figures)
     best = {name: _best(name, [row.figures[name][0] for row in rows]) for name in columns}
     lines = []
     for row in rows:

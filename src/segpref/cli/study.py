@@ -1,0 +1,115 @@
+"""`segpref study`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from segpref.data import Cache, open_dataset
+from segpref.progress import console, stdout
+from segpref.studies.executors import Processes, RayCluster
+from segpref.studies.lab import Lab
+from segpref.studies.plan import plan
+from segpref.studies.recipe import load_recipe
+from segpref.studies.results import Results
+from segpref.studies.runner import Executor, run_study
+from segpref.studies.study_page import study_tables, write_study
+from segpref.studies.tables import rich_table
+from segpref.types import SegprefError
+
+__all__ = ["show", "study"]
+
+
+def study(
+    settings: dict[str, Any],
+    recipe: str,
+    data: Path,
+    out: Path | None = None,
+    seeds: list[int] | None = None,
+    workers: int | None = None,
+    threads: int = 1,
+    ray: str | None = None,
+    cpus: float = 1,
+    gpus: float = 0,
+    data_options: dict[str, Any] | None = None,
+    cache: Path | None = None,
+    list_only: bool = False,
+) -> None:
+    """Run a recipe: a grid of bases, judges, methods, what is swept, and seeds.
+
+    What is finished is not done again and what was interrupted goes on, so the same command continues
+    a study that was killed. A run that fails does not stop the others.
+
+    Args:
+        settings: the resolved options.
+        recipe: name of a recipe that comes with segpref, or a YAML file.
+        data: folder of the dataset.
+        out: the study's folder; runs/ and the recipe's name if left out.
+        seeds: instead of the recipe's.
+        workers: tasks at a time on this machine; as many as cores allow, or GPUs, if left out.
+        threads: CPU threads of each task.
+        ray: address of a Ray cluster to run on (auto, ray://host:10001, or local to start one here).
+        cpus: cores that each task asks Ray for.
+        gpus: GPUs that each task asks Ray for; 0.25 lets four share one.
+        data_options: passed to the reader, such as as_multilabel, patient_pattern or exclude.
+        cache: where prepared images and predictions are kept; inside the study's folder if left out.
+        list_only: only list the tasks and whether they are finished.
+    """
+    chosen, _ = load_recipe(recipe)
+    out = out or Path("runs") / chosen.name
+    reader = open_dataset(data, **(data_options or {}))
+    lab = Lab(chosen, reader, out, Cache(cache or out / "cache"))
+    tasks = plan(chosen, seeds)
+    if list_only:
+        for task in tasks:
+            stdout.print(
+                "finished" if task.finished(out) else "to do   ", task.name, soft_wrap=True
+            )
+        return
+    console.print(f"[bold]{chosen.name}[/bold]: {chosen.description}")
+    if not reader.patients_known:
+        console.print("Nothing links volumes to patients in this dataset: the split is by volume.")
+    executor: Executor
+    if ray is not None:
+        executor = RayCluster(ray, cpus, gpus)
+    else:
+        executor = Processes(workers or _workers(threads), threads)
+    results = run_study(lab, seeds, executor)
+    show(lab, results)
+    if results.failed:
+        raise SegprefError(
+            f"{len(results.failed)} of {len(tasks)} tasks failed (see above): mend the cause and give "
+            "the same command again, it does only what is missing"
+        )
+
+
+def show(lab: Lab, results: Results) -> None:
+    """Print the tables of a study and write its page."""
+    tables = study_tables(results)
+    for one in tables:
+        seeds = max(row.seeds for row in one.rows)
+        title = ", ".join(
+            part for part in (results.recipe.name, one.title, f"{seeds} seeds") if part
+        )
+        stdout.print(rich_table(one.rows, f"{title}, mean ± spread", one.columns))
+        for claim in one.claims():
+            verdict = "better" if claim.better else "not shown to be better"
+            stdout.print(
+                f"{claim.method} against the base: test IoU {claim.mean:+.3f} "
+                f"(95 % interval over patients {claim.low:+.3f} to {claim.high:+.3f}; "
+                f"{claim.seeds_above} of {claim.seeds} seeds above): {verdict}"
+            )
+    for task, why in results.failed.items():
+        console.print(f"[red]failed[/red] {task.name}: {why}", highlight=False, soft_wrap=True)
+    if tables:
+        page = write_study(lab, results)
+        stdout.print(f"\nReport: {page}\nTables: {lab.out / 'tables.md'} (also .csv and .tex)")
+
+
+def _workers(threads: int) -> int:
+    if torch.cuda.is_available():
+        return torch.cuda.device_count()
+    return max(1, (os.cpu_count() or 1) // threads)

@@ -1,0 +1,73 @@
+"""A judge that asks several people's masks of the same image."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from segpref.judges.staple import consensus
+from segpref.metrics import slate_iou
+from segpref.types import IGNORE, Case, LabelSpace, SegprefError, Slate
+
+__all__ = ["RatersJudge"]
+
+
+class RatersJudge:
+    """Scores a candidate by its agreement with the masks of several raters.
+
+    Per field, with the masks ``y_1 ... y_R`` of the raters:
+
+    - ``mean``: ``1/R sum_r IoU(y(k), y_r)``, what a rater drawn at random would say;
+    - ``best``: ``max_r IoU(y(k), y_r)``, so that a mask is right if anybody draws it so;
+    - ``consensus``: ``IoU(y(k), STAPLE(y_1 ... y_R))`` (:func:`~segpref.judges.staple.staple`).
+
+    Each IoU follows :func:`~segpref.metrics.slate_iou`: pixels that are ``IGNORE`` to a rater do not
+    count, of a multi-class mask the mean over the foreground classes that the rater or any candidate
+    holds, empty against empty is 1. A rater who leaves a field out altogether (``IGNORE``
+    everywhere) has no voice on it; without any voice the judge abstains.
+
+    It reads ``case.raters``, which are labels, so ``needs_label`` is true.
+
+    Args:
+        label_space: what the masks mean.
+        agreement: with whom.
+
+    Raises:
+        SegprefError: an unknown agreement, or a case without raters' masks.
+    """
+
+    needs_label = True
+
+    def __init__(
+        self,
+        label_space: LabelSpace,
+        agreement: Literal["mean", "best", "consensus"] = "mean",
+    ) -> None:
+        if agreement not in ("mean", "best", "consensus"):
+            raise SegprefError(
+                f"raters are asked for mean, best or consensus agreement, not {agreement!r}"
+            )
+        self.label_space = label_space
+        self.agreement = agreement
+
+    def score(self, case: Case, slate: Slate) -> Float[np.ndarray, "K field"]:
+        """Agreement of every candidate with the raters."""
+        if case.raters is None or not len(case.raters):
+            raise SegprefError(
+                f"{case.id} has no masks of several raters: judge it with the oracle or a model"
+            )
+        raters = np.asarray(case.raters)
+        voices = (raters != IGNORE).reshape(*raters.shape[:2], -1).any(axis=2)
+        if self.agreement == "consensus":
+            agreed = consensus(raters, self.label_space)
+            scores = slate_iou(slate.masks, agreed, self.label_space)
+        else:
+            each = np.stack([slate_iou(slate.masks, one, self.label_space) for one in raters])
+            heard = np.broadcast_to(voices[:, None], each.shape)
+            if self.agreement == "mean":
+                scores = np.where(heard, each, 0).sum(axis=0) / np.maximum(voices.sum(axis=0), 1)
+            else:
+                scores = np.where(heard, each, 0).max(axis=0)
+        return np.where(voices.any(axis=0), scores, np.nan)

@@ -1,0 +1,85 @@
+"""A judge that was taught what good masks look like: a network that predicts IoUs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from segpref.types import Case, LabelSpace, Slate
+
+__all__ = ["RegressorJudge", "regressor_input"]
+
+
+class RegressorJudge:
+    """Scores a candidate by the IoU that a network predicts from image and candidate.
+
+    The IoU regressor of RN-DPO's judge ablation (Table 5): ``s(k) = f(x, y(k))``, without any mask of
+    the judge's own. The network predicts one IoU per structure; of a multi-class mask the score is
+    the mean over the foreground structures that any candidate holds (all where nobody holds any), so
+    that all candidates are scored on the same ones. What the network says of an empty mask is what it
+    learned: 1 where the structure is absent from the image, 0 elsewhere.
+
+    :func:`segpref.training.judges.fit_regressor` trains the network and
+    :func:`segpref.training.judges.load_regressor` makes the judge from its file; name that function
+    as ``class_path`` in YAML.
+
+    Args:
+        network: maps ``[B, channel + structure, *space]`` (:func:`regressor_input`) to the logits
+            ``[B, structure]`` of the IoUs; used in evaluation mode, on the GPU where there is one.
+        label_space: what the masks mean.
+        batch_size: candidates per pass.
+        labelled: patients whose labels the network was trained with.
+    """
+
+    needs_label = False
+
+    def __init__(
+        self,
+        network: nn.Module,
+        label_space: LabelSpace,
+        batch_size: int = 16,
+        labelled: Sequence[str] = (),
+    ) -> None:
+        self.network = network.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+        self.label_space = label_space
+        self.labelled = tuple(labelled)
+        self._batch_size = batch_size
+
+    def predicted_iou(
+        self, case: Case, masks: UInt8[np.ndarray, "K field *space"]
+    ) -> Float[np.ndarray, "K structure"]:
+        """IoUs that the network expects, float32."""
+        device = next(self.network.parameters()).device
+        image = torch.from_numpy(np.array(case.image))
+        parts = []
+        with torch.no_grad():
+            for start in range(0, len(masks), self._batch_size):
+                some = masks[start : start + self._batch_size]
+                batch = regressor_input(image, some, self.label_space).to(device)
+                parts.append(torch.sigmoid(self.network(batch).float()).cpu().numpy())
+        return np.concatenate(parts)
+
+    def score(self, case: Case, slate: Slate) -> Float[np.ndarray, "K field"]:
+        """Predicted IoU of every candidate."""
+        expected = self.predicted_iou(case, slate.masks).astype(np.float64)
+        if self.label_space.kind == "multi-label":
+            return expected
+        planes = self.label_space.structure_masks(slate.masks, field_axis=1)
+        held = np.moveaxis(planes, 1, 0).reshape(planes.shape[1], -1).any(axis=1)
+        held = held if held.any() else ~held
+        return np.asarray(expected[:, held].mean(axis=1, keepdims=True))
+
+
+def regressor_input(
+    image: Float[Tensor, "channel *space"],
+    masks: UInt8[np.ndarray, "K field *space"],
+    label_space: LabelSpace,
+) -> Float[Tensor, "K input *space"]:
+    """The image with one plane per structure of each mask, as float32."""
+    planes = torch.from_numpy(label_space.structure_masks(masks, field_axis=1)).float()
+    repeated = image.float().expand(len(masks), *image.shape)
+    return torch.cat((repeated, planes), dim=1)

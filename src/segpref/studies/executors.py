@@ -1,0 +1,197 @@
+"""Where the tasks of a study run: in processes of this machine, or on a Ray cluster."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+import torch
+
+from segpref.studies.lab import Lab
+from segpref.studies.plan import Task
+from segpref.studies.runner import attempt
+from segpref.types import SegprefError
+
+__all__ = ["Processes", "RayCluster"]
+
+
+class Processes:
+    """Every task in a process of its own, so that none can take another with it.
+
+    What a task prints goes to ``log.txt`` in its folder. When this process dies, however it does, its
+    tasks stop too, and can be continued.
+
+    Args:
+        slots: how many tasks run at a time.
+        threads: CPU threads of each.
+    """
+
+    def __init__(self, slots: int, threads: int = 1) -> None:
+        if slots < 1 or threads < 1:
+            raise SegprefError(
+                f"a study needs at least one worker with one thread, not {slots} and {threads}"
+            )
+        self.slots = slots
+        self._threads = threads
+        self._running: dict[Task, tuple[BaseProcess, Connection]] = {}
+
+    def start(self, lab: Lab, task: Task) -> None:
+        """Begin a task in a new process."""
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe(duplex=False)
+        process = context.Process(
+            # A fresh copy of the lab: what it has opened here need not travel.
+            target=_work,
+            args=(replace(lab), task, self._threads, theirs),
+            name=task.name,
+            daemon=True,
+        )
+        with _environment(OMP_NUM_THREADS=str(self._threads)):
+            process.start()
+        theirs.close()
+        self._running[task] = (process, ours)
+
+    def wait(self) -> list[tuple[Task, str | None]]:
+        """Tasks that have ended."""
+        wait([process.sentinel for process, _ in self._running.values()], timeout=1.0)
+        ended: list[tuple[Task, str | None]] = []
+        for task, (process, answer) in list(self._running.items()):
+            if process.is_alive():
+                continue
+            process.join()
+            del self._running[task]
+            try:
+                ended.append((task, answer.recv()))
+            except EOFError:
+                ended.append((task, f"its process was killed (exit status {process.exitcode})"))
+        return ended
+
+    def close(self) -> None:
+        """Stop what is still running."""
+        for process, _ in self._running.values():
+            process.terminate()
+        for process, _ in self._running.values():
+            process.join()
+        self._running.clear()
+
+
+class RayCluster:
+    """Every task on a Ray cluster that sees the same files.
+
+    Args:
+        address: of the cluster, such as ``auto`` or ``ray://host:10001``; ``local`` starts one here.
+        cpus: cores that each task asks for.
+        gpus: GPUs, or a share of one, that each task asks for.
+
+    Raises:
+        SegprefError: Ray is not installed, or there is no cluster at the address.
+    """
+
+    def __init__(self, address: str, cpus: float = 1, gpus: float = 0) -> None:
+        try:
+            import ray
+        except ImportError as error:
+            raise SegprefError("--ray needs Ray: pip install 'segpref[cluster]'") from error
+        self._ray: Any = ray
+        try:
+            ray.init(
+                address=None if address == "local" else address,
+                log_to_driver=False,
+                configure_logging=False,
+            )
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise SegprefError(f"there is no Ray cluster at {address}: {error}") from error
+        resources = ray.cluster_resources()
+        fit = [int(resources.get("CPU", 1) // cpus)] if cpus else []
+        fit += [int(resources.get("GPU", 0) / gpus)] if gpus else []
+        self.slots = min(fit, default=1)
+        if self.slots < 1:
+            raise SegprefError(
+                f"no task fits on the Ray cluster at {address}: a task asks for {cpus} cores and "
+                f"{gpus} GPUs, and it has {resources.get('CPU', 0):g} and {resources.get('GPU', 0):g}"
+            )
+        self._remote = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0)(_on_cluster)
+        self._threads = max(1, int(cpus))
+        self._running: dict[Any, Task] = {}
+
+    def start(self, lab: Lab, task: Task) -> None:
+        """Hand a task to the cluster."""
+        self._running[self._remote.remote(replace(lab), task, self._threads)] = task
+
+    def wait(self) -> list[tuple[Task, str | None]]:
+        """Tasks that have ended."""
+        if not self._running:
+            return []
+        ready, _ = self._ray.wait(list(self._running), num_returns=1, timeout=1.0)
+        ended: list[tuple[Task, str | None]] = []
+        for reference in ready:
+            task = self._running.pop(reference)
+            try:
+                ended.append((task, self._ray.get(reference)))
+            except self._ray.exceptions.RayError as error:
+                reason = str(error).strip().splitlines()[0]
+                ended.append((task, f"its process on the cluster died: {reason}"))
+        return ended
+
+    def close(self) -> None:
+        """Stop what is still running and leave the cluster."""
+        for reference in self._running:
+            self._ray.cancel(reference, force=True)
+        self._running.clear()
+        self._ray.shutdown()
+
+
+def _work(lab: Lab, task: Task, threads: int, answer: Connection) -> None:
+    """What the process of a task does."""
+    _stop_with_parent()
+    folder = task.folder(lab.out)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "log.txt").open("a") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    _settle(threads)
+    answer.send(attempt(lab, task))
+    answer.close()
+
+
+def _on_cluster(lab: Lab, task: Task, threads: int) -> str | None:
+    _settle(threads)
+    return attempt(lab, task)
+
+
+def _settle(threads: int) -> None:
+    torch.set_num_threads(threads)
+    # Subnormal numbers slow convolutions down tenfold late in a training and carry nothing.
+    torch.set_flush_denormal(True)
+
+
+def _stop_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+@contextmanager
+def _environment(**values: str) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

@@ -1,0 +1,192 @@
+"""What the tasks of a study share: dataset, split, and how networks and judges are made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from segpref.data.cache import Cache, write_atomically
+from segpref.data.dataset import Dataset, prepare
+from segpref.data.source import Reader
+from segpref.data.splits import Split, split_patients
+from segpref.policies import ModelCard, load_model
+from segpref.progress import console
+from segpref.proposals import SlateProposals
+from segpref.studies.judging import Bench
+from segpref.studies.plan import Task, judge_task
+from segpref.studies.recipe import Recipe, plain
+from segpref.studies.stages import Stage1
+from segpref.training.folder import RunFolder
+from segpref.training.semisupervised import fit_semisupervised
+from segpref.training.supervised import fit
+from segpref.types import Judge, SegprefError
+
+__all__ = ["Lab"]
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A recipe, the data that it is for, and the folder in which it happens.
+
+    Args:
+        recipe: the study.
+        reader: the dataset.
+        out: the study's folder.
+        cache: where prepared images and predictions are kept.
+        proposals: makes slates; the default families with the recipe's K where None.
+    """
+
+    recipe: Recipe
+    reader: Reader
+    out: Path
+    cache: Cache = field(default_factory=Cache)
+    proposals: SlateProposals | None = None
+
+    def open(self) -> None:
+        """Prepare the images, draw or read the split, and refuse a recipe that was changed.
+
+        Names may be added to the recipe of a folder that is in use; what is there must stay as it
+        was, so that a table never mixes two meanings of one name.
+        """
+        self._keep_recipe()
+        if not self._split_file.exists():
+            drawn = split_patients(self.reader, self.recipe.split, self.recipe.split_seed)
+            drawn.save(self._split_file)
+        _ = self.dataset
+
+    @property
+    def _split_file(self) -> Path:
+        return self.out / "split.json"
+
+    @cached_property
+    def split(self) -> Split:
+        """Who trains, judges, validates and tests."""
+        return Split.load(self._split_file)
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """All cases, prepared."""
+        return prepare(self.reader, self.recipe.preparation, self.cache)
+
+    @cached_property
+    def validation(self) -> Dataset:
+        """Labelled cases that choose checkpoints."""
+        return self.dataset.of_patients(self.split.validation).labelled()
+
+    @cached_property
+    def test(self) -> Dataset:
+        """Labelled cases that are scored once per checkpoint."""
+        return self.dataset.of_patients(self.split.test).labelled()
+
+    def base_cases(self, seed: int, base: str) -> Dataset:
+        """Labelled cases of a base."""
+        cases = self.dataset.of_patients(self.split.train).labelled()
+        return self.recipe.bases[base].drawn(cases, seed)
+
+    def pool(self, seed: int, base: str) -> Dataset:
+        """The unlabelled images: the training patients without the base's."""
+        labelled = set(self.base_cases(seed, base).patients)
+        return self.dataset.of_patients([p for p in self.split.train if p not in labelled])
+
+    def slates(self, candidates: int | None = None) -> SlateProposals:
+        """What makes slates."""
+        return self.proposals or SlateProposals(candidates or self.recipe.align.candidates)
+
+    def base_folder(self, seed: int, base: str) -> Path:
+        """Run folder of a base."""
+        return Task(seed, "base", base).folder(self.out)
+
+    def bench(self, seed: int, base: str, judge: str) -> Bench:
+        """What a judge is made from."""
+        # A judge that all bases share must not read any of them.
+        owner = base or next(iter(self.recipe.bases))
+        return Bench(
+            seed=seed,
+            judge_cases=self.dataset.of_patients(self.split.judge).labelled(),
+            base_cases=self.base_cases(seed, owner),
+            base=self.base_folder(seed, owner),
+            folder=judge_task(self.recipe, seed, base, judge).folder(self.out),
+            cache=self.cache,
+            fit=self.fit,
+        )
+
+    def judge(self, seed: int, base: str, judge: str) -> Judge:
+        """A judge whose networks are trained."""
+        return self.recipe.judges[judge].build(self.bench(seed, base, judge))
+
+    def fit(
+        self,
+        stage: Stage1,
+        labelled: Dataset,
+        path: Path,
+        seed: int,
+        pool: Dataset | None = None,
+        start: Path | None = None,
+    ) -> None:
+        """Stage 1 of a base or of a judge's network; the pool is for semi-supervised training."""
+        recipe = self.recipe
+        network = recipe.network.for_data(len(self.reader.channels), labelled.label_space.channels)
+        card = ModelCard(
+            network=network,
+            label_space=labelled.label_space,
+            preparation=recipe.preparation,
+            channels=self.reader.channels,
+            labelled=labelled.patients,
+        )
+        folder = RunFolder(path)
+        settings = {"stage": plain(stage), "card": plain(card), "seed": seed}
+        if start is not None:
+            settings["start"] = load_model(start)[0].digest()
+        folder.open(settings, resume=True)
+        if not folder.finished:
+            place = path.relative_to(self.out)
+            console.print(f"[bold]{place}[/bold]: stage 1 from {len(labelled)} cases")
+        shared: dict[str, Any] = {
+            "epochs": stage.epochs,
+            "images_per_epoch": stage.images_per_epoch,
+            "batch_size": stage.batch_size,
+            "learning_rate": stage.learning_rate,
+            "augment": stage.augment,
+            "seed": seed,
+            "start": start,
+        }
+        if stage.method is None:
+            fit(labelled, self.validation, card, folder, **shared)
+        else:
+            assert pool is not None
+            fit_semisupervised(
+                labelled, pool, self.validation, card, folder, stage.method, **shared
+            )
+
+    def _keep_recipe(self) -> None:
+        now = plain(self.recipe)
+        path = self.out / "recipe.yaml"
+        if path.exists():
+            before = yaml.safe_load(path.read_text())
+            if changed := _changed(before, now):
+                raise SegprefError(
+                    f"{self.out} was begun with another recipe ({', '.join(changed)}): choose another "
+                    "--out, or give what was changed a new name"
+                )
+            for section in ("bases", "judges", "methods"):
+                now[section] = {**before[section], **now[section]}
+        write_atomically(path, yaml.safe_dump(now, sort_keys=False).encode())
+
+
+def _changed(before: Mapping[str, object], now: Mapping[str, object]) -> list[str]:
+    found = [
+        name
+        for name in ("split", "split_seed", "preparation", "network", "align")
+        if before[name] != now[name]
+    ]
+    for section in ("bases", "judges", "methods"):
+        old, new = before[section], now[section]
+        assert isinstance(old, Mapping)
+        assert isinstance(new, Mapping)
+        found += [f"{section}: {name}" for name in new if name in old and old[name] != new[name]]
+    return found

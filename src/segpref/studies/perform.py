@@ -1,0 +1,143 @@
+"""Doing one task of a study; what is finished is not done again, what was begun goes on."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from segpref.data.cache import write_atomically
+from segpref.inference.evaluation import score_masks, score_model
+from segpref.miners import TopVsRandom
+from segpref.policies import load_model
+from segpref.progress import console
+from segpref.studies.audit import audit
+from segpref.studies.gallery import alignment_report
+from segpref.studies.lab import Lab
+from segpref.studies.plan import Task
+from segpref.studies.recipe import plain
+from segpref.studies.slates import scored_slates, select_best
+from segpref.training.folder import RunFolder
+from segpref.training.preference import align
+
+__all__ = ["Row", "perform", "read_scores"]
+
+Row = dict[str, str | float]
+"""Scores of one structure of one volume."""
+
+
+def perform(lab: Lab, task: Task) -> None:
+    """Do a task whose needs are finished."""
+    {"base": _base, "judge": _judge, "audit": _audit, "run": _run}[task.kind](lab, task)
+
+
+def read_scores(path: Path) -> list[Row]:
+    """The rows that a task wrote."""
+    with path.open(newline="") as file:
+        return [_typed(row) for row in csv.DictReader(file)]
+
+
+def _base(lab: Lab, task: Task) -> None:
+    folder = task.folder(lab.out)
+    stage = lab.recipe.bases[task.base]
+    lab.fit(
+        stage,
+        lab.base_cases(task.seed, task.base),
+        folder,
+        task.seed,
+        pool=None if stage.method is None else lab.pool(task.seed, task.base),
+        start=None if stage.start is None else lab.base_folder(task.seed, stage.start),
+    )
+    _keep_model_scores(lab, folder, "test.csv", RunFolder(folder).best)
+
+
+def _judge(lab: Lab, task: Task) -> None:
+    recipe = lab.recipe.judges[task.judge]
+    recipe.train(lab.bench(task.seed, task.base, task.judge))
+    _keep(task.folder(lab.out) / "judge.json", lambda: json.dumps(plain(recipe), indent=1))
+
+
+def _audit(lab: Lab, task: Task) -> None:
+    folder = task.folder(lab.out)
+    policy, card = load_model(lab.base_folder(task.seed, task.base))
+    judge = lab.judge(task.seed, task.base, task.judge)
+    _keep(
+        folder / "audit.json",
+        lambda: json.dumps(
+            audit(
+                policy, lab.validation, judge, TopVsRandom(), lab.slates(), task.seed
+            ).as_dict(),
+            indent=1,
+        ),
+    )  # fmt: skip
+
+    def scores() -> str:
+        slates = scored_slates(policy, lab.test, judge, lab.slates(), task.seed)
+        masks = select_best(slates, lab.test)
+        return _as_csv(score_masks(masks, card.label_space, surface=True, slices=True))
+
+    _keep(folder / "select-best.csv", scores)
+
+
+def _run(lab: Lab, task: Task) -> None:
+    method, stage = task.resolved(lab.recipe)
+    base = lab.base_folder(task.seed, task.base)
+    folder = RunFolder(task.folder(lab.out))
+    settings = {
+        "method": plain(method),
+        "align": plain(stage),
+        "seed": task.seed,
+        "base": load_model(base)[0].digest(),
+    }
+    folder.open(settings, resume=True)
+    if not folder.finished:
+        console.print(f"[bold]{task.name}[/bold]: stage 2")
+    pool = lab.pool(task.seed, task.base)
+    align(
+        base,
+        pool,
+        lab.validation,
+        lab.judge(task.seed, task.base, task.judge),
+        method.build(pool.label_space),
+        folder,
+        proposals=lab.slates(stage.candidates),
+        epochs=stage.epochs,
+        images_per_epoch=stage.images_per_epoch,
+        batch_size=stage.batch_size,
+        learning_rate=method.learning_rate,
+        schedule=method.schedule,
+        seed=task.seed,
+        cache=lab.cache,
+    )
+    if not (folder.path / "report.html").exists():
+        judge = lab.judge(task.seed, task.base, task.judge)
+        alignment_report(folder, base, lab.validation, judge, lab.slates(), task.seed)
+    _keep_model_scores(lab, folder.path, "test.csv", folder.best)
+    _keep_model_scores(lab, folder.path, "test-last.csv", folder.last)
+
+
+def _keep_model_scores(lab: Lab, folder: Path, name: str, model: Path) -> None:
+    _keep(
+        folder / name,
+        lambda: _as_csv(score_model(load_model(model)[0], lab.test, surface=True, slices=True)),
+    )
+
+
+def _keep(path: Path, compute: Callable[[], str]) -> None:
+    if not path.exists():
+        write_atomically(path, compute().encode())
+
+
+def _as_csv(rows: Sequence[Row]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _typed(row: dict[str, str]) -> Row:
+    names = ("volume", "patient", "structure")
+    return {key: value if key in names else float(value) for key, value in row.items()}

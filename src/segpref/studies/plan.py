@@ -1,0 +1,210 @@
+"""The tasks of a study: what is trained and scored, in which folders, and what must come first."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from segpref.miners import TopVsRandom
+from segpref.objectives import DPO
+from segpref.studies.recipe import Block, Method, Recipe
+from segpref.studies.stages import Stage2
+from segpref.types import SegprefError
+
+__all__ = ["Change", "Task", "check_names", "in_block", "plan"]
+
+Change = tuple[str, Any]
+"""A setting of a sweep and its value, such as ``("objective.beta", 1.5)``."""
+
+_LAST_FILES = {
+    "base": ("summary.json", "test.csv"),
+    "judge": ("judge.json",),
+    "audit": ("audit.json", "select-best.csv"),
+    "run": ("summary.json", "test.csv", "test-last.csv"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One thing to do, with a folder of its own.
+
+    Args:
+        seed: of everything that it draws.
+        kind: ``base`` and ``judge`` train networks, ``audit`` measures a judge on a base's slates and
+            scores Select-best, ``run`` is one method of stage 2.
+        base: name of the base; empty for a judge that all bases share.
+        judge: name of the judge; empty for a base.
+        method: name of the method of a run.
+        changes: settings that differ from the recipe's.
+    """
+
+    seed: int
+    kind: Literal["base", "judge", "audit", "run"]
+    base: str = ""
+    judge: str = ""
+    method: str = ""
+    changes: tuple[Change, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Its folder inside the study's."""
+        parts = [f"seed-{self.seed}", f"{self.kind}s"]
+        parts += [_slug(name) for name in (self.base, self.judge, self.method) if name]
+        if self.changes:
+            parts[-1] += "".join(f",{key}={_short(value)}" for key, value in self.changes)
+        return "/".join(parts)
+
+    def folder(self, out: Path) -> Path:
+        """Where its files are."""
+        return out / self.name
+
+    def finished(self, out: Path) -> bool:
+        """Whether all that it leaves behind is there."""
+        return all((self.folder(out) / name).exists() for name in _LAST_FILES[self.kind])
+
+    def needs(self, recipe: Recipe) -> tuple[Task, ...]:
+        """What must be finished before."""
+        base = Task(self.seed, "base", self.base)
+        if self.kind == "base":
+            start = recipe.bases[self.base].start
+            return () if start is None else (Task(self.seed, "base", start),)
+        if self.kind == "judge":
+            return (base,) if self.base else ()
+        return base, judge_task(recipe, self.seed, self.base, self.judge)
+
+    def resolved(self, recipe: Recipe) -> tuple[Method, Stage2]:
+        """The method and the settings of stage 2 with the changes made."""
+        method, align = recipe.methods[self.method], recipe.align
+        for key, value in self.changes:
+            owner, _, name = key.rpartition(".")
+            if owner == "align":
+                align = _changed(align, name, value, key)
+            elif owner in ("objective", "miner"):
+                default = {"objective": DPO(), "miner": TopVsRandom()}[owner]
+                inner = _changed(getattr(method, owner) or default, name, value, key)
+                method = replace(method, **{owner: inner})
+            else:
+                method = _changed(method, key, value, key)
+        return method, align
+
+
+def judge_task(recipe: Recipe, seed: int, base: str, judge: str) -> Task:
+    """The training of a judge, which bases share unless it is made from the base."""
+    return Task(seed, "judge", base if recipe.judges[judge].of_base else "", judge)
+
+
+def plan(recipe: Recipe, seeds: Sequence[int] | None = None) -> list[Task]:
+    """All tasks of a recipe, each once, every one after those that it needs.
+
+    Args:
+        recipe: the study.
+        seeds: instead of those of the recipe and its blocks.
+
+    Raises:
+        SegprefError: the grid names what the recipe does not have, or a setting that nothing has.
+    """
+    check_names(recipe)
+    wanted = [
+        task for block in recipe.blocks for seed_task in _tasks(recipe, block, seeds)
+        for task in seed_task
+    ]  # fmt: skip
+    order = {"base": 0, "judge": 1, "audit": 2, "run": 3}
+    # A seed is finished before the next begins: the first results are there early.
+    return sorted(dict.fromkeys(wanted), key=lambda task: (task.seed, order[task.kind]))
+
+
+def in_block(recipe: Recipe, block: Block, seeds: Sequence[int] | None = None) -> list[Task]:
+    """The stage-2 runs of a block."""
+    return [
+        task
+        for tasks in _tasks(recipe, block, seeds)
+        for task in tasks
+        if task.kind == "run"
+    ]  # fmt: skip
+
+
+def check_names(recipe: Recipe) -> None:
+    """Refuse a grid with unknown names, and names that would share a folder."""
+    for name, stage in recipe.bases.items():
+        if stage.start is not None and stage.start not in recipe.bases:
+            raise SegprefError(
+                f"the base {name} starts from {stage.start!r}, but the recipe has only "
+                f"{', '.join(recipe.bases)}: correct the name"
+            )
+    for what, named in (
+        ("bases", recipe.bases),
+        ("judges", recipe.judges),
+        ("methods", recipe.methods),
+    ):
+        slugs: dict[str, str] = {}
+        for name in named:
+            if other := slugs.get(_slug(name)):
+                raise SegprefError(
+                    f"the {what} {other} and {name} would share a folder: rename one in the recipe"
+                )
+            slugs[_slug(name)] = name
+        for block in recipe.blocks:
+            for name in getattr(block, what) or ():
+                if name not in named:
+                    raise SegprefError(
+                        f"the grid names {name!r} among its {what}, but the recipe has only "
+                        f"{', '.join(named)}: correct the name"
+                    )
+
+
+def _tasks(recipe: Recipe, block: Block, seeds: Sequence[int] | None) -> Iterator[tuple[Task, ...]]:
+    bases = list(recipe.bases) if block.bases is None else block.bases
+    judges = list(recipe.judges) if block.judges is None else block.judges
+    methods = list(recipe.methods) if block.methods is None else block.methods
+    own = recipe.seeds if block.seeds is None else block.seeds
+    for seed in own if seeds is None else seeds:
+        for base in bases:
+            yield _with_starts(recipe, Task(seed, "base", base))
+            for judge in judges:
+                yield judge_task(recipe, seed, base, judge), Task(seed, "audit", base, judge)
+                for method in methods:
+                    for changes in _combinations(block.sweep):
+                        run = Task(seed, "run", base, judge, method, changes)
+                        run.resolved(recipe)  # a wrong setting should stop here, not after hours
+                        yield (run,)
+
+
+def _with_starts(recipe: Recipe, base: Task) -> tuple[Task, ...]:
+    """A base after those that it begins from."""
+    chain = [base]
+    while needed := chain[0].needs(recipe):
+        if needed[0] in chain:
+            raise SegprefError(
+                f"the base {base.base} would start from itself: correct `start` in the recipe"
+            )
+        chain.insert(0, needed[0])
+    return tuple(chain)
+
+
+def _combinations(sweep: Mapping[str, Sequence[Any]]) -> Iterator[tuple[Change, ...]]:
+    for values in itertools.product(*sweep.values()):
+        yield tuple(
+            (key, tuple(value) if isinstance(value, list) else value)
+            for key, value in zip(sweep, values, strict=True)
+        )
+
+
+def _changed(owner: Any, name: str, value: Any, key: str) -> Any:
+    try:
+        return replace(owner, **{name: value})
+    except TypeError as error:
+        raise SegprefError(
+            f"the sweep changes {key}, which {type(owner).__name__} does not have: correct the name "
+            "in the recipe's grid"
+        ) from error
+
+
+def _slug(name: str) -> str:
+    return "".join(c if c.isalnum() or c in "-." else "-" for c in name.lower())
+
+
+def _short(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else _slug(str(value))

@@ -1,0 +1,157 @@
+"""What a study has found so far, read back from its folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from segpref.studies.lab import Lab
+from segpref.studies.perform import Row, read_scores
+from segpref.studies.plan import Change, Task, in_block, plan
+from segpref.studies.recipe import Block, Recipe
+from segpref.training.folder import RunFolder
+
+__all__ = ["BASE", "SELECT_BEST", "Results", "Run", "collect", "label"]
+
+BASE = "Base"
+SELECT_BEST = "Select-best"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One method with one seed.
+
+    Args:
+        method: its name; :data:`BASE` for the base itself, :data:`SELECT_BEST` for the judge's
+            favourite candidates of the base.
+        base: name of the base.
+        judge: name of the judge; empty for the base itself.
+        seed: of everything that was drawn.
+        changes: settings that differ from the recipe's.
+        folder: of its training; None for Select-best, which trains nothing.
+        summary: the training's figures.
+        test: rows of the checkpoint with the best validation IoU.
+        test_last: rows of the final weights; empty where there are none.
+    """
+
+    method: str
+    base: str
+    judge: str
+    seed: int
+    changes: tuple[Change, ...]
+    folder: Path | None
+    summary: Mapping[str, Any]
+    test: Sequence[Row]
+    test_last: Sequence[Row]
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """All finished runs of a study.
+
+    Args:
+        recipe: the study.
+        runs: what is finished.
+        audits: a judge's diagnostics by (base, judge, seed).
+        failed: why a task failed, by the task.
+        missing: what has neither finished nor failed.
+        seeds: which were asked for instead of the recipe's.
+    """
+
+    recipe: Recipe
+    runs: tuple[Run, ...]
+    audits: Mapping[tuple[str, str, int], Mapping[str, Any]]
+    failed: Mapping[Task, str]
+    missing: tuple[Task, ...] = ()
+    seeds: Sequence[int] | None = None
+
+    def entries(self, base: str, judge: str, block: Block | None = None) -> dict[str, list[Run]]:
+        """Rows of a table: the base, Select-best and every method with this base and judge.
+
+        Args:
+            base: name of the base.
+            judge: name of the judge.
+            block: methods and changes of this part of the grid; all of them where None.
+        """
+        tasks = dict.fromkeys(
+            task
+            for one in ([block] if block else self.recipe.blocks)
+            for task in in_block(self.recipe, one, self.seeds)
+            if (task.base, task.judge) == (base, judge)
+        )
+        keys: list[tuple[str, tuple[Change, ...]]] = [(BASE, ()), (SELECT_BEST, ())]
+        keys += [(task.method, task.changes) for task in tasks]
+        found: dict[str, list[Run]] = {}
+        for method, changes in dict.fromkeys(keys):
+            runs = [
+                run
+                for run in self.runs
+                if (run.base, run.method, run.changes) == (base, method, changes)
+                and run.judge in ("", judge)
+            ]
+            if runs:
+                found[label(method, changes)] = sorted(runs, key=lambda run: run.seed)
+        return found
+
+    def regimes(self, block: Block | None = None) -> list[tuple[str, str]]:
+        """Pairs of base and judge, in the order of the grid."""
+        return list(
+            dict.fromkeys(
+                (task.base, task.judge)
+                for one in ([block] if block else self.recipe.blocks)
+                for task in in_block(self.recipe, one, self.seeds)
+            )
+        )
+
+
+def label(method: str, changes: Sequence[Change]) -> str:
+    """What a table calls a method with changed settings."""
+    told = [f"{key.rpartition('.')[2].replace('_', ' ')} {_told(value)}" for key, value in changes]
+    return ", ".join((method, *told))
+
+
+def _told(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def collect(
+    lab: Lab, seeds: Sequence[int] | None = None, failed: Mapping[Task, str] | None = None
+) -> Results:
+    """Read what is finished in the study's folder."""
+    tasks = plan(lab.recipe, seeds)
+    done = [task for task in tasks if task.finished(lab.out)]
+    failed = {task: why for task, why in (failed or {}).items() if task not in done}
+    return Results(
+        recipe=lab.recipe,
+        runs=tuple(_read(lab, task) for task in done if task.kind != "judge"),
+        audits={
+            (task.base, task.judge, task.seed): json.loads(
+                (task.folder(lab.out) / "audit.json").read_text()
+            )
+            for task in done
+            if task.kind == "audit"
+        },
+        failed=failed,
+        missing=tuple(task for task in tasks if task not in done and task not in failed),
+        seeds=seeds,
+    )
+
+
+def _read(lab: Lab, task: Task) -> Run:
+    folder = task.folder(lab.out)
+    trained = task.kind != "audit"
+    names = {"base": BASE, "audit": SELECT_BEST, "run": task.method}
+    return Run(
+        method=names[task.kind],
+        base=task.base,
+        judge=task.judge,
+        seed=task.seed,
+        changes=task.changes,
+        folder=folder if trained else None,
+        summary=RunFolder(folder).read_summary() if trained else {},
+        test=read_scores(folder / ("test.csv" if trained else "select-best.csv")),
+        test_last=read_scores(folder / "test-last.csv") if task.kind == "run" else [],
+    )

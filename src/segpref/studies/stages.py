@@ -1,0 +1,64 @@
+"""The two stages of a recipe: supervised training, and what all methods of stage 2 share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from segpref.data.dataset import Dataset
+from segpref.data.splits import draw_cases, draw_patients
+from segpref.training.augmentation import AugmentationName
+from segpref.training.semisupervised import Method
+
+__all__ = ["Stage1", "Stage2"]
+
+
+@dataclass(frozen=True)
+class Stage1:
+    """Supervised training of a base or of a judge.
+
+    Args:
+        labelled: how many labelled units are drawn.
+        unit: ``patients``, or ``cases`` (slices in 2D).
+        epochs: number of epochs.
+        images_per_epoch: images in an epoch; all where None.
+        batch_size: images per update.
+        learning_rate: highest learning rate of AdamW.
+        augment: ``flips-rotations``, ``photometric`` or ``none``.
+        method: how unlabelled images help (:mod:`segpref.training.semisupervised`), such as UniMatch;
+            supervised training alone where None.
+        start: name of another base whose weights are the beginning; random ones where None.
+    """
+
+    labelled: int = 3
+    unit: Literal["patients", "cases"] = "patients"
+    epochs: int = 60
+    images_per_epoch: int | None = None
+    batch_size: int = 8
+    learning_rate: float = 1e-3
+    augment: AugmentationName = "flips-rotations"
+    method: Method | None = None
+    start: str | None = None
+
+    def drawn(self, cases: Dataset, seed: int) -> Dataset:
+        """The labelled cases that the seed draws."""
+        if self.unit == "cases":
+            return draw_cases(cases, self.labelled, seed)
+        return cases.of_patients(draw_patients(cases.patients, self.labelled, seed))
+
+
+@dataclass(frozen=True)
+class Stage2:
+    """What all methods of stage 2 have in common.
+
+    Args:
+        epochs: number of epochs.
+        images_per_epoch: images in an epoch; the whole pool where None.
+        batch_size: images per update.
+        candidates: K, the number of masks in a slate.
+    """
+
+    epochs: int = 15
+    images_per_epoch: int | None = None
+    batch_size: int = 8
+    candidates: int = 32

@@ -1,0 +1,192 @@
+"""Training on labelled cases and unlabelled images: what one would do without a judge."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.transforms import Compose
+from torch import Tensor, nn
+
+from segpref.data.dataset import Dataset
+from segpref.data.splits import refuse_leakage
+from segpref.inference.evaluation import mean_iou, score_model
+from segpref.policies import ModelCard, Segmenter
+from segpref.training.augmentation import AugmentationName, augmentation, augmented_batch
+from segpref.training.curves import curve_summary
+from segpref.training.folder import RunFolder
+from segpref.training.loop import (
+    StepResult,
+    batch_stream,
+    cosine,
+    make_accelerator,
+    run_loop,
+    step_seed,
+)
+from segpref.training.semisupervised.method import Method, StepBatch
+from segpref.training.semisupervised.student import Student, averaged
+from segpref.training.start import card_of_start, first_network
+from segpref.types import Case, SegprefError
+
+__all__ = ["fit_semisupervised"]
+
+
+def fit_semisupervised(
+    labelled: Dataset,
+    unlabelled: Dataset,
+    validation: Dataset,
+    card: ModelCard,
+    folder: RunFolder,
+    method: Method,
+    *,
+    epochs: int = 100,
+    images_per_epoch: int | None = None,
+    batch_size: int = 8,
+    learning_rate: float = 1e-3,
+    weight_decay: float = 1e-4,
+    augment: AugmentationName = "flips-rotations",
+    seed: int = 0,
+    precision: str = "no",
+    start: Path | None = None,
+    checkpoint_seconds: float = 30.0,
+) -> dict[str, Any]:
+    """Train a segmenter on labelled cases and unlabelled images together.
+
+    Network, weak augmentation, supervised loss and optimiser are those of stage 1
+    (:func:`segpref.training.fit`), so that what differs is the unlabelled images. Every step takes
+    ``batch_size`` labelled and as many unlabelled ones. The teacher is what is validated and saved;
+    with ``method.decay`` 0 it is the student. Labels of the unlabelled images are taken away at the
+    door.
+
+    Args:
+        labelled: cases with labels.
+        unlabelled: images of other patients.
+        validation: chooses the checkpoint.
+        card: what the model file will say; names the network.
+        folder: where the run goes, opened.
+        method: what is learned from the unlabelled images.
+        epochs: number of epochs.
+        images_per_epoch: unlabelled images in an epoch, drawn without repeats until all were seen.
+        batch_size: labelled images per update, and unlabelled ones.
+        learning_rate: highest learning rate of AdamW (cosine with warm-up).
+        weight_decay: of AdamW.
+        augment: weak augmentation, see :func:`~segpref.training.augmentation.augmentation`.
+        seed: of weights, order, augmentation and all that the method draws.
+        precision: ``no``, ``bf16`` or ``fp16``, as in Accelerate.
+        start: model file or run folder to start from; from scratch where None.
+        checkpoint_seconds: how often the position is saved within an epoch.
+
+    Returns:
+        The run's summary.
+
+    Raises:
+        SegprefError: a set is empty or shares a patient with another, or ``start`` does not fit.
+    """
+    labelled, unlabelled = labelled.labelled(), unlabelled.without_labels()
+    if not len(labelled):
+        raise SegprefError("none of the cases to train on has a label: check the labels' folder")
+    if not len(unlabelled):
+        raise SegprefError("there is no unlabelled image: check which patients the split leaves")
+    if not len(validation):
+        raise SegprefError("there is no validation image: give validation patients in the split")
+    card = card_of_start(card, start)
+    refuse_leakage(
+        {
+            "the labelled cases": sorted({*card.labelled, *labelled.patients}),
+            "the unlabelled images": unlabelled.patients,
+            "the validation set": validation.patients,
+        }
+    )
+    if folder.finished:
+        return folder.read_summary()
+    accelerator = make_accelerator(precision)
+    network = first_network(card, start, seed).to(accelerator.device)
+    average = averaged(network, method.decay)
+    optimizer = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=weight_decay)
+    optimizer.register_step_post_hook(lambda *_: average.update_parameters(network))
+    wrapped, prepared = accelerator.prepare(network, optimizer)
+    student, model = Student(wrapped), Segmenter(average.module, card.label_space, card.tail)
+    transforms = augmentation(augment, card.preparation.dims)
+    per_epoch = len(unlabelled) if images_per_epoch is None else images_per_epoch
+    batches = batch_stream(len(unlabelled), per_epoch, batch_size, seed)
+    labelled_batches = batch_stream(len(labelled), per_epoch, batch_size, seed)
+    steps = len(batches(0))
+
+    def teacher(images: Tensor) -> Tensor:
+        with accelerator.autocast():
+            return model.logits(images).float()
+
+    def step(indices: list[int], epoch: int, number: int) -> StepResult:
+        known = labelled_batches(epoch)[number]
+        known = known[accelerator.process_index :: accelerator.num_processes] or known[:1]
+        key = step_seed(seed, epoch, number)
+        images, labels = augmented_batch([labelled[i] for i in known], transforms, key % 2**32)
+        free = _augmented_images(
+            [unlabelled[i] for i in indices],
+            transforms,
+            step_seed(seed, epoch, number, 1) % 2**32,
+        )
+        batch = StepBatch(
+            images.to(accelerator.device),
+            labels.to(accelerator.device),
+            free.to(accelerator.device),
+            card.label_space,
+        )
+        progress = (epoch * steps + number) / (epochs * steps)
+        generator = torch.Generator().manual_seed(step_seed(seed, epoch, number, 2))
+        with torch.random.fork_rng():
+            torch.manual_seed(key)
+            loss = method.loss(student, teacher, batch, progress, generator)
+        figures = {
+            "train_loss": float(loss.supervised.detach()),
+            "unsupervised_loss": float(loss.unsupervised.detach()),
+            "unsupervised_weight": loss.weight,
+            **loss.figures,
+        }
+        count = len(indices)
+        logs = {name: (value * count, float(count)) for name, value in figures.items()}
+        return StepResult(loss.total * count, count, logs)
+
+    def validate() -> Mapping[str, float]:
+        return {"val_iou": mean_iou(score_model(model, validation))}
+
+    history = run_loop(
+        folder=folder,
+        network=average.module,
+        state_module=nn.ModuleDict({"student": network, "teacher": average}),
+        card=card,
+        optimizer=prepared,
+        learning_rate=cosine(learning_rate),
+        epochs=epochs,
+        batches=batches,
+        step=step,
+        validate=validate,
+        accelerator=accelerator,
+        description=type(method).__name__,
+        checkpoint_seconds=checkpoint_seconds,
+    )
+    curve = np.array([row["val_iou"] for row in history[1:]])
+    summary = {
+        "kind": "semisupervised",
+        "method": type(method).__name__,
+        "seed": seed,
+        "labelled_cases": len(labelled),
+        "labelled_patients": list(labelled.patients),
+        "unlabelled_cases": len(unlabelled),
+        "best_epoch": int(curve.argmax()) + 1,
+        "val_iou": float(curve.max()),
+        **curve_summary(history),
+    }
+    if accelerator.is_main_process:
+        folder.write_summary(summary)
+    return summary
+
+
+def _augmented_images(cases: Sequence[Case], transforms: Compose | None, seed: int) -> Tensor:
+    # The transforms move an image and its label; here the label says nothing.
+    blank = [replace(case, label=np.zeros((1, *case.image.shape[1:]), np.uint8)) for case in cases]
+    return augmented_batch(blank, transforms, seed)[0]

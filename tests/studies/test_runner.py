@@ -1,0 +1,322 @@
+from __future__ import annotations
+
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from segpref.data import Cache, Preparation, Reader, Split
+from segpref.objectives import DPO
+from segpref.policies import load_model, read_card
+from segpref.proposals import SlateProposals, UniformOffset
+from segpref.studies.executors import Processes
+from segpref.studies.judging import Bench, ModelBased, Oracle
+from segpref.studies.lab import Lab
+from segpref.studies.plan import Task, plan
+from segpref.studies.recipe import Block, Method, Recipe
+from segpref.studies.results import BASE, SELECT_BEST, Results, collect
+from segpref.studies.runner import run_study
+from segpref.studies.stages import Stage1, Stage2
+from segpref.studies.study_page import study_tables, write_study
+from segpref.studies.tables import markdown
+from segpref.types import Judge, SegprefError
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A judge that can't be trained."""
+
+    of_base = False
+
+    def train(self, bench: Bench) -> None:
+        raise ValueError("out of order")
+
+    def build(self, bench: Bench) -> Judge:
+        raise NotImplementedError
+
+
+@pytest.fixture(scope="module")
+def recipe(tiny_unet: Any) -> Recipe:
+    stage = Stage1(labelled=2, epochs=4, images_per_epoch=16, learning_rate=2e-2)
+    return Recipe(
+        name="tiny",
+        description="a test",
+        split={"judge": 2, "validation": 2, "test": 3},
+        network=tiny_unet(None, in_channels=None),
+        preparation=Preparation(dims=2, size=(32, 32)),
+        bases={"weak": stage},
+        judges={"weak": ModelBased(replace(stage, labelled=4, unit="cases"))},
+        align=Stage2(epochs=2, images_per_epoch=8, candidates=8),
+        methods={
+            "Top-1 pseudo-labelling": Method(signal="pseudo-label"),
+            "RN-DPO": Method(objective=DPO(beta=1.5), learning_rate=1e-3),
+        },
+        seeds=[0, 1],
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(
+    recipe: Recipe, heart_reader: Reader, store: Cache, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Results, Lab]:
+    lab = Lab(recipe, heart_reader, tmp_path_factory.mktemp("study") / "out", store)
+    return run_study(lab), lab
+
+
+def times(folder: Path) -> dict[Path, int]:
+    return {
+        path: path.stat().st_mtime_ns
+        for path in folder.rglob("*")
+        if path.is_file() and path.name not in ("recipe.yaml", ".lock")
+    }
+
+
+def text_of(results: Results) -> str:
+    return "\n".join(markdown(one.rows) for one in study_tables(results))
+
+
+def test_every_method_is_there_for_every_seed(finished: tuple[Results, Lab]) -> None:
+    results, lab = finished
+    assert not results.failed
+    assert not results.missing
+    entries = results.entries("weak", "weak")
+    assert list(entries) == [BASE, SELECT_BEST, "Top-1 pseudo-labelling", "RN-DPO"]
+    split = Split.load(lab.out / "split.json")
+    for name, runs in entries.items():
+        assert [run.seed for run in runs] == [0, 1]
+        for run in runs:
+            assert {row["patient"] for row in run.test} == set(split.test)
+            assert bool(run.test_last) == (name not in (BASE, SELECT_BEST))
+            if run.folder is not None and name != BASE:
+                assert (run.folder / "report.html").exists()
+    assert set(results.audits) == {("weak", "weak", 0), ("weak", "weak", 1)}
+    assert all(0 <= found["judge"]["pair_flip"] <= 1 for found in results.audits.values())
+
+
+def test_a_second_call_trains_nothing_and_says_the_same(finished: tuple[Results, Lab]) -> None:
+    results, lab = finished
+    before = times(lab.out)
+    again = run_study(lab)
+    assert times(lab.out) == before
+    assert text_of(again) == text_of(results) == text_of(collect(lab))
+
+
+def test_a_lost_file_is_made_again_and_is_the_same(finished: tuple[Results, Lab]) -> None:
+    results, lab = finished
+    run = Task(1, "run", "weak", "weak", "RN-DPO").folder(lab.out)
+    content, weights = (run / "test.csv").read_bytes(), (run / "last.safetensors").read_bytes()
+    for name in ("test.csv", "summary.json", "state.safetensors", "last.safetensors"):
+        (run / name).unlink()
+    assert [task.name for task in collect(lab).missing] == ["seed-1/runs/weak/weak/rn-dpo"]
+    again = run_study(lab)
+    assert (run / "test.csv").read_bytes() == content
+    assert (run / "last.safetensors").read_bytes() == weights
+    assert text_of(again) == text_of(results)
+
+
+def test_nobody_is_in_two_roles(finished: tuple[Results, Lab]) -> None:
+    _, lab = finished
+    split = Split.load(lab.out / "split.json")
+    bases = [read_card(lab.base_folder(seed, "weak")) for seed in (0, 1)]
+    judges = [read_card(Task(seed, "judge", "", "weak").folder(lab.out)) for seed in (0, 1)]
+    assert all(set(card.labelled) <= set(split.train) for card in bases)
+    assert all(set(card.labelled) <= set(split.judge) for card in judges)
+    assert all(len(card.labelled) == 2 for card in bases)
+    assert bases[0].labelled != bases[1].labelled
+    assert set(lab.pool(0, "weak").patients) == set(split.train) - set(bases[0].labelled)
+
+
+def test_base_and_judge_do_not_start_alike(finished: tuple[Results, Lab]) -> None:
+    _, lab = finished
+    base, judge = lab.base_folder(0, "weak"), Task(0, "judge", "", "weak").folder(lab.out)
+    assert load_model(base)[0].digest() != load_model(judge)[0].digest()
+
+
+def test_fewer_seeds_may_be_asked_for(finished: tuple[Results, Lab]) -> None:
+    _, lab = finished
+    part = run_study(lab, seeds=[1])
+    assert {run.seed for run in part.runs} == {1}
+    assert [row.seeds for row in study_tables(part)[0].rows] == [1, 1, 1, 1]
+
+
+def test_tables_figures_and_page_are_written(finished: tuple[Results, Lab]) -> None:
+    results, lab = finished
+    page = write_study(lab, results)
+    assert "RN-DPO, seed 1" in page.read_text()
+    assert "| RN-DPO against Base |" in (lab.out / "tables.md").read_text()
+    assert (lab.out / "tables.csv").read_text().startswith("method,seeds,IoU mean,IoU sd")
+    assert r"\toprule" in (lab.out / "tables.tex").read_text()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"align": Stage2(epochs=3, images_per_epoch=8, candidates=8)}, r"\(align\)"),
+        ({"methods": {"RN-DPO": Method(learning_rate=9e-3)}}, "methods: RN-DPO"),
+        ({"bases": {"weak": Stage1(labelled=3)}}, "bases: weak"),
+        ({"judges": {"weak": Oracle()}}, "judges: weak"),
+        ({"preparation": Preparation(dims=2, crop=(32, 32))}, "preparation"),
+        ({"split": {"judge": 3, "validation": 2, "test": 3}}, "split"),
+        ({"methods": {"A b": Method(), "a-b": Method()}}, "A b and a-b would share a folder"),
+        ({"grid": [Block(judges=["oracle"])]}, "'oracle' among its judges"),
+        ({"grid": [Block(sweep={"objective.gamma": [1]})]}, "objective.gamma, which DPO does not"),
+        ({"grid": [Block(sweep={"rate": [1]})]}, "rate, which Method does not"),
+    ],
+)
+def test_a_recipe_that_was_changed_is_not_mixed_with_the_old_one(
+    changes: dict[str, Any], said: str, finished: tuple[Results, Lab]
+) -> None:
+    _, lab = finished
+    before = times(lab.out)
+    with pytest.raises(SegprefError, match=said):
+        run_study(replace(lab, recipe=replace(lab.recipe, **changes)))
+    assert times(lab.out) == before
+
+
+def test_names_may_be_added(
+    recipe: Recipe, heart_reader: Reader, store: Cache, tmp_path: Path
+) -> None:
+    one = replace(recipe, methods={}, seeds=[0])
+    lab = Lab(one, heart_reader, tmp_path, store, SlateProposals(4, [UniformOffset()]))
+    first = run_study(lab)
+    assert list(first.entries("weak", "weak")) == [BASE, SELECT_BEST]
+    families = [family["family"] for family in first.audits["weak", "weak", 0]["families"]]
+    assert families == ["anchor", "uniform-offset"]
+    before = times(tmp_path)
+    more = replace(one, methods=recipe.methods, judges={**recipe.judges, "oracle": Oracle()})
+    grid = [Block("oracle", judges=["oracle"], methods=["RN-DPO"])]
+    found = run_study(replace(lab, recipe=replace(more, grid=grid)))
+    assert list(found.entries("weak", "oracle")) == [BASE, SELECT_BEST, "RN-DPO"]
+    assert before.items() <= times(tmp_path).items()
+
+
+def test_a_sweep_is_a_run_for_every_combination(recipe: Recipe) -> None:
+    sweep = {"objective.beta": [0.5, 1.5], "align.candidates": [8, 16], "learning_rate": [1e-4]}
+    grid = [Block("K", methods=["RN-DPO"], sweep=sweep, seeds=[0]), Block(methods=["RN-DPO"])]
+    tasks = [task for task in plan(replace(recipe, grid=grid)) if task.kind == "run"]
+    assert [task.name.rpartition("/")[2] for task in tasks] == [
+        "rn-dpo,objective.beta=0.5,align.candidates=8,learning_rate=0.0001",
+        "rn-dpo,objective.beta=0.5,align.candidates=16,learning_rate=0.0001",
+        "rn-dpo,objective.beta=1.5,align.candidates=8,learning_rate=0.0001",
+        "rn-dpo,objective.beta=1.5,align.candidates=16,learning_rate=0.0001",
+        "rn-dpo",
+        "rn-dpo",
+    ]
+    method, align = tasks[1].resolved(recipe)
+    assert method.objective == DPO(beta=0.5)
+    assert (method.learning_rate, align.candidates, align.epochs) == (1e-4, 16, 2)
+
+
+def test_needs_come_first(recipe: Recipe) -> None:
+    judges = {**recipe.judges, "oracle": Oracle()}
+    full = replace(recipe, judges=judges)
+    order = plan(full)
+    assert len(order) == len(set(order)) == 2 * (1 + 2 + 2 + 4)
+    for place, task in enumerate(order):
+        assert all(need in order[:place] for need in task.needs(full))
+
+
+def test_what_fails_takes_only_what_needs_it(
+    recipe: Recipe, heart_reader: Reader, store: Cache, tmp_path: Path
+) -> None:
+    broken = replace(recipe, judges={"bad": Broken(), **recipe.judges}, seeds=[0])
+    results = run_study(Lab(broken, heart_reader, tmp_path, store))
+    whys = {task.name: why for task, why in results.failed.items()}
+    assert "ValueError: out of order" in whys["seed-0/judges/bad"]
+    assert "needs seed-0/judges/bad, which failed" in whys["seed-0/runs/weak/bad/rn-dpo"]
+    assert all("/bad" in name for name in whys)
+    assert len(whys) == 4
+    assert "RN-DPO" in results.entries("weak", "weak")
+    assert "out of order" in (tmp_path / "seed-0/judges/bad/error.txt").read_text()
+    page = write_study(Lab(broken, heart_reader, tmp_path, store), results).read_text()
+    assert "out of order" in page
+
+
+@pytest.mark.slow
+def test_processes_find_the_same(finished: tuple[Results, Lab], tmp_path: Path) -> None:
+    results, lab = finished
+    elsewhere = replace(lab, out=tmp_path, cache=Cache(tmp_path / "cache"))
+    assert text_of(run_study(elsewhere, executor=Processes(2))) == text_of(results)
+    assert "stage 2" in (tmp_path / "seed-0/runs/weak/weak/rn-dpo/log.txt").read_text()
+
+
+@pytest.mark.slow
+def test_two_studies_do_not_share_a_folder(finished: tuple[Results, Lab], tmp_path: Path) -> None:
+    _, lab = finished
+    with Held(lab.out / ".lock"), pytest.raises(SegprefError, match="another process is running"):
+        run_study(lab)
+
+
+class Held:
+    """A lock that another process holds."""
+
+    def __init__(self, path: Path) -> None:
+        code = (
+            "import filelock, sys, time; filelock.FileLock(sys.argv[1]).acquire(); "
+            "print(1, flush=True); time.sleep(60)"
+        )
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE
+        )
+
+    def __enter__(self) -> None:
+        assert self._process.stdout is not None
+        self._process.stdout.readline()
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+STUDY = """
+import pickle, sys
+from segpref.studies.executors import Processes, RayCluster
+from segpref.studies.runner import run_study
+
+if __name__ == "__main__":
+    with open(sys.argv[1], "rb") as file:
+        lab = pickle.load(file)
+    run_study(lab, executor=Processes(2) if sys.argv[2] == "processes" else RayCluster("local"))
+"""
+
+
+def files_in(folder: Path) -> int:
+    return sum(1 for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("where", ["processes", "ray"])
+def test_a_study_that_is_killed_five_times_ends_with_the_same_table(
+    where: str, finished: tuple[Results, Lab], tmp_path: Path
+) -> None:
+    results, lab = finished
+    killed = replace(lab, out=tmp_path / "out", cache=Cache(tmp_path / "cache"))
+    (tmp_path / "lab.pkl").write_bytes(pickle.dumps(killed))
+    (tmp_path / "study.py").write_text(STUDY)
+    command = [sys.executable, str(tmp_path / "study.py"), str(tmp_path / "lab.pkl"), where]
+    rng = np.random.default_rng(0)
+    for least in (2, 10, 25, 40, 60):
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        while files_in(killed.out) < least:
+            assert process.poll() is None, "it ended before it could be killed"
+            time.sleep(0.02)
+        time.sleep(rng.uniform(0, 0.5))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        time.sleep(1.5)  # its tasks notice and stop
+    assert collect(killed).missing
+    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+    again = collect(killed)
+    assert not again.missing
+    assert text_of(again) == text_of(results)
+    for seed in (0, 1):
+        run = Task(seed, "run", "weak", "weak", "RN-DPO")
+        ours, theirs = (run.folder(one.out) / "last.safetensors" for one in (killed, lab))
+        assert ours.read_bytes() == theirs.read_bytes()
