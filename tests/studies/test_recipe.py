@@ -8,6 +8,7 @@ from segpref.data import Preparation
 from segpref.miners import TopVsBase, TopVsRandom
 from segpref.objectives import DPO
 from segpref.studies.judging import ModelBased
+from segpref.studies.plan import plan
 from segpref.studies.recipe import Method, default_network, load_recipe, recipe_names
 from segpref.training import PreferenceSignal, PseudoLabelSignal
 from segpref.types import LabelSpace, SegprefError
@@ -41,13 +42,14 @@ def test_every_recipe_that_comes_along_is_whole(name: str) -> None:
     assert {"judge", "validation", "test"} <= set(recipe.split)
     network = recipe.network.for_data(1, 4).build()
     assert sum(p.numel() for p in network.parameters()) > 1000
-    reductions = {}
     for title, method in recipe.methods.items():
         signal = method.build(SPACE)
         if isinstance(signal, PreferenceSignal):
-            reductions[title] = signal.reduction
-            assert isinstance(signal.objective, DPO)
-    assert reductions == {"DPO": "image", "RN-DPO": "region"}
+            assert signal.reduction == ("region" if title.startswith("RN-") else "image")
+    tasks = plan(recipe)
+    used = {task.method for task in tasks}
+    assert used - {""} == set(recipe.methods)
+    assert {task.judge for task in tasks} - {""} == set(recipe.judges)
 
 
 def test_a_recipe_is_read_from_a_file(tmp_path: Path) -> None:

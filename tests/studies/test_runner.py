@@ -151,7 +151,9 @@ def test_tables_figures_and_page_are_written(finished: tuple[Results, Lab]) -> N
     page = write_study(lab, results)
     assert "RN-DPO, seed 1" in page.read_text()
     assert "| RN-DPO against Base |" in (lab.out / "tables.md").read_text()
-    assert (lab.out / "tables.csv").read_text().startswith("method,seeds,IoU mean,IoU sd")
+    assert (
+        (lab.out / "tables.csv").read_text().startswith("table,row,seeds,figure,mean,sd\nMethods,")
+    )
     assert r"\toprule" in (lab.out / "tables.tex").read_text()
 
 

@@ -13,13 +13,16 @@ from rich.console import Console
 from segpref.studies.results import Run
 from segpref.studies.tables import (
     COLUMNS,
+    JUDGE_COLUMNS,
     SWEEP_COLUMNS,
     Difference,
     Entries,
     as_csv,
+    judge_table,
     latex,
     markdown,
     rich_table,
+    structure_table,
     table,
 )
 from segpref.studies.tables import difference as paired
@@ -200,15 +203,30 @@ def test_settings_are_chosen_by_the_mean_of_peak_and_tail(three: Entries) -> Non
 
 def test_csv_and_latex_say_the_same(three: Entries) -> None:
     rows = table(three)
-    lines = list(csv.DictReader(io.StringIO(as_csv(rows))))
-    assert [line["method"] for line in lines] == ["Base", "DPO", "RN-DPO"]
-    assert float(lines[2]["IoU mean"]) == pytest.approx(0.55)
-    assert float(lines[2]["IoU sd"]) == pytest.approx(np.std([0.5, 0.6], ddof=1), abs=1e-5)
-    assert lines[0]["TailAvg mean"] == ""
+    lines = list(csv.DictReader(io.StringIO(as_csv({"t": rows}))))
+    assert [line["row"] for line in lines if line["figure"] == "IoU"] == ["Base", "DPO", "RN-DPO"]
+    (rn,) = [line for line in lines if line["row"] == "RN-DPO" and line["figure"] == "IoU"]
+    assert (rn["table"], rn["seeds"], float(rn["mean"])) == ("t", "2", pytest.approx(0.55))
+    assert float(rn["sd"]) == pytest.approx(np.std([0.5, 0.6], ddof=1), abs=1e-5)
+    assert not any(line["row"] == "Base" and line["figure"] == "TailAvg" for line in lines)
     text = latex(rows)
     assert r"RN-DPO & \textbf{0.550 $\pm$ 0.071}" in text
     assert text.count(r"\\") == 4
     assert text.splitlines()[0] == r"\begin{tabular}{lrrrrr}"
+
+
+def test_structures_and_judges_have_tables_of_their_own(three: Entries) -> None:
+    _, _, rn = structure_table(three)
+    assert rn.figures == {
+        name: pytest.approx((0.55, np.std([0.5, 0.6], ddof=1))) for name in STRUCTURES
+    }
+    figures = dict.fromkeys(JUDGE_COLUMNS.values(), 0.25)
+    audits = {"weak": [{"judge": figures}], "strong": [{"judge": {**figures, "pair_flip": 0.1}}]}
+    weak, strong = judge_table(audits)
+    assert weak.figures["PairFlip"][0] == 0.25
+    text = markdown([weak, strong], None)
+    assert "**0.100**" in text  # fewer flips are better
+    assert text.startswith("| Method | HarmTop |")
 
 
 def test_methods_without_a_common_seed_are_not_compared() -> None:

@@ -3,18 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 from segpref.data.cache import Cache
 from segpref.data.dataset import Dataset
-from segpref.judges import ModelJudge, OracleJudge
+from segpref.judges import (
+    Committee,
+    ConfidenceJudge,
+    ConsistencyJudge,
+    EnsembleJudge,
+    ModelJudge,
+    NoisyJudge,
+    OracleJudge,
+    ReverseClassificationJudge,
+)
 from segpref.policies import load_model
 from segpref.studies.stages import Stage1
-from segpref.types import Judge
+from segpref.training import RunFolder, fit_regressor, load_regressor
+from segpref.types import Judge, Predictor
 
-__all__ = ["Bench", "JudgeRecipe", "ModelBased", "Oracle"]
+__all__ = [
+    "Bench",
+    "Confidence",
+    "Consistency",
+    "Ensemble",
+    "JudgeRecipe",
+    "ModelBased",
+    "Noisy",
+    "Oracle",
+    "Regressor",
+    "ReverseClassification",
+    "Together",
+]
 
 JUDGE_SEED = 1000
 """Added to the seed of a judge's weights: base and judge must not begin with the same ones."""
@@ -28,6 +50,7 @@ class Bench:
         seed: of the run.
         judge_cases: labelled cases that are set aside for judges.
         base_cases: labelled cases of the base; no further label is spent where they are used.
+        validation: labelled cases that choose checkpoints.
         base: run folder of the base.
         folder: where the judge's own trainings go.
         cache: where predictions are kept.
@@ -37,10 +60,15 @@ class Bench:
     seed: int
     judge_cases: Dataset
     base_cases: Dataset
+    validation: Dataset
     base: Path
     folder: Path
     cache: Cache
     fit: Callable[[Stage1, Dataset, Path, int], None]
+
+    def inside(self, name: str) -> Bench:
+        """The same with a folder of its own for a part of the judge."""
+        return replace(self, folder=self.folder / name)
 
 
 @runtime_checkable
@@ -81,6 +109,214 @@ class ModelBased:
 
 
 @dataclass(frozen=True)
+class Ensemble:
+    """Agreement with several segmenters of the base's own labelled cases (RN-DPO, Eq. 14).
+
+    No further label is spent: what differs between the segmenters is their seed.
+
+    Args:
+        train_on: stage 1 of each; its ``labelled`` and ``unit`` must be the base's.
+        members: number M of segmenters.
+        max_disagreement: the judge abstains where the segmenters differ by more than this IoU.
+    """
+
+    train_on: Stage1 = field(default_factory=Stage1)
+    members: int = 5
+    max_disagreement: float | None = None
+    of_base = True
+
+    def train(self, bench: Bench) -> None:
+        """Train the segmenters."""
+        for number in range(self.members):
+            seed = bench.seed + JUDGE_SEED * (number + 1)
+            bench.fit(self.train_on, bench.base_cases, bench.folder / str(number), seed)
+
+    def build(self, bench: Bench) -> Judge:
+        """Mean IoU with their predictions."""
+        folders = [bench.folder / str(number) for number in range(self.members)]
+        predictors = [load_model(folder)[0] for folder in folders]
+        return EnsembleJudge(predictors, self.max_disagreement, bench.cache)
+
+
+@dataclass(frozen=True)
+class Regressor:
+    """An IoU regressor, trained on slates of the base for the judge's cases (RN-DPO, Table 5).
+
+    Args:
+        labelled: number of labelled cases.
+        unit: ``patients``, or ``cases`` (slices in 2D).
+        epochs: number of epochs.
+        images_per_epoch: images in an epoch; all where None.
+        learning_rate: highest learning rate of AdamW.
+    """
+
+    labelled: int = 8
+    unit: Literal["patients", "cases"] = "cases"
+    epochs: int = 40
+    images_per_epoch: int | None = None
+    learning_rate: float = 1e-3
+    of_base = True
+
+    def train(self, bench: Bench) -> None:
+        """Train the regressor."""
+        cases = Stage1(labelled=self.labelled, unit=self.unit).drawn(bench.judge_cases, bench.seed)
+        folder = RunFolder(bench.folder)
+        folder.open({"regressor": str(self), "seed": bench.seed}, resume=True)
+        fit_regressor(
+            bench.base,
+            cases,
+            bench.validation,
+            folder,
+            epochs=self.epochs,
+            images_per_epoch=self.images_per_epoch,
+            learning_rate=self.learning_rate,
+            seed=bench.seed + JUDGE_SEED,
+        )
+
+    def build(self, bench: Bench) -> Judge:
+        """The predicted IoU."""
+        return load_regressor(bench.folder)
+
+
+@dataclass(frozen=True)
+class Consistency:
+    """Agreement with a segmenter's predictions of changed views of the image.
+
+    Args:
+        train_on: stage 1 of a segmenter of the judge's cases; the base itself is asked where None.
+        flips: axes to flip.
+        gammas: changes of contrast.
+    """
+
+    train_on: Stage1 | None = None
+    flips: tuple[int, ...] = ()
+    gammas: tuple[float, ...] = (0.7, 0.85, 1.2, 1.5)
+    of_base = True
+
+    def train(self, bench: Bench) -> None:
+        """Train the segmenter, if it is not the base."""
+        _train_own(self.train_on, bench)
+
+    def build(self, bench: Bench) -> Judge:
+        """Mean IoU with the predictions of the views."""
+        own = _own_or_base(self.train_on, bench)
+        return ConsistencyJudge(own, self.flips, self.gammas, cache=bench.cache)
+
+
+@dataclass(frozen=True)
+class Confidence:
+    """A segmenter's confidence in the candidate.
+
+    Args:
+        train_on: stage 1 of a segmenter of the judge's cases; the base itself is asked where None.
+        over: ``foreground``, ``boundary`` or ``image``.
+    """
+
+    train_on: Stage1 | None = None
+    over: Literal["image", "foreground", "boundary"] = "foreground"
+    of_base = True
+
+    def train(self, bench: Bench) -> None:
+        """Train the segmenter, if it is not the base."""
+        _train_own(self.train_on, bench)
+
+    def build(self, bench: Bench) -> Judge:
+        """Mean probability of the candidate."""
+        return ConfidenceJudge(_own_or_base(self.train_on, bench), self.over, cache=bench.cache)
+
+
+@dataclass(frozen=True)
+class ReverseClassification:
+    """What a classifier that learned from the candidate reaches on labelled cases.
+
+    Args:
+        labelled: number of labelled cases.
+        unit: ``patients``, or ``cases`` (slices in 2D).
+        over: ``best`` or ``mean`` of the labelled cases.
+    """
+
+    labelled: int = 8
+    unit: Literal["patients", "cases"] = "cases"
+    over: Literal["best", "mean"] = "best"
+    of_base = False
+
+    def train(self, bench: Bench) -> None:
+        """Nothing."""
+
+    def build(self, bench: Bench) -> Judge:
+        """IoU that is reached there."""
+        cases = Stage1(labelled=self.labelled, unit=self.unit).drawn(bench.judge_cases, bench.seed)
+        return ReverseClassificationJudge(cases, cases=len(cases), over=self.over)
+
+
+@dataclass(frozen=True)
+class Noisy:
+    """Another judge with noise of known strength.
+
+    Args:
+        judge: which.
+        flip_rate: how often the order of a whole slate is turned round.
+        noise: standard deviation of what is added to a score.
+        tie_width: scores closer than this are shuffled.
+        size_bias: score per unit of relative size that is added.
+    """
+
+    judge: JudgeRecipe
+    flip_rate: float = 0.0
+    noise: float = 0.0
+    tie_width: float = 0.0
+    size_bias: float = 0.0
+
+    @property
+    def of_base(self) -> bool:
+        """Whether the judge inside is."""
+        return self.judge.of_base
+
+    def train(self, bench: Bench) -> None:
+        """Train the judge inside."""
+        self.judge.train(bench)
+
+    def build(self, bench: Bench) -> Judge:
+        """The judge with noise."""
+        inside = self.judge.build(bench)
+        return NoisyJudge(
+            inside, self.flip_rate, self.noise, self.tie_width, self.size_bias, bench.seed
+        )
+
+
+@dataclass(frozen=True)
+class Together:
+    """Several judges as one.
+
+    Args:
+        judges: which.
+        by: ``rank`` or ``score``.
+        weights: trust in each; equal where None.
+        min_agreement: it abstains where the judges' ranks agree less than this.
+    """
+
+    judges: list[JudgeRecipe]
+    by: Literal["rank", "score"] = "rank"
+    weights: list[float] | None = None
+    min_agreement: float | None = None
+
+    @property
+    def of_base(self) -> bool:
+        """Whether any of them is."""
+        return any(judge.of_base for judge in self.judges)
+
+    def train(self, bench: Bench) -> None:
+        """Train them all."""
+        for number, judge in enumerate(self.judges):
+            judge.train(bench.inside(str(number)))
+
+    def build(self, bench: Bench) -> Judge:
+        """The committee."""
+        members = [judge.build(bench.inside(str(i))) for i, judge in enumerate(self.judges)]
+        return Committee(members, self.by, self.weights, self.min_agreement)
+
+
+@dataclass(frozen=True)
 class Oracle:
     """Knows the truth: not a method, but what a perfect judge would lead to."""
 
@@ -92,3 +328,13 @@ class Oracle:
     def build(self, bench: Bench) -> Judge:
         """IoU with the ground truth."""
         return OracleJudge(bench.judge_cases.label_space)
+
+
+def _train_own(stage: Stage1 | None, bench: Bench) -> None:
+    if stage is not None:
+        cases = stage.drawn(bench.judge_cases, bench.seed)
+        bench.fit(stage, cases, bench.folder, bench.seed + JUDGE_SEED)
+
+
+def _own_or_base(stage: Stage1 | None, bench: Bench) -> Predictor:
+    return load_model(bench.base if stage is None else bench.folder)[0]

@@ -109,6 +109,7 @@ class Lab:
             seed=seed,
             judge_cases=self.dataset.of_patients(self.split.judge).labelled(),
             base_cases=self.base_cases(seed, owner),
+            validation=self.validation,
             base=self.base_folder(seed, owner),
             folder=judge_task(self.recipe, seed, base, judge).folder(self.out),
             cache=self.cache,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, TypeAlias
 
 from segpref.data.cache import write_atomically
 from segpref.policies import Segmenter, load_model
@@ -17,15 +18,20 @@ from segpref.studies.tables import (
     SWEEP_COLUMNS,
     Difference,
     Entries,
+    TableRow,
     as_csv,
     difference,
+    judge_table,
     latex,
     markdown,
+    structure_table,
     table,
 )
 from segpref.training.folder import RunFolder
 
-__all__ = ["StudyTable", "study_tables", "write_study"]
+__all__ = ["StudyTable", "judges_of", "study_tables", "write_study"]
+
+Listed: TypeAlias = tuple[str, Sequence[TableRow], Sequence[str] | None, Sequence[Difference]]
 
 
 class StudyTable:
@@ -48,6 +54,7 @@ class StudyTable:
         )
         self.columns = (*SWEEP_COLUMNS, "IoU") if block.sweep else COLUMNS
         self.rows = table(self.entries)
+        self.structures = structure_table(self.entries)
 
     def claims(self) -> list[Difference]:
         """Every method against the base, the last of the table first."""
@@ -80,9 +87,16 @@ def write_study(lab: Lab, results: Results, pictures: int = 4) -> Path:
         Path of the page.
     """
     tables = study_tables(results)
-    for suffix, text in (("md", _markdown), ("csv", _csv), ("tex", _latex)):
-        content = "\n\n".join(text(one) for one in tables) + "\n"
-        write_atomically(lab.out / f"tables.{suffix}", content.encode())
+    listed = _listed(results, tables)
+    for suffix, render, remark in (("md", markdown, "## {}\n"), ("tex", latex, "% {}")):
+        parts = []
+        for title, rows, columns, claims in listed:
+            parts.append("\n".join([remark.format(title), render(rows, columns)]))
+            if claims and suffix == "md":
+                parts.append(_claims(claims))
+        write_atomically(lab.out / f"tables.{suffix}", ("\n\n".join(parts) + "\n").encode())
+    figures = as_csv({title: rows for title, rows, _, _ in listed})
+    write_atomically(lab.out / "tables.csv", figures.encode())
     return write_study_report(
         lab.out / "report.html",
         [_part(lab, one) for one in tables],
@@ -123,23 +137,33 @@ def _models(entries: Entries) -> dict[str, Segmenter]:
     return {name: load_model(folder)[0] for name, folder in first.items() if folder is not None}
 
 
-def _markdown(one: StudyTable) -> str:
-    claims = [
-        f"| {claim.method} against {claim.other} | {claim.mean:+.3f} | {claim.low:+.3f} to "
-        f"{claim.high:+.3f} | {claim.seeds_above} of {claim.seeds} | "
-        f"{'yes' if claim.better else 'not shown'} |"
-        for claim in one.claims()
+def _listed(results: Results, tables: Sequence[StudyTable]) -> list[Listed]:
+    """Every table with its title, columns and claims, the judges' last."""
+    listed: list[Listed] = []
+    for one in tables:
+        title = one.title or "Methods"
+        listed.append((title, one.rows, one.columns, one.claims()))
+        if one.columns == COLUMNS:
+            listed.append((f"{title}, test IoU of every structure", one.structures, None, []))
+    if judges := judges_of(results):
+        listed.append(("Judges on validation", judges, None, []))
+    return listed
+
+
+def judges_of(results: Results) -> list[TableRow]:
+    """The table of judges, a row for every base and judge."""
+    audits: dict[str, list[Mapping[str, Any]]] = {}
+    for (base, judge, _), audit in results.audits.items():
+        audits.setdefault(f"{base} base, {judge} judge", []).append(audit)
+    return judge_table(audits)
+
+
+def _claims(claims: Sequence[Difference]) -> str:
+    names = ("Claim (test IoU)", "difference", "95 % interval", "seeds above", "better?")
+    lines = ["| " + " | ".join(names) + " |", "|---" * len(names) + "|"]
+    lines += [
+        f"| {one.method} against {one.other} | {one.mean:+.3f} | {one.low:+.3f} to {one.high:+.3f} | "
+        f"{one.seeds_above} of {one.seeds} | {'yes' if one.better else 'not shown'} |"
+        for one in claims
     ]
-    head = [f"## {one.title}\n"] if one.title else []
-    told = "| Claim (test IoU) | difference | 95 % interval | seeds above | better? |"
-    return "\n".join(
-        [*head, markdown(one.rows, one.columns), "", told, "|---|---|---|---|---|", *claims]
-    )
-
-
-def _csv(one: StudyTable) -> str:
-    return (f"# {one.title}\n" if one.title else "") + as_csv(one.rows, one.columns).rstrip()
-
-
-def _latex(one: StudyTable) -> str:
-    return (f"% {one.title}\n" if one.title else "") + latex(one.rows, one.columns)
+    return "\n".join(lines)

@@ -7,6 +7,7 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -18,15 +19,18 @@ from segpref.studies.results import Run
 
 __all__ = [
     "COLUMNS",
+    "JUDGE_COLUMNS",
     "SWEEP_COLUMNS",
     "Difference",
     "Entries",
     "TableRow",
     "as_csv",
     "difference",
+    "judge_table",
     "latex",
     "markdown",
     "rich_table",
+    "structure_table",
     "table",
 ]
 
@@ -76,6 +80,17 @@ COLUMNS = ("IoU", "IoU last", "TailAvg", "Drift", "Dice")
 SWEEP_COLUMNS = ("Score", "Peak", "TailAvg", "Drift")
 """What settings are chosen by, all on validation; Score is the mean of peak and TailAvg."""
 
+JUDGE_COLUMNS = {
+    "HarmTop": "harm_top",
+    "HarmMag": "harm_mag",
+    "Headroom": "headroom",
+    "Regret": "regret",
+    "PairFlip": "pair_flip",
+    "Kendall": "kendall",
+}
+"""Columns of the table of judges, and their names in an audit."""
+
+_LOW_IS_GOOD = ("Drift", "HarmTop", "HarmMag", "Regret", "PairFlip")
 _ALL = tuple(dict.fromkeys(COLUMNS + SWEEP_COLUMNS))
 
 
@@ -94,8 +109,36 @@ def table(entries: Entries) -> list[TableRow]:
     return rows
 
 
-def markdown(rows: Sequence[TableRow], columns: Sequence[str] = COLUMNS) -> str:
-    """The table as Markdown; the best mean of each column in bold."""
+def structure_table(entries: Entries) -> list[TableRow]:
+    """Test IoU of every structure, at the best validation epoch (RN-DPO, Tables 9 and 10)."""
+    rows = []
+    for name, runs in entries.items():
+        each = [mean_of(run.test, "iou") for run in runs]
+        figures = {
+            structure: _mean_and_spread([one[structure] for one in each]) for structure in each[0]
+        }
+        rows.append(TableRow(name, len(runs), figures))
+    return rows
+
+
+def judge_table(audits: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[TableRow]:
+    """A judge's diagnostics per regime, from the audits of its seeds (RN-DPO, Table 11)."""
+    return [
+        TableRow(
+            name,
+            len(found),
+            {
+                column: _mean_and_spread([one["judge"][key] for one in found])
+                for column, key in JUDGE_COLUMNS.items()
+            },
+        )
+        for name, found in audits.items()
+    ]
+
+
+def markdown(rows: Sequence[TableRow], columns: Sequence[str] | None = COLUMNS) -> str:
+    """The table as Markdown, with all its figures where no columns are named; the best in bold."""
+    columns = columns or list(rows[0].figures)
     best = _best(rows)
     lines = ["| Method | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
     for row in rows:
@@ -104,8 +147,9 @@ def markdown(rows: Sequence[TableRow], columns: Sequence[str] = COLUMNS) -> str:
     return "\n".join(lines)
 
 
-def latex(rows: Sequence[TableRow], columns: Sequence[str] = COLUMNS) -> str:
+def latex(rows: Sequence[TableRow], columns: Sequence[str] | None = COLUMNS) -> str:
     """The table as a LaTeX ``tabular`` with booktabs rules; the best mean of each column in bold."""
+    columns = columns or list(rows[0].figures)
     best = _best(rows)
     lines = [
         r"\begin{tabular}{l" + "r" * len(columns) + "}",
@@ -121,20 +165,17 @@ def latex(rows: Sequence[TableRow], columns: Sequence[str] = COLUMNS) -> str:
     return "\n".join((*lines, r"\bottomrule", r"\end{tabular}"))
 
 
-def as_csv(rows: Sequence[TableRow], columns: Sequence[str] = COLUMNS) -> str:
-    """The table with means and standard deviations in columns of their own."""
+def as_csv(tables: Mapping[str, Sequence[TableRow]]) -> str:
+    """All figures of several tables, by their titles: one line per figure, unrounded enough."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(
-        ["method", "seeds", *(f"{c} {what}" for c in columns for what in ("mean", "sd"))]
-    )
-    for row in rows:
-        cells = [
-            "" if math.isnan(value) else f"{value:.5f}"
-            for column in columns
-            for value in row.figures[column]
-        ]
-        writer.writerow([row.method, row.seeds, *cells])
+    writer.writerow(["table", "row", "seeds", "figure", "mean", "sd"])
+    for title, rows in tables.items():
+        for row in rows:
+            for name, pair in row.figures.items():
+                cells = ["" if math.isnan(value) else f"{value:.5f}" for value in pair]
+                if any(cells):
+                    writer.writerow([title, row.method, row.seeds, name, *cells])
     return text.getvalue()
 
 
@@ -194,11 +235,11 @@ def _interval(values: Float[np.ndarray, " patient"], resamples: int) -> tuple[fl
 
 def _best(rows: Sequence[TableRow]) -> dict[str, float]:
     return {
-        column: (min if column == "Drift" else max)(
+        column: (min if column in _LOW_IS_GOOD else max)(
             (row.figures[column][0] for row in rows if not math.isnan(row.figures[column][0])),
             default=math.nan,
         )
-        for column in _ALL
+        for column in (rows[0].figures if rows else ())
     }
 
 

@@ -1,0 +1,122 @@
+"""Every judge of a recipe: trained, built from YAML, and giving scores."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from jsonargparse import ArgumentParser
+
+from segpref.data import Cache, Preparation, Reader
+from segpref.policies import load_model
+from segpref.proposals import SlateProposals
+from segpref.studies.judging import JudgeRecipe, Noisy
+from segpref.studies.lab import Lab
+from segpref.studies.perform import perform
+from segpref.studies.plan import Task
+from segpref.studies.recipe import Recipe
+from segpref.studies.slates import scored_slates
+from segpref.studies.stages import Stage1
+from segpref.training.semisupervised import FixMatch
+
+STAGE = "{labelled: 2, epochs: 1, images_per_epoch: 8}"
+JUDGES = f"""
+model: {{class_path: segpref.studies.judging.ModelBased, init_args: {{train_on: {STAGE}}}}}
+ensemble:
+  class_path: segpref.studies.judging.Ensemble
+  init_args: {{train_on: {STAGE}, members: 2}}
+regressor:
+  class_path: segpref.studies.judging.Regressor
+  init_args: {{labelled: 2, epochs: 1, images_per_epoch: 4}}
+consistency: {{class_path: segpref.studies.judging.Consistency}}
+own consistency:
+  class_path: segpref.studies.judging.Consistency
+  init_args: {{train_on: {STAGE}, gammas: [0.8]}}
+confidence: {{class_path: segpref.studies.judging.Confidence}}
+reverse: {{class_path: segpref.studies.judging.ReverseClassification, init_args: {{labelled: 2}}}}
+noisy:
+  class_path: segpref.studies.judging.Noisy
+  init_args:
+    judge: {{class_path: segpref.studies.judging.Oracle}}
+    flip_rate: 1.0
+together:
+  class_path: segpref.studies.judging.Together
+  init_args:
+    judges:
+      - {{class_path: segpref.studies.judging.Confidence}}
+      - {{class_path: segpref.studies.judging.Oracle}}
+oracle: {{class_path: segpref.studies.judging.Oracle}}
+"""
+
+
+def parsed() -> dict[str, JudgeRecipe]:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--judges", type=dict[str, JudgeRecipe])
+    settings = parser.parse_object({"judges": yaml.safe_load(JUDGES)})
+    judges: dict[str, JudgeRecipe] = parser.instantiate_classes(settings).judges
+    return judges
+
+
+@pytest.fixture(scope="module")
+def lab(
+    tiny_unet: Any, heart_reader: Reader, store: Cache, tmp_path_factory: pytest.TempPathFactory
+) -> Lab:
+    stage = Stage1(labelled=2, epochs=1, images_per_epoch=8)
+    recipe = Recipe(
+        name="judges",
+        description="a test",
+        split={"judge": 3, "validation": 1, "test": 2},
+        network=tiny_unet(None, in_channels=None),
+        preparation=Preparation(dims=2, size=(32, 32)),
+        bases={"weak": stage, "matched": replace(stage, method=FixMatch(), start="weak")},
+        judges=parsed(),
+        methods={},
+        seeds=[0],
+    )
+    lab = Lab(recipe, heart_reader, tmp_path_factory.mktemp("judges"), store, SlateProposals(6))
+    lab.open()
+    perform(lab, Task(0, "base", "weak"))
+    return lab
+
+
+@pytest.mark.parametrize("name", list(parsed()))
+def test_a_judge_is_trained_and_scores(name: str, lab: Lab) -> None:
+    recipe = lab.recipe.judges[name]
+    task = Task(0, "judge", "weak" if recipe.of_base else "", name)
+    perform(lab, task)
+    assert task.finished(lab.out)
+    judge = lab.judge(0, "weak", name)
+    policy, _ = load_model(lab.base_folder(0, "weak"))
+    cases = lab.validation.take([0, 1])
+    for scored in scored_slates(policy, cases, judge, lab.slates(), 0):
+        assert scored.scores.shape == (6, 1)
+        assert np.isfinite(scored.scores).all()
+    before = {path: path.stat().st_mtime_ns for path in lab.out.rglob("*.safetensors")}
+    perform(lab, task)
+    assert before == {path: path.stat().st_mtime_ns for path in lab.out.rglob("*.safetensors")}
+
+
+def test_noise_turns_the_judge_round(lab: Lab) -> None:
+    policy, _ = load_model(lab.base_folder(0, "weak"))
+    cases = lab.validation.take([0])
+    scores = [
+        next(iter(scored_slates(policy, cases, lab.judge(0, "weak", name), lab.slates(), 0))).scores
+        for name in ("oracle", "noisy")
+    ]
+    assert not lab.recipe.judges["noisy"].of_base
+    assert isinstance(lab.recipe.judges["noisy"], Noisy)
+    assert (np.argsort(-scores[1][:, 0], kind="stable")[0] != scores[0][:, 0].argmax()) or (
+        np.ptp(scores[0]) == 0
+    )
+
+
+def test_a_base_may_start_from_another_one(lab: Lab) -> None:
+    task = Task(0, "base", "matched")
+    assert task.needs(lab.recipe) == (Task(0, "base", "weak"),)
+    perform(lab, task)
+    assert task.finished(lab.out)
+    pool = set(lab.pool(0, "matched").patients)
+    assert not pool & set(lab.base_cases(0, "matched").patients)
