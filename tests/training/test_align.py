@@ -18,6 +18,7 @@ from segpref.judges import ModelJudge, OracleJudge
 from segpref.policies import ModelCard, NetworkSpec, Segmenter, load_model, save_model
 from segpref.proposals import IntensityTTA, SlateProposals
 from segpref.training import PreferenceSignal, PseudoLabelSignal, RunFolder, align, fit
+from segpref.training.augmentation import StrongAugmentation
 from segpref.types import Case, SegprefError, Slate
 
 POOL = slice(4, 8)
@@ -249,23 +250,64 @@ class Stops(ModelJudge):
 
 
 @pytest.mark.parametrize("checkpoint_seconds", [0.0, 1e9])
+@pytest.mark.parametrize(
+    "options", [{}, {"view": StrongAugmentation(), "average": 0.9}], ids=["plain", "view, average"]
+)
 def test_a_run_that_was_stopped_continues_to_the_same_bits(
-    checkpoint_seconds: float, undisturbed: RunFolder, heart_base: Path, heart_judge: Path,
+    checkpoint_seconds: float, options: dict[str, Any], heart_base: Path, heart_judge: Path,
     hearts: Dataset, store: Cache, tmp_path: Path,
 ) -> None:  # fmt: skip
     judge = Stops(load_model(heart_judge)[0], store)
+    judge.left = 99
+    undisturbed = run(tmp_path / "whole", heart_base, hearts, judge, store, **options)
     for scored in (2, 5, 9):
         judge.left = scored
         with pytest.raises(KeyboardInterrupt):
             run(
                 tmp_path / "run", heart_base, hearts, judge, store,
-                resume=True, checkpoint_seconds=checkpoint_seconds,
+                resume=True, checkpoint_seconds=checkpoint_seconds, **options,
             )  # fmt: skip
     judge.left = 99
-    again = run(tmp_path / "run", heart_base, hearts, judge, store, resume=True)
+    again = run(tmp_path / "run", heart_base, hearts, judge, store, resume=True, **options)
     assert again.last.read_bytes() == undisturbed.last.read_bytes()
     assert again.best.read_bytes() == undisturbed.best.read_bytes()
     assert again.metrics.read_bytes() == undisturbed.metrics.read_bytes()
+
+
+def test_a_view_changes_the_image_of_the_update_and_nothing_else(
+    heart_base: Path, hearts: Dataset, model_judge: ModelJudge, store: Cache, tmp_path: Path
+) -> None:
+    """At the first step only the view tells the policy from its reference."""
+
+    def first_step(name: str, view: StrongAugmentation | None) -> dict[str, float]:
+        folder = run(
+            tmp_path / name, heart_base, hearts, model_judge, store,
+            epochs=1, images_per_epoch=4, view=view,
+        )  # fmt: skip
+        return folder.read_metrics()[1]
+
+    plain = first_step("plain", None)
+    same = first_step("same", StrongAugmentation(probability=0.0))
+    other = first_step("other", StrongAugmentation(probability=1.0))
+    assert plain["margin"] == pytest.approx(0, abs=1e-6)
+    assert same["margin"] == pytest.approx(0, abs=1e-4)
+    assert abs(other["margin"]) > 1e-3
+    # Slates and pairs are those of the images themselves.
+    for name in ("pairs_per_image", "disagreement", "pair_flip"):
+        assert plain[name] == same[name] == other[name]
+
+
+def test_the_average_lags_behind_the_policy(
+    heart_base: Path, hearts: Dataset, model_judge: ModelJudge, store: Cache, tmp_path: Path
+) -> None:
+    averaged = run(tmp_path / "mean", heart_base, hearts, model_judge, store, average=0.5)
+    plain = run(tmp_path / "plain", heart_base, hearts, model_judge, store)
+    start, mean, last = (
+        load_file(p) for p in (heart_base / "best.safetensors", averaged.last, plain.last)
+    )
+    moved = [float((last[name] - start[name]).norm()) for name in start]
+    lagging = [float((mean[name] - start[name]).norm()) for name in start]
+    assert 0 < sum(lagging) < sum(moved)
 
 
 # Mistakes --------------------------------------------------------------------------------------

@@ -13,9 +13,10 @@ from scipy import ndimage
 from torch import Tensor, nn
 
 from segpref.training.augmentation import StrongAugmentation
+from segpref.training.averaging import averaged, teacher_decay
 from segpref.training.semisupervised.features import feature_layers, lost_channels
 from segpref.training.semisupervised.mixing import box_masks, cutmix_masks, paste_masks, pasted
-from segpref.training.semisupervised.student import Student, averaged, teacher_decay
+from segpref.training.semisupervised.student import Student
 from segpref.training.semisupervised.targets import confident_labels, largest_components, ramp_up
 from segpref.types import IGNORE, LabelSpace, SegprefError
 

@@ -108,6 +108,8 @@ def _run(lab: Lab, task: Task) -> None:
         batch_size=stage.batch_size,
         learning_rate=method.learning_rate,
         schedule=method.schedule,
+        view=method.view,
+        average=method.average,
         seed=task.seed,
         cache=lab.cache,
     )

@@ -18,6 +18,7 @@ from segpref.objectives.pairwise import DPO
 from segpref.policies import NetworkSpec
 from segpref.studies.judging import JudgeRecipe
 from segpref.studies.stages import Stage1, Stage2
+from segpref.training.augmentation import StrongAugmentation
 from segpref.training.signals import PreferenceSignal, PseudoLabelSignal, Signal
 from segpref.types import LabelSpace, Margins, SegprefError
 
@@ -43,6 +44,8 @@ class Method:
         miner: picks the pairs; Top-vs-Random where None.
         learning_rate: of Adam.
         schedule: ``constant``, or ``cosine`` with warm-up.
+        view: the update is made on such a view of the image; on the image itself where None.
+        average: decay of the moving average of weights that is validated and saved; 0 for none.
     """
 
     signal: Literal["preference", "pseudo-label"] = "preference"
@@ -52,6 +55,8 @@ class Method:
     miner: Callable[[Any, Any], Any] | None = None
     learning_rate: float = 1e-4
     schedule: Literal["constant", "cosine"] = "constant"
+    view: StrongAugmentation | None = None
+    average: float = 0.0
 
     def build(self, label_space: LabelSpace) -> Signal:
         """The signal for masks of this label space."""

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from torch import nn
 
 from segpref.data.cache import Cache
 from segpref.data.dataset import Dataset
@@ -19,6 +20,8 @@ from segpref.inference.evaluation import mean_iou, score_model
 from segpref.metrics import slate_iou
 from segpref.policies import Segmenter, load_model
 from segpref.proposals import SlateProposals
+from segpref.training.augmentation import StrongAugmentation
+from segpref.training.averaging import averaged
 from segpref.training.curves import curve_summary
 from segpref.training.folder import RunFolder
 from segpref.training.loop import (
@@ -52,12 +55,15 @@ def align(
     schedule: Literal["constant", "cosine"] = "constant",
     seed: int = 0,
     precision: str = "no",
+    view: StrongAugmentation | None = None,
+    average: float = 0.0,
     cache: Cache | None = None,
     checkpoint_seconds: float = 30.0,
 ) -> dict[str, Any]:
     """Fine-tune a policy on preferences between its own candidate masks.
 
-    Adam, constant learning rate, no augmentation; dropout and normalisation statistics are frozen.
+    Adam, constant learning rate, no augmentation (unless ``view`` is given); dropout and normalisation
+    statistics are frozen.
     Labels of the pool, where there are any, reach only figures and a judge that declares
     ``needs_label``.
 
@@ -76,6 +82,10 @@ def align(
         schedule: ``constant``, or ``cosine`` with warm-up.
         seed: of order, slates and pairs.
         precision: ``no``, ``bf16`` or ``fp16``, as in Accelerate.
+        view: the update is made on such a view of the image, while slates, scores and the reference
+            stay those of the image itself; on the image itself where None, as in the paper.
+        average: decay of a moving average of the weights that is validated and saved instead of the
+            policy; 0 for none, as in the paper.
         cache: where reference logits and judge predictions are kept.
         checkpoint_seconds: how often the position is saved within an epoch.
 
@@ -106,20 +116,27 @@ def align(
     reference_logits.prepare(pool)
     if hasattr(judge, "prepare"):
         judge.prepare(pool)
+    steady, state = network, None
+    if average:
+        mean = averaged(network, average)
+        optimizer.register_step_post_hook(lambda *_: mean.update_parameters(network))
+        steady, state = mean.module, nn.ModuleDict({"policy": network, "average": mean})
+    validated = Segmenter(steady, policy.label_space) if average else policy
     with ThreadPoolExecutor() as threads:
         step = PreferenceStep(
-            policy, reference_logits, pool, judge, signal, proposals, seed, threads
+            policy, reference_logits, pool, judge, signal, proposals, seed, threads, view
         )
         history = run_loop(
             folder=folder,
-            network=network,
+            network=steady,
+            state_module=state,
             card=card,
             optimizer=prepared,
             learning_rate=(constant if schedule == "constant" else cosine)(learning_rate),
             epochs=epochs,
             batches=batch_stream(len(pool), images_per_epoch, batch_size, seed),
             step=step,
-            validate=lambda: {"val_iou": mean_iou(score_model(policy, validation))},
+            validate=lambda: {"val_iou": mean_iou(score_model(validated, validation))},
             accelerator=accelerator,
             description="stage 2",
             checkpoint_seconds=checkpoint_seconds,
@@ -143,6 +160,7 @@ class PreferenceStep:
         proposals: make the slates.
         seed: of slates and pairs, together with epoch and step.
         threads: candidates are scored in them.
+        view: changes the image that the update is made on; None for the image itself.
     """
 
     policy: Segmenter
@@ -153,6 +171,7 @@ class PreferenceStep:
     proposals: SlateProposals
     seed: int
     threads: Executor
+    view: StrongAugmentation | None = None
 
     def __call__(self, indices: list[int], epoch: int, number: int) -> StepResult:
         """Loss and figures of the images at these places in the pool."""
@@ -164,13 +183,19 @@ class PreferenceStep:
         key = step_seed(self.seed, epoch, number)
         self.policy.network.eval()
 
-        state = self.policy.forward(images)
+        # Without a view the slates share the one pass of the update.
+        with torch.set_grad_enabled(self.view is None):
+            state = self.policy.forward(images)
         slates = self.proposals(self.policy, state, images, cases, key)
         scores = list(self.threads.map(self.judge.score, cases, slates))
         reference = torch.from_numpy(np.stack([self.reference[case] for case in cases]))
+        logits = state.logits
+        if self.view is not None:
+            generator = torch.Generator().manual_seed(key)
+            logits = self.policy.forward(self.view(images, generator)).logits
         batch = ScoredBatch(
-            logits=state.logits,
-            reference=reference.to(state.logits.device),
+            logits=logits,
+            reference=reference.to(logits.device),
             slates=slates,
             scores=scores,
             truth=_truth(self.pool, indices, slates, self.threads),

@@ -17,6 +17,7 @@ from segpref.data.splits import refuse_leakage
 from segpref.inference.evaluation import mean_iou, score_model
 from segpref.policies import ModelCard, Segmenter
 from segpref.training.augmentation import AugmentationName, augmentation, augmented_batch
+from segpref.training.averaging import averaged
 from segpref.training.curves import curve_summary
 from segpref.training.folder import RunFolder
 from segpref.training.loop import (
@@ -28,7 +29,7 @@ from segpref.training.loop import (
     step_seed,
 )
 from segpref.training.semisupervised.method import Method, StepBatch
-from segpref.training.semisupervised.student import Student, averaged
+from segpref.training.semisupervised.student import Student
 from segpref.training.start import card_of_start, first_network
 from segpref.types import Case, SegprefError
 

@@ -1,4 +1,4 @@
-"""The two networks of semi-supervised training: a student that learns, a teacher that averages it."""
+"""The student of semi-supervised training: the network that learns."""
 
 from __future__ import annotations
 
@@ -7,13 +7,10 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from segpref.training.semisupervised.features import feature_layers, lost_channels
 
-__all__ = ["Student", "averaged", "teacher_decay"]
-
-Tensors = list[Tensor] | tuple[Tensor, ...]
+__all__ = ["Student"]
 
 
 class Student:
@@ -55,27 +52,3 @@ class Student:
             self._layers = feature_layers(getattr(self.network, "module", self.network), images[:1])
         with lost_channels(self._layers, rows, rate, generator):
             return self(images)
-
-
-def teacher_decay(updates: int, decay: float) -> float:
-    """``min(1 - 1 / (t + 1), decay)`` at update t = 0, 1, ...
-
-    Tarvainen & Valpola (2017) use a low decay at the beginning; this is the form of their code. With
-    a decay of 0 the teacher is the student of the step before.
-    """
-    return min(1 - 1 / (updates + 1), decay)
-
-
-def averaged(network: nn.Module, decay: float) -> AveragedModel:
-    """A copy of the network whose weights follow it; normalisation statistics are copied.
-
-    ``theta' <- a theta' + (1 - a) theta`` with ``a`` of :func:`teacher_decay` at every
-    ``update_parameters(network)``. The number of updates is part of its state.
-    """
-
-    def average(old: Tensors, new: Tensors, updates: Tensor | int) -> None:
-        share = 1 - teacher_decay(int(updates), decay)
-        for mean, value in zip(old, new, strict=True):
-            mean.lerp_(value, share)
-
-    return AveragedModel(network, multi_avg_fn=average)

@@ -1,0 +1,34 @@
+"""An average of weights that follows a training: a teacher, or a steadier policy."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+__all__ = ["averaged", "teacher_decay"]
+
+Tensors = list[Tensor] | tuple[Tensor, ...]
+
+
+def teacher_decay(updates: int, decay: float) -> float:
+    """``min(1 - 1 / (t + 1), decay)`` at update t = 0, 1, ...
+
+    Tarvainen & Valpola (2017) use a low decay at the beginning; this is the form of their code. With
+    a decay of 0 the teacher is the student of the step before.
+    """
+    return min(1 - 1 / (updates + 1), decay)
+
+
+def averaged(network: nn.Module, decay: float) -> AveragedModel:
+    """A copy of the network whose weights follow it; normalisation statistics are copied.
+
+    ``theta' <- a theta' + (1 - a) theta`` with ``a`` of :func:`teacher_decay` at every
+    ``update_parameters(network)``. The number of updates is part of its state.
+    """
+
+    def average(old: Tensors, new: Tensors, updates: Tensor | int) -> None:
+        share = 1 - teacher_decay(int(updates), decay)
+        for mean, value in zip(old, new, strict=True):
+            mean.lerp_(value, share)
+
+    return AveragedModel(network, multi_avg_fn=average)
