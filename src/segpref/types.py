@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -103,15 +104,22 @@ class LabelSpace:
             return tuple(region.name for region in self.regions)
         return self.names[1:] if self.kind == "multi-class" else self.names
 
-    def decode(self, logits: Float[Tensor, "*batch C *space"], channel_dim: int = 1) -> Tensor:
+    def decode(
+        self, logits: Float[Tensor, "*batch C *space"], channel_dim: int = 1, lead: float = 0.0
+    ) -> Tensor:
         """Most likely mask under the logits: argmax, or logit > 0 per structure.
+
+        Args:
+            logits: of the network.
+            channel_dim: which axis C is.
+            lead: by how much a class has to lead over every lower one, or a structure over 0.
 
         Returns:
             uint8 ``[*batch, field, *space]``.
         """
         if self.kind == "multi-class":
-            return _argmax(logits, channel_dim)
-        return (logits > 0).to(torch.uint8)
+            return _argmax(logits, channel_dim, lead)
+        return (logits > lead).to(torch.uint8)
 
     def structure_masks(
         self, masks: UInt8[np.ndarray, "*batch field *space"], field_axis: int = 0
@@ -127,17 +135,17 @@ class LabelSpace:
         return np.stack(parts, axis=field_axis)
 
 
-def _argmax(logits: Tensor, dim: int) -> Tensor:
+def _argmax(logits: Tensor, dim: int, lead: float) -> Tensor:
     """Index of the highest logit, the first of equal ones, as uint8 with the axis kept.
 
     On the CPU, torch's argmax over a leading axis is many times slower than one comparison a class.
+    The values ascend, so the largest label is that of the last class to take the lead.
     """
-    best = logits.select(dim, 0)
-    labels = torch.zeros_like(best, dtype=torch.uint8)
-    for value in range(1, logits.shape[dim]):
-        plane = logits.select(dim, value)
-        labels.masked_fill_(plane > best, value)
-        best = torch.maximum(best, plane)
+    planes = logits.unbind(dim)
+    labels = torch.zeros_like(planes[0], dtype=torch.uint8)
+    for value, highest in enumerate(accumulate(planes[:-1], torch.maximum), start=1):
+        ahead = planes[value] > (highest + lead if lead else highest)
+        labels = torch.maximum(labels, ahead.view(torch.uint8).mul_(value))
     return labels.unsqueeze(dim)
 
 

@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
-from segpref.proposals import Draft, InterfaceOffset, LabelMap, StructureOffset, UniformOffset
+from segpref.proposals import (
+    Draft,
+    InterfaceOffset,
+    LabelMap,
+    StructureOffset,
+    UniformOffset,
+    labelmap,
+)
 from segpref.proposals.boundary import (
     interfaces_by_contact,
     offset,
@@ -233,6 +240,24 @@ def test_random_offsets_follow_the_given_ones() -> None:
     assert sizes[:2] == [2.0, -2.0]
     assert len(set(sizes)) == 12
     assert max(map(abs, sizes)) <= 3.0
+
+
+def test_distances_are_measured_for_the_first_offset_and_then_for_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reaches = []
+    measured = labelmap.distances
+
+    def noted(*given: object) -> object:
+        reaches.append(given[-1])
+        return measured(*given)
+
+    monkeypatch.setattr(labelmap, "distances", noted)
+    candidates = UniformOffset([1.0, 2.0])(draft(ring()))
+    list(islice(candidates, 2))
+    assert reaches == [1.0]
+    list(islice(candidates, 30))
+    assert reaches == [1.0, 3.0]
 
 
 def test_steps_grow_with_the_image() -> None:

@@ -11,6 +11,7 @@ from scipy import ndimage
 from skimage import measure
 
 from segpref.proposals.labelmap import LabelMap
+from segpref.proposals.windows import absolute, bounding_box, grown, relative
 
 
 def label_maps(values: int = 4) -> st.SearchStrategy[np.ndarray]:
@@ -35,8 +36,43 @@ def test_boxes_and_counts_of_a_small_mask() -> None:
     assert field.box == (slice(1, 5), slice(2, 7))
     assert field.boxes == {1: (slice(1, 3), slice(2, 5)), 3: (slice(4, 5), slice(6, 7))}
     assert field.counts == {1: 6, 3: 1}
-    assert field.grown((slice(1, 5), slice(2, 7)), 2.0) == (slice(0, 6), slice(0, 8))
-    assert field.grown((slice(3, 4), slice(3, 4)), 0.0) == (slice(2, 5), slice(2, 5))
+    assert field.crop.tolist() == [
+        [0, 0, 0, 0, 0, 0, 0],
+        [0, 1, 1, 1, 0, 0, 0],
+        [0, 1, 1, 1, 0, 0, 0],
+        [0, 0, 0, 0, 0, 0, 0],
+        [0, 0, 0, 0, 0, 3, 0],
+        [0, 0, 0, 0, 0, 0, 0],
+    ]
+
+
+def test_windows_by_hand() -> None:
+    shape, spacing = (6, 8), (1.0, 0.5)
+    assert grown((slice(1, 5), slice(2, 6)), shape, spacing, 0.8) == (slice(0, 6), slice(0, 8))
+    assert grown((slice(3, 4), slice(3, 4)), shape, spacing) == (slice(2, 5), slice(2, 5))
+    window, outer = (slice(3, 4), slice(4, 7)), (slice(1, 5), slice(2, 7))
+    assert relative(window, outer) == (slice(2, 3), slice(2, 5))
+    assert absolute(relative(window, outer), outer) == window
+    assert bounding_box(np.zeros((3, 4), np.uint8)) is None
+
+
+def test_runs_end_with_the_row_and_with_the_value() -> None:
+    runs = made(np.array([[1, 1, 2], [2, 0, 1]], np.uint8)).runs
+    # In a frame of background: 5 wide.
+    assert runs.first.tolist() == [0, 5, 6, 8, 9, 10, 11, 12, 13, 14, 15]
+    assert runs.lengths.tolist() == [5, 1, 2, 1, 1, 1, 1, 1, 1, 1, 5]
+    assert runs.values.tolist() == [0, 0, 1, 2, 0, 0, 2, 0, 1, 0, 0]
+    assert runs.pixels(runs.values, 4).tolist() == [15, 3, 2, 0]
+
+
+@settings(max_examples=100, deadline=None)
+@given(label_maps())
+def test_runs_painted_with_their_own_values_are_the_mask(labels: np.ndarray) -> None:
+    field = made(labels)
+    np.testing.assert_array_equal(field.painted(field.runs.values).labels, labels)
+    emptied = field.painted(np.zeros_like(field.runs.values))
+    assert not emptied.labels.any()
+    assert emptied.box is None
 
 
 def test_an_empty_mask_has_nothing() -> None:
@@ -51,15 +87,15 @@ def test_an_empty_mask_has_nothing() -> None:
 @settings(max_examples=150, deadline=None)
 @given(label_maps())
 def test_components_are_those_of_scikit_image(labels: np.ndarray) -> None:
-    found = made(labels).components
-    crop = labels[found.window]
-    reference = measure.label(crop, background=0, connectivity=labels.ndim)
+    field = made(labels)
+    found = field.components
+    reference = measure.label(labels, background=0, connectivity=labels.ndim)
     assert len(found.sizes) == reference.max(initial=0) + 1
     for component in range(1, len(found.sizes)):
-        where = found.ids == component
+        where = field.painted((found.ids == component).astype(np.uint8)).labels > 0
         assert len(np.unique(reference[where])) == 1
         assert np.count_nonzero(where) == found.sizes[component]
-        assert set(crop[where].tolist()) == {int(found.owners[component])}
+        assert set(labels[where].tolist()) == {int(found.owners[component])}
 
 
 @settings(max_examples=150, deadline=None)
@@ -67,13 +103,13 @@ def test_components_are_those_of_scikit_image(labels: np.ndarray) -> None:
 def test_holes_are_those_of_scipy(labels: np.ndarray) -> None:
     if 1 in labels.shape:
         return
-    found = made(labels).holes
+    field = made(labels)
+    found = field.holes
     filled = {v: ndimage.binary_fill_holes(labels == v) for v in (1, 2) if (labels == v).any()}
     expected = np.zeros_like(labels)
     for value in sorted(filled, key=lambda v: -np.count_nonzero(filled[v])):
         expected[filled[value] & (labels == 0)] = value
-    actual = np.zeros_like(labels)
-    actual[found.window] = found.owners[found.ids]
+    actual = field.painted(found.owners[found.ids]).labels
     sizes = {v: np.count_nonzero(filled[v]) for v in filled}
     if len(set(sizes.values())) < len(sizes):
         np.testing.assert_array_equal(actual > 0, expected > 0)

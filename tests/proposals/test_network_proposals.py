@@ -5,9 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given as for_all
+from hypothesis import settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from segpref.proposals import Draft, IntensityTTA, MonteCarloDropout, NetworkProposal, UniformOffset
+from segpref.proposals.dropout import mean_mask
 from segpref.proposals.tta import intensity_views
 from segpref.types import LabelSpace, SegprefError
 
@@ -88,6 +92,96 @@ def test_dropout_agrees_with_numpy(space: LabelSpace) -> None:
         mean, each = (1 / (1 + np.exp(-z))).mean(0) > 0.5, z > 0
     np.testing.assert_array_equal(found["dropout-mean"].numpy(), mean)
     np.testing.assert_array_equal(found["dropout"].numpy(), each.swapaxes(0, 1))
+
+
+@settings(max_examples=100, deadline=None)
+@for_all(st.integers(0, 2**32 - 1), st.integers(2, 6), st.sampled_from([0, 1, -1]))
+def test_decoding_is_numpys_argmax_also_where_logits_are_equal(
+    seed: int, classes: int, dim: int
+) -> None:
+    logits = torch.from_numpy(np.random.default_rng(seed).integers(-2, 3, (classes, 4, 5)) / 2.0)
+    space = LabelSpace("multi-class", tuple("abcdef"[:classes]))
+    decoded = space.decode(logits.movedim(0, dim), channel_dim=dim).movedim(dim, 0)
+    assert decoded.dtype == torch.uint8
+    np.testing.assert_array_equal(decoded[0].numpy(), logits.numpy().argmax(0))
+
+
+def test_decoding_with_a_lead_by_hand() -> None:
+    # The last class leads by .5, .5 + .2, and by .5 over 0 but only .1 over 1.
+    logits = torch.tensor([[0.0, 0.0, 0.0], [0.0, -0.2, 0.4], [0.5, 0.5, 0.5]])
+    assert CARDIAC.decode(logits, 0).tolist() == [[2, 2, 2]]
+    assert CARDIAC.decode(logits, 0, lead=0.3).tolist() == [[2, 2, 1]]
+    assert CARDIAC.decode(logits, 0, lead=0.5).tolist() == [[0, 0, 0]]
+    structures = torch.tensor([[0.2], [0.5]])
+    assert CHEST.decode(structures, 0, lead=0.3).tolist() == [[0], [1]]
+
+
+def everywhere(samples: Tensor, space: LabelSpace) -> Tensor:
+    """The mask of the mean with the probabilities of every pixel."""
+    total = torch.zeros(samples.shape[1:])
+    for sample in samples.float():
+        total += sample.softmax(1) if space.kind == "multi-class" else sample.sigmoid()
+    return space.decode(total - len(samples) / 2)
+
+
+@settings(max_examples=300, deadline=None)
+@for_all(
+    st.integers(0, 2**32 - 1),
+    st.sampled_from([CARDIAC, CHEST]),
+    st.integers(1, 7),
+    st.sampled_from([(8, 8), (4, 4, 12)]),
+    st.sampled_from([0.0, 0.01, 1.0, 10.0]),
+    st.sampled_from(["as they are", "ties", "nearly ties", "bfloat16"]),
+)
+def test_the_mean_needs_no_probabilities_where_all_agree(
+    seed: int, space: LabelSpace, count: int, shape: tuple[int, ...], spread: float, kind: str
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    common = torch.randn(1, 2, space.channels, *shape, generator=generator)
+    own = torch.randn(count, 2, space.channels, *shape, generator=generator)
+    samples = 3 * common + spread * own
+    if kind in ("ties", "nearly ties"):
+        samples = samples.round()
+    if kind == "nearly ties":
+        samples += 1e-7 * torch.randint(-3, 4, samples.shape, generator=generator)
+    if kind == "bfloat16":
+        samples = samples.bfloat16()
+    found = mean_mask(samples.unbind(), [space.decode(one) for one in samples], space)
+    assert torch.equal(found, everywhere(samples, space))
+
+
+def test_a_few_disputed_pixels_are_rounded_like_all() -> None:
+    # Five pixels of 64 where two classes change places from one sample to the other, and lead by
+    # the smallest difference that there is or by none.
+    rng = np.random.default_rng(1)
+    for _ in range(400):
+        lead, third = rng.uniform((0.5, -2), (3, 1), (5, 2)).astype(np.float32).T
+        other = np.where(rng.random(5) < 0.7, np.nextafter(lead, np.float32(4)), lead)
+        samples = torch.zeros(2, 1, 3, 64)
+        samples[:, :, 0] = 5.0
+        samples[0, 0, :, 3:8] = torch.from_numpy(np.stack([0 * lead, lead, third]))
+        samples[1, 0, :, 3:8] = torch.from_numpy(np.stack([other, 0 * lead, third]))
+        samples = samples.reshape(2, 1, 3, 8, 8)
+        found = mean_mask(samples.unbind(), [CARDIAC.decode(one) for one in samples], CARDIAC)
+        assert torch.equal(found, everywhere(samples, CARDIAC))
+
+
+@pytest.mark.parametrize("space", [CARDIAC, CHEST])
+def test_the_order_of_a_tensors_memory_does_not_matter(space: LabelSpace) -> None:
+    generator = torch.Generator().manual_seed(2)
+    samples = torch.randn(3, 2, space.channels, 8, 8, generator=generator)
+    turned = [one.to(memory_format=torch.channels_last) for one in samples]
+    found = mean_mask(turned, [space.decode(one) for one in turned], space)
+    assert torch.equal(found, everywhere(samples, space))
+
+
+def test_a_lead_that_rounding_takes_away_is_none_in_the_mean() -> None:
+    # Both samples decode to class 1, but all their probabilities are 1/3 in single precision.
+    sample = torch.zeros(1, 3, 1, 1)
+    sample[:, 1] = 1e-8
+    masks = [CARDIAC.decode(sample)] * 2
+    assert masks[0].item() == 1
+    assert mean_mask([sample, sample], masks, CARDIAC).item() == 0
 
 
 def test_without_a_dropout_layer_there_is_nothing() -> None:

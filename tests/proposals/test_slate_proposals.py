@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 
@@ -25,6 +26,7 @@ from segpref.proposals import (
     UniformOffset,
     default_families,
 )
+from segpref.proposals.slate import draw
 from segpref.types import Candidate, Case, LabelSpace, SegprefError, Slate
 
 CARDIAC = LabelSpace("multi-class", ("background", "RV", "MYO", "LV"))
@@ -152,6 +154,41 @@ def test_a_seed_reproduces_the_slate_and_keys_change_it() -> None:
         assert a.candidates == b.candidates
         assert not np.array_equal(a.masks, c.masks)
         assert not np.array_equal(a.masks, d.masks)
+
+
+def rough(channels: int, shape: tuple[int, ...]) -> np.ndarray:
+    """Logits that are the same on every machine: sums of integers over a power of two."""
+    noise = np.random.default_rng(7).integers(-40, 41, (channels, *shape))
+    for axis in [*range(1, noise.ndim)] * 2:
+        noise = np.sum([np.roll(noise, shift, axis) for shift in range(-2, 3)], axis=0)
+    return (noise / 2 ** (8 if len(shape) == 2 else 11)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("space", "shape", "recorded"),
+    [
+        (CARDIAC, (48, 56), 3686414479),
+        (CARDIAC, (12, 20, 24), 121273656),
+        (CHEST, (48, 56), 299106232),
+        (CHEST, (12, 20, 24), 897225669),
+    ],
+)
+def test_slates_are_those_that_were_recorded(
+    space: LabelSpace, shape: tuple[int, ...], recorded: int
+) -> None:
+    # Runs are reproduced from their seeds: an edit must not become another one unnoticed.
+    logits = rough(space.channels, shape)
+    anchor = space.decode(torch.from_numpy(logits), channel_dim=0).numpy()
+    passes = {
+        "dropout": anchor[np.newaxis],
+        "dropout-mean": np.roll(anchor, 1, -1),
+        "tta": np.roll(anchor, 1, -2),
+    }
+    spacing = (*[1.5] * (len(shape) - 1), 0.75)
+    image = Draft(logits, anchor, space, spacing, passes, np.random.default_rng(3))
+    slate, _ = draw(image, default_families(space), 48)
+    assert distinct(slate) == 48
+    assert zlib.crc32(slate.masks.tobytes()) == recorded
 
 
 def test_edits_of_a_case_do_not_depend_on_its_batch() -> None:

@@ -60,6 +60,10 @@ def test_filling_takes_only_background() -> None:
     assert drawn(fill_holes(gap)) == "22222 22222 22322 22222 22222"
 
 
+def test_four_pixels_enclose_one() -> None:
+    assert drawn(fill_holes(field("01000 10100 01002"))) == "01000 11100 01002"
+
+
 def test_the_innermost_structure_owns_a_hole() -> None:
     nested = field("2222222 2333332 2300032 2333332 2222222")
     assert drawn(fill_holes(nested)) == "2222222 2333332 2333332 2333332 2222222"
@@ -75,6 +79,13 @@ def test_the_largest_component_is_kept_and_the_rest_becomes_background() -> None
     assert drawn(keep_components(parts)) == "110000 110000 000000 220000"
     assert drawn(keep_components(parts, fraction=0.5)) == drawn(parts)
     assert drawn(keep_components(parts, only=2)) == "110010 110001 000000 220000"
+
+
+def test_what_was_kept_before_is_not_made_again() -> None:
+    labels = field("1100100222")
+    assert keep_components(labels) is keep_components(labels, 1.0, None)
+    assert keep_components(labels) is not keep_components(labels, 0.1)
+    assert keep_components(labels, only=2) is labels
 
 
 def test_of_equal_components_the_first_is_kept() -> None:

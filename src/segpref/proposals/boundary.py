@@ -11,12 +11,14 @@ above 0 expands and one below 0 shrinks. Conflicts are resolved conservatively:
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, repeat
 from typing import TypeVar
 
 import numpy as np
 
 from segpref.proposals.draft import Draft, Proposed, Settings, crossed, stacked
 from segpref.proposals.labelmap import LabelMap
+from segpref.proposals.windows import grown
 from segpref.types import SegprefError
 
 __all__ = [
@@ -87,12 +89,12 @@ def interfaces_by_contact(labels: LabelMap) -> list[tuple[int, int]]:
     """
     if labels.box is None:
         return []
-    crop = labels.labels[labels.grown(labels.box, 0.0)]
+    crop = labels.labels[grown(labels.box, labels.labels.shape, labels.spacing)]
     faces = np.zeros(labels.values**2, np.int64)
     for axis in range(crop.ndim):
-        lines = np.moveaxis(crop, axis, 0)
-        touch = lines[1:] != lines[:-1]
-        one, other = lines[1:][touch], lines[:-1][touch]
+        lines = crop.swapaxes(0, axis)
+        touch = np.flatnonzero(lines[1:] != lines[:-1])
+        one, other = lines[1:].reshape(-1)[touch], lines[:-1].reshape(-1)[touch]
         pair = np.maximum(one, other).astype(np.int64) * labels.values + np.minimum(one, other)
         faces += np.bincount(pair, minlength=faces.size)
     order = np.argsort(-faces, kind="stable")[: np.count_nonzero(faces)]
@@ -119,7 +121,7 @@ class UniformOffset:
         """One candidate per offset and direction; nothing where the anchor is empty."""
         if draft.empty:
             return
-        offsets = _prepared(draft, self.offsets)
+        offsets = _offsets(draft, self.offsets)
         for _, distance in _settings(draft, (None,), offsets):
             fields = [offset(labels, distance) for labels in draft.fields]
             yield {f"offset_{draft.unit}": distance}, stacked(fields)
@@ -156,7 +158,7 @@ class StructureOffset:
         present = [value for value in values if value in labels.counts]
         if not present:
             return
-        offsets = _prepared(draft, self.offsets)
+        offsets = _offsets(draft, self.offsets)
         for value, distance in _settings(draft, present, offsets):
             settings: Settings = {"structure": names[value], f"offset_{draft.unit}": distance}
             yield settings, stacked([offset_structure(labels, value, distance)])
@@ -204,7 +206,7 @@ class InterfaceOffset:
             pairs = [pair for pair in named if pair in touching or pair[::-1] in touching]
         if not pairs:
             return
-        offsets = _prepared(draft, self.offsets)
+        offsets = _offsets(draft, self.offsets)
         for (one, two), distance in _settings(draft, pairs, offsets):
             settings: Settings = {
                 "interface": f"{names[one]}-{names[two]}",
@@ -232,21 +234,22 @@ def _checked(offsets: Sequence[float] | None) -> Sequence[float] | None:
     return offsets
 
 
-def _prepared(draft: Draft, offsets: Sequence[float] | None) -> Sequence[float]:
-    """The offsets to use, with the distances for the largest of them measured once."""
-    if offsets is None:
-        offsets = [step * draft.step for step in STEPS]
-    for labels in draft.fields:
-        labels.distances(BEYOND * max(offsets))
-    return offsets
+def _offsets(draft: Draft, offsets: Sequence[float] | None) -> Sequence[float]:
+    return [step * draft.step for step in STEPS] if offsets is None else offsets
 
 
 def _settings(
     draft: Draft, targets: Iterable[Target], offsets: Sequence[float]
 ) -> Iterator[tuple[Target, float]]:
     targets = tuple(targets)
-    yield from crossed(targets, offsets)
-    reach = BEYOND * max(offsets)
-    while True:
-        target = targets[int(draft.rng.integers(len(targets)))]
-        yield target, float(draft.rng.uniform(-reach, reach))
+    furthest = BEYOND * max(offsets)
+    random = (
+        (targets[draft.rng.integers(len(targets))], float(draft.rng.uniform(-furthest, furthest)))
+        for _ in repeat(None)
+    )
+    for target, distance in chain(crossed(targets, offsets), random):
+        # A slate often has room for the first offset only, and a short reach is measured faster.
+        reach = offsets[0] if abs(distance) <= offsets[0] else furthest
+        for labels in draft.fields:
+            labels.distances(reach)
+        yield target, distance

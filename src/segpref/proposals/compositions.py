@@ -34,8 +34,6 @@ class CleanedOffset:
         if draft.empty:
             return
         cleaned = [clean(labels) for labels in draft.fields]
-        for labels in cleaned:
-            labels.distances(max(map(abs, self.steps), default=0.0) * draft.step)
         for step in self.steps:
             distance = step * draft.step
             fields = [offset(labels, distance) for labels in cleaned]

@@ -128,33 +128,12 @@ class Draft:
         return self._contests[value]
 
     def _contest(self, value: int | None) -> Contest:
-        first, first_logit, second, second_logit = self._ranking
+        values = range(self.label_space.channels)
         if value is None:
-            background_leads = first == 0
-            best = np.where(background_leads, second, first)
-            lead = np.where(background_leads, second_logit, first_logit)
-            return Contest(np.subtract(lead, self.logits[0], out=lead), best, 0)
-        leads = first == value
-        rival_logit = np.where(leads, second_logit, first_logit)
-        return Contest(
-            np.subtract(self.logits[value], rival_logit, out=rival_logit),
-            value,
-            np.where(leads, second, first),
-        )
-
-    @cached_property
-    def _ranking(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """The most likely class of every pixel and its logit, and the runner-up and its logit."""
-        first_logit, second_logit = self.logits[0].copy(), np.full_like(self.logits[0], -np.inf)
-        first, second = np.zeros(first_logit.shape, np.uint8), np.zeros(first_logit.shape, np.uint8)
-        for value, logit in enumerate(self.logits[1:], start=1):
-            leads = logit > first_logit
-            np.copyto(second, value, where=logit > second_logit)
-            np.copyto(second, first, where=leads)
-            np.copyto(first, value, where=leads)
-            np.maximum(second_logit, np.minimum(first_logit, logit), out=second_logit)
-            np.maximum(first_logit, logit, out=first_logit)
-        return first, first_logit, second, second_logit
+            label, lead = _leader(self.logits, values[1:])
+            return Contest(np.subtract(lead, self.logits[0], out=lead), label, 0)
+        rival, lead = _leader(self.logits, [other for other in values if other != value])
+        return Contest(np.subtract(self.logits[value], lead, out=lead), value, rival)
 
 
 @runtime_checkable
@@ -187,6 +166,20 @@ class NetworkProposal(Proposal, Protocol):
         ...
 
 
+def _leader(
+    logits: Float32[np.ndarray, "C *space"], values: Sequence[int]
+) -> tuple[UInt8[np.ndarray, "*space"], Float32[np.ndarray, "*space"]]:
+    """Which of these classes has the highest logit (of equal ones the lowest), and that logit."""
+    label = np.full(logits.shape[1:], values[0], np.uint8)
+    highest = logits[values[0]].copy()
+    for value in values[1:]:
+        leads = (logits[value] > highest).view(np.uint8)
+        # The values ascend, so the larger label is that of the later leader.
+        np.maximum(label, np.multiply(leads, value, out=leads), out=label)
+        np.maximum(highest, logits[value], out=highest)
+    return label, highest
+
+
 def crossed(targets: Iterable[Target], sizes: Sequence[float]) -> Iterator[tuple[Target, float]]:
     """Every target with every size, up and down.
 
@@ -202,4 +195,6 @@ def crossed(targets: Iterable[Target], sizes: Sequence[float]) -> Iterator[tuple
 
 def stacked(fields: Sequence[LabelMap]) -> UInt8[np.ndarray, "field *space"]:
     """Fields as one mask."""
+    if len(fields) == 1:
+        return fields[0].labels[np.newaxis]
     return np.stack([labels.labels for labels in fields])

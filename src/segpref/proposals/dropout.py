@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from segpref.proposals.draft import Draft, Proposed
 from segpref.types import LabelSpace, Policy, SegprefError, State
 
-__all__ = ["MonteCarloDropout", "decode_mean", "probabilities"]
+__all__ = ["MonteCarloDropout", "mean_mask"]
+
+HAIR = 0.01
+"""A lead in logits that outweighs all rounding of a sum of probabilities.
+
+Of equal sums the lower value wins, so where a value leads by less, its lead may be rounded away.
+"""
 
 
 class MonteCarloDropout:
@@ -43,13 +49,11 @@ class MonteCarloDropout:
         if logits is None:
             return None
         space = policy.label_space
-        masks = [space.decode(sample) for sample in logits]
-        total = probabilities(logits[0], space)
-        for sample in logits[1:]:
-            total += probabilities(sample, space)
+        samples = logits.unbind()
+        masks = [space.decode(sample) for sample in samples]
         return {
             "dropout": torch.stack(masks, dim=1),
-            "dropout-mean": decode_mean(total, len(logits), space),
+            "dropout-mean": mean_mask(samples, masks, space),
         }
 
     def __call__(self, draft: Draft) -> Iterator[Proposed]:
@@ -62,15 +66,42 @@ class MonteCarloDropout:
             yield {"sample": number}, mask
 
 
-def probabilities(
-    logits: Float[Tensor, "B C *space"], label_space: LabelSpace
-) -> Float[Tensor, "B C *space"]:
-    """Softmax over classes, or sigmoid per structure, in float32."""
-    logits = logits.detach().float()
-    return logits.softmax(dim=1) if label_space.kind == "multi-class" else logits.sigmoid()
+def mean_mask(
+    samples: Sequence[Float[Tensor, "B C *space"]],
+    masks: Sequence[UInt8[Tensor, "B field *space"]],
+    label_space: LabelSpace,
+) -> UInt8[Tensor, "B field *space"]:
+    """The most likely mask under the mean of several predictions' probabilities.
 
+    ``argmax_c sum_s softmax(z_s)_c``, or ``mean_s sigmoid(z_s) > 1/2`` per structure. Where all
+    predictions have the same answer the mean has it too, so probabilities are needed only where
+    they differ (and where the common answer leads by no more than :data:`HAIR`).
 
-def decode_mean(total: Float[Tensor, "B C *space"], count: int, label_space: LabelSpace) -> Tensor:
-    """The most likely mask under the mean of ``count`` probabilities, given their sum."""
-    # This changes no argmax and moves a mean of 1/2 to 0, where structures are cut.
-    return label_space.decode(total - count / 2)
+    Args:
+        samples: logits of every prediction.
+        masks: what each of them decodes to.
+        label_space: what the values mean.
+    """
+    mean = masks[0].clone(memory_format=torch.contiguous_format)
+    disputed = label_space.decode(samples[0], lead=HAIR) != mean
+    for mask in masks[1:]:
+        disputed |= mask != mean
+    where = disputed.flatten().nonzero().squeeze(1)
+    if not len(where):
+        return mean
+    # Filled up to whole vectors: torch rounds the last few values of an array in another way.
+    where = torch.cat([where, where[:1].expand(-len(where) % 64)])
+    multi_class = label_space.kind == "multi-class"
+    index = where.unsqueeze(0)
+    if multi_class:
+        pixels = mean[0].numel()
+        classes = torch.arange(label_space.channels, device=where.device).unsqueeze(1)
+        index = (where // pixels * label_space.channels + classes) * pixels + where % pixels
+    total = torch.zeros(index.shape, device=where.device)
+    for sample in samples:
+        logits = sample.detach().take(index).float()
+        total += logits.softmax(dim=0) if multi_class else logits.sigmoid()
+    # The shift changes no argmax and moves a mean of 1/2 to 0, where structures are cut.
+    decided = label_space.decode(total - len(samples) / 2, channel_dim=0)
+    mean.view(-1)[where] = decided[0]
+    return mean

@@ -45,7 +45,7 @@ def biased(draft: Draft, value: int | None, bias: float) -> UInt8[np.ndarray, "1
     ``y_i = argmax_c (z_ic + bias [c = value])``
     """
     lead, label, rival = draft.contest(value)
-    wins = lead > -bias
+    wins = (lead > -bias).view(np.uint8)
     # A masked sum instead of np.where, which is five times slower on bytes; it wraps and returns.
     change = np.subtract(label, rival, dtype=np.uint8)
     return np.add(np.multiply(change, wins), rival, dtype=np.uint8)[np.newaxis]

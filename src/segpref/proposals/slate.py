@@ -95,8 +95,8 @@ class SlateProposals:
         """
         families = self.families or default_families(policy.label_space)
         drafts = self._drafts(families, policy, state, images, cases, seed, keys)
-        # One after the other: the kernels for distances and components hold Python's lock, and two
-        # threads took longer than one.
+        # One after the other: finding components holds Python's lock, and two threads took longer
+        # than one.
         drawn = [draw(draft, families, self.size) for draft in drafts]
         for case, (_, idle) in zip(cases, drawn, strict=True):
             for family in idle:
@@ -163,10 +163,11 @@ def draw(draft: Draft, families: Sequence[Proposal], size: int) -> tuple[Slate, 
     seen = {_checksum(masks[0]): [0]}
     running = {number: family(draft) for number, family in enumerate(families)}
     places = dict.fromkeys(running, 0)
+    turn = {number: family.weight for number, family in enumerate(families)}
     idle = []
 
     while len(candidates) < size and running:
-        number = max(running, key=lambda n: (families[n].weight / (2 * places[n] + 1), -n))
+        number = max(running, key=turn.__getitem__)
         fresh, tried = _next_distinct(running[number], masks[: len(candidates)], seen)
         if fresh is None:
             if not tried and not places[number]:
@@ -177,6 +178,7 @@ def draw(draft: Draft, families: Sequence[Proposal], size: int) -> tuple[Slate, 
         masks[len(candidates)] = mask
         candidates.append(Candidate(families[number].family, settings))
         places[number] += 1
+        turn[number] = families[number].weight / (2 * places[number] + 1)
 
     distinct = len(candidates)
     for index in range(distinct, size):

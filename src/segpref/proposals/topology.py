@@ -33,7 +33,7 @@ def fill_holes(labels: LabelMap, relative: float = math.inf, cap: float = math.i
     filled = np.where(holes.sizes <= limits[holes.owners], holes.owners, 0).astype(np.uint8)
     if not filled.any():
         return labels
-    return labels.pasted(holes.window, labels.labels[holes.window] + np.take(filled, holes.ids))
+    return labels.painted(labels.runs.values + filled[holes.ids])
 
 
 def keep_components(labels: LabelMap, fraction: float = 1.0, only: int | None = None) -> LabelMap:
@@ -45,6 +45,12 @@ def keep_components(labels: LabelMap, fraction: float = 1.0, only: int | None = 
             exactly one, the first of equal ones.
         only: the one value to treat; None treats all.
     """
+    if (fraction, only) not in labels.kept:
+        labels.kept[fraction, only] = _kept(labels, fraction, only)
+    return labels.kept[fraction, only]
+
+
+def _kept(labels: LabelMap, fraction: float, only: int | None) -> LabelMap:
     components = labels.components
     keep = np.ones(len(components.sizes), np.bool_)
     for value in labels.counts if only is None else (only,):
@@ -57,9 +63,7 @@ def keep_components(labels: LabelMap, fraction: float = 1.0, only: int | None = 
             keep[own[np.argmax(sizes)]] = True
     if keep.all():
         return labels
-    return labels.pasted(
-        components.window, labels.labels[components.window] * np.take(keep, components.ids)
-    )
+    return labels.painted(labels.runs.values * keep[components.ids])
 
 
 def clean(labels: LabelMap, relative: float = 0.5, cap: float = 0.02) -> LabelMap:

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from segpref.proposals.draft import Draft, Proposed
-from segpref.proposals.dropout import decode_mean, probabilities
+from segpref.proposals.dropout import mean_mask
 from segpref.types import Policy, SegprefError, State
 
 __all__ = ["IntensityTTA", "intensity_views"]
@@ -30,14 +30,14 @@ def intensity_views(
     space = tuple(range(2, images.ndim))
     low, high = images.amin(space, keepdim=True), images.amax(space, keepdim=True)
     width = high - low
-    unit = (images - low) / torch.where(width > 0, width, 1.0)
+    unit = (images - low).div_(torch.where(width > 0, width, 1.0))
     for gamma in gammas:
-        yield low + width * unit.pow(gamma)
+        yield unit.pow(gamma).mul_(width).add_(low)
     for shift in brightness:
         yield images + width * shift
     mean = images.mean(space, keepdim=True)
     for contrast in contrasts:
-        yield mean + contrast * (images - mean)
+        yield (images - mean).mul_(contrast).add_(mean)
 
 
 class IntensityTTA:
@@ -78,10 +78,10 @@ class IntensityTTA:
         self, policy: Policy, state: State, images: Float[Tensor, "B channel *space"], seed: int
     ) -> Mapping[str, Tensor] | None:
         """``tta [B, field, *space]``; the unchanged image is not passed again."""
-        total = probabilities(state.logits, policy.label_space)
-        for view in intensity_views(images, self.gammas, self.brightness, self.contrasts):
-            total += probabilities(policy.logits(view), policy.label_space)
-        return {"tta": decode_mean(total, 1 + self.views, policy.label_space)}
+        views = intensity_views(images, self.gammas, self.brightness, self.contrasts)
+        samples = [state.logits.detach(), *(policy.logits(view) for view in views)]
+        masks = [policy.label_space.decode(sample) for sample in samples]
+        return {"tta": mean_mask(samples, masks, policy.label_space)}
 
     def __call__(self, draft: Draft) -> Iterator[Proposed]:
         """The one mean prediction."""
