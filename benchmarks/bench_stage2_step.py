@@ -16,7 +16,6 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -120,19 +119,6 @@ class WatchedSegmenter(Segmenter):
         return self._tail or ()
 
 
-class WatchedThreads:
-    """An executor whose ``map`` is timed until its last result is there."""
-
-    def __init__(self, threads: Executor, clock: Stopwatch) -> None:
-        self._threads = threads
-        self._clock = clock
-
-    def map(self, call: Callable[..., Any], *items: Any) -> list[Any]:
-        """All results."""
-        with self._clock("scoring"):
-            return list(self._threads.map(call, *items))
-
-
 def main() -> None:
     """Print how long every part takes and its ratio to the supervised step, then the passes."""
     torch.set_num_threads(2)
@@ -146,9 +132,10 @@ def main() -> None:
     store.prepare(pool)
     scored_by = ModelJudge(load_model(judge)[0], cache)
     scored_by.prepare(pool)
+    scored_by.score = clock.watched("scoring", scored_by.score)  # type: ignore[method-assign]
     batches = batch_stream(len(pool), None, BATCH, 0)(0)
 
-    with ThreadPoolExecutor() as threads, ExitStack() as stack:
+    with ExitStack() as stack:
         step = PreferenceStep(
             policy,
             store,
@@ -157,13 +144,14 @@ def main() -> None:
             clock.watched("region, margins, loss", PreferenceSignal(SPACE, objective=DPO(1.5))),
             clock.watched("decoding and drafts", SlateProposals(K)),  # type: ignore[arg-type]
             0,
-            WatchedThreads(threads, clock),  # type: ignore[arg-type]
         )
         from segpref.proposals.slate import draw
+        from segpref.training.preference import _truth
         from segpref.training.signals import mine
 
         for place, part, call in (
             ("segpref.proposals.slate.draw", "editing", draw),
+            ("segpref.training.preference._truth", "scoring", _truth),
             ("segpref.training.signals.mine", "mining", mine),
         ):
             stack.enter_context(patch(place, clock.watched(part, call)))

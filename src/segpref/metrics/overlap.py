@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64, UInt8
@@ -62,8 +63,10 @@ def overlap_counts(
             "resample one onto the grid of the other"
         )
     count, fields = len(masks), label_space.fields
-    found = np.moveaxis(masks.reshape(count, fields, -1), 1, 0)
-    real = truth.reshape(fields, 1, -1)
+    # Where nobody holds anything there is nothing to count; structures fill a small part of an image.
+    window: tuple[Any, ...] = (..., *_occupied(masks, truth))
+    found = np.moveaxis(masks[window].reshape(count, fields, -1), 1, 0)
+    real = truth[window].reshape(fields, 1, -1)
     known = real != IGNORE
     all_known = known.all()
     columns = []
@@ -133,6 +136,19 @@ def volume_scores(counts: Overlap, volumes: Sequence[str]) -> VolumeScores:
     rows = np.array([place[name] for name in volumes], dtype=np.int64)
     summed = Overlap(*(_grouped(c, rows, len(names)) for c in _columns(counts)))
     return VolumeScores(names, iou(summed, empty=np.nan), dice(summed, empty=np.nan))
+
+
+def _occupied(
+    masks: UInt8[np.ndarray, "K field *space"], truth: UInt8[np.ndarray, "field *space"]
+) -> tuple[slice, ...]:
+    """The smallest box outside of which every mask is background."""
+    held = (np.bitwise_or.reduce(masks, axis=0) | truth).any(axis=0)
+    box = []
+    for axis in range(held.ndim):
+        along = held.any(axis=tuple(other for other in range(held.ndim) if other != axis))
+        places = np.flatnonzero(along)
+        box.append(slice(int(places[0]), int(places[-1]) + 1) if len(places) else slice(0, 0))
+    return tuple(box)
 
 
 def _held(

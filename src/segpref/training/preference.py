@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -122,25 +121,22 @@ def align(
         optimizer.register_step_post_hook(lambda *_: mean.update_parameters(network))
         steady, state = mean.module, nn.ModuleDict({"policy": network, "average": mean})
     validated = Segmenter(steady, policy.label_space) if average else policy
-    with ThreadPoolExecutor() as threads:
-        step = PreferenceStep(
-            policy, reference_logits, pool, judge, signal, proposals, seed, threads, view
-        )
-        history = run_loop(
-            folder=folder,
-            network=steady,
-            state_module=state,
-            card=card,
-            optimizer=prepared,
-            learning_rate=(constant if schedule == "constant" else cosine)(learning_rate),
-            epochs=epochs,
-            batches=batch_stream(len(pool), images_per_epoch, batch_size, seed),
-            step=step,
-            validate=lambda: {"val_iou": mean_iou(score_model(validated, validation))},
-            accelerator=accelerator,
-            description="stage 2",
-            checkpoint_seconds=checkpoint_seconds,
-        )
+    step = PreferenceStep(policy, reference_logits, pool, judge, signal, proposals, seed, view)
+    history = run_loop(
+        folder=folder,
+        network=steady,
+        state_module=state,
+        card=card,
+        optimizer=prepared,
+        learning_rate=(constant if schedule == "constant" else cosine)(learning_rate),
+        epochs=epochs,
+        batches=batch_stream(len(pool), images_per_epoch, batch_size, seed),
+        step=step,
+        validate=lambda: {"val_iou": mean_iou(score_model(validated, validation))},
+        accelerator=accelerator,
+        description="stage 2",
+        checkpoint_seconds=checkpoint_seconds,
+    )
     summary = {"kind": "align", "seed": seed, "pool_cases": len(pool), **curve_summary(history)}
     if accelerator.is_main_process:
         folder.write_summary(summary)
@@ -159,7 +155,6 @@ class PreferenceStep:
         signal: what is learned from scored slates.
         proposals: make the slates.
         seed: of slates and pairs, together with epoch and step.
-        threads: candidates are scored in them.
         view: changes the image that the update is made on; None for the image itself.
     """
 
@@ -170,7 +165,6 @@ class PreferenceStep:
     signal: Signal
     proposals: SlateProposals
     seed: int
-    threads: Executor
     view: StrongAugmentation | None = None
 
     def __call__(self, indices: list[int], epoch: int, number: int) -> StepResult:
@@ -187,7 +181,7 @@ class PreferenceStep:
         with torch.set_grad_enabled(self.view is None):
             state = self.policy.forward(images)
         slates = self.proposals(self.policy, state, images, cases, key)
-        scores = list(self.threads.map(self.judge.score, cases, slates))
+        scores = [self.judge.score(case, slate) for case, slate in zip(cases, slates, strict=True)]
         reference = torch.from_numpy(np.stack([self.reference[case] for case in cases]))
         logits = state.logits
         if self.view is not None:
@@ -198,7 +192,7 @@ class PreferenceStep:
             reference=reference.to(logits.device),
             slates=slates,
             scores=scores,
-            truth=_truth(self.pool, indices, slates, self.threads),
+            truth=_truth(self.pool, indices, slates),
             # By image, so that it does not matter which process an image falls to.
             rngs=[np.random.default_rng([key, i]) for i in indices],
         )
@@ -207,16 +201,15 @@ class PreferenceStep:
         return StepResult(result.loss, result.terms, {**result.logs, **drift})
 
 
-def _truth(
-    pool: Dataset, indices: Sequence[int], slates: Sequence[Any], threads: Executor
-) -> list[np.ndarray] | None:
+def _truth(pool: Dataset, indices: Sequence[int], slates: Sequence[Any]) -> list[np.ndarray] | None:
     """IoU of every candidate with the ground truth: for figures, never for the update."""
     labels = [pool[i].label for i in indices]
     if any(label is None for label in labels):
         return None
-    return list(
-        threads.map(lambda s, label: slate_iou(s.masks, label, pool.label_space), slates, labels)
-    )
+    return [
+        slate_iou(slate.masks, np.asarray(label), pool.label_space)
+        for slate, label in zip(slates, labels, strict=True)
+    ]
 
 
 def _volume_drift(batch: ScoredBatch, policy: Segmenter) -> Mapping[str, tuple[float, float]]:

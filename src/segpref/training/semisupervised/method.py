@@ -64,7 +64,9 @@ class Method(Protocol):
 
     @property
     def decay(self) -> float:
-        """Of the teacher's weights, see :func:`~segpref.training.averaging.teacher_decay`; 0 where it is the student."""
+        """Of the teacher's weights (:func:`segpref.training.averaging.teacher_decay`); 0 where the
+        teacher is the student.
+        """
         ...
 
     def loss(
