@@ -30,6 +30,7 @@ from segpref.data import Cache, Dataset, Folders, Preparation, prepare
 from segpref.data.phantoms import PATIENT_PATTERN, label_space, write_phantoms
 from segpref.data.predictions import PredictionStore
 from segpref.judges import ModelJudge
+from segpref.machine import settle
 from segpref.objectives import DPO
 from segpref.objectives.supervised import SupervisedLoss
 from segpref.policies import ModelCard, Segmenter, SegmenterState, load_model
@@ -121,8 +122,7 @@ class WatchedSegmenter(Segmenter):
 
 def main() -> None:
     """Print how long every part takes and its ratio to the supervised step, then the passes."""
-    torch.set_num_threads(2)
-    torch.set_flush_denormal(True)  # as the command line does
+    settle(threads=2)  # as the command line does
     work = Path(tempfile.gettempdir()) / "segpref-benchmarks"
     base, judge, pool = _trained(work)
     reference, cache = load_model(base)[0], Cache(work / "cache")
@@ -146,12 +146,10 @@ def main() -> None:
             0,
         )
         from segpref.proposals.slate import draw
-        from segpref.training.preference import _truth
         from segpref.training.signals import mine
 
         for place, part, call in (
             ("segpref.proposals.slate.draw", "editing", draw),
-            ("segpref.training.preference._truth", "scoring", _truth),
             ("segpref.training.signals.mine", "mining", mine),
         ):
             stack.enter_context(patch(place, clock.watched(part, call)))

@@ -29,7 +29,7 @@ def batch(
         reference=reference,
         slates=slates,
         scores=[np.array(s, float) for s in scores],
-        truth=None if truth is None else [np.array(t, float) for t in truth],
+        truth=None if truth is None else lambda i, rows: np.array(truth[i], float)[list(rows)],
         rngs=[np.random.default_rng(n) for n in range(len(masks))],
     )
 

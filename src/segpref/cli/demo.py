@@ -7,8 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from segpref.cli.study import show
 from segpref.data import ACDC, Cache, Decathlon, Folders, Reader, open_dataset
 from segpref.data.phantoms import PATIENT_PATTERN, write_phantoms
@@ -45,8 +43,6 @@ def demo(
         data_options: passed to the reader, such as as_multilabel, patient_pattern or exclude.
         cache: where prepared images and predictions are kept; inside the output folder if left out.
     """
-    # Subnormal numbers slow convolutions down tenfold late in a training and carry nothing.
-    torch.set_flush_denormal(True)
     reader = _reader(data, out, data_options)
     chosen, _ = load_recipe(recipe or _recipe_for(reader, data))
     console.print(f"[bold]{chosen.name}[/bold]: {chosen.description}")

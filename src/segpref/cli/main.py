@@ -67,9 +67,11 @@ def _run(command: str, arguments: list[str]) -> int:
     from jsonargparse import ArgumentParser
     from rich.markup import escape
 
+    from segpref.machine import settle
     from segpref.progress import console
     from segpref.types import SegprefError
 
+    settle()
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
     function: Any = getattr(importlib.import_module(f"segpref.cli.{command}"), command)
     parser = ArgumentParser(

@@ -96,20 +96,32 @@ def slate_iou(
     masks: UInt8[np.ndarray, "K field *space"],
     reference: UInt8[np.ndarray, "field *space"],
     label_space: LabelSpace,
+    only: Sequence[int] | None = None,
 ) -> Float[np.ndarray, "K field"]:
     """Agreement of every candidate of a slate with a reference mask, per field (Sec. 3.2).
 
     Multi-label: the IoU of each field. Multi-class: the mean IoU over the foreground structures
     that the reference or *any* candidate holds, so that all candidates are scored on the same ones.
     Empty against empty is 1; a multi-class slate in which nobody holds anything scores 1 throughout.
+
+    Args:
+        masks: the slate.
+        reference: what it is compared with.
+        label_space: what the values mean.
+        only: the candidates whose scores are wanted, in this order; the result has a row for each, and
+            the same values as without. All where None.
     """
-    counts = overlap_counts(masks, reference, label_space)
+    wanted = masks if only is None else masks[list(only)]
+    counts = overlap_counts(wanted, reference, label_space)
     scores = iou(counts)
     if label_space.kind == "multi-label":
         return scores
     held = (counts.true[0] > 0) | (counts.predicted > 0).any(axis=0)
+    if only is not None and not held.all():
+        others = overlap_counts(masks, reference, label_space)
+        held |= (others.predicted > 0).any(axis=0)
     if not held.any():
-        return np.ones((len(masks), 1))
+        return np.ones((len(wanted), 1))
     return np.asarray(scores[:, held].mean(axis=1, keepdims=True))
 
 

@@ -12,8 +12,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-import torch
-
+from segpref.machine import settle
 from segpref.studies.lab import Lab
 from segpref.studies.plan import Task
 from segpref.studies.runner import attempt
@@ -156,20 +155,14 @@ def _work(lab: Lab, task: Task, threads: int, answer: Connection) -> None:
     with (folder / "log.txt").open("a") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
-    _settle(threads)
+    settle(threads)
     answer.send(attempt(lab, task))
     answer.close()
 
 
 def _on_cluster(lab: Lab, task: Task, threads: int) -> str | None:
-    _settle(threads)
+    settle(threads)
     return attempt(lab, task)
-
-
-def _settle(threads: int) -> None:
-    torch.set_num_threads(threads)
-    # Subnormal numbers slow convolutions down tenfold late in a training and carry nothing.
-    torch.set_flush_denormal(True)
 
 
 def _stop_with_parent() -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from jaxtyping import Int64, UInt8
 from torch import nn
 
 from segpref.data.cache import Cache
@@ -33,7 +34,7 @@ from segpref.training.loop import (
     step_seed,
 )
 from segpref.training.signals import ScoredBatch, Signal
-from segpref.types import Judge, SegprefError
+from segpref.types import Judge, LabelSpace, SegprefError, Slate
 
 __all__ = ["PreferenceStep", "align"]
 
@@ -166,6 +167,10 @@ class PreferenceStep:
     proposals: SlateProposals
     seed: int
     view: StrongAugmentation | None = None
+    # The reference never changes, so its volumes are counted once.
+    _reference_voxels: dict[int, Int64[np.ndarray, " structure"]] = field(
+        default_factory=dict, init=False, repr=False
+    )
 
     def __call__(self, indices: list[int], epoch: int, number: int) -> StepResult:
         """Loss and figures of the images at these places in the pool."""
@@ -197,30 +202,44 @@ class PreferenceStep:
             rngs=[np.random.default_rng([key, i]) for i in indices],
         )
         result = self.signal(batch)
-        drift = _volume_drift(batch, self.policy)
+        drift = self._volume_drift(batch, indices)
         return StepResult(result.loss, result.terms, {**result.logs, **drift})
 
+    def _volume_drift(
+        self, batch: ScoredBatch, indices: list[int]
+    ) -> Mapping[str, tuple[float, float]]:
+        """Predicted volume of each structure relative to the reference's, as sums over the epoch."""
+        space = self.policy.label_space
+        unknown = [row for row, i in enumerate(indices) if i not in self._reference_voxels]
+        if unknown:
+            masks = space.decode(batch.reference[unknown]).cpu().numpy()
+            for row, voxels in zip(unknown, _voxels(masks, space), strict=True):
+                self._reference_voxels[indices[row]] = voxels
+        now = _voxels(np.stack([slate.masks[0] for slate in batch.slates]), space).sum(axis=0)
+        before = np.sum([self._reference_voxels[i] for i in indices], axis=0)
+        return {
+            f"volume_ratio_{name}": (float(after), float(old))
+            for name, after, old in zip(space.structures, now, before, strict=True)
+        }
 
-def _truth(pool: Dataset, indices: Sequence[int], slates: Sequence[Any]) -> list[np.ndarray] | None:
-    """IoU of every candidate with the ground truth: for figures, never for the update."""
+
+def _voxels(
+    masks: UInt8[np.ndarray, "B field *space"], space: LabelSpace
+) -> Int64[np.ndarray, "B structure"]:
+    held = space.structure_masks(masks, field_axis=1)
+    return np.asarray(np.count_nonzero(held, axis=tuple(range(2, held.ndim))))
+
+
+def _truth(
+    pool: Dataset, indices: Sequence[int], slates: Sequence[Slate]
+) -> Callable[[int, Sequence[int]], np.ndarray] | None:
+    """IoU of candidates with the ground truth: for figures, never for the update."""
     labels = [pool[i].label for i in indices]
     if any(label is None for label in labels):
         return None
-    return [
-        slate_iou(slate.masks, np.asarray(label), pool.label_space)
-        for slate, label in zip(slates, labels, strict=True)
-    ]
 
+    def truth(image: int, candidates: Sequence[int]) -> np.ndarray:
+        label = np.asarray(labels[image])
+        return slate_iou(slates[image].masks, label, pool.label_space, only=candidates)
 
-def _volume_drift(batch: ScoredBatch, policy: Segmenter) -> Mapping[str, tuple[float, float]]:
-    """Predicted volume of each structure relative to the reference's, as sums over the epoch."""
-    space = policy.label_space
-    now = np.stack([slate.masks[0] for slate in batch.slates])
-    before = space.decode(batch.reference).cpu().numpy()
-    axes = (0, *range(2, now.ndim))
-    after_voxels = space.structure_masks(now, field_axis=1).sum(axes)
-    before_voxels = space.structure_masks(before, field_axis=1).sum(axes)
-    return {
-        f"volume_ratio_{name}": (float(after), float(old))
-        for name, after, old in zip(space.structures, after_voxels, before_voxels, strict=True)
-    }
+    return truth

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -33,7 +33,8 @@ class ScoredBatch:
         reference: logits of the frozen reference.
         slates: one per image.
         scores: the judge's, ``[K, field]`` per image.
-        truth: IoU with the ground truth, for figures only; None where there is no label.
+        truth: IoU of candidates with the ground truth, for figures only: ``truth(image, candidates)``
+            is ``[candidate, field]``; None where there is no label.
         rngs: one generator per image.
         uncertainty: how unsure the judge is of each score, ``[K, field]`` per image, as one standard
             deviation; None where the judge does not tell.
@@ -43,7 +44,7 @@ class ScoredBatch:
     reference: Float[Tensor, "B C *space"]
     slates: Sequence[Slate]
     scores: Sequence[Float[np.ndarray, "K field"]]
-    truth: Sequence[Float[np.ndarray, "K field"]] | None
+    truth: Callable[[int, Sequence[int]], Float[np.ndarray, "n field"]] | None
     rngs: Sequence[np.random.Generator]
     uncertainty: Sequence[Float[np.ndarray, "K field"]] | None = None
 
@@ -150,9 +151,15 @@ class PseudoLabelSignal:
         return StepResult(loss * images, images, logs)
 
 
-def _true_gaps(pairs: Pairs, truth: Sequence[np.ndarray]) -> Float[np.ndarray, " P"]:
+def _true_gaps(
+    pairs: Pairs, truth: Callable[[int, Sequence[int]], np.ndarray]
+) -> Float[np.ndarray, " P"]:
     rows = zip(pairs.case, pairs.field, pairs.winner, pairs.loser, strict=True)
-    return np.array([truth[c][better, f] - truth[c][worse, f] for c, f, better, worse in rows])
+    gaps = []
+    for image, number, winner, loser in rows:
+        better, worse = truth(int(image), (int(winner), int(loser)))[:, number]
+        gaps.append(better - worse)
+    return np.array(gaps)
 
 
 def _doubt(
