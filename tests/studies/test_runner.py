@@ -261,7 +261,7 @@ class Held:
 
     def __init__(self, path: Path) -> None:
         code = (
-            "import filelock, sys, time; filelock.FileLock(sys.argv[1]).acquire(); "
+            "import filelock, sys, time; lock = filelock.FileLock(sys.argv[1]); lock.acquire(); "
             "print(1, flush=True); time.sleep(60)"
         )
         self._process = subprocess.Popen(

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["COMMANDS", "main"]
+__all__ = ["COMMANDS", "main", "program"]
 
 COMMANDS = {
     "demo": "the main job, whole: base, judge, DPO and RN-DPO on phantoms or on your data",
@@ -36,6 +36,16 @@ A first round on your own data (a folder of images with labels for some of them)
   segpref evaluate --data DATA --model runs/rn-dpo
   segpref predict --model runs/rn-dpo --input IMAGES --out masks
 """
+
+
+def program() -> int:
+    """The console script: the process belongs to segpref, so that it may be set up for training."""
+    # Imported late, as in a command: `segpref --help` should not wait for torch.
+    if sys.argv[1:2] and sys.argv[1] in COMMANDS:
+        from segpref.machine import settle
+
+        settle()
+    return main()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -67,11 +77,9 @@ def _run(command: str, arguments: list[str]) -> int:
     from jsonargparse import ArgumentParser
     from rich.markup import escape
 
-    from segpref.machine import settle
     from segpref.progress import console
     from segpref.types import SegprefError
 
-    settle()
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
     function: Any = getattr(importlib.import_module(f"segpref.cli.{command}"), command)
     parser = ArgumentParser(
@@ -99,4 +107,4 @@ def _run(command: str, arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program())
