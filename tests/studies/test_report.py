@@ -17,10 +17,10 @@ import pytest
 from PIL import Image
 
 from segpref.studies.charts import column, relative_to_start, validation_chart, volume_ratios
-from segpref.studies.page import Section, Table
+from segpref.studies.page import Section, Table, write_page, write_pictures
 from segpref.studies.pictures import Overlay, SlatePicture, overlay_pictures, slate_tiles
 from segpref.studies.report import write_report
-from segpref.studies.study_report import Part, write_study_report
+from segpref.studies.study_report import Part, study_report
 from segpref.studies.tables import Difference, TableRow
 from segpref.studies.verdict import alignment_warnings, verdict
 from segpref.training.curves import curve_summary
@@ -443,12 +443,12 @@ def test_the_comparison_marks_the_best_of_every_column(tmp_path: Path) -> None:
         Difference(NASTY, "Base", 0.082, 0.05, 0.11, 2, 2),
         Difference(NASTY, "DPO", 0.027, -0.004, 0.05, 1, 2),
     ]
-    path = write_study_report(
-        tmp_path / "report.html",
+    made = study_report(
         [Part("", table_rows(), histories(), claims, reports={"RN-DPO, seed 0": "a/report.html"})],
         overlays=[overlay()],
         details={"Recipe": "name: <x>"},
     )
+    path = write_page(tmp_path / "report.html", made)
     text, page = path.read_text(), checked(path)
     bold = re.findall(r"<strong>(.*?)</strong>", text)
     assert bold == ["0.539 ± 0.030", "0.430 ± 0.010", "0.020 ± 0.000"]
@@ -461,12 +461,22 @@ def test_the_comparison_marks_the_best_of_every_column(tmp_path: Path) -> None:
     assert "from 0.5 to 2.5" in next(str(alt) for alt in titles if str(alt).startswith("Harm"))
 
 
+def test_pictures_of_a_page_are_files_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "old.png").write_bytes(b"")
+    parts = [Part(title, table_rows(), histories()) for title in ("a/b", "a b")]
+    written = write_pictures(tmp_path, study_report(parts))
+    names = [path.name for path in written]
+    assert "a-b-training-validation.png" in names
+    assert len(names) == len(set(names)) == len(list(tmp_path.glob("*.png")))
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in written)
+
+
 def test_the_comparison_does_not_praise_the_base(tmp_path: Path) -> None:
     rows = table_rows()
     lost = [rows[0], TableRow("DPO", 2, {**rows[1].figures, "IoU": (0.4, 0.02)})]
-    page = checked(write_study_report(tmp_path / "r.html", [Part("", lost)]))
+    page = checked(write_page(tmp_path / "r.html", study_report([Part("", lost)])))
     assert "No method is better than Base on test (IoU 0.457)." in page.text
-    won = checked(write_study_report(tmp_path / "w.html", [Part("", rows[:2])]))
+    won = checked(write_page(tmp_path / "w.html", study_report([Part("", rows[:2])])))
     assert "DPO is highest on test: IoU 0.512, Base has 0.457 (+0.055; mean of 2 seeds)" in won.text
 
 
@@ -481,7 +491,9 @@ def test_metrics_survive_their_file(tmp_path: Path) -> None:
 
 def test_a_study_of_several_parts_has_a_heading_for_each(tmp_path: Path) -> None:
     parts = [Part("weak base, weak judge", table_rows()), Part("oracle", table_rows()[:2])]
-    page = checked(write_study_report(tmp_path / "r.html", parts, warnings=["one run failed"]))
+    page = checked(
+        write_page(tmp_path / "r.html", study_report(parts, warnings=["one run failed"]))
+    )
     assert "weak base, weak judge: methods" in page.text
     assert "oracle: methods" in page.text
     assert "one run failed" in page.text

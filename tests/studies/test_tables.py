@@ -203,7 +203,7 @@ def test_settings_are_chosen_by_the_mean_of_peak_and_tail(three: Entries) -> Non
 
 def test_csv_and_latex_say_the_same(three: Entries) -> None:
     rows = table(three)
-    lines = list(csv.DictReader(io.StringIO(as_csv({"t": rows}))))
+    lines = list(csv.DictReader(io.StringIO(as_csv([("t", rows)]))))
     assert [line["row"] for line in lines if line["figure"] == "IoU"] == ["Base", "DPO", "RN-DPO"]
     (rn,) = [line for line in lines if line["row"] == "RN-DPO" and line["figure"] == "IoU"]
     assert (rn["table"], rn["seeds"], float(rn["mean"])) == ("t", "2", pytest.approx(0.55))

@@ -18,6 +18,7 @@ from segpref.proposals import SlateProposals
 from segpref.studies.gallery import alignment_report
 from segpref.training import PreferenceSignal, PseudoLabelSignal, RunFolder, Signal
 from segpref.training import align as train
+from segpref.training.augmentation import StrongAugmentation
 from segpref.types import Margins
 
 __all__ = ["align"]
@@ -43,6 +44,8 @@ def align(
     batch_size: int = 8,
     learning_rate: float = 1e-4,
     schedule: Literal["constant", "cosine"] = "constant",
+    view: StrongAugmentation | None = None,
+    average: float = 0.0,
     seed: int = 0,
     precision: Literal["no", "bf16", "fp16"] = "no",
     cache: Path | None = None,
@@ -71,6 +74,9 @@ def align(
         batch_size: images per update.
         learning_rate: of Adam.
         schedule: constant, or cosine with warm-up.
+        view: the update is made on such a view of the image (class_path, init_args), while slates and
+            judge see the image itself; on the image if left out.
+        average: decay of the moving average of weights that is validated and saved; 0 for none.
         seed: of order, slates and pairs.
         precision: mixed precision: no, bf16 or fp16.
         cache: where prepared images and predictions are kept.
@@ -116,6 +122,8 @@ def align(
         batch_size=batch_size,
         learning_rate=learning_rate,
         schedule=schedule,
+        view=view,
+        average=average,
         seed=seed,
         precision=precision,
         cache=store,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.markup import escape
 
 from segpref.data import Cache, open_dataset
 from segpref.progress import console, stdout
@@ -14,9 +15,10 @@ from segpref.studies.executors import Processes, RayCluster
 from segpref.studies.lab import Lab
 from segpref.studies.plan import plan
 from segpref.studies.recipe import load_recipe
-from segpref.studies.results import Results
+from segpref.studies.results import BASE, Results
 from segpref.studies.runner import Executor, run_study
-from segpref.studies.study_page import study_tables, write_study
+from segpref.studies.study_page import write_study
+from segpref.studies.study_tables import study_tables
 from segpref.studies.tables import rich_table
 from segpref.types import SegprefError
 
@@ -37,6 +39,7 @@ def study(
     data_options: dict[str, Any] | None = None,
     cache: Path | None = None,
     list_only: bool = False,
+    only: list[str] | None = None,
 ) -> None:
     """Run a recipe: a grid of bases, judges, methods, what is swept, and seeds.
 
@@ -57,12 +60,13 @@ def study(
         data_options: passed to the reader, such as as_multilabel, patient_pattern or exclude.
         cache: where prepared images and predictions are kept; inside the study's folder if left out.
         list_only: only list the tasks and whether they are finished.
+        only: just the parts of the grid with one of these words in their title, such as Table 4.
     """
     chosen, _ = load_recipe(recipe)
     out = out or Path("runs") / chosen.name
     reader = open_dataset(data, **(data_options or {}))
     lab = Lab(chosen, reader, out, Cache(cache or out / "cache"))
-    tasks = plan(chosen, seeds)
+    tasks = plan(chosen, seeds, only or ())
     if list_only:
         for task in tasks:
             stdout.print(
@@ -77,7 +81,7 @@ def study(
         executor = RayCluster(ray, cpus, gpus)
     else:
         executor = Processes(workers or _workers(threads), threads)
-    results = run_study(lab, seeds, executor)
+    results = run_study(lab, seeds, executor, only or ())
     show(lab, results)
     if results.failed:
         raise SegprefError(
@@ -95,18 +99,24 @@ def show(lab: Lab, results: Results) -> None:
             part for part in (results.recipe.name, one.title, f"{seeds} seeds") if part
         )
         stdout.print(rich_table(one.rows, f"{title}, mean ± spread", one.columns))
-        for claim in one.claims():
+        for claim in one.claims:
             verdict = "better" if claim.better else "not shown to be better"
             stdout.print(
-                f"{claim.method} against the base: test IoU {claim.mean:+.3f} "
+                f"{claim.method} against {_told(claim.other)}: test IoU {claim.mean:+.3f} "
                 f"(95 % interval over patients {claim.low:+.3f} to {claim.high:+.3f}; "
                 f"{claim.seeds_above} of {claim.seeds} seeds above): {verdict}"
             )
     for task, why in results.failed.items():
-        console.print(f"[red]failed[/red] {task.name}: {why}", highlight=False, soft_wrap=True)
+        console.print(
+            f"[red]failed[/red] {task.name}: {escape(why)}", highlight=False, soft_wrap=True
+        )
     if tables:
         page = write_study(lab, results)
         stdout.print(f"\nReport: {page}\nTables: {lab.out / 'tables.md'} (also .csv and .tex)")
+
+
+def _told(row: str) -> str:
+    return "the base" if row == BASE else row
 
 
 def _workers(threads: int) -> int:

@@ -9,6 +9,7 @@ from statistics import median
 from types import TracebackType
 
 from rich.live import Live
+from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
@@ -63,7 +64,7 @@ class Board:
                 self._seconds.setdefault(task.kind, []).append(taken)
         self._done += why is None
         self._failed += why is not None
-        what = "done" if why is None else f"[red]failed[/red]: {why}"
+        what = "done" if why is None else f"[red]failed[/red]: {escape(why)}"
         console.print(
             f"{self._done + self._failed} of {self._total}: {task.name} {what}{self._left_text()}",
             soft_wrap=True,
@@ -90,14 +91,19 @@ class Board:
 
     def _share(self, task: Task) -> float:
         """Share of a training's epochs that are written."""
+        epochs = self._epochs(task)
         path = task.folder(self._lab.out) / "metrics.csv"
-        if not path.exists():
+        if not epochs or not path.exists():
             return 0.0
-        recipe = self._lab.recipe
         with path.open(newline="") as file:
-            epochs = sum(1 for _ in csv.DictReader(file)) - 1
-        stage = recipe.bases[task.base] if task.kind == "base" else task.resolved(recipe)[1]
-        return min(max(epochs, 0) / stage.epochs, 1.0)
+            written = sum(1 for _ in csv.DictReader(file)) - 1
+        return min(max(written, 0) / epochs, 1.0)
+
+    def _epochs(self, task: Task) -> int | None:
+        """Epochs of a task; None where a recipe's judge alone knows how it is trained."""
+        if task.kind == "base":
+            return self._lab.recipe.bases[task.base].epochs
+        return task.resolved(self._lab.recipe)[1].epochs if task.kind == "run" else None
 
     def _left_text(self) -> str:
         """Time left, from how long tasks of the same kind took."""

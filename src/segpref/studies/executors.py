@@ -5,12 +5,14 @@ from __future__ import annotations
 import multiprocessing
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Any
+from typing import Any, NamedTuple
+
+import torch
 
 from segpref.machine import settle
 from segpref.studies.lab import Lab
@@ -27,6 +29,8 @@ class Processes:
     What a task prints goes to ``log.txt`` in its folder. When this process dies, however it does, its
     tasks stop too, and can be continued.
 
+    Where there are GPUs, each task sees one alone: the one with the fewest tasks.
+
     Args:
         slots: how many tasks run at a time.
         threads: CPU threads of each.
@@ -39,7 +43,8 @@ class Processes:
             )
         self.slots = slots
         self._threads = threads
-        self._running: dict[Task, tuple[BaseProcess, Connection]] = {}
+        self._gpus = _visible_gpus()
+        self._running: dict[Task, _Running] = {}
 
     def start(self, lab: Lab, task: Task) -> None:
         """Begin a task in a new process."""
@@ -52,16 +57,20 @@ class Processes:
             name=task.name,
             daemon=True,
         )
-        with _environment(OMP_NUM_THREADS=str(self._threads)):
+        settings = {"OMP_NUM_THREADS": str(self._threads)}
+        gpu = self._idlest_gpu()
+        if gpu is not None:
+            settings["CUDA_VISIBLE_DEVICES"] = gpu
+        with _environment(settings):
             process.start()
         theirs.close()
-        self._running[task] = (process, ours)
+        self._running[task] = _Running(process, ours, gpu)
 
     def wait(self) -> list[tuple[Task, str | None]]:
         """Tasks that have ended."""
-        wait([process.sentinel for process, _ in self._running.values()], timeout=1.0)
+        wait([one.process.sentinel for one in self._running.values()], timeout=1.0)
         ended: list[tuple[Task, str | None]] = []
-        for task, (process, answer) in list(self._running.items()):
+        for task, (process, answer, _) in list(self._running.items()):
             if process.is_alive():
                 continue
             process.join()
@@ -74,11 +83,24 @@ class Processes:
 
     def close(self) -> None:
         """Stop what is still running."""
-        for process, _ in self._running.values():
-            process.terminate()
-        for process, _ in self._running.values():
-            process.join()
+        for one in self._running.values():
+            one.process.terminate()
+        for one in self._running.values():
+            one.process.join()
         self._running.clear()
+
+    def _idlest_gpu(self) -> str | None:
+        tasks = dict.fromkeys(self._gpus, 0)
+        for one in self._running.values():
+            if one.gpu is not None:
+                tasks[one.gpu] += 1
+        return min(tasks, key=tasks.__getitem__, default=None)
+
+
+class _Running(NamedTuple):
+    process: BaseProcess
+    answer: Connection
+    gpu: str | None
 
 
 class RayCluster:
@@ -176,8 +198,15 @@ def _stop_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
+def _visible_gpus() -> list[str]:
+    """Names of the GPUs that this process may use, as CUDA_VISIBLE_DEVICES writes them."""
+    count = torch.cuda.device_count()
+    told = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return [str(number) for number in range(count)] if told is None else told.split(",")[:count]
+
+
 @contextmanager
-def _environment(**values: str) -> Iterator[None]:
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:

@@ -49,9 +49,10 @@ class Bench:
     Args:
         seed: of the run.
         judge_cases: labelled cases that are set aside for judges.
-        base_cases: labelled cases of the base; no further label is spent where they are used.
+        base_cases: labelled cases of the base; no further label is spent where they are used. None
+            for a judge that bases share.
         validation: labelled cases that choose checkpoints.
-        base: run folder of the base.
+        base: run folder of the base; None for a judge that bases share.
         folder: where the judge's own trainings go.
         cache: where predictions are kept.
         fit: trains a segmenter: ``fit(stage, cases, folder, seed)``.
@@ -59,9 +60,9 @@ class Bench:
 
     seed: int
     judge_cases: Dataset
-    base_cases: Dataset
+    base_cases: Dataset | None
     validation: Dataset
-    base: Path
+    base: Path | None
     folder: Path
     cache: Cache
     fit: Callable[[Stage1, Dataset, Path, int], None]
@@ -127,6 +128,7 @@ class Ensemble:
 
     def train(self, bench: Bench) -> None:
         """Train the segmenters."""
+        assert bench.base_cases is not None
         for number in range(self.members):
             seed = bench.seed + JUDGE_SEED * (number + 1)
             bench.fit(self.train_on, bench.base_cases, bench.folder / str(number), seed)
@@ -159,6 +161,7 @@ class Regressor:
 
     def train(self, bench: Bench) -> None:
         """Train the regressor."""
+        assert bench.base is not None
         cases = Stage1(labelled=self.labelled, unit=self.unit).drawn(bench.judge_cases, bench.seed)
         folder = RunFolder(bench.folder)
         folder.open({"regressor": str(self), "seed": bench.seed}, resume=True)
@@ -337,4 +340,6 @@ def _train_own(stage: Stage1 | None, bench: Bench) -> None:
 
 
 def _own_or_base(stage: Stage1 | None, bench: Bench) -> Predictor:
-    return load_model(bench.base if stage is None else bench.folder)[0]
+    folder = bench.base if stage is None else bench.folder
+    assert folder is not None
+    return load_model(folder)[0]

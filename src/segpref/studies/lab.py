@@ -103,15 +103,15 @@ class Lab:
 
     def bench(self, seed: int, base: str, judge: str) -> Bench:
         """What a judge is made from."""
-        # A judge that all bases share must not read any of them.
-        owner = base or next(iter(self.recipe.bases))
+        # A judge that bases share has no base, which may not even be trained yet.
+        task = judge_task(self.recipe, seed, base, judge)
         return Bench(
             seed=seed,
             judge_cases=self.dataset.of_patients(self.split.judge).labelled(),
-            base_cases=self.base_cases(seed, owner),
+            base_cases=self.base_cases(seed, task.base) if task.base else None,
             validation=self.validation,
-            base=self.base_folder(seed, owner),
-            folder=judge_task(self.recipe, seed, base, judge).folder(self.out),
+            base=self.base_folder(seed, task.base) if task.base else None,
+            folder=task.folder(self.out),
             cache=self.cache,
             fit=self.fit,
         )

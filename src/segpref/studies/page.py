@@ -24,6 +24,7 @@ __all__ = [
     "Section",
     "Table",
     "write_page",
+    "write_pictures",
 ]
 
 GLOSSARY: Mapping[str, str] = {
@@ -174,3 +175,24 @@ def write_page(path: Path, page: Page) -> Path:
     html = environment.from_string(source).render(page=page, glossary=GLOSSARY, version=__version__)
     write_atomically(path, html.encode())
     return path
+
+
+def write_pictures(folder: Path, page: Page) -> list[Path]:
+    """Write every picture of a page into a file of its own, named after its section and title.
+
+    Pictures of an earlier page in this folder are taken away.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob("*.png"):
+        old.unlink()
+    written = []
+    for section in page.sections:
+        for number, picture in enumerate(section.pictures, start=1):
+            words = f"{section.title} {picture.title or number}".lower()
+            name = "-".join("".join(c if c.isalnum() else " " for c in words).split())
+            path = folder / f"{name}.png"
+            if path in written:
+                path = path.with_stem(f"{name}-{number}")
+            write_atomically(path, picture.png)
+            written.append(path)
+    return written

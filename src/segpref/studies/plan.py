@@ -75,6 +75,15 @@ class Task:
             return (base,) if self.base else ()
         return base, judge_task(recipe, self.seed, self.base, self.judge)
 
+    def without_idle_changes(self, recipe: Recipe) -> Task:
+        """The same run; a sweep over a value that the recipe has anyway is no other run.
+
+        Raises:
+            SegprefError: a change names a setting that nothing has.
+        """
+        told = tuple(change for change in self.changes if not _idle(self, recipe, change))
+        return replace(self, changes=told)
+
     def resolved(self, recipe: Recipe) -> tuple[Method, Stage2]:
         """The method and the settings of stage 2 with the changes made."""
         method, align = recipe.methods[self.method], recipe.align
@@ -91,26 +100,40 @@ class Task:
         return method, align
 
 
+def _idle(run: Task, recipe: Recipe, change: Change) -> bool:
+    """Whether a change leaves everything as the recipe has it."""
+    return replace(run, changes=(change,)).resolved(recipe) == replace(run, changes=()).resolved(
+        recipe
+    )
+
+
 def judge_task(recipe: Recipe, seed: int, base: str, judge: str) -> Task:
     """The training of a judge, which bases share unless it is made from the base."""
     return Task(seed, "judge", base if recipe.judges[judge].of_base else "", judge)
 
 
-def plan(recipe: Recipe, seeds: Sequence[int] | None = None) -> list[Task]:
+def plan(
+    recipe: Recipe, seeds: Sequence[int] | None = None, only: Sequence[str] = ()
+) -> list[Task]:
     """All tasks of a recipe, each once, every one after those that it needs.
 
     Args:
         recipe: the study.
         seeds: instead of those of the recipe and its blocks.
+        only: words; just the parts of the grid with one of them in their title. All where empty.
 
     Raises:
-        SegprefError: the grid names what the recipe does not have, or a setting that nothing has.
+        SegprefError: the grid names what the recipe does not have, or a setting that nothing has; no
+            part has such a title.
     """
     check_names(recipe)
-    wanted = [
-        task for block in recipe.blocks for seed_task in _tasks(recipe, block, seeds)
-        for task in seed_task
-    ]  # fmt: skip
+    blocks = [block for block in recipe.blocks if not only or _titled(block, only)]
+    if not blocks:
+        titles = "; ".join(block.title for block in recipe.blocks)
+        raise SegprefError(
+            f"no part of the recipe has {' or '.join(only)} in its title; the titles are: {titles}"
+        )
+    wanted = [task for block in blocks for tasks in _tasks(recipe, block, seeds) for task in tasks]
     order = {"base": 0, "judge": 1, "audit": 2, "run": 3}
     # A seed is finished before the next begins: the first results are there early.
     return sorted(dict.fromkeys(wanted), key=lambda task: (task.seed, order[task.kind]))
@@ -126,6 +149,10 @@ def in_block(recipe: Recipe, block: Block, seeds: Sequence[int] | None = None) -
     ]  # fmt: skip
 
 
+def _titled(block: Block, words: Sequence[str]) -> bool:
+    return any(word.lower() in block.title.lower() for word in words)
+
+
 def check_names(recipe: Recipe) -> None:
     """Refuse a grid with unknown names, and names that would share a folder."""
     for name, stage in recipe.bases.items():
@@ -134,6 +161,11 @@ def check_names(recipe: Recipe) -> None:
                 f"the base {name} starts from {stage.start!r}, but the recipe has only "
                 f"{', '.join(recipe.bases)}: correct the name"
             )
+    if recipe.ceiling is not None and recipe.ceiling not in recipe.methods:
+        raise SegprefError(
+            f"the recipe's ceiling is {recipe.ceiling!r}, but its methods are only "
+            f"{', '.join(recipe.methods)}: correct the name"
+        )
     for what, named in (
         ("bases", recipe.bases),
         ("judges", recipe.judges),
@@ -168,8 +200,7 @@ def _tasks(recipe: Recipe, block: Block, seeds: Sequence[int] | None) -> Iterato
                 for method in methods:
                     for changes in _combinations(block.sweep):
                         run = Task(seed, "run", base, judge, method, changes)
-                        run.resolved(recipe)  # a wrong setting should stop here, not after hours
-                        yield (run,)
+                        yield (run.without_idle_changes(recipe),)
 
 
 def _with_starts(recipe: Recipe, base: Task) -> tuple[Task, ...]:

@@ -69,7 +69,7 @@ class Method:
 
 @dataclass(frozen=True)
 class Block:
-    """A part of the grid: every base with every judge, method, change and seed. One table each.
+    """A part of the grid: every base with every judge, method, change and seed.
 
     Args:
         title: of the table.
@@ -80,6 +80,8 @@ class Block:
             setting of a method, ``objective.beta`` or another one of its objective or ``miner``, and
             ``align.candidates`` or another one of stage 2. Every combination becomes a run.
         seeds: instead of the recipe's.
+        compare: what stands together in one table: the ``methods`` of one base and judge, all
+            ``bases`` with what each judge's methods make of them, or all ``judges`` of a base.
     """
 
     title: str = "Methods"
@@ -88,6 +90,7 @@ class Block:
     methods: list[str] | None = None
     sweep: dict[str, list[Any]] = field(default_factory=dict)
     seeds: list[int] | None = None
+    compare: Literal["methods", "bases", "judges"] = "methods"
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,8 @@ class Recipe:
         grid: which of them are combined; everything with everything where it is empty.
         seeds: each draws the labelled cases and the judge's cases anew; the split stays.
         split_seed: of the split.
+        ceiling: the method that, with the oracle as judge, marks 100 % of *gap closed*; no such
+            column where None.
     """
 
     name: str
@@ -121,6 +126,7 @@ class Recipe:
     grid: list[Block] = field(default_factory=list)
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
     split_seed: int = 0
+    ceiling: str | None = None
 
     @property
     def blocks(self) -> list[Block]:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from segpref.inference.evaluation import mean_iou
 from segpref.studies.lab import Lab
 from segpref.studies.perform import Row, read_scores
-from segpref.studies.plan import Change, Task, in_block, plan
-from segpref.studies.recipe import Block, Recipe
+from segpref.studies.plan import Change, Task, plan
+from segpref.studies.recipe import Recipe
 from segpref.training.folder import RunFolder
 
 __all__ = ["BASE", "SELECT_BEST", "Results", "Run", "collect", "label"]
@@ -47,6 +48,11 @@ class Run:
     test: Sequence[Row]
     test_last: Sequence[Row]
 
+    @property
+    def iou(self) -> float:
+        """Mean test IoU."""
+        return mean_iou(self.test)
+
 
 @dataclass(frozen=True, slots=True)
 class Results:
@@ -68,43 +74,16 @@ class Results:
     missing: tuple[Task, ...] = ()
     seeds: Sequence[int] | None = None
 
-    def entries(self, base: str, judge: str, block: Block | None = None) -> dict[str, list[Run]]:
-        """Rows of a table: the base, Select-best and every method with this base and judge.
-
-        Args:
-            base: name of the base.
-            judge: name of the judge.
-            block: methods and changes of this part of the grid; all of them where None.
-        """
-        tasks = dict.fromkeys(
-            task
-            for one in ([block] if block else self.recipe.blocks)
-            for task in in_block(self.recipe, one, self.seeds)
-            if (task.base, task.judge) == (base, judge)
-        )
-        keys: list[tuple[str, tuple[Change, ...]]] = [(BASE, ()), (SELECT_BEST, ())]
-        keys += [(task.method, task.changes) for task in tasks]
-        found: dict[str, list[Run]] = {}
-        for method, changes in dict.fromkeys(keys):
-            runs = [
-                run
-                for run in self.runs
-                if (run.base, run.method, run.changes) == (base, method, changes)
-                and run.judge in ("", judge)
-            ]
-            if runs:
-                found[label(method, changes)] = sorted(runs, key=lambda run: run.seed)
-        return found
-
-    def regimes(self, block: Block | None = None) -> list[tuple[str, str]]:
-        """Pairs of base and judge, in the order of the grid."""
-        return list(
-            dict.fromkeys(
-                (task.base, task.judge)
-                for one in ([block] if block else self.recipe.blocks)
-                for task in in_block(self.recipe, one, self.seeds)
-            )
-        )
+    def of(
+        self, method: str, base: str, judge: str = "", changes: tuple[Change, ...] = ()
+    ) -> list[Run]:
+        """The runs of a method, by seed; of the base itself without a judge."""
+        found = [
+            run
+            for run in self.runs
+            if (run.method, run.base, run.judge, run.changes) == (method, base, judge, changes)
+        ]
+        return sorted(found, key=lambda run: run.seed)
 
 
 def label(method: str, changes: Sequence[Change]) -> str:

@@ -73,7 +73,10 @@ def attempt(lab: Lab, task: Task) -> str | None:
 
 
 def run_study(
-    lab: Lab, seeds: Sequence[int] | None = None, executor: Executor | None = None
+    lab: Lab,
+    seeds: Sequence[int] | None = None,
+    executor: Executor | None = None,
+    only: Sequence[str] = (),
 ) -> Results:
     """Do every task of a recipe that is not finished yet.
 
@@ -84,11 +87,15 @@ def run_study(
         lab: the recipe, the data and the study's folder.
         seeds: instead of the recipe's.
         executor: where tasks run; one after the other in this process where None.
+        only: words; just the parts of the grid with one of them in their title are run.
+
+    Returns:
+        What is finished, of the parts that were not run as well.
 
     Raises:
         SegprefError: the recipe or the data are wrong, or another process works in the folder.
     """
-    tasks = plan(lab.recipe, seeds)
+    tasks = plan(lab.recipe, seeds, only)
     executor = executor or InProcess()
     lab.out.mkdir(parents=True, exist_ok=True)
     lock = FileLock(lab.out / ".lock")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,16 +42,15 @@ def scored_slates(
         judge.prepare(dataset)
     seen = dataset if judge.needs_label else dataset.without_labels()
     starts = range(0, len(dataset), batch_size)
-    with ThreadPoolExecutor() as threads, torch.no_grad():
+    with torch.no_grad():
         for start in track(starts, "making slates", len(starts)):
             indices = range(start, min(start + batch_size, len(dataset)))
             cases = [seen[i] for i in indices]
             images = torch.from_numpy(np.stack([case.image for case in cases]))
             state = policy.forward(images)
             slates = proposals(policy, state, images, cases, step_seed(seed, start))
-            scores = threads.map(judge.score, cases, slates)
-            for i, slate, told in zip(indices, slates, scores, strict=True):
-                yield ScoredSlate(dataset[i], slate, told)
+            for i, case, slate in zip(indices, cases, slates, strict=True):
+                yield ScoredSlate(dataset[i], slate, judge.score(case, slate))
 
 
 def select_best(slates: Iterator[ScoredSlate], dataset: Dataset) -> list[VolumeMasks]:

@@ -1,82 +1,29 @@
-"""Tables, figures and the page of a study, written from what its folder holds."""
+"""Writes tables, figures and the page of a study."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from segpref.data.cache import write_atomically
 from segpref.policies import Segmenter, load_model
 from segpref.studies.gallery import overlays, typical
 from segpref.studies.lab import Lab
-from segpref.studies.recipe import Block
+from segpref.studies.page import write_page, write_pictures
 from segpref.studies.results import BASE, SELECT_BEST, Results, Run
-from segpref.studies.study_report import Part, write_study_report
-from segpref.studies.tables import (
-    COLUMNS,
-    SWEEP_COLUMNS,
-    Difference,
-    Entries,
-    TableRow,
-    as_csv,
-    difference,
-    judge_table,
-    latex,
-    markdown,
-    structure_table,
-    table,
-)
+from segpref.studies.study_report import Part, study_report
+from segpref.studies.study_tables import StudyTable, judges_of, study_tables
+from segpref.studies.tables import COLUMNS, Difference, Entries, TableRow, as_csv, latex, markdown
 from segpref.training.folder import RunFolder
 
-__all__ = ["StudyTable", "judges_of", "study_tables", "write_study"]
+__all__ = ["write_study"]
 
 Listed: TypeAlias = tuple[str, Sequence[TableRow], Sequence[str] | None, Sequence[Difference]]
 
 
-class StudyTable:
-    """One table: a block of the grid for one base and one judge.
-
-    Args:
-        results: of the study.
-        block: the part of the grid.
-        base: name of the base.
-        judge: name of the judge.
-    """
-
-    def __init__(self, results: Results, block: Block, base: str, judge: str) -> None:
-        self.entries: Entries = results.entries(base, judge, block)
-        several = len(results.recipe.blocks) > 1
-        regime = f"{base} base, {judge} judge"
-        alone = len(results.regimes()) == 1
-        self.title = ", ".join(
-            part for part in (block.title if several else "", "" if alone else regime) if part
-        )
-        self.columns = (*SWEEP_COLUMNS, "IoU") if block.sweep else COLUMNS
-        self.rows = table(self.entries)
-        self.structures = structure_table(self.entries)
-
-    def claims(self) -> list[Difference]:
-        """Every method against the base, the last of the table first."""
-        if BASE not in self.entries:
-            return []
-        names = [name for name in reversed(list(self.entries)) if name != BASE]
-        found = [difference(self.entries, name, BASE) for name in names]
-        return [one for one in found if one is not None]
-
-
-def study_tables(results: Results) -> list[StudyTable]:
-    """The tables that have a row."""
-    found = [
-        StudyTable(results, block, base, judge)
-        for block in results.recipe.blocks
-        for base, judge in results.regimes(block)
-    ]
-    return [one for one in found if one.entries]
-
-
 def write_study(lab: Lab, results: Results, pictures: int = 4) -> Path:
-    """Write ``tables.md``, ``tables.csv``, ``tables.tex`` and ``report.html`` into the study's folder.
+    """Write ``tables.md``, ``.csv`` and ``.tex``, ``figures/`` and ``report.html`` into its folder.
 
     Args:
         lab: the study.
@@ -95,10 +42,9 @@ def write_study(lab: Lab, results: Results, pictures: int = 4) -> Path:
             if claims and suffix == "md":
                 parts.append(_claims(claims))
         write_atomically(lab.out / f"tables.{suffix}", ("\n\n".join(parts) + "\n").encode())
-    figures = as_csv({title: rows for title, rows, _, _ in listed})
+    figures = as_csv([(title, rows) for title, rows, _, _ in listed])
     write_atomically(lab.out / "tables.csv", figures.encode())
-    return write_study_report(
-        lab.out / "report.html",
+    page = study_report(
         [_part(lab, one) for one in tables],
         title=f"segpref: {results.recipe.name}",
         lead=results.recipe.description,
@@ -106,6 +52,8 @@ def write_study(lab: Lab, results: Results, pictures: int = 4) -> Path:
         warnings=[f"{task.name} failed: {why}" for task, why in results.failed.items()],
         details={"Recipe": (lab.out / "recipe.yaml").read_text()},
     )
+    write_pictures(lab.out / "figures", page)
+    return write_page(lab.out / "report.html", page)
 
 
 def _part(lab: Lab, one: StudyTable) -> Part:
@@ -113,7 +61,7 @@ def _part(lab: Lab, one: StudyTable) -> Part:
         title=one.title,
         rows=one.rows,
         histories={name: _histories(runs) for name, runs in _trained(one.entries).items()},
-        differences=one.claims(),
+        differences=one.claims,
         columns=one.columns,
         reports={
             f"{name}, seed {run.seed}": str((run.folder / "report.html").relative_to(lab.out))
@@ -142,20 +90,12 @@ def _listed(results: Results, tables: Sequence[StudyTable]) -> list[Listed]:
     listed: list[Listed] = []
     for one in tables:
         title = one.title or "Methods"
-        listed.append((title, one.rows, one.columns, one.claims()))
-        if one.columns == COLUMNS:
+        listed.append((title, one.rows, one.columns, one.claims))
+        if set(COLUMNS) <= set(one.columns):
             listed.append((f"{title}, test IoU of every structure", one.structures, None, []))
     if judges := judges_of(results):
         listed.append(("Judges on validation", judges, None, []))
     return listed
-
-
-def judges_of(results: Results) -> list[TableRow]:
-    """The table of judges, a row for every base and judge."""
-    audits: dict[str, list[Mapping[str, Any]]] = {}
-    for (base, judge, _), audit in results.audits.items():
-        audits.setdefault(f"{base} base, {judge} judge", []).append(audit)
-    return judge_table(audits)
 
 
 def _claims(claims: Sequence[Difference]) -> str:

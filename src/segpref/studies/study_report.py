@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
@@ -17,12 +16,12 @@ from segpref.studies.charts import (
     relative_to_start,
     volume_ratios,
 )
-from segpref.studies.page import Cell, Details, Page, Picture, Section, Table, write_page
+from segpref.studies.page import Cell, Details, Page, Picture, Section, Table
 from segpref.studies.pictures import Overlay
 from segpref.studies.report import overlay_section
 from segpref.studies.tables import Difference, TableRow
 
-__all__ = ["Part", "write_study_report"]
+__all__ = ["Part", "study_report"]
 
 _LOW_IS_GOOD = ("Drift",)
 _TERMS = ("IoU", "Dice", "Base", "TailAvg", "Drift", "Judge", "Preference accuracy", "Harmful mass")
@@ -49,8 +48,7 @@ class Part:
     reports: Mapping[str, str] = field(default_factory=dict)
 
 
-def write_study_report(
-    path: Path,
+def study_report(
     parts: Sequence[Part],
     *,
     title: str = "Comparison of methods",
@@ -59,11 +57,10 @@ def write_study_report(
     sections: Sequence[Section] = (),
     details: Mapping[str, str] | None = None,
     warnings: Sequence[str] = (),
-) -> Path:
-    """Write one HTML file with tables of methods, their curves and their outlines.
+) -> Page:
+    """A page with tables of methods, their curves and their outlines.
 
     Args:
-        path: of the report.
         parts: tables with their curves; the first claim of the first one is the verdict.
         title: of the page.
         lead: what was compared, in a line.
@@ -71,16 +68,13 @@ def write_study_report(
         sections: more tables and pictures, put after the parts.
         details: folded texts by title, such as the recipe.
         warnings: what is missing or failed.
-
-    Returns:
-        ``path``.
     """
     good, sentence = _verdict(parts[0].rows, parts[0].differences)
     shown = [section for part in parts for section in _sections(part)]
     shown += sections
     if overlays:
         shown.append(overlay_section(overlays, "Outlines"))
-    page = Page(
+    return Page(
         title=title,
         lead=lead,
         verdict=sentence,
@@ -90,7 +84,6 @@ def write_study_report(
         details=[Details(name, text) for name, text in (details or {}).items()],
         terms=_TERMS,
     )
-    return write_page(path, page)
 
 
 def _sections(part: Part) -> list[Section]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from segpref.studies.results import Run
 
 __all__ = [
     "COLUMNS",
+    "GAP_CLOSED",
     "JUDGE_COLUMNS",
     "SWEEP_COLUMNS",
     "Difference",
@@ -76,6 +77,9 @@ class Difference:
 
 
 COLUMNS = ("IoU", "IoU last", "TailAvg", "Drift", "Dice")
+
+GAP_CLOSED = "Gap closed"
+"""(method - base) / (RN-DPO with the oracle as judge - base), in means of test IoU."""
 
 SWEEP_COLUMNS = ("Score", "Peak", "TailAvg", "Drift")
 """What settings are chosen by, all on validation; Score is the mean of peak and TailAvg."""
@@ -165,12 +169,12 @@ def latex(rows: Sequence[TableRow], columns: Sequence[str] | None = COLUMNS) -> 
     return "\n".join((*lines, r"\bottomrule", r"\end{tabular}"))
 
 
-def as_csv(tables: Mapping[str, Sequence[TableRow]]) -> str:
+def as_csv(tables: Iterable[tuple[str, Sequence[TableRow]]]) -> str:
     """All figures of several tables, by their titles: one line per figure, unrounded enough."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["table", "row", "seeds", "figure", "mean", "sd"])
-    for title, rows in tables.items():
+    for title, rows in tables:
         for row in rows:
             for name, pair in row.figures.items():
                 cells = ["" if math.isnan(value) else f"{value:.5f}" for value in pair]
@@ -206,7 +210,7 @@ def difference(
     shared = [(a, b) for a in ours for b in theirs if a.seed == b.seed]
     if not shared:
         return None
-    per_seed = [mean_iou(a.test) - mean_iou(b.test) for a, b in shared]
+    per_seed = [a.iou - b.iou for a, b in shared]
     gains = [_by_patient(a, b) for a, b in shared]
     patients = sorted(set().union(*gains))
     values = np.array(
@@ -245,7 +249,7 @@ def _best(rows: Sequence[TableRow]) -> dict[str, float]:
 
 def _figures(run: Run) -> dict[str, float]:
     figures = {
-        "IoU": mean_iou(run.test),
+        "IoU": run.iou,
         "Dice": float(np.nanmean(list(mean_of(run.test, "dice").values()))),
     }
     if run.test_last:

@@ -1,0 +1,179 @@
+"""Which tables a study has, and what stands in each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from segpref.studies.judging import Oracle
+from segpref.studies.plan import Change, in_block
+from segpref.studies.recipe import Block
+from segpref.studies.results import BASE, SELECT_BEST, Results, Run, label
+from segpref.studies.tables import (
+    COLUMNS,
+    GAP_CLOSED,
+    SWEEP_COLUMNS,
+    Difference,
+    Entries,
+    TableRow,
+    difference,
+    judge_table,
+    structure_table,
+    table,
+)
+
+__all__ = ["StudyTable", "judges_of", "study_tables"]
+
+
+@dataclass(frozen=True)
+class StudyTable:
+    """One table of a study.
+
+    Args:
+        title: of it; empty where the study has no other.
+        entries: the runs of each row.
+        columns: which figures are shown.
+        against: what each row is compared with: pairs of rows.
+        ceilings: the base and the best that it could become, by row, where *gap closed* is asked for.
+    """
+
+    title: str
+    entries: Entries
+    columns: Sequence[str]
+    against: Sequence[tuple[str, str]]
+    ceilings: Mapping[str, tuple[Sequence[Run], Sequence[Run]]]
+
+    @cached_property
+    def rows(self) -> list[TableRow]:
+        """Mean and spread of every figure."""
+        found = table(self.entries)
+        return [
+            replace(
+                row, figures={**row.figures, GAP_CLOSED: (self._gap_closed(row.method), np.nan)}
+            )
+            for row in found
+        ]
+
+    @cached_property
+    def structures(self) -> list[TableRow]:
+        """Test IoU of every structure."""
+        return structure_table(self.entries)
+
+    @cached_property
+    def claims(self) -> list[Difference]:
+        """Every method against the base, the last of the table first."""
+        found = [difference(self.entries, one, other) for one, other in reversed(self.against)]
+        return [one for one in found if one is not None]
+
+    def _gap_closed(self, row: str) -> float:
+        """(method - base) / (ceiling - base), means of test IoU over the seeds that all three have."""
+        base, ceiling = self.ceilings.get(row, ((), ()))
+        own = self.entries[row]
+        seeds = set.intersection(*({run.seed for run in runs} for runs in (own, base, ceiling)))
+        if not seeds:
+            return float("nan")
+        low, high, reached = (
+            float(np.mean([run.iou for run in runs if run.seed in seeds]))
+            for runs in (base, ceiling, own)
+        )
+        return (reached - low) / (high - low) if high > low else float("nan")
+
+
+def study_tables(results: Results) -> list[StudyTable]:
+    """The tables that have a row."""
+    several = sum(1 for block in results.recipe.blocks for _ in _layouts(results, block)) > 1
+    found = [
+        _table(results, block, bases, judges, several)
+        for block in results.recipe.blocks
+        for bases, judges in _layouts(results, block)
+    ]
+    return [one for one in found if one.entries]
+
+
+def judges_of(results: Results) -> list[TableRow]:
+    """The table of judges, a row for every base and judge."""
+    audits: dict[str, list[Mapping[str, Any]]] = {}
+    for (base, judge, _), audit in results.audits.items():
+        audits.setdefault(f"{base} base, {judge} judge", []).append(audit)
+    return judge_table(audits)
+
+
+def _layouts(results: Results, block: Block) -> Iterator[tuple[Sequence[str], Sequence[str]]]:
+    """Bases and judges of each table of a block."""
+    recipe = results.recipe
+    bases = list(recipe.bases) if block.bases is None else block.bases
+    judges = list(recipe.judges) if block.judges is None else block.judges
+    if block.compare == "bases":
+        yield from ((bases, [judge]) for judge in judges)
+    elif block.compare == "judges":
+        yield from (([base], judges) for base in bases)
+    else:
+        yield from (([base], [judge]) for base in bases for judge in judges)
+
+
+def _table(
+    results: Results, block: Block, bases: Sequence[str], judges: Sequence[str], several: bool
+) -> StudyTable:
+    entries: dict[str, Sequence[Run]] = {}
+    against: list[tuple[str, str]] = []
+    ceilings: dict[str, tuple[Sequence[Run], Sequence[Run]]] = {}
+
+    def add(name: str, runs: Sequence[Run], base: str, *others: str) -> None:
+        if runs:
+            entries[name] = runs
+            against.extend((name, other) for other in others if other in entries)
+            ceilings[name] = results.of(BASE, base), _ceiling(results, base)
+
+    # With one base its row is just called Base, and methods need no "on".
+    base_names = {base: BASE if len(bases) == 1 else f"{base} base" for base in bases}
+    first = base_names[bases[0]] if bases else ""
+    for base in bases:
+        name = base_names[base]
+        add(name, results.of(BASE, base), base, *([first] if name != first else []))
+        for judge in judges:
+            suffix = "" if len(bases) == 1 else f" on the {name}"
+            suffix += "" if len(judges) == 1 else f", {judge} judge"
+            for method, changes in _methods(results, block, base, judge):
+                runs = results.of(method, base, judge, changes)
+                add(label(method, changes) + suffix, runs, base, name)
+    title = ", ".join(
+        part
+        for part in (block.title if several else "", _regime(results, block, bases, judges))
+        if part
+    )
+    columns: tuple[str, ...] = (*SWEEP_COLUMNS, "IoU") if block.sweep else COLUMNS
+    if results.recipe.ceiling is not None and not block.sweep:
+        columns = (*columns, GAP_CLOSED)
+    return StudyTable(title, entries, columns, against, ceilings)
+
+
+def _methods(
+    results: Results, block: Block, base: str, judge: str
+) -> list[tuple[str, tuple[Change, ...]]]:
+    tasks = in_block(results.recipe, block, results.seeds)
+    own = [(t.method, t.changes) for t in tasks if (t.base, t.judge) == (base, judge)]
+    return list(dict.fromkeys([(SELECT_BEST, ()), *own]))
+
+
+def _ceiling(results: Results, base: str) -> Sequence[Run]:
+    """Runs with the judge that knows the truth."""
+    if results.recipe.ceiling is None:
+        return ()
+    oracles = (name for name, one in results.recipe.judges.items() if isinstance(one, Oracle))
+    return [run for name in oracles for run in results.of(results.recipe.ceiling, base, name)]
+
+
+def _regime(results: Results, block: Block, bases: Sequence[str], judges: Sequence[str]) -> str:
+    """What to add to the title where it takes more to tell the tables apart."""
+    if sum(1 for _ in _layouts(results, block)) == 1 and len(results.recipe.blocks) > 1:
+        return ""
+    parts = []
+    if len(bases) == 1 and len(results.recipe.bases) > 1:
+        parts.append(f"{bases[0]} base")
+    if len(judges) == 1 and len(results.recipe.judges) > 1:
+        parts.append(f"{judges[0]} judge")
+    return ", ".join(parts)

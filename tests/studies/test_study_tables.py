@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from segpref.objectives import DPO
+from segpref.policies import NetworkSpec
+from segpref.studies.judging import ModelBased, Oracle
+from segpref.studies.plan import check_names, plan
+from segpref.studies.recipe import Block, Method, Recipe
+from segpref.studies.results import BASE, SELECT_BEST, Results, Run
+from segpref.studies.stages import Stage1
+from segpref.studies.study_tables import study_tables
+from segpref.studies.tables import COLUMNS, GAP_CLOSED
+from segpref.types import SegprefError
+
+
+def recipe(*grid: Block, ceiling: str | None = "RN") -> Recipe:
+    return Recipe(
+        name="r",
+        description="",
+        split={},
+        network=NetworkSpec("torch.nn.Conv2d", {}),
+        bases={"weak": Stage1(), "semi": Stage1(start="weak")},
+        judges={"model": ModelBased(), "oracle": Oracle()},
+        methods={"DPO": Method(reduction="image"), "RN": Method(objective=DPO(beta=1.5))},
+        grid=list(grid),
+        seeds=[0, 1],
+        ceiling=ceiling,
+    )
+
+
+def run(method: str, base: str, judge: str, seed: int, iou: float) -> Run:
+    rows = [
+        {"volume": p, "patient": p, "structure": "a", "iou": iou + change, "dice": iou}
+        for p, change in (("p", -0.1), ("q", 0.1))
+    ]
+    return Run(method, base, judge, seed, (), Path(method), {}, rows, [])
+
+
+RUNS = (
+    run(BASE, "weak", "", 0, 0.4), run(BASE, "weak", "", 1, 0.5),
+    run(BASE, "semi", "", 0, 0.6), run(BASE, "semi", "", 1, 0.6),
+    run(SELECT_BEST, "weak", "model", 0, 0.45), run(SELECT_BEST, "weak", "model", 1, 0.45),
+    run("RN", "weak", "model", 0, 0.5), run("RN", "weak", "model", 1, 0.6),
+    run("RN", "weak", "oracle", 0, 0.7),
+    run("RN", "semi", "model", 0, 0.5),
+)  # fmt: skip
+
+
+def results(*grid: Block, ceiling: str | None = "RN") -> Results:
+    return Results(recipe(*grid, ceiling=ceiling), RUNS, {}, {})
+
+
+def test_methods_of_one_base_and_judge_stand_together() -> None:
+    (one,) = study_tables(results(Block(bases=["weak"], judges=["model"])))
+    assert one.title == "weak base, model judge"
+    assert list(one.entries) == [BASE, SELECT_BEST, "RN"]
+    assert [(claim.method, claim.other) for claim in one.claims] == [
+        ("RN", BASE),
+        (SELECT_BEST, BASE),
+    ]
+    assert one.claims[0].mean == pytest.approx(0.1)
+    assert one.columns == (*COLUMNS, GAP_CLOSED)
+
+
+def test_the_gap_is_closed_on_the_seeds_that_all_have() -> None:
+    (one,) = study_tables(results(Block(bases=["weak"], judges=["model"])))
+    closed = {row.method: row.figures[GAP_CLOSED][0] for row in one.rows}
+    # Only seed 0 has an oracle: (0.5 - 0.4) / (0.7 - 0.4).
+    assert closed["RN"] == pytest.approx(1 / 3)
+    assert closed[BASE] == 0
+    (other,) = study_tables(results(Block(bases=["semi"], judges=["model"])))
+    assert all(math.isnan(row.figures[GAP_CLOSED][0]) for row in other.rows)
+    (plain,) = study_tables(results(Block(bases=["weak"], judges=["model"]), ceiling=None))
+    assert plain.columns == COLUMNS
+    assert all(math.isnan(row.figures[GAP_CLOSED][0]) for row in plain.rows)
+
+
+def test_bases_stand_together_with_what_is_made_of_them() -> None:
+    block = Block("Bases", judges=["model"], methods=["RN"], compare="bases")
+    (one,) = study_tables(results(block))
+    assert list(one.entries) == [
+        "weak base", "Select-best on the weak base", "RN on the weak base",
+        "semi base", "RN on the semi base",
+    ]  # fmt: skip
+    assert [(c.method, c.other) for c in one.claims] == [
+        ("RN on the semi base", "semi base"),
+        ("semi base", "weak base"),
+        ("RN on the weak base", "weak base"),
+        ("Select-best on the weak base", "weak base"),
+    ]
+    assert one.claims[1].seeds == 2
+    assert one.claims[1].mean == pytest.approx(0.15)
+
+
+def test_judges_stand_together() -> None:
+    grid = (
+        Block("Main", bases=["weak"], judges=["model"]),
+        Block("Judges", bases=["weak"], compare="judges"),
+    )
+    _, one = study_tables(results(*grid))
+    assert one.title == "Judges"
+    assert list(one.entries) == [
+        BASE, "Select-best, model judge", "RN, model judge", "RN, oracle judge",
+    ]  # fmt: skip
+
+
+def test_a_part_of_the_grid_is_found_by_its_title() -> None:
+    grid = (
+        Block("Main (Table 3)", bases=["weak"], judges=["model"]),
+        Block("Judges (Table 5)", bases=["weak"], judges=["oracle"]),
+    )
+    whole = plan(recipe(*grid))
+    part = plan(recipe(*grid), only=["table 5"])
+    assert {task.judge for task in part if task.kind == "run"} == {"oracle"}
+    assert set(part) < set(whole)
+    with pytest.raises(
+        SegprefError, match=r"no part of the recipe has Table 9 in its title; .*Main"
+    ):
+        plan(recipe(*grid), only=["Table 9"])
+
+
+def test_the_ceiling_must_be_a_method() -> None:
+    with pytest.raises(SegprefError, match=r"ceiling is 'XX'.*DPO, RN"):
+        check_names(recipe(ceiling="XX"))
