@@ -4,14 +4,16 @@ The step is the very one of :func:`segpref.training.align`, watched part by part
 32 candidates, a model-based judge, Top-vs-Random, RN-DPO, and the truth for the figures. The loss is
 differentiated down to the logits as part of "all else", and from there through the network as a pass.
 The supervised step (forward, Dice + cross-entropy, backward, AdamW) takes turns with it on the same
-images. Base and judge are trained on a few phantoms first, so that masks are torn as real ones are;
-they are kept in the folder for temporary files.
+images: those of ACDC where ``SEGPREF_DATA`` points to them, else phantoms. Base and judge are trained on
+a few patients first, so that masks are torn as real ones are; they are kept in the folder for temporary
+files.
 
 It also counts the passes: no input may go through the network twice.
 """
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from collections import Counter
@@ -26,7 +28,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from segpref.data import Cache, Dataset, Folders, Preparation, prepare
+from segpref.data import ACDC, Cache, Dataset, Folders, Preparation, Reader, prepare
 from segpref.data.phantoms import PATIENT_PATTERN, label_space, write_phantoms
 from segpref.data.predictions import PredictionStore
 from segpref.judges import ModelJudge
@@ -44,6 +46,7 @@ from segpref.training.preference import PreferenceStep
 __all__ = ["main"]
 
 K, BATCH, SIZE, ROUNDS = 32, 8, 256, 9
+UPDATES = 300
 AT_MOST = 0.2
 SPACE = label_space("cardiac")
 PASSES = ("forward", "intensity views", "dropout reruns", "backward and update")
@@ -257,35 +260,48 @@ def _columns(cases: list[Any]) -> tuple[list[np.ndarray], list[np.ndarray]]:
 
 def _trained(work: Path) -> tuple[Path, Path, Dataset]:
     """A base, a judge, and cases of other patients; what was made in an earlier run is used again."""
-    folder = write_phantoms(
-        work / "phantoms", "cardiac", (SIZE, SIZE), 11, seed=0, slices_per_patient=4
-    )
-    reader = Folders(folder, names=SPACE.names, patient_pattern=PATIENT_PATTERN)
-    preparation = Preparation(dims=2)
+    real = Path(os.environ.get("SEGPREF_DATA", "")) / "acdc"
+    reader: Reader
+    if "SEGPREF_DATA" in os.environ and real.is_dir():
+        print("images of ACDC")
+        work, reader, labelled = work / "acdc", ACDC(real), (3, 3)
+    else:
+        print("phantoms, for SEGPREF_DATA points to no acdc/")
+        work, labelled = work / "phantoms", (3, 2)
+        data = write_phantoms(
+            work / "data", "cardiac", (SIZE, SIZE), 11, seed=0, slices_per_patient=4
+        )
+        names = ("background", "RV", "MYO", "LV")
+        reader = Folders(data, names=names, patient_pattern=PATIENT_PATTERN)
+    preparation = Preparation(dims=2, size=(SIZE, SIZE), normalise="min-max")
     cases = prepare(reader, preparation, Cache(work / "cache"))
-    patients = cases.patients
-    validation = cases.of_patients(patients[5:6])
-    for name, labelled, seed in (("base", patients[:3], 0), ("judge", patients[3:5], 1)):
+    patients = list(cases.patients)
+    # Patients are sorted by diagnosis in ACDC.
+    np.random.default_rng(0).shuffle(patients)
+    validation, patients = cases.of_patients(patients[:1]), patients[1:]
+    for name, count, seed in zip(("base", "judge"), labelled, (0, 1), strict=True):
+        chosen, patients = patients[:count], patients[count:]
         run = RunFolder(work / name)
-        run.open({"labelled": list(labelled)}, resume=True)
+        run.open({"labelled": chosen, "updates": UPDATES}, resume=True)
         card = ModelCard(
             network=default_network(2).for_data(1, SPACE.channels),
-            label_space=SPACE,
+            label_space=cases.label_space,
             preparation=preparation,
-            labelled=labelled,
+            labelled=tuple(chosen),
         )
         fit(
-            cases.of_patients(labelled),
+            cases.of_patients(chosen),
             validation,
             card,
             run,
-            epochs=3,
-            images_per_epoch=80,
-            batch_size=2,
-            learning_rate=2e-3,
+            epochs=5,
+            images_per_epoch=UPDATES // 5 * BATCH,
+            batch_size=BATCH,
+            augment="flips-rotations",
             seed=seed,
         )
-    return work / "base", work / "judge", cases.of_patients(patients[6:])
+    pool = cases.of_patients(patients)
+    return work / "base", work / "judge", pool.take(range(0, len(pool), max(1, len(pool) // 80)))
 
 
 if __name__ == "__main__":

@@ -197,7 +197,7 @@ def test_study(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.count("to do") == 8
     assert run(place, *command) == 0
     told = capsys.readouterr().out
-    assert "main, weak base, weak judge" in told
+    assert "tiny, main, 1 seeds" in told
     assert "RN-DPO, beta 0.5" in told
     assert "RN-DPO against the base" in told
     assert (place / "study" / "report.html").exists()

@@ -13,18 +13,28 @@ from jsonargparse import ArgumentParser
 from segpref.data import Cache, Preparation, Reader
 from segpref.policies import load_model
 from segpref.proposals import SlateProposals
-from segpref.studies.judging import JudgeRecipe, Noisy
+from segpref.studies.judging import JudgeRecipe, ModelBased, Noisy
 from segpref.studies.lab import Lab
 from segpref.studies.perform import perform
 from segpref.studies.plan import Task
 from segpref.studies.recipe import Recipe
 from segpref.studies.slates import scored_slates
 from segpref.studies.stages import Stage1
+from segpref.training import RunFolder
 from segpref.training.semisupervised import FixMatch
+from segpref.types import SegprefError
 
 STAGE = "{labelled: 2, epochs: 1, images_per_epoch: 8}"
 JUDGES = f"""
 model: {{class_path: segpref.studies.judging.ModelBased, init_args: {{train_on: {STAGE}}}}}
+semi-supervised:
+  class_path: segpref.studies.judging.ModelBased
+  init_args:
+    train_on:
+      labelled: 2
+      epochs: 1
+      images_per_epoch: 8
+      method: {{class_path: segpref.training.semisupervised.FixMatch, init_args: {{threshold: 0.3}}}}
 ensemble:
   class_path: segpref.studies.judging.Ensemble
   init_args: {{train_on: {STAGE}, members: 2}}
@@ -120,3 +130,23 @@ def test_a_base_may_start_from_another_one(lab: Lab) -> None:
     assert task.finished(lab.out)
     pool = set(lab.pool(0, "matched").patients)
     assert not pool & set(lab.base_cases(0, "matched").patients)
+
+
+def test_a_judge_may_learn_from_unlabelled_images(lab: Lab) -> None:
+    for name in ("model", "semi-supervised"):
+        perform(lab, Task(0, "judge", "", name))
+    plain, semi = (
+        Task(0, "judge", "", name).folder(lab.out) for name in ("model", "semi-supervised")
+    )
+    assert load_model(plain)[0].digest() != load_model(semi)[0].digest()
+    assert RunFolder(semi).read_summary()["unlabelled_cases"] == len(
+        lab.dataset.of_patients(lab.split.train)
+    )
+
+
+def test_a_judge_cannot_start_from_a_base(lab: Lab) -> None:
+    stage = Stage1(labelled=2, epochs=1, start="weak")
+    judges = {"odd": ModelBased(stage)}
+    odd = replace(lab, recipe=replace(lab.recipe, judges=judges))
+    with pytest.raises(SegprefError, match="take `start: weak` out of the judge"):
+        perform(odd, Task(0, "judge", "", "odd"))

@@ -55,7 +55,8 @@ class Bench:
         base: run folder of the base; None for a judge that bases share.
         folder: where the judge's own trainings go.
         cache: where predictions are kept.
-        fit: trains a segmenter: ``fit(stage, cases, folder, seed)``.
+        fit: trains a segmenter: ``fit(stage, cases, folder, seed)``; a semi-supervised method of the
+            stage also gets the images of the training patients.
     """
 
     seed: int

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +105,8 @@ class Lab:
         """What a judge is made from."""
         # A judge that bases share has no base, which may not even be trained yet.
         task = judge_task(self.recipe, seed, base, judge)
+        everybody = self.dataset.of_patients(self.split.train)
+        pool = self.pool(seed, task.base) if task.base else everybody
         return Bench(
             seed=seed,
             judge_cases=self.dataset.of_patients(self.split.judge).labelled(),
@@ -113,7 +115,8 @@ class Lab:
             base=self.base_folder(seed, task.base) if task.base else None,
             folder=task.folder(self.out),
             cache=self.cache,
-            fit=self.fit,
+            # Unlabelled images cost no label, so a judge may be trained on them, too.
+            fit=partial(self.fit, pool=pool),
         )
 
     def judge(self, seed: int, base: str, judge: str) -> Judge:
@@ -129,7 +132,16 @@ class Lab:
         pool: Dataset | None = None,
         start: Path | None = None,
     ) -> None:
-        """Stage 1 of a base or of a judge's network; the pool is for semi-supervised training."""
+        """Stage 1 of a base or of a judge's network; the pool is for semi-supervised training.
+
+        Raises:
+            SegprefError: a judge's network is to start from a base.
+        """
+        if stage.start is not None and start is None:
+            raise SegprefError(
+                f"only a base can start from another one: take `start: {stage.start}` out of the judge "
+                "in the recipe"
+            )
         recipe = self.recipe
         network = recipe.network.for_data(len(self.reader.channels), labelled.label_space.channels)
         card = ModelCard(
