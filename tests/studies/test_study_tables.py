@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,17 @@ def test_a_part_of_the_grid_is_found_by_its_title() -> None:
         plan(recipe(*grid), only=["Table 9"])
 
 
-def test_the_ceiling_must_be_a_method() -> None:
-    with pytest.raises(SegprefError, match=r"ceiling is 'XX'.*DPO, RN"):
-        check_names(recipe(ceiling="XX"))
+def test_the_proposed_method_is_compared_with_the_others() -> None:
+    found = results(Block(bases=["weak"], judges=["model"]))
+    (one,) = study_tables(replace(found, recipe=replace(found.recipe, proposed="RN")))
+    assert [(claim.method, claim.other) for claim in one.claims] == [
+        ("RN", BASE),
+        (SELECT_BEST, BASE),
+        ("RN", SELECT_BEST),
+    ]
+
+
+@pytest.mark.parametrize("what", ["ceiling", "proposed"])
+def test_the_study_is_about_a_method_that_it_has(what: str) -> None:
+    with pytest.raises(SegprefError, match=rf"`{what}` is 'XX'.*DPO, RN"):
+        check_names(replace(recipe(), **{what: "XX"}))

@@ -161,11 +161,13 @@ def check_names(recipe: Recipe) -> None:
                 f"the base {name} starts from {stage.start!r}, but the recipe has only "
                 f"{', '.join(recipe.bases)}: correct the name"
             )
-    if recipe.ceiling is not None and recipe.ceiling not in recipe.methods:
-        raise SegprefError(
-            f"the recipe's ceiling is {recipe.ceiling!r}, but its methods are only "
-            f"{', '.join(recipe.methods)}: correct the name"
-        )
+    for what in ("ceiling", "proposed"):
+        name = getattr(recipe, what)
+        if name is not None and name not in recipe.methods:
+            raise SegprefError(
+                f"the recipe's `{what}` is {name!r}, but its methods are only "
+                f"{', '.join(recipe.methods)}: correct the name"
+            )
     for what, named in (
         ("bases", recipe.bases),
         ("judges", recipe.judges),

@@ -110,6 +110,8 @@ class Recipe:
         grid: which of them are combined; everything with everything where it is empty.
         seeds: each draws the labelled cases and the judge's cases anew; the split stays.
         split_seed: of the split.
+        proposed: the method that the study is about: it is compared with all others of its tables,
+            besides the base.
         ceiling: the method that, with the oracle as judge, marks 100 % of *gap closed*; no such
             column where None.
     """
@@ -126,6 +128,7 @@ class Recipe:
     grid: list[Block] = field(default_factory=list)
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
     split_seed: int = 0
+    proposed: str | None = None
     ceiling: str | None = None
 
     @property

@@ -65,8 +65,8 @@ class StudyTable:
 
     @cached_property
     def claims(self) -> list[Difference]:
-        """Every method against the base, the last of the table first."""
-        found = [difference(self.entries, one, other) for one, other in reversed(self.against)]
+        """Every method against the base, the last first; then the study's own against the others."""
+        found = [difference(self.entries, one, other) for one, other in self.against]
         return [one for one in found if one is not None]
 
     def _gap_closed(self, row: str) -> float:
@@ -119,13 +119,14 @@ def _table(
     results: Results, block: Block, bases: Sequence[str], judges: Sequence[str], several: bool
 ) -> StudyTable:
     entries: dict[str, Sequence[Run]] = {}
-    against: list[tuple[str, str]] = []
+    against_base: list[tuple[str, str]] = []
+    against_rivals: list[tuple[str, str]] = []
     ceilings: dict[str, tuple[Sequence[Run], Sequence[Run]]] = {}
 
     def add(name: str, runs: Sequence[Run], base: str, *others: str) -> None:
         if runs:
             entries[name] = runs
-            against.extend((name, other) for other in others if other in entries)
+            against_base.extend((name, other) for other in others if other in entries)
             ceilings[name] = results.of(BASE, base), _ceiling(results, base)
 
     # With one base its row is just called Base, and methods need no "on".
@@ -137,9 +138,16 @@ def _table(
         for judge in judges:
             suffix = "" if len(bases) == 1 else f" on the {name}"
             suffix += "" if len(judges) == 1 else f", {judge} judge"
-            for method, changes in _methods(results, block, base, judge):
+            methods = _methods(results, block, base, judge)
+            for method, changes in methods:
                 runs = results.of(method, base, judge, changes)
                 add(label(method, changes) + suffix, runs, base, name)
+            proposed = f"{results.recipe.proposed}{suffix}"
+            if proposed in entries:
+                rivals = (label(*one) + suffix for one in methods)
+                against_rivals.extend(
+                    (proposed, one) for one in rivals if one in entries and one != proposed
+                )
     title = ", ".join(
         part
         for part in (block.title if several else "", _regime(results, block, bases, judges))
@@ -148,6 +156,7 @@ def _table(
     columns: tuple[str, ...] = (*SWEEP_COLUMNS, "IoU") if block.sweep else COLUMNS
     if results.recipe.ceiling is not None and not block.sweep:
         columns = (*columns, GAP_CLOSED)
+    against = [*reversed(against_base), *against_rivals]
     return StudyTable(title, entries, columns, against, ceilings)
 
 
