@@ -4,9 +4,9 @@ The step is the very one of :func:`segpref.training.align`, watched part by part
 32 candidates, a model-based judge, Top-vs-Random, RN-DPO, and the truth for the figures. The loss is
 differentiated down to the logits as part of "all else", and from there through the network as a pass.
 The supervised step (forward, Dice + cross-entropy, backward, AdamW) takes turns with it on the same
-images: those of ACDC where ``SEGPREF_DATA`` points to them, else phantoms. Base and judge are trained on
-a few patients first, so that masks are torn as real ones are; they are kept in the folder for temporary
-files.
+images: those of ACDC where ``SEGPREF_DATA`` points to them, else phantoms. Base and judge are trained
+on a few patients first, so that masks are torn as real ones are; they are kept in the folder for
+temporary files.
 
 It also counts the passes: no input may go through the network twice.
 """
@@ -41,7 +41,7 @@ from segpref.proposals import IntensityTTA, MonteCarloDropout, SlateProposals
 from segpref.studies.recipe import default_network
 from segpref.training import PreferenceSignal, RunFolder, fit
 from segpref.training.loop import batch_stream
-from segpref.training.preference import PreferenceStep
+from segpref.training.step import PreferenceStep, StepSlates
 
 __all__ = ["main"]
 
@@ -141,11 +141,16 @@ def main() -> None:
     with ExitStack() as stack:
         step = PreferenceStep(
             policy,
-            store,
             pool,
-            scored_by,
+            StepSlates(
+                policy,
+                store,
+                pool,
+                scored_by,
+                clock.watched("decoding and drafts", SlateProposals(K)),  # type: ignore[arg-type]
+                0,
+            ),
             clock.watched("region, margins, loss", PreferenceSignal(SPACE, objective=DPO(1.5))),
-            clock.watched("decoding and drafts", SlateProposals(K)),  # type: ignore[arg-type]
             0,
         )
         from segpref.proposals.slate import draw

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from jaxtyping import Float
 
@@ -16,15 +18,17 @@ class OracleJudge:
 
     Args:
         label_space: what the masks mean.
+        measure: IoU, or Dice, by which MAPO ranks (Eq. 3).
     """
 
     needs_label = True
 
-    def __init__(self, label_space: LabelSpace) -> None:
+    def __init__(self, label_space: LabelSpace, measure: Literal["iou", "dice"] = "iou") -> None:
         self.label_space = label_space
+        self.measure = measure
 
     def score(self, case: Case, slate: Slate) -> Float[np.ndarray, "K field"]:
-        """IoU with the label; empty against empty is 1."""
+        """IoU or Dice with the label; empty against empty is 1."""
         if case.label is None:
             raise SegprefError(f"{case.id} has no label, so the oracle can't judge it")
-        return slate_iou(slate.masks, case.label, self.label_space)
+        return slate_iou(slate.masks, case.label, self.label_space, measure=self.measure)

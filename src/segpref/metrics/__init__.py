@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from segpref.metrics.diversity import pairwise_dice, pixel_variance
 from segpref.metrics.flips import FlipBin, FlipCurves, flip_curves
 from segpref.metrics.overlap import (
     Overlap,
@@ -51,6 +52,8 @@ __all__ = [
     "hausdorff_95",
     "iou",
     "opinion",
+    "pairwise_dice",
+    "pixel_variance",
     "overlap_counts",
     "slate_iou",
     "summarise_distances",

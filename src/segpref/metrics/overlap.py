@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64, UInt8
@@ -97,6 +97,7 @@ def slate_iou(
     reference: UInt8[np.ndarray, "field *space"],
     label_space: LabelSpace,
     only: Sequence[int] | None = None,
+    measure: Literal["iou", "dice"] = "iou",
 ) -> Float[np.ndarray, "K field"]:
     """Agreement of every candidate of a slate with a reference mask, per field (Sec. 3.2).
 
@@ -110,10 +111,11 @@ def slate_iou(
         label_space: what the values mean.
         only: the candidates whose scores are wanted, in this order; the result has a row for each, and
             the same values as without. All where None.
+        measure: IoU, or Dice.
     """
     wanted = masks if only is None else masks[list(only)]
     counts = overlap_counts(wanted, reference, label_space)
-    scores = iou(counts)
+    scores = iou(counts) if measure == "iou" else dice(counts)
     if label_space.kind == "multi-label":
         return scores
     held = (counts.true[0] > 0) | (counts.predicted > 0).any(axis=0)

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from segpref.networks import DropoutKind, InjectedDropout
 from segpref.types import LabelSpace, SegprefError, State
 
 __all__ = ["Segmenter", "SegmenterState"]
@@ -53,6 +54,7 @@ class Segmenter:
         self.label_space = label_space
         self._tail_names = None if tail is None else tuple(tail)
         self._tail: tuple[nn.Module, ...] | None = None
+        self._dropout: InjectedDropout | None = None
 
     @property
     def device(self) -> torch.device:
@@ -100,6 +102,29 @@ class Segmenter:
                 sample = _run(self._tail or (), tail_input, state.tail_precision)
                 samples.append(sample.to(state.logits.dtype))
         return torch.stack(samples)
+
+    def stochastic_logits(
+        self,
+        images: Float[Tensor, "B channel *space"],
+        rate: float,
+        seeds: Sequence[int],
+        kind: DropoutKind = "element",
+    ) -> Float[Tensor, "B C *space"] | None:
+        """One pass of the whole network with dropout after every block; None where it has no block.
+
+        Args:
+            images: the batch.
+            rate: dropout probability, also of the network's own dropout layers.
+            seeds: one per image; it determines the image's masks.
+            kind: what is dropped together: ``element`` or ``channel``.
+        """
+        if self._dropout is None:
+            inner = getattr(self.network, "module", self.network)
+            self._dropout = InjectedDropout(inner, images[:1].to(self.device))
+        if not (self._dropout.blocks or self._dropout.own_layers):
+            return None
+        with self._dropout.active(rate, seeds, kind):
+            return self.logits(images)
 
     def digest(self) -> str:
         """Hash of the weights."""

@@ -9,10 +9,18 @@ from __future__ import annotations
 
 from segpref.proposals.boundary import InterfaceOffset, StructureOffset, UniformOffset
 from segpref.proposals.compositions import CleanedDropoutMean, CleanedExtremes, CleanedOffset
+from segpref.proposals.diversity import dropout_diversity
 from segpref.proposals.draft import Draft, NetworkProposal, Proposal
 from segpref.proposals.dropout import MonteCarloDropout
 from segpref.proposals.extent import AreaQuantile, LogitBias
 from segpref.proposals.labelmap import LabelMap
+from segpref.proposals.rates import (
+    DropoutRates,
+    InputNoise,
+    StochasticPolicy,
+    Thresholds,
+    full_slates,
+)
 from segpref.proposals.slate import SlateProposals, default_families
 from segpref.proposals.topology import HoleFilling, LargestComponent
 from segpref.proposals.tta import IntensityTTA
@@ -23,7 +31,9 @@ __all__ = [
     "CleanedExtremes",
     "CleanedOffset",
     "Draft",
+    "DropoutRates",
     "HoleFilling",
+    "InputNoise",
     "IntensityTTA",
     "InterfaceOffset",
     "LabelMap",
@@ -33,7 +43,11 @@ __all__ = [
     "NetworkProposal",
     "Proposal",
     "SlateProposals",
+    "StochasticPolicy",
     "StructureOffset",
+    "Thresholds",
     "UniformOffset",
     "default_families",
+    "dropout_diversity",
+    "full_slates",
 ]

@@ -322,16 +322,21 @@ class Together:
 
 @dataclass(frozen=True)
 class Oracle:
-    """Knows the truth: not a method, but what a perfect judge would lead to."""
+    """Knows the truth: not a method, but what a perfect judge would lead to.
 
+    Args:
+        measure: ``iou``, or ``dice``, by which MAPO ranks.
+    """
+
+    measure: Literal["iou", "dice"] = "iou"
     of_base = False
 
     def train(self, bench: Bench) -> None:
         """Nothing."""
 
     def build(self, bench: Bench) -> Judge:
-        """IoU with the ground truth."""
-        return OracleJudge(bench.judge_cases.label_space)
+        """IoU or Dice with the ground truth."""
+        return OracleJudge(bench.judge_cases.label_space, self.measure)
 
 
 def _train_own(stage: Stage1 | None, bench: Bench) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -93,9 +93,13 @@ class Lab:
         labelled = set(self.base_cases(seed, base).patients)
         return self.dataset.of_patients([p for p in self.split.train if p not in labelled])
 
-    def slates(self, candidates: int | None = None) -> SlateProposals:
+    def slates(
+        self, candidates: int | None = None, families: Sequence[Any] | None = None
+    ) -> SlateProposals:
         """What makes slates."""
-        return self.proposals or SlateProposals(candidates or self.recipe.align.candidates)
+        return self.proposals or SlateProposals(
+            candidates or self.recipe.align.candidates, families
+        )
 
     def base_folder(self, seed: int, base: str) -> Path:
         """Run folder of a base."""
@@ -169,7 +173,7 @@ class Lab:
             "start": start,
         }
         if stage.method is None:
-            fit(labelled, self.validation, card, folder, **shared)
+            fit(labelled, self.validation, card, folder, dropout=stage.dropout, **shared)
         else:
             assert pool is not None
             fit_semisupervised(

@@ -95,14 +95,18 @@ def _run(lab: Lab, task: Task) -> None:
     if not folder.finished:
         console.print(f"[bold]{task.name}[/bold]: stage 2")
     pool = lab.pool(task.seed, task.base)
+    if stage.pool == "labelled":
+        pool = lab.base_cases(task.seed, task.base)
+    judge = lab.judge(task.seed, task.base, task.judge)
+    proposals = lab.slates(stage.candidates, method.families)
     align(
         base,
         pool,
         lab.validation,
-        lab.judge(task.seed, task.base, task.judge),
+        judge,
         method.build(pool.label_space),
         folder,
-        proposals=lab.slates(stage.candidates),
+        proposals=proposals,
         epochs=stage.epochs,
         images_per_epoch=stage.images_per_epoch,
         batch_size=stage.batch_size,
@@ -110,12 +114,14 @@ def _run(lab: Lab, task: Task) -> None:
         schedule=method.schedule,
         view=method.view,
         average=method.average,
+        refresh=stage.refresh,
+        reference=stage.reference,
+        optimizer=stage.optimizer,
         seed=task.seed,
         cache=lab.cache,
     )
     if not (folder.path / "report.html").exists():
-        judge = lab.judge(task.seed, task.base, task.judge)
-        alignment_report(folder, base, lab.validation, judge, lab.slates(), task.seed)
+        alignment_report(folder, base, lab.validation, judge, proposals, task.seed)
     _keep_model_scores(lab, folder.path, "test.csv", folder.best)
     _keep_model_scores(lab, folder.path, "test-last.csv", folder.last)
 

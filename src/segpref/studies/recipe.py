@@ -18,6 +18,7 @@ from segpref.objectives.pairwise import DPO
 from segpref.policies import NetworkSpec
 from segpref.studies.judging import JudgeRecipe
 from segpref.studies.stages import Stage1, Stage2
+from segpref.training.anchored import AnchoredSignal
 from segpref.training.augmentation import StrongAugmentation
 from segpref.training.signals import PreferenceSignal, PseudoLabelSignal, Signal
 from segpref.types import LabelSpace, Margins, SegprefError
@@ -46,6 +47,8 @@ class Method:
         schedule: ``constant``, or ``cosine`` with warm-up.
         view: the update is made on such a view of the image; on the image itself where None.
         average: decay of the moving average of weights that is validated and saved; 0 for none.
+        supervised: weight of the supervised loss on the pool's own labels (MAPO's lambda); 0 for none.
+        families: proposal families of the slates; all that suit the label space where None.
     """
 
     signal: Literal["preference", "pseudo-label"] = "preference"
@@ -57,14 +60,19 @@ class Method:
     schedule: Literal["constant", "cosine"] = "constant"
     view: StrongAugmentation | None = None
     average: float = 0.0
+    supervised: float = 0.0
+    families: list[Callable[[Any], Any]] | None = None
 
     def build(self, label_space: LabelSpace) -> Signal:
         """The signal for masks of this label space."""
         if self.signal == "pseudo-label":
             return PseudoLabelSignal(label_space)
-        return PreferenceSignal(
+        preference = PreferenceSignal(
             label_space, self.miner or TopVsRandom(), self.objective or DPO(), self.reduction
         )
+        if not self.supervised:
+            return preference
+        return AnchoredSignal(label_space, preference, self.supervised)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from segpref.data.dataset import Dataset
 from segpref.data.splits import draw_cases, draw_patients
 from segpref.training.augmentation import AugmentationName
 from segpref.training.semisupervised import Method
+from segpref.types import SegprefError
 
 __all__ = ["Stage1", "Stage2"]
 
@@ -28,6 +29,8 @@ class Stage1:
         method: how unlabelled images help (:mod:`segpref.training.semisupervised`), such as UniMatch;
             supervised training alone where None.
         start: name of another base whose weights are the beginning; random ones where None.
+        dropout: rate of dropout after every block while training (MAPO's warm-up); 0 leaves the network
+            as it is. Supervised training only.
     """
 
     labelled: int = 3
@@ -39,6 +42,14 @@ class Stage1:
     augment: AugmentationName = "flips-rotations"
     method: Method | None = None
     start: str | None = None
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.dropout and self.method is not None:
+            raise SegprefError(
+                f"dropout {self.dropout:g} is for supervised training, not for "
+                f"{type(self.method).__name__}: take one of the two out of the recipe"
+            )
 
     def drawn(self, cases: Dataset, seed: int) -> Dataset:
         """The labelled cases that the seed draws."""
@@ -56,9 +67,18 @@ class Stage2:
         images_per_epoch: images in an epoch; the whole pool where None.
         batch_size: images per update.
         candidates: K, the number of masks in a slate.
+        refresh: epochs for which slates and scores stand (MAPO's rounds); made at every step where
+            None.
+        reference: ``base``, or with ``refresh`` the policy at the beginning of each ``round``.
+        optimizer: ``adam`` or ``adamw``.
+        pool: the ``unlabelled`` images, or the base's ``labelled`` ones, as in MAPO.
     """
 
     epochs: int = 15
     images_per_epoch: int | None = None
     batch_size: int = 8
     candidates: int = 32
+    refresh: int | None = None
+    reference: Literal["base", "round"] = "base"
+    optimizer: Literal["adam", "adamw"] = "adam"
+    pool: Literal["unlabelled", "labelled"] = "unlabelled"

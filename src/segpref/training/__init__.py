@@ -1,5 +1,6 @@
 """Stage 1 (supervised), stage 2 (preferences), and the loop and the run folder that they share."""
 
+from segpref.training.anchored import AnchoredSignal
 from segpref.training.folder import RunFolder
 from segpref.training.judges import fit_regressor, is_regressor, load_regressor
 from segpref.training.preference import align
@@ -8,6 +9,7 @@ from segpref.training.signals import PreferenceSignal, PseudoLabelSignal, Scored
 from segpref.training.supervised import fit
 
 __all__ = [
+    "AnchoredSignal",
     "PreferenceSignal",
     "PseudoLabelSignal",
     "RunFolder",

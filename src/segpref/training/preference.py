@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
-from jaxtyping import Int64, UInt8
 from torch import nn
 
 from segpref.data.cache import Cache
@@ -17,26 +13,19 @@ from segpref.data.dataset import Dataset
 from segpref.data.predictions import PredictionStore
 from segpref.data.splits import refuse_leakage
 from segpref.inference.evaluation import mean_iou, score_model
-from segpref.metrics import slate_iou
 from segpref.policies import Segmenter, load_model
 from segpref.proposals import SlateProposals
 from segpref.training.augmentation import StrongAugmentation
 from segpref.training.averaging import averaged
 from segpref.training.curves import curve_summary
 from segpref.training.folder import RunFolder
-from segpref.training.loop import (
-    StepResult,
-    batch_stream,
-    constant,
-    cosine,
-    make_accelerator,
-    run_loop,
-    step_seed,
-)
-from segpref.training.signals import ScoredBatch, Signal
-from segpref.types import Judge, LabelSpace, SegprefError, Slate
+from segpref.training.loop import batch_stream, constant, cosine, make_accelerator, run_loop
+from segpref.training.rounds import PreferenceRounds
+from segpref.training.signals import Signal
+from segpref.training.step import PreferenceStep, SlateSource, StepSlates
+from segpref.types import Judge, SegprefError
 
-__all__ = ["PreferenceStep", "align"]
+__all__ = ["align"]
 
 
 def align(
@@ -58,14 +47,16 @@ def align(
     view: StrongAugmentation | None = None,
     average: float = 0.0,
     cache: Cache | None = None,
+    refresh: int | None = None,
+    reference: Literal["base", "round"] = "base",
+    optimizer: Literal["adam", "adamw"] = "adam",
     checkpoint_seconds: float = 30.0,
 ) -> dict[str, Any]:
     """Fine-tune a policy on preferences between its own candidate masks.
 
-    Adam, constant learning rate, no augmentation (unless ``view`` is given); dropout and normalisation
-    statistics are frozen.
-    Labels of the pool, where there are any, reach only figures and a judge that declares
-    ``needs_label``.
+    As in the paper unless told otherwise: Adam, constant learning rate, no augmentation; dropout and
+    normalisation statistics are frozen. Labels of the pool, where there are any, reach only figures,
+    and a judge or signal that declares ``needs_label``.
 
     Args:
         base: model file or run folder of stage 1; the frozen copy of it is the reference.
@@ -87,18 +78,32 @@ def align(
         average: decay of a moving average of the weights that is validated and saved instead of the
             policy; 0 for none, as in the paper.
         cache: where reference logits and judge predictions are kept.
+        refresh: epochs after which slates and scores of the whole pool are made anew, and between which
+            they stand (MAPO's rounds); at every step where None.
+        reference: ``base``, or with ``refresh`` the policy at the beginning of each ``round``.
+        optimizer: ``adam`` or ``adamw``.
         checkpoint_seconds: how often the position is saved within an epoch.
 
     Returns:
         The run's summary.
     """
     policy, card = load_model(base)
-    reference, _ = load_model(base)
+    frozen, _ = load_model(base)
+    if reference == "round" and refresh is None:
+        raise SegprefError("a reference per round needs rounds: give refresh, in epochs")
+    # A signal that learns from labels may do so on the cases that the base learned from.
+    needs_label = getattr(signal, "needs_label", False)
+    if needs_label and not len(pool.labelled()):
+        raise SegprefError(
+            "the supervised part of the loss needs labels, and the pool has none: give a labelled "
+            "pool, or a method without it"
+        )
+    shared = pool.patients if needs_label else ()
     refuse_leakage(
         {
             "the pool": pool.patients,
             "the validation set": validation.patients,
-            "the base's labelled cases": card.labelled,
+            "the base's labelled cases": [name for name in card.labelled if name not in shared],
         }
     )
     if not len(validation):
@@ -107,22 +112,36 @@ def align(
         return folder.read_summary()
     accelerator = make_accelerator(precision)
     network = policy.network.to(accelerator.device)
-    reference.network.to(accelerator.device)
-    optimizer = torch.optim.Adam(network.parameters(), learning_rate)
-    policy.network, prepared = accelerator.prepare(network, optimizer)
+    frozen.network.to(accelerator.device)
+    kind = torch.optim.Adam if optimizer == "adam" else torch.optim.AdamW
+    updater = kind(network.parameters(), learning_rate)
+    policy.network, prepared = accelerator.prepare(network, updater)
     proposals = proposals or SlateProposals()
 
-    reference_logits = PredictionStore(reference, "logits", cache or Cache())
+    reference_logits = PredictionStore(frozen, "logits", cache or Cache())
     reference_logits.prepare(pool)
     if hasattr(judge, "prepare"):
         judge.prepare(pool)
     steady, state = network, None
     if average:
         mean = averaged(network, average)
-        optimizer.register_step_post_hook(lambda *_: mean.update_parameters(network))
+        updater.register_step_post_hook(lambda *_: mean.update_parameters(network))
         steady, state = mean.module, nn.ModuleDict({"policy": network, "average": mean})
     validated = Segmenter(steady, policy.label_space) if average else policy
-    step = PreferenceStep(policy, reference_logits, pool, judge, signal, proposals, seed, view)
+    slates: SlateSource = StepSlates(policy, reference_logits, pool, judge, proposals, seed)
+    if refresh is not None:
+        slates = PreferenceRounds(
+            policy,
+            None if reference == "round" else reference_logits,
+            pool,
+            judge,
+            proposals,
+            folder.path / "rounds",
+            every=refresh,
+            seed=seed,
+            batch_size=batch_size,
+        )
+    step = PreferenceStep(policy, pool, slates, signal, seed, view)
     history = run_loop(
         folder=folder,
         network=steady,
@@ -142,104 +161,3 @@ def align(
     if accelerator.is_main_process:
         folder.write_summary(summary)
     return summary
-
-
-@dataclass(frozen=True, slots=True)
-class PreferenceStep:
-    """One step of stage 2 up to its loss: Figure 1 from the image to the preference.
-
-    Args:
-        policy: what is tuned; its network is set to evaluation mode.
-        reference: logits of the frozen start, prepared for the pool.
-        pool: unlabelled images; labels reach only figures and a judge that declares them.
-        judge: scores candidates, prepared for the pool.
-        signal: what is learned from scored slates.
-        proposals: make the slates.
-        seed: of slates and pairs, together with epoch and step.
-        view: changes the image that the update is made on; None for the image itself.
-    """
-
-    policy: Segmenter
-    reference: PredictionStore
-    pool: Dataset
-    judge: Judge
-    signal: Signal
-    proposals: SlateProposals
-    seed: int
-    view: StrongAugmentation | None = None
-    # The reference never changes, so its volumes are counted once.
-    _reference_voxels: dict[int, Int64[np.ndarray, " structure"]] = field(
-        default_factory=dict, init=False, repr=False
-    )
-
-    def __call__(self, indices: list[int], epoch: int, number: int) -> StepResult:
-        """Loss and figures of the images at these places in the pool."""
-        # A judge that may not see labels is given cases that have none.
-        labelled = [self.pool[i] for i in indices]
-        hidden = [replace(case, label=None, raters=None) for case in labelled]
-        cases = labelled if self.judge.needs_label else hidden
-        images = torch.from_numpy(np.stack([case.image for case in cases]))
-        key = step_seed(self.seed, epoch, number)
-        self.policy.network.eval()
-
-        # Without a view the slates share the one pass of the update.
-        with torch.set_grad_enabled(self.view is None):
-            state = self.policy.forward(images)
-        slates = self.proposals(self.policy, state, images, cases, key)
-        scores = [self.judge.score(case, slate) for case, slate in zip(cases, slates, strict=True)]
-        reference = torch.from_numpy(np.stack([self.reference[case] for case in cases]))
-        logits = state.logits
-        if self.view is not None:
-            generator = torch.Generator().manual_seed(key)
-            logits = self.policy.forward(self.view(images, generator)).logits
-        batch = ScoredBatch(
-            logits=logits,
-            reference=reference.to(logits.device),
-            slates=slates,
-            scores=scores,
-            truth=_truth(self.pool, indices, slates),
-            # By image, so that it does not matter which process an image falls to.
-            rngs=[np.random.default_rng([key, i]) for i in indices],
-        )
-        result = self.signal(batch)
-        drift = self._volume_drift(batch, indices)
-        return StepResult(result.loss, result.terms, {**result.logs, **drift})
-
-    def _volume_drift(
-        self, batch: ScoredBatch, indices: list[int]
-    ) -> Mapping[str, tuple[float, float]]:
-        """Predicted volume of each structure relative to the reference's, as sums over the epoch."""
-        space = self.policy.label_space
-        unknown = [row for row, i in enumerate(indices) if i not in self._reference_voxels]
-        if unknown:
-            masks = space.decode(batch.reference[unknown]).cpu().numpy()
-            for row, voxels in zip(unknown, _voxels(masks, space), strict=True):
-                self._reference_voxels[indices[row]] = voxels
-        now = _voxels(np.stack([slate.masks[0] for slate in batch.slates]), space).sum(axis=0)
-        before = np.sum([self._reference_voxels[i] for i in indices], axis=0)
-        return {
-            f"volume_ratio_{name}": (float(after), float(old))
-            for name, after, old in zip(space.structures, now, before, strict=True)
-        }
-
-
-def _voxels(
-    masks: UInt8[np.ndarray, "B field *space"], space: LabelSpace
-) -> Int64[np.ndarray, "B structure"]:
-    held = space.structure_masks(masks, field_axis=1)
-    return np.asarray(np.count_nonzero(held, axis=tuple(range(2, held.ndim))))
-
-
-def _truth(
-    pool: Dataset, indices: Sequence[int], slates: Sequence[Slate]
-) -> Callable[[int, Sequence[int]], np.ndarray] | None:
-    """IoU of candidates with the ground truth: for figures, never for the update."""
-    labels = [pool[i].label for i in indices]
-    if any(label is None for label in labels):
-        return None
-
-    def truth(image: int, candidates: Sequence[int]) -> np.ndarray:
-        label = np.asarray(labels[image])
-        return slate_iou(slates[image].masks, label, pool.label_space, only=candidates)
-
-    return truth

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from segpref.metrics import harmful_update_mass, opinion
@@ -38,6 +38,8 @@ class ScoredBatch:
         rngs: one generator per image.
         uncertainty: how unsure the judge is of each score, ``[K, field]`` per image, as one standard
             deviation; None where the judge does not tell.
+        labels: the ground truth, all :data:`~segpref.types.IGNORE` for an image without; there for a
+            signal that declares ``needs_label``.
     """
 
     logits: Float[Tensor, "B C *space"]
@@ -47,6 +49,7 @@ class ScoredBatch:
     truth: Callable[[int, Sequence[int]], Float[np.ndarray, "n field"]] | None
     rngs: Sequence[np.random.Generator]
     uncertainty: Sequence[Float[np.ndarray, "K field"]] | None = None
+    labels: UInt8[Tensor, "B field *space"] | None = None
 
 
 class Signal(Protocol):
@@ -82,6 +85,7 @@ class PreferenceSignal:
         logs = {f"skipped_{why}": (float(n), fields) for why, n in mined.skipped.items()}
         images = len(batch.slates)
         logs["pairs_per_image"] = (float(len(region)), float(images))
+        logs["images_with_pair"] = (float(len(set(mined.pairs.case.tolist()))), float(images))
         if not len(region):
             return StepResult(batch.logits.sum() * 0, 0, logs)
         margin = self._margins(batch, region)

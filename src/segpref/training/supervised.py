@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 
 from segpref.data.dataset import Dataset
 from segpref.inference.evaluation import mean_iou, score_model
+from segpref.networks import InjectedDropout
 from segpref.objectives.supervised import SupervisedLoss
 from segpref.policies import ModelCard, Segmenter
 from segpref.training.augmentation import AugmentationName, augmentation, augmented_batch
@@ -45,6 +47,7 @@ def fit(
     seed: int = 0,
     precision: str = "no",
     start: Path | None = None,
+    dropout: float = 0.0,
     checkpoint_seconds: float = 30.0,
 ) -> dict[str, Any]:
     """Train a segmenter on labelled cases; the best validation checkpoint is the reference.
@@ -65,6 +68,8 @@ def fit(
         seed: of weights, order and augmentation.
         precision: ``no``, ``bf16`` or ``fp16``, as in Accelerate.
         start: model file or run folder to go on from; random weights where None.
+        dropout: rate of dropout after every block while training, also of the network's own dropout
+            layers (MAPO's warm-up); 0 leaves the network as it is.
         checkpoint_seconds: how often the position is saved within an epoch.
 
     Returns:
@@ -105,20 +110,23 @@ def fit(
         scores = score_model(model, validation)
         return {"val_iou": mean_iou(scores)}
 
-    history = run_loop(
-        folder=folder,
-        network=network,
-        card=card,
-        optimizer=prepared,
-        learning_rate=cosine(learning_rate),
-        epochs=epochs,
-        batches=batch_stream(len(labelled), images_per_epoch, batch_size, seed),
-        step=step,
-        validate=validate,
-        accelerator=accelerator,
-        description="stage 1",
-        checkpoint_seconds=checkpoint_seconds,
-    )
+    image = torch.from_numpy(np.array(labelled[0].image))[None].to(accelerator.device)
+    active = InjectedDropout(network, image).training(dropout) if dropout else nullcontext()
+    with active:
+        history = run_loop(
+            folder=folder,
+            network=network,
+            card=card,
+            optimizer=prepared,
+            learning_rate=cosine(learning_rate),
+            epochs=epochs,
+            batches=batch_stream(len(labelled), images_per_epoch, batch_size, seed),
+            step=step,
+            validate=validate,
+            accelerator=accelerator,
+            description="stage 1",
+            checkpoint_seconds=checkpoint_seconds,
+        )
     curve = np.array([row["val_iou"] for row in history[1:]])
     summary = {
         "kind": "fit",

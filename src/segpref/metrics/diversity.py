@@ -1,0 +1,46 @@
+"""How much the candidates of an image differ among themselves (MAPO, Sec. 4.4 and Fig. 3)."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from segpref.metrics.overlap import dice, overlap_counts
+from segpref.types import LabelSpace, SegprefError
+
+__all__ = ["pairwise_dice", "pixel_variance"]
+
+
+def pairwise_dice(
+    masks: UInt8[np.ndarray, "K field *space"], label_space: LabelSpace
+) -> Float[np.ndarray, " structure"]:
+    """Mean Dice of all pairs of distinct candidates, per structure: 1 where all are equal.
+
+    ``2 / (K (K - 1)) sum_{j < k} Dice(y_j, y_k)``. Two empty masks have a Dice of 1; a structure that
+    no candidate holds is NaN, for nothing differs there.
+
+    Raises:
+        SegprefError: there is no pair.
+    """
+    if len(masks) < 2:
+        raise SegprefError(f"pairwise Dice needs at least 2 candidates, not {len(masks)}")
+    total = np.zeros(len(label_space.structures))
+    held = np.zeros(len(label_space.structures), bool)
+    for number in range(1, len(masks)):
+        counts = overlap_counts(masks[:number], masks[number], label_space)
+        total += dice(counts).sum(axis=0)
+        held |= (counts.true[0] > 0) | (counts.predicted > 0).any(axis=0)
+    return np.where(held, total / (len(masks) * (len(masks) - 1) / 2), np.nan)
+
+
+def pixel_variance(
+    masks: UInt8[np.ndarray, "K field *space"], label_space: LabelSpace
+) -> Float[np.ndarray, "structure *space"]:
+    """Variance over the candidates of each pixel's membership of each structure (Fig. 3).
+
+    ``p (1 - p)`` with p the share of candidates that hold the pixel: 0 where all agree, at most 1/4.
+    The paper does not say whether it takes masks or probabilities; masks are what all strategies
+    have in common (thresholds change no probability).
+    """
+    share = label_space.structure_masks(masks, field_axis=1).mean(axis=0)
+    return np.asarray(share * (1 - share))

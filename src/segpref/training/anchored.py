@@ -1,0 +1,76 @@
+"""Preferences together with the ground truth of the same images (MAPO, Eq. 7)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from segpref.objectives.supervised import SupervisedLoss
+from segpref.training.loop import StepResult
+from segpref.training.signals import ScoredBatch, Signal
+from segpref.types import LabelSpace, SegprefError
+
+__all__ = ["AnchoredSignal"]
+
+
+@dataclass(frozen=True, slots=True)
+class AnchoredSignal:
+    """A preference signal, held to the ground truth by a supervised loss.
+
+    ``lambda (L_Dice + L_CE)(p, y_gt) + L_preference`` (Eq. 7). An image without a pair teaches its
+    label alone, one without a label its pair. The paper does not say whether images without a pair
+    share in the mean of the preference loss; it is the mean over pairs here, as in all of stage 2.
+    Labels are used for the update, so the signal declares ``needs_label``.
+
+    The terms are images. With several processes each takes the mean over its own pairs, weighted by
+    its images, and (as in stage 1) the Dice of its own images.
+
+    Args:
+        label_space: what the masks mean.
+        preference: the signal that is anchored.
+        weight: lambda, from 0.
+        loss: of logits and labels; Dice and (binary) cross-entropy where None.
+
+    Raises:
+        SegprefError: lambda is below 0.
+    """
+
+    needs_label: ClassVar[bool] = True
+
+    label_space: LabelSpace
+    preference: Signal
+    weight: float = 0.5
+    loss: Callable[[Tensor, Tensor], Tensor] | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.weight < float("inf"):
+            raise SegprefError(
+                f"the weight of the supervised loss must be a number from 0, not {self.weight}"
+            )
+
+    def __call__(self, batch: ScoredBatch) -> StepResult:
+        """Loss times the number of images; the preference signal's figures and its own.
+
+        Raises:
+            SegprefError: the batch comes without labels.
+        """
+        if batch.labels is None:
+            raise SegprefError(
+                "the supervised part of the loss needs labels, and the pool has none: give a labelled "
+                "pool, or a method without it"
+            )
+        images = len(batch.slates)
+        preferred = self.preference(batch)
+        loss = self.loss or SupervisedLoss(self.label_space)
+        supervised = loss(batch.logits, batch.labels.to(batch.logits.device))
+        total = self.weight * images * supervised
+        if preferred.terms and preferred.loss is not None:
+            total = total + preferred.loss * (images / preferred.terms)
+        logs = {
+            **preferred.logs,
+            "supervised_loss": (float(supervised.detach()) * images, float(images)),
+        }
+        return StepResult(total, images, logs)

@@ -1,0 +1,161 @@
+"""Preference sets that are made anew every N epochs instead of at every step (MAPO, Sec. 3.3.4)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from filelock import FileLock
+from torch import Tensor
+
+from segpref.data.cache import write_atomically
+from segpref.data.dataset import Dataset
+from segpref.data.predictions import PredictionStore
+from segpref.policies import Segmenter
+from segpref.progress import track
+from segpref.proposals import SlateProposals
+from segpref.training.step import ScoredSlates
+from segpref.types import Candidate, Judge, SegprefError, Slate, State
+
+__all__ = ["PreferenceRounds"]
+
+
+class PreferenceRounds:
+    """Slates and scores of the whole pool, from the policy as it was when the round began.
+
+    Epoch e is in round ``e // every``. The set of a round is made when it is first asked for, at the
+    first step of the round's first epoch, and lies in files, one mask after the other: memory does
+    not grow with the pool, and a run that was stopped goes on with the very same set. Only the
+    current round is kept.
+
+    Args:
+        policy: makes the slates; its network must be in evaluation mode.
+        reference: logits of the frozen start, prepared for the pool, as in the paper; None takes the
+            policy as it was when the round began.
+        pool: the images.
+        judge: scores the slates, prepared for the pool; sees labels only if it declares them.
+        proposals: make the slates.
+        folder: where the sets go.
+        every: epochs per round; 50 of 200 in the paper's 2D, 200 of 800 in its 3D.
+        seed: of the slates, together with the round.
+        batch_size: images per network pass.
+
+    Raises:
+        SegprefError: less than one epoch per round.
+    """
+
+    def __init__(
+        self,
+        policy: Segmenter,
+        reference: PredictionStore | None,
+        pool: Dataset,
+        judge: Judge,
+        proposals: SlateProposals,
+        folder: Path,
+        *,
+        every: int,
+        seed: int,
+        batch_size: int = 8,
+    ) -> None:
+        if every < 1:
+            raise SegprefError(f"a round needs at least 1 epoch, not {every}")
+        self.every = every
+        self._policy = policy
+        self._reference = reference
+        self._pool = pool
+        self._seen = pool if judge.needs_label else pool.without_labels()
+        self._judge = judge
+        self._proposals = proposals
+        self._folder = folder
+        self._seed = seed
+        self._batch_size = batch_size
+        self._round = -1
+        self._masks = np.empty(0, np.uint8)
+        self._logits: np.ndarray | None = None
+        self._scores = np.empty(0)
+        self._candidates: list[tuple[Candidate, ...]] = []
+
+    def __call__(
+        self, indices: Sequence[int], images: Tensor, state: State, epoch: int, number: int
+    ) -> ScoredSlates:
+        """Scored slates of images of the pool in this epoch's round.
+
+        Raises:
+            SegprefError: the round has begun, but its files are gone.
+        """
+        self._open(epoch, number)
+        slates = [Slate(np.array(self._masks[i]), self._candidates[i]) for i in indices]
+        if self._reference is None:
+            assert self._logits is not None
+            logits = np.array(self._logits[list(indices)])
+        else:
+            logits = np.stack([self._reference[self._seen[i]] for i in indices])
+        return ScoredSlates(slates, [self._scores[i] for i in indices], torch.from_numpy(logits))
+
+    def _open(self, epoch: int, step: int) -> None:
+        number = epoch // self.every
+        if number == self._round:
+            return
+        if not self._file(number, "json").exists():
+            if epoch % self.every or step:
+                raise SegprefError(
+                    f"{self._file(number, 'json')} is missing, and the policy has learned since it was "
+                    "made: restore it, or begin the run anew"
+                )
+            self._folder.mkdir(parents=True, exist_ok=True)
+            # Of several processes the first makes the set, from weights that all have.
+            with FileLock(self._folder / ".lock"):
+                if not self._file(number, "json").exists():
+                    self._make(number)
+        note = json.loads(self._file(number, "json").read_text())
+        self._candidates = [
+            tuple(Candidate(family, settings) for family, settings in slate)
+            for slate in note["candidates"]
+        ]
+        self._scores = np.array(note["scores"])
+        self._masks = np.load(self._file(number, "masks.npy"), mmap_mode="r")
+        if self._reference is None:
+            self._logits = np.load(self._file(number, "logits.npy"), mmap_mode="r")
+        self._round = number
+        for old in self._folder.glob("round-*"):
+            if not old.name.startswith(f"round-{number:03d}."):
+                old.unlink(missing_ok=True)
+
+    def _make(self, number: int) -> None:
+        candidates, scores = [], []
+        arrays: dict[str, np.ndarray] = {}
+        count = len(self._seen)
+        starts = range(0, count, self._batch_size)
+        for start in track(starts, f"preference set {number + 1}", len(starts)):
+            rows = range(start, min(start + self._batch_size, count))
+            cases = [self._seen[i] for i in rows]
+            images = torch.from_numpy(np.stack([case.image for case in cases]))
+            with torch.no_grad():
+                state = self._policy.forward(images)
+                slates = self._proposals(self._policy, state, images, cases, self._seed, (number,))
+            found = {"masks": np.stack([slate.masks for slate in slates])}
+            if self._reference is None:
+                found["logits"] = state.logits.float().cpu().numpy()
+            for name, values in found.items():
+                if name not in arrays:
+                    path, shape = self._partial(number, name), (count, *values.shape[1:])
+                    arrays[name] = np.lib.format.open_memmap(path, "w+", values.dtype, shape)
+                arrays[name][rows.start : rows.stop] = values
+            for case, slate in zip(cases, slates, strict=True):
+                scores.append(self._judge.score(case, slate).tolist())
+                candidates.append([(one.family, dict(one.settings)) for one in slate.candidates])
+        for name in list(arrays):
+            del arrays[name]  # written to the end before it gets its name
+            self._partial(number, name).replace(self._file(number, f"{name}.npy"))
+        # The last file says that all of them are there.
+        note = json.dumps({"candidates": candidates, "scores": scores})
+        write_atomically(self._file(number, "json"), note.encode())
+
+    def _file(self, number: int, kind: str) -> Path:
+        return self._folder / f"round-{number:03d}.{kind}"
+
+    def _partial(self, number: int, name: str) -> Path:
+        return self._folder / f".round-{number:03d}.{name}.partial"

@@ -1,0 +1,180 @@
+"""One step of stage 2, from the images to the loss (RN-DPO, Figure 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor
+
+from segpref.data.dataset import Dataset
+from segpref.data.predictions import PredictionStore
+from segpref.metrics import slate_iou
+from segpref.policies import Segmenter
+from segpref.proposals import SlateProposals
+from segpref.training.augmentation import StrongAugmentation
+from segpref.training.loop import StepResult, step_seed
+from segpref.training.signals import ScoredBatch, Signal
+from segpref.types import IGNORE, Case, Judge, LabelSpace, Slate, State
+
+__all__ = ["PreferenceStep", "ScoredSlates", "SlateSource", "StepSlates"]
+
+
+class ScoredSlates(NamedTuple):
+    """Slates of a batch, what the judge says of them, and the reference's logits."""
+
+    slates: Sequence[Slate]
+    scores: Sequence[Float[np.ndarray, "K field"]]
+    reference: Float[Tensor, "B C *space"]
+
+
+class SlateSource(Protocol):
+    """Where the slates of a step come from."""
+
+    def __call__(
+        self, indices: Sequence[int], images: Tensor, state: State, epoch: int, number: int
+    ) -> ScoredSlates:
+        """Scored slates of these images of the pool, which the policy's one pass has just seen."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StepSlates:
+    """Slates of the policy as it is, made and scored anew at every step.
+
+    Args:
+        policy: what is tuned.
+        reference: logits of the frozen start, prepared for the pool.
+        pool: the images; labels reach only a judge that declares them.
+        judge: scores candidates, prepared for the pool.
+        proposals: make the slates.
+        seed: of the slates, together with epoch and step.
+    """
+
+    policy: Segmenter
+    reference: PredictionStore
+    pool: Dataset
+    judge: Judge
+    proposals: SlateProposals
+    seed: int
+
+    def __call__(
+        self, indices: Sequence[int], images: Tensor, state: State, epoch: int, number: int
+    ) -> ScoredSlates:
+        """Scored slates from the policy's one pass."""
+        cases = [self.pool[i] for i in indices]
+        if not self.judge.needs_label:
+            cases = [replace(case, label=None, raters=None) for case in cases]
+        key = step_seed(self.seed, epoch, number)
+        slates = self.proposals(self.policy, state, images, cases, key)
+        scores = [self.judge.score(case, slate) for case, slate in zip(cases, slates, strict=True)]
+        reference = torch.from_numpy(np.stack([self.reference[case] for case in cases]))
+        return ScoredSlates(slates, scores, reference)
+
+
+@dataclass(frozen=True, slots=True)
+class PreferenceStep:
+    """One step of stage 2 up to its loss: Figure 1 from the image to the preference.
+
+    Args:
+        policy: what is tuned; its network is set to evaluation mode.
+        pool: unlabelled images; labels reach only figures and a signal that declares them.
+        slates: where scored slates come from.
+        signal: what is learned from them.
+        seed: of pairs and views, together with epoch and step.
+        view: changes the image that the update is made on; None for the image itself.
+    """
+
+    policy: Segmenter
+    pool: Dataset
+    slates: SlateSource
+    signal: Signal
+    seed: int
+    view: StrongAugmentation | None = None
+    # The reference of an image seldom changes, so its volumes are counted once.
+    _reference_voxels: dict[int, Int64[np.ndarray, " structure"]] = field(
+        default_factory=dict, init=False, repr=False
+    )
+
+    def __call__(self, indices: list[int], epoch: int, number: int) -> StepResult:
+        """Loss and figures of the images at these places in the pool."""
+        cases = [self.pool[i] for i in indices]
+        images = torch.from_numpy(np.stack([case.image for case in cases]))
+        key = step_seed(self.seed, epoch, number)
+        space = self.policy.label_space
+        self.policy.network.eval()
+
+        # Without a view the slates share the one pass of the update.
+        with torch.set_grad_enabled(self.view is None):
+            state = self.policy.forward(images)
+        slates, scores, reference = self.slates(indices, images, state, epoch, number)
+        logits = state.logits
+        if self.view is not None:
+            generator = torch.Generator().manual_seed(key)
+            logits = self.policy.forward(self.view(images, generator)).logits
+        needs_label = getattr(self.signal, "needs_label", False)
+        batch = ScoredBatch(
+            logits=logits,
+            reference=reference.to(logits.device),
+            slates=slates,
+            scores=scores,
+            truth=_truth(cases, slates, space),
+            # By image, so that it does not matter which process an image falls to.
+            rngs=[np.random.default_rng([key, i]) for i in indices],
+            labels=_labels(cases, space.fields) if needs_label else None,
+        )
+        result = self.signal(batch)
+        drift = self._volume_drift(state.logits.detach(), batch.reference, indices)
+        return StepResult(result.loss, result.terms, {**result.logs, **drift})
+
+    def _volume_drift(
+        self, logits: Tensor, reference: Tensor, indices: list[int]
+    ) -> Mapping[str, tuple[float, float]]:
+        """Predicted volume of each structure relative to the reference's, as sums over the epoch."""
+        space = self.policy.label_space
+        unknown = [row for row, i in enumerate(indices) if i not in self._reference_voxels]
+        if unknown:
+            masks = space.decode(reference[unknown]).cpu().numpy()
+            for row, voxels in zip(unknown, _voxels(masks, space), strict=True):
+                self._reference_voxels[indices[row]] = voxels
+        now = _voxels(space.decode(logits).cpu().numpy(), space).sum(axis=0)
+        before = np.sum([self._reference_voxels[i] for i in indices], axis=0)
+        return {
+            f"volume_ratio_{name}": (float(after), float(old))
+            for name, after, old in zip(space.structures, now, before, strict=True)
+        }
+
+
+def _labels(cases: Sequence[Case], fields: int) -> UInt8[Tensor, "B field *space"]:
+    """Labels of a batch; all pixels of a case without one are ignored."""
+    unknown = [
+        np.full((fields, *case.image.shape[1:]), IGNORE, np.uint8) if case.label is None
+        else case.label
+        for case in cases
+    ]  # fmt: skip
+    return torch.from_numpy(np.stack(unknown))
+
+
+def _voxels(
+    masks: UInt8[np.ndarray, "B field *space"], space: LabelSpace
+) -> Int64[np.ndarray, "B structure"]:
+    held = space.structure_masks(masks, field_axis=1)
+    return np.asarray(np.count_nonzero(held, axis=tuple(range(2, held.ndim))))
+
+
+def _truth(
+    cases: Sequence[Case], slates: Sequence[Slate], space: LabelSpace
+) -> Callable[[int, Sequence[int]], np.ndarray] | None:
+    """IoU of candidates with the ground truth: for figures, never for the update."""
+    if any(case.label is None for case in cases):
+        return None
+
+    def truth(image: int, candidates: Sequence[int]) -> np.ndarray:
+        label = np.asarray(cases[image].label)
+        return slate_iou(slates[image].masks, label, space, only=candidates)
+
+    return truth
