@@ -36,6 +36,7 @@ __all__ = [
     "SegprefError",
     "Slate",
     "State",
+    "WeightedPairs",
 ]
 
 IGNORE = 255
@@ -219,6 +220,8 @@ class Pairs:
         winner: index of the preferred candidate in the image's slate.
         loser: index of the other one.
         gap: the judge's score of the winner minus that of the loser, above 0.
+        weight: of each pair's margin before the loss, above 0; 1 where None.
+        group: pairs with the same number are one margin; every pair is its own where None.
     """
 
     case: Int64[np.ndarray, " P"]
@@ -226,9 +229,29 @@ class Pairs:
     winner: Int64[np.ndarray, " P"]
     loser: Int64[np.ndarray, " P"]
     gap: Float[np.ndarray, " P"]
+    weight: Float[np.ndarray, " P"] | None = None
+    group: Int64[np.ndarray, " P"] | None = None
 
     def __len__(self) -> int:
         return len(self.case)
+
+
+@dataclass(frozen=True, slots=True)
+class WeightedPairs:
+    """Pairs of one field of one slate that belong together.
+
+    Args:
+        rows: (winner, loser).
+        weight: of each pair's margin before the loss, above 0.
+        group: pairs with the same number are one margin; the numbers mean nothing outside the field.
+    """
+
+    rows: Int64[np.ndarray, "P 2"]
+    weight: Float[np.ndarray, " P"]
+    group: Int64[np.ndarray, " P"]
+
+    def __len__(self) -> int:
+        return len(self.rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +267,8 @@ class Margins:
         gap: the judge's score difference of each pair.
         winner: log-likelihood of the winner under the policy, under the same reduction,
             differentiable; there for an objective with ``needs_likelihood``.
+        reference_winner: the same under the reference; there for an objective with
+            ``needs_reference_likelihood``.
         uncertainty: how unsure the judge is of the gap, in units of its score (one standard
             deviation); there where the judge tells it.
         weight: what the margin is multiplied with before the loss (not the loss), above 0; 1 where
@@ -256,6 +281,7 @@ class Margins:
     reference: Float[Tensor, " P"]
     gap: Float[Tensor, " P"]
     winner: Float[Tensor, " P"] | None = None
+    reference_winner: Float[Tensor, " P"] | None = None
     uncertainty: Float[Tensor, " P"] | None = None
     weight: Float[Tensor, " P"] | None = None
     group: Int64[Tensor, " P"] | None = None
@@ -327,14 +353,18 @@ class Miner(Protocol):
 
     def __call__(
         self, scores: Float[np.ndarray, " K"], rng: np.random.Generator, /
-    ) -> Int64[np.ndarray, "P 2"]:
-        """Pairs as rows (winner, loser); no row where nothing can be told."""
+    ) -> Int64[np.ndarray, "P 2"] | WeightedPairs:
+        """Pairs as rows (winner, loser), in groups or not; none where nothing can be told."""
         ...
 
 
 @runtime_checkable
 class Objective(Protocol):
-    """Turns margins into losses, one per pair."""
+    """Turns margins into losses, one per pair.
+
+    An objective that also reads the likelihood of the winner says so with the class attribute
+    ``needs_likelihood``, or ``needs_reference_likelihood`` for that under the reference.
+    """
 
     def __call__(self, margins: Margins, /) -> Float[Tensor, " P"]:
         """Loss of every pair."""

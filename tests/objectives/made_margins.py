@@ -13,6 +13,7 @@ from segpref.objectives import (
     RPO,
     AlphaDPO,
     AMaPO,
+    BestOnly,
     BetaDPO,
     ConservativeDPO,
     DrDPO,
@@ -51,6 +52,7 @@ ALL = {
     "AlphaDPO": AlphaDPO(2.0, 0.4, 0.1),
     "GammaPO": GammaPO(0.7, 0.5, 3.0),
     "AMaPO": AMaPO(0.7),
+    "BestOnly": BestOnly(0.7),
 }
 """One of every objective, by its class and what is particular to it."""
 
@@ -64,6 +66,7 @@ def of(
     reference: list[float] | float = 0.0,
     gap: list[float] | float = 0.2,
     winner: list[float] | float | None = None,
+    reference_winner: list[float] | float | None = None,
     uncertainty: list[float] | float | None = None,
 ) -> Margins:
     """Margins in float64 whose policy part is ``delta`` beyond the reference's."""
@@ -78,6 +81,7 @@ def of(
         reference=part,
         gap=column(gap),
         winner=None if winner is None else column(winner),
+        reference_winner=None if reference_winner is None else column(reference_winner),
         uncertainty=None if uncertainty is None else column(uncertainty),
     )
 
@@ -92,4 +96,11 @@ def everything(delta: list[float]) -> Margins:
         -0.1 - 0.2 * number - max(0.0, -(d + r))
         for number, (d, r) in enumerate(zip(delta, reference, strict=True))
     ]
-    return of(delta, reference=reference, gap=gap, winner=winner, uncertainty=0.15)
+    return of(
+        delta,
+        reference=reference,
+        gap=gap,
+        winner=winner,
+        reference_winner=[value - 0.2 for value in winner],
+        uncertainty=0.15,
+    )

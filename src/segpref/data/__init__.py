@@ -8,7 +8,9 @@ from segpref.data.detect import open_dataset
 from segpref.data.folders import Folders
 from segpref.data.images import Images, images_for
 from segpref.data.jsrt import JSRT
+from segpref.data.lidc import LIDC, middle_slices
 from segpref.data.nnunet import NnUNetRaw
+from segpref.data.packed import Packed, write_pack
 from segpref.data.preparation import Preparation
 from segpref.data.source import Reader, Source
 from segpref.data.splits import Split, draw_cases, draw_patients, split_patients
@@ -16,12 +18,14 @@ from segpref.data.splits import Split, draw_cases, draw_patients, split_patients
 __all__ = [
     "ACDC",
     "JSRT",
+    "LIDC",
     "Cache",
     "Dataset",
     "Decathlon",
     "Folders",
     "Images",
     "NnUNetRaw",
+    "Packed",
     "Preparation",
     "Reader",
     "Source",
@@ -29,7 +33,9 @@ __all__ = [
     "draw_cases",
     "draw_patients",
     "images_for",
+    "middle_slices",
     "open_dataset",
     "prepare",
     "split_patients",
+    "write_pack",
 ]

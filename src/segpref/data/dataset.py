@@ -23,13 +23,14 @@ PREPARATION_VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """The prepared cases of one source: ``images [item, channel, *space]`` and their labels."""
+    """The prepared cases of one source: ``images [item, channel, *space]``, their labels and raters."""
 
     source: Source
     key: dict[str, Any]
     images: np.ndarray
     labels: np.ndarray | None
     spacing_mm: tuple[float, ...] | None
+    raters: np.ndarray | None = None
 
 
 class Dataset(Sequence[Case]):
@@ -69,7 +70,9 @@ class Dataset(Sequence[Case]):
             image=volume.images[item],
             label=None if volume.labels is None else volume.labels[item],
             spacing_mm=volume.spacing_mm,
+            raters=None if volume.raters is None else volume.raters[item],
             stratum=volume.source.stratum,
+            text=volume.source.text,
         )
 
     @property
@@ -100,8 +103,8 @@ class Dataset(Sequence[Case]):
         )
 
     def without_labels(self) -> Dataset:
-        """The same cases with their labels taken away."""
-        stripped = [replace(volume, labels=None) for volume in self.volumes]
+        """The same cases with their labels taken away, those of several raters too."""
+        stripped = [replace(volume, labels=None, raters=None) for volume in self.volumes]
         return Dataset(stripped, self.label_space, self._items)
 
     def by_volume(self) -> list[tuple[Volume, list[int]]]:
@@ -169,6 +172,8 @@ def _prepared(
         arrays = {"images": prepared.images.astype(np.float32)}
         if prepared.labels is not None:
             arrays["labels"] = prepared.labels
+        if prepared.raters is not None:
+            arrays["raters"] = prepared.raters
         if prepared.spacing_mm is not None:
             arrays["spacing_mm"] = np.array(prepared.spacing_mm)
         return arrays
@@ -181,6 +186,7 @@ def _prepared(
         images=arrays["images"],
         labels=arrays.get("labels"),
         spacing_mm=None if spacing is None else tuple(float(step) for step in spacing),
+        raters=arrays.get("raters"),
     )
 
 
@@ -199,6 +205,9 @@ def _check_alike(volumes: Sequence[Volume], preparation: Preparation) -> None:
                 f"{volume.source.id} has {volume.images.shape[1]} channels but {first.source.id} has "
                 f"{first.images.shape[1]}: all images of a dataset need the same channels"
             )
+        # A preparation with a patch gives whole volumes, from which patches are cut.
+        if getattr(preparation, "patch", None):
+            continue
         if volume.images.shape[2:] != first.images.shape[2:]:
             raise SegprefError(
                 f"{volume.source.id} is {volume.images.shape[2:]} voxels and {first.source.id} "

@@ -13,7 +13,9 @@ from segpref.data.decathlon import Decathlon
 from segpref.data.folders import Folders
 from segpref.data.index import dataset_folder, image_files
 from segpref.data.jsrt import JSRT, STRUCTURES
+from segpref.data.lidc import LIDC
 from segpref.data.nnunet import NnUNetRaw
+from segpref.data.packed import PACK_FILE, Packed
 from segpref.data.source import Reader
 from segpref.data.volumes import file_stem
 from segpref.types import SegprefError
@@ -22,7 +24,8 @@ __all__ = ["open_dataset"]
 
 _LAYOUTS = (
     "ACDC (patient001/patient001_frame01.nii.gz), JSRT (NAME.IMG with fold1/masks/heart/NAME.gif, or "
-    "images/ with masks/heart/), Decathlon or nnU-Net raw (dataset.json), images/ with labels/ or "
+    "images/ with masks/heart/), LIDC crops (LIDC-IDRI-0001/nodule-0/images), Decathlon or nnU-Net "
+    "raw (dataset.json), images/ with labels/ or "
     "masks/, NAME.png beside NAME_mask.png"
 )
 
@@ -52,10 +55,14 @@ def open_dataset(root: Path | str, **options: Any) -> Reader:
 
 
 def _reader(folder: Path, options: dict[str, Any]) -> Callable[..., Reader]:
+    if (folder / PACK_FILE).is_file():
+        return Packed
     if (folder / "dataset.json").is_file():
         return _json_reader(folder / "dataset.json")
     if any(folder.rglob("patient[0-9][0-9][0-9]_frame*.nii*")):
         return ACDC
+    if any(folder.glob("*/nodule-*/images")):
+        return LIDC
     radiographs = any(path.suffix.upper() == ".IMG" for path in folder.rglob("*"))
     if radiographs or all(_has_structure(folder / "masks", name) for name in STRUCTURES):
         return JSRT

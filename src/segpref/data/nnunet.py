@@ -18,7 +18,7 @@ from segpref.data.source import Source
 from segpref.data.volumes import is_nifti
 from segpref.types import IGNORE, Case, LabelSpace, Region, SegprefError
 
-__all__ = ["NnUNetRaw"]
+__all__ = ["NnUNetRaw", "label_space_of"]
 
 
 class NnUNetRaw:
@@ -43,7 +43,7 @@ class NnUNetRaw:
         folder = dataset_folder(root, "dataset.json")
         path = folder / "dataset.json"
         content = load_description(path, ("channel_names", "labels", "file_ending"))
-        self._values, self._space = _label_space(path, content["labels"])
+        self._values, self._space = label_space_of(path, content["labels"])
         self.as_multilabel = as_multilabel
         self.label_space = multilabel_space(self._space) if as_multilabel else self._space
         names = content["channel_names"]
@@ -69,7 +69,7 @@ class NnUNetRaw:
         )
 
 
-def _label_space(path: Path, labels: Any) -> tuple[dict[int, int], LabelSpace]:
+def label_space_of(path: Path, labels: Any) -> tuple[dict[int, int], LabelSpace]:
     """Class, or IGNORE, of every value on disk, and the classes with their regions."""
     try:
         groups = {

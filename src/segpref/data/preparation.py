@@ -25,11 +25,13 @@ class Prepared:
         images: float32 ``[item, channel, *space]``.
         labels: uint8 ``[item, field, *space]`` or None.
         spacing_mm: voxel size of the network's grid, or None where unknown.
+        raters: uint8 ``[item, rater, field, *space]`` or None.
     """
 
     images: Float[np.ndarray, "item channel *space"]
     labels: UInt8[np.ndarray, "item field *space"] | None
     spacing_mm: tuple[float, ...] | None
+    raters: UInt8[np.ndarray, "item rater field *space"] | None = None
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,8 @@ class Preparation:
                     spacing, shape, resampled, grid, self.size or grid, strict=True
                 )
             )
-        return Prepared(np.ascontiguousarray(images), labels, spacing)
+        raters = None if case.raters is None else self._rated(case.raters, case, resampled)
+        return Prepared(np.ascontiguousarray(images), labels, spacing, raters)
 
     def restore(
         self, logits: Float[Tensor, "item C *grid"], case: Case, outside: Float[Tensor, " C"]
@@ -150,6 +153,14 @@ class Preparation:
             f"{case.id} has {space} spatial axes but the preparation is for {self.dims}D: "
             f"set dims to {space}, or use other images"
         )
+
+    def _rated(
+        self, raters: UInt8[np.ndarray, "rater field *space"], case: Case, shape: tuple[int, ...]
+    ) -> UInt8[np.ndarray, "item rater field *grid"]:
+        """Masks of raters as labels are: every rater's fields are fields of one mask."""
+        flat = raters.reshape(-1, *raters.shape[2:])
+        items = self._forward(self._items(flat, case), shape, None)
+        return items.reshape(len(items), *raters.shape[:2], *items.shape[2:])
 
     def _item_spacing(self, case: Case) -> tuple[float, ...] | None:
         return None if case.spacing_mm is None else case.spacing_mm[: self.dims]

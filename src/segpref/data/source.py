@@ -22,6 +22,7 @@ class Source:
         images: one file per channel, or the one folder of a DICOM series.
         labels: the files that its label is made of; empty where there is none.
         stratum: what splits are balanced by, or None.
+        text: what :attr:`~segpref.types.Case.text` will be, where the index tells it.
     """
 
     id: str
@@ -29,6 +30,7 @@ class Source:
     images: tuple[Path, ...]
     labels: tuple[Path, ...] = ()
     stratum: str | None = None
+    text: str | None = None
 
 
 @runtime_checkable

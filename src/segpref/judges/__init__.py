@@ -1,5 +1,7 @@
 """Judges give every candidate of a slate a score; one class per way of judging."""
 
+from segpref.judges.agreement import BestRaterJudge, MeanDiceJudge
+from segpref.judges.annotator import VirtualAnnotator
 from segpref.judges.committee import Committee, trust_weights
 from segpref.judges.confidence import ConfidenceJudge
 from segpref.judges.consistency import ConsistencyJudge
@@ -8,24 +10,29 @@ from segpref.judges.model import ModelJudge
 from segpref.judges.naming import NamedJudge, NamedPredictor
 from segpref.judges.noisy import NoisyJudge
 from segpref.judges.oracle import OracleJudge
+from segpref.judges.predicted_iou import PredictedIoU
 from segpref.judges.raters import RatersJudge
 from segpref.judges.regressor import RegressorJudge
 from segpref.judges.reverse import ReverseClassificationJudge
 from segpref.judges.staple import staple
 
 __all__ = [
+    "BestRaterJudge",
     "Committee",
     "ConfidenceJudge",
     "ConsistencyJudge",
     "EnsembleJudge",
+    "MeanDiceJudge",
     "ModelJudge",
     "NamedJudge",
     "NamedPredictor",
     "NoisyJudge",
     "OracleJudge",
+    "PredictedIoU",
     "RatersJudge",
     "RegressorJudge",
     "ReverseClassificationJudge",
+    "VirtualAnnotator",
     "staple",
     "trust_weights",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from segpref.metrics.ambiguity import AmbiguityScores, ambiguity_scores
 from segpref.metrics.diversity import pairwise_dice, pixel_variance
 from segpref.metrics.flips import FlipBin, FlipCurves, flip_curves
 from segpref.metrics.overlap import (
@@ -35,6 +36,7 @@ from segpref.metrics.surface import (
 
 __all__ = [
     "NEAR_TIE",
+    "AmbiguityScores",
     "DistanceSummary",
     "FlipBin",
     "FlipCurves",
@@ -44,6 +46,7 @@ __all__ = [
     "SlateDiagnostics",
     "SurfaceDistances",
     "VolumeScores",
+    "ambiguity_scores",
     "average_surface_distance",
     "diagnose",
     "dice",
@@ -52,9 +55,9 @@ __all__ = [
     "hausdorff_95",
     "iou",
     "opinion",
+    "overlap_counts",
     "pairwise_dice",
     "pixel_variance",
-    "overlap_counts",
     "slate_iou",
     "summarise_distances",
     "surface_dice",

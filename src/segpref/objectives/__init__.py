@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from segpref.objectives.adaptive import AlphaDPO, AMaPO, BetaDPO, GammaPO
+from segpref.objectives.best_only import BestOnly
+from segpref.objectives.diffusion import diffusion_margins
+from segpref.objectives.focal_dice import FocalDiceLoss
 from segpref.objectives.graded import DPOPRO, ODPO, SoftDPO, UncertaintyPenalizedDPO
 from segpref.objectives.groups import grouped
 from segpref.objectives.likelihood import (
@@ -37,10 +40,12 @@ __all__ = [
     "RPO",
     "AMaPO",
     "AlphaDPO",
+    "BestOnly",
     "BetaDPO",
     "ConservativeDPO",
     "Disagreement",
     "DrDPO",
+    "FocalDiceLoss",
     "GammaPO",
     "Hinge",
     "RampLoss",
@@ -51,6 +56,7 @@ __all__ = [
     "SoftDPO",
     "SupervisedLoss",
     "UncertaintyPenalizedDPO",
+    "diffusion_margins",
     "disagreement",
     "grouped",
     "log_likelihood",

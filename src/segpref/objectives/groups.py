@@ -45,6 +45,7 @@ def grouped(margins: Margins) -> Margins:
         reference=_sums(weight * margins.reference, place, len(numbers)),
         gap=_sums(weight * margins.gap, place, len(numbers)) / total,
         winner=mean(margins.winner),
+        reference_winner=mean(margins.reference_winner),
         uncertainty=mean(margins.uncertainty),
     )
 

@@ -193,8 +193,14 @@ def margins(
     with torch.no_grad():
         reference = reduce_margin(log_ratio_sums(reference_logits, region), region, reduction)
     policy = reduce_margin(log_ratio_sums(policy_logits, region), region, reduction)
-    gap = torch.as_tensor(region.pairs.gap, dtype=policy.dtype, device=policy.device)
-    return Margins(policy=policy, reference=reference.to(policy.dtype), gap=gap)
+    weight, group = region.pairs.weight, region.pairs.group
+    return Margins(
+        policy=policy,
+        reference=reference.to(policy.dtype),
+        gap=torch.from_numpy(region.pairs.gap).to(policy),
+        weight=None if weight is None else torch.from_numpy(weight).to(policy),
+        group=None if group is None else torch.from_numpy(group).to(policy.device),
+    )
 
 
 def exponent(reduction: Reduction) -> float:
@@ -283,4 +289,6 @@ def _select(pairs: Pairs, rows: list[int]) -> Pairs:
         winner=pairs.winner[rows],
         loser=pairs.loser[rows],
         gap=pairs.gap[rows],
+        weight=None if pairs.weight is None else pairs.weight[rows],
+        group=None if pairs.group is None else pairs.group[rows],
     )

@@ -173,11 +173,12 @@ def update_strength(margins: Margins, objective: Objective) -> Float[Tensor, " P
     For DPO it is ``beta sigmoid(-beta Delta)``, the factor ``w`` of Eq. 13. Taken by autograd, so it
     holds for any objective; with an objective that mixes the pairs of a batch it is the pull on a
     pair's margin of the batch's summed loss, and within a group the pull on each margin of it. The
-    winner's likelihood is held fixed, so of RPO and ORPO it is the pull through the margin.
+    winner's likelihood is held fixed, so of RPO and ORPO it is the pull through the margin, and 0 of an
+    objective that holds no two masks against each other.
     """
     winner = None if margins.winner is None else margins.winner.detach()
     with torch.enable_grad():
         policy = margins.policy.detach().requires_grad_()
         leaf = replace(margins, policy=policy, reference=margins.reference.detach(), winner=winner)
-        (slope,) = torch.autograd.grad(objective(grouped(leaf)).sum(), policy)
+        (slope,) = torch.autograd.grad(objective(grouped(leaf)).sum() + 0 * policy.sum(), policy)
     return slope.abs()

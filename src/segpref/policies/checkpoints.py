@@ -108,11 +108,20 @@ class ModelCard:
                 tuple(space["names"]),
                 tuple(Region(r["name"], tuple(r["values"])) for r in space["regions"]),
             ),
-            preparation=Preparation.from_key(raw["preparation"]),
+            preparation=_preparation(raw["preparation"]),
             channels=tuple(raw["channels"]),
             labelled=tuple(raw["labelled"]),
             tail=None if raw["tail"] is None else tuple(raw["tail"]),
         )
+
+
+def _preparation(key: dict[str, Any]) -> Preparation:
+    """Segpref's own preparation, or nnU-Net's, which is told by its plans."""
+    if "plans" in key:  # imported late: nnunet itself needs this module
+        from segpref.policies.nnunet.preparation import NnUNetPreparation
+
+        return NnUNetPreparation.from_key(key)  # type: ignore[return-value]
+    return Preparation.from_key(key)
 
 
 def save_model(path: Path, network: nn.Module, card: ModelCard) -> None:

@@ -14,6 +14,7 @@ from segpref.proposals.draft import Draft, NetworkProposal, Proposal
 from segpref.proposals.dropout import MonteCarloDropout
 from segpref.proposals.extent import AreaQuantile, LogitBias
 from segpref.proposals.labelmap import LabelMap
+from segpref.proposals.prompted import MultimaskOutput, OtherPrompts
 from segpref.proposals.rates import (
     DropoutRates,
     InputNoise,
@@ -40,7 +41,9 @@ __all__ = [
     "LargestComponent",
     "LogitBias",
     "MonteCarloDropout",
+    "MultimaskOutput",
     "NetworkProposal",
+    "OtherPrompts",
     "Proposal",
     "SlateProposals",
     "StochasticPolicy",

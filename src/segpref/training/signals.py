@@ -114,6 +114,12 @@ class PreferenceSignal:
                 batch.logits, batch.slates, region, self.label_space, self.reduction
             )
             margin = replace(margin, winner=winner)
+        if getattr(self.objective, "needs_reference_likelihood", False):
+            with torch.no_grad():
+                winner = winner_log_likelihood(
+                    batch.reference, batch.slates, region, self.label_space, self.reduction
+                )
+            margin = replace(margin, reference_winner=winner)
         if batch.uncertainty is not None:
             doubt = torch.from_numpy(_doubt(region.pairs, batch.uncertainty))
             margin = replace(margin, uncertainty=doubt.to(margin.gap))

@@ -1,4 +1,4 @@
-"""From a judge's scores to preference pairs (Sec. 3.2).
+"""Miners of single pairs (RN-DPO, Sec. 3.2).
 
 A miner looks at the scores of one field of one slate. A candidate with the score NaN is in no pair:
 the judge abstains. A loser scores at least ``min_gap`` below its winner, and of equal scores the
@@ -7,17 +7,16 @@ first candidate ranks higher, so that a tie for the top goes to the anchor if it
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int64
 
-from segpref.metrics.slates import NEAR_TIE, opinion
-from segpref.types import Miner, Pairs, SegprefError
+from segpref.metrics.slates import NEAR_TIE
+from segpref.types import SegprefError
 
-__all__ = ["Extremes", "Mined", "RandomPair", "Threshold", "TopVsBase", "TopVsRandom", "mine"]
+__all__ = ["Extremes", "RandomPair", "Threshold", "TopVsBase", "TopVsRandom"]
 
 # 0.6 - 0.5 is less than 0.1 in floating point; a gap that is meant to be there must count.
 _ROUNDING = 1e-9
@@ -148,66 +147,6 @@ class Extremes:
         top = _top(scores)
         losers = _below(scores, top, max(self.tau, self.min_gap))
         return _rows([(top, losers[scores[losers].argmin()])] if len(losers) else [])
-
-
-@dataclass(frozen=True, slots=True)
-class Mined:
-    """The pairs of a batch, and what gave none.
-
-    Args:
-        pairs: sorted by image, then by field.
-        fields: how many fields were looked at, over all images.
-        skipped: how many of them gave no pair, by reason: ``abstained``, ``zero`` or ``tied``
-            (:func:`segpref.metrics.opinion`), or ``undecided`` where the miner found no pair.
-    """
-
-    pairs: Pairs
-    fields: int
-    skipped: Mapping[str, int]
-
-
-def mine(
-    miner: Miner,
-    scores: Sequence[Float[np.ndarray, "K field"]],
-    rngs: Sequence[np.random.Generator],
-) -> Mined:
-    """Mine the slates of a batch, each with its own source of randomness.
-
-    A field whose scores are all 0, all tied or all NaN is skipped and counted.
-
-    Raises:
-        SegprefError: scores are infinite or of the wrong shape, or the miner's pairs contradict
-            the scores.
-    """
-    skipped = Counter[str](dict.fromkeys(("abstained", "zero", "tied", "undecided"), 0))
-    found: list[tuple[int, int, int, int]] = []
-    gaps: list[float] = []
-    for case, (slate, rng) in enumerate(zip(scores, rngs, strict=True)):
-        if slate.ndim != 2 or np.isinf(slate).any():
-            raise SegprefError(
-                f"the judge's scores of image {case} of the batch must be finite numbers (or NaN to "
-                "abstain), one per candidate and field; mend the judge's score method"
-            )
-        for field, said in enumerate(slate.T):
-            told = opinion(said)
-            if told != "usable":
-                skipped[told] += 1
-                continue
-            rows = miner(said, rng)
-            if not len(rows):
-                skipped["undecided"] += 1
-                continue
-            gap = said[rows[:, 0]] - said[rows[:, 1]]
-            if not (gap > 0).all():
-                raise SegprefError(
-                    f"the miner {miner!r} returned a pair whose winner does not score above its "
-                    "loser; mend the miner's __call__ method"
-                )
-            found += [(case, field, int(winner), int(loser)) for winner, loser in rows]
-            gaps += gap.tolist()
-    table = np.array(found, dtype=np.int64).reshape(-1, 4).T.copy()
-    pairs = Pairs(table[0], table[1], table[2], table[3], np.array(gaps, dtype=np.float64))
-    return Mined(pairs, fields=sum(slate.shape[1] for slate in scores), skipped=dict(skipped))
 
 
 def _top(scores: Float[np.ndarray, " K"]) -> int:

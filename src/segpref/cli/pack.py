@@ -1,0 +1,33 @@
+"""`segpref pack`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from segpref.data import open_dataset, write_pack
+from segpref.progress import stdout
+
+__all__ = ["pack"]
+
+
+def pack(
+    data: Path,
+    out: Path,
+    settings: dict[str, Any],
+    data_options: dict[str, Any] | None = None,
+) -> None:
+    """Pack a dataset to 8 bits, small enough to be carried to another machine.
+
+    Labels, geometry, patients and strata are kept as they are; intensities are kept exactly where a
+    volume's values are whole numbers no more than 255 apart, else in 256 steps between its lowest and
+    highest value. Every command takes the folder as --data.
+
+    Args:
+        data: folder of the dataset.
+        out: folder that is made; what is in it already is not packed again.
+        settings: the resolved options.
+        data_options: passed to the reader, such as patient_pattern or exclude.
+    """
+    size = write_pack(open_dataset(data, **(data_options or {})), out)
+    stdout.print(f"{out}: {size / 1e6:.1f} MB")

@@ -1,0 +1,125 @@
+"""Many masks of every case: drawn, summarised for people, and measured against the raters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+
+from segpref.data.prompts import draw_prompt
+from segpref.metrics.ambiguity import AmbiguityScores, ambiguity_scores
+from segpref.policies.diffusion import Denoiser, Sampler
+from segpref.types import Case, SegprefError
+
+__all__ = ["SampleSummary", "rated_masks", "sample_cases", "score_samples", "summarise"]
+
+_PROMPTS, _NOISE = 0, 1
+
+
+@dataclass(frozen=True, slots=True)
+class SampleSummary:
+    """What N masks of one image say together.
+
+    Args:
+        mean: share of the samples that hold the structure.
+        majority: where more than half of them do.
+        uncertainty: entropy of that share in bits, 0 where all agree and 1 where half do.
+    """
+
+    mean: Float[np.ndarray, "field *space"]
+    majority: UInt8[np.ndarray, "field *space"]
+    uncertainty: Float[np.ndarray, "field *space"]
+
+
+def sample_cases(
+    model: Denoiser,
+    cases: Sequence[Case],
+    count: int,
+    sampler: Sampler | None = None,
+    seed: int = 0,
+    text: str | None = None,
+    together: int = 16,
+) -> list[UInt8[np.ndarray, "N field *space"]]:
+    """``count`` masks of every case (N = 16 in TDG-DiffDPO, Appendix A.2).
+
+    Each sample has its own noise and its own prompt, drawn from any rater's of the case (Sec. 3.3).
+    Sample n of a case depends on the seed, the case's id and n, on nothing else: more samples leave
+    the first ones as they are.
+
+    Args:
+        model: a diffusion model, or a blend of two.
+        cases: 2D cases, prepared as the model takes them.
+        count: samples per case.
+        sampler: draws them.
+        seed: of prompts and noise.
+        text: one prompt for all samples instead of the cases' own.
+        together: cases that are handed to the sampler at a time.
+    """
+    if count < 1:
+        raise SegprefError(f"at least one sample of every image is due, not {count}")
+    sampler = sampler or Sampler()
+    found: list[UInt8[np.ndarray, "N field *space"]] = []
+    for first in range(0, len(cases), together):
+        few = [cases[i] for i in range(first, min(first + together, len(cases)))]
+        images = torch.from_numpy(np.stack([case.image for case in few]))
+        texts = [
+            [
+                text if text is not None else draw_prompt(case, _generator(seed, case, n, _PROMPTS))
+                for n in range(count)
+            ]
+            for case in few
+        ]
+        seeds = [
+            [int(_generator(seed, case, n, _NOISE).integers(2**63)) for n in range(count)]
+            for case in few
+        ]
+        found += list(sampler(model, images, texts, seeds))
+    return found
+
+
+def rated_masks(case: Case) -> UInt8[np.ndarray, "rater field *space"]:
+    """The masks of a case's raters; its label as that of the only rater where there are none.
+
+    Raises:
+        SegprefError: neither is there, or a pixel is unknown to a rater.
+    """
+    raters = case.raters
+    if raters is None and case.label is not None:
+        raters = case.label[None]
+    if raters is None or not len(raters):
+        raise SegprefError(
+            f"{case.id} has neither masks of raters nor a label: use a dataset that has them"
+        )
+    if np.max(raters, initial=0) > 1:
+        raise SegprefError(
+            f"{case.id} has pixels that a rater leaves open, or masks that are not binary: leave that "
+            "rater or case out"
+        )
+    return np.asarray(raters)
+
+
+def score_samples(
+    masks: Sequence[UInt8[np.ndarray, "N field *space"]], cases: Sequence[Case], structure: int = 0
+) -> AmbiguityScores:
+    """Ambiguity measures of samples against the raters of their cases, for one structure."""
+    ours = [own[:, structure] for own in masks]
+    return ambiguity_scores(ours, [rated_masks(case)[:, structure] for case in cases])
+
+
+def summarise(masks: UInt8[np.ndarray, "N field *space"]) -> SampleSummary:
+    """Mean, majority vote and uncertainty of the samples of one image."""
+    mean = masks.mean(axis=0, dtype=np.float32)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        parts = [np.where(p > 0, -p * np.log2(p), 0) for p in (mean, 1 - mean)]
+    return SampleSummary(
+        mean=mean,
+        majority=(mean > 0.5).astype(np.uint8),
+        uncertainty=np.asarray(sum(parts), dtype=np.float32),
+    )
+
+
+def _generator(seed: int, case: Case, number: int, what: int) -> np.random.Generator:
+    return np.random.default_rng([seed, *case.id.encode(), number, what])

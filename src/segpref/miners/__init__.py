@@ -1,0 +1,18 @@
+"""From a judge's scores to preference pairs (RN-DPO, Sec. 3.2), or to a ranking's groups of pairs."""
+
+from __future__ import annotations
+
+from segpref.miners.mining import Mined, mine
+from segpref.miners.pairs import Extremes, RandomPair, Threshold, TopVsBase, TopVsRandom
+from segpref.miners.ranked import NestedPairs
+
+__all__ = [
+    "Extremes",
+    "Mined",
+    "NestedPairs",
+    "RandomPair",
+    "Threshold",
+    "TopVsBase",
+    "TopVsRandom",
+    "mine",
+]

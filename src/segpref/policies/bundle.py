@@ -1,0 +1,200 @@
+"""MONAI bundles as policies, and back into bundles that ``python -m monai.bundle run`` takes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from segpref import __version__
+from segpref.data.preparation import Preparation
+from segpref.policies.bundle_config import network_of, open_config, patch_of
+from segpref.policies.checkpoints import ModelCard, NetworkSpec
+from segpref.policies.segmenter import Segmenter
+from segpref.policies.weights import WeightFile, read_weights, write_weights
+from segpref.types import LabelSpace, SegprefError
+
+__all__ = ["Bundle", "read_bundle", "write_bundle"]
+
+_WEIGHTS = Path("models") / "model.pt"
+_OLD_WEIGHTS = ("*.pt", "*.pth", "*.ts", "*.onnx", "*.trt", "*.engine")
+_BACKGROUND = ("background", "bg")
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle on disk; made by :func:`read_bundle`.
+
+    Args:
+        path: its folder.
+        metadata: content of ``configs/metadata.json``.
+        network: class and arguments of ``network_def``, with all references resolved.
+        label_space: what the outputs mean.
+        channels: names of the image channels.
+        patch: voxels of the windows that its inferer slides, where the configuration tells.
+        file: the weights.
+    """
+
+    path: Path
+    metadata: Mapping[str, Any]
+    network: NetworkSpec
+    label_space: LabelSpace
+    channels: tuple[str, ...]
+    patch: tuple[int, ...] | None
+    file: WeightFile
+
+    def card(self, preparation: Preparation, labelled: Sequence[str] = ()) -> ModelCard:
+        """What a model file of segpref says of such a network.
+
+        Args:
+            preparation: what the bundle's own preprocessing amounts to.
+            labelled: patients that it was trained with: the bundle itself does not tell.
+        """
+        return ModelCard(
+            self.network, self.label_space, preparation, self.channels, tuple(labelled)
+        )
+
+    def policy(self) -> Segmenter:
+        """A network of its own with the bundle's weights."""
+        network = self.network.build()
+        self.file.load_into(network)
+        return Segmenter(network, self.label_space)
+
+
+def read_bundle(
+    path: Path | str,
+    *,
+    config: str = "inference",
+    label_space: LabelSpace | None = None,
+    trust: bool = False,
+) -> Bundle:
+    """Open a bundle: its metadata, its inference configuration and ``models/model.pt``.
+
+    The label space is that of ``channel_def`` in the metadata: exclusive classes where channel 0 is the
+    background, structures that may overlap otherwise. Weights are never unpickled. Configurations are
+    text, unless they hold expressions (``$...``), which are Python code, or name code of the bundle.
+
+    Args:
+        path: folder of the bundle.
+        config: name of the configuration that defines the network.
+        label_space: where the metadata do not tell, or tell wrong.
+        trust: whether code in the definition of the network may be run.
+
+    Raises:
+        SegprefError: a file is missing or damaged, the definition needs ``trust``, or the label space
+            can't be told.
+    """
+    path = Path(path).expanduser()
+    metadata = _json(path / "configs" / "metadata.json")
+    parser = open_config(path, config)
+    network = network_of(parser, path, trust)
+    formats = metadata.get("network_data_format", {})
+    return Bundle(
+        path=path,
+        metadata=metadata,
+        network=network,
+        label_space=label_space or _label_space(formats.get("outputs", {}), path),
+        channels=_channels(formats.get("inputs", {})),
+        patch=patch_of(parser),
+        file=read_weights(path / _WEIGHTS),
+    )
+
+
+def write_bundle(bundle: Bundle, network: nn.Module, out: Path | str) -> Path:
+    """Write the bundle with tuned weights: ``version`` and ``changelog`` go on, all else is kept.
+
+    Exports of the old weights (TorchScript, ONNX, TensorRT) are left out.
+
+    Args:
+        bundle: what the network came from.
+        network: the tuned network.
+        out: the folder to make, whole or not at all.
+
+    Raises:
+        SegprefError: the place is taken or can't be written to.
+    """
+    out = Path(out).expanduser()
+    if out.exists():
+        raise SegprefError(f"{out} is there already: choose another folder for the tuned bundle")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        outer = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.", suffix=".partial"))
+    except OSError as error:
+        raise SegprefError(
+            f"{out} can't be written ({error.strerror}): choose a folder that you may write to"
+        ) from error
+    try:
+        partial = outer / out.name
+        shutil.copytree(bundle.path, partial, ignore=_left_out(bundle.path))
+        write_weights(partial / _WEIGHTS, network, bundle.file)
+        text = json.dumps(_next_version(bundle.metadata), indent=4)
+        (partial / "configs" / "metadata.json").write_text(text + "\n", encoding="utf-8")
+        partial.rename(out)
+    except (OSError, shutil.Error) as error:
+        raise SegprefError(
+            f"{out} can't be written ({error}): free some space on that disk"
+        ) from error
+    finally:
+        shutil.rmtree(outer, ignore_errors=True)
+    return out
+
+
+def _left_out(root: Path) -> Any:
+    weights = shutil.ignore_patterns(*_OLD_WEIGHTS)
+
+    def chosen(folder: str, names: list[str]) -> set[str]:
+        hidden = {name for name in names if name in (".git", "__pycache__")}
+        return hidden | (weights(folder, names) if Path(folder) == root / "models" else set())
+
+    return chosen
+
+
+def _next_version(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    before = str(metadata.get("version", "0.0.0"))
+    first, _, last = before.rpartition(".")
+    version = f"{first}.{int(last) + 1}" if first and last.isdigit() else f"{before}.1"
+    note = f"fine-tuned from {before} on preferences between masks, by segpref {__version__}"
+    return {
+        **metadata,
+        "version": version,
+        "changelog": {version: note, **metadata.get("changelog", {})},
+    }
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError as error:
+        raise SegprefError(f"there is no {path}: name the folder of a MONAI bundle") from error
+    except (OSError, ValueError, TypeError) as error:
+        raise SegprefError(f"{path} can't be read ({error}): copy it anew") from error
+
+
+def _label_space(outputs: Mapping[str, Any], path: Path) -> LabelSpace:
+    names = _names(outputs.get("pred", {}).get("channel_def", {}))
+    if not names:
+        raise SegprefError(
+            f"{path}/configs/metadata.json does not say what the outputs mean: add channel_def to "
+            "network_data_format outputs pred, or give the label space"
+        )
+    exclusive = len(names) > 1 and names[0].lower() in _BACKGROUND
+    return LabelSpace("multi-class" if exclusive else "multi-label", names)
+
+
+def _channels(inputs: Mapping[str, Any]) -> tuple[str, ...]:
+    image = inputs.get("image", {})
+    names = _names(image.get("channel_def", {}))
+    count = int(image.get("num_channels", len(names) or 1))
+    return names if len(names) == count else tuple(f"channel {n}" for n in range(count))
+
+
+def _names(channels: Any) -> tuple[str, ...]:
+    if isinstance(channels, Mapping):
+        return tuple(str(channels[key]) for key in sorted(channels, key=int))
+    return tuple(map(str, channels))

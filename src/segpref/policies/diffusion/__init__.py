@@ -1,0 +1,42 @@
+"""AmbiSeg: text-conditional diffusion models of ambiguous segmentations."""
+
+from __future__ import annotations
+
+from segpref.policies.diffusion.knob import BlendedPredictions, between, interpolated
+from segpref.policies.diffusion.margins import DenoisingMargins
+from segpref.policies.diffusion.network import AmbiSegNetwork, Context, Gaussian
+from segpref.policies.diffusion.policy import (
+    AmbiSeg,
+    Denoiser,
+    Draw,
+    draw,
+    load_diffusion,
+    signed,
+)
+from segpref.policies.diffusion.process import Prediction, Process, Solver
+from segpref.policies.diffusion.sampling import Sampler
+from segpref.policies.diffusion.slates import SampleSlates, prompt_of
+from segpref.policies.diffusion.text import TextEncoder
+
+__all__ = [
+    "AmbiSeg",
+    "AmbiSegNetwork",
+    "BlendedPredictions",
+    "Context",
+    "Denoiser",
+    "DenoisingMargins",
+    "Draw",
+    "Gaussian",
+    "Prediction",
+    "Process",
+    "SampleSlates",
+    "Sampler",
+    "Solver",
+    "TextEncoder",
+    "between",
+    "draw",
+    "interpolated",
+    "load_diffusion",
+    "prompt_of",
+    "signed",
+]

@@ -1,0 +1,78 @@
+"""Slates of a diffusion model: its candidates are its samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from segpref.data.prompts import draw_prompt
+from segpref.policies.diffusion.policy import Denoiser
+from segpref.policies.diffusion.sampling import Sampler
+from segpref.types import Candidate, Case, SegprefError, Slate
+
+__all__ = ["SampleSlates", "prompt_of"]
+
+
+def prompt_of(case: Case, key: int) -> str | None:
+    """The one prompt under which a slate is sampled and compared, drawn from those of the case."""
+    return draw_prompt(case, np.random.default_rng([key, 0]))
+
+
+@dataclass(frozen=True)
+class SampleSlates:
+    """K samples of every image under one prompt (TDG-DiffDPO, Sec. 3.4.2 and Appendix A.1).
+
+    All candidates of a slate share the prompt, because a preference is between masks of one image and
+    one text (Eq. 6). Index 0 is the first sample: a diffusion model has no prediction of its own that
+    stands out.
+
+    *Stochastic Run* is ``runs=2`` with the Best-Rater judge and the extremes miner: two runs of K with
+    seeds of their own, the best and the worst of all 2K.
+
+    Args:
+        count: samples K per run.
+        runs: independent runs.
+        sampler: draws them.
+    """
+
+    count: int = 4
+    runs: int = 1
+    sampler: Sampler = field(default_factory=Sampler)
+
+    def __post_init__(self) -> None:
+        if self.count < 1 or self.runs < 1 or self.count * self.runs < 2:
+            raise SegprefError(
+                f"a slate needs at least two samples, not {self.runs} runs of {self.count}"
+            )
+
+    def __call__(self, model: Denoiser, cases: Sequence[Case], keys: Sequence[int]) -> list[Slate]:
+        """One slate per case.
+
+        Args:
+            model: samples are drawn from it; the frozen reference in the paper.
+            cases: 2D images as the model takes them.
+            keys: one per case; they determine prompt and samples, whatever else is in the batch.
+        """
+        seeds = [
+            [_seed(key, run, number) for run in range(self.runs) for number in range(self.count)]
+            for key in keys
+        ]
+        prompts = [prompt_of(case, key) for case, key in zip(cases, keys, strict=True)]
+        images = torch.from_numpy(np.stack([case.image for case in cases]))
+        texts = [[prompt] * (self.runs * self.count) for prompt in prompts]
+        masks = self.sampler(model, images, texts, seeds)
+        sources = [
+            tuple(
+                Candidate("sample", {"run": place // self.count, "seed": seed})
+                for place, seed in enumerate(of_image)
+            )
+            for of_image in seeds
+        ]
+        return [Slate(own, source) for own, source in zip(masks, sources, strict=True)]
+
+
+def _seed(*keys: int) -> int:
+    return int(np.random.SeedSequence([*keys, 1]).generate_state(1, np.uint64)[0] >> 1)

@@ -1,0 +1,134 @@
+"""Plain weights as a policy: a ``state_dict`` and a page of YAML that says of what."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from torch import nn
+
+from segpref.data.cache import write_atomically
+from segpref.data.preparation import Preparation
+from segpref.policies.checkpoints import ModelCard, NetworkSpec
+from segpref.policies.segmenter import Segmenter
+from segpref.policies.weights import WeightFile, read_weights, write_weights
+from segpref.types import LabelSpace, Region, SegprefError
+
+__all__ = ["PlainModel", "read_plain", "write_plain"]
+
+_NEEDED = ("weights", "network", "label_space", "preparation")
+_KNOWN = (*_NEEDED, "key", "channels", "labelled", "tail")
+
+
+@dataclass(frozen=True)
+class PlainModel:
+    """Weights and what they are of; made by :func:`read_plain`.
+
+    Args:
+        path: the YAML file.
+        description: its content.
+        card: the same as segpref's own model files say it.
+        file: the weights.
+    """
+
+    path: Path
+    description: Mapping[str, Any]
+    card: ModelCard
+    file: WeightFile
+
+    def policy(self) -> Segmenter:
+        """A network of its own with the weights."""
+        network = self.card.network.build()
+        self.file.load_into(network)
+        return Segmenter(network, self.card.label_space, self.card.tail)
+
+
+def read_plain(path: Path | str) -> PlainModel:
+    """Open the description of a model.
+
+    .. code-block:: yaml
+
+        weights: unet.pt            # .pt, .pth or .safetensors; relative to this file
+        key: state_dict             # where in a larger checkpoint; looked for if left out
+        network:
+          class_path: monai.networks.nets.UNet
+          init_args: {spatial_dims: 3, in_channels: 1, out_channels: 3, ...}
+        label_space: {kind: multi-class, names: [background, liver, tumour]}
+        preparation: {dims: 3, spacing_mm: [1, 1, 1], normalise: z-score}
+        channels: [CT]
+        labelled: [patient1, patient2]
+        tail: [decoder.last, head]
+
+    ``weights``, ``network``, ``label_space`` and ``preparation`` are needed. ``regions`` of the label
+    space are written ``{whole: [1, 2]}``. Weights are never unpickled.
+
+    Raises:
+        SegprefError: the file is no such description, or its weights can't be opened.
+    """
+    path = Path(path).expanduser()
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise SegprefError(f"{path} can't be read as YAML ({reason}): correct it") from error
+    if not isinstance(content, dict) or (lacking := [n for n in _NEEDED if n not in content]):
+        told = ", ".join(_NEEDED if not isinstance(content, dict) else lacking)
+        raise SegprefError(f"{path} does not describe a model: add {told}")
+    if unknown := [name for name in content if name not in _KNOWN]:
+        raise SegprefError(
+            f"{path} has the unknown setting {unknown[0]!r}: choose from {', '.join(_KNOWN)}"
+        )
+    try:
+        card = _card(content)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise SegprefError(
+            f"{path} describes its network, label space or preparation in a way that is not known "
+            f"({type(error).__name__}: {error}): see `read_plain` for an example"
+        ) from error
+    weights = read_weights(path.parent / str(content["weights"]), content.get("key"))
+    return PlainModel(path, content, card, weights)
+
+
+def write_plain(model: PlainModel, network: nn.Module, out: Path | str) -> Path:
+    """Write tuned weights in the format that they came in, and the same description beside them.
+
+    Args:
+        model: what the network came from.
+        network: the tuned network.
+        out: the folder to write into, not that of the model.
+
+    Returns:
+        The new description.
+    """
+    out = Path(out).expanduser()
+    weights, description = out / model.file.path.name, out / model.path.name
+    for path in (weights, description):
+        if path.exists():
+            raise SegprefError(
+                f"{path} is there already: choose another folder for the tuned model"
+            )
+    write_weights(weights, network, model.file)
+    text = yaml.safe_dump({**model.description, "weights": weights.name}, sort_keys=False)
+    write_atomically(description, text.encode())
+    return description
+
+
+def _card(content: Mapping[str, Any]) -> ModelCard:
+    network, space = content["network"], content["label_space"]
+    regions = dict(space.get("regions", {})).items()
+    tail = content.get("tail")
+    return ModelCard(
+        network=NetworkSpec(network["class_path"], dict(network.get("init_args", {}))),
+        label_space=LabelSpace(
+            space["kind"],
+            tuple(map(str, space["names"])),
+            tuple(Region(str(name), tuple(map(int, values))) for name, values in regions),
+        ),
+        preparation=Preparation.from_key(dict(content["preparation"])),
+        channels=tuple(map(str, content.get("channels", ("image",)))),
+        labelled=tuple(map(str, content.get("labelled", ()))),
+        tail=None if tail is None else tuple(map(str, tail)),
+    )

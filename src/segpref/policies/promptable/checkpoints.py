@@ -1,0 +1,204 @@
+"""Promptable networks from checkpoints of transformers and from model files, and back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.nn import functional
+
+from segpref.data.cache import Cache
+from segpref.data.preparation import Preparation
+from segpref.extras import needed
+from segpref.policies.checkpoints import ModelCard, NetworkSpec, read_card
+from segpref.policies.promptable.adapters import Lora, merged
+from segpref.policies.promptable.frame import IMAGENET_MEAN, IMAGENET_STD, Fit
+from segpref.policies.promptable.network import Family, PromptableNetwork
+from segpref.policies.promptable.policy import PromptablePolicy
+from segpref.policies.promptable.texts import TextEncoder
+from segpref.prompts import Prompter
+from segpref.prompts.checkpoints import pretrained
+from segpref.types import LabelSpace, SegprefError
+
+__all__ = ["load_promptable", "load_sam", "promptable_card", "save_sam"]
+
+_FAMILIES: dict[str, Family] = {"sam": "sam", "sam2": "sam2", "sam2_video": "sam2"}
+_NETWORK = "segpref.policies.promptable.PromptableNetwork"
+_PROJECTION = "segpref_text_projection.safetensors"
+
+
+def load_sam(
+    name: str,
+    size: int | None = None,
+    fit: Fit | None = None,
+    mean: Sequence[float] = IMAGENET_MEAN,
+    std: Sequence[float] = IMAGENET_STD,
+    iterations: int = 2,
+    text_encoder: str | None = None,
+    lora: Lora | None = None,
+    seed: int = 0,
+) -> PromptableNetwork:
+    """A network from a checkpoint of transformers: SAM, MedSAM, SAM 2.
+
+    Args:
+        name: local folder, or name on the Hugging Face hub.
+        size: pixels along a side of the input, such as 256; the checkpoint's own if None. Position
+            embeddings are interpolated, as SAM-Med2D does.
+        fit: how images that are not square fill the square input; the family's own way if None.
+        mean: of the channels of images that run from 0 to 1; MedSAM's is 0.
+        std: likewise; MedSAM's is 1.
+        iterations: 2 feeds the first mask back, 1 asks once.
+        text_encoder: name or folder of a frozen text encoder; None for no texts.
+        lora: low-rank adapters, or None.
+        seed: of the text projection and the adapters, which no checkpoint has.
+
+    Raises:
+        SegprefError: there is no such checkpoint, it is of another kind, or the size does not suit it.
+    """
+    transformers = needed("transformers", "promptable")
+    config = pretrained(transformers.AutoConfig, name, "a SAM checkpoint")
+    if config.model_type not in _FAMILIES:
+        raise SegprefError(
+            f"{name} is a checkpoint of the kind {config.model_type}: name one of SAM or SAM 2"
+        )
+    family = _FAMILIES[config.model_type]
+    model_class = transformers.SamModel if family == "sam" else transformers.Sam2Model
+    source = pretrained(model_class, name, "a SAM checkpoint")
+    state, settings = source.state_dict(), source.config.to_dict()
+    if size is not None:
+        settings = _sized(settings, size, family)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = PromptableNetwork(
+            family,
+            settings,
+            fit,
+            mean,
+            std,
+            iterations,
+            text_encoder,
+            None if text_encoder is None else TextEncoder(text_encoder).width,
+        )
+        network.sam.load_state_dict(_fitted(state, network.sam.state_dict()))
+        projection = Path(name) / _PROJECTION
+        if network.text_projection is not None and projection.exists():
+            network.text_projection.load_state_dict(load_file(projection))
+        if lora is not None:
+            network.add_lora(lora)
+    return network
+
+
+def save_sam(network: PromptableNetwork, folder: Path | str) -> None:
+    """Write a folder of transformers that ``from_pretrained`` takes, adapters added to the weights.
+
+    The text projection, which transformers does not know, is a file of its own beside them.
+    """
+    path = Path(folder)
+    try:
+        merged(network.sam).save_pretrained(path)  # type: ignore[operator]
+    except OSError as error:
+        raise SegprefError(f"{path} can't be written ({error}): choose another folder") from error
+    if network.text_projection is not None:
+        weights = {n: v.detach().cpu() for n, v in network.text_projection.state_dict().items()}
+        save_file(weights, path / _PROJECTION)
+
+
+def promptable_card(
+    network: PromptableNetwork,
+    label_space: LabelSpace,
+    preparation: Preparation,
+    channels: Sequence[str] = ("image",),
+    labelled: Sequence[str] = (),
+) -> ModelCard:
+    """The card of a promptable model file, for :func:`segpref.policies.save_model`.
+
+    Raises:
+        SegprefError: a preparation whose images do not run from 0 to 1, or that is 3D.
+    """
+    if preparation.dims != 2 or preparation.normalise not in ("min-max", "percentile"):
+        raise SegprefError(
+            "a promptable model takes 2D images from 0 to 1: prepare them with dims 2 and normalise "
+            f"min-max or percentile, not {preparation.dims} and {preparation.normalise}"
+        )
+    arguments = json.loads(json.dumps(network.arguments(), default=str))
+    return ModelCard(
+        NetworkSpec(_NETWORK, arguments), label_space, preparation, tuple(channels), tuple(labelled)
+    )
+
+
+def load_promptable(
+    path: Path | str, prompter: Prompter | None = None, cache: Cache | None = None
+) -> tuple[PromptablePolicy, ModelCard]:
+    """A promptable policy from its model file or run folder.
+
+    Args:
+        path: written by :func:`segpref.policies.save_model`.
+        prompter: makes its prompts; the whole image as a box if None.
+        cache: where image embeddings are kept.
+
+    Raises:
+        SegprefError: there is no such file, or it is of another kind of model.
+    """
+    path = Path(path)
+    file = path / "best.safetensors" if path.is_dir() else path
+    if not file.exists():
+        raise SegprefError(f"there is no model at {file}: name a run folder or a .safetensors file")
+    card = read_card(file)
+    network = card.network.build()
+    if not isinstance(network, PromptableNetwork):
+        raise SegprefError(f"{file} is no promptable model but a {card.network.module}")
+    network.load_state_dict(load_file(file))
+    return PromptablePolicy(network, card.label_space, prompter, cache), card
+
+
+def _sized(settings: Mapping[str, Any], size: int, family: Family) -> dict[str, Any]:
+    """The configuration of the same network for another input size."""
+    changed = deepcopy(dict(settings))
+    prompts, vision = changed["prompt_encoder_config"], changed["vision_config"]
+    old, patch = int(prompts["image_size"]), int(prompts["patch_size"])
+    # SAM 2 halves its finest map twice more on the way down.
+    step = patch if family == "sam" else 2 * patch
+    if size < step or size % step:
+        raise SegprefError(f"size must be a multiple of {step} for this checkpoint, not {size}")
+    prompts["image_size"] = size
+    if family == "sam":
+        prompts["image_embedding_size"] = size // patch
+        vision["image_size"] = size
+    else:
+        vision["backbone_config"]["image_size"] = [size, size]
+        vision["backbone_feature_sizes"] = [
+            [side * size // old for side in level] for level in vision["backbone_feature_sizes"]
+        ]
+    return changed
+
+
+def _fitted(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights, with position embeddings interpolated to the sizes that are wanted.
+
+    Absolute ones ``[1, h, w, D]`` bilinearly, relative ones ``[2 n - 1, d]`` linearly, which is what
+    SAM itself does where a relative one does not fit its window.
+    """
+    fitted = {}
+    for name, value in state.items():
+        shape = wanted[name].shape
+        if value.shape == shape:
+            fitted[name] = value
+        elif name.endswith(("rel_pos_h", "rel_pos_w")):
+            line = functional.interpolate(value.T[None], size=shape[0], mode="linear")
+            fitted[name] = line[0].T
+        elif name.endswith("pos_embed"):
+            fitted[name] = functional.interpolate(
+                value.movedim(-1, 1), size=tuple(shape[1:3]), mode="bilinear", antialias=True
+            ).movedim(1, -1)
+        else:
+            raise SegprefError(
+                f"the weight {name} of the checkpoint has the shape {tuple(value.shape)} where this "
+                f"size needs {tuple(shape)}: use the checkpoint's own size"
+            )
+    return fitted

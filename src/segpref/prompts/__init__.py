@@ -1,0 +1,64 @@
+"""Prompts: what they are, where they come from without an expert, and how they are perturbed."""
+
+from __future__ import annotations
+
+from segpref.prompts.answers import QUESTION, Answerer, Endpoint, LocalVQA
+from segpref.prompts.clip import ContrastiveModel, OpenClip, TransformersClip
+from segpref.prompts.crf import DenseCRF
+from segpref.prompts.descriptions import Descriptions
+from segpref.prompts.labels import ExpertPrompts, LabelPrompts
+from segpref.prompts.masks import (
+    box_iou,
+    box_of,
+    jittered,
+    largest_components,
+    mask_logits,
+    points_in,
+)
+from segpref.prompts.prepared import FixedPrompts, in_prepared
+from segpref.prompts.prompt import Box, Point, Prompt, Prompts, checked
+from segpref.prompts.promptable import Answer, Promptable, Prompter
+from segpref.prompts.saliency import GradCAM, GScoreCAM, Saliency
+from segpref.prompts.sources import SaliencyPrompts, Target, WholeImage, image_digest
+from segpref.prompts.store import KeptPrompts
+from segpref.prompts.symmetry import turned, turned_prompt
+
+__all__ = [
+    "QUESTION",
+    "Answer",
+    "Answerer",
+    "Box",
+    "ContrastiveModel",
+    "DenseCRF",
+    "Descriptions",
+    "Endpoint",
+    "ExpertPrompts",
+    "FixedPrompts",
+    "GScoreCAM",
+    "GradCAM",
+    "KeptPrompts",
+    "LabelPrompts",
+    "LocalVQA",
+    "OpenClip",
+    "Point",
+    "Prompt",
+    "Promptable",
+    "Prompter",
+    "Prompts",
+    "Saliency",
+    "SaliencyPrompts",
+    "Target",
+    "TransformersClip",
+    "WholeImage",
+    "box_iou",
+    "box_of",
+    "checked",
+    "image_digest",
+    "in_prepared",
+    "jittered",
+    "largest_components",
+    "mask_logits",
+    "points_in",
+    "turned",
+    "turned_prompt",
+]

@@ -1,0 +1,48 @@
+"""Checkpoints of transformers: loading them safely, and naming their weights."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from segpref.types import SegprefError
+
+__all__ = ["pretrained", "weights_digest"]
+
+
+def pretrained(auto_class: Any, name: Path | str, what: str, **options: Any) -> Any:
+    """``auto_class.from_pretrained(name)`` with one sentence where it fails.
+
+    Only safetensors are read, and no code that comes with a checkpoint is run.
+
+    Args:
+        auto_class: of transformers.
+        name: local folder, or name on the Hugging Face hub.
+        what: what is loaded, for the sentence.
+        options: passed on.
+
+    Raises:
+        SegprefError: there is no such checkpoint, or it is of another kind.
+    """
+    try:
+        return auto_class.from_pretrained(str(name), trust_remote_code=False, **options)
+    except Exception as error:  # whatever a checkpoint of somebody else raises
+        reason = " ".join(str(error).split())[:200]
+        raise SegprefError(
+            f"{what} can't be loaded from {name} ({reason}): name a local folder in the layout of "
+            "transformers, or a name on the Hugging Face hub where that can be reached"
+        ) from error
+
+
+def weights_digest(state: Mapping[str, Tensor]) -> str:
+    """Hash of a network's weights, given as its ``state_dict()``."""
+    whole = hashlib.blake2b(digest_size=16)
+    for name, value in sorted(state.items()):
+        whole.update(name.encode())
+        whole.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return whole.hexdigest()

@@ -1,0 +1,67 @@
+"""What prompts need of a policy, so that proposals, judges and propagation never name its class."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+from jaxtyping import Float
+from torch import Tensor
+
+from segpref.prompts.prompt import Prompts
+from segpref.types import Predictor, State
+
+__all__ = ["Answer", "Promptable", "Prompter"]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a promptable model says to prompts.
+
+    Args:
+        logits: at input resolution, M masks per prompt.
+        quality: the model's own guess of the IoU of each mask with the truth.
+    """
+
+    logits: Float[Tensor, "B M C *space"]
+    quality: Float[Tensor, "B M C"]
+
+
+@runtime_checkable
+class Prompter(Protocol):
+    """Makes prompts for images; equal images get equal prompts.
+
+    It says ``Any`` so that a prompter may be named in YAML (see :mod:`segpref.judges.naming`).
+    """
+
+    def __call__(self, images: Any) -> Any:
+        """:data:`Prompts` of images ``[B, channel, H, W]``: one per image and structure."""
+        ...
+
+    def key(self) -> dict[str, object]:
+        """What the prompts depend on besides the image, for JSON: they are cached under it."""
+        ...
+
+
+@runtime_checkable
+class Promptable(Predictor, Protocol):
+    """A model that is asked by prompts."""
+
+    def prompts_for(self, images: Float[Tensor, "B channel H W"]) -> Prompts:
+        """The model's own prompts."""
+        ...
+
+    def ask(
+        self,
+        images: Float[Tensor, "B channel H W"],
+        prompts: Prompts,
+        *,
+        multimask: bool = False,
+        state: State | None = None,
+    ) -> Answer:
+        """Masks for these prompts, without a graph; M is 1 unless ``multimask``.
+
+        ``state`` of the same images spares the image encoder. A single image may be asked several
+        times: one list of prompts each.
+        """
+        ...

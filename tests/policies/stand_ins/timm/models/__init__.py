@@ -1,0 +1,3 @@
+"""Stands in for timm.models."""
+
+from __future__ import annotations

@@ -1,0 +1,417 @@
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+from segpref.data import Reader, open_dataset
+from segpref.policies.nnunet import NnUNetNetwork, NnUNetPreparation, read_nnunet, write_nnunet
+from segpref.types import IGNORE, SegprefError
+
+HERE = Path(__file__).parent
+NAME = "Dataset901_Made"
+TRAINED = "ShortTrainer__nnUNetPlans__"
+CASES = [f"case{number}" for number in range(4)]
+SHAPES = {"case0": (24, 24, 22), "case3": (20, 24, 24), "new": (30, 26, 15)}
+SPACINGS = {"new": (0.8, 1.0, 2.0)}
+
+needs_nnunet = pytest.mark.skipif(
+    importlib.util.find_spec("nnunetv2") is None,
+    reason="nnunetv2 is not installed here: `make test-nnunet` runs this in an environment of its own",
+)
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """nnU-Net's three folders with a made dataset and models trained by its own commands."""
+
+    root: Path
+    environment: dict[str, str]
+
+    def run(self, command: str, *options: object) -> None:
+        script = Path(sys.executable).with_name(command)
+        done = subprocess.run(
+            [script, *map(str, options)],
+            env=self.environment,
+            cwd=self.root,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+
+    def model(self, configuration: str) -> Path:
+        return self.root / "results" / NAME / f"{TRAINED}{configuration}"
+
+    @property
+    def new_images(self) -> Path:
+        return self.root / "raw" / NAME / "imagesTs"
+
+    def reader(self) -> Reader:
+        return open_dataset(self.root / "raw" / NAME)
+
+    def predict(self, model: Path, folds: Sequence[str]) -> Path:
+        """The mask that stock nnU-Net writes for the new case."""
+        out = self.root / "stock" / model.parent.name / f"{model.name} {' '.join(folds)}"
+        if not out.exists():
+            self.run(
+                "nnUNetv2_predict_from_modelfolder",
+                *("-i", self.new_images, "-o", out, "-m", model, "-f", *folds),
+                *("-device", "cpu", "-npp", 1, "-nps", 1, "--disable_progress_bar"),
+            )
+        return out / "new.nii.gz"
+
+
+def mask(path: Path) -> np.ndarray:
+    return np.asarray(nib.load(path).dataobj)
+
+
+def write_case(folder: Path, name: str, rng: np.random.Generator) -> None:
+    shape = SHAPES.get(name, (24, 24, 24))
+    spacing = np.array(SPACINGS.get(name, (1.0, 1.0, 1.5)))
+    places = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1) * spacing
+    middle = np.array(shape) * spacing / 2 + rng.uniform(-2, 2, 3)
+    distance = np.linalg.norm(places - middle, axis=-1)
+    label = ((distance < 9).astype(np.uint8) + (distance < 5)).astype(np.uint8)
+    image = (2.0 * label + rng.normal(5, 0.5, shape)).astype(np.float32)
+    image[:2] = 0  # cropped away by nnU-Net
+    affine = np.diag([*(-spacing[:2]), spacing[2], 1])
+    affine[:3, 3] = 3, -4, 5
+    where = "Ts" if name == "new" else "Tr"
+    nib.save(nib.Nifti1Image(image, affine), folder / f"images{where}" / f"{name}_0000.nii.gz")
+    if where == "Tr":
+        nib.save(nib.Nifti1Image(label, affine), folder / "labelsTr" / f"{name}.nii.gz")
+
+
+def shrink(path: Path) -> None:
+    """Patches of 16 voxels and networks of a few thousand weights."""
+    plans = json.loads(path.read_text())
+    for settings in plans["configurations"].values():
+        if "architecture" in settings:
+            settings["patch_size"] = [16] * len(settings["patch_size"])
+            settings["batch_size"] = 2
+            settings["architecture"]["arch_kwargs"]["features_per_stage"] = [4, 8, 8]
+    path.write_text(json.dumps(plans))
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
+    root = tmp_path_factory.mktemp("nnunet")
+    stand_ins = [] if importlib.util.find_spec("timm") else [str(HERE / "stand_ins")]
+    ours = {
+        **{f"nnUNet_{name}": str(root / name) for name in ("raw", "preprocessed", "results")},
+        "nnUNet_extTrainer": str(HERE / "nnunet_trainers"),
+        "nnUNet_n_proc_DA": "0",
+        "nnUNet_def_n_proc": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+    os.environ.update(ours)  # for what runs in this process
+    sys.path.extend(stand_ins)
+    place = Workplace(root, {**os.environ, "PYTHONPATH": os.pathsep.join(stand_ins)})
+    raw = root / "raw" / NAME
+    for folder in ("imagesTr", "labelsTr", "imagesTs"):
+        (raw / folder).mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for name in (*CASES, "new"):
+        write_case(raw, name, rng)
+    description = {
+        "channel_names": {"0": "MRI"},
+        "labels": {"background": 0, "rind": 1, "core": 2},
+        "numTraining": len(CASES),
+        "file_ending": ".nii.gz",
+    }
+    (raw / "dataset.json").write_text(json.dumps(description))
+    place.environment["nnUNet_n_proc_DA"] = "1"  # planning refuses 0
+    place.run(
+        "nnUNetv2_plan_and_preprocess",
+        *("-d", 901, "-c", "2d", "3d_fullres", "-np", 1, 1, "-npfp", 1),
+    )
+    place.environment["nnUNet_n_proc_DA"] = "0"
+    prepared = root / "preprocessed" / NAME
+    shrink(prepared / "nnUNetPlans.json")
+    splits = [{"train": CASES[1:], "val": CASES[:1]}, {"train": CASES[:3], "val": CASES[3:]}]
+    (prepared / "splits_final.json").write_text(json.dumps(splits))
+    for configuration, fold in (("3d_fullres", 0), ("3d_fullres", 1), ("2d", 0)):
+        place.run(
+            "nnUNetv2_train",
+            *(901, configuration, fold, "-tr", "ShortTrainer", "-device", "cpu"),
+        )
+    return place
+
+
+# What needs no nnU-Net --------------------------------------------------------------------------
+
+
+def made_folder(root: Path) -> Path:
+    (root / "fold_0").mkdir(parents=True)
+    (root / "plans.json").write_text("{}")
+    (root / "dataset.json").write_text("{}")
+    (root / "fold_0" / "checkpoint_final.pth").write_bytes(b"no checkpoint")
+    return root
+
+
+def test_trust_is_asked_for_before_anything_is_unpickled(tmp_path: Path) -> None:
+    with pytest.raises(SegprefError, match=r"unpickling runs whatever code .* add --trust"):
+        read_nnunet(made_folder(tmp_path / "model"))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("nnunetv2") is not None, reason="nnunetv2 is there")
+def test_a_missing_package_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SegprefError, match=r"pip install 'segpref\[nnunet\]'"):
+        read_nnunet(made_folder(tmp_path / "model"), trust=True)
+
+
+@pytest.mark.parametrize(
+    ("lacking", "options", "match"),
+    [
+        ("plans.json", {}, r"there is no .*plans\.json: name the folder TRAINER__PLANS__CONFIG"),
+        ("dataset.json", {}, r"there is no .*dataset\.json"),
+        ("fold_0/checkpoint_final.pth", {}, "has no fold with checkpoint_final"),
+        ("", {"folds": [1]}, r"no fold_1/checkpoint_final\.pth: choose from the folds 0"),
+        ("", {"checkpoint": "checkpoint_best.pth"}, "has no fold with checkpoint_best"),
+    ],
+)
+def test_folders_that_are_not_whole(
+    tmp_path: Path, lacking: str, options: dict[str, Any], match: str
+) -> None:
+    folder = made_folder(tmp_path / "model")
+    if lacking:
+        (folder / lacking).unlink()
+    with pytest.raises(SegprefError, match=match):
+        read_nnunet(folder, trust=True, **options)
+
+
+# What needs nnU-Net -----------------------------------------------------------------------------
+
+
+@needs_nnunet
+def test_a_damaged_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(SegprefError, match=r"checkpoint_final\.pth can't be opened"):
+        read_nnunet(made_folder(tmp_path / "model"), trust=True)
+
+
+@needs_nnunet
+@pytest.mark.slow
+def test_the_folder_tells_what_the_model_is(workplace: Workplace) -> None:
+    folder = read_nnunet(workplace.model("3d_fullres"), trust=True)
+    assert folder.folds == ("0", "1")
+    assert folder.trainer == "ShortTrainer"
+    assert folder.mirroring == (0, 1, 2)
+    assert folder.label_space == workplace.reader().label_space
+    assert folder.channels == ("MRI",)
+    assert folder.preparation.patch == (16, 16, 16)
+    assert folder.preparation.spacing_mm == (1.5, 1.0, 1.0)
+    flat = read_nnunet(workplace.model("2d"), trust=True)
+    assert (flat.preparation.dims, flat.preparation.patch) == (2, (16, 16))
+    stored = json.loads(folder.card(("case0",)).to_json())
+    assert NnUNetPreparation.from_key(stored["preparation"]) == folder.preparation
+    with pytest.raises(SegprefError, match="no configuration '3d_lowres': choose from 2d"):
+        _ = replace(folder, configuration="3d_lowres").preparation.patch
+
+
+@needs_nnunet
+@pytest.mark.slow
+@pytest.mark.parametrize("configuration", ["2d", "3d_fullres"])
+def test_prepared_cases_are_those_of_nnunet(workplace: Workplace, configuration: str) -> None:
+    preparation = read_nnunet(workplace.model(configuration), trust=True).preparation
+    reader, known = workplace.reader(), preparation.managers
+    for source in reader.sources():
+        preprocessor = known.configuration.preprocessor_class(verbose=False)
+        label_file = str(source.labels[0]) if source.labels else None
+        data, label, _ = preprocessor.run_case(
+            [str(path) for path in source.images],
+            label_file,
+            known.plans,
+            known.configuration,
+            dict(preparation.dataset),
+        )
+        prepared = preparation.apply(reader.read(source))
+        items = data.swapaxes(0, 1) if configuration == "2d" else data[None]
+        np.testing.assert_array_equal(prepared.images, items)
+        if label_file is None:
+            assert prepared.labels is None
+        else:
+            items = label.swapaxes(0, 1) if configuration == "2d" else label[None]
+            np.testing.assert_array_equal(prepared.labels, np.maximum(items, 0))
+
+
+@needs_nnunet
+@pytest.mark.slow
+def test_ignored_voxels(workplace: Workplace) -> None:
+    folder = read_nnunet(workplace.model("3d_fullres"), trust=True)
+    dataset = {**folder.dataset, "labels": {**folder.dataset["labels"], "ignore": 3}}
+    reader = workplace.reader()
+    case = reader.read(reader.sources()[0])
+    assert case.label is not None
+    label = case.label.copy()
+    label[0, 5:7] = IGNORE
+    found = replace(folder.preparation, dataset=dataset).apply(replace(case, label=label)).labels
+    # This case has the model's voxel size, so nothing is resampled; two empty layers are cut off.
+    np.testing.assert_array_equal(found, label[None, :, 2:].transpose(0, 1, 4, 3, 2))
+
+
+@needs_nnunet
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("configuration", "folds"), [("3d_fullres", "0"), ("3d_fullres", "01"), ("2d", "0")]
+)
+def test_masks_equal_those_of_stock_nnunet(
+    workplace: Workplace, tmp_path: Path, configuration: str, folds: str
+) -> None:
+    model = workplace.model(configuration)
+    file = workplace.predict(model, folds)
+    stock = mask(file)
+    folder = read_nnunet(model, folds=list(folds), trust=True)
+    (written,) = folder.prediction().write_folder(workplace.new_images, tmp_path)
+    assert len(np.unique(stock)) > 1
+    np.testing.assert_array_equal(mask(written), stock)
+    np.testing.assert_array_equal(nib.load(written).affine, nib.load(file).affine)
+
+    # The same by way of arrays: prepared case, logits on nnU-Net's grid, and back.
+    reader = workplace.reader()
+    case = reader.read(reader.sources()[-1])
+    images = torch.from_numpy(folder.preparation.apply(case).images)
+    logits = folder.prediction().logits(images)
+    assert not logits.is_inference()
+    outside = torch.tensor([1.0, -1, -1])
+    restored = folder.preparation.restore(logits, case, outside).argmax(0).numpy()
+    # Stock rounds to half precision after resampling, too: a tie may fall the other way.
+    assert (restored != stock).mean() < 1e-3
+
+
+@needs_nnunet
+@pytest.mark.slow
+def test_a_tuned_folder_predicts_the_tuned_masks(workplace: Workplace, tmp_path: Path) -> None:
+    model = workplace.model("3d_fullres")
+    folder = read_nnunet(model, trust=True)
+    policies = {fold: folder.policy(fold) for fold in folder.folds}
+    prediction = folder.prediction(list(policies.values()))
+    data = torch.randn(1, 1, 20, 18, 16, generator=torch.Generator().manual_seed(0))
+    before, name = prediction.logits(data), prediction.digest()
+    for policy in policies.values():
+        state = policy.forward(data[..., :16, :16, :16])
+        state.logits[:, 1:].mean().backward()
+        with torch.no_grad():
+            for weights in policy.network.parameters():
+                if weights.grad is not None:
+                    weights += 0.3 * weights.grad / weights.grad.norm()
+    # The prediction follows the policy, and leaves its weights as they are.
+    tuned = {fold: policy.digest() for fold, policy in policies.items()}
+    after = prediction.logits(data)
+    assert (after - before).abs().max() > 1e-2
+    assert prediction.digest() != name
+    assert tuned == {fold: policy.digest() for fold, policy in policies.items()}
+    policies["0"].forward(data[..., :16, :16, :16]).logits.sum().backward()
+
+    networks = {fold: policy.network for fold, policy in policies.items()}
+    out = write_nnunet(folder, networks, workplace.root / "results" / "tuned" / model.name)
+    stock = mask(workplace.predict(out, "01"))
+    (written,) = prediction.write_folder(workplace.new_images, tmp_path)
+    np.testing.assert_array_equal(mask(written), stock)
+    assert (stock != mask(workplace.predict(model, "01"))).any()
+
+    old = torch.load(model / "fold_0" / "checkpoint_final.pth", weights_only=False)
+    new = torch.load(out / "fold_0" / "checkpoint_final.pth", weights_only=False)
+    assert old.keys() == new.keys()
+    assert list(old["network_weights"]) == list(new["network_weights"])
+    assert new["inference_allowed_mirroring_axes"] == old["inference_allowed_mirroring_axes"]
+    again = read_nnunet(out, trust=True)
+    assert again.policy("1").digest() == tuned["1"]
+    # One fold alone, and its name in nnU-Net's own results folder.
+    one = write_nnunet(folder, {"1": networks["1"]}, tmp_path / NAME / model.name)
+    assert [path.name for path in sorted(one.glob("fold_*"))] == ["fold_1"]
+    own = tmp_path / "results"
+    (own / NAME).mkdir(parents=True)
+    one.rename(own / NAME / model.name)
+    results = replace(workplace, environment={**workplace.environment, "nnUNet_results": str(own)})
+    results.run(
+        "nnUNetv2_predict",
+        *("-i", workplace.new_images, "-o", tmp_path / "by name", "-d", 901, "-c", "3d_fullres"),
+        *("-tr", "ShortTrainer", "-f", 1, "-device", "cpu", "-npp", 1, "-nps", 1),
+    )
+    alone = folder.prediction([policies["1"]])
+    (written,) = alone.write_folder(workplace.new_images, tmp_path / "alone")
+    np.testing.assert_array_equal(mask(written), mask(tmp_path / "by name" / "new.nii.gz"))
+    with pytest.raises(SegprefError, match="there already"):
+        write_nnunet(folder, networks, out)
+    flat = read_nnunet(workplace.model("2d"), trust=True).policy().network
+    with pytest.raises(SegprefError, match="has other weights"):
+        write_nnunet(folder, {"0": flat}, tmp_path / "wrong")
+    assert not (tmp_path / "wrong").exists()
+
+
+@pytest.fixture(scope="module")
+def of_regions(workplace: Workplace) -> Path:
+    """A model of overlapping regions, with random weights."""
+    source = workplace.model("3d_fullres")
+    dataset = json.loads((source / "dataset.json").read_text())
+    dataset["labels"] = {"background": 0, "whole": [1, 2], "core": [2]}
+    dataset["regions_class_order"] = [1, 2]
+    plans = json.loads((source / "plans.json").read_text())
+    torch.manual_seed(0)
+    network = NnUNetNetwork(plans, dataset, "3d_fullres").network
+    path = workplace.root / "results" / "regions" / "nnUNetTrainer__nnUNetPlans__3d_fullres"
+    (path / "fold_all").mkdir(parents=True)
+    (path / "dataset.json").write_text(json.dumps(dataset))
+    (path / "plans.json").write_text(json.dumps(plans))
+    checkpoint = {
+        "network_weights": network.state_dict(),
+        "trainer_name": "nnUNetTrainer",
+        "init_args": {"configuration": "3d_fullres"},
+        "inference_allowed_mirroring_axes": (0, 2),
+    }
+    torch.save(checkpoint, path / "fold_all" / "checkpoint_final.pth")
+    return path
+
+
+@needs_nnunet
+@pytest.mark.slow
+def test_regions_become_classes(of_regions: Path) -> None:
+    folder = read_nnunet(of_regions, trust=True)
+    assert folder.folds == ("all",)
+    space = folder.label_space
+    assert (space.kind, space.channels) == ("multi-class", 3)
+    assert [region.values for region in space.regions] == [(1, 2), (2,)]
+    policy = folder.policy()
+    images = torch.randn(2, 1, 16, 16, 16, generator=torch.Generator().manual_seed(1))
+    classes = policy.logits(images)
+    assert isinstance(policy.network, NnUNetNetwork)
+    with torch.no_grad():
+        whole, core = policy.network.network(images).unbind(1)
+    expected = torch.stack([torch.zeros_like(whole), whole, whole + core], dim=1)
+    torch.testing.assert_close(classes, expected)
+    # The odds of two label maps are those of all their regions, normalised or not.
+    winner, loser = torch.randint(0, 3, (2, 2, 1, 16, 16, 16)).unbind(0)
+    likelihood = classes.log_softmax(1)
+    found = likelihood.gather(1, winner) - likelihood.gather(1, loser)
+    regions = whole * ((winner > 0).float() - (loser > 0).float())[:, 0]
+    regions += core * ((winner == 2).float() - (loser == 2).float())[:, 0]
+    torch.testing.assert_close(found[:, 0], regions, rtol=1e-4, atol=1e-5)
+    # Decoded as nnU-Net does, where the regions do not contradict each other.
+    painted = torch.where(core > 0, 2, torch.where(whole > 0, 1, 0))
+    agree = ~((core > 0) & (whole <= 0))
+    assert agree.float().mean() > 0.5
+    decoded = space.decode(classes)[:, 0]
+    assert torch.equal(decoded[agree].long(), painted[agree])
+
+
+@needs_nnunet
+@pytest.mark.slow
+def test_masks_of_regions_equal_those_of_stock_nnunet(
+    workplace: Workplace, of_regions: Path, tmp_path: Path
+) -> None:
+    folder = read_nnunet(of_regions, trust=True)
+    stock = mask(workplace.predict(of_regions, ["all"]))
+    (written,) = folder.prediction().write_folder(workplace.new_images, tmp_path)
+    assert len(np.unique(stock)) > 1
+    np.testing.assert_array_equal(mask(written), stock)

@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from segpref.data import Preparation
+from segpref.inference.samples import sample_cases, score_samples
+from segpref.policies import ModelCard, NetworkSpec
+from segpref.policies.diffusion import Sampler, load_diffusion
+from segpref.training import RunFolder
+from segpref.training import diffusion as module
+from segpref.training.diffusion import fit_diffusion, linear, warm_average
+from segpref.types import Case, LabelSpace, SegprefError
+
+pytest.importorskip("diffusers")
+SPACE = LabelSpace("multi-label", ("blob",))
+SIDE = 16
+
+
+def cases(count: int, seed: int) -> list[Case]:
+    """A bright square that two raters outline, one rater outlines larger, and one does not see."""
+    found = []
+    rng = np.random.default_rng(seed)
+    for number in range(count):
+        raters = np.zeros((4, 1, SIDE, SIDE), np.uint8)
+        y, x = rng.integers(2, SIDE - 8, 2)
+        raters[:3, 0, y : y + 5, x : x + 5] = 1
+        raters[2, 0, y - 1 : y + 6, x - 1 : x + 6] = 1
+        image = raters[0].astype(np.float32) + 0.05 * rng.standard_normal((1, SIDE, SIDE))
+        name = f"s{seed}n{number}"
+        found.append(
+            Case(id=name, patient=name, volume=name, image=image.astype(np.float32), raters=raters)
+        )
+    return found
+
+
+def card(**changes: Any) -> ModelCard:
+    arguments = {
+        "channels": [8, 16], "cross": 16, "heads": 2, "latent": 2, "latent_channels": 8,
+        "text_encoder": None, "middle_attention": False, "attention": [False, False], **changes,
+    }  # fmt: skip
+    return ModelCard(
+        network=NetworkSpec("segpref.policies.diffusion.AmbiSegNetwork", arguments),
+        label_space=SPACE,
+        preparation=Preparation(crop=(SIDE, SIDE)),
+    )
+
+
+QUICK: dict[str, Any] = {
+    "epochs": 2, "images_per_epoch": 16, "batch_size": 8, "learning_rate": 2e-3,
+    "validation_samples": 2, "validation_sampler": Sampler(steps=2),
+}  # fmt: skip
+
+
+def trained(path: Path, resume: bool = False, **changes: Any) -> dict[str, Any]:
+    folder = RunFolder(path)
+    folder.open({"what": "test"}, resume=resume)
+    network = changes.pop("card", card())
+    return fit_diffusion(cases(16, 0), cases(2, 1), network, folder, **{**QUICK, **changes})
+
+
+def weights(path: Path, name: str = "last") -> Mapping[str, torch.Tensor]:
+    return load_diffusion(path / f"{name}.safetensors")[0].inner.state_dict()
+
+
+def test_a_run_leaves_a_model_and_its_figures(tmp_path: Path) -> None:
+    summary = trained(tmp_path)
+    assert summary["kind"] == "fit-diffusion"
+    rows = RunFolder(tmp_path).read_metrics()
+    assert len(rows) == 3
+    for name in ("train_mse", "train_kl", "val_iou", "val_ged", "val_average_dice", "val_d_max"):
+        assert np.isfinite(rows[-1][name])
+    last = rows[-1]
+    assert last["train_loss"] == pytest.approx(last["train_mse"] + 1e-3 * last["train_kl"])
+    model, told = load_diffusion(tmp_path)
+    assert told.network.arguments["latent"] == 2
+    assert not model.inner.training
+    # A finished run is read, not repeated.
+    assert trained(tmp_path, resume=True) == summary
+
+
+class Killed(Exception):
+    pass
+
+
+def test_a_killed_run_goes_on_to_the_identical_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained(tmp_path / "whole", epochs=3)
+    drawn = module._drawn
+    calls = 0
+
+    def fails(*arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 4:
+            raise Killed
+        return drawn(*arguments)
+
+    monkeypatch.setattr(module, "_drawn", fails)
+    with pytest.raises(Killed):
+        trained(tmp_path / "killed", epochs=3, checkpoint_seconds=0)
+    trained(tmp_path / "killed", resume=True, epochs=3)
+    one, other = weights(tmp_path / "whole"), weights(tmp_path / "killed")
+    assert all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+def test_the_average_is_saved_and_the_text_free_model_has_no_text(tmp_path: Path) -> None:
+    trained(tmp_path / "with", average=0.9999)
+    trained(tmp_path / "without", average=0.0)
+    one, other = weights(tmp_path / "with"), weights(tmp_path / "without")
+    assert any(not torch.equal(value, other[name]) for name, value in one.items())
+    assert "project.weight" not in one
+
+
+def test_the_average_looks_back_over_a_tenth_of_the_steps() -> None:
+    network = nn.Linear(1, 1, bias=False)
+    mean = warm_average(network, 0.9999)
+    expected = 0.0
+    for step in range(200):
+        with torch.no_grad():
+            network.weight.fill_(float(step))
+        mean.update_parameters(network)
+        # The first update copies the weights.
+        decay = (1 + step) / (10 + step)
+        expected = float(step) if step == 0 else decay * expected + (1 - decay) * step
+    assert mean.module.weight.item() == pytest.approx(expected, rel=1e-4)
+    assert 160 < expected < 190
+    slow = warm_average(network, 0.5)
+    for step in range(3):
+        with torch.no_grad():
+            network.weight.fill_(float(step))
+        slow.update_parameters(network)
+    # Decay 2/11 at the second update, 3/12 at the third: both below the highest, 0.5.
+    assert slow.module.weight.item() == pytest.approx(0.25 * (9 / 11) + 0.75 * 2)
+
+
+def test_the_rate_falls_linearly() -> None:
+    assert [linear(2.0)(p) for p in (0.0, 0.25, 1.0)] == [2, 1.5, 0]
+
+
+def test_raters_and_prompts_are_drawn_independently() -> None:
+    rated = cases(1, 0)[0]
+    told = Case(
+        id="a", patient="a", volume="a", image=rated.image, raters=rated.raters, text="x\ny"
+    )
+    rngs = [np.random.default_rng(i) for i in range(2000)]
+    _, masks, texts = module._drawn([told] * 2000, rngs, augment=False)
+    sizes = masks.sum(dim=(1, 2, 3)).numpy()
+    x = np.array([text == "x" for text in texts])
+    assert (sizes == 0).mean() == pytest.approx(0.25, abs=0.03)
+    assert (sizes == 25).mean() == pytest.approx(0.5, abs=0.03)
+    for size in (0, 25, 49):
+        assert x[sizes == size].mean() == pytest.approx(0.5, abs=0.07)
+
+
+def test_augmentation_turns_image_and_mask_together() -> None:
+    rated = cases(1, 0)[0]
+    rngs = [np.random.default_rng(i) for i in range(40)]
+    images, masks, _ = module._drawn([rated] * 40, rngs, augment=True)
+    bright = images > 0.5
+    seen = masks.sum(dim=(1, 2, 3)) == 25
+    assert torch.equal(bright[seen], masks[seen].bool())
+    assert len({mask.numpy().tobytes() for mask in masks[seen]}) > 4
+
+
+def test_what_cannot_be_trained(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.open({}, resume=False)
+    with pytest.raises(SegprefError, match="no case to train on"):
+        fit_diffusion([], cases(1, 0), card(), folder)
+    with pytest.raises(SegprefError, match="leaks"):
+        fit_diffusion(cases(2, 0), cases(2, 0), card(), folder)
+
+
+@pytest.mark.slow
+def test_it_learns_what_the_raters_draw(tmp_path: Path) -> None:
+    options = {"epochs": 1, "images_per_epoch": 8000, "batch_size": 32, "learning_rate": 3e-3}
+    folder = RunFolder(tmp_path)
+    folder.open({}, resume=False)
+    fit_diffusion(cases(64, 0), cases(8, 1), card(patch=2), folder, **{**QUICK, **options})
+    model, _ = load_diffusion(tmp_path / "last.safetensors")
+    test = cases(8, 2)
+    scores = score_samples(sample_cases(model, test, 12, Sampler(steps=10)), test).mean()
+    # To say the small square every time is the best that one mask can do: Dice with the raters is
+    # 1, 1, 50/74 and 0, between two of them (4 + 2 + 4 * 50/74) / 16 on average.
+    single = 1 + (6 + 4 * 50 / 74) / 16 - 2 * (2 + 50 / 74) / 4
+    assert scores["ged"] < 0.5 * single
+    assert scores["d_max"] > 0.9
