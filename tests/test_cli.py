@@ -8,10 +8,12 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from segpref.cli.main import COMMANDS, main
 from segpref.data.phantoms import write_phantoms
+from segpref.policies import load_model
 
 OPTIONS = ["--data_options", '{"patient_pattern": "(phantom\\\\d+)"}']
 NETWORK = json.dumps(
@@ -104,6 +106,20 @@ def test_audit_align_evaluate_predict(models: Path, capsys: pytest.CaptureFixtur
     image, mask = nib.load(first), nib.load(masks / first.name)
     assert image.shape == mask.shape
     np.testing.assert_array_equal(image.affine, mask.affine)
+
+
+def test_export_writes_the_network_for_other_programs(
+    models: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = models / "base.ts"
+    assert main(["export", "--model", str(models / "base"), "--out", str(file)]) == 0
+    assert "batch and space may differ" in capsys.readouterr().out
+    network = torch.jit.load(file)
+    policy, _ = load_model(models / "base")
+    images = torch.rand(3, 1, 32, 32)
+    torch.testing.assert_close(network(images), policy.logits(images), atol=1e-4, rtol=0)
+    assert main(["export", "--model", str(models / "base"), "--out", str(models / "base.pkl")]) == 1
+    assert ".ts (TorchScript) or .onnx" in capsys.readouterr().err
 
 
 def test_a_run_is_not_overwritten_but_resumed(

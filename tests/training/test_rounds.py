@@ -39,7 +39,7 @@ def rounds(policy: Segmenter, pool: Dataset, folder: Path, **options: Any) -> Pr
 
 
 def drawn(made: PreferenceRounds, indices: Sequence[int], epoch: int, step: int) -> ScoredSlates:
-    return made(indices, torch.empty(0), SegmenterState(torch.empty(0)), epoch, step)
+    return made(indices, torch.empty(0), SegmenterState(torch.zeros(1, 4, 32, 32)), epoch, step)
 
 
 def learn(policy: Segmenter) -> None:
@@ -58,7 +58,7 @@ def test_a_round_is_of_the_policy_at_its_beginning(
 ) -> None:
     made = rounds(policy, pool, tmp_path)
     chosen = [7, 0, 3]
-    before, scores, _ = drawn(made, chosen, 0, 0)
+    before, scores, *_ = drawn(made, chosen, 0, 0)
     for i, slate, score in zip(chosen, before, scores, strict=True):
         image = torch.from_numpy(np.array(pool[i].image))[None]
         state = policy.forward(image)
@@ -68,7 +68,7 @@ def test_a_round_is_of_the_policy_at_its_beginning(
         np.testing.assert_array_equal(score, truth)
     learn(policy)
     assert same(drawn(made, chosen, 1, 4)[0], before)
-    after, _, _ = drawn(made, chosen, 2, 0)
+    after, *_ = drawn(made, chosen, 2, 0)
     assert not same(after, before)
     anchors = policy.label_space.decode(
         policy.logits(torch.from_numpy(np.array(pool[7].image))[None])
@@ -84,9 +84,9 @@ def test_a_round_is_of_the_policy_at_its_beginning(
 def test_a_run_that_was_stopped_goes_on_with_the_same_set(
     policy: Segmenter, pool: Dataset, tmp_path: Path
 ) -> None:
-    before, scores, _ = drawn(rounds(policy, pool, tmp_path), [1, 2], 2, 0)
+    before, scores, *_ = drawn(rounds(policy, pool, tmp_path), [1, 2], 2, 0)
     learn(policy)
-    again, same_scores, _ = drawn(rounds(policy, pool, tmp_path), [1, 2], 3, 1)
+    again, same_scores, *_ = drawn(rounds(policy, pool, tmp_path), [1, 2], 3, 1)
     assert same(again, before)
     np.testing.assert_array_equal(same_scores, scores)
     (tmp_path / "round-001.json").unlink()
@@ -143,7 +143,7 @@ def test_labels_reach_only_a_judge_that_declares_them(
             scores[0] = np.nan
             return scores
 
-    _, scores, _ = drawn(rounds(policy, pool, tmp_path, judge=Blind(pool.label_space)), [2], 0, 0)
+    _, scores, *_ = drawn(rounds(policy, pool, tmp_path, judge=Blind(pool.label_space)), [2], 0, 0)
     np.testing.assert_array_equal(scores[0].ravel(), [np.nan, 0, 0, 0, 0])
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib
 import io
 import tempfile
 import warnings
@@ -17,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from segpref.data.cache import write_atomically
+from segpref.extras import needed
 from segpref.policies import ModelCard, Segmenter
 from segpref.types import SegprefError
 
@@ -140,14 +140,7 @@ def _torchscript(
 def _onnx(
     network: _Logits, card: ModelCard, example: Tensor, tolerance: float
 ) -> tuple[bytes, Run, tuple[str, ...]]:
-    try:
-        onnx = importlib.import_module("onnx")
-        onnxruntime = importlib.import_module("onnxruntime")
-    except ModuleNotFoundError as error:
-        raise SegprefError(
-            f"ONNX needs the package {error.name}, which is not installed: run "
-            "`pip install 'segpref[export]'`"
-        ) from error
+    onnx, onnxruntime = (needed(package, "export") for package in ("onnx", "onnxruntime"))
 
     def write(dynamic: Sequence[str]) -> tuple[bytes, Run]:
         names = {

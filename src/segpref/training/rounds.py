@@ -93,7 +93,12 @@ class PreferenceRounds:
             logits = np.array(self._logits[list(indices)])
         else:
             logits = np.stack([self._reference[self._seen[i]] for i in indices])
-        return ScoredSlates(slates, [self._scores[i] for i in indices], torch.from_numpy(logits))
+        return ScoredSlates(
+            slates,
+            [self._scores[i] for i in indices],
+            torch.from_numpy(logits),
+            self._policy.label_space.decode(state.logits.detach()).cpu().numpy(),
+        )
 
     def _open(self, epoch: int, step: int) -> None:
         number = epoch // self.every

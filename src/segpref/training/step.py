@@ -25,11 +25,19 @@ __all__ = ["PreferenceStep", "ScoredSlates", "SlateSource", "StepSlates"]
 
 
 class ScoredSlates(NamedTuple):
-    """Slates of a batch, what the judge says of them, and the reference's logits."""
+    """Slates of a batch, what the judge says of them, and the reference's logits.
+
+    Args:
+        slates: one per image.
+        scores: the judge's, per image.
+        reference: logits of the reference.
+        anchors: what the policy predicts now; the slates' own anchors where None.
+    """
 
     slates: Sequence[Slate]
     scores: Sequence[Float[np.ndarray, "K field"]]
     reference: Float[Tensor, "B C *space"]
+    anchors: UInt8[np.ndarray, "B field *space"] | None = None
 
 
 class SlateSource(Protocol):
@@ -111,7 +119,7 @@ class PreferenceStep:
         # Without a view the slates share the one pass of the update.
         with torch.set_grad_enabled(self.view is None):
             state = self.policy.forward(images)
-        slates, scores, reference = self.slates(indices, images, state, epoch, number)
+        slates, scores, reference, anchors = self.slates(indices, images, state, epoch, number)
         logits = state.logits
         if self.view is not None:
             generator = torch.Generator().manual_seed(key)
@@ -128,11 +136,13 @@ class PreferenceStep:
             labels=_labels(cases, space.fields) if needs_label else None,
         )
         result = self.signal(batch)
-        drift = self._volume_drift(state.logits.detach(), batch.reference, indices)
+        if anchors is None:
+            anchors = np.stack([slate.masks[0] for slate in slates])
+        drift = self._volume_drift(anchors, batch.reference, indices)
         return StepResult(result.loss, result.terms, {**result.logs, **drift})
 
     def _volume_drift(
-        self, logits: Tensor, reference: Tensor, indices: list[int]
+        self, anchors: UInt8[np.ndarray, "B field *space"], reference: Tensor, indices: list[int]
     ) -> Mapping[str, tuple[float, float]]:
         """Predicted volume of each structure relative to the reference's, as sums over the epoch."""
         space = self.policy.label_space
@@ -141,7 +151,7 @@ class PreferenceStep:
             masks = space.decode(reference[unknown]).cpu().numpy()
             for row, voxels in zip(unknown, _voxels(masks, space), strict=True):
                 self._reference_voxels[indices[row]] = voxels
-        now = _voxels(space.decode(logits).cpu().numpy(), space).sum(axis=0)
+        now = _voxels(anchors, space).sum(axis=0)
         before = np.sum([self._reference_voxels[i] for i in indices], axis=0)
         return {
             f"volume_ratio_{name}": (float(after), float(old))
