@@ -36,6 +36,7 @@ __all__ = [
     "SegprefError",
     "Slate",
     "State",
+    "UnsureJudge",
     "WeightedPairs",
 ]
 
@@ -348,6 +349,15 @@ class Judge(Protocol):
 
 
 @runtime_checkable
+class UnsureJudge(Judge, Protocol):
+    """A judge that tells how unsure it is."""
+
+    def uncertainty(self, case: Case, slate: Slate) -> Float[np.ndarray, "K field"]:
+        """One standard deviation of each score, in units of the score."""
+        ...
+
+
+@runtime_checkable
 class Miner(Protocol):
     """Picks (winner, loser) pairs from the scores of one field; index 0 is the anchor."""
 
@@ -363,7 +373,8 @@ class Objective(Protocol):
     """Turns margins into losses, one per pair.
 
     An objective that also reads the likelihood of the winner says so with the class attribute
-    ``needs_likelihood``, or ``needs_reference_likelihood`` for that under the reference.
+    ``needs_likelihood``, or ``needs_reference_likelihood`` for that under the reference; one that
+    reads the judge's uncertainty with ``needs_uncertainty``.
     """
 
     def __call__(self, margins: Margins, /) -> Float[Tensor, " P"]:

@@ -14,12 +14,13 @@ from torch import nn
 
 from segpref.data import Cache, Dataset, Folders, Preparation, Reader, prepare
 from segpref.data.phantoms import PATIENT_PATTERN
-from segpref.judges import ModelJudge, OracleJudge
+from segpref.judges import EnsembleJudge, ModelJudge, OracleJudge
+from segpref.objectives import UncertaintyPenalizedDPO
 from segpref.policies import ModelCard, NetworkSpec, Segmenter, load_model, save_model
 from segpref.proposals import IntensityTTA, SlateProposals
 from segpref.training import PreferenceSignal, PseudoLabelSignal, RunFolder, align, fit
 from segpref.training.augmentation import StrongAugmentation
-from segpref.types import Case, SegprefError, Slate
+from segpref.types import Case, Margins, SegprefError, Slate
 
 POOL = slice(4, 8)
 VALIDATION = slice(8, 12)
@@ -311,6 +312,30 @@ def test_the_average_lags_behind_the_policy(
 
 
 # Mistakes --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("refresh", [None, 1])
+def test_an_objective_hears_how_unsure_the_judge_is(
+    refresh: int | None, tmp_path: Path, heart_base: Path, heart_judge: Path, hearts: Dataset,
+    store: Cache, model_judge: ModelJudge,
+) -> None:  # fmt: skip
+    judge = EnsembleJudge([load_model(path)[0] for path in (heart_base, heart_judge)], cache=store)
+    options = {"refresh": refresh, "epochs": 1}
+    heard = []
+
+    class Listening(UncertaintyPenalizedDPO):
+        def __call__(self, margins: Margins) -> torch.Tensor:
+            heard.append(margins.uncertainty)
+            return super().__call__(margins)
+
+    signal = PreferenceSignal(hearts.label_space, objective=Listening(penalty=2.0))
+    run(tmp_path / "a", heart_base, hearts, judge, store, signal=signal, **options)
+    assert any((doubt > 0).any() for doubt in heard)
+    with pytest.raises(SegprefError, match="ModelJudge does not tell: take an ensemble"):
+        run(tmp_path / "b", heart_base, hearts, model_judge, store, signal=signal, **options)
+    from_gap = UncertaintyPenalizedDPO(temperature=0.1)
+    signal = PreferenceSignal(hearts.label_space, objective=from_gap)
+    run(tmp_path / "c", heart_base, hearts, model_judge, store, signal=signal, **options)
 
 
 def test_leakage_is_refused(

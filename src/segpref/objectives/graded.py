@@ -130,6 +130,11 @@ class UncertaintyPenalizedDPO:
             return -logsigmoid(h + cost)
         return -torch.exp(-cost) * logsigmoid(h)
 
+    @property
+    def needs_uncertainty(self) -> bool:
+        """Whether the judge has to tell how unsure it is."""
+        return self.temperature is None
+
     def _uncertainty(self, margins: Margins) -> Float[Tensor, " P"]:
         if self.temperature is not None:
             return 2 * torch.sigmoid(-margins.gap / self.temperature)

@@ -51,6 +51,11 @@ class AnchoredSignal:
                 f"the weight of the supervised loss must be a number from 0, not {self.weight}"
             )
 
+    @property
+    def needs_uncertainty(self) -> bool:
+        """Whether the preference part reads how unsure the judge is."""
+        return bool(getattr(self.preference, "needs_uncertainty", False))
+
     def __call__(self, batch: ScoredBatch) -> StepResult:
         """Loss times the number of images; the preference signal's figures and its own.
 

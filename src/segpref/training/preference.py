@@ -23,7 +23,7 @@ from segpref.training.loop import batch_stream, constant, cosine, make_accelerat
 from segpref.training.rounds import PreferenceRounds
 from segpref.training.signals import Signal
 from segpref.training.step import PreferenceStep, SlateSource, StepSlates
-from segpref.types import Judge, SegprefError
+from segpref.types import Judge, SegprefError, UnsureJudge
 
 __all__ = ["align"]
 
@@ -98,6 +98,12 @@ def align(
             "the supervised part of the loss needs labels, and the pool has none: give a labelled "
             "pool, or a method without it"
         )
+    unsure = bool(getattr(signal, "needs_uncertainty", False))
+    if unsure and not isinstance(judge, UnsureJudge):
+        raise SegprefError(
+            f"the objective asks how unsure the judge is, which {type(judge).__name__} does not tell: "
+            "take an ensemble, or set the objective's temperature"
+        )
     shared = pool.patients if needs_label else ()
     refuse_leakage(
         {
@@ -128,7 +134,7 @@ def align(
         updater.register_step_post_hook(lambda *_: mean.update_parameters(network))
         steady, state = mean.module, nn.ModuleDict({"policy": network, "average": mean})
     validated = Segmenter(steady, policy.label_space) if average else policy
-    slates: SlateSource = StepSlates(policy, reference_logits, pool, judge, proposals, seed)
+    slates: SlateSource = StepSlates(policy, reference_logits, pool, judge, proposals, seed, unsure)
     if refresh is not None:
         slates = PreferenceRounds(
             policy,
@@ -140,6 +146,7 @@ def align(
             every=refresh,
             seed=seed,
             batch_size=batch_size,
+            unsure=unsure,
         )
     step = PreferenceStep(policy, pool, slates, signal, seed, view)
     history = run_loop(

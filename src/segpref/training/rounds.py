@@ -18,7 +18,7 @@ from segpref.policies import Segmenter
 from segpref.progress import track
 from segpref.proposals import SlateProposals
 from segpref.training.step import ScoredSlates
-from segpref.types import Candidate, Judge, SegprefError, Slate, State
+from segpref.types import Candidate, Judge, SegprefError, Slate, State, UnsureJudge
 
 __all__ = ["PreferenceRounds"]
 
@@ -42,6 +42,7 @@ class PreferenceRounds:
         every: epochs per round; 50 of 200 in the paper's 2D, 200 of 800 in its 3D.
         seed: of the slates, together with the round.
         batch_size: images per network pass.
+        unsure: whether the judge is asked how unsure it is.
 
     Raises:
         SegprefError: less than one epoch per round.
@@ -59,6 +60,7 @@ class PreferenceRounds:
         every: int,
         seed: int,
         batch_size: int = 8,
+        unsure: bool = False,
     ) -> None:
         if every < 1:
             raise SegprefError(f"a round needs at least 1 epoch, not {every}")
@@ -72,10 +74,12 @@ class PreferenceRounds:
         self._folder = folder
         self._seed = seed
         self._batch_size = batch_size
+        self._unsure = unsure
         self._round = -1
         self._masks = np.empty(0, np.uint8)
         self._logits: np.ndarray | None = None
         self._scores = np.empty(0)
+        self._doubts: np.ndarray | None = None
         self._candidates: list[tuple[Candidate, ...]] = []
 
     def __call__(
@@ -98,6 +102,7 @@ class PreferenceRounds:
             [self._scores[i] for i in indices],
             torch.from_numpy(logits),
             self._policy.label_space.decode(state.logits.detach()).cpu().numpy(),
+            None if self._doubts is None else [self._doubts[i] for i in indices],
         )
 
     def _open(self, epoch: int, step: int) -> None:
@@ -121,6 +126,7 @@ class PreferenceRounds:
             for slate in note["candidates"]
         ]
         self._scores = np.array(note["scores"])
+        self._doubts = np.array(note["uncertainty"]) if self._unsure else None
         self._masks = np.load(self._file(number, "masks.npy"), mmap_mode="r")
         if self._reference is None:
             self._logits = np.load(self._file(number, "logits.npy"), mmap_mode="r")
@@ -130,7 +136,7 @@ class PreferenceRounds:
                 old.unlink(missing_ok=True)
 
     def _make(self, number: int) -> None:
-        candidates, scores = [], []
+        candidates, scores, doubts = [], [], []
         arrays: dict[str, np.ndarray] = {}
         count = len(self._seen)
         starts = range(0, count, self._batch_size)
@@ -151,12 +157,15 @@ class PreferenceRounds:
                 arrays[name][rows.start : rows.stop] = values
             for case, slate in zip(cases, slates, strict=True):
                 scores.append(self._judge.score(case, slate).tolist())
+                if self._unsure:
+                    assert isinstance(self._judge, UnsureJudge)
+                    doubts.append(self._judge.uncertainty(case, slate).tolist())
                 candidates.append([(one.family, dict(one.settings)) for one in slate.candidates])
         for name in list(arrays):
             del arrays[name]  # written to the end before it gets its name
             self._partial(number, name).replace(self._file(number, f"{name}.npy"))
         # The last file says that all of them are there.
-        note = json.dumps({"candidates": candidates, "scores": scores})
+        note = json.dumps({"candidates": candidates, "scores": scores, "uncertainty": doubts})
         write_atomically(self._file(number, "json"), note.encode())
 
     def _file(self, number: int, kind: str) -> Path:

@@ -76,6 +76,11 @@ class PreferenceSignal:
     objective: Objective = field(default_factory=DPO)
     reduction: Reduction = "region"
 
+    @property
+    def needs_uncertainty(self) -> bool:
+        """Whether the objective reads how unsure the judge is."""
+        return bool(getattr(self.objective, "needs_uncertainty", False))
+
     def __call__(self, batch: ScoredBatch) -> StepResult:
         """Loss summed over the mined pairs, or over groups of them."""
         mined = mine(self.miner, batch.scores, batch.rngs)

@@ -19,7 +19,7 @@ from segpref.proposals import SlateProposals
 from segpref.training.augmentation import StrongAugmentation
 from segpref.training.loop import StepResult, step_seed
 from segpref.training.signals import ScoredBatch, Signal
-from segpref.types import IGNORE, Case, Judge, LabelSpace, Slate, State
+from segpref.types import IGNORE, Case, Judge, LabelSpace, Slate, State, UnsureJudge
 
 __all__ = ["PreferenceStep", "ScoredSlates", "SlateSource", "StepSlates"]
 
@@ -32,12 +32,14 @@ class ScoredSlates(NamedTuple):
         scores: the judge's, per image.
         reference: logits of the reference.
         anchors: what the policy predicts now; the slates' own anchors where None.
+        uncertainty: how unsure the judge is of each score; None where nobody asks.
     """
 
     slates: Sequence[Slate]
     scores: Sequence[Float[np.ndarray, "K field"]]
     reference: Float[Tensor, "B C *space"]
     anchors: UInt8[np.ndarray, "B field *space"] | None = None
+    uncertainty: Sequence[Float[np.ndarray, "K field"]] | None = None
 
 
 class SlateSource(Protocol):
@@ -61,6 +63,7 @@ class StepSlates:
         judge: scores candidates, prepared for the pool.
         proposals: make the slates.
         seed: of the slates, together with epoch and step.
+        unsure: whether the judge is asked how unsure it is.
     """
 
     policy: Segmenter
@@ -69,6 +72,7 @@ class StepSlates:
     judge: Judge
     proposals: SlateProposals
     seed: int
+    unsure: bool = False
 
     def __call__(
         self, indices: Sequence[int], images: Tensor, state: State, epoch: int, number: int
@@ -81,7 +85,11 @@ class StepSlates:
         slates = self.proposals(self.policy, state, images, cases, key)
         scores = [self.judge.score(case, slate) for case, slate in zip(cases, slates, strict=True)]
         reference = torch.from_numpy(np.stack([self.reference[case] for case in cases]))
-        return ScoredSlates(slates, scores, reference)
+        doubts = None
+        if self.unsure:
+            assert isinstance(self.judge, UnsureJudge)
+            doubts = [self.judge.uncertainty(*pair) for pair in zip(cases, slates, strict=True)]
+        return ScoredSlates(slates, scores, reference, uncertainty=doubts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +127,7 @@ class PreferenceStep:
         # Without a view the slates share the one pass of the update.
         with torch.set_grad_enabled(self.view is None):
             state = self.policy.forward(images)
-        slates, scores, reference, anchors = self.slates(indices, images, state, epoch, number)
+        found = self.slates(indices, images, state, epoch, number)
         logits = state.logits
         if self.view is not None:
             generator = torch.Generator().manual_seed(key)
@@ -127,17 +135,19 @@ class PreferenceStep:
         needs_label = getattr(self.signal, "needs_label", False)
         batch = ScoredBatch(
             logits=logits,
-            reference=reference.to(logits.device),
-            slates=slates,
-            scores=scores,
-            truth=_truth(cases, slates, space),
+            reference=found.reference.to(logits.device),
+            slates=found.slates,
+            scores=found.scores,
+            truth=_truth(cases, found.slates, space),
             # By image, so that it does not matter which process an image falls to.
             rngs=[np.random.default_rng([key, i]) for i in indices],
+            uncertainty=found.uncertainty,
             labels=_labels(cases, space.fields) if needs_label else None,
         )
         result = self.signal(batch)
+        anchors = found.anchors
         if anchors is None:
-            anchors = np.stack([slate.masks[0] for slate in slates])
+            anchors = np.stack([slate.masks[0] for slate in found.slates])
         drift = self._volume_drift(anchors, batch.reference, indices)
         return StepResult(result.loss, result.terms, {**result.logs, **drift})
 
