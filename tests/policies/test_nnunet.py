@@ -284,9 +284,13 @@ def test_masks_equal_those_of_stock_nnunet(
     logits = folder.prediction().logits(images)
     assert not logits.is_inference()
     outside = torch.tensor([1.0, -1, -1])
-    restored = folder.preparation.restore(logits, case, outside).argmax(0).numpy()
-    # Stock rounds to half precision after resampling, too: a tie may fall the other way.
-    assert (restored != stock).mean() < 1e-3
+    values = folder.preparation.restore(logits, case, outside).numpy()
+    differs = values.argmax(0) != stock
+    # Stock rounds to half precision after resampling, too: a tie may fall the other way, no more.
+    highest = np.sort(values, axis=0)
+    rounding = 2 * np.finfo(np.float16).eps * np.abs(values).max()
+    assert ((highest[-1] - highest[-2])[differs] <= rounding).all()
+    assert differs.mean() < 1e-2
 
 
 @needs_nnunet
