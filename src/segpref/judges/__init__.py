@@ -1,6 +1,5 @@
 """Judges give every candidate of a slate a score; one class per way of judging."""
 
-from segpref.judges.agreement import BestRaterJudge, MeanDiceJudge
 from segpref.judges.annotator import VirtualAnnotator
 from segpref.judges.committee import Committee, trust_weights
 from segpref.judges.confidence import ConfidenceJudge
@@ -17,12 +16,10 @@ from segpref.judges.reverse import ReverseClassificationJudge
 from segpref.judges.staple import staple
 
 __all__ = [
-    "BestRaterJudge",
     "Committee",
     "ConfidenceJudge",
     "ConsistencyJudge",
     "EnsembleJudge",
-    "MeanDiceJudge",
     "ModelJudge",
     "NamedJudge",
     "NamedPredictor",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 
 from segpref.judges.staple import consensus
 from segpref.metrics import slate_iou
@@ -23,8 +23,11 @@ class RatersJudge:
     - ``best``: ``max_r IoU(y(k), y_r)``, so that a mask is right if anybody draws it so;
     - ``consensus``: ``IoU(y(k), STAPLE(y_1 ... y_R))`` (:func:`~segpref.judges.staple.staple`).
 
-    Each IoU follows :func:`~segpref.metrics.slate_iou`: pixels that are ``IGNORE`` to a rater do not
-    count, of a multi-class mask the mean over the foreground classes that the rater or any candidate
+    With ``measure="dice"``, ``mean`` and ``best`` are Mean Dice and Best-Rater of TDG-DiffDPO
+    (Sec. 3.4.2).
+
+    Each IoU or Dice follows :func:`~segpref.metrics.slate_iou`: pixels that are ``IGNORE`` to a rater
+    do not count, of a multi-class mask the mean over the foreground classes that the rater or any candidate
     holds, empty against empty is 1. A rater who leaves a field out altogether (``IGNORE``
     everywhere) has no voice on it; without any voice the judge abstains.
 
@@ -33,9 +36,10 @@ class RatersJudge:
     Args:
         label_space: what the masks mean.
         agreement: with whom.
+        measure: ``iou`` or ``dice``.
 
     Raises:
-        SegprefError: an unknown agreement, or a case without raters' masks.
+        SegprefError: an unknown agreement or measure, or a case without raters' masks.
     """
 
     needs_label = True
@@ -44,13 +48,17 @@ class RatersJudge:
         self,
         label_space: LabelSpace,
         agreement: Literal["mean", "best", "consensus"] = "mean",
+        measure: Literal["iou", "dice"] = "iou",
     ) -> None:
         if agreement not in ("mean", "best", "consensus"):
             raise SegprefError(
                 f"raters are asked for mean, best or consensus agreement, not {agreement!r}"
             )
+        if measure not in ("iou", "dice"):
+            raise SegprefError(f"agreement is measured as iou or dice, not {measure!r}")
         self.label_space = label_space
         self.agreement = agreement
+        self.measure = measure
 
     def score(self, case: Case, slate: Slate) -> Float[np.ndarray, "K field"]:
         """Agreement of every candidate with the raters."""
@@ -62,12 +70,17 @@ class RatersJudge:
         voices = (raters != IGNORE).reshape(*raters.shape[:2], -1).any(axis=2)
         if self.agreement == "consensus":
             agreed = consensus(raters, self.label_space)
-            scores = slate_iou(slate.masks, agreed, self.label_space)
+            scores = self._agreement(slate, agreed)
         else:
-            each = np.stack([slate_iou(slate.masks, one, self.label_space) for one in raters])
+            each = np.stack([self._agreement(slate, one) for one in raters])
             heard = np.broadcast_to(voices[:, None], each.shape)
             if self.agreement == "mean":
                 scores = np.where(heard, each, 0).sum(axis=0) / np.maximum(voices.sum(axis=0), 1)
             else:
                 scores = np.where(heard, each, 0).max(axis=0)
         return np.where(voices.any(axis=0), scores, np.nan)
+
+    def _agreement(
+        self, slate: Slate, mask: UInt8[np.ndarray, "field *space"]
+    ) -> Float[np.ndarray, "K field"]:
+        return slate_iou(slate.masks, mask, self.label_space, measure=self.measure)

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 from small_cases import CLASSES, dataset, noise_slate, slate
 
-from segpref.judges.agreement import BestRaterJudge, MeanDiceJudge
+from segpref.judges import RatersJudge
 from segpref.types import IGNORE, Case, LabelSpace, SegprefError
 
+MeanDiceJudge = partial(RatersJudge, agreement="mean", measure="dice")
+BestRaterJudge = partial(RatersJudge, agreement="best", measure="dice")
 BINARY = LabelSpace("multi-label", ("a",))
 FOUR = [[[1, 1, 1, 1, 0, 0]]]
 TWO = [[[1, 1, 0, 0, 0, 0]]]
@@ -79,3 +82,8 @@ def test_who_says_nothing_has_no_voice() -> None:
         bare = dataset([np.zeros((1, 1, 6))], BINARY)[0]
         with pytest.raises(SegprefError, match="p00 has no masks of several raters"):
             judge.score(bare, slate(FOUR))
+
+
+def test_an_unknown_measure_is_refused() -> None:
+    with pytest.raises(SegprefError, match="iou or dice, not 'nsd'"):
+        RatersJudge(BINARY, measure="nsd")  # type: ignore[arg-type]
