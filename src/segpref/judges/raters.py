@@ -27,8 +27,8 @@ class RatersJudge:
     (Sec. 3.4.2).
 
     Each IoU or Dice follows :func:`~segpref.metrics.slate_iou`: pixels that are ``IGNORE`` to a rater
-    do not count, of a multi-class mask the mean over the foreground classes that the rater or any candidate
-    holds, empty against empty is 1. A rater who leaves a field out altogether (``IGNORE``
+    do not count, of a multi-class mask the mean over the foreground classes that the rater or any
+    candidate holds, empty against empty is 1. A rater who leaves a field out altogether (``IGNORE``
     everywhere) has no voice on it; without any voice the judge abstains.
 
     It reads ``case.raters``, which are labels, so ``needs_label`` is true.
