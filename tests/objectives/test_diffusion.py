@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -18,7 +19,7 @@ from segpref.objectives.diffusion import (
     safe_scale,
 )
 from segpref.objectives.likelihood import Reduction
-from segpref.types import SegprefError
+from segpref.types import Pairs, SegprefError
 
 PAIRS, SIDE = 5, 6
 
@@ -36,6 +37,11 @@ class Toy(nn.Module):
         return self.near(noisy) + time.reshape(-1, 1, 1, 1) * torch.tanh(self.far(noisy))
 
 
+def mined(count: int) -> Pairs:
+    zeros = np.zeros(count, np.int64)
+    return Pairs(zeros, zeros, zeros, zeros + 1, np.full(count, 0.3))
+
+
 def made(seed: int = 0) -> dict[str, Any]:
     """Two networks, pairs of masks, and one draw of noise and time."""
     generator = torch.Generator().manual_seed(seed)
@@ -44,7 +50,7 @@ def made(seed: int = 0) -> dict[str, Any]:
     noise = torch.randn(PAIRS, 1, SIDE, SIDE, generator=generator, dtype=torch.float64)
     return {
         "policy": Toy(seed), "reference": Toy(seed + 100), "masks": masks, "time": time,
-        "noise": noise, "gap": torch.full((PAIRS,), 0.3),
+        "noise": noise, "pairs": mined(PAIRS),
     }  # fmt: skip
 
 
@@ -66,7 +72,7 @@ def margins(case: dict[str, Any], reduction: Reduction = "image", **options: Any
     with torch.no_grad():
         before = residuals(case["reference"], case)
     after = residuals(case["policy"], case)
-    return diffusion_margins(after, before, region, case["gap"], reduction, **options)
+    return diffusion_margins(after, before, region, case["pairs"], reduction, **options)
 
 
 def gradient(network: nn.Module, loss: Tensor) -> Tensor:
@@ -246,7 +252,7 @@ def test_a_step_with_the_safeguard_does_not_harm_the_winner() -> None:
         output = torch.zeros(1, 8, 8, dtype=torch.float64, requires_grad=True)
         both = torch.stack([output + shared, output + loser_side])
         found = diffusion_margins(
-            both, both.detach(), region, torch.ones(1), "image", safeguard=safeguard
+            both, both.detach(), region, mined(1), "image", safeguard=safeguard
         )
         (slope,) = torch.autograd.grad(DPO(1.0)(found).sum(), output)
         before = (shared**2).mean()

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from segpref.data import Preparation
 from segpref.inference.samples import rated_masks, sample_cases, score_samples, summarise
-from segpref.objectives import DPO
+from segpref.objectives import DPO, disagreement
 from segpref.policies import ModelCard, NetworkSpec, save_model
 from segpref.policies.diffusion import (
     AmbiSeg,
@@ -31,7 +31,7 @@ from segpref.policies.diffusion import (
     prompt_of,
     signed,
 )
-from segpref.types import IGNORE, Candidate, Case, LabelSpace, Pairs, SegprefError, Slate
+from segpref.types import IGNORE, Candidate, Case, LabelSpace, Margins, Pairs, SegprefError, Slate
 
 pytest.importorskip("diffusers")
 SPACE = LabelSpace("multi-label", ("nodule",))
@@ -458,8 +458,8 @@ def test_margins_of_mined_pairs_by_hand(reduction: Any) -> None:
     policy, reference = (AmbiSeg(tiny(seed, out_channels=2), LabelSpace("multi-label", ("a", "b")))
                          for seed in (0, 1))  # fmt: skip
     pictures, prompts, slates, pairs = preferred(None, fields=2)
-    found = DenoisingMargins(policy, reference, "mean")(
-        pictures, prompts, slates, pairs, generators(), reduction, likelihood=True
+    found = DenoisingMargins(policy, reference, pictures, prompts, generators(), "mean")(
+        slates, disagreement(slates, pairs, policy.label_space), reduction, likelihood=True
     )
     assert found.gap.tolist() == pytest.approx([0.3, 0.2, 0.1])
     # The two pairs of the first image take their draws from its generator, one after the other.
@@ -492,17 +492,35 @@ def test_margins_of_mined_pairs_by_hand(reduction: Any) -> None:
 @pytest.mark.parametrize("safeguard", [None, 0.9])
 def test_a_few_steps_prefer_the_winners(reader: AmbiSeg, safeguard: float | None) -> None:
     policy = AmbiSeg(deepcopy(reader.inner), SPACE, reader.encoder)
-    ask = preferred(SMOOTH)
-    margins = DenoisingMargins(policy, reader, safeguard=safeguard)
-    first = margins(*ask, generators(), "region")
-    assert (first.difference == 0).all()
+    pictures, prompts, slates, pairs = preferred(SMOOTH)
+    region = disagreement(slates, pairs, SPACE)
+
+    def margins() -> Margins:
+        source = DenoisingMargins(
+            policy, reader, pictures, prompts, generators(), safeguard=safeguard
+        )
+        return source(slates, region, "region")
+
+    assert (margins().difference == 0).all()
     optimizer = torch.optim.Adam(policy.inner.parameters(), 1e-3)
     for _ in range(8):
-        loss = DPO(5.0)(margins(*ask, generators(), "region"))
+        loss = DPO(5.0)(margins())
         optimizer.zero_grad()
         loss.sum().backward()
         optimizer.step()
-    assert (margins(*ask, generators(), "region").difference > 0).all()
+    assert (margins().difference > 0).all()
+
+
+def test_without_a_pair_there_is_a_zero_that_reaches_the_weights() -> None:
+    policy, reference = (AmbiSeg(tiny(seed), SPACE) for seed in (0, 1))
+    source = DenoisingMargins(policy, reference, images(2), [None] * 2, generators())
+    zero = source.zero()
+    zero.backward()
+    assert zero.item() == 0
+    assert all(p.grad is None or (p.grad == 0).all() for p in policy.inner.parameters())
+    assert any(p.grad is not None for p in policy.inner.parameters())
+    with pytest.raises(SegprefError, match="no logits"):
+        _ = source.logits
 
 
 # The knob

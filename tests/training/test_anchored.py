@@ -13,6 +13,7 @@ from segpref.miners import Extremes
 from segpref.objectives import DPO, SupervisedLoss
 from segpref.training import PreferenceSignal
 from segpref.training.anchored import AnchoredSignal
+from segpref.training.margins import LogitMargins
 from segpref.training.signals import ScoredBatch
 from segpref.types import IGNORE, Candidate, LabelSpace, SegprefError, Slate
 
@@ -27,8 +28,7 @@ PAIRED = PreferenceSignal(CLASSES, Extremes(0.3), DPO(0.1), "image")
 def batch(logits: Tensor, gap: float = 0.5, labels: Tensor | None = LABELS) -> ScoredBatch:
     slate = Slate(np.array([ANCHOR, BETTER], np.uint8), (Candidate("anchor"), Candidate("b")))
     return ScoredBatch(
-        logits=logits,
-        reference=torch.zeros_like(logits),
+        margins=LogitMargins(logits, torch.zeros_like(logits), CLASSES),
         slates=[slate, slate],
         scores=[np.array([[0.2], [0.2 + gap]]), np.array([[0.2], [0.3]])],
         truth=None,

@@ -10,6 +10,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
 from segpref.miners import NestedPairs, TopVsBase, mine
 from segpref.objectives import DPO, BestOnly
 from segpref.training import PreferenceSignal, ScoredBatch
+from segpref.training.margins import LogitMargins
 from segpref.types import Candidate, LabelSpace, Slate
 
 LESION = LabelSpace("multi-label", ("lesion",))
@@ -23,8 +24,7 @@ def batch(images: int = 2) -> ScoredBatch:
     policy, reference = torch.randn(2, images, 1, 1, 6, generator=generator)
     slate = Slate(MASKS[:, None, None].astype(np.uint8), tuple(Candidate(str(k)) for k in range(4)))
     return ScoredBatch(
-        logits=policy.requires_grad_(),
-        reference=reference,
+        margins=LogitMargins(policy.requires_grad_(), reference, LESION),
         slates=[slate] * images,
         scores=[SCORES] * images,
         truth=None,
@@ -32,9 +32,14 @@ def batch(images: int = 2) -> ScoredBatch:
     )
 
 
+def reference_of(made: ScoredBatch) -> torch.Tensor:
+    assert isinstance(made.margins, LogitMargins)
+    return made.margins.reference
+
+
 def ratio(made: ScoredBatch, image: int, better: int, worse: int) -> torch.Tensor:
     change = torch.from_numpy(MASKS[better] - MASKS[worse])
-    difference = (made.logits - made.reference)[image, 0, 0]
+    difference = (made.logits - reference_of(made))[image, 0, 0]
     return (change * difference).sum() / change.abs().sum()
 
 
@@ -71,6 +76,6 @@ def test_the_best_alone_is_held_against_the_reference() -> None:
     result = signal(made)
     assert result.loss is not None
     best = torch.from_numpy(MASKS[0]).float()
-    gain = binary_cross_entropy_with_logits(made.reference[0, 0, 0], best)
+    gain = binary_cross_entropy_with_logits(reference_of(made)[0, 0, 0], best)
     gain = gain - binary_cross_entropy_with_logits(made.logits[0, 0, 0], best)
     assert float(result.loss.detach()) == pytest.approx(-float(logsigmoid(2.0 * gain.detach())))

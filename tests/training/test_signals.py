@@ -12,6 +12,7 @@ from segpref.miners import TopVsBase
 from segpref.objectives import DPO, RPO, UncertaintyPenalizedDPO, log_likelihood
 from segpref.objectives.supervised import SupervisedLoss
 from segpref.training import PreferenceSignal, PseudoLabelSignal, ScoredBatch
+from segpref.training.margins import LogitMargins
 from segpref.types import Candidate, LabelSpace, SegprefError, Slate
 
 CLASSES = LabelSpace("multi-class", ("background", "a"))
@@ -25,8 +26,8 @@ def batch(
         Slate(np.array(m, np.uint8), tuple(Candidate(f"{k}") for k in range(len(m)))) for m in masks
     ]
     return ScoredBatch(
-        logits=logits,
-        reference=reference,
+        # Where fields are many, no test asks for what needs the label space.
+        margins=LogitMargins(logits, reference, CLASSES),
         slates=slates,
         scores=[np.array(s, float) for s in scores],
         truth=None if truth is None else lambda i, rows: np.array(truth[i], float)[list(rows)],

@@ -12,14 +12,15 @@ agree, since a network's answer at a pixel depends on the others.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal, TypeAlias
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from segpref.objectives.likelihood import Reduction, exponent
-from segpref.types import Margins, SegprefError
+from segpref.objectives.likelihood import Reduction, exponent, of_pairs
+from segpref.types import Margins, Pairs, SegprefError
 
 __all__ = [
     "BetaConvention",
@@ -142,12 +143,13 @@ def diffusion_margins(
     policy: Float[Tensor, "2 P *space"],
     reference: Float[Tensor, "2 P *space"],
     region: Bool[Tensor, "P *space"],
-    gap: Float[Tensor, " P"],
+    pairs: Pairs,
     reduction: Reduction,
     *,
     convention: BetaConvention = "half-mean",
     safeguard: float | None = None,
     likelihood: bool = False,
+    reference_likelihood: bool = False,
     known: Bool[Tensor, "P *space"] | None = None,
 ) -> Margins:
     """Margins of pairs from the residuals of winner (first) and loser (second).
@@ -160,13 +162,14 @@ def diffusion_margins(
         policy: prediction minus target under the policy, with its graph.
         reference: the same under the frozen reference, with the same draw.
         region: where winner and loser differ (R).
-        gap: the judge's score differences.
+        pairs: what the residuals are of.
         reduction: how maps become margins.
         convention: what the objective's beta is meant for; scales the margins.
         safeguard: share ``mu`` of the winner's progress to keep (:func:`safe_scale`); it scales the
             gradient through the loser and leaves every value as it is. None for no safeguard.
         likelihood: whether the objective needs the winner's log-likelihood, for which minus its
             reduced error stands, up to a constant that does not depend on the policy.
+        reference_likelihood: the same under the reference.
         known: Omega; all pixels where None.
     """
     omega = torch.ones_like(region) if known is None else known
@@ -187,9 +190,8 @@ def diffusion_margins(
         after = reduced(error - winner**2)
     else:
         after = reduced(denoising_log_ratio(winner, loser))
-    return Margins(
-        policy=after,
-        reference=before.to(after.dtype),
-        gap=gap.to(after),
+    return replace(
+        of_pairs(pairs, after, before),
         winner=reduced(-(winner**2)) if likelihood else None,
+        reference_winner=reduced(-(reference[0] ** 2)) if reference_likelihood else None,
     )

@@ -27,6 +27,7 @@ __all__ = [
     "log_ratio_map",
     "log_ratio_sums",
     "margins",
+    "of_pairs",
     "reduce_margin",
 ]
 
@@ -193,11 +194,16 @@ def margins(
     with torch.no_grad():
         reference = reduce_margin(log_ratio_sums(reference_logits, region), region, reduction)
     policy = reduce_margin(log_ratio_sums(policy_logits, region), region, reduction)
-    weight, group = region.pairs.weight, region.pairs.group
+    return of_pairs(region.pairs, policy, reference)
+
+
+def of_pairs(pairs: Pairs, policy: Float[Tensor, " P"], reference: Float[Tensor, " P"]) -> Margins:
+    """Margins with what their pairs say besides: gap, weight and group."""
+    weight, group = pairs.weight, pairs.group
     return Margins(
         policy=policy,
         reference=reference.to(policy.dtype),
-        gap=torch.from_numpy(region.pairs.gap).to(policy),
+        gap=torch.from_numpy(pairs.gap).to(policy),
         weight=None if weight is None else torch.from_numpy(weight).to(policy),
         group=None if group is None else torch.from_numpy(group).to(policy.device),
     )

@@ -14,11 +14,11 @@ from torch import Tensor
 from segpref.metrics import harmful_update_mass, opinion
 from segpref.miners import TopVsRandom, mine
 from segpref.objectives.groups import grouped
-from segpref.objectives.likelihood import Disagreement, Reduction, disagreement, margins
-from segpref.objectives.mask_likelihood import winner_log_likelihood
+from segpref.objectives.likelihood import Disagreement, Reduction, disagreement
 from segpref.objectives.pairwise import DPO, update_strength
 from segpref.objectives.supervised import SupervisedLoss
 from segpref.training.loop import StepResult
+from segpref.training.margins import MarginSource
 from segpref.types import IGNORE, LabelSpace, Margins, Miner, Objective, Pairs, Slate
 
 __all__ = ["PreferenceSignal", "PseudoLabelSignal", "ScoredBatch", "Signal"]
@@ -29,8 +29,7 @@ class ScoredBatch:
     """Slates of a batch and what is said about them.
 
     Args:
-        logits: of the policy, with their graph.
-        reference: logits of the frozen reference.
+        margins: by how much policy and reference prefer one mask to another.
         slates: one per image.
         scores: the judge's, ``[K, field]`` per image.
         truth: IoU of candidates with the ground truth, for figures only: ``truth(image, candidates)``
@@ -42,14 +41,18 @@ class ScoredBatch:
             signal that declares ``needs_label``.
     """
 
-    logits: Float[Tensor, "B C *space"]
-    reference: Float[Tensor, "B C *space"]
+    margins: MarginSource
     slates: Sequence[Slate]
     scores: Sequence[Float[np.ndarray, "K field"]]
     truth: Callable[[int, Sequence[int]], Float[np.ndarray, "n field"]] | None
     rngs: Sequence[np.random.Generator]
     uncertainty: Sequence[Float[np.ndarray, "K field"]] | None = None
     labels: UInt8[Tensor, "B field *space"] | None = None
+
+    @property
+    def logits(self) -> Float[Tensor, "B C *space"]:
+        """The policy's, with their graph; a SegprefError where it has none."""
+        return self.margins.logits
 
 
 class Signal(Protocol):
@@ -84,7 +87,7 @@ class PreferenceSignal:
     def __call__(self, batch: ScoredBatch) -> StepResult:
         """Loss summed over the mined pairs, or over groups of them."""
         mined = mine(self.miner, batch.scores, batch.rngs)
-        region = disagreement(batch.slates, mined.pairs, self.label_space).to(batch.logits.device)
+        region = disagreement(batch.slates, mined.pairs, self.label_space)
         # Shares of the fields that were looked at: they add up over processes and updates.
         fields = float(mined.fields)
         logs = {f"skipped_{why}": (float(n), fields) for why, n in mined.skipped.items()}
@@ -92,7 +95,7 @@ class PreferenceSignal:
         logs["pairs_per_image"] = (float(len(region)), float(images))
         logs["images_with_pair"] = (float(len(set(mined.pairs.case.tolist()))), float(images))
         if not len(region):
-            return StepResult(batch.logits.sum() * 0, 0, logs)
+            return StepResult(batch.margins.zero(), 0, logs)
         margin = self._margins(batch, region)
         losses = self.objective(grouped(margin))
         difference = margin.difference.detach()
@@ -104,7 +107,7 @@ class PreferenceSignal:
         if batch.truth is not None:
             gaps = _true_gaps(region.pairs, batch.truth)
             strength = update_strength(margin, self.objective).cpu().numpy()
-            fraction = region.fraction.cpu().numpy()
+            fraction = region.fraction.numpy()
             harm = harmful_update_mass(gaps, strength, fraction)
             logs["pair_flip"] = (float((gaps < 0).sum()), count)
             logs["harmful_mass"] = (harm.plain * count, count)
@@ -113,18 +116,13 @@ class PreferenceSignal:
 
     def _margins(self, batch: ScoredBatch, region: Disagreement) -> Margins:
         """Margins with what the objective asks for besides, and no more."""
-        margin = margins(batch.logits, batch.reference, region, self.reduction)
-        if getattr(self.objective, "needs_likelihood", False):
-            winner = winner_log_likelihood(
-                batch.logits, batch.slates, region, self.label_space, self.reduction
-            )
-            margin = replace(margin, winner=winner)
-        if getattr(self.objective, "needs_reference_likelihood", False):
-            with torch.no_grad():
-                winner = winner_log_likelihood(
-                    batch.reference, batch.slates, region, self.label_space, self.reduction
-                )
-            margin = replace(margin, reference_winner=winner)
+        margin = batch.margins(
+            batch.slates,
+            region,
+            self.reduction,
+            likelihood=getattr(self.objective, "needs_likelihood", False),
+            reference_likelihood=getattr(self.objective, "needs_reference_likelihood", False),
+        )
         if batch.uncertainty is not None:
             doubt = torch.from_numpy(_doubt(region.pairs, batch.uncertainty))
             margin = replace(margin, uncertainty=doubt.to(margin.gap))
@@ -157,11 +155,11 @@ class PseudoLabelSignal:
                 else:
                     target[number] = IGNORE
             targets.append(target)
-        images = len(batch.slates)
+        images, logits = len(batch.slates), batch.logits
         if not used:
-            return StepResult(batch.logits.sum() * 0, 0, {})
-        target = torch.from_numpy(np.stack(targets)).to(batch.logits.device)
-        loss = SupervisedLoss(self.label_space)(batch.logits, target)
+            return StepResult(batch.margins.zero(), 0, {})
+        target = torch.from_numpy(np.stack(targets)).to(logits.device)
+        loss = SupervisedLoss(self.label_space)(logits, target)
         logs = {"loss": (float(loss.detach()) * images, float(images))}
         return StepResult(loss * images, images, logs)
 

@@ -18,6 +18,7 @@ from segpref.policies import Segmenter
 from segpref.proposals import SlateProposals
 from segpref.training.augmentation import StrongAugmentation
 from segpref.training.loop import StepResult, step_seed
+from segpref.training.margins import LogitMargins
 from segpref.training.signals import ScoredBatch, Signal
 from segpref.types import IGNORE, Case, Judge, LabelSpace, Slate, State, UnsureJudge
 
@@ -133,9 +134,9 @@ class PreferenceStep:
             generator = torch.Generator().manual_seed(key)
             logits = self.policy.forward(self.view(images, generator)).logits
         needs_label = getattr(self.signal, "needs_label", False)
+        reference = found.reference.to(logits.device)
         batch = ScoredBatch(
-            logits=logits,
-            reference=found.reference.to(logits.device),
+            margins=LogitMargins(logits, reference, space),
             slates=found.slates,
             scores=found.scores,
             truth=_truth(cases, found.slates, space),
@@ -148,7 +149,7 @@ class PreferenceStep:
         anchors = found.anchors
         if anchors is None:
             anchors = np.stack([slate.masks[0] for slate in found.slates])
-        drift = self._volume_drift(anchors, batch.reference, indices)
+        drift = self._volume_drift(anchors, reference, indices)
         return StepResult(result.loss, result.terms, {**result.logs, **drift})
 
     def _volume_drift(

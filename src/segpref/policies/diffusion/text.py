@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from importlib import resources
 from typing import Any
 
 import torch
@@ -22,7 +23,8 @@ class TextEncoder:
     """Token embeddings of a Hugging Face encoder (its last hidden state), kept per text.
 
     Args:
-        name: of the encoder on the Hugging Face hub, or a folder that holds one.
+        name: of the encoder on the Hugging Face hub, or a folder that holds one;
+            ``package:NAME/FOLDER`` is a folder inside an installed Python package.
         longest: number of tokens after which a text is cut off.
         batch_size: texts that are encoded at a time.
     """
@@ -87,9 +89,10 @@ class TextEncoder:
             # No code that comes with a checkpoint is run.
             own = {"trust_remote_code": False}
             try:
-                tokenizer = transformers.AutoTokenizer.from_pretrained(self.name, **own)
-                model = transformers.AutoModel.from_pretrained(self.name, **own)
-            except (OSError, ValueError) as error:
+                place = _place(self.name)
+                tokenizer = transformers.AutoTokenizer.from_pretrained(place, **own)
+                model = transformers.AutoModel.from_pretrained(place, **own)
+            except (OSError, ValueError, ImportError) as error:
                 reason = " ".join(str(error).split())[:160]
                 raise SegprefError(
                     f"the text encoder {self.name} can't be loaded ({reason}): download it, or name "
@@ -97,3 +100,8 @@ class TextEncoder:
                 ) from error
             self._loaded = tokenizer, model.eval().requires_grad_(False)
         return self._loaded
+
+
+def _place(name: str) -> str:
+    package, _, folder = name.removeprefix("package:").partition("/")
+    return str(resources.files(package) / folder) if name.startswith("package:") else name
