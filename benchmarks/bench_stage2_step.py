@@ -144,8 +144,7 @@ def main() -> None:
             pool,
             StepSlates(
                 policy,
-                store,
-                pool,
+                store.batch,
                 scored_by,
                 clock.watched("decoding and drafts", SlateProposals(K)),  # type: ignore[arg-type]
                 0,

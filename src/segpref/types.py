@@ -38,6 +38,7 @@ __all__ = [
     "State",
     "UnsureJudge",
     "WeightedPairs",
+    "Window",
 ]
 
 IGNORE = 255
@@ -151,6 +152,40 @@ def _argmax(logits: Tensor, dim: int, lead: float) -> Tensor:
     return labels.unsqueeze(dim)
 
 
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A box in the grid of an image; it may reach beyond an image that is smaller.
+
+    Args:
+        start: its first voxel, below 0 where it begins outside.
+        size: its voxels per axis.
+        grid: the voxels of the image.
+    """
+
+    start: tuple[int, ...]
+    size: tuple[int, ...]
+    grid: tuple[int, ...]
+
+    @property
+    def inside(self) -> tuple[slice, ...]:
+        """The part of the window that lies in the image, in the window's own voxels."""
+        sides = zip(self.start, self.size, self.grid, strict=True)
+        return tuple(slice(max(0, -at), min(n, full - at)) for at, n, full in sides)
+
+    def cut(self, array: np.ndarray, fill: np.ndarray | float) -> np.ndarray:
+        """``[..., *size]`` of an array ``[..., *grid]``; ``fill`` stands outside the image."""
+        inside = self.inside
+        here = tuple(
+            slice(at + part.start, at + part.stop)
+            for at, part in zip(self.start, inside, strict=True)
+        )
+        patch = np.empty((*array.shape[: array.ndim - len(self.grid)], *self.size), array.dtype)
+        patch[...] = fill
+        lead = (slice(None),) * (array.ndim - len(self.grid))
+        patch[lead + inside] = array[lead + here]
+        return patch
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
     """One image with what is known about it.
@@ -166,6 +201,7 @@ class Case:
         affine: ``[4, 4]`` voxel to world (RAS, mm) of the volume as it was read, or None.
         stratum: what splits are balanced by (a diagnosis, say), or None.
         text: free text that belongs to the image, or None.
+        window: where the case lies in its image, if it is a patch of it; None for the whole image.
     """
 
     id: str
@@ -178,6 +214,7 @@ class Case:
     affine: Float[np.ndarray, "4 4"] | None = None
     stratum: str | None = None
     text: str | None = None
+    window: Window | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,7 @@ def test_alignment_of_the_decoder_with_kept_embeddings(sam_folder: Path, tmp_pat
     logits = PredictionStore(reference, "logits", store)
     logits.prepare(pool)
     families = [Thresholds((0.3, 0.4, 0.6)), MultimaskOutput(), OtherPrompts(samples=2)]
-    slates = StepSlates(policy, logits, pool, OracleJudge(LESION), SlateProposals(8, families), 0)
+    slates = StepSlates(policy, logits.batch, OracleJudge(LESION), SlateProposals(8, families), 0)
     step = PreferenceStep(policy, pool, slates, PreferenceSignal(LESION), 0)
     learning = [w for w in policy.network.parameters() if w.requires_grad]
     optimizer = torch.optim.Adam(learning, 3e-3)

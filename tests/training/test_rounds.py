@@ -39,7 +39,8 @@ def rounds(policy: Segmenter, pool: Dataset, folder: Path, **options: Any) -> Pr
 
 
 def drawn(made: PreferenceRounds, indices: Sequence[int], epoch: int, step: int) -> ScoredSlates:
-    return made(indices, torch.empty(0), SegmenterState(torch.zeros(1, 4, 32, 32)), epoch, step)
+    state = SegmenterState(torch.zeros(1, 4, 32, 32))
+    return made(indices, [], torch.empty(0), state, epoch, step)
 
 
 def learn(policy: Segmenter) -> None:

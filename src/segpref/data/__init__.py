@@ -11,6 +11,7 @@ from segpref.data.jsrt import JSRT
 from segpref.data.lidc import LIDC, middle_slices
 from segpref.data.nnunet import NnUNetRaw
 from segpref.data.packed import Packed, write_pack
+from segpref.data.patches import PatchDraw
 from segpref.data.preparation import Preparation
 from segpref.data.source import Reader, Source
 from segpref.data.splits import Split, draw_cases, draw_patients, split_patients
@@ -26,6 +27,7 @@ __all__ = [
     "Images",
     "NnUNetRaw",
     "Packed",
+    "PatchDraw",
     "Preparation",
     "Reader",
     "Source",

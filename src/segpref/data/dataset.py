@@ -206,10 +206,11 @@ def _check_alike(volumes: Sequence[Volume], preparation: Preparation) -> None:
                 f"{first.images.shape[1]}: all images of a dataset need the same channels"
             )
         # A preparation with a patch gives whole volumes, from which patches are cut.
-        if getattr(preparation, "patch", None):
+        if preparation.patch is not None:
             continue
         if volume.images.shape[2:] != first.images.shape[2:]:
             raise SegprefError(
                 f"{volume.source.id} is {volume.images.shape[2:]} voxels and {first.source.id} "
-                f"{first.images.shape[2:]}: set crop or size in the preparation so that all agree"
+                f"{first.images.shape[2:]}: set crop or size in the preparation so that all agree, or "
+                "patch for a network that sees patches"
             )

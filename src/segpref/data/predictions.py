@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from segpref.data.cache import Cache
 from segpref.data.dataset import Dataset, Volume
+from segpref.data.patches import foreground_places
 from segpref.progress import track
-from segpref.types import Case, Predictor
+from segpref.types import IGNORE, Case, Predictor
 
 __all__ = ["PredictionStore"]
 
 
 class PredictionStore:
-    """Logits or masks of a frozen predictor, per case.
+    """Logits, masks, or places in the foreground, by a frozen predictor, per case.
 
-    Logits are kept in float32, so that the margin of an untouched policy is exactly zero.
+    Logits are kept in float32, so that the margin of an untouched policy is exactly zero. Of a case
+    that is a patch, logits and masks are the patch's; masks are :data:`~segpref.types.IGNORE` where it
+    reaches beyond the image.
 
     Args:
         predictor: the frozen network.
-        what: ``logits [C, *space]`` or ``masks [field, *space]``.
+        what: ``logits [C, *space]``, ``masks [field, *space]``, or ``places [place, axis]``: voxels
+            that patches are centred on (:func:`~segpref.data.patches.foreground_places`).
         cache: where they are kept.
         batch_size: cases per network pass.
     """
@@ -31,7 +37,7 @@ class PredictionStore:
     def __init__(
         self,
         predictor: Predictor,
-        what: Literal["logits", "masks"],
+        what: Literal["logits", "masks", "places"],
         cache: Cache,
         batch_size: int = 8,
     ) -> None:
@@ -61,7 +67,13 @@ class PredictionStore:
         """The array of one case; its dataset must have been prepared."""
         _, array = self._arrays[case.volume]
         item = 0 if case.id == case.volume else int(case.id.rpartition("/s")[2])
-        return np.asarray(array[item])
+        if case.window is None or self.what == "places":
+            return np.asarray(array[item])
+        return case.window.cut(array[item], IGNORE if self.what == "masks" else 0)
+
+    def batch(self, cases: Sequence[Case], images: Tensor) -> Tensor:
+        """The arrays of several cases; their images are not looked at."""
+        return torch.from_numpy(np.stack([self[case] for case in cases]))
 
     def _key(self, volume: Volume, digest: str) -> dict[str, Any]:
         return {"what": self.what, "weights": digest, "input": volume.key}
@@ -71,8 +83,12 @@ class PredictionStore:
         for start in range(0, len(volume.images), self._batch_size):
             images = torch.from_numpy(np.array(volume.images[start : start + self._batch_size]))
             logits = self.predictor.logits(images)
-            if self.what == "masks":
-                parts.append(self.predictor.label_space.decode(logits).cpu().numpy())
-            else:
+            if self.what == "logits":
                 parts.append(logits.float().cpu().numpy())
+                continue
+            masks = self.predictor.label_space.decode(logits).cpu().numpy()
+            if self.what == "places":
+                space = self.predictor.label_space
+                masks = np.stack([foreground_places(mask, space) for mask in masks])
+            parts.append(masks)
         return {self.what: np.concatenate(parts)}

@@ -50,6 +50,8 @@ class Preparation:
         size: resize to this many voxels. Without it the network must take any size.
         normalise: ``min-max`` to 0..1, ``z-score``, ``percentile`` (0.5 and 99.5 to 0..1), ``none``.
         window: clip intensities to this range first (a CT window in HU, say).
+        patch: voxels of what the network sees at once, of images of any size: it is trained on
+            patches and slides over whole images. None for images of one size, seen as a whole.
     """
 
     dims: Literal[2, 3] = 2
@@ -58,9 +60,15 @@ class Preparation:
     size: tuple[int, ...] | None = None
     normalise: Literal["min-max", "z-score", "percentile", "none"] = "min-max"
     window: tuple[float, float] | None = None
+    patch: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("spacing_mm", "crop", "size"):
+        if self.patch is not None and (self.size or self.crop):
+            raise SegprefError(
+                "the network sees patches of images of any size, or whole images of one size: give the "
+                "preparation a patch, or a size or crop, not both"
+            )
+        for name in ("spacing_mm", "crop", "size", "patch"):
             value = getattr(self, name)
             if value is None:
                 continue
@@ -70,8 +78,14 @@ class Preparation:
                 )
 
     def as_key(self) -> dict[str, Any]:
-        """What identifies the preparation in the cache and in a model file."""
-        return {name: _plain(value) for name, value in asdict(self).items()}
+        """What identifies prepared arrays in the cache: the patch changes none of them."""
+        key = {name: _plain(value) for name, value in asdict(self).items()}
+        del key["patch"]
+        return key
+
+    def outside(self, image: Float[np.ndarray, "channel *grid"]) -> Float[np.ndarray, " channel"]:
+        """What a prepared image is padded with: its lowest intensity, as where it is cropped."""
+        return np.array([channel.min() for channel in image])
 
     @classmethod
     def from_key(cls, key: dict[str, Any]) -> Preparation:

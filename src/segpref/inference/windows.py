@@ -1,4 +1,4 @@
-"""One network pass on inputs of any size: padded to what the network takes, or in sliding windows."""
+"""Whole images of any size: padded to what the network takes, or in sliding windows."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ from monai.inferers import sliding_window_inference
 from torch import Tensor
 
 from segpref.data.preparation import Preparation
-from segpref.types import Predictor, SegprefError
+from segpref.policies import Segmenter, SegmenterState
+from segpref.policies.nnunet.prediction import NnUNetPrediction
+from segpref.policies.nnunet.preparation import NnUNetPreparation
+from segpref.types import Policy, Predictor, SegprefError, State
 
-__all__ = ["WindowedNetwork"]
+__all__ = ["WholeImages", "WindowedNetwork", "whole_images"]
 
 _MULTIPLES = (1, 2, 4, 8, 16, 32, 64)
 
@@ -23,7 +26,8 @@ class WindowedNetwork:
     Args:
         model: what predicts.
         preparation: of its input.
-        patch: voxels of the windows that slide over images larger than that; None for whole images.
+        patch: voxels of the windows that slide over images larger than that; the preparation's where
+            None, and whole images where that has none.
         overlap: of neighbouring windows, as a share of the patch.
         batch_size: items or windows that go through the network at once.
 
@@ -41,15 +45,15 @@ class WindowedNetwork:
     ) -> None:
         self.batch_size = batch_size
         self._model, self._overlap = model, overlap
-        self._patch = None if patch is None else tuple(patch)
+        self._patch = preparation.patch if patch is None else tuple(patch)
         self._multiple = 1
         if not 0 <= overlap < 1 or batch_size < 1:
             raise SegprefError(
                 f"overlap must be from 0 to below 1 and batch_size at least 1, not {overlap} and "
                 f"{batch_size}"
             )
-        if self._patch is not None:
-            _check_patch(self._patch, preparation)
+        if patch is not None:
+            _check_patch(tuple(patch), preparation)
 
     def __call__(
         self, images: Float[Tensor, "item channel *grid"], lowest: Float[Tensor, " channel"]
@@ -98,6 +102,60 @@ class WindowedNetwork:
             f"the network can't take an input of {' x '.join(map(str, shape))} voxels, however it is "
             f"padded ({reason[:200]}): give a patch, or set size in the preparation and train again"
         )
+
+
+class WholeImages:
+    """A policy of whole prepared images, without gradients, for a network that sees patches.
+
+    The network is used as it is at the moment of the call, so it can be validated while it is tuned.
+
+    Args:
+        model: what predicts patches.
+        preparation: of the images, with a patch.
+        batch_size: windows that go through the network at once.
+    """
+
+    def __init__(self, model: Segmenter, preparation: Preparation, batch_size: int = 4) -> None:
+        self.label_space = model.label_space
+        self._model, self._preparation = model, preparation
+        self._network = WindowedNetwork(model, preparation, batch_size=batch_size)
+
+    def logits(self, images: Float[Tensor, "B channel *grid"]) -> Float[Tensor, "B C *grid"]:
+        """Logits by windows that overlap by half, weighted by a Gaussian."""
+        parts = []
+        for image in images:
+            lowest = torch.from_numpy(self._preparation.outside(image.numpy()))
+            parts.append(self._network(image[None], lowest))
+        return torch.cat(parts)
+
+    def forward(self, images: Float[Tensor, "B channel *grid"]) -> SegmenterState:
+        """The same as a state: slates of whole images are made from it."""
+        return SegmenterState(self.logits(images))
+
+    def dropout_logits(self, state: State, count: int, rate: float | None, seed: int) -> None:
+        """None: windows have no last stage in common that could be run again."""
+
+    def digest(self) -> str:
+        """Name of the weights and of the windows."""
+        return f"{self._model.digest()} {self._preparation.patch}"
+
+
+def whole_images(
+    models: Sequence[Segmenter],
+    preparation: Preparation | NnUNetPreparation,
+    mirroring: Sequence[int] = (),
+) -> Policy:
+    """The policy of whole prepared images: the model itself, unless its network sees patches.
+
+    Args:
+        models: one; or several of nnU-Net's, whose logits are averaged.
+        preparation: of the images.
+        mirroring: axes over which nnU-Net mirrors; none where empty.
+    """
+    if isinstance(preparation, NnUNetPreparation):
+        return NnUNetPrediction(preparation, models, mirroring)
+    (model,) = models
+    return model if preparation.patch is None else WholeImages(model, preparation)
 
 
 def _check_patch(patch: tuple[int, ...], preparation: Preparation) -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from segpref.data.cache import Cache
 from segpref.data.dataset import Dataset
+from segpref.data.patches import PatchDraw
 from segpref.data.predictions import PredictionStore
 from segpref.data.splits import refuse_leakage
 from segpref.inference.evaluation import mean_iou, score_model
+from segpref.inference.windows import whole_images
 from segpref.policies import Segmenter, load_model
 from segpref.proposals import SlateProposals
 from segpref.training.augmentation import StrongAugmentation
@@ -22,8 +26,8 @@ from segpref.training.folder import RunFolder
 from segpref.training.loop import batch_stream, constant, cosine, make_accelerator, run_loop
 from segpref.training.rounds import PreferenceRounds
 from segpref.training.signals import Signal
-from segpref.training.step import PreferenceStep, SlateSource, StepSlates
-from segpref.types import Judge, SegprefError, UnsureJudge
+from segpref.training.step import PreferenceStep, Reference, SlateSource, StepSlates
+from segpref.types import Case, Judge, SegprefError, UnsureJudge
 
 __all__ = ["align"]
 
@@ -58,6 +62,10 @@ def align(
     normalisation statistics are frozen. Labels of the pool, where there are any, reach only figures,
     and a judge or signal that declares ``needs_label``.
 
+    Where the model sees patches, a step is about one patch of each image, drawn anew: slate, scores,
+    region and Omega are the patch's, and the reference sees the same patch. Validation is by windows
+    that slide over whole images.
+
     Args:
         base: model file or run folder of stage 1; the frozen copy of it is the reference.
         pool: unlabelled images.
@@ -91,6 +99,12 @@ def align(
     frozen, _ = load_model(base)
     if reference == "round" and refresh is None:
         raise SegprefError("a reference per round needs rounds: give refresh, in epochs")
+    in_patches = card.preparation.patch is not None
+    if in_patches and refresh is not None:
+        raise SegprefError(
+            "slates that stand for some epochs need whole images, and this model sees patches: leave "
+            "refresh out"
+        )
     # A signal that learns from labels may do so on the cases that the base learned from.
     needs_label = getattr(signal, "needs_label", False)
     if needs_label and not len(pool.labelled()):
@@ -124,8 +138,15 @@ def align(
     policy.network, prepared = accelerator.prepare(network, updater)
     proposals = proposals or SlateProposals()
 
-    reference_logits = PredictionStore(frozen, "logits", cache or Cache())
-    reference_logits.prepare(pool)
+    stored = PredictionStore(
+        whole_images([frozen], card.preparation),
+        "places" if in_patches else "logits",
+        cache or Cache(),
+    )
+    stored.prepare(pool)
+    patches = PatchDraw(card.preparation, stored.__getitem__) if in_patches else None
+    # Windows that overlap have other logits than a patch alone: the reference sees the very patch.
+    frozen_logits: Reference = partial(_passed, frozen) if in_patches else stored.batch
     if hasattr(judge, "prepare"):
         judge.prepare(pool)
     steady, state = network, None
@@ -134,11 +155,12 @@ def align(
         updater.register_step_post_hook(lambda *_: mean.update_parameters(network))
         steady, state = mean.module, nn.ModuleDict({"policy": network, "average": mean})
     validated = Segmenter(steady, policy.label_space) if average else policy
-    slates: SlateSource = StepSlates(policy, reference_logits, pool, judge, proposals, seed, unsure)
+    whole = whole_images([validated], card.preparation)
+    slates: SlateSource = StepSlates(policy, frozen_logits, judge, proposals, seed, unsure)
     if refresh is not None:
         slates = PreferenceRounds(
             policy,
-            None if reference == "round" else reference_logits,
+            None if reference == "round" else frozen_logits,
             pool,
             judge,
             proposals,
@@ -148,7 +170,7 @@ def align(
             batch_size=batch_size,
             unsure=unsure,
         )
-    step = PreferenceStep(policy, pool, slates, signal, seed, view)
+    step = PreferenceStep(policy, pool, slates, signal, seed, view, patches)
     history = run_loop(
         folder=folder,
         network=steady,
@@ -159,7 +181,7 @@ def align(
         epochs=epochs,
         batches=batch_stream(len(pool), images_per_epoch, batch_size, seed),
         step=step,
-        validate=lambda: {"val_iou": mean_iou(score_model(validated, validation))},
+        validate=lambda: {"val_iou": mean_iou(score_model(whole, validation))},
         accelerator=accelerator,
         description="stage 2",
         checkpoint_seconds=checkpoint_seconds,
@@ -168,3 +190,7 @@ def align(
     if accelerator.is_main_process:
         folder.write_summary(summary)
     return summary
+
+
+def _passed(frozen: Segmenter, _: Sequence[Case], images: Tensor) -> Tensor:
+    return frozen.logits(images).float()

@@ -13,12 +13,11 @@ from torch import Tensor
 
 from segpref.data.cache import write_atomically
 from segpref.data.dataset import Dataset
-from segpref.data.predictions import PredictionStore
 from segpref.policies import Segmenter
 from segpref.progress import track
 from segpref.proposals import SlateProposals
-from segpref.training.step import ScoredSlates
-from segpref.types import Candidate, Judge, SegprefError, Slate, State, UnsureJudge
+from segpref.training.step import Reference, ScoredSlates
+from segpref.types import Candidate, Case, Judge, SegprefError, Slate, State, UnsureJudge
 
 __all__ = ["PreferenceRounds"]
 
@@ -33,8 +32,8 @@ class PreferenceRounds:
 
     Args:
         policy: makes the slates; its network must be in evaluation mode.
-        reference: logits of the frozen start, prepared for the pool, as in the paper; None takes the
-            policy as it was when the round began.
+        reference: logits of the frozen start, as in the paper; None takes the policy as it was when the
+            round began.
         pool: the images.
         judge: scores the slates, prepared for the pool; sees labels only if it declares them.
         proposals: make the slates.
@@ -51,7 +50,7 @@ class PreferenceRounds:
     def __init__(
         self,
         policy: Segmenter,
-        reference: PredictionStore | None,
+        reference: Reference | None,
         pool: Dataset,
         judge: Judge,
         proposals: SlateProposals,
@@ -83,7 +82,13 @@ class PreferenceRounds:
         self._candidates: list[tuple[Candidate, ...]] = []
 
     def __call__(
-        self, indices: Sequence[int], images: Tensor, state: State, epoch: int, number: int
+        self,
+        indices: Sequence[int],
+        cases: Sequence[Case],
+        images: Tensor,
+        state: State,
+        epoch: int,
+        number: int,
     ) -> ScoredSlates:
         """Scored slates of images of the pool in this epoch's round.
 
@@ -94,13 +99,13 @@ class PreferenceRounds:
         slates = [Slate(np.array(self._masks[i]), self._candidates[i]) for i in indices]
         if self._reference is None:
             assert self._logits is not None
-            logits = np.array(self._logits[list(indices)])
+            logits = torch.from_numpy(np.array(self._logits[list(indices)]))
         else:
-            logits = np.stack([self._reference[self._seen[i]] for i in indices])
+            logits = self._reference(cases, images)
         return ScoredSlates(
             slates,
             [self._scores[i] for i in indices],
-            torch.from_numpy(logits),
+            logits,
             self._policy.label_space.decode(state.logits.detach()).cpu().numpy(),
             None if self._doubts is None else [self._doubts[i] for i in indices],
         )

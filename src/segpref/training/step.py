@@ -12,7 +12,7 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from segpref.data.dataset import Dataset
-from segpref.data.predictions import PredictionStore
+from segpref.data.patches import PatchDraw
 from segpref.metrics import slate_iou
 from segpref.policies import Segmenter
 from segpref.proposals import SlateProposals
@@ -20,9 +20,12 @@ from segpref.training.augmentation import StrongAugmentation
 from segpref.training.loop import StepResult, step_seed
 from segpref.training.margins import LogitMargins
 from segpref.training.signals import ScoredBatch, Signal
-from segpref.types import IGNORE, Case, Judge, LabelSpace, Slate, State, UnsureJudge
+from segpref.types import IGNORE, Case, Judge, LabelSpace, Slate, State, UnsureJudge, Window
 
-__all__ = ["PreferenceStep", "ScoredSlates", "SlateSource", "StepSlates"]
+__all__ = ["PreferenceStep", "Reference", "ScoredSlates", "SlateSource", "StepSlates"]
+
+Reference = Callable[[Sequence[Case], Tensor], Tensor]
+"""(cases, their images) -> logits of the frozen start."""
 
 
 class ScoredSlates(NamedTuple):
@@ -47,9 +50,15 @@ class SlateSource(Protocol):
     """Where the slates of a step come from."""
 
     def __call__(
-        self, indices: Sequence[int], images: Tensor, state: State, epoch: int, number: int
+        self,
+        indices: Sequence[int],
+        cases: Sequence[Case],
+        images: Tensor,
+        state: State,
+        epoch: int,
+        number: int,
     ) -> ScoredSlates:
-        """Scored slates of these images of the pool, which the policy's one pass has just seen."""
+        """Scored slates of these cases of the pool, which the policy's one pass has just seen."""
         ...
 
 
@@ -59,33 +68,37 @@ class StepSlates:
 
     Args:
         policy: what is tuned.
-        reference: logits of the frozen start, prepared for the pool.
-        pool: the images; labels reach only a judge that declares them.
-        judge: scores candidates, prepared for the pool.
+        reference: logits of the frozen start.
+        judge: scores candidates, prepared for the pool; sees labels only if it declares them.
         proposals: make the slates.
         seed: of the slates, together with epoch and step.
         unsure: whether the judge is asked how unsure it is.
     """
 
     policy: Segmenter
-    reference: PredictionStore
-    pool: Dataset
+    reference: Reference
     judge: Judge
     proposals: SlateProposals
     seed: int
     unsure: bool = False
 
     def __call__(
-        self, indices: Sequence[int], images: Tensor, state: State, epoch: int, number: int
+        self,
+        indices: Sequence[int],
+        cases: Sequence[Case],
+        images: Tensor,
+        state: State,
+        epoch: int,
+        number: int,
     ) -> ScoredSlates:
         """Scored slates from the policy's one pass."""
-        cases = [self.pool[i] for i in indices]
         if not self.judge.needs_label:
             cases = [replace(case, label=None, raters=None) for case in cases]
         key = step_seed(self.seed, epoch, number)
         slates = self.proposals(self.policy, state, images, cases, key)
+        slates = [_inside(slate, case.window) for slate, case in zip(slates, cases, strict=True)]
         scores = [self.judge.score(case, slate) for case, slate in zip(cases, slates, strict=True)]
-        reference = torch.from_numpy(np.stack([self.reference[case] for case in cases]))
+        reference = self.reference(cases, images)
         doubts = None
         if self.unsure:
             assert isinstance(self.judge, UnsureJudge)
@@ -102,8 +115,9 @@ class PreferenceStep:
         pool: unlabelled images; labels reach only figures and a signal that declares them.
         slates: where scored slates come from.
         signal: what is learned from them.
-        seed: of pairs and views, together with epoch and step.
+        seed: of patches, pairs and views, together with epoch and step.
         view: changes the image that the update is made on; None for the image itself.
+        patches: draws the patch of each image that the step is about; None for whole images.
     """
 
     policy: Segmenter
@@ -112,23 +126,26 @@ class PreferenceStep:
     signal: Signal
     seed: int
     view: StrongAugmentation | None = None
+    patches: PatchDraw | None = None
     # The reference of an image seldom changes, so its volumes are counted once.
-    _reference_voxels: dict[int, Int64[np.ndarray, " structure"]] = field(
+    _reference_voxels: dict[tuple[int, Window | None], Int64[np.ndarray, " structure"]] = field(
         default_factory=dict, init=False, repr=False
     )
 
     def __call__(self, indices: list[int], epoch: int, number: int) -> StepResult:
         """Loss and figures of the images at these places in the pool."""
         cases = [self.pool[i] for i in indices]
-        images = torch.from_numpy(np.stack([case.image for case in cases]))
         key = step_seed(self.seed, epoch, number)
+        if self.patches is not None:
+            cases = self.patches(cases, indices, key)
+        images = torch.from_numpy(np.stack([case.image for case in cases]))
         space = self.policy.label_space
         self.policy.network.eval()
 
         # Without a view the slates share the one pass of the update.
         with torch.set_grad_enabled(self.view is None):
             state = self.policy.forward(images)
-        found = self.slates(indices, images, state, epoch, number)
+        found = self.slates(indices, cases, images, state, epoch, number)
         logits = state.logits
         if self.view is not None:
             generator = torch.Generator().manual_seed(key)
@@ -149,25 +166,41 @@ class PreferenceStep:
         anchors = found.anchors
         if anchors is None:
             anchors = np.stack([slate.masks[0] for slate in found.slates])
-        drift = self._volume_drift(anchors, reference, indices)
+        places = [(i, case.window) for i, case in zip(indices, cases, strict=True)]
+        drift = self._volume_drift(anchors, reference, places)
         return StepResult(result.loss, result.terms, {**result.logs, **drift})
 
     def _volume_drift(
-        self, anchors: UInt8[np.ndarray, "B field *space"], reference: Tensor, indices: list[int]
+        self,
+        anchors: UInt8[np.ndarray, "B field *space"],
+        reference: Tensor,
+        places: Sequence[tuple[int, Window | None]],
     ) -> Mapping[str, tuple[float, float]]:
         """Predicted volume of each structure relative to the reference's, as sums over the epoch."""
         space = self.policy.label_space
-        unknown = [row for row, i in enumerate(indices) if i not in self._reference_voxels]
+        known = self._reference_voxels
+        unknown = [row for row, place in enumerate(places) if place not in known]
         if unknown:
             masks = space.decode(reference[unknown]).cpu().numpy()
             for row, voxels in zip(unknown, _voxels(masks, space), strict=True):
-                self._reference_voxels[indices[row]] = voxels
+                known[places[row]] = voxels
         now = _voxels(anchors, space).sum(axis=0)
-        before = np.sum([self._reference_voxels[i] for i in indices], axis=0)
+        before = np.sum([known[place] for place in places], axis=0)
         return {
             f"volume_ratio_{name}": (float(after), float(old))
             for name, after, old in zip(space.structures, now, before, strict=True)
         }
+
+
+def _inside(slate: Slate, window: Window | None) -> Slate:
+    """The slate with what lies beyond the image out of Omega."""
+    if window is None or all(
+        part == slice(0, n) for part, n in zip(window.inside, window.size, strict=True)
+    ):
+        return slate
+    masks = np.full_like(slate.masks, IGNORE)
+    masks[:, :, *window.inside] = slate.masks[:, :, *window.inside]
+    return Slate(masks, slate.candidates)
 
 
 def _labels(cases: Sequence[Case], fields: int) -> UInt8[Tensor, "B field *space"]:

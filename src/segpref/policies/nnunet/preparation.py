@@ -69,6 +69,10 @@ class NnUNetPreparation:
         """What identifies the preparation in the cache and in a model file."""
         return asdict(self)
 
+    def outside(self, image: Float[np.ndarray, "channel *grid"]) -> Float[np.ndarray, " channel"]:
+        """What a prepared image is padded with, as nnU-Net does: zeros."""
+        return np.zeros(len(image), np.float32)
+
     @classmethod
     def from_key(cls, key: Mapping[str, Any]) -> NnUNetPreparation:
         """The preparation back from :meth:`as_key`."""
