@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segpref.data import Dataset, Source, Split, draw_cases, draw_patients, split_patients
-from segpref.data.splits import PARTS, refuse_leakage
+from segpref.data.splits import PARTS, cross_validation, refuse_leakage
 from segpref.types import SegprefError
 
 
@@ -247,3 +247,37 @@ def test_drawing_cases(hearts: Dataset) -> None:
     assert len(set(drawn)) == 6
     with pytest.raises(SegprefError, match=f"of {len(hearts)}"):
         draw_cases(hearts, len(hearts) + 1, seed=0)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.integers(1, 12), min_size=1, max_size=4), st.data())
+def test_every_patient_is_tested_in_exactly_one_fold(
+    strata: list[int], data: st.DataObject
+) -> None:
+    total = sum(strata)
+    if total < 4:
+        return
+    folds = data.draw(st.integers(2, min(5, total // 2)))
+    sizes = {"validation": 1}
+    splits = [cross_validation(index(strata), folds, fold, sizes, 3) for fold in range(folds)]
+    tested = Counter(name for split in splits for name in split.test)
+    assert len(tested) == total
+    assert set(tested.values()) == {1}
+    assert {len(split.test) for split in splits} <= {total // folds, ceil(total / folds)}
+    for split in splits:
+        parts = [name for part in PARTS for name in getattr(split, part)]
+        assert len(parts) == len(set(parts)) == total
+        assert len(split.validation) == 1
+        assert not split.judge
+        # Each stratum's share of a fold is its share of all patients, rounded down or up.
+        for stratum, count in enumerate(strata):
+            held = sum(name.startswith(f"s{stratum}p") for name in split.test)
+            share = Fraction(count * len(split.test), total)
+            assert floor(share) <= held <= ceil(share)
+
+
+def test_folds_that_can_not_be_made_are_refused() -> None:
+    with pytest.raises(SegprefError, match="test is the fold that is left out"):
+        cross_validation(index([6]), 2, 0, {"test": 1})
+    with pytest.raises(SegprefError, match="6 labelled patients can't be cut into 7 folds"):
+        cross_validation(index([6]), 7, 0, {})

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from monai.losses import DiceCELoss, DiceLoss
+from monai.losses import DiceCELoss, DiceLoss, FocalLoss
 from torch.nn import functional
 
 from segpref.objectives import SupervisedLoss
+from segpref.objectives.supervised import OneHotLoss
 from segpref.types import IGNORE, LabelSpace, SegprefError
 
 CLASSES = LabelSpace("multi-class", ("background", "RV", "MYO", "LV"))
@@ -87,3 +88,29 @@ def test_shapes_that_do_not_fit_are_refused():
         SupervisedLoss(CLASSES)(logits[:, :3], targets)
     with pytest.raises(SegprefError, match="field"):
         SupervisedLoss(STRUCTURES)(logits[:, :3], targets)
+
+
+@BOTH
+@SHAPES
+def test_any_loss_of_one_hot_masks_can_take_its_place(space, shape):
+    logits, targets = make_batch(space, shape)
+    if space.kind == "multi-class":
+        # MONAI makes the one-hot masks itself here.
+        loss, expected = DiceLoss(softmax=True), DiceLoss(softmax=True, to_onehot_y=True)
+        probability = logits.softmax(1)
+        held = functional.one_hot(targets[:, 0].long(), space.channels).movedim(-1, 1)
+        entropy = -(held * probability.log()).sum(1).mean()
+        given = OneHotLoss(space, torch.nn.CrossEntropyLoss())(logits, targets)
+        torch.testing.assert_close(given, entropy)
+    else:
+        loss = expected = DiceLoss(sigmoid=True)
+    torch.testing.assert_close(OneHotLoss(space, loss)(logits, targets), expected(logits, targets))
+
+
+def test_a_loss_that_can_not_ignore_says_so():
+    logits, targets = make_batch(STRUCTURES, (4, 4))
+    targets[0, 0, 0, 0] = IGNORE
+    with pytest.raises(SegprefError, match="FocalLoss can't leave out the pixels"):
+        OneHotLoss(STRUCTURES, FocalLoss())(logits, targets)
+    with pytest.raises(SegprefError, match="check its number of outputs"):
+        OneHotLoss(STRUCTURES, FocalLoss())(logits[:, :2], targets)

@@ -100,7 +100,7 @@ def test_a_judge_is_trained_and_scores(name: str, lab: Lab) -> None:
     assert task.finished(lab.out)
     judge = lab.judge(0, "weak", name)
     policy, _ = load_model(lab.base_folder(0, "weak"))
-    cases = lab.validation.take([0, 1])
+    cases = lab.validation(0).take([0, 1])
     for scored in scored_slates(policy, cases, judge, lab.slates(), 0):
         assert scored.scores.shape == (6, 1)
         assert np.isfinite(scored.scores).all()
@@ -111,7 +111,7 @@ def test_a_judge_is_trained_and_scores(name: str, lab: Lab) -> None:
 
 def test_noise_turns_the_judge_round(lab: Lab) -> None:
     policy, _ = load_model(lab.base_folder(0, "weak"))
-    cases = lab.validation.take([0])
+    cases = lab.validation(0).take([0])
     scores = [
         next(iter(scored_slates(policy, cases, lab.judge(0, "weak", name), lab.slates(), 0))).scores
         for name in ("oracle", "noisy")
@@ -140,7 +140,7 @@ def test_a_judge_may_learn_from_unlabelled_images(lab: Lab) -> None:
     )
     assert load_model(plain)[0].digest() != load_model(semi)[0].digest()
     assert RunFolder(semi).read_summary()["unlabelled_cases"] == len(
-        lab.dataset.of_patients(lab.split.train)
+        lab.dataset.of_patients(lab.split(0).train)
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from monai.losses import DiceLoss
 
 from segpref.data import Cache, Preparation, Reader, Split
 from segpref.objectives import DPO
@@ -324,3 +325,44 @@ def test_a_study_that_is_killed_five_times_ends_with_the_same_table(
         run = Task(seed, "run", "weak", "weak", "RN-DPO")
         ours, theirs = (run.folder(one.out) / "last.safetensors" for one in (killed, lab))
         assert ours.read_bytes() == theirs.read_bytes()
+
+
+def test_seeds_test_on_folds_and_bases_have_networks_and_losses_of_their_own(
+    recipe: Recipe, heart_reader: Reader, store: Cache, tmp_path: Path, tiny_unet: Any
+) -> None:
+    other = replace(recipe.network, arguments={**recipe.network.arguments, "channels": [4, 8]})
+    stage = replace(recipe.bases["weak"], labelled=None, epochs=1, loss=DiceLoss(softmax=True))
+    lab = Lab(
+        replace(
+            recipe,
+            split={"validation": 2},
+            folds=3,
+            measures=["dice", "assd"],
+            bases={"weak": replace(stage, network=other)},
+            judges={"oracle": Oracle()},
+            align=Stage2(epochs=1, candidates=4, pool="labelled"),
+            methods={
+                "Supervised": Method(signal="supervised"),
+                "MAPO": Method(reduction="image", supervised=0.5, loss=DiceLoss(softmax=True)),
+            },
+            seeds=[0, 1, 2, 3],
+        ),
+        heart_reader,
+        tmp_path / "out",
+        store,
+    )
+    results = run_study(lab)
+    assert not results.failed, results.failed
+    (one,) = study_tables(results)
+    tested = [{row["patient"] for row in run.test} for run in one.entries["MAPO"]]
+    assert sorted(map(sorted, tested[:3])) == sorted(
+        map(sorted, (set(lab.split(s).test) for s in range(3)))
+    )
+    assert set.union(*tested) == {source.patient for source in heart_reader.sources()}
+    assert tested[3] == tested[0]
+    card = read_card(lab.base_folder(0, "weak"))
+    assert card.network.arguments["channels"] == [4, 8]
+    assert set(card.labelled) == set(lab.split(0).train)
+    assert {claim.measure for claim in one.claims} == {"dice", "assd"}
+    assert "ASSD" in one.columns
+    write_study(lab, results, pictures=1)

@@ -72,7 +72,7 @@ def test_a_real_gain_is_better() -> None:
     assert found.better
     assert found.low < found.mean < found.high
     assert found.mean == pytest.approx(0.05, abs=0.02)
-    assert found.seeds_above == found.seeds == 3
+    assert found.seeds_better == found.seeds == 3
     other_way = difference(gains(0.05, 0.03), "Base", "New")
     assert not other_way.better
     assert other_way.mean == pytest.approx(-found.mean)
@@ -91,7 +91,7 @@ def test_one_seed_that_disagrees_spoils_it() -> None:
     runs += [run("New", seed, base + gain) for seed, gain in enumerate((0.2, 0.2, -0.01))]
     found = difference(comparison(*runs), "New", "Base")
     assert found.low > 0
-    assert found.seeds_above == 2
+    assert found.seeds_better == 2
     assert not found.better
 
 
@@ -232,3 +232,26 @@ def test_structures_and_judges_have_tables_of_their_own(three: Entries) -> None:
 def test_methods_without_a_common_seed_are_not_compared() -> None:
     runs = comparison(run("Base", 0, np.full((3, 2), 0.2)), run("New", 1, np.full((3, 2), 0.9)))
     assert paired(runs, "New", "Base") is None
+
+
+def test_a_distance_is_better_when_it_is_shorter() -> None:
+    def with_distance(method: str, seed: int, shift: float) -> Run:
+        made = run(method, seed, np.full((6, 2), 0.5))
+        for number, row in enumerate(made.test):
+            row["assd_mm"] = 2 + number / 10 + shift  # type: ignore[index]
+        # Where one of the two has no surface there is nothing to compare.
+        made.test[0]["assd_mm"] = math.nan if method == "New" else 9.0  # type: ignore[index]
+        return made
+
+    entries = comparison(
+        *(with_distance(m, s, d) for s in (0, 1) for m, d in (("Base", 0.0), ("New", -0.5)))
+    )
+    found = paired(entries, "New", "Base", "assd")
+    assert found is not None
+    assert found.mean == pytest.approx(-0.5)
+    assert found.better
+    assert found.seeds_better == 2
+    other = paired(entries, "Base", "New", "assd")
+    assert other is not None
+    assert not other.better
+    assert table(entries)[1].figures["ASSD"][0] < table(entries)[0].figures["ASSD"][0]

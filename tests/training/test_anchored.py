@@ -7,12 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from monai.losses import DiceLoss
 from torch import Tensor
 
 from segpref.miners import Extremes
 from segpref.objectives import DPO, SupervisedLoss
+from segpref.objectives.supervised import OneHotLoss
 from segpref.training import PreferenceSignal
-from segpref.training.anchored import AnchoredSignal
+from segpref.training.anchored import AnchoredSignal, SupervisedSignal
 from segpref.training.margins import LogitMargins
 from segpref.training.signals import ScoredBatch
 from segpref.types import IGNORE, Candidate, LabelSpace, SegprefError, Slate
@@ -103,3 +105,15 @@ def test_labels_are_asked_for_and_needed() -> None:
             AnchoredSignal(CLASSES, PAIRED)(without)
     with pytest.raises(SegprefError, match="a number from 0"):
         AnchoredSignal(CLASSES, PAIRED, weight=-0.5)
+
+
+def test_labels_alone_are_the_supervised_loss() -> None:
+    result = SupervisedSignal(CLASSES)(batch(LOGITS))
+    assert result.loss is not None
+    torch.testing.assert_close(result.loss / result.terms, SupervisedLoss(CLASSES)(LOGITS, LABELS))
+    dice = OneHotLoss(CLASSES, DiceLoss(softmax=True))
+    other = SupervisedSignal(CLASSES, dice)(batch(LOGITS))
+    assert other.loss is not None
+    torch.testing.assert_close(other.loss / other.terms, dice(LOGITS, LABELS))
+    with pytest.raises(SegprefError, match="needs labels"):
+        SupervisedSignal(CLASSES)(batch(LOGITS, labels=None))

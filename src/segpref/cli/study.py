@@ -19,7 +19,7 @@ from segpref.studies.results import BASE, Results
 from segpref.studies.runner import Executor, run_study
 from segpref.studies.study_page import write_study
 from segpref.studies.study_tables import study_tables
-from segpref.studies.tables import rich_table
+from segpref.studies.tables import MEASURE_NAMES, rich_table
 from segpref.types import SegprefError
 
 __all__ = ["show", "study"]
@@ -102,9 +102,10 @@ def show(lab: Lab, results: Results) -> None:
         for claim in one.claims:
             verdict = "better" if claim.better else "not shown to be better"
             stdout.print(
-                f"{claim.method} against {_told(claim.other)}: test IoU {claim.mean:+.3f} "
+                f"{claim.method} against {_told(claim.other)}: "
+                f"test {MEASURE_NAMES[claim.measure]} {claim.mean:+.3f} "
                 f"(95 % interval over patients {claim.low:+.3f} to {claim.high:+.3f}; "
-                f"{claim.seeds_above} of {claim.seeds} seeds above): {verdict}"
+                f"{claim.seeds_better} of {claim.seeds} seeds better): {verdict}"
             )
     for task, why in results.failed.items():
         console.print(

@@ -15,10 +15,18 @@ from scipy.optimize import linprog
 
 from segpref.data.cache import write_atomically
 from segpref.data.dataset import Dataset
-from segpref.data.source import Reader, Source
+from segpref.data.source import Reader
 from segpref.types import SegprefError
 
-__all__ = ["PARTS", "Split", "draw_cases", "draw_patients", "refuse_leakage", "split_patients"]
+__all__ = [
+    "PARTS",
+    "Split",
+    "cross_validation",
+    "draw_cases",
+    "draw_patients",
+    "refuse_leakage",
+    "split_patients",
+]
 
 PARTS = ("train", "judge", "validation", "test")
 
@@ -99,18 +107,49 @@ def split_patients(
             left out and then takes the rest.
         seed: the same seed gives the same split.
     """
-    labelled = [source for source in reader.sources() if source.labels]
     rng = np.random.default_rng([seed, 0x517])
-    strata = _shuffled_strata(labelled, rng)
+    strata = _shuffled_strata(reader, rng)
     counts = _counts(sizes, sum(map(len, strata)))
-    shares = _allocation([len(names) for names in strata], [counts[part] for part in PARTS], rng)
-    members: dict[str, list[str]] = {part: [] for part in PARTS}
-    for names, row in zip(strata, shares, strict=True):
-        left = iter(names)
-        for part, share in zip(PARTS, row, strict=True):
-            members[part] += islice(left, int(share))
-    parts = {part: tuple(sorted(names)) for part, names in members.items()}
+    members = _dealt(strata, [counts[part] for part in PARTS], rng)
+    parts = {part: tuple(sorted(names)) for part, names in zip(PARTS, members, strict=True)}
     return Split(**parts, by_patient=reader.patients_known)
+
+
+def cross_validation(
+    reader: Reader, folds: int, fold: int, sizes: Mapping[str, float], seed: int = 0
+) -> Split:
+    """Split for one fold: it is tested on, and the other patients are split by ``sizes``.
+
+    Folds are disjoint, together all patients, equal in size within one and balanced over strata.
+
+    Args:
+        reader: the dataset; only patients with labels are split.
+        folds: how many there are, from 2.
+        fold: which one is tested on, from 0.
+        sizes: as in :func:`split_patients`, of the patients that are not tested on, without ``test``.
+        seed: of the folds and of the other parts.
+
+    Raises:
+        SegprefError: fewer than two folds or patients in a fold, or sizes that name ``test``.
+    """
+    if "test" in sizes:
+        raise SegprefError(
+            "with folds, test is the fold that is left out: take `test` out of the split"
+        )
+    rng = np.random.default_rng([seed, 0xF01D])
+    strata = _shuffled_strata(reader, rng)
+    patients = sum(map(len, strata))
+    if not 2 <= folds <= patients:
+        raise SegprefError(
+            f"{patients} labelled patients can't be cut into {folds} folds: ask for 2 to {patients}"
+        )
+    cuts = [patients * (n + 1) // folds - patients * n // folds for n in range(folds)]
+    test = set(_dealt(strata, cuts, rng)[fold])
+    rest = [[name for name in names if name not in test] for names in strata]
+    counts = _counts({**sizes, "test": 0}, patients - len(test))
+    members = _dealt(rest, [counts[part] for part in PARTS[:-1]], rng)
+    parts = {part: tuple(sorted(names)) for part, names in zip(PARTS, members, strict=False)}
+    return Split(**parts, test=tuple(sorted(test)), by_patient=reader.patients_known)
 
 
 def draw_patients(patients: Sequence[str], count: int, seed: int) -> tuple[str, ...]:
@@ -134,11 +173,23 @@ def draw_cases(dataset: Dataset, count: int, seed: int) -> Dataset:
     return dataset.take(sorted(rng.choice(len(dataset), count, replace=False).tolist()))
 
 
-def _shuffled_strata(sources: Sequence[Source], rng: np.random.Generator) -> list[list[str]]:
-    """The patients of every stratum in a random order."""
+def _dealt(
+    strata: Sequence[Sequence[str]], parts: Sequence[int], rng: np.random.Generator
+) -> list[list[str]]:
+    """Patients of every part, which gets its share of every stratum."""
+    members: list[list[str]] = [[] for _ in parts]
+    for names, row in zip(strata, _allocation([*map(len, strata)], parts, rng), strict=True):
+        left = iter(names)
+        for part, share in zip(members, row, strict=True):
+            part += islice(left, int(share))
+    return members
+
+
+def _shuffled_strata(reader: Reader, rng: np.random.Generator) -> list[list[str]]:
+    """The labelled patients of every stratum in a random order."""
     # Images of one patient may differ in stratum; the patient is still drawn once.
     stratum_of: dict[str, str] = {}
-    for source in sources:
+    for source in (source for source in reader.sources() if source.labels):
         stratum_of.setdefault(source.patient, source.stratum or "")
     strata: dict[str, set[str]] = {}
     for patient, stratum in stratum_of.items():

@@ -1,18 +1,19 @@
-"""The loss of stage 1, and of pseudo-labelling."""
+"""The loss of stage 1, and of pseudo-labelling; any other loss in its place."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from monai.losses import DiceLoss
 from torch import Tensor
 from torch.nn import functional
 
 from segpref.types import IGNORE, LabelSpace, SegprefError
 
-__all__ = ["SupervisedLoss"]
+__all__ = ["OneHotLoss", "SupervisedLoss"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,18 +50,12 @@ class SupervisedLoss:
             SegprefError: logits and targets do not fit each other or the label space.
         """
         space = self.label_space
-        wanted = (len(targets), space.channels, *targets.shape[2:])
-        if tuple(logits.shape) != wanted or targets.shape[1] != space.fields:
-            raise SegprefError(
-                f"targets of shape {tuple(targets.shape)} with {space.fields} field(s) need logits "
-                f"of shape {wanted}, but the network gives {tuple(logits.shape)}; check its number "
-                "of outputs and its size"
-            )
+        if not _fit(logits, targets, space):
+            raise _misfit(logits, targets, space)
         z, known = logits.float(), targets != IGNORE
         pixels = known.sum().clamp(min=1)
         if space.kind == "multi-class":
-            values = torch.arange(1, space.channels, device=targets.device, dtype=targets.dtype)
-            held = targets == values.reshape(-1, *[1] * (targets.ndim - 2))
+            held = _one_hot(targets, space)[:, 1:]
             likely = z.softmax(1)[:, 1:]
             labels = targets.squeeze(1).long()
             entropy = functional.cross_entropy(z, labels, ignore_index=IGNORE, reduction="sum")
@@ -74,3 +69,58 @@ class SupervisedLoss:
         dice = self._dice(likely * known, held.float())
         dice = torch.where(known.any(), dice, 0.0)
         return dice + entropy / pixels
+
+
+@dataclass(frozen=True, slots=True)
+class OneHotLoss:
+    """A loss of logits and one-hot masks, as MONAI and torch have them, on masks of a label space.
+
+    Args:
+        label_space: what the values of the targets mean.
+        loss: of logits and 0/1 targets, both ``[B, C, *space]``, such as ``monai.losses.FocalLoss``;
+            with the background's channel where the label space is multi-class.
+    """
+
+    label_space: LabelSpace
+    loss: Callable[[Tensor, Tensor], Tensor]
+
+    def __call__(
+        self,
+        logits: Float[Tensor, "B C *space"],
+        targets: UInt8[Tensor, "B field *space"],
+    ) -> Float[Tensor, ""]:
+        """Loss of a batch, float32.
+
+        Raises:
+            SegprefError: logits and targets do not fit each other or the label space, or targets hold
+                :data:`~segpref.types.IGNORE`, which such a loss does not know.
+        """
+        space = self.label_space
+        if not _fit(logits, targets, space):
+            raise _misfit(logits, targets, space)
+        if (targets == IGNORE).any():
+            raise SegprefError(
+                f"{type(self.loss).__name__} can't leave out the pixels that the labels leave open "
+                f"({IGNORE}): take the default loss"
+            )
+        held = _one_hot(targets, space) if space.kind == "multi-class" else targets == 1
+        return self.loss(logits.float(), held.float())
+
+
+def _one_hot(targets: UInt8[Tensor, "B 1 *space"], space: LabelSpace) -> Bool[Tensor, "B C *space"]:
+    values = torch.arange(space.channels, device=targets.device, dtype=targets.dtype)
+    return targets == values.reshape(-1, *[1] * (targets.ndim - 2))
+
+
+def _fit(logits: Tensor, targets: Tensor, space: LabelSpace) -> bool:
+    wanted = (len(targets), space.channels, *targets.shape[2:])
+    return tuple(logits.shape) == wanted and targets.shape[1] == space.fields
+
+
+def _misfit(logits: Tensor, targets: Tensor, space: LabelSpace) -> SegprefError:
+    wanted = (len(targets), space.channels, *targets.shape[2:])
+    return SegprefError(
+        f"targets of shape {tuple(targets.shape)} with {space.fields} field(s) need logits of shape "
+        f"{wanted}, but the network gives {tuple(logits.shape)}; check its number of outputs and its "
+        "size"
+    )

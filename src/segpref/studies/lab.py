@@ -13,7 +13,8 @@ import yaml
 from segpref.data.cache import Cache, write_atomically
 from segpref.data.dataset import Dataset, prepare
 from segpref.data.source import Reader
-from segpref.data.splits import Split, split_patients
+from segpref.data.splits import Split, cross_validation, split_patients
+from segpref.objectives.supervised import OneHotLoss
 from segpref.policies import ModelCard, load_model
 from segpref.progress import console
 from segpref.proposals import SlateProposals
@@ -54,44 +55,50 @@ class Lab:
         was, so that a table never mixes two meanings of one name.
         """
         self._keep_recipe()
-        if not self._split_file.exists():
-            drawn = split_patients(self.reader, self.recipe.split, self.recipe.split_seed)
-            drawn.save(self._split_file)
+        for fold in range(self.recipe.folds or 1):
+            if not self._split_file(fold).exists():
+                self._draw_split(fold).save(self._split_file(fold))
         _ = self.dataset
 
-    @property
-    def _split_file(self) -> Path:
-        return self.out / "split.json"
+    def split(self, seed: int) -> Split:
+        """Who trains, judges, validates and tests with this seed; the same for all without folds."""
+        return self._splits[seed % (self.recipe.folds or 1)]
 
     @cached_property
-    def split(self) -> Split:
-        """Who trains, judges, validates and tests."""
-        return Split.load(self._split_file)
+    def _splits(self) -> list[Split]:
+        return [Split.load(self._split_file(fold)) for fold in range(self.recipe.folds or 1)]
+
+    def _split_file(self, fold: int) -> Path:
+        return self.out / ("split.json" if self.recipe.folds is None else f"split-{fold}.json")
+
+    def _draw_split(self, fold: int) -> Split:
+        recipe = self.recipe
+        if recipe.folds is None:
+            return split_patients(self.reader, recipe.split, recipe.split_seed)
+        return cross_validation(self.reader, recipe.folds, fold, recipe.split, recipe.split_seed)
 
     @cached_property
     def dataset(self) -> Dataset:
         """All cases, prepared."""
         return prepare(self.reader, self.recipe.preparation, self.cache)
 
-    @cached_property
-    def validation(self) -> Dataset:
+    def validation(self, seed: int) -> Dataset:
         """Labelled cases that choose checkpoints."""
-        return self.dataset.of_patients(self.split.validation).labelled()
+        return self.dataset.of_patients(self.split(seed).validation).labelled()
 
-    @cached_property
-    def test(self) -> Dataset:
+    def test(self, seed: int) -> Dataset:
         """Labelled cases that are scored once per checkpoint."""
-        return self.dataset.of_patients(self.split.test).labelled()
+        return self.dataset.of_patients(self.split(seed).test).labelled()
 
     def base_cases(self, seed: int, base: str) -> Dataset:
         """Labelled cases of a base."""
-        cases = self.dataset.of_patients(self.split.train).labelled()
+        cases = self.dataset.of_patients(self.split(seed).train).labelled()
         return self.recipe.bases[base].drawn(cases, seed)
 
     def pool(self, seed: int, base: str) -> Dataset:
         """The unlabelled images: the training patients without the base's."""
         labelled = set(self.base_cases(seed, base).patients)
-        return self.dataset.of_patients([p for p in self.split.train if p not in labelled])
+        return self.dataset.of_patients([p for p in self.split(seed).train if p not in labelled])
 
     def slates(
         self, candidates: int | None = None, families: Sequence[Any] | None = None
@@ -109,18 +116,19 @@ class Lab:
         """What a judge is made from."""
         # A judge that bases share has no base, which may not even be trained yet.
         task = judge_task(self.recipe, seed, base, judge)
-        everybody = self.dataset.of_patients(self.split.train)
+        split = self.split(seed)
+        everybody = self.dataset.of_patients(split.train)
         pool = self.pool(seed, task.base) if task.base else everybody
         return Bench(
             seed=seed,
-            judge_cases=self.dataset.of_patients(self.split.judge).labelled(),
+            judge_cases=self.dataset.of_patients(split.judge).labelled(),
             base_cases=self.base_cases(seed, task.base) if task.base else None,
-            validation=self.validation,
+            validation=self.validation(seed),
             base=self.base_folder(seed, task.base) if task.base else None,
             folder=task.folder(self.out),
             cache=self.cache,
             # Unlabelled images cost no label, so a judge may be trained on them, too.
-            fit=partial(self.fit, pool=pool),
+            fit=partial(self.fit, pool=pool, validation=self.validation(seed)),
         )
 
     def judge(self, seed: int, base: str, judge: str) -> Judge:
@@ -133,6 +141,7 @@ class Lab:
         labelled: Dataset,
         path: Path,
         seed: int,
+        validation: Dataset,
         pool: Dataset | None = None,
         start: Path | None = None,
     ) -> None:
@@ -147,7 +156,8 @@ class Lab:
                 "in the recipe"
             )
         recipe = self.recipe
-        network = recipe.network.for_data(len(self.reader.channels), labelled.label_space.channels)
+        chosen = stage.network or recipe.network
+        network = chosen.for_data(len(self.reader.channels), labelled.label_space.channels)
         card = ModelCard(
             network=network,
             label_space=labelled.label_space,
@@ -173,12 +183,11 @@ class Lab:
             "start": start,
         }
         if stage.method is None:
-            fit(labelled, self.validation, card, folder, dropout=stage.dropout, **shared)
+            loss = None if stage.loss is None else OneHotLoss(labelled.label_space, stage.loss)
+            fit(labelled, validation, card, folder, dropout=stage.dropout, loss=loss, **shared)
         else:
             assert pool is not None
-            fit_semisupervised(
-                labelled, pool, self.validation, card, folder, stage.method, **shared
-            )
+            fit_semisupervised(labelled, pool, validation, card, folder, stage.method, **shared)
 
     def _keep_recipe(self) -> None:
         now = plain(self.recipe)
@@ -198,7 +207,7 @@ class Lab:
 def _changed(before: Mapping[str, object], now: Mapping[str, object]) -> list[str]:
     found = [
         name
-        for name in ("split", "split_seed", "preparation", "network", "align")
+        for name in ("split", "split_seed", "folds", "preparation", "network", "align")
         if before[name] != now[name]
     ]
     for section in ("bases", "judges", "methods"):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from segpref.data.cache import write_atomically
+from segpref.data.dataset import Dataset
 from segpref.inference.evaluation import score_masks, score_model
 from segpref.miners import TopVsRandom
 from segpref.policies import load_model
@@ -47,10 +48,11 @@ def _base(lab: Lab, task: Task) -> None:
         lab.base_cases(task.seed, task.base),
         folder,
         task.seed,
+        lab.validation(task.seed),
         pool=None if stage.method is None else lab.pool(task.seed, task.base),
         start=None if stage.start is None else lab.base_folder(task.seed, stage.start),
     )
-    _keep_model_scores(lab, folder, "test.csv", RunFolder(folder).best)
+    _keep_model_scores(lab.test(task.seed), folder, "test.csv", RunFolder(folder).best)
 
 
 def _judge(lab: Lab, task: Task) -> None:
@@ -67,15 +69,16 @@ def _audit(lab: Lab, task: Task) -> None:
         folder / "audit.json",
         lambda: json.dumps(
             audit(
-                policy, lab.validation, judge, TopVsRandom(), lab.slates(), task.seed
+                policy, lab.validation(task.seed), judge, TopVsRandom(), lab.slates(), task.seed
             ).as_dict(),
             indent=1,
         ),
     )  # fmt: skip
 
     def scores() -> str:
-        slates = scored_slates(policy, lab.test, judge, lab.slates(), task.seed)
-        masks = select_best(slates, lab.test)
+        test = lab.test(task.seed)
+        slates = scored_slates(policy, test, judge, lab.slates(), task.seed)
+        masks = select_best(slates, test)
         return _as_csv(score_masks(masks, card.label_space, surface=True, slices=True))
 
     _keep(folder / "select-best.csv", scores)
@@ -102,7 +105,7 @@ def _run(lab: Lab, task: Task) -> None:
     align(
         base,
         pool,
-        lab.validation,
+        lab.validation(task.seed),
         judge,
         method.build(pool.label_space),
         folder,
@@ -121,15 +124,15 @@ def _run(lab: Lab, task: Task) -> None:
         cache=lab.cache,
     )
     if not (folder.path / "report.html").exists():
-        alignment_report(folder, base, lab.validation, judge, proposals, task.seed)
-    _keep_model_scores(lab, folder.path, "test.csv", folder.best)
-    _keep_model_scores(lab, folder.path, "test-last.csv", folder.last)
+        alignment_report(folder, base, lab.validation(task.seed), judge, proposals, task.seed)
+    _keep_model_scores(lab.test(task.seed), folder.path, "test.csv", folder.best)
+    _keep_model_scores(lab.test(task.seed), folder.path, "test-last.csv", folder.last)
 
 
-def _keep_model_scores(lab: Lab, folder: Path, name: str, model: Path) -> None:
+def _keep_model_scores(test: Dataset, folder: Path, name: str, model: Path) -> None:
     _keep(
         folder / name,
-        lambda: _as_csv(score_model(load_model(model)[0], lab.test, surface=True, slices=True)),
+        lambda: _as_csv(score_model(load_model(model)[0], test, surface=True, slices=True)),
     )
 
 

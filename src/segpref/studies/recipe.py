@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import yaml
 from jsonargparse import ArgumentParser, Namespace
@@ -15,16 +15,18 @@ from segpref.data.preparation import Preparation
 from segpref.miners import TopVsRandom
 from segpref.objectives.likelihood import Reduction
 from segpref.objectives.pairwise import DPO
+from segpref.objectives.supervised import OneHotLoss
 from segpref.policies import NetworkSpec
 from segpref.studies.judging import JudgeRecipe
 from segpref.studies.stages import Stage1, Stage2
-from segpref.training.anchored import AnchoredSignal
+from segpref.training.anchored import AnchoredSignal, SupervisedSignal
 from segpref.training.augmentation import StrongAugmentation
 from segpref.training.signals import PreferenceSignal, PseudoLabelSignal, Signal
 from segpref.types import LabelSpace, Margins, SegprefError
 
 __all__ = [
     "Block",
+    "Measure",
     "Method",
     "Recipe",
     "default_network",
@@ -34,12 +36,17 @@ __all__ = [
 ]
 
 
+Measure: TypeAlias = Literal["iou", "dice", "assd"]
+"""What methods are compared in, on test."""
+
+
 @dataclass(frozen=True)
 class Method:
     """One way of learning from scored slates.
 
     Args:
-        signal: ``preference`` (pairs) or ``pseudo-label`` (the best candidate as target).
+        signal: ``preference`` (pairs), ``pseudo-label`` (the best candidate as target), or
+            ``supervised`` (the pool's own labels alone).
         reduction: ``region`` (RN-DPO), ``image`` (DPO as usual) or ``[power, a]``.
         objective: loss on margins; DPO with beta 1 where None.
         miner: picks the pairs; Top-vs-Random where None.
@@ -48,10 +55,12 @@ class Method:
         view: the update is made on such a view of the image; on the image itself where None.
         average: decay of the moving average of weights that is validated and saved; 0 for none.
         supervised: weight of the supervised loss on the pool's own labels (MAPO's lambda); 0 for none.
+        loss: supervised loss of logits and one-hot masks, such as monai.losses.DiceLoss; Dice +
+            cross-entropy where None.
         families: proposal families of the slates; all that suit the label space where None.
     """
 
-    signal: Literal["preference", "pseudo-label"] = "preference"
+    signal: Literal["preference", "pseudo-label", "supervised"] = "preference"
     reduction: Reduction = "region"
     # Protocols of one call, written so that jsonargparse takes a class by name for them.
     objective: Callable[[Margins], Any] | None = None
@@ -61,18 +70,22 @@ class Method:
     view: StrongAugmentation | None = None
     average: float = 0.0
     supervised: float = 0.0
+    loss: Callable[[Any, Any], Any] | None = None
     families: list[Callable[[Any], Any]] | None = None
 
     def build(self, label_space: LabelSpace) -> Signal:
         """The signal for masks of this label space."""
         if self.signal == "pseudo-label":
             return PseudoLabelSignal(label_space)
+        loss = None if self.loss is None else OneHotLoss(label_space, self.loss)
+        if self.signal == "supervised":
+            return SupervisedSignal(label_space, loss)
         preference = PreferenceSignal(
             label_space, self.miner or TopVsRandom(), self.objective or DPO(), self.reduction
         )
         if not self.supervised:
             return preference
-        return AnchoredSignal(label_space, preference, self.supervised)
+        return AnchoredSignal(label_space, preference, self.supervised, loss)
 
 
 @dataclass(frozen=True)
@@ -118,6 +131,11 @@ class Recipe:
         grid: which of them are combined; everything with everything where it is empty.
         seeds: each draws the labelled cases and the judge's cases anew; the split stays.
         split_seed: of the split.
+        folds: cross-validation for small datasets: patients are cut into so many folds, seed s tests
+            on fold s (modulo their number), and ``split`` is of the others, without ``test``. One
+            split for all seeds where None.
+        measures: what claims are about: ``iou``, ``dice``, ``assd`` (mean surface distance, which
+            tables then show).
         proposed: the method that the study is about: it is compared with all others of its tables,
             besides the base.
         ceiling: the method that, with the oracle as judge, marks 100 % of *gap closed*; no such
@@ -136,6 +154,8 @@ class Recipe:
     grid: list[Block] = field(default_factory=list)
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
     split_seed: int = 0
+    folds: int | None = None
+    measures: list[Measure] = field(default_factory=lambda: ["iou"])
     proposed: str | None = None
     ceiling: str | None = None
 

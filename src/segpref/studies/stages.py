@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from segpref.data.dataset import Dataset
 from segpref.data.splits import draw_cases, draw_patients
+from segpref.policies import NetworkSpec
 from segpref.training.augmentation import AugmentationName
 from segpref.training.semisupervised import Method
 from segpref.types import SegprefError
@@ -19,7 +21,7 @@ class Stage1:
     """Supervised training of a base or of a judge.
 
     Args:
-        labelled: how many labelled units are drawn.
+        labelled: how many labelled units are drawn; all where None.
         unit: ``patients``, or ``cases`` (slices in 2D).
         epochs: number of epochs.
         images_per_epoch: images in an epoch; all where None.
@@ -31,9 +33,12 @@ class Stage1:
         start: name of another base whose weights are the beginning; random ones where None.
         dropout: rate of dropout after every block while training (MAPO's warm-up); 0 leaves the network
             as it is. Supervised training only.
+        network: another one than the recipe's.
+        loss: of logits and one-hot masks, such as monai.losses.DiceLoss; Dice + cross-entropy where
+            None. Supervised training only.
     """
 
-    labelled: int = 3
+    labelled: int | None = 3
     unit: Literal["patients", "cases"] = "patients"
     epochs: int = 60
     images_per_epoch: int | None = None
@@ -43,16 +48,23 @@ class Stage1:
     method: Method | None = None
     start: str | None = None
     dropout: float = 0.0
+    network: NetworkSpec | None = None
+    loss: Callable[[Any, Any], Any] | None = None
 
     def __post_init__(self) -> None:
-        if self.dropout and self.method is not None:
-            raise SegprefError(
-                f"dropout {self.dropout:g} is for supervised training, not for "
-                f"{type(self.method).__name__}: take one of the two out of the recipe"
-            )
+        if self.method is None:
+            return
+        for name in ("dropout", "loss"):
+            if getattr(self, name):
+                raise SegprefError(
+                    f"{name} is for supervised training, not for {type(self.method).__name__}: take "
+                    "one of the two out of the recipe"
+                )
 
     def drawn(self, cases: Dataset, seed: int) -> Dataset:
         """The labelled cases that the seed draws."""
+        if self.labelled is None:
+            return cases
         if self.unit == "cases":
             return draw_cases(cases, self.labelled, seed)
         return cases.of_patients(draw_patients(cases.patients, self.labelled, seed))

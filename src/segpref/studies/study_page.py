@@ -14,7 +14,16 @@ from segpref.studies.page import write_page, write_pictures
 from segpref.studies.results import BASE, SELECT_BEST, Results, Run
 from segpref.studies.study_report import Part, study_report
 from segpref.studies.study_tables import StudyTable, judges_of, study_tables
-from segpref.studies.tables import COLUMNS, Difference, Entries, TableRow, as_csv, latex, markdown
+from segpref.studies.tables import (
+    COLUMNS,
+    MEASURE_NAMES,
+    Difference,
+    Entries,
+    TableRow,
+    as_csv,
+    latex,
+    markdown,
+)
 from segpref.training.folder import RunFolder
 
 __all__ = ["write_study"]
@@ -34,6 +43,8 @@ def write_study(lab: Lab, results: Results, pictures: int = 4) -> Path:
         Path of the page.
     """
     tables = study_tables(results)
+    # Of the seed whose models are shown.
+    first = min(run.seed for runs in tables[0].entries.values() for run in runs)
     listed = _listed(results, tables)
     for suffix, render, remark in (("md", markdown, "## {}\n"), ("tex", latex, "% {}")):
         parts = []
@@ -48,7 +59,7 @@ def write_study(lab: Lab, results: Results, pictures: int = 4) -> Path:
         [_part(lab, one) for one in tables],
         title=f"segpref: {results.recipe.name}",
         lead=results.recipe.description,
-        overlays=overlays(typical(lab.test, pictures), _models(tables[0].entries)),
+        overlays=overlays(typical(lab.test(first), pictures), _models(tables[0].entries)),
         warnings=[f"{task.name} failed: {why}" for task, why in results.failed.items()],
         details={"Recipe": (lab.out / "recipe.yaml").read_text()},
     )
@@ -99,11 +110,12 @@ def _listed(results: Results, tables: Sequence[StudyTable]) -> list[Listed]:
 
 
 def _claims(claims: Sequence[Difference]) -> str:
-    names = ("Claim (test IoU)", "difference", "95 % interval", "seeds above", "better?")
+    names = ("Claim (on test)", "measure", "difference", "95 % interval", "seeds", "better?")
     lines = ["| " + " | ".join(names) + " |", "|---" * len(names) + "|"]
     lines += [
-        f"| {one.method} against {one.other} | {one.mean:+.3f} | {one.low:+.3f} to {one.high:+.3f} | "
-        f"{one.seeds_above} of {one.seeds} | {'yes' if one.better else 'not shown'} |"
+        f"| {one.method} against {one.other} | {MEASURE_NAMES[one.measure]} | {one.mean:+.3f} | "
+        f"{one.low:+.3f} to {one.high:+.3f} | {one.seeds_better} of {one.seeds} | "
+        f"{'yes' if one.better else 'not shown'} |"
         for one in claims
     ]
     return "\n".join(lines)

@@ -19,11 +19,10 @@ from segpref.studies.charts import (
 from segpref.studies.page import Cell, Details, Page, Picture, Section, Table
 from segpref.studies.pictures import Overlay
 from segpref.studies.report import overlay_section
-from segpref.studies.tables import Difference, TableRow
+from segpref.studies.tables import LOW_COLUMNS, MEASURE_NAMES, Difference, TableRow
 
 __all__ = ["Part", "study_report"]
 
-_LOW_IS_GOOD = ("Drift",)
 _TERMS = ("IoU", "Dice", "Base", "TailAvg", "Drift", "Judge", "Preference accuracy", "Harmful mass")
 
 
@@ -101,10 +100,11 @@ def _sections(part: Part) -> list[Section]:
         shown.append(
             Section(
                 f"{head}how sure is that?" if head else "How sure is that?",
-                "Difference in test IoU between two methods on the same patients, seeds and budget.",
+                "Difference on test between two methods with the same patients, seeds and budget.",
                 table=_claims(part.differences),
                 note="The interval comes from drawing the test patients anew 10 000 times "
-                "(bootstrap). A claim of better needs an interval above 0 and every seed above 0.",
+                "(bootstrap). A claim of better needs the interval and every seed on the good side "
+                "of 0: above it, or below it for ASSD.",
             )
         )
     if charts := _charts(part.histories):
@@ -128,9 +128,9 @@ def _verdict(rows: Sequence[TableRow], differences: Sequence[Difference]) -> tup
         claim = differences[0]
         told = "is better than" if claim.better else "is not shown to be better than"
         return claim.better, (
-            f"{claim.method} {told} {claim.other} on test: IoU {claim.mean:+.3f} (95 % interval "
-            f"{claim.low:+.3f} to {claim.high:+.3f}), above it in {claim.seeds_above} of "
-            f"{claim.seeds} {_plural('seed', claim.seeds)}."
+            f"{claim.method} {told} {claim.other} on test: {MEASURE_NAMES[claim.measure]} "
+            f"{claim.mean:+.3f} (95 % interval {claim.low:+.3f} to {claim.high:+.3f}), better in "
+            f"{claim.seeds_better} of {claim.seeds} {_plural('seed', claim.seeds)}."
         )
     base = rows[0]
     best = max(rows, key=lambda row: _known(row.figures["IoU"][0]))
@@ -158,21 +158,22 @@ def _table(rows: Sequence[TableRow], wanted: Sequence[str] | None) -> Table:
 
 def _best(name: str, values: Sequence[float]) -> float:
     told = [value for value in values if not math.isnan(value)]
-    return (min if name in _LOW_IS_GOOD else max)(told, default=math.nan)
+    return (min if name in LOW_COLUMNS else max)(told, default=math.nan)
 
 
 def _claims(differences: Sequence[Difference]) -> Table:
     rows = tuple(
         (
             f"{one.method} minus {one.other}",
+            MEASURE_NAMES[one.measure],
             f"{one.mean:+.3f}",
             f"{one.low:+.3f} to {one.high:+.3f}",
-            f"{one.seeds_above} of {one.seeds}",
+            f"{one.seeds_better} of {one.seeds}",
             "yes" if one.better else "not shown",
         )
         for one in differences
     )
-    return Table(("Difference", "Mean", "95 % interval", "Seeds above 0", "Better?"), rows)
+    return Table(("Difference", "Measure", "Mean", "95 % interval", "Seeds", "Better?"), rows)
 
 
 def _charts(histories: Mapping[str, Sequence[History]]) -> tuple[Picture, ...]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from segpref.studies.judging import Oracle
 from segpref.studies.plan import Change, in_block
-from segpref.studies.recipe import Block
+from segpref.studies.recipe import Block, Measure
 from segpref.studies.results import BASE, SELECT_BEST, Results, Run, label
 from segpref.studies.tables import (
     COLUMNS,
@@ -38,6 +38,7 @@ class StudyTable:
         entries: the runs of each row.
         columns: which figures are shown.
         against: what each row is compared with: pairs of rows.
+        measures: in what they are compared.
         ceilings: the base and the best that it could become, by row, where *gap closed* is asked for.
     """
 
@@ -45,6 +46,7 @@ class StudyTable:
     entries: Entries
     columns: Sequence[str]
     against: Sequence[tuple[str, str]]
+    measures: Sequence[Measure]
     ceilings: Mapping[str, tuple[Sequence[Run], Sequence[Run]]]
 
     @cached_property
@@ -66,7 +68,11 @@ class StudyTable:
     @cached_property
     def claims(self) -> list[Difference]:
         """Every method against the base, the last first; then the study's own against the others."""
-        found = [difference(self.entries, one, other) for one, other in self.against]
+        found = [
+            difference(self.entries, one, other, measure)
+            for measure in self.measures
+            for one, other in self.against
+        ]
         return [one for one in found if one is not None]
 
     def _gap_closed(self, row: str) -> float:
@@ -154,10 +160,12 @@ def _table(
         if part
     )
     columns: tuple[str, ...] = (*SWEEP_COLUMNS, "IoU") if block.sweep else COLUMNS
+    if "assd" in results.recipe.measures:
+        columns = (*columns, "ASSD")
     if results.recipe.ceiling is not None and not block.sweep:
         columns = (*columns, GAP_CLOSED)
     against = [*reversed(against_base), *against_rivals]
-    return StudyTable(title, entries, columns, against, ceilings)
+    return StudyTable(title, entries, columns, against, results.recipe.measures, ceilings)
 
 
 def _methods(

@@ -15,12 +15,17 @@ from rich.table import Table
 from scipy import stats
 
 from segpref.inference.evaluation import mean_iou, mean_of
+from segpref.studies.perform import Row
+from segpref.studies.recipe import Measure
 from segpref.studies.results import Run
 
 __all__ = [
     "COLUMNS",
     "GAP_CLOSED",
     "JUDGE_COLUMNS",
+    "LOW_COLUMNS",
+    "LOW_IS_GOOD",
+    "MEASURE_NAMES",
     "SWEEP_COLUMNS",
     "Difference",
     "Entries",
@@ -38,6 +43,12 @@ __all__ = [
 Entries = Mapping[str, Sequence[Run]]
 """The runs of each row of a table, one per seed, by the row's name."""
 
+LOW_IS_GOOD = ("assd",)
+"""Measures of which less is better."""
+
+MEASURE_NAMES: Mapping[Measure, str] = {"iou": "IoU", "dice": "Dice", "assd": "ASSD"}
+"""What tables call them."""
+
 
 @dataclass(frozen=True, slots=True)
 class TableRow:
@@ -50,30 +61,33 @@ class TableRow:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Method minus other in test IoU, paired over patients.
+    """Method minus other in a test measure, paired over patients.
 
     Args:
         method: which is claimed to be better.
         other: than which.
+        measure: in what; ``assd`` is better when lower.
         mean: difference with seeds averaged inside each patient.
         low: lower end of the 95 % bootstrap interval over patients.
         high: upper end.
-        seeds_above: how many seeds have a positive difference.
+        seeds_better: how many seeds have a difference of the right sign.
         seeds: of how many.
     """
 
     method: str
     other: str
+    measure: Measure
     mean: float
     low: float
     high: float
-    seeds_above: int
+    seeds_better: int
     seeds: int
 
     @property
     def better(self) -> bool:
-        """Whether the interval is above zero and all seeds agree."""
-        return self.low > 0 and self.seeds_above == self.seeds
+        """Whether the interval is on the right side of zero and all seeds agree."""
+        right = self.high < 0 if self.measure in LOW_IS_GOOD else self.low > 0
+        return right and self.seeds_better == self.seeds
 
 
 COLUMNS = ("IoU", "IoU last", "TailAvg", "Drift", "Dice")
@@ -94,13 +108,14 @@ JUDGE_COLUMNS = {
 }
 """Columns of the table of judges, and their names in an audit."""
 
-_LOW_IS_GOOD = ("Drift", "HarmTop", "HarmMag", "Regret", "PairFlip")
-_ALL = tuple(dict.fromkeys(COLUMNS + SWEEP_COLUMNS))
+LOW_COLUMNS = ("Drift", "HarmTop", "HarmMag", "Regret", "PairFlip", "ASSD")
+"""Columns of which less is better."""
+_ALL = tuple(dict.fromkeys((*COLUMNS, "ASSD", *SWEEP_COLUMNS)))
 
 
 def table(entries: Entries) -> list[TableRow]:
-    """IoU, IoU last and Dice on test (at the best validation epoch, and the last weights); TailAvg,
-    Drift, Peak and Score on validation.
+    """IoU, IoU last, Dice and ASSD on test (at the best validation epoch, and the last weights);
+    TailAvg, Drift, Peak and Score on validation.
     """
     rows = []
     for name, runs in entries.items():
@@ -200,9 +215,16 @@ def rich_table(rows: Sequence[TableRow], title: str, columns: Sequence[str] = CO
 
 
 def difference(
-    entries: Entries, method: str, other: str, resamples: int = 10_000
+    entries: Entries,
+    method: str,
+    other: str,
+    measure: Measure = "iou",
+    resamples: int = 10_000,
 ) -> Difference | None:
     """Paired bootstrap over test patients, with seeds averaged inside each patient.
+
+    Where only one of the two has a structure, the other was right not to draw it, and counts as 1 in
+    IoU and Dice; distances are compared only where both have one.
 
     None where the two rows have no seed in common.
     """
@@ -210,8 +232,10 @@ def difference(
     shared = [(a, b) for a in ours for b in theirs if a.seed == b.seed]
     if not shared:
         return None
-    per_seed = [a.iou - b.iou for a, b in shared]
-    gains = [_by_patient(a, b) for a, b in shared]
+    per_seed = [_mean(a.test, measure) - _mean(b.test, measure) for a, b in shared]
+    if measure in LOW_IS_GOOD:
+        per_seed = [-change for change in per_seed]
+    gains = [_by_patient(a, b, measure) for a, b in shared]
     patients = sorted(set().union(*gains))
     values = np.array(
         [np.mean([gain[name] for gain in gains if name in gain]) for name in patients]
@@ -220,10 +244,11 @@ def difference(
     return Difference(
         method=method,
         other=other,
+        measure=measure,
         mean=float(values.mean()),
         low=low,
         high=high,
-        seeds_above=sum(gain > 0 for gain in per_seed),
+        seeds_better=sum(gain > 0 for gain in per_seed),
         seeds=len(per_seed),
     )
 
@@ -239,7 +264,7 @@ def _interval(values: Float[np.ndarray, " patient"], resamples: int) -> tuple[fl
 
 def _best(rows: Sequence[TableRow]) -> dict[str, float]:
     return {
-        column: (min if column in _LOW_IS_GOOD else max)(
+        column: (min if column in LOW_COLUMNS else max)(
             (row.figures[column][0] for row in rows if not math.isnan(row.figures[column][0])),
             default=math.nan,
         )
@@ -250,7 +275,8 @@ def _best(rows: Sequence[TableRow]) -> dict[str, float]:
 def _figures(run: Run) -> dict[str, float]:
     figures = {
         "IoU": run.iou,
-        "Dice": float(np.nanmean(list(mean_of(run.test, "dice").values()))),
+        "Dice": _mean(run.test, "dice"),
+        "ASSD": _mean(run.test, "assd"),
     }
     if run.test_last:
         figures["IoU last"] = mean_iou(run.test_last)
@@ -261,16 +287,29 @@ def _figures(run: Run) -> dict[str, float]:
     return figures
 
 
-def _by_patient(ours: Run, theirs: Run) -> dict[str, float]:
+def _mean(rows: Sequence[Row], measure: Measure) -> float:
+    """Over volumes, then over structures; NaN where nothing has it."""
+    known = [v for v in mean_of(rows, _column(rows, measure)).values() if math.isfinite(v)]
+    return float(np.mean(known)) if known else math.nan
+
+
+def _column(rows: Sequence[Row], measure: Measure) -> str:
+    """The measure's column; that of a distance also names its unit."""
+    return next((name for name in rows[0] if name.split("_")[0] == measure), measure)
+
+
+def _by_patient(ours: Run, theirs: Run, measure: Measure) -> dict[str, float]:
+    column, absent = _column(ours.test, measure), math.nan if measure in LOW_IS_GOOD else 1.0
     gathered: dict[str, list[float]] = {}
     for a, b in zip(ours.test, theirs.test, strict=True):
         assert (a["volume"], a["structure"]) == (b["volume"], b["structure"])
         # Absent for one method only: it was right, the other drew what is not there.
-        pair = [float(a["iou"]), float(b["iou"])]
-        if all(math.isnan(value) for value in pair):
+        pair = [float(row.get(column, math.nan)) for row in (a, b)]
+        if not any(math.isfinite(value) for value in pair):
             continue
-        first, second = (1.0 if math.isnan(value) else value for value in pair)
-        gathered.setdefault(str(a["patient"]), []).append(first - second)
+        first, second = (value if math.isfinite(value) else absent for value in pair)
+        if math.isfinite(first - second):
+            gathered.setdefault(str(a["patient"]), []).append(first - second)
     return {name: float(np.mean(values)) for name, values in gathered.items()}
 
 

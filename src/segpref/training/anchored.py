@@ -1,4 +1,4 @@
-"""Preferences together with the ground truth of the same images (MAPO, Eq. 7)."""
+"""The ground truth as a signal, alone or beside preferences (MAPO, Eq. 7)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,39 @@ from segpref.training.loop import StepResult
 from segpref.training.signals import ScoredBatch, Signal
 from segpref.types import LabelSpace, SegprefError
 
-__all__ = ["AnchoredSignal"]
+__all__ = ["AnchoredSignal", "SupervisedSignal"]
+
+
+@dataclass(frozen=True, slots=True)
+class SupervisedSignal:
+    """The labels alone: what preference optimisation has to beat, with the same loop and updates.
+
+    Args:
+        label_space: what the masks mean.
+        loss: of logits and labels; Dice and (binary) cross-entropy where None.
+    """
+
+    needs_label: ClassVar[bool] = True
+
+    label_space: LabelSpace
+    loss: Callable[[Tensor, Tensor], Tensor] | None = None
+
+    def __call__(self, batch: ScoredBatch) -> StepResult:
+        """Supervised loss times the number of images.
+
+        Raises:
+            SegprefError: the batch comes without labels.
+        """
+        if batch.labels is None:
+            raise SegprefError(
+                "the supervised part of the loss needs labels, and the pool has none: give a labelled "
+                "pool, or a method without it"
+            )
+        images = len(batch.slates)
+        loss = self.loss or SupervisedLoss(self.label_space)
+        value = loss(batch.logits, batch.labels.to(batch.logits.device))
+        logs = {"supervised_loss": (float(value.detach()) * images, float(images))}
+        return StepResult(value * images, images, logs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,20 +94,10 @@ class AnchoredSignal:
         Raises:
             SegprefError: the batch comes without labels.
         """
-        if batch.labels is None:
-            raise SegprefError(
-                "the supervised part of the loss needs labels, and the pool has none: give a labelled "
-                "pool, or a method without it"
-            )
-        images = len(batch.slates)
+        supervised = SupervisedSignal(self.label_space, self.loss)(batch)
         preferred = self.preference(batch)
-        loss = self.loss or SupervisedLoss(self.label_space)
-        supervised = loss(batch.logits, batch.labels.to(batch.logits.device))
-        total = self.weight * images * supervised
+        assert supervised.loss is not None
+        total = self.weight * supervised.loss
         if preferred.terms and preferred.loss is not None:
-            total = total + preferred.loss * (images / preferred.terms)
-        logs = {
-            **preferred.logs,
-            "supervised_loss": (float(supervised.detach()) * images, float(images)),
-        }
-        return StepResult(total, images, logs)
+            total = total + preferred.loss * (supervised.terms / preferred.terms)
+        return StepResult(total, supervised.terms, {**preferred.logs, **supervised.logs})

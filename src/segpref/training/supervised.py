@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from segpref.data.dataset import Dataset
 from segpref.inference.evaluation import mean_iou, score_model
@@ -48,11 +49,12 @@ def fit(
     precision: str = "no",
     start: Path | None = None,
     dropout: float = 0.0,
+    loss: Callable[[Tensor, Tensor], Tensor] | None = None,
     checkpoint_seconds: float = 30.0,
 ) -> dict[str, Any]:
     """Train a segmenter on labelled cases; the best validation checkpoint is the reference.
 
-    Dice + (binary) cross-entropy, AdamW, cosine schedule with warm-up (RN-DPO, Sec. 4.2).
+    AdamW, cosine schedule with warm-up (RN-DPO, Sec. 4.2).
 
     Args:
         labelled: cases with labels.
@@ -70,6 +72,7 @@ def fit(
         start: model file or run folder to go on from; random weights where None.
         dropout: rate of dropout after every block while training, also of the network's own dropout
             layers (MAPO's warm-up); 0 leaves the network as it is.
+        loss: of logits and labels; Dice + (binary) cross-entropy where None, as in RN-DPO.
         checkpoint_seconds: how often the position is saved within an epoch.
 
     Returns:
@@ -88,7 +91,7 @@ def fit(
     model = Segmenter(network, card.label_space, card.tail)
     optimizer = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=weight_decay)
     wrapped, prepared = accelerator.prepare(network, optimizer)
-    loss = SupervisedLoss(card.label_space)
+    measure = loss or SupervisedLoss(card.label_space)
     transforms = augmentation(augment, card.preparation.dims)
 
     def step(indices: list[int], epoch: int, number: int) -> StepResult:
@@ -101,7 +104,7 @@ def fit(
             logits = wrapped(images.to(accelerator.device))
         if isinstance(logits, list | tuple):
             logits = logits[0]
-        value = loss(logits, labels.to(accelerator.device))
+        value = measure(logits, labels.to(accelerator.device))
         amount = float(value.detach()) * len(cases)
         return StepResult(value * len(cases), len(cases), {"train_loss": (amount, len(cases))})
 
