@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 from segpref.data.dataset import Dataset
+from segpref.data.patches import LabelPlaces, PatchDraw
 from segpref.inference.evaluation import mean_iou, score_model
+from segpref.inference.windows import whole_images
 from segpref.networks import InjectedDropout
 from segpref.objectives.supervised import SupervisedLoss
 from segpref.policies import ModelCard, Segmenter
@@ -54,7 +56,8 @@ def fit(
 ) -> dict[str, Any]:
     """Train a segmenter on labelled cases; the best validation checkpoint is the reference.
 
-    AdamW, cosine schedule with warm-up (RN-DPO, Sec. 4.2).
+    AdamW, cosine schedule with warm-up (RN-DPO, Sec. 4.2). Where the preparation has a patch, a step
+    sees one patch of each image, often around a structure.
 
     Args:
         labelled: cases with labels.
@@ -93,10 +96,16 @@ def fit(
     wrapped, prepared = accelerator.prepare(network, optimizer)
     measure = loss or SupervisedLoss(card.label_space)
     transforms = augmentation(augment, card.preparation.dims)
+    whole = whole_images([model], card.preparation)
+    patches: PatchDraw | None = None
+    if card.preparation.patch is not None:
+        patches = PatchDraw(card.preparation, LabelPlaces(card.label_space))
 
     def step(indices: list[int], epoch: int, number: int) -> StepResult:
         cases = [labelled[i] for i in indices]
         key = step_seed(seed, epoch, number)
+        if patches is not None:
+            cases = patches(cases, indices, key)
         images, labels = augmented_batch(cases, transforms, key % 2**32)
         wrapped.train()
         with torch.random.fork_rng():
@@ -110,10 +119,11 @@ def fit(
 
     def validate() -> Mapping[str, float]:
         wrapped.eval()
-        scores = score_model(model, validation)
+        scores = score_model(whole, validation)
         return {"val_iou": mean_iou(scores)}
 
-    image = torch.from_numpy(np.array(labelled[0].image))[None].to(accelerator.device)
+    first = labelled[0] if patches is None else patches([labelled[0]], [0], seed)[0]
+    image = torch.from_numpy(np.array(first.image))[None].to(accelerator.device)
     active = InjectedDropout(network, image).training(dropout) if dropout else nullcontext()
     with active:
         history = run_loop(

@@ -1,0 +1,215 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+from segpref.data import Cache, Dataset, Folders, PatchDraw, Preparation, prepare
+from segpref.data.patches import LabelPlaces, foreground_places
+from segpref.data.predictions import PredictionStore
+from segpref.inference.evaluation import mean_iou, score_model
+from segpref.inference.windows import WholeImages, whole_images
+from segpref.judges import OracleJudge
+from segpref.policies import ModelCard, NetworkSpec, Segmenter, load_model, save_model
+from segpref.proposals import SlateProposals
+from segpref.training import PreferenceSignal, RunFolder, align, fit
+from segpref.types import IGNORE, Case, LabelSpace, SegprefError, Window
+
+BALLS = ("background", "rind", "core")
+SPACE = LabelSpace("multi-class", BALLS)
+INPUT = Preparation(dims=3, normalise="z-score", patch=(16, 16, 8))
+SPACING = (1.0, 1.0, 2.0)
+
+
+def test_a_window_within_its_image_and_around_it() -> None:
+    image = np.arange(12.0).reshape(1, 3, 4)
+    inner = Window((1, 1), (2, 3), (3, 4))
+    np.testing.assert_array_equal(inner.cut(image, -1), [[[5, 6, 7], [9, 10, 11]]])
+    around = Window((-1, 0), (5, 4), (3, 4))
+    assert around.inside == (slice(1, 4), slice(0, 4))
+    cut = around.cut(image, -1)
+    np.testing.assert_array_equal(cut[0, 1:4], image[0])
+    assert (cut[0, [0, 4]] == -1).all()
+
+
+def test_places_are_shared_by_the_structures() -> None:
+    mask = np.zeros((1, 6, 6, 6), np.uint8)
+    mask[0, 1:5, 1:5, 1:5] = 1
+    mask[0, 2, 3, 4] = 2  # one voxel of 64
+    places = foreground_places(mask, SPACE)
+    values = mask[0][tuple(places.T)]
+    assert (values == 2).sum() == (values == 1).sum() == len(places) / 2
+    assert (foreground_places(np.zeros((1, 4, 4), np.uint8), SPACE) == -1).all()
+    whole = LabelSpace("multi-label", ("a", "b"))
+    both = np.stack([mask[0] > 0, np.zeros_like(mask[0])]).astype(np.uint8)
+    assert mask[0][tuple(foreground_places(both, whole).T)].min() == 1
+
+
+def made_case(shape: tuple[int, ...]) -> Case:
+    rng = np.random.default_rng(1)
+    image = rng.normal(size=(1, *shape)).astype(np.float32)
+    label = np.zeros((1, *shape), np.uint8)
+    label[0, 0, 0, 0] = 1
+    return Case(id="a", patient="a", volume="a", image=image, label=label)
+
+
+def test_patches_lie_in_the_image_and_often_on_foreground() -> None:
+    case = made_case((40, 30, 20))
+    draw = PatchDraw(INPUT, LabelPlaces(SPACE), 2 / 3)
+    patches = draw([case] * 300, range(300), 5)
+    for patch in patches:
+        assert patch.window is not None
+        start = patch.window.start
+        assert all(
+            0 <= at <= full - n
+            for at, n, full in zip(start, INPUT.patch or (), (40, 30, 20), strict=True)
+        )
+        box = tuple(slice(at, at + n) for at, n in zip(start, INPUT.patch or (), strict=True))
+        np.testing.assert_array_equal(patch.image, case.image[(slice(None), *box)])
+    corner = np.mean(
+        [patch.window == Window((0, 0, 0), (16, 16, 8), (40, 30, 20)) for patch in patches]
+    )
+    assert corner == pytest.approx(2 / 3, abs=0.1)  # its place is the image's very corner
+    again = draw([case] * 300, range(300), 5)
+    assert [patch.window for patch in patches] == [patch.window for patch in again]
+    assert [patch.window for patch in draw([case] * 9, range(9), 6)] != [
+        patch.window for patch in patches[:9]
+    ]
+
+
+def test_what_is_beyond_the_image_is_its_lowest_intensity_and_has_no_label() -> None:
+    case = made_case((10, 20, 8))
+    draw = PatchDraw(INPUT, LabelPlaces(SPACE))
+    (patch,) = draw([case], [0], 0)
+    assert patch.label is not None
+    assert patch.window is not None
+    outside = np.ones(patch.image.shape[1:], bool)
+    outside[patch.window.inside] = False
+    assert outside.sum() == 6 * 16 * 8
+    assert (patch.image[0][outside] == case.image.min()).all()
+    np.testing.assert_array_equal(patch.label[0] == IGNORE, outside)
+
+
+def test_a_patch_excludes_a_fixed_size() -> None:
+    with pytest.raises(SegprefError, match="a patch, or a size or crop, not both"):
+        Preparation(dims=2, size=(8, 8), patch=(8, 8))
+    with pytest.raises(SegprefError, match="patch needs 3 positive numbers"):
+        Preparation(dims=3, patch=(8, 8))
+
+
+# Volumes of sizes of their own, larger and smaller than the patch ----------------------------
+
+
+@pytest.fixture(scope="module")
+def balls(tmp_path_factory: pytest.TempPathFactory, store: Cache) -> Dataset:
+    root = tmp_path_factory.mktemp("balls")
+    rng = np.random.default_rng(0)
+    for number in range(9):
+        shape = np.array([(26, 22, 12), (20, 24, 10), (14, 20, 12)][number % 3])
+        grid = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1) * SPACING
+        distance = np.linalg.norm(grid - shape * SPACING / 2 - rng.uniform(-2, 2, 3), axis=-1)
+        label = ((distance < 7).astype(np.uint8) + (distance < 4)).astype(np.uint8)
+        image = (1.0 * label + rng.normal(0, 0.7, shape)).astype(np.float32)
+        for name, array in (("images", image), ("labels", label)):
+            (root / name).mkdir(exist_ok=True)
+            made = nib.Nifti1Image(array, np.diag([*SPACING, 1]))
+            made.header.set_xyzt_units("mm")
+            nib.save(made, root / name / f"b{number}.nii.gz")
+    return prepare(Folders(root, names=BALLS), INPUT, store)
+
+
+def network(**changes: Any) -> NetworkSpec:
+    settings = {
+        "spatial_dims": 3, "in_channels": 1, "out_channels": 3, "channels": [6, 12], "strides": [2],
+        "num_res_units": 1, "norm": "batch", **changes,
+    }  # fmt: skip
+    return NetworkSpec("monai.networks.nets.UNet", settings)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory, balls: Dataset) -> Path:
+    """Trained on two volumes, and then made to draw the core too small."""
+    folder = RunFolder(tmp_path_factory.mktemp("base"))
+    card = ModelCard(network(), SPACE, INPUT, labelled=("b0", "b1"))
+    validation = balls.of_patients(["b6"])
+    fit(
+        balls.of_patients(["b0", "b1"]), validation, card, folder,
+        epochs=60, images_per_epoch=4, batch_size=2, learning_rate=5e-3, seed=1,
+    )  # fmt: skip
+    model, card = load_model(folder.best)
+    biases = [weight for weight in model.network.parameters() if weight.shape == (3,)]
+    with torch.no_grad():
+        biases[-1][2] -= 2.0
+    path = folder.path / "biased.safetensors"
+    save_model(path, model.network, card)
+    return path
+
+
+@pytest.mark.slow
+def test_alignment_on_patches_mends_what_is_wrong(
+    base: Path, balls: Dataset, tmp_path: Path, store: Cache
+) -> None:
+    model, card = load_model(base)
+    pool, validation = balls.of_patients(["b3", "b4", "b5"]), balls.of_patients(["b6", "b7", "b8"])
+    expected = mean_iou(score_model(whole_images([model], card.preparation), validation))
+    folder = RunFolder(tmp_path / "run")
+    folder.open({}, resume=False)
+    summary = align(
+        base, pool, validation, OracleJudge(SPACE), PreferenceSignal(SPACE), folder,
+        proposals=SlateProposals(12), epochs=5, images_per_epoch=12, batch_size=3,
+        learning_rate=1e-3, cache=store,
+    )  # fmt: skip
+    first, *rows = folder.read_metrics()
+    assert summary["val_iou_base"] == first["val_iou"] == pytest.approx(expected)
+    assert summary["val_iou_peak"] > expected + 0.05
+    assert all(row["pairs_per_image"] > 0.5 and row["pair_flip"] == 0 for row in rows)
+    assert rows[-1]["volume_ratio_core"] > 1.2
+
+
+def test_whole_images_are_those_of_windows(balls: Dataset) -> None:
+    torch.manual_seed(0)
+    model = Segmenter(network().build(), SPACE)
+    whole = whole_images([model], INPUT)
+    assert isinstance(whole, WholeImages)
+    image = torch.from_numpy(np.array(balls[0].image))[None]
+    logits = whole.logits(image)
+    assert logits.shape == (1, 3, 26, 22, 12)
+    assert whole_images([model], Preparation(dims=3, size=(16, 16, 8))) is model
+    before = whole.digest()
+    with torch.no_grad():
+        for weight in model.network.parameters():
+            weight.mul_(1.5)
+    assert whole.digest() != before  # it follows the policy
+    assert not torch.equal(whole.logits(image), logits)
+
+
+def test_a_judges_masks_of_a_patch_are_cut_from_those_of_its_image(
+    balls: Dataset, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    whole = whole_images([Segmenter(network().build(), SPACE)], INPUT)
+    masks = PredictionStore(whole, "masks", Cache(tmp_path))
+    masks.prepare(balls)
+    small = next(case for case in balls if case.image.shape[1] == 14)
+    draw = PatchDraw(INPUT, LabelPlaces(SPACE))
+    (patch,) = draw([small], [3], 0)
+    assert patch.window is not None
+    found = masks[patch]
+    assert found.shape == (1, 16, 16, 8)
+    np.testing.assert_array_equal(found, patch.window.cut(masks[small], IGNORE))
+    assert (found == IGNORE).sum() == 2 * 16 * 8
+
+
+def test_rounds_need_whole_images(balls: Dataset, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    torch.manual_seed(0)
+    save_model(tmp_path / "m.safetensors", network().build(), ModelCard(network(), SPACE, INPUT))
+    with pytest.raises(SegprefError, match="leave refresh out"):
+        align(
+            tmp_path / "m.safetensors", balls, balls, OracleJudge(SPACE), PreferenceSignal(SPACE),
+            folder, refresh=2,
+        )  # fmt: skip
