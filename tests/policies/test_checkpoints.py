@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from segpref.data import Preparation
-from segpref.policies import ModelCard, NetworkSpec, load_model, read_card, save_model
+from segpref.policies import ModelCard, NetworkSpec, PolicySpec, load_model, read_card, save_model
 from segpref.types import LabelSpace, Region, SegprefError
 
 SPACE = LabelSpace("multi-class", ("background", "a", "b"), (Region("whole", (1, 2)),))
@@ -24,7 +24,7 @@ def card(tiny_unet: Callable[..., NetworkSpec]) -> ModelCard:
         preparation=Preparation(2, (1.0, 2.0), (30, 20), (32, 32), "percentile", (-5.0, 9.0)),
         channels=("T1",),
         labelled=("p1", "p2"),
-        tail=("model.2",),
+        policy=PolicySpec(init_args={"tail": ["model.2"]}),
     )
 
 
@@ -47,14 +47,14 @@ def test_a_model_comes_back_with_its_card(card: ModelCard, tmp_path: Path) -> No
     assert not model.network.training
 
 
-@pytest.mark.parametrize("tail", [None, ("head",)])
+@pytest.mark.parametrize("policy", [PolicySpec(), PolicySpec("own.Policy", {"a": [1, "b"]})])
 @pytest.mark.parametrize(
     "space", [SPACE, LabelSpace("multi-label", ("lungs",)), LabelSpace("multi-class", ("b", "ü"))]
 )
-def test_cards_round_trip(card: ModelCard, space: LabelSpace, tail: tuple[str, ...] | None) -> None:
+def test_cards_round_trip(card: ModelCard, space: LabelSpace, policy: PolicySpec) -> None:
     from dataclasses import replace
 
-    one = replace(card, label_space=space, tail=tail)
+    one = replace(card, label_space=space, policy=policy)
     assert ModelCard.from_json(one.to_json()) == one
 
 

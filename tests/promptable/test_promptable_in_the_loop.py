@@ -22,9 +22,7 @@ from segpref.training.step import PreferenceStep, StepSlates
 
 def test_alignment_of_the_decoder_with_kept_embeddings(sam_folder: Path, tmp_path: Path) -> None:
     store, pool = Cache(tmp_path), lesions(4)
-    policy, reference = (
-        PromptablePolicy(load_sam(str(sam_folder)), LESION, cache=store) for _ in range(2)
-    )
+    policy, reference = (PromptablePolicy(load_sam(str(sam_folder)), LESION) for _ in range(2))
     set_trainable(policy.inner, ("decoder",))
     set_trainable(reference.inner, ("decoder",))
     passes: list[int] = []
@@ -36,7 +34,7 @@ def test_alignment_of_the_decoder_with_kept_embeddings(sam_folder: Path, tmp_pat
             return encode(pixels)
 
         each.inner.encode = counting  # type: ignore[method-assign]
-        each.prepare(pool)
+        each.prepare(pool, store)
     logits = PredictionStore(reference, "logits", store)
     logits.prepare(pool)
     families = [Thresholds((0.3, 0.4, 0.6)), MultimaskOutput(), OtherPrompts(samples=2)]

@@ -14,13 +14,12 @@ from torch.nn import functional
 from transformers import Sam2Model, SamModel
 
 from segpref.data import Cache, Preparation
-from segpref.policies import save_model
+from segpref.policies import load_model, save_model
 from segpref.policies.promptable import (
     PARTS,
     Frame,
     Lora,
     PromptablePolicy,
-    load_promptable,
     load_sam,
     part_of,
     promptable_card,
@@ -166,10 +165,10 @@ def test_a_frozen_encoder_sees_every_image_once(
     for kept in (True, False):
         network = load_sam(str(sam_folder))
         set_trainable(network, ("decoder",))
-        policy = PromptablePolicy(network, LESION, cache=store)
+        policy = PromptablePolicy(network, LESION)
         counted = Counted(policy, monkeypatch)
         if kept:
-            policy.prepare(dataset)
+            policy.prepare(dataset, store)
         optimizer = torch.optim.SGD((w for w in network.parameters() if w.requires_grad), 1e-2)
         losses.append([])
         for _ in range(3):
@@ -184,10 +183,10 @@ def test_a_frozen_encoder_sees_every_image_once(
     assert losses[0][0] != losses[0][1]
 
     # A second policy with the same encoder finds them on disk; an unknown image is encoded.
-    other = PromptablePolicy(load_sam(str(sam_folder)), LESION, cache=store)
+    other = PromptablePolicy(load_sam(str(sam_folder)), LESION)
     set_trainable(other.inner, ("decoder",))
     counted = Counted(other, monkeypatch)
-    other.prepare(dataset)
+    other.prepare(dataset, store)
     other.logits(images)
     assert counted.images == 0
     other.logits(images + 0.01)
@@ -198,9 +197,9 @@ def test_an_encoder_that_learns_is_never_looked_up(
     sam_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dataset = lesions(2)
-    policy = PromptablePolicy(load_sam(str(sam_folder)), LESION, cache=Cache(tmp_path))
+    policy = PromptablePolicy(load_sam(str(sam_folder)), LESION)
     set_trainable(policy.inner, ("decoder",))
-    policy.prepare(dataset)
+    policy.prepare(dataset, Cache(tmp_path))
     set_trainable(policy.inner, PARTS)
     counted = Counted(policy, monkeypatch)
     policy.forward(images_of(dataset)).logits.sum().backward()
@@ -246,7 +245,7 @@ def test_lora_starts_at_the_same_masks_and_goes_out_without_peft(
 
     card = promptable_card(tuned.inner, LESION, Preparation(dims=2, size=(SIDE, SIDE)))
     save_model(tmp_path / "model.safetensors", tuned.inner, card)
-    back, found = load_promptable(tmp_path / "model.safetensors")
+    back, found = load_model(tmp_path / "model.safetensors")
     torch.testing.assert_close(back.logits(images), changed)
     assert found.label_space == LESION
     assert back.digest() == tuned.digest()
@@ -389,7 +388,7 @@ def test_what_is_no_checkpoint_is_said(sam_folder: Path, clip_folder: Path, tmp_
     with pytest.raises(SegprefError, match="a checkpoint of the kind clip"):
         load_sam(str(clip_folder))
     with pytest.raises(SegprefError, match="there is no model at"):
-        load_promptable(tmp_path)
+        load_model(tmp_path)
     network = load_sam(str(sam_folder))
     with pytest.raises(SegprefError, match="images from 0 to 1"):
         promptable_card(network, LESION, Preparation(dims=2, normalise="z-score"))
@@ -423,14 +422,14 @@ def test_kept_prompts_are_made_once_and_found_again(tmp_path: Path) -> None:
 
     dataset, slow = lesions(3), Slow()
     images = images_of(dataset)
-    kept = KeptPrompts(slow, Cache(tmp_path))
-    kept.prepare(dataset)
+    kept = KeptPrompts(slow)
+    kept.prepare(dataset, Cache(tmp_path))
     assert slow.calls == 3
     found = kept(images)
     assert slow.calls == 3
     assert found == slow(images)
-    again = KeptPrompts(Slow(), Cache(tmp_path))
-    again.prepare(dataset)
+    again = KeptPrompts(Slow())
+    again.prepare(dataset, Cache(tmp_path))
     assert again(images) == found
     assert again.prompter.calls == 0  # type: ignore[attr-defined]
     assert again(images + 0.1) == slow(images + 0.1)

@@ -13,10 +13,12 @@ from tiny_models import LESION, SIDE, images_of, lesions
 from segpref.data import Cache, Preparation
 from segpref.inference.evaluation import mean_iou, score_model
 from segpref.inference.propagate import Propagation, propagate
-from segpref.policies.promptable import load_promptable, promptable_card, small_sam
+from segpref.policies import load_model
+from segpref.policies.promptable import PromptablePolicy, promptable_card, small_sam
 from segpref.prompts import Answer, ExpertPrompts, LabelPrompts, Prompt, Prompts, box_of
 from segpref.training import RunFolder
-from segpref.training.promptable import fit_promptable, halved
+from segpref.training.loop import halved
+from segpref.training.promptable import fit_promptable
 from segpref.types import LabelSpace, Predictor, SegprefError
 
 PREPARATION = Preparation(dims=2, size=(SIDE, SIDE))
@@ -50,11 +52,12 @@ def test_a_small_sam_learns_to_follow_prompts(tmp_path: Path) -> None:
         halve_every=3,
     )  # fmt: skip
     assert summary["val_iou"] > 0.6
-    policy, card = load_promptable(tmp_path / "run")
+    policy, card = load_model(tmp_path / "run")
     assert card.label_space == LESION
     validation = lesions(4, first=20)
     expert = ExpertPrompts()
     expert.prepare(validation)
+    assert isinstance(policy, PromptablePolicy)
     policy.prompter = expert
     assert mean_iou(score_model(policy, validation)) == pytest.approx(summary["val_iou"])
     assert not policy.network.training
@@ -81,7 +84,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(
         run(tmp_path / "broken", checkpoint_seconds=0.0, **options)
     run(tmp_path / "broken", resume=True, **options)
     one, other = (
-        load_promptable(tmp_path / name / "last.safetensors")[0] for name in ("whole", "broken")
+        load_model(tmp_path / name / "last.safetensors")[0] for name in ("whole", "broken")
     )
     for (name, a), b in zip(
         one.network.state_dict().items(), other.network.state_dict().values(), strict=True
@@ -249,8 +252,6 @@ def test_volumes_that_cannot_be_walked_are_refused() -> None:
 
 
 def test_a_real_one_takes_volumes() -> None:
-    from segpref.policies.promptable import PromptablePolicy
-
     policy = PromptablePolicy(small(), LESION)
     slices = images_of(lesions(3))
     found = propagate(policy, slices, [Prompt((4.0, 4.0, 20.0, 20.0))], 1)

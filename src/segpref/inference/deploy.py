@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from segpref.data.cache import write_atomically
 from segpref.extras import needed
-from segpref.policies import ModelCard, Segmenter
+from segpref.policies import ModelCard, TunablePolicy
 from segpref.types import SegprefError
 
 __all__ = ["Exported", "export_network"]
@@ -44,7 +44,7 @@ class Exported:
 
 
 def export_network(
-    model: Segmenter,
+    model: TunablePolicy,
     card: ModelCard,
     path: Path | str,
     size: Sequence[int],

@@ -18,9 +18,9 @@ from segpref.data.source import Source
 from segpref.data.volumes import file_stem, is_nifti, is_picture
 from segpref.inference.export import mask_paths, write_mask
 from segpref.inference.windows import WindowedNetwork
-from segpref.policies import ModelCard, Segmenter, load_model
+from segpref.policies import ModelCard, load_model
 from segpref.progress import console, progress_bar
-from segpref.types import Case, LabelSpace, SegprefError
+from segpref.types import Case, LabelSpace, Predictor, SegprefError
 
 __all__ = ["predict_case", "predict_folder"]
 
@@ -28,7 +28,7 @@ _LOSSY = (".jpg", ".jpeg", ".gif")
 
 
 def predict_case(
-    model: Segmenter,
+    model: Predictor,
     card: ModelCard,
     case: Case,
     *,

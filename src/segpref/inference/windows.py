@@ -10,7 +10,7 @@ from monai.inferers import sliding_window_inference
 from torch import Tensor
 
 from segpref.data.preparation import Preparation
-from segpref.policies import Segmenter, SegmenterState
+from segpref.policies import SegmenterState, TunablePolicy
 from segpref.policies.nnunet.prediction import NnUNetPrediction
 from segpref.policies.nnunet.preparation import NnUNetPreparation
 from segpref.types import Policy, Predictor, SegprefError, State
@@ -115,7 +115,7 @@ class WholeImages:
         batch_size: windows that go through the network at once.
     """
 
-    def __init__(self, model: Segmenter, preparation: Preparation, batch_size: int = 4) -> None:
+    def __init__(self, model: TunablePolicy, preparation: Preparation, batch_size: int = 4) -> None:
         self.label_space = model.label_space
         self._model, self._preparation = model, preparation
         self._network = WindowedNetwork(model, preparation, batch_size=batch_size)
@@ -141,7 +141,7 @@ class WholeImages:
 
 
 def whole_images(
-    models: Sequence[Segmenter],
+    models: Sequence[TunablePolicy],
     preparation: Preparation | NnUNetPreparation,
     mirroring: Sequence[int] = (),
 ) -> Policy:

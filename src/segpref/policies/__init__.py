@@ -9,12 +9,15 @@ from segpref.policies.checkpoints import (
     save_model,
 )
 from segpref.policies.segmenter import Segmenter, SegmenterState
+from segpref.policies.tunable import PolicySpec, TunablePolicy
 
 __all__ = [
     "ModelCard",
     "NetworkSpec",
+    "PolicySpec",
     "Segmenter",
     "SegmenterState",
+    "TunablePolicy",
     "load_model",
     "load_segmenter",
     "read_card",

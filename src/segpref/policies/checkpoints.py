@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -17,7 +16,7 @@ from torch import nn
 from segpref import __version__
 from segpref.data.cache import write_atomically
 from segpref.data.preparation import Preparation
-from segpref.policies.segmenter import Segmenter
+from segpref.policies.tunable import PolicySpec, TunablePolicy, imported
 from segpref.types import LabelSpace, Region, SegprefError
 
 __all__ = [
@@ -53,13 +52,7 @@ class NetworkSpec:
 
     def build(self) -> nn.Module:
         """A fresh network."""
-        module_name, _, name = self.module.rpartition(".")
-        try:
-            network_class = getattr(importlib.import_module(module_name), name)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise SegprefError(
-                f"the network {self.module} can't be imported ({error}): check its import path"
-            ) from error
+        network_class = imported(self.module)
         if not (isinstance(network_class, type) and issubclass(network_class, nn.Module)):
             raise SegprefError(f"{self.module} is no torch.nn.Module: name a network class")
         try:
@@ -82,7 +75,7 @@ class ModelCard:
         preparation: how images become its input.
         channels: names of the image channels.
         labelled: patients whose labels it was trained with; nobody may be aligned or tested on them.
-        tail: submodules of the last stage for Monte-Carlo dropout, or None to find them.
+        policy: how the network becomes a policy.
     """
 
     network: NetworkSpec
@@ -90,7 +83,11 @@ class ModelCard:
     preparation: Preparation
     channels: tuple[str, ...] = ("image",)
     labelled: tuple[str, ...] = ()
-    tail: tuple[str, ...] | None = None
+    policy: PolicySpec = field(default_factory=PolicySpec)
+
+    def policy_of(self, network: nn.Module) -> TunablePolicy:
+        """The policy of a network of this card."""
+        return self.policy.build(network, self.label_space)
 
     def to_json(self) -> str:
         """The card as JSON."""
@@ -111,7 +108,8 @@ class ModelCard:
             preparation=_preparation(raw["preparation"]),
             channels=tuple(raw["channels"]),
             labelled=tuple(raw["labelled"]),
-            tail=None if raw["tail"] is None else tuple(raw["tail"]),
+            # Older files know segmenters alone.
+            policy=PolicySpec(**raw.get("policy", {"init_args": {"tail": raw.get("tail")}})),
         )
 
 
@@ -150,7 +148,7 @@ def read_card(path: Path) -> ModelCard:
         ) from error
 
 
-def load_model(path: Path | str) -> tuple[Segmenter, ModelCard]:
+def load_model(path: Path | str) -> tuple[TunablePolicy, ModelCard]:
     """A model from its file or run folder."""
     path = _model_file(Path(path))
     card = read_card(path)
@@ -161,10 +159,10 @@ def load_model(path: Path | str) -> tuple[Segmenter, ModelCard]:
         raise SegprefError(
             f"the weights in {path} do not fit {card.network.module}: was the class changed since?"
         ) from error
-    return Segmenter(network, card.label_space, card.tail), card
+    return card.policy_of(network), card
 
 
-def load_segmenter(path: Path | str) -> Segmenter:
+def load_segmenter(path: Path | str) -> TunablePolicy:
     """A frozen network by the name of its file, on the GPU where there is one.
 
     Name this function as ``class_path`` wherever YAML asks for a predictor.
@@ -172,9 +170,9 @@ def load_segmenter(path: Path | str) -> Segmenter:
     Args:
         path: model file or run folder.
     """
-    segmenter, _ = load_model(path)
-    segmenter.network.to("cuda" if torch.cuda.is_available() else "cpu").requires_grad_(False)
-    return segmenter
+    policy, _ = load_model(path)
+    policy.network.to("cuda" if torch.cuda.is_available() else "cpu").requires_grad_(False)
+    return policy
 
 
 def _model_file(path: Path) -> Path:

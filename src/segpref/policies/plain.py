@@ -13,7 +13,7 @@ from torch import nn
 from segpref.data.cache import write_atomically
 from segpref.data.preparation import Preparation
 from segpref.policies.checkpoints import ModelCard, NetworkSpec
-from segpref.policies.segmenter import Segmenter
+from segpref.policies.tunable import PolicySpec, TunablePolicy
 from segpref.policies.weights import WeightFile, read_weights, write_weights
 from segpref.types import LabelSpace, Region, SegprefError
 
@@ -39,11 +39,11 @@ class PlainModel:
     card: ModelCard
     file: WeightFile
 
-    def policy(self) -> Segmenter:
+    def policy(self) -> TunablePolicy:
         """A network of its own with the weights."""
         network = self.card.network.build()
         self.file.load_into(network)
-        return Segmenter(network, self.card.label_space, self.card.tail)
+        return self.card.policy_of(network)
 
 
 def read_plain(path: Path | str) -> PlainModel:
@@ -130,5 +130,5 @@ def _card(content: Mapping[str, Any]) -> ModelCard:
         preparation=Preparation.from_key(dict(content["preparation"])),
         channels=tuple(map(str, content.get("channels", ("image",)))),
         labelled=tuple(map(str, content.get("labelled", ()))),
-        tail=None if tail is None else tuple(map(str, tail)),
+        policy=PolicySpec(init_args={} if tail is None else {"tail": list(map(str, tail))}),
     )

@@ -16,6 +16,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from segpref.data.cache import Cache
+from segpref.data.dataset import Dataset
 from segpref.networks import DropoutKind, InjectedDropout
 from segpref.types import LabelSpace, SegprefError, State
 
@@ -125,6 +127,30 @@ class Segmenter:
             return None
         with self._dropout.active(rate, seeds, kind):
             return self.logits(images)
+
+    def learn(self, parts: Sequence[str] | None = None) -> None:
+        """Let these submodules learn and freeze the others; the whole network where None.
+
+        Raises:
+            SegprefError: the network has no such submodule.
+        """
+        inner = getattr(self.network, "module", self.network)
+        inner.requires_grad_(parts is None)
+        for name in parts or ():
+            try:
+                inner.get_submodule(name).requires_grad_(True)
+            except AttributeError as error:
+                raise SegprefError(
+                    f"the network has no submodule {name}: name the parts that learn as "
+                    "`dict(network.named_modules())` does"
+                ) from error
+
+    def prepare(self, dataset: Dataset, cache: Cache | None = None) -> None:
+        """Nothing: a segmenter needs the image alone."""
+
+    def viewed(self, images: Float[Tensor, "B channel *space"], state: State) -> SegmenterState:
+        """The differentiable pass on a view: of an image like any other."""
+        return self.forward(images)
 
     def digest(self) -> str:
         """Hash of the weights."""

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from segpref.data.cache import Cache
 from segpref.data.dataset import Dataset
 from segpref.prompts.masks import box_of, jittered, points_in
 from segpref.prompts.prompt import Prompt
@@ -86,7 +87,7 @@ class ExpertPrompts:
         self.texts_of = texts_of
         self._known: dict[str, list[Prompt]] = {}
 
-    def prepare(self, dataset: Dataset) -> None:
+    def prepare(self, dataset: Dataset, cache: Cache | None = None) -> None:
         """Draw prompts for all labelled cases of the dataset."""
         for case in dataset:
             if case.label is None:

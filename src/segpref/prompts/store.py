@@ -30,24 +30,23 @@ class KeptPrompts:
 
     Args:
         prompter: makes the prompts. Mask prompts are not kept.
-        cache: where they are kept.
     """
 
-    def __init__(self, prompter: Prompter, cache: Cache) -> None:
+    def __init__(self, prompter: Prompter) -> None:
         self.prompter = prompter
-        self._cache = cache
         self._known: dict[str, list[Prompt]] = {}
 
-    def prepare(self, dataset: Dataset) -> None:
+    def prepare(self, dataset: Dataset, cache: Cache | None = None) -> None:
         """Make what is missing for all images of the dataset."""
+        cache = cache or Cache()
         wanted = [
             (volume, {"what": "prompts", "by": self.prompter.key(), "input": volume.key})
             for volume, _ in dataset.by_volume()
         ]
-        todo = sum(not self._cache.has(key) for _, key in wanted)
+        todo = sum(not cache.has(key) for _, key in wanted)
         steps = track(wanted, "making prompts", len(wanted)) if todo else wanted
         for volume, key in steps:
-            found = self._cache.entry(key, partial(self._compute, volume))
+            found = cache.entry(key, partial(self._compute, volume))
             rows = json.loads(found["prompts"].tobytes())
             for image, row in zip(volume.images, rows, strict=True):
                 digest = image_digest(torch.from_numpy(np.array(image)))

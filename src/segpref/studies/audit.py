@@ -12,11 +12,10 @@ from segpref.data.dataset import Dataset
 from segpref.metrics import SlateDiagnostics, diagnose, slate_iou
 from segpref.metrics.flips import FlipCurves, flip_curves
 from segpref.miners import mine
-from segpref.policies import Segmenter
 from segpref.proposals import SlateProposals
 from segpref.studies.slates import ScoredSlate, scored_slates
 from segpref.training.loop import step_seed
-from segpref.types import Judge, LabelSpace, Miner, SegprefError
+from segpref.types import Judge, LabelSpace, Miner, Policy, SegprefError
 
 __all__ = ["Audit", "FamilyFigures", "audit"]
 
@@ -68,7 +67,7 @@ class Audit:
 
 
 def audit(
-    policy: Segmenter,
+    policy: Policy,
     dataset: Dataset,
     judge: Judge,
     miner: Miner,

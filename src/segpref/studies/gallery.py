@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +10,13 @@ import torch
 
 from segpref.data.dataset import Dataset
 from segpref.miners import TopVsRandom
-from segpref.policies import Segmenter, load_model
+from segpref.policies import load_model
 from segpref.proposals import SlateProposals
 from segpref.studies.pictures import Overlay, SlatePicture
 from segpref.studies.report import write_report
 from segpref.studies.slates import scored_slates
 from segpref.training.folder import RunFolder
-from segpref.types import Case, Judge
+from segpref.types import Case, Judge, Policy, Predictor
 
 __all__ = ["alignment_report", "overlays", "typical"]
 
@@ -41,7 +42,7 @@ def alignment_report(
     )
 
 
-def overlays(cases: Dataset, models: dict[str, Segmenter]) -> list[Overlay]:
+def overlays(cases: Dataset, models: Mapping[str, Predictor]) -> list[Overlay]:
     """Outlines of several models on the same cases."""
     result = []
     for index in range(len(cases)):
@@ -83,7 +84,7 @@ def _foreground(case: Case) -> tuple[int, int]:
 
 
 def _slate_picture(
-    policy: Segmenter, cases: Dataset, judge: Judge, proposals: SlateProposals, seed: int
+    policy: Policy, cases: Dataset, judge: Judge, proposals: SlateProposals, seed: int
 ) -> SlatePicture:
     scored = next(iter(scored_slates(policy, cases, judge, proposals, seed)))
     rows = TopVsRandom()(scored.scores[:, 0], np.random.default_rng(seed))

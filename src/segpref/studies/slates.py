@@ -11,11 +11,10 @@ import torch
 from segpref.data.dataset import Dataset
 from segpref.inference.evaluation import VolumeMasks
 from segpref.metrics import opinion
-from segpref.policies import Segmenter
 from segpref.progress import track
 from segpref.proposals import SlateProposals
 from segpref.training.loop import step_seed
-from segpref.types import Case, Judge, Slate
+from segpref.types import Case, Judge, Policy, Slate
 
 __all__ = ["ScoredSlate", "scored_slates", "select_best"]
 
@@ -30,7 +29,7 @@ class ScoredSlate:
 
 
 def scored_slates(
-    policy: Segmenter,
+    policy: Policy,
     dataset: Dataset,
     judge: Judge,
     proposals: SlateProposals,

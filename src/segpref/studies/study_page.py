@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from segpref.data.cache import write_atomically
-from segpref.policies import Segmenter, load_model
+from segpref.policies import load_model
 from segpref.studies.gallery import overlays, typical
 from segpref.studies.lab import Lab
 from segpref.studies.page import write_page, write_pictures
@@ -25,6 +25,7 @@ from segpref.studies.tables import (
     markdown,
 )
 from segpref.training.folder import RunFolder
+from segpref.types import Predictor
 
 __all__ = ["write_study"]
 
@@ -91,7 +92,7 @@ def _histories(runs: Sequence[Run]) -> list[list[dict[str, float]]]:
     return [RunFolder(run.folder).read_metrics() for run in runs if run.folder is not None]
 
 
-def _models(entries: Entries) -> dict[str, Segmenter]:
+def _models(entries: Entries) -> dict[str, Predictor]:
     first = {name: runs[0].folder for name, runs in entries.items()}
     return {name: load_model(folder)[0] for name, folder in first.items() if folder is not None}
 

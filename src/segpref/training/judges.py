@@ -19,7 +19,14 @@ from segpref.data.splits import refuse_leakage
 from segpref.judges import RegressorJudge
 from segpref.judges.regressor import regressor_input
 from segpref.metrics import diagnose, iou, overlap_counts, slate_iou
-from segpref.policies import ModelCard, NetworkSpec, Segmenter, load_model, read_card
+from segpref.policies import (
+    ModelCard,
+    NetworkSpec,
+    PolicySpec,
+    TunablePolicy,
+    load_model,
+    read_card,
+)
 from segpref.proposals import SlateProposals
 from segpref.training.augmentation import AugmentationName, augmentation, augmented_batch
 from segpref.training.folder import RunFolder
@@ -107,7 +114,10 @@ def fit_regressor(
     if folder.finished:
         return folder.read_summary()
     card = replace(
-        base_card, network=_network(base_card, width), labelled=labelled.patients, tail=None
+        base_card,
+        network=_network(base_card, width),
+        labelled=labelled.patients,
+        policy=PolicySpec(),
     )
     accelerator = make_accelerator(precision)
     segmenter.network.to(accelerator.device)
@@ -204,7 +214,7 @@ def load_regressor(path: Path | str, batch_size: int = 16) -> RegressorJudge:
 class _Lessons:
     """Masks of labelled images and how good they are."""
 
-    policy: Segmenter
+    policy: TunablePolicy
     labelled: Dataset
     proposals: SlateProposals
     candidates: int
@@ -234,7 +244,11 @@ class _Lessons:
 
 
 def _slates(
-    policy: Segmenter, proposals: SlateProposals, images: Tensor, cases: Sequence[Case], key: int
+    policy: TunablePolicy,
+    proposals: SlateProposals,
+    images: Tensor,
+    cases: Sequence[Case],
+    key: int,
 ) -> list[Slate]:
     with torch.no_grad():
         state = policy.forward(images)
@@ -242,7 +256,7 @@ def _slates(
 
 
 def _validation_slates(
-    policy: Segmenter, validation: Dataset, proposals: SlateProposals, key: int
+    policy: TunablePolicy, validation: Dataset, proposals: SlateProposals, key: int
 ) -> list[tuple[Case, Slate, np.ndarray]]:
     """Cases, their slates, and the true quality of every candidate."""
     found = []

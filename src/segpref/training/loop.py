@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import gather_object
+from accelerate.utils import DistributedDataParallelKwargs, gather_object
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
@@ -31,6 +31,7 @@ __all__ = [
     "batch_stream",
     "constant",
     "cosine",
+    "halved",
     "make_accelerator",
     "run_loop",
     "step_seed",
@@ -105,7 +106,12 @@ def make_accelerator(precision: str) -> Accelerator:
     # Accelerate keeps the precision of the first training of a process and refuses another one.
     AcceleratorState._reset_state()
     try:
-        return Accelerator(mixed_precision=precision, cpu=not torch.cuda.is_available())
+        return Accelerator(
+            mixed_precision=precision,
+            cpu=not torch.cuda.is_available(),
+            # Of a promptable model not every weight is asked for by every prompt.
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+        )
     except ValueError as error:
         raise SegprefError(
             f"precision {precision} can't be had on this machine ({error}): use precision no"
@@ -124,6 +130,16 @@ def cosine(rate: float, warm_up: float = 0.05) -> Callable[[float], float]:
         if progress < warm_up:
             return rate * (progress / warm_up * 0.9 + 0.1)
         return rate * 0.5 * (1 + math.cos(math.pi * (progress - warm_up) / (1 - warm_up)))
+
+    return at
+
+
+def halved(rate: float, every: float, epochs: int) -> Callable[[float], float]:
+    """A learning rate that is halved every so many of the run's epochs."""
+
+    def at(progress: float) -> float:
+        # Progress is a quotient: 10 / 30 x 30 may fall short of 10.
+        return rate * 0.5 ** math.floor(progress * epochs / every + 1e-6)
 
     return at
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +18,7 @@ from segpref.data.predictions import PredictionStore
 from segpref.data.splits import refuse_leakage
 from segpref.inference.evaluation import mean_iou, score_model
 from segpref.inference.windows import whole_images
-from segpref.policies import Segmenter, load_model
+from segpref.policies import TunablePolicy, load_model
 from segpref.proposals import SlateProposals
 from segpref.training.augmentation import StrongAugmentation
 from segpref.training.averaging import averaged
@@ -54,6 +55,7 @@ def align(
     refresh: int | None = None,
     reference: Literal["base", "round"] = "base",
     optimizer: Literal["adam", "adamw"] = "adam",
+    parts: Sequence[str] | None = None,
     checkpoint_seconds: float = 30.0,
 ) -> dict[str, Any]:
     """Fine-tune a policy on preferences between its own candidate masks.
@@ -90,6 +92,8 @@ def align(
             they stand (MAPO's rounds); at every step where None.
         reference: ``base``, or with ``refresh`` the policy at the beginning of each ``round``.
         optimizer: ``adam`` or ``adamw``.
+        parts: of the network that learn, the others being frozen; the policy's usual ones where None:
+            all of a segmenter, the mask decoder of a promptable model.
         checkpoint_seconds: how often the position is saved within an epoch.
 
     Returns:
@@ -132,16 +136,21 @@ def align(
         return folder.read_summary()
     accelerator = make_accelerator(precision)
     network = policy.network.to(accelerator.device)
-    frozen.network.to(accelerator.device)
+    frozen.network.to(accelerator.device).requires_grad_(False)
+    policy.learn(parts)
+    learning = [weight for weight in network.parameters() if weight.requires_grad]
     kind = torch.optim.Adam if optimizer == "adam" else torch.optim.AdamW
-    updater = kind(network.parameters(), learning_rate)
+    updater = kind(learning, learning_rate)
     policy.network, prepared = accelerator.prepare(network, updater)
     proposals = proposals or SlateProposals()
 
+    store = cache or Cache()
+    for each, images in ((policy, pool), (policy, validation), (frozen, pool)):
+        each.prepare(images, store)
     stored = PredictionStore(
         whole_images([frozen], card.preparation),
         "places" if in_patches else "logits",
-        cache or Cache(),
+        store,
     )
     stored.prepare(pool)
     patches = PatchDraw(card.preparation, stored.__getitem__) if in_patches else None
@@ -149,12 +158,13 @@ def align(
     frozen_logits: Reference = partial(_passed, frozen) if in_patches else stored.batch
     if hasattr(judge, "prepare"):
         judge.prepare(pool)
-    steady, state = network, None
+    steady, state, validated = network, None, policy
     if average:
         mean = averaged(network, average)
         updater.register_step_post_hook(lambda *_: mean.update_parameters(network))
         steady, state = mean.module, nn.ModuleDict({"policy": network, "average": mean})
-    validated = Segmenter(steady, policy.label_space) if average else policy
+        validated = copy(policy)
+        validated.network = steady
     whole = whole_images([validated], card.preparation)
     slates: SlateSource = StepSlates(policy, frozen_logits, judge, proposals, seed, unsure)
     if refresh is not None:
@@ -192,5 +202,5 @@ def align(
     return summary
 
 
-def _passed(frozen: Segmenter, _: Sequence[Case], images: Tensor) -> Tensor:
+def _passed(frozen: TunablePolicy, _: Sequence[Case], images: Tensor) -> Tensor:
     return frozen.logits(images).float()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -20,24 +19,20 @@ from segpref.policies.promptable import (
     Part,
     PromptableNetwork,
     PromptablePolicy,
-    set_trainable,
 )
-from segpref.prompts import ExpertPrompts, LabelPrompts, Prompter, Prompts, turned, turned_prompt
+from segpref.prompts import ExpertPrompts, LabelPrompts, Prompts, turned, turned_prompt
 from segpref.training.folder import RunFolder
-from segpref.training.loop import StepResult, batch_stream, make_accelerator, run_loop, step_seed
+from segpref.training.loop import (
+    StepResult,
+    batch_stream,
+    halved,
+    make_accelerator,
+    run_loop,
+    step_seed,
+)
 from segpref.types import Case, SegprefError
 
-__all__ = ["fit_promptable", "halved"]
-
-
-def halved(rate: float, every: float, epochs: int) -> Callable[[float], float]:
-    """A learning rate that is halved every so many epochs."""
-
-    def at(progress: float) -> float:
-        # Progress is a quotient: 10 / 30 x 30 may fall short of 10.
-        return rate * 0.5 ** math.floor(progress * epochs / every + 1e-6)
-
-    return at
+__all__ = ["fit_promptable"]
 
 
 def fit_promptable(
@@ -47,7 +42,6 @@ def fit_promptable(
     card: ModelCard,
     folder: RunFolder,
     *,
-    prompter: Prompter | None = None,
     guide: LabelPrompts | None = None,
     parts: Sequence[Part] = PARTS,
     loss: FocalDiceLoss | None = None,
@@ -73,11 +67,11 @@ def fit_promptable(
         labelled: cases with labels of independent structures.
         validation: chooses the checkpoint.
         network: what is trained, in place.
-        card: what the model file will say (:func:`~segpref.policies.promptable.promptable_card`).
+        card: what the model file will say, and who makes the prompts
+            (:func:`~segpref.policies.promptable.promptable_card`).
         folder: where the run goes, opened.
-        prompter: makes the prompts in training and validation; the whole image as a box if None.
-        guide: draws the prompts from the labels instead, anew at every step, and validates with
-            such prompts: how a checkpoint learns to follow boxes and points.
+        guide: draws the prompts from the labels in place of the card's prompter, anew at every step,
+            and validates with such prompts: how a checkpoint learns to follow boxes and points.
         parts: which parts learn: encoder, prompts, decoder. All in the paper.
         loss: of the masks.
         quality_weight: of the squared error of the predicted IoU; 0 for none, as in the paper's text.
@@ -108,24 +102,24 @@ def fit_promptable(
         return folder.read_summary()
     accelerator = make_accelerator(precision)
     network.to(accelerator.device)
-    set_trainable(network, parts)
+    policy = _policy(card, network)
+    policy.learn(parts)
     learning = [weight for weight in network.parameters() if weight.requires_grad]
     optimizer = torch.optim.Adam(learning, learning_rate)
     wrapped, prepared = accelerator.prepare(network, optimizer)
-    policy = PromptablePolicy(wrapped, labelled.label_space, prompter, cache)
-    texts_of = None if network.text_encoder is None else prompter
-    asked_by = prompter if guide is None else ExpertPrompts(texts_of=texts_of)
-    judged = PromptablePolicy(wrapped, labelled.label_space, asked_by, cache)
-    judged.prepare(validation)
-    if augment == "none" or prompter is not None:
-        policy.prepare(labelled)
+    policy.network, judged = wrapped, policy
+    if guide is not None:
+        texts_of = None if network.text_encoder is None else policy.prompter
+        judged = PromptablePolicy(wrapped, card.label_space, ExpertPrompts(texts_of=texts_of))
+    judged.prepare(validation, cache)
+    policy.prepare(labelled, cache)
     measure = loss or FocalDiceLoss()
 
     def step(indices: list[int], epoch: int, number: int) -> StepResult:
         cases = [labelled[i] for i in indices]
         rngs = [np.random.default_rng([step_seed(seed, epoch, number), i]) for i in indices]
         images, targets, prompts = _batch(cases, rngs, policy, guide, augment)
-        state = policy.forward(images, prompts)
+        state = policy.forward(images, prompts, every=True)
         targets = targets.to(state.logits.device)
         total = state.logits.new_zeros(())
         for logits, quality in zip(state.iterations, state.qualities, strict=True):
@@ -166,6 +160,15 @@ def fit_promptable(
     if accelerator.is_main_process:
         folder.write_summary(summary)
     return summary
+
+
+def _policy(card: ModelCard, network: PromptableNetwork) -> PromptablePolicy:
+    policy = card.policy_of(network)
+    if not isinstance(policy, PromptablePolicy):
+        raise SegprefError(
+            f"{card.policy.class_path} is not asked by prompts: make the card with promptable_card"
+        )
+    return policy
 
 
 def _batch(

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from segpref.data.cache import write_atomically
 from segpref.data.dataset import Dataset
-from segpref.policies import Segmenter
+from segpref.policies import TunablePolicy
 from segpref.progress import track
 from segpref.proposals import SlateProposals
 from segpref.training.step import Reference, ScoredSlates
@@ -49,7 +49,7 @@ class PreferenceRounds:
 
     def __init__(
         self,
-        policy: Segmenter,
+        policy: TunablePolicy,
         reference: Reference | None,
         pool: Dataset,
         judge: Judge,

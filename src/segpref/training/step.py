@@ -14,7 +14,7 @@ from torch import Tensor
 from segpref.data.dataset import Dataset
 from segpref.data.patches import PatchDraw
 from segpref.metrics import slate_iou
-from segpref.policies import Segmenter
+from segpref.policies import TunablePolicy
 from segpref.proposals import SlateProposals
 from segpref.training.augmentation import StrongAugmentation
 from segpref.training.loop import StepResult, step_seed
@@ -75,7 +75,7 @@ class StepSlates:
         unsure: whether the judge is asked how unsure it is.
     """
 
-    policy: Segmenter
+    policy: TunablePolicy
     reference: Reference
     judge: Judge
     proposals: SlateProposals
@@ -120,7 +120,7 @@ class PreferenceStep:
         patches: draws the patch of each image that the step is about; None for whole images.
     """
 
-    policy: Segmenter
+    policy: TunablePolicy
     pool: Dataset
     slates: SlateSource
     signal: Signal
@@ -149,7 +149,7 @@ class PreferenceStep:
         logits = state.logits
         if self.view is not None:
             generator = torch.Generator().manual_seed(key)
-            logits = self.policy.forward(self.view(images, generator)).logits
+            logits = self.policy.viewed(self.view(images, generator), state).logits
         needs_label = getattr(self.signal, "needs_label", False)
         reference = found.reference.to(logits.device)
         batch = ScoredBatch(

@@ -18,7 +18,7 @@ from segpref.inference.evaluation import mean_iou, score_model
 from segpref.inference.windows import whole_images
 from segpref.networks import InjectedDropout
 from segpref.objectives.supervised import SupervisedLoss
-from segpref.policies import ModelCard, Segmenter
+from segpref.policies import ModelCard
 from segpref.training.augmentation import AugmentationName, augmentation, augmented_batch
 from segpref.training.folder import RunFolder
 from segpref.training.loop import (
@@ -91,7 +91,7 @@ def fit(
         return folder.read_summary()
     accelerator = make_accelerator(precision)
     network = first_network(card, start, seed).to(accelerator.device)
-    model = Segmenter(network, card.label_space, card.tail)
+    model = card.policy_of(network)
     optimizer = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=weight_decay)
     wrapped, prepared = accelerator.prepare(network, optimizer)
     measure = loss or SupervisedLoss(card.label_space)

@@ -14,7 +14,8 @@ from torch import Tensor
 from segpref.policies.nnunet.library import nnunet, quietly
 from segpref.policies.nnunet.network import NnUNetNetwork
 from segpref.policies.nnunet.preparation import NnUNetPreparation
-from segpref.policies.segmenter import Segmenter, SegmenterState
+from segpref.policies.segmenter import SegmenterState
+from segpref.policies.tunable import TunablePolicy
 from segpref.types import SegprefError, State
 
 __all__ = ["NnUNetPrediction"]
@@ -38,7 +39,7 @@ class NnUNetPrediction:
     def __init__(
         self,
         preparation: NnUNetPreparation,
-        models: Sequence[Segmenter],
+        models: Sequence[TunablePolicy],
         mirroring: Sequence[int] = (),
         step: float = 0.5,
     ) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from segpref.policies.promptable.adapters import PARTS, Lora, Part, part_of, set_trainable
 from segpref.policies.promptable.checkpoints import (
-    load_promptable,
     load_sam,
     promptable_card,
     save_sam,
@@ -28,7 +27,6 @@ __all__ = [
     "PromptablePolicy",
     "PromptableState",
     "TextEncoder",
-    "load_promptable",
     "load_sam",
     "part_of",
     "promptable_card",

@@ -61,7 +61,7 @@ def part_of(name: str) -> Part | None:
     return "decoder" if name.startswith("mask_decoder.") else "prompts"
 
 
-def set_trainable(network: nn.Module, parts: Iterable[Part]) -> None:
+def set_trainable(network: nn.Module, parts: Iterable[str]) -> None:
     """Let these parts learn and freeze the others.
 
     Raises:

@@ -13,23 +13,22 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
 
-from segpref.data.cache import Cache
 from segpref.data.preparation import Preparation
 from segpref.extras import needed
-from segpref.policies.checkpoints import ModelCard, NetworkSpec, read_card
+from segpref.policies.checkpoints import ModelCard, NetworkSpec
 from segpref.policies.promptable.adapters import Lora, merged
 from segpref.policies.promptable.frame import IMAGENET_MEAN, IMAGENET_STD, Fit
 from segpref.policies.promptable.network import Family, PromptableNetwork
-from segpref.policies.promptable.policy import PromptablePolicy
 from segpref.policies.promptable.texts import TextEncoder
-from segpref.prompts import Prompter
+from segpref.policies.tunable import PolicySpec
 from segpref.prompts.checkpoints import pretrained
 from segpref.types import LabelSpace, SegprefError
 
-__all__ = ["load_promptable", "load_sam", "promptable_card", "save_sam"]
+__all__ = ["load_sam", "promptable_card", "save_sam"]
 
 _FAMILIES: dict[str, Family] = {"sam": "sam", "sam2": "sam2", "sam2_video": "sam2"}
 _NETWORK = "segpref.policies.promptable.PromptableNetwork"
+_POLICY = "segpref.policies.promptable.PromptablePolicy"
 _PROJECTION = "segpref_text_projection.safetensors"
 
 
@@ -115,8 +114,17 @@ def promptable_card(
     preparation: Preparation,
     channels: Sequence[str] = ("image",),
     labelled: Sequence[str] = (),
+    prompter: Mapping[str, Any] | None = None,
 ) -> ModelCard:
     """The card of a promptable model file, for :func:`segpref.policies.save_model`.
+
+    Args:
+        network: what the file will hold.
+        label_space: one structure per prompt.
+        preparation: of its images.
+        channels: names of the image channels.
+        labelled: patients whose labels it was trained with.
+        prompter: class_path and init_args of what makes its prompts; the whole image as a box if None.
 
     Raises:
         SegprefError: a preparation whose images do not run from 0 to 1, or that is 3D.
@@ -128,33 +136,13 @@ def promptable_card(
         )
     arguments = json.loads(json.dumps(network.arguments(), default=str))
     return ModelCard(
-        NetworkSpec(_NETWORK, arguments), label_space, preparation, tuple(channels), tuple(labelled)
+        NetworkSpec(_NETWORK, arguments),
+        label_space,
+        preparation,
+        tuple(channels),
+        tuple(labelled),
+        PolicySpec(_POLICY, {} if prompter is None else {"prompter": prompter}),
     )
-
-
-def load_promptable(
-    path: Path | str, prompter: Prompter | None = None, cache: Cache | None = None
-) -> tuple[PromptablePolicy, ModelCard]:
-    """A promptable policy from its model file or run folder.
-
-    Args:
-        path: written by :func:`segpref.policies.save_model`.
-        prompter: makes its prompts; the whole image as a box if None.
-        cache: where image embeddings are kept.
-
-    Raises:
-        SegprefError: there is no such file, or it is of another kind of model.
-    """
-    path = Path(path)
-    file = path / "best.safetensors" if path.is_dir() else path
-    if not file.exists():
-        raise SegprefError(f"there is no model at {file}: name a run folder or a .safetensors file")
-    card = read_card(file)
-    network = card.network.build()
-    if not isinstance(network, PromptableNetwork):
-        raise SegprefError(f"{file} is no promptable model but a {card.network.module}")
-    network.load_state_dict(load_file(file))
-    return PromptablePolicy(network, card.label_space, prompter, cache), card
 
 
 def _sized(settings: Mapping[str, Any], size: int, family: Family) -> dict[str, Any]:

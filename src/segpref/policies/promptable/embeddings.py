@@ -24,23 +24,22 @@ class ImageEmbeddings:
     """Embeddings by the content of the image, so that whoever asks need not know its case.
 
     Args:
-        cache: where they are kept.
         batch_size: images per pass of the encoder.
     """
 
-    def __init__(self, cache: Cache, batch_size: int = 8) -> None:
-        self._cache = cache
+    def __init__(self, batch_size: int = 8) -> None:
         self._batch_size = batch_size
         self._weights: str | None = None
         self._places: dict[str, tuple[list[np.ndarray], int]] = {}
 
-    def prepare(self, dataset: Dataset, encode: Encode, weights: str) -> None:
+    def prepare(self, dataset: Dataset, encode: Encode, weights: str, cache: Cache) -> None:
         """Compute what is missing for all images of the dataset.
 
         Args:
             dataset: whose images.
             encode: image embeddings of a batch.
             weights: name of the encoder's weights; embeddings of other weights are forgotten.
+            cache: where they are kept.
         """
         if weights != self._weights:
             self._places, self._weights = {}, weights
@@ -48,10 +47,10 @@ class ImageEmbeddings:
             (volume, {"what": "image-embeddings", "weights": weights, "input": volume.key})
             for volume, _ in dataset.by_volume()
         ]
-        todo = sum(not self._cache.has(key) for _, key in wanted)
+        todo = sum(not cache.has(key) for _, key in wanted)
         steps = track(wanted, "embedding images", len(wanted)) if todo else wanted
         for volume, key in steps:
-            found = self._cache.entry(key, partial(self._compute, volume, encode))
+            found = cache.entry(key, partial(self._compute, volume, encode))
             levels = [found[name] for name in sorted(found)]
             for item, image in enumerate(volume.images):
                 digest = image_digest(torch.from_numpy(np.array(image)))

@@ -156,6 +156,7 @@ class PromptableNetwork(nn.Module):
         pixels: Float[Tensor, "B 3 side side"] | None = None,
         features: Sequence[Tensor] | None = None,
         multimask: bool = False,
+        every: bool = False,
     ) -> tuple[list[Masks], tuple[Tensor, ...]]:
         """Masks of every iteration, rows in the order of their numbers; and the image embeddings.
 
@@ -164,6 +165,9 @@ class PromptableNetwork(nn.Module):
             pixels: images in the network's frame; None where ``features`` are given.
             features: what :meth:`encode` gave for the images.
             multimask: three masks per prompt in the last iteration, in place of one.
+            every: whether the graph holds every iteration and the predicted IoU, in place of the last
+                iteration's logits alone. A result with a graph must be part of the loss, or several
+                processes wait for its gradient.
         """
         if features is None:
             assert pixels is not None
@@ -171,12 +175,13 @@ class PromptableNetwork(nn.Module):
         results: list[Masks] = []
         for number in range(self.iterations):
             last = number == self.iterations - 1
-            found = [self._decode(features, group, multimask and last) for group in asked]
+            with torch.set_grad_enabled(torch.is_grad_enabled() and (last or every)):
+                found = [self._decode(features, group, multimask and last) for group in asked]
             order = torch.cat([group.rows for group in asked]).argsort()
             results.append(
                 Masks(
                     torch.cat([masks.logits for masks in found])[order],
-                    torch.cat([masks.quality for masks in found])[order],
+                    _quality(found, every)[order],
                 )
             )
             # SAM's own training cuts the graph between its iterations, too.
@@ -220,6 +225,11 @@ class PromptableNetwork(nn.Module):
             **finer,
         )
         return Masks(output[0][:, 0], output[1][:, 0])
+
+
+def _quality(found: Sequence[Masks], graph: bool) -> Float[Tensor, "n M"]:
+    quality = torch.cat([masks.quality for masks in found])
+    return quality if graph else quality.detach()
 
 
 def _built(family: Family, config: Mapping[str, Any]) -> Any:

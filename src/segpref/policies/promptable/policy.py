@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from segpref.data.cache import Cache
 from segpref.data.dataset import Dataset
-from segpref.policies.promptable.adapters import part_of
+from segpref.policies.promptable.adapters import part_of, set_trainable
 from segpref.policies.promptable.embeddings import ImageEmbeddings
 from segpref.policies.promptable.frame import Frame, coloured
 from segpref.policies.promptable.network import Asked, Masks, PromptableNetwork
@@ -61,7 +61,6 @@ class PromptablePolicy:
         network: what is tuned.
         label_space: one structure per prompt.
         prompter: makes the prompts; the whole image as a box if None.
-        cache: where image embeddings are kept.
         text_encoder: of the texts; the one that the network names if None.
 
     Raises:
@@ -73,7 +72,6 @@ class PromptablePolicy:
         network: nn.Module,
         label_space: LabelSpace,
         prompter: Prompter | None = None,
-        cache: Cache | None = None,
         text_encoder: Callable[[Sequence[str]], Tensor] | None = None,
     ) -> None:
         if label_space.kind != "multi-label":
@@ -84,8 +82,7 @@ class PromptablePolicy:
         self.network = network.eval()
         self.label_space = label_space
         self.prompter = prompter or WholeImage(label_space.fields)
-        self._cache = cache
-        self._embeddings: ImageEmbeddings | None = None
+        self._embeddings = ImageEmbeddings()
         self._text_encoder = text_encoder
 
     @property
@@ -106,30 +103,52 @@ class PromptablePolicy:
         named = self.inner.named_parameters()
         return not any(weight.requires_grad for name, weight in named if part_of(name) == "encoder")
 
-    def prepare(self, dataset: Dataset) -> None:
+    def learn(self, parts: Sequence[str] | None = None) -> None:
+        """Let these of encoder, prompts and decoder learn; the decoder where None, as in the paper.
+
+        Raises:
+            SegprefError: an unknown part, or none.
+        """
+        set_trainable(self.inner, ("decoder",) if parts is None else parts)
+
+    def prepare(self, dataset: Dataset, cache: Cache | None = None) -> None:
         """Make prompts, and image embeddings while the encoder is frozen, for all of a dataset."""
-        prompter = self.prompter
-        if hasattr(prompter, "prepare"):
-            prompter.prepare(dataset)
+        cache = cache or Cache()
+        if hasattr(self.prompter, "prepare"):
+            self.prompter.prepare(dataset, cache)
         if self.encoder_frozen:
-            self._embeddings = self._embeddings or ImageEmbeddings(self._cache or Cache())
-            self._embeddings.prepare(dataset, self._encoded, self._encoder_digest())
+            self._embeddings.prepare(dataset, self._encoded, self._encoder_digest(), cache)
 
     def prompts_for(self, images: Float[Tensor, "B channel H W"]) -> Prompts:
         """The policy's own prompts."""
         return self.prompter(images)
 
+    def viewed(self, images: Float[Tensor, "B channel H W"], state: State) -> PromptableState:
+        """The differentiable pass on a view, asked with what the image itself was asked with."""
+        assert isinstance(state, PromptableState)
+        return self.forward(images, state.prompts)
+
     def forward(
-        self, images: Float[Tensor, "B channel H W"], prompts: Prompts | None = None
+        self,
+        images: Float[Tensor, "B channel H W"],
+        prompts: Prompts | None = None,
+        every: bool = False,
     ) -> PromptableState:
-        """The one differentiable pass; the policy's own prompts where None are given."""
+        """The one differentiable pass.
+
+        Args:
+            images: the batch.
+            prompts: what it is asked with; the policy's own where None.
+            every: whether all iterations and the guesses of quality have a graph, as stage 1 needs
+                it, in place of the last iteration's logits alone.
+        """
         prompts = self._checked(images, prompts)
         frame = self._frame(images)
         asked = self._asked(prompts, frame)
         if self.encoder_frozen:
-            results, features = self.network(asked, features=self.features(images))
+            results, features = self.network(asked, features=self.features(images), every=every)
         else:
-            results, features = self.network(asked, pixels=self._pixels(images))
+            results, features = self.network(asked, pixels=self._pixels(images), every=every)
         logits = tuple(self._restored(masks, frame, len(images))[:, 0] for masks in results)
         qualities = tuple(_by_image(masks.quality.float(), len(images))[:, 0] for masks in results)
         return PromptableState(
@@ -171,7 +190,7 @@ class PromptablePolicy:
 
     def features(self, images: Float[Tensor, "B channel H W"]) -> tuple[Tensor, ...]:
         """Image embeddings without a graph: looked up where they can be, else computed."""
-        if self._embeddings is not None and self.encoder_frozen:
+        if self.encoder_frozen:
             found = self._embeddings.find(images)
             if found is not None:
                 return tuple(level.to(self.device) for level in found)

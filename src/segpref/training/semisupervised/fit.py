@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from segpref.data.dataset import Dataset
 from segpref.data.splits import refuse_leakage
 from segpref.inference.evaluation import mean_iou, score_model
-from segpref.policies import ModelCard, Segmenter
+from segpref.policies import ModelCard
 from segpref.training.augmentation import AugmentationName, augmentation, augmented_batch
 from segpref.training.averaging import averaged
 from segpref.training.curves import curve_summary
@@ -110,7 +110,7 @@ def fit_semisupervised(
     optimizer = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=weight_decay)
     optimizer.register_step_post_hook(lambda *_: average.update_parameters(network))
     wrapped, prepared = accelerator.prepare(network, optimizer)
-    student, model = Student(wrapped), Segmenter(average.module, card.label_space, card.tail)
+    student, model = Student(wrapped), card.policy_of(average.module)
     transforms = augmentation(augment, card.preparation.dims)
     per_epoch = len(unlabelled) if images_per_epoch is None else images_per_epoch
     batches = batch_stream(len(unlabelled), per_epoch, batch_size, seed)

@@ -1,0 +1,91 @@
+"""What training asks of a policy besides its masks, and how a network becomes one."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+from jaxtyping import Float
+from jsonargparse import ArgumentParser
+from torch import Tensor, nn
+
+from segpref.data.cache import Cache
+from segpref.data.dataset import Dataset
+from segpref.types import LabelSpace, Policy, SegprefError, State
+
+__all__ = ["PolicySpec", "TunablePolicy", "imported"]
+
+
+@runtime_checkable
+class TunablePolicy(Policy, Protocol):
+    """A policy with a network whose weights can be trained, or a part of them."""
+
+    network: nn.Module
+
+    def learn(self, parts: Sequence[str] | None = None) -> None:
+        """Let these parts of the network learn and freeze the others; its usual parts where None."""
+        ...
+
+    def prepare(self, dataset: Dataset, cache: Cache | None = None) -> None:
+        """Compute once what frozen parts say about the images of a dataset."""
+        ...
+
+    def viewed(self, images: Float[Tensor, "B channel *space"], state: State) -> State:
+        """The differentiable pass on a changed view of the images that ``state`` is of."""
+        ...
+
+
+@dataclass(frozen=True)
+class PolicySpec:
+    """How a network becomes a policy: a class that takes network and label space, and its settings.
+
+    Args:
+        class_path: import path of the class.
+        init_args: its other arguments; objects among them are named alike, by ``class_path`` and
+            ``init_args``.
+    """
+
+    class_path: str = "segpref.policies.Segmenter"
+    init_args: Mapping[str, Any] = field(default_factory=dict)
+
+    def build(self, network: nn.Module, label_space: LabelSpace) -> TunablePolicy:
+        """The policy of a network.
+
+        Raises:
+            SegprefError: there is no such class, or it does not take these settings.
+        """
+        policy_class = imported(self.class_path)
+        parser = ArgumentParser(exit_on_error=False)
+        try:
+            parser.add_class_arguments(policy_class, skip={2})
+            # A copy, for what it is given is changed.
+            settings = parser.instantiate_classes(
+                parser.parse_object(deepcopy(dict(self.init_args)))
+            )
+            policy = policy_class(network, label_space, **settings.as_dict())
+        except SegprefError:
+            raise
+        except Exception as error:  # whatever the class of somebody else raises
+            reason = " ".join(str(error).split())
+            raise SegprefError(
+                f"{self.class_path} can't be made with {dict(self.init_args)}: {reason}"
+            ) from error
+        if not isinstance(policy, TunablePolicy):
+            raise SegprefError(f"{self.class_path} is no policy: name a class of segpref.policies")
+        return policy
+
+
+def imported(path: str) -> Any:
+    """What an import path names.
+
+    Raises:
+        SegprefError: there is no such thing.
+    """
+    module_name, _, name = path.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module_name), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise SegprefError(f"{path} can't be imported ({error}): check its import path") from error
