@@ -8,6 +8,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Float
 from jsonargparse import ArgumentParser
 from torch import Tensor, nn
@@ -24,6 +25,11 @@ class TunablePolicy(Policy, Protocol):
     """A policy with a network whose weights can be trained, or a part of them."""
 
     network: nn.Module
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        ...
 
     def learn(self, parts: Sequence[str] | None = None) -> None:
         """Let these parts of the network learn and freeze the others; its usual parts where None."""
