@@ -206,6 +206,15 @@ def test_an_image_is_left_out_by_its_id_or_its_name(tmp_path: Path, name: str, a
     assert set(dataset.patients) == {f"benign_{number}" for number in (1, 2, 3, 5)}
 
 
+def test_images_are_left_out_by_a_pattern(tmp_path: Path) -> None:
+    for name in ("normal (1)", "normal (2)", "b"):
+        picture(tmp_path / "images" / f"{name}.png", grey((8, 8)))
+        picture(tmp_path / "labels" / f"{name}.png", labels((8, 8), 3))
+    assert [one.id for one in Folders(tmp_path, exclude="normal*").sources()] == ["b"]
+    with pytest.raises(SegprefError, match=r"no image with the id 'odd\*' to leave out"):
+        Folders(tmp_path, exclude=["normal*", "odd*"])
+
+
 def test_nothing_of_an_image_that_is_left_out_is_looked_at(tmp_path: Path) -> None:
     for name in "ab":
         picture(tmp_path / "images" / f"{name}.png", grey((8, 8)))

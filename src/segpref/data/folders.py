@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +57,7 @@ class Folders:
         colour: read pictures as three channels (true) or as one (false); by default as the first
             picture is, which is grey where its colours are equal.
         exclude: one or several images to leave out with their masks, say for a mask that is wrong:
-            their ids, or their file names without the ending.
+            their ids, their file names without the ending, or patterns of these such as ``normal*``.
     """
 
     def __init__(
@@ -202,18 +203,25 @@ def _without(
     folder: Path, exclude: Sequence[str], images: Sequence[Path], groups: _Groups, beside: bool
 ) -> tuple[list[Path], _Groups]:
     """Images and masks but for those to leave out."""
-    names = {source_id(name) for name in ([exclude] if isinstance(exclude, str) else exclude)}
-    out = [path for path in images if source_id(file_stem(path)) in names]
-    if unknown := names - {source_id(file_stem(path)) for path in out}:
+    names = [exclude] if isinstance(exclude, str) else exclude
+    meant = {name: [path for path in images if _named(path, name)] for name in names}
+    if unknown := [name for name, paths in meant.items() if not paths]:
         raise SegprefError(
             f"{folder} has no image with the id {min(unknown)!r} to leave out: correct exclude"
         )
+    out = {path for paths in meant.values() for path in paths}
     keys = {_key(path, beside) for path in out}
     kept = {
         structure: {key: files for key, files in masks.items() if key not in keys}
         for structure, masks in groups.items()
     }
     return [path for path in images if path not in out], kept
+
+
+def _named(image: Path, name: str) -> bool:
+    """Whether an image is called so, or as a pattern with ``*`` says."""
+    own = file_stem(image)
+    return source_id(own) == source_id(name) or ("*" in name and fnmatchcase(own, name))
 
 
 def _key(image: Path, beside: bool) -> str:

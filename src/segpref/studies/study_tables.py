@@ -114,7 +114,8 @@ def _layouts(results: Results, block: Block) -> Iterator[tuple[Sequence[str], Se
     bases = list(recipe.bases) if block.bases is None else block.bases
     judges = list(recipe.judges) if block.judges is None else block.judges
     if block.compare == "bases":
-        yield from ((bases, [judge]) for judge in judges)
+        # Bases alone, where nothing is made of them.
+        yield from ((bases, [judge]) for judge in judges) if judges else [(bases, judges)]
     elif block.compare == "judges":
         yield from (([base], judges) for base in bases)
     else:
