@@ -8,6 +8,7 @@ import io
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,13 @@ from PIL import Image
 
 from segpref.studies.charts import column, relative_to_start, validation_chart, volume_ratios
 from segpref.studies.page import Section, Table, write_page, write_pictures
-from segpref.studies.pictures import Overlay, SlatePicture, overlay_pictures, slate_tiles
+from segpref.studies.pictures import (
+    Overlay,
+    SlatePicture,
+    overlay_pictures,
+    slate_tiles,
+    variance_picture,
+)
 from segpref.studies.report import write_report
 from segpref.studies.study_report import Part, study_report
 from segpref.studies.tables import Difference, TableRow
@@ -321,6 +328,29 @@ def test_the_tint_lies_where_winner_and_loser_differ() -> None:
 def test_without_a_pair_only_the_anchor_is_marked() -> None:
     tiles = slate_tiles(slate_picture(pair=None))
     assert [tile.badge for tile in tiles] == ["", "", "anchor", ""]
+
+
+def test_the_picture_of_variance_is_bright_where_candidates_differ() -> None:
+    masks = np.zeros((4, 1, 20, 20), np.uint8)
+    masks[2:, 0, 8:12, 4:16] = 1
+    shown = SlatePicture(
+        name="a",
+        image=np.zeros((1, 20, 20), np.float32),
+        slate=Slate(masks, tuple(Candidate(str(k)) for k in range(4))),
+        scores=np.zeros(4),
+        label_space=CLASSES,
+    )
+    picture = variance_picture(shown)
+    # Of the six pairs two are equal and full, the four others share nothing; empty pairs count 1.
+    assert picture.caption == "pairwise Dice 0.333"
+    bright = pixels(picture.png).sum(axis=-1) > 300
+    rows, columns = np.nonzero(bright)
+    scale = bright.shape[1] / 20
+    assert (columns.min() / scale, (columns.max() + 1) / scale) == pytest.approx((4, 16), abs=0.3)
+    assert bright[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1].mean() > 0.95
+    alike = replace(shown, slate=Slate(masks[:2], shown.slate.candidates[:2]), scores=np.zeros(2))
+    assert variance_picture(alike).caption == "all empty"
+    assert pixels(variance_picture(alike).png).sum() == 0
 
 
 # Whole pages

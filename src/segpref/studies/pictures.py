@@ -17,7 +17,7 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from PIL import Image
 
-from segpref.metrics import iou, overlap_counts
+from segpref.metrics import iou, overlap_counts, pairwise_dice, pixel_variance
 from segpref.studies.page import Key, Picture
 from segpref.types import LabelSpace, Slate
 
@@ -28,6 +28,7 @@ __all__ = [
     "overlay_pictures",
     "slate_keys",
     "slate_tiles",
+    "variance_picture",
 ]
 
 _TRUTH = "#ffffff"
@@ -140,6 +141,21 @@ def slate_keys(shown: SlatePicture) -> tuple[Key, ...]:
     return (*keys, Key("where winner and loser differ", _TINT, "fill"))
 
 
+def variance_picture(shown: SlatePicture) -> Picture:
+    """Where the candidates of a slate differ (MAPO, Fig. 3), with how much they are alike."""
+    masks = shown.slate.masks
+    view = _view(shown.image, [*masks], shown.label_space, shown.spacing_mm)
+    variance = pixel_variance(masks, shown.label_space)
+    alike = pairwise_dice(masks, shown.label_space)
+    if shown.label_space.kind == "multi-label":
+        variance, alike = variance[[shown.field]], alike[[shown.field]]
+    told = alike[~np.isnan(alike)]
+    caption = f"pairwise Dice {told.mean():.3f}" if len(told) else "all empty"
+    png = view.draw((), None, heat=variance.max(axis=0) * 4, size=3.0)
+    alt = f"Variance of {len(masks)} candidates: bright where they differ; {caption}."
+    return Picture(png, alt, shown.name, caption)
+
+
 def _tile(
     shown: SlatePicture,
     view: _View,
@@ -197,12 +213,13 @@ class _View:
 
     def draw(
         self,
-        parts: Bool[np.ndarray, "structure *space"],
+        parts: Iterable[Bool[np.ndarray, "*space"]],
         true: Bool[np.ndarray, "structure *space"] | None,
         tint: Bool[np.ndarray, "*space"] | None = None,
+        heat: Float[np.ndarray, "*space"] | None = None,
         size: float = 2.5,
     ) -> bytes:
-        """PNG of the image with outlines; ``size`` is the width in inches at 130 dpi."""
+        """PNG of the image with outlines; ``size`` is the width in inches at 130 dpi, heat 0 to 1."""
         rows, columns = self.grey.shape
         height = min(max(size * self.aspect * rows / columns, size / 2), size * 2)
         figure = Figure((size, height), dpi=130, facecolor="black")
@@ -214,10 +231,15 @@ class _View:
             colour = np.zeros((*self.of(tint).shape, 4))
             colour[self.of(tint)] = to_rgba(_TINT, 0.6)
             axes.imshow(colour, aspect=self.aspect, interpolation="nearest")
+        if heat is not None:
+            part = self.of(heat)
+            # Seen through where nothing varies.
+            opacity = np.sqrt(part)
+            axes.imshow(part, cmap="hot", vmin=0, vmax=1, alpha=opacity, aspect=self.aspect)
         shadow = [patheffects.withStroke(linewidth=2.6, foreground="#000000a0")]
-        for number, part in enumerate(self.of(parts)):
+        for number, part in enumerate(parts):
             colour_name = _COLOURS[number % len(_COLOURS)]
-            _outline(axes, part, colors=colour_name, linewidths=1.5, path_effects=shadow)
+            _outline(axes, self.of(part), colors=colour_name, linewidths=1.5, path_effects=shadow)
         for part in () if true is None else self.of(true):
             _outline(
                 axes, part, colors=_TRUTH, linewidths=1.1, linestyles="--", path_effects=shadow

@@ -28,13 +28,14 @@ from segpref.studies.pictures import (
     overlay_pictures,
     slate_keys,
     slate_tiles,
+    variance_picture,
 )
 from segpref.studies.verdict import alignment_warnings, verdict
 from segpref.training.curves import curve_summary
 from segpref.training.folder import RunFolder
 from segpref.types import SegprefError
 
-__all__ = ["overlay_section", "slate_section", "write_report"]
+__all__ = ["overlay_section", "slate_section", "variance_section", "write_report"]
 
 _NAMES = {
     "val_iou_base": "Base",
@@ -111,7 +112,7 @@ def write_report(
             f"The run has not come to its end: this is what its first {len(history) - 1} epochs show."
         )
     pictures = [overlay_section(overlays)] if overlays else []
-    pictures += [slate_section(slate)] if slate is not None else []
+    pictures += [slate_section(slate), variance_section(slate)] if slate is not None else []
     details = _details(folder, about)
     if summary.get("kind") in ("fit", "semisupervised"):
         how = summary.get("method", "supervised training")
@@ -170,6 +171,16 @@ def slate_section(shown: SlatePicture) -> Section:
         layout="tiles",
         keys=slate_keys(shown),
         note="The number is the judge's score, below it stands how the candidate was made.",
+    )
+
+
+def variance_section(shown: SlatePicture) -> Section:
+    """Where the candidates of one image differ."""
+    return Section(
+        "Where the candidates differ",
+        "Only where candidates differ can a preference teach anything: dark is where all agree, white "
+        "where half of them say otherwise.",
+        pictures=(variance_picture(shown),),
     )
 
 
