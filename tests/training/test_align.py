@@ -16,7 +16,7 @@ from segpref.data import Cache, Dataset, Folders, Preparation, Reader, prepare
 from segpref.data.phantoms import PATIENT_PATTERN
 from segpref.judges import EnsembleJudge, ModelJudge, OracleJudge
 from segpref.objectives import UncertaintyPenalizedDPO
-from segpref.policies import ModelCard, NetworkSpec, Segmenter, load_model, save_model
+from segpref.policies import ModelCard, NetworkSpec, Segmenter, load_model, load_policy, save_model
 from segpref.proposals import IntensityTTA, SlateProposals
 from segpref.training import PreferenceSignal, PseudoLabelSignal, RunFolder, align, fit
 from segpref.training.augmentation import StrongAugmentation
@@ -186,7 +186,7 @@ def test_no_network_pass_is_done_twice(
     run(tmp_path / "before", heart_base, hearts, model_judge, store, epochs=1)
     passes: list[tuple[int, bool, int]] = []
     owners: list[nn.Module] = []
-    original = load_model
+    original = load_policy
 
     def counted(path: Path) -> tuple[Segmenter, ModelCard]:
         model, card = original(path)
@@ -197,7 +197,7 @@ def test_no_network_pass_is_done_twice(
         )
         return model, card
 
-    monkeypatch.setattr("segpref.training.preference.load_model", counted)
+    monkeypatch.setattr("segpref.training.preference.load_policy", counted)
     one = hearts.of_patients(patients[VALIDATION]).take([0])
     run(
         tmp_path / "run", heart_base, hearts, model_judge, store,

@@ -8,6 +8,7 @@ from segpref.policies.checkpoints import (
     read_card,
     save_model,
 )
+from segpref.policies.loading import load_policy
 from segpref.policies.segmenter import Segmenter, SegmenterState
 from segpref.policies.tunable import PolicySpec, TunablePolicy
 
@@ -19,6 +20,7 @@ __all__ = [
     "SegmenterState",
     "TunablePolicy",
     "load_model",
+    "load_policy",
     "load_segmenter",
     "read_card",
     "save_model",

@@ -23,6 +23,7 @@ __all__ = [
     "ModelCard",
     "NetworkSpec",
     "load_model",
+    "load_network",
     "load_segmenter",
     "read_card",
     "save_model",
@@ -150,6 +151,12 @@ def read_card(path: Path) -> ModelCard:
 
 def load_model(path: Path | str) -> tuple[TunablePolicy, ModelCard]:
     """A model from its file or run folder."""
+    network, card = load_network(path)
+    return card.policy_of(network), card
+
+
+def load_network(path: Path | str) -> tuple[nn.Module, ModelCard]:
+    """The network of a model file or run folder, and the card that says what it is."""
     path = _model_file(Path(path))
     card = read_card(path)
     network = card.network.build()
@@ -159,7 +166,7 @@ def load_model(path: Path | str) -> tuple[TunablePolicy, ModelCard]:
         raise SegprefError(
             f"the weights in {path} do not fit {card.network.module}: was the class changed since?"
         ) from error
-    return card.policy_of(network), card
+    return network, card
 
 
 def load_segmenter(path: Path | str) -> TunablePolicy:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from segpref.data.cache import Cache
 from segpref.data.dataset import Dataset
 from segpref.networks import DropoutKind, InjectedDropout
+from segpref.policies.tunable import learn_parts
 from segpref.types import LabelSpace, SegprefError, State
 
 __all__ = ["Segmenter", "SegmenterState"]
@@ -129,21 +130,8 @@ class Segmenter:
             return self.logits(images)
 
     def learn(self, parts: Sequence[str] | None = None) -> None:
-        """Let these submodules learn and freeze the others; the whole network where None.
-
-        Raises:
-            SegprefError: the network has no such submodule.
-        """
-        inner = getattr(self.network, "module", self.network)
-        inner.requires_grad_(parts is None)
-        for name in parts or ():
-            try:
-                inner.get_submodule(name).requires_grad_(True)
-            except AttributeError as error:
-                raise SegprefError(
-                    f"the network has no submodule {name}: name the parts that learn as "
-                    "`dict(network.named_modules())` does"
-                ) from error
+        """Let these submodules learn and freeze the others; the whole network where None."""
+        learn_parts(self.network, parts)
 
     def prepare(self, dataset: Dataset, cache: Cache | None = None) -> None:
         """Nothing: a segmenter needs the image alone."""

@@ -17,7 +17,7 @@ from segpref.data.cache import Cache
 from segpref.data.dataset import Dataset
 from segpref.types import LabelSpace, Policy, SegprefError, State
 
-__all__ = ["PolicySpec", "TunablePolicy", "imported"]
+__all__ = ["PolicySpec", "TunablePolicy", "imported", "learn_parts"]
 
 
 @runtime_checkable
@@ -80,7 +80,10 @@ class PolicySpec:
                 f"{self.class_path} can't be made with {dict(self.init_args)}: {reason}"
             ) from error
         if not isinstance(policy, TunablePolicy):
-            raise SegprefError(f"{self.class_path} is no policy: name a class of segpref.policies")
+            raise SegprefError(
+                f"{self.class_path} is no policy with logits: name a class of segpref.policies, or use "
+                "`segpref sample`, if it is a diffusion model that draws masks"
+            )
         return policy
 
 
@@ -95,3 +98,21 @@ def imported(path: str) -> Any:
         return getattr(importlib.import_module(module_name), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise SegprefError(f"{path} can't be imported ({error}): check its import path") from error
+
+
+def learn_parts(network: nn.Module, parts: Sequence[str] | None) -> None:
+    """Let these submodules learn and freeze the others; the whole network where None.
+
+    Raises:
+        SegprefError: the network has no such submodule.
+    """
+    inner = getattr(network, "module", network)
+    inner.requires_grad_(parts is None)
+    for name in parts or ():
+        try:
+            inner.get_submodule(name).requires_grad_(True)
+        except AttributeError as error:
+            raise SegprefError(
+                f"the network has no submodule {name}: name the parts that learn as "
+                "`dict(network.named_modules())` does"
+            ) from error

@@ -1,6 +1,7 @@
 """Stage 1 (supervised), stage 2 (preferences), and the loop and the run folder that they share."""
 
 from segpref.training.anchored import AnchoredSignal
+from segpref.training.denoising import Denoising
 from segpref.training.folder import RunFolder
 from segpref.training.judges import fit_regressor, is_regressor, load_regressor
 from segpref.training.preference import align
@@ -10,6 +11,7 @@ from segpref.training.supervised import fit
 
 __all__ = [
     "AnchoredSignal",
+    "Denoising",
     "PreferenceSignal",
     "PseudoLabelSignal",
     "RunFolder",

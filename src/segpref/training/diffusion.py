@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from segpref.data.prompts import draw_prompt, prompts_of
 from segpref.data.splits import refuse_leakage
 from segpref.inference.samples import rated_masks, sample_cases, score_samples
 from segpref.policies import ModelCard
-from segpref.policies.diffusion import AmbiSeg, Sampler, TextEncoder, draw, signed
+from segpref.policies.diffusion import DIFFUSION, AmbiSeg, Sampler, TextEncoder, draw, signed
 from segpref.training.folder import RunFolder
 from segpref.training.loop import (
     StepResult,
@@ -25,7 +26,7 @@ from segpref.training.loop import (
 )
 from segpref.types import Case, SegprefError
 
-__all__ = ["fit_diffusion", "linear", "warm_average"]
+__all__ = ["fit_diffusion", "linear", "sample_figures", "warm_average"]
 
 
 def fit_diffusion(
@@ -93,6 +94,7 @@ def fit_diffusion(
     )
     if folder.finished:
         return folder.read_summary()
+    card = replace(card, policy=DIFFUSION)
     accelerator = make_accelerator(precision)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -108,7 +110,6 @@ def fit_diffusion(
         optimizer.register_step_post_hook(lambda *_: mean.update_parameters(network))
         steady, state = mean.module, nn.ModuleDict({"network": network, "average": mean})
     validated = AmbiSeg(steady, card.label_space, policy.encoder)
-    sampler = validation_sampler or Sampler(steps=10)
 
     def step(indices: list[int], epoch: int, number: int) -> StepResult:
         key = step_seed(seed, epoch, number)
@@ -133,15 +134,6 @@ def fit_diffusion(
         }
         return StepResult(loss, len(indices), logs)
 
-    def validate() -> Mapping[str, float]:
-        steady.eval()
-        masks = sample_cases(validated, validation, validation_samples, sampler, seed)
-        scores = dict(score_samples(masks, validation).mean())
-        return {
-            "val_iou": scores.pop("matched_iou"),
-            **{f"val_{name}": value for name, value in scores.items()},
-        }
-
     history = run_loop(
         folder=folder,
         network=steady,
@@ -152,7 +144,9 @@ def fit_diffusion(
         epochs=epochs,
         batches=batch_stream(len(cases), images_per_epoch, batch_size, seed),
         step=step,
-        validate=validate,
+        validate=lambda: sample_figures(
+            validated, validation, validation_samples, validation_sampler, seed
+        ),
         accelerator=accelerator,
         description="diffusion stage 1",
         checkpoint_seconds=checkpoint_seconds,
@@ -170,6 +164,33 @@ def fit_diffusion(
     if accelerator.is_main_process:
         folder.write_summary(summary)
     return summary
+
+
+def sample_figures(
+    model: AmbiSeg,
+    cases: Sequence[Case],
+    count: int = 8,
+    sampler: Sampler | None = None,
+    seed: int = 0,
+) -> Mapping[str, float]:
+    """What validation says of a diffusion model.
+
+    ``val_iou``, by which checkpoints are chosen, is the IoU of samples and raters matched one to one.
+
+    Args:
+        model: its network is set to evaluation mode.
+        cases: with raters' masks.
+        count: samples of every case.
+        sampler: draws them; 10 steps of DPM-Solver++ where None.
+        seed: of the samples.
+    """
+    model.network.eval()
+    masks = sample_cases(model, cases, count, sampler or Sampler(steps=10), seed)
+    scores = dict(score_samples(masks, cases).mean())
+    return {
+        "val_iou": scores.pop("matched_iou"),
+        **{f"val_{name}": value for name, value in scores.items()},
+    }
 
 
 def linear(rate: float) -> Callable[[float], float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
 from functools import partial
 from pathlib import Path
@@ -18,17 +18,20 @@ from segpref.data.predictions import PredictionStore
 from segpref.data.splits import refuse_leakage
 from segpref.inference.evaluation import mean_iou, score_model
 from segpref.inference.windows import whole_images
-from segpref.policies import TunablePolicy, load_model
+from segpref.policies import ModelCard, TunablePolicy, load_policy
+from segpref.policies.diffusion import AmbiSeg, SampleSlates
 from segpref.proposals import SlateProposals
 from segpref.training.augmentation import StrongAugmentation
 from segpref.training.averaging import averaged
 from segpref.training.curves import curve_summary
+from segpref.training.denoising import Denoising, denoising_step
+from segpref.training.diffusion import sample_figures
 from segpref.training.folder import RunFolder
-from segpref.training.loop import batch_stream, constant, cosine, make_accelerator, run_loop
+from segpref.training.loop import Step, batch_stream, constant, cosine, make_accelerator, run_loop
 from segpref.training.rounds import PreferenceRounds
 from segpref.training.signals import Signal
 from segpref.training.step import PreferenceStep, Reference, SlateSource, StepSlates
-from segpref.types import Case, Judge, SegprefError, UnsureJudge
+from segpref.types import Case, Judge, Predictor, SegprefError, UnsureJudge
 
 __all__ = ["align"]
 
@@ -41,7 +44,8 @@ def align(
     signal: Signal,
     folder: RunFolder,
     *,
-    proposals: SlateProposals | None = None,
+    proposals: SlateProposals | SampleSlates | None = None,
+    denoising: Denoising = Denoising(),  # noqa: B008
     epochs: int = 15,
     images_per_epoch: int | None = None,
     batch_size: int = 8,
@@ -75,7 +79,9 @@ def align(
         judge: scores candidates.
         signal: what is learned from scored slates.
         folder: where the run goes, opened.
-        proposals: make the slates; K = 32 by default.
+        proposals: make the slates; K = 32 by default. Those of a diffusion model are its samples
+            (:class:`~segpref.policies.diffusion.SampleSlates`, K = 4).
+        denoising: of a diffusion model: how its denoising errors become margins.
         epochs: number of epochs.
         images_per_epoch: images in an epoch, drawn without repeats until all were seen.
         batch_size: images per update.
@@ -89,7 +95,8 @@ def align(
             policy; 0 for none, as in the paper.
         cache: where reference logits and judge predictions are kept.
         refresh: epochs after which slates and scores of the whole pool are made anew, and between which
-            they stand (MAPO's rounds); at every step where None.
+            they stand (MAPO's rounds); at every step where None. A diffusion model's stand for the
+            whole run where None, as in TDG-DiffDPO.
         reference: ``base``, or with ``refresh`` the policy at the beginning of each ``round``.
         optimizer: ``adam`` or ``adamw``.
         parts: of the network that learn, the others being frozen; the policy's usual ones where None:
@@ -99,17 +106,15 @@ def align(
     Returns:
         The run's summary.
     """
-    policy, card = load_model(base)
-    frozen, _ = load_model(base)
+    policy, card = load_policy(base)
+    frozen, _ = load_policy(base)
     if reference == "round" and refresh is None:
         raise SegprefError("a reference per round needs rounds: give refresh, in epochs")
-    in_patches = card.preparation.patch is not None
-    if in_patches and refresh is not None:
+    if card.preparation.patch is not None and refresh is not None:
         raise SegprefError(
             "slates that stand for some epochs need whole images, and this model sees patches: leave "
             "refresh out"
         )
-    # A signal that learns from labels may do so on the cases that the base learned from.
     needs_label = getattr(signal, "needs_label", False)
     if needs_label and not len(pool.labelled()):
         raise SegprefError(
@@ -122,7 +127,8 @@ def align(
             f"the objective asks how unsure the judge is, which {type(judge).__name__} does not tell: "
             "take an ensemble, or set the objective's temperature"
         )
-    shared = pool.patients if needs_label else ()
+    # Who learns or judges by labels may do so on the cases that the base learned from.
+    shared = pool.patients if needs_label or judge.needs_label else ()
     refuse_leakage(
         {
             "the pool": pool.patients,
@@ -142,20 +148,6 @@ def align(
     kind = torch.optim.Adam if optimizer == "adam" else torch.optim.AdamW
     updater = kind(learning, learning_rate)
     policy.network, prepared = accelerator.prepare(network, updater)
-    proposals = proposals or SlateProposals()
-
-    store = cache or Cache()
-    for each, images in ((policy, pool), (policy, validation), (frozen, pool)):
-        each.prepare(images, store)
-    stored = PredictionStore(
-        whole_images([frozen], card.preparation),
-        "places" if in_patches else "logits",
-        store,
-    )
-    stored.prepare(pool)
-    patches = PatchDraw(card.preparation, stored.__getitem__) if in_patches else None
-    # Windows that overlap have other logits than a patch alone: the reference sees the very patch.
-    frozen_logits: Reference = partial(_passed, frozen) if in_patches else stored.batch
     if hasattr(judge, "prepare"):
         judge.prepare(pool)
     steady, state, validated = network, None, policy
@@ -165,22 +157,45 @@ def align(
         steady, state = mean.module, nn.ModuleDict({"policy": network, "average": mean})
         validated = copy(policy)
         validated.network = steady
-    whole = whole_images([validated], card.preparation)
-    slates: SlateSource = StepSlates(policy, frozen_logits, judge, proposals, seed, unsure)
-    if refresh is not None:
-        slates = PreferenceRounds(
-            policy,
-            None if reference == "round" else frozen_logits,
-            pool,
-            judge,
-            proposals,
-            folder.path / "rounds",
-            every=refresh,
-            seed=seed,
-            batch_size=batch_size,
-            unsure=unsure,
-        )
-    step = PreferenceStep(policy, pool, slates, signal, seed, view, patches)
+    common: dict[str, Any] = {"seed": seed, "batch_size": batch_size, "unsure": unsure}
+    sets = folder.path / "rounds"
+    step: Step
+    if isinstance(policy, AmbiSeg):
+        assert isinstance(frozen, AmbiSeg)
+        assert isinstance(validated, AmbiSeg)
+        if view is not None or reference == "round" or isinstance(proposals, SlateProposals):
+            raise SegprefError(
+                "a diffusion model is aligned on its own samples, without a view and against its base: "
+                "leave out view and reference, and give SampleSlates as proposals"
+            )
+        samples = proposals or SampleSlates()
+        step = denoising_step(
+            policy, frozen, pool, judge, signal, samples, denoising, sets,
+            every=refresh or epochs, **common,
+        )  # fmt: skip
+        figures = partial(sample_figures, validated, validation, seed=seed)
+    else:
+        assert not isinstance(frozen, AmbiSeg)
+        assert not isinstance(validated, AmbiSeg)
+        if isinstance(proposals, SampleSlates):
+            raise SegprefError(
+                f"{base} is no diffusion model, so its candidates are not samples: give SlateProposals"
+            )
+        store = cache or Cache()
+        for each, images in ((policy, pool), (policy, validation), (frozen, pool)):
+            each.prepare(images, store)
+        logits, patches = _reference_of(frozen, pool, card, store)
+        edits = proposals or SlateProposals()
+        slates: SlateSource
+        if refresh is None:
+            slates = StepSlates(policy, logits, judge, edits, seed, unsure)
+        else:
+            start = None if reference == "round" else logits
+            slates = PreferenceRounds(
+                policy, start, pool, judge, edits, sets, every=refresh, **common
+            )
+        step = PreferenceStep(policy, pool, slates, signal, seed, view, patches)
+        figures = partial(_figures, whole_images([validated], card.preparation), validation)
     history = run_loop(
         folder=folder,
         network=steady,
@@ -191,7 +206,7 @@ def align(
         epochs=epochs,
         batches=batch_stream(len(pool), images_per_epoch, batch_size, seed),
         step=step,
-        validate=lambda: {"val_iou": mean_iou(score_model(whole, validation))},
+        validate=figures,
         accelerator=accelerator,
         description="stage 2",
         checkpoint_seconds=checkpoint_seconds,
@@ -202,5 +217,24 @@ def align(
     return summary
 
 
+def _reference_of(
+    frozen: TunablePolicy, pool: Dataset, card: ModelCard, cache: Cache
+) -> tuple[Reference, PatchDraw | None]:
+    """Logits of the frozen start, and what draws patches where the model sees such."""
+    in_patches = card.preparation.patch is not None
+    stored = PredictionStore(
+        whole_images([frozen], card.preparation), "places" if in_patches else "logits", cache
+    )
+    stored.prepare(pool)
+    if not in_patches:
+        return stored.batch, None
+    # Windows that overlap have other logits than a patch alone: the reference sees the very patch.
+    return partial(_passed, frozen), PatchDraw(card.preparation, stored.__getitem__)
+
+
 def _passed(frozen: TunablePolicy, _: Sequence[Case], images: Tensor) -> Tensor:
     return frozen.logits(images).float()
+
+
+def _figures(model: Predictor, validation: Dataset) -> Mapping[str, float]:
+    return {"val_iou": mean_iou(score_model(model, validation))}

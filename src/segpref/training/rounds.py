@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from filelock import FileLock
+from jaxtyping import Float
 from torch import Tensor
 
 from segpref.data.cache import write_atomically
@@ -19,11 +21,30 @@ from segpref.proposals import SlateProposals
 from segpref.training.step import Reference, ScoredSlates
 from segpref.types import Candidate, Case, Judge, SegprefError, Slate, State, UnsureJudge
 
-__all__ = ["PreferenceRounds"]
+__all__ = ["MakeSlates", "PreferenceRounds", "PreferenceSets", "Standing"]
+
+MakeSlates = Callable[[Sequence[Case], int], tuple[list[Slate], np.ndarray | None]]
+"""(cases, number of the round) -> their slates, and logits that are to be kept with them."""
 
 
-class PreferenceRounds:
-    """Slates and scores of the whole pool, from the policy as it was when the round began.
+class Standing(NamedTuple):
+    """What a set says of some images.
+
+    Args:
+        slates: one per image.
+        scores: the judge's, per image.
+        uncertainty: how unsure the judge is of each score; None where nobody asks.
+        logits: what was kept with the slates.
+    """
+
+    slates: list[Slate]
+    scores: list[Float[np.ndarray, "K field"]]
+    uncertainty: list[Float[np.ndarray, "K field"]] | None
+    logits: Float[np.ndarray, "B C *space"] | None
+
+
+class PreferenceSets:
+    """Slates and scores of the whole pool, made when a round begins.
 
     Epoch e is in round ``e // every``. The set of a round is made when it is first asked for, at the
     first step of the round's first epoch, and lies in files, one mask after the other: memory does
@@ -31,16 +52,12 @@ class PreferenceRounds:
     current round is kept.
 
     Args:
-        policy: makes the slates; its network must be in evaluation mode.
-        reference: logits of the frozen start, as in the paper; None takes the policy as it was when the
-            round began.
+        make: makes the slates of some cases.
         pool: the images.
         judge: scores the slates, prepared for the pool; sees labels only if it declares them.
-        proposals: make the slates.
         folder: where the sets go.
-        every: epochs per round; 50 of 200 in the paper's 2D, 200 of 800 in its 3D.
-        seed: of the slates, together with the round.
-        batch_size: images per network pass.
+        every: epochs per round; 50 of 200 in MAPO's 2D, 200 of 800 in its 3D.
+        batch_size: images whose slates are made together.
         unsure: whether the judge is asked how unsure it is.
 
     Raises:
@@ -49,29 +66,22 @@ class PreferenceRounds:
 
     def __init__(
         self,
-        policy: TunablePolicy,
-        reference: Reference | None,
+        make: MakeSlates,
         pool: Dataset,
         judge: Judge,
-        proposals: SlateProposals,
         folder: Path,
         *,
         every: int,
-        seed: int,
         batch_size: int = 8,
         unsure: bool = False,
     ) -> None:
         if every < 1:
             raise SegprefError(f"a round needs at least 1 epoch, not {every}")
         self.every = every
-        self._policy = policy
-        self._reference = reference
-        self._pool = pool
+        self._make_slates = make
         self._seen = pool if judge.needs_label else pool.without_labels()
         self._judge = judge
-        self._proposals = proposals
         self._folder = folder
-        self._seed = seed
         self._batch_size = batch_size
         self._unsure = unsure
         self._round = -1
@@ -81,33 +91,18 @@ class PreferenceRounds:
         self._doubts: np.ndarray | None = None
         self._candidates: list[tuple[Candidate, ...]] = []
 
-    def __call__(
-        self,
-        indices: Sequence[int],
-        cases: Sequence[Case],
-        images: Tensor,
-        state: State,
-        epoch: int,
-        number: int,
-    ) -> ScoredSlates:
+    def __call__(self, indices: Sequence[int], epoch: int, number: int) -> Standing:
         """Scored slates of images of the pool in this epoch's round.
 
         Raises:
             SegprefError: the round has begun, but its files are gone.
         """
         self._open(epoch, number)
-        slates = [Slate(np.array(self._masks[i]), self._candidates[i]) for i in indices]
-        if self._reference is None:
-            assert self._logits is not None
-            logits = torch.from_numpy(np.array(self._logits[list(indices)]))
-        else:
-            logits = self._reference(cases, images)
-        return ScoredSlates(
-            slates,
+        return Standing(
+            [Slate(np.array(self._masks[i]), self._candidates[i]) for i in indices],
             [self._scores[i] for i in indices],
-            logits,
-            self._policy.label_space.decode(state.logits.detach()).cpu().numpy(),
             None if self._doubts is None else [self._doubts[i] for i in indices],
+            None if self._logits is None else np.array(self._logits[list(indices)]),
         )
 
     def _open(self, epoch: int, step: int) -> None:
@@ -133,8 +128,8 @@ class PreferenceRounds:
         self._scores = np.array(note["scores"])
         self._doubts = np.array(note["uncertainty"]) if self._unsure else None
         self._masks = np.load(self._file(number, "masks.npy"), mmap_mode="r")
-        if self._reference is None:
-            self._logits = np.load(self._file(number, "logits.npy"), mmap_mode="r")
+        kept = self._file(number, "logits.npy")
+        self._logits = np.load(kept, mmap_mode="r") if kept.exists() else None
         self._round = number
         for old in self._folder.glob("round-*"):
             if not old.name.startswith(f"round-{number:03d}."):
@@ -148,13 +143,10 @@ class PreferenceRounds:
         for start in track(starts, f"preference set {number + 1}", len(starts)):
             rows = range(start, min(start + self._batch_size, count))
             cases = [self._seen[i] for i in rows]
-            images = torch.from_numpy(np.stack([case.image for case in cases]))
-            with torch.no_grad():
-                state = self._policy.forward(images)
-                slates = self._proposals(self._policy, state, images, cases, self._seed, (number,))
+            slates, logits = self._make_slates(cases, number)
             found = {"masks": np.stack([slate.masks for slate in slates])}
-            if self._reference is None:
-                found["logits"] = state.logits.float().cpu().numpy()
+            if logits is not None:
+                found["logits"] = logits
             for name, values in found.items():
                 if name not in arrays:
                     path, shape = self._partial(number, name), (count, *values.shape[1:])
@@ -178,3 +170,73 @@ class PreferenceRounds:
 
     def _partial(self, number: int, name: str) -> Path:
         return self._folder / f".round-{number:03d}.{name}.partial"
+
+
+class PreferenceRounds:
+    """Preference sets of a policy with logits, from the policy as it was when the round began.
+
+    Args:
+        policy: makes the slates; its network must be in evaluation mode.
+        reference: logits of the frozen start, as in the paper; None takes the policy as it was when the
+            round began.
+        pool: the images.
+        judge: scores the slates.
+        proposals: make the slates.
+        folder: where the sets go.
+        every: epochs per round.
+        seed: of the slates, together with the round.
+        batch_size: images per network pass.
+        unsure: whether the judge is asked how unsure it is.
+    """
+
+    def __init__(
+        self,
+        policy: TunablePolicy,
+        reference: Reference | None,
+        pool: Dataset,
+        judge: Judge,
+        proposals: SlateProposals,
+        folder: Path,
+        *,
+        every: int,
+        seed: int,
+        batch_size: int = 8,
+        unsure: bool = False,
+    ) -> None:
+        self._policy, self._reference = policy, reference
+        self._proposals, self._seed = proposals, seed
+        self._sets = PreferenceSets(
+            self._made, pool, judge, folder, every=every, batch_size=batch_size, unsure=unsure
+        )
+
+    def __call__(
+        self,
+        indices: Sequence[int],
+        cases: Sequence[Case],
+        images: Tensor,
+        state: State,
+        epoch: int,
+        number: int,
+    ) -> ScoredSlates:
+        """Scored slates of images of the pool in this epoch's round."""
+        found = self._sets(indices, epoch, number)
+        if self._reference is not None:
+            logits = self._reference(cases, images)
+        else:
+            assert found.logits is not None
+            logits = torch.from_numpy(found.logits)
+        return ScoredSlates(
+            found.slates,
+            found.scores,
+            logits,
+            self._policy.label_space.decode(state.logits.detach()).cpu().numpy(),
+            found.uncertainty,
+        )
+
+    def _made(self, cases: Sequence[Case], number: int) -> tuple[list[Slate], np.ndarray | None]:
+        images = torch.from_numpy(np.stack([case.image for case in cases]))
+        with torch.no_grad():
+            state = self._policy.forward(images)
+            slates = self._proposals(self._policy, state, images, cases, self._seed, (number,))
+        own = self._reference is None
+        return slates, state.logits.float().cpu().numpy() if own else None

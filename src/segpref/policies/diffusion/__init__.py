@@ -6,10 +6,12 @@ from segpref.policies.diffusion.knob import BlendedPredictions, between, interpo
 from segpref.policies.diffusion.margins import DenoisingMargins
 from segpref.policies.diffusion.network import AmbiSegNetwork, Context, Gaussian
 from segpref.policies.diffusion.policy import (
+    DIFFUSION,
     AmbiSeg,
     Denoiser,
     Draw,
     draw,
+    is_diffusion,
     load_diffusion,
     signed,
 )
@@ -19,6 +21,7 @@ from segpref.policies.diffusion.slates import SampleSlates, prompt_of
 from segpref.policies.diffusion.text import TextEncoder
 
 __all__ = [
+    "DIFFUSION",
     "AmbiSeg",
     "AmbiSegNetwork",
     "BlendedPredictions",
@@ -36,6 +39,7 @@ __all__ = [
     "between",
     "draw",
     "interpolated",
+    "is_diffusion",
     "load_diffusion",
     "prompt_of",
     "signed",

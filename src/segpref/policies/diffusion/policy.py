@@ -13,13 +13,27 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 
-from segpref.policies.checkpoints import ModelCard, load_model
+from segpref.policies.checkpoints import ModelCard, load_network
 from segpref.policies.diffusion.network import AmbiSegNetwork, Context
 from segpref.policies.diffusion.process import Process
-from segpref.policies.diffusion.text import TextEncoder, Words
+from segpref.policies.diffusion.text import TextEncoder, Words, text_encoder
+from segpref.policies.tunable import PolicySpec, learn_parts
 from segpref.types import LabelSpace, SegprefError
 
-__all__ = ["AmbiSeg", "Denoiser", "Draw", "draw", "load_diffusion", "signed"]
+__all__ = [
+    "DIFFUSION",
+    "AmbiSeg",
+    "Denoiser",
+    "Draw",
+    "draw",
+    "is_diffusion",
+    "load_diffusion",
+    "signed",
+]
+
+
+DIFFUSION = PolicySpec("segpref.policies.diffusion.AmbiSeg")
+"""What the card of a diffusion model says of its policy."""
 
 
 class Denoiser(Protocol):
@@ -113,7 +127,7 @@ class AmbiSeg:
     Args:
         network: the denoiser.
         label_space: what the masks mean; multi-label, each structure one field of the mask.
-        encoder: of the text; made by the network's ``text_encoder`` where None.
+        encoder: of the text; the one that the network's ``text_encoder`` names where None.
     """
 
     def __init__(
@@ -133,7 +147,7 @@ class AmbiSeg:
         self.network = network
         self.label_space = label_space
         if encoder is None and inner.text_encoder is not None:
-            encoder = TextEncoder(inner.text_encoder)
+            encoder = text_encoder(inner.text_encoder)
         self.encoder = encoder
 
     @property
@@ -224,6 +238,10 @@ class AmbiSeg:
         error: Tensor = prediction - self.process.target(clean, noise, time)
         return error.reshape(sets, pairs, *error.shape[1:])
 
+    def learn(self, parts: Sequence[str] | None = None) -> None:
+        """Let these submodules learn and freeze the others; the whole network where None."""
+        learn_parts(self.network, parts)
+
     def digest(self) -> str:
         """Hash of the weights."""
         whole = hashlib.blake2b(digest_size=16)
@@ -231,6 +249,11 @@ class AmbiSeg:
             whole.update(name.encode())
             whole.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
         return whole.hexdigest()
+
+
+def is_diffusion(card: ModelCard) -> bool:
+    """Whether a model file holds a diffusion model."""
+    return card.policy.class_path == DIFFUSION.class_path
 
 
 def load_diffusion(
@@ -245,8 +268,8 @@ def load_diffusion(
         path: model file or run folder.
         encoder: a text encoder that is loaded already; by its name where None.
     """
-    segmenter, card = load_model(path)
+    network, card = load_network(path)
     try:
-        return AmbiSeg(segmenter.network, card.label_space, encoder), card
+        return AmbiSeg(network.eval(), card.label_space, encoder), card
     except SegprefError as error:
         raise SegprefError(f"{path} can't be used here: {error}") from error

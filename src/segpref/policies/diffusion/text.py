@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 from importlib import resources
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor
 from segpref.extras import needed
 from segpref.types import SegprefError
 
-__all__ = ["TextEncoder", "Words"]
+__all__ = ["TextEncoder", "Words", "text_encoder"]
 
 Words = tuple[Float[Tensor, "B token width"], Bool[Tensor, "B token"]]
 """Embedded tokens of some texts, and where there is a token; a row without any stands for no text."""
@@ -100,6 +101,12 @@ class TextEncoder:
                 ) from error
             self._loaded = tokenizer, model.eval().requires_grad_(False)
         return self._loaded
+
+
+@cache
+def text_encoder(name: str) -> TextEncoder:
+    """The encoder of this name: all models of a process share it, and so embed every text once."""
+    return TextEncoder(name)
 
 
 def _place(name: str) -> str:

@@ -1,0 +1,140 @@
+"""Stage 2 of a diffusion model: the same preferences, with margins from denoising errors."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from segpref.data.dataset import Dataset
+from segpref.objectives.diffusion import BetaConvention
+from segpref.policies.diffusion import AmbiSeg, DenoisingMargins, SampleSlates, prompt_of
+from segpref.training.loop import StepResult, step_seed
+from segpref.training.rounds import PreferenceSets
+from segpref.training.signals import ScoredBatch, Signal
+from segpref.types import Case, Judge, Slate
+
+__all__ = ["Denoising", "DenoisingStep", "SampledSlates", "denoising_step"]
+
+
+@dataclass(frozen=True)
+class Denoising:
+    """How denoising errors become margins.
+
+    Args:
+        convention: what the objective's beta is meant for. ``half-mean`` is that of the code of
+            Diffusion-DPO and of diffusers (values such as 2000 and 5000), ``sum`` what TDG-DiffDPO
+            prints in Eq. 6 and 7; ``mean`` and ``half-sum`` are the other two.
+        safeguard: share of the winner's progress that the loser's gradient may not take away
+            (Diffusion-SDPO), 0 to 1; None for no safeguard.
+    """
+
+    convention: BetaConvention = "half-mean"
+    safeguard: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SampledSlates:
+    """Samples of a policy as the candidates of a round, each slate under one prompt.
+
+    Args:
+        policy: as it is when the round begins; the frozen reference in the first round.
+        proposals: draw the samples.
+        seed: of prompts and samples, together with round and case.
+    """
+
+    policy: AmbiSeg
+    proposals: SampleSlates
+    seed: int
+
+    def __call__(self, cases: Sequence[Case], number: int) -> tuple[list[Slate], None]:
+        """Slates of some cases; there are no logits to keep."""
+        self.policy.network.eval()
+        return self.proposals(self.policy, cases, [self._key(case, number) for case in cases]), None
+
+    def prompt(self, case: Case, number: int) -> str | None:
+        """The text under which the slate of a case was sampled."""
+        return prompt_of(case, self._key(case, number))
+
+    def _key(self, case: Case, number: int) -> int:
+        return step_seed(self.seed, number, zlib.crc32(case.id.encode()))
+
+
+@dataclass(frozen=True, slots=True)
+class DenoisingStep:
+    """One step of stage 2 of a diffusion model up to its loss (TDG-DiffDPO, Sec. 3.4).
+
+    Args:
+        policy: what is tuned; its network is set to evaluation mode.
+        reference: its frozen start.
+        pool: images with the raters' masks that the judge reads.
+        source: what the slates are samples of.
+        sets: the slates, scored.
+        signal: what is learned from them.
+        seed: of pairs, noise and time, together with epoch and step.
+        denoising: how denoising errors become margins.
+    """
+
+    policy: AmbiSeg
+    reference: AmbiSeg
+    pool: Dataset
+    source: SampledSlates
+    sets: PreferenceSets
+    signal: Signal
+    seed: int
+    denoising: Denoising = Denoising()
+
+    def __call__(self, indices: list[int], epoch: int, number: int) -> StepResult:
+        """Loss and figures of the images at these places in the pool."""
+        cases = [self.pool[i] for i in indices]
+        found = self.sets(indices, epoch, number)
+        self.policy.network.eval()
+        key = step_seed(self.seed, epoch, number)
+        # By image, so that it does not matter which process an image falls to.
+        rngs = [np.random.default_rng([key, i]) for i in indices]
+        margins = DenoisingMargins(
+            self.policy,
+            self.reference,
+            torch.from_numpy(np.stack([case.image for case in cases])),
+            [self.source.prompt(case, epoch // self.sets.every) for case in cases],
+            rngs,
+            self.denoising.convention,
+            self.denoising.safeguard,
+        )
+        batch = ScoredBatch(
+            margins=margins,
+            slates=found.slates,
+            scores=found.scores,
+            # Where raters differ there is no truth that a pair could be right or wrong by.
+            truth=None,
+            rngs=rngs,
+            uncertainty=found.uncertainty,
+        )
+        return self.signal(batch)
+
+
+def denoising_step(
+    policy: AmbiSeg,
+    reference: AmbiSeg,
+    pool: Dataset,
+    judge: Judge,
+    signal: Signal,
+    proposals: SampleSlates,
+    denoising: Denoising,
+    folder: Path,
+    *,
+    every: int,
+    seed: int,
+    batch_size: int,
+    unsure: bool,
+) -> DenoisingStep:
+    """The step of an alignment whose slates stand for ``every`` epochs and lie in ``folder``."""
+    source = SampledSlates(policy, proposals, seed)
+    sets = PreferenceSets(
+        source, pool, judge, folder, every=every, batch_size=batch_size, unsure=unsure
+    )
+    return DenoisingStep(policy, reference, pool, source, sets, signal, seed, denoising)
