@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from segpref.data.cases import make_case, multilabel_space, read_image, read_labels, to_multilabel
+from segpref.data.cases import multilabel_space, read_class_case
 from segpref.data.index import dataset_folder, index
 from segpref.data.source import Source
 from segpref.types import Case, LabelSpace, SegprefError
@@ -45,14 +45,8 @@ class ACDC:
 
     def read(self, source: Source) -> Case:
         """The frame, axes (x, y, slice)."""
-        image = read_image(source, self.channels)
-        if not source.labels:
-            return make_case(source, image, None)
         values = {value: value for value in range(_CLASSES.values)}
-        label = read_labels(source.labels[0], image, source.images[0], values, _CLASSES.names)
-        return make_case(
-            source, image, to_multilabel(label, _CLASSES) if self.as_multilabel else label
-        )
+        return read_class_case(source, self.channels, values, _CLASSES, self.as_multilabel)
 
 
 def _sources(folder: Path) -> list[Source]:

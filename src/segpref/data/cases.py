@@ -18,6 +18,7 @@ __all__ = [
     "multilabel_space",
     "picture_channels",
     "read_binary",
+    "read_class_case",
     "read_image",
     "read_labels",
     "to_multilabel",
@@ -134,6 +135,29 @@ def read_labels(
             "correct the file or the list of classes"
         )
     return np.asarray(known, dtype=np.uint8)[None]
+
+
+def read_class_case(
+    source: Source,
+    channels: Sequence[str],
+    values: Mapping[int, int],
+    space: LabelSpace,
+    as_multilabel: bool,
+) -> Case:
+    """Read an image and, where there is one, its label map.
+
+    Args:
+        source: where they lie.
+        channels: names of the image's channels, in their order.
+        values: class (or :data:`IGNORE`) of every value that the label map may hold.
+        space: the exclusive classes of the label map.
+        as_multilabel: give one binary field per structure instead of the label map.
+    """
+    image = read_image(source, channels)
+    if not source.labels:
+        return make_case(source, image, None)
+    label = read_labels(source.labels[0], image, source.images[0], values, space.names)
+    return make_case(source, image, to_multilabel(label, space) if as_multilabel else label)
 
 
 def read_binary(

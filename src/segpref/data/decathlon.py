@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from segpref.data.cases import make_case, multilabel_space, read_image, read_labels, to_multilabel
+from segpref.data.cases import multilabel_space, read_class_case
 from segpref.data.index import (
     dataset_folder,
     index,
@@ -55,15 +55,7 @@ class Decathlon:
 
     def read(self, source: Source) -> Case:
         """The volume, axes (x, y, z)."""
-        image = read_image(source, self.channels)
-        if not source.labels:
-            return make_case(source, image, None)
-        label = read_labels(
-            source.labels[0], image, source.images[0], self._values, self._space.names
-        )
-        return make_case(
-            source, image, to_multilabel(label, self._space) if self.as_multilabel else label
-        )
+        return read_class_case(source, self.channels, self._values, self._space, self.as_multilabel)
 
 
 def _label_space(path: Path, labels: Any) -> tuple[dict[int, int], LabelSpace]:
