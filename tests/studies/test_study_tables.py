@@ -95,6 +95,17 @@ def test_bases_stand_together_with_what_is_made_of_them() -> None:
     ]
     assert one.claims[1].seeds == 2
     assert one.claims[1].mean == pytest.approx(0.15)
+    # All start from the first base's labels, so its gap is the one to close: (0.5 - 0.4) / (0.7 - 0.4).
+    closed = {row.method: row.figures[GAP_CLOSED][0] for row in one.rows}
+    assert closed["RN on the semi base"] == pytest.approx(1 / 3)
+
+
+def test_other_bases_must_beat_the_proposed_method_on_the_first() -> None:
+    found = results(Block("Bases", judges=["model"], methods=["RN"], compare="bases"))
+    (one,) = study_tables(replace(found, recipe=replace(found.recipe, proposed="RN")))
+    claims = {(claim.method, claim.other): claim.mean for claim in one.claims}
+    # Seed 0 alone has both.
+    assert claims["RN on the semi base", "RN on the weak base"] == pytest.approx(0.0)
 
 
 def test_judges_stand_together() -> None:

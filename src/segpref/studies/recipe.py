@@ -102,7 +102,9 @@ class Block:
             ``align.candidates`` or another one of stage 2. Every combination becomes a run.
         seeds: instead of the recipe's.
         compare: what stands together in one table: the ``methods`` of one base and judge, all
-            ``bases`` with what each judge's methods make of them, or all ``judges`` of a base.
+            ``judges`` of a base, or all ``bases`` with what each judge's methods make of them; the
+            first base, and the proposed method on it, is then what the others are compared with, and
+            whose gap is closed.
     """
 
     title: str = "Methods"

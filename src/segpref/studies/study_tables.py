@@ -39,7 +39,8 @@ class StudyTable:
         columns: which figures are shown.
         against: what each row is compared with: pairs of rows.
         measures: in what they are compared.
-        ceilings: the base and the best that it could become, by row, where *gap closed* is asked for.
+        ceilings: by row, the first base and the best that it could become, where *gap closed* is asked
+            for.
     """
 
     title: str
@@ -129,31 +130,39 @@ def _table(
     against_base: list[tuple[str, str]] = []
     against_rivals: list[tuple[str, str]] = []
     ceilings: dict[str, tuple[Sequence[Run], Sequence[Run]]] = {}
+    proposed = results.recipe.proposed
 
-    def add(name: str, runs: Sequence[Run], base: str, *others: str) -> None:
+    def add(name: str, runs: Sequence[Run], *others: str) -> None:
         if runs:
             entries[name] = runs
             against_base.extend((name, other) for other in others if other in entries)
-            ceilings[name] = results.of(BASE, base), _ceiling(results, base)
+            # Bases that stand side by side have the first one's labels: what counts is where they end.
+            ceilings[name] = results.of(BASE, bases[0]), _ceiling(results, bases[0])
 
     # With one base its row is just called Base, and methods need no "on".
     base_names = {base: BASE if len(bases) == 1 else f"{base} base" for base in bases}
-    first = base_names[bases[0]] if bases else ""
+
+    def suffix(base: str, judge: str) -> str:
+        on = "" if len(bases) == 1 else f" on the {base_names[base]}"
+        return on if len(judges) == 1 else f"{on}, {judge} judge"
+
     for base in bases:
         name = base_names[base]
-        add(name, results.of(BASE, base), base, *([first] if name != first else []))
+        elsewhere = base != bases[0]
+        add(name, results.of(BASE, base), *([base_names[bases[0]]] if elsewhere else []))
         for judge in judges:
-            suffix = "" if len(bases) == 1 else f" on the {name}"
-            suffix += "" if len(judges) == 1 else f", {judge} judge"
+            named = suffix(base, judge)
             methods = _methods(results, block, base, judge)
             for method, changes in methods:
                 runs = results.of(method, base, judge, changes)
-                add(label(method, changes) + suffix, runs, base, name)
-            proposed = f"{results.recipe.proposed}{suffix}"
-            if proposed in entries:
-                rivals = (label(*one) + suffix for one in methods)
+                others = [name]
+                if elsewhere and method != SELECT_BEST:
+                    others.append(f"{proposed}{suffix(bases[0], judge)}")
+                add(label(method, changes) + named, runs, *others)
+            if f"{proposed}{named}" in entries:
+                rivals = (label(*one) + named for one in methods if one != (proposed, ()))
                 against_rivals.extend(
-                    (proposed, one) for one in rivals if one in entries and one != proposed
+                    (f"{proposed}{named}", one) for one in rivals if one in entries
                 )
     title = ", ".join(
         part
