@@ -18,6 +18,7 @@ COMMANDS = {
     "align": "stage 2: a better segmenter from a judge's preferences on unlabelled images",
     "evaluate": "scores of a model on labelled cases",
     "predict": "masks of new images, in the images' own geometry",
+    "sample": "several masks of new images from a diffusion model, with mean and uncertainty",
     "export": "a network as TorchScript or ONNX, checked against itself",
     "pack": "a dataset in 8 bits, to run a recipe on another machine",
     "study": "a grid of bases, judges, methods and seeds, resumable: tables, curves and a report",

@@ -17,7 +17,7 @@ from PIL import Image
 from segpref.data.volumes import file_stem, is_nifti, read_volume
 from segpref.types import IGNORE, Case, LabelSpace, SegprefError
 
-__all__ = ["mask_paths", "write_mask"]
+__all__ = ["mask_paths", "write_map", "write_mask"]
 
 _LOSSLESS = (".png", ".tif", ".tiff", ".bmp")
 
@@ -60,20 +60,9 @@ def write_mask(
         SegprefError: a mask of another shape than its input, a format that cannot hold it, or a
             place that cannot be written to.
     """
-    paths = mask_paths(path, label_space)
-    if len(mask) != len(paths):
-        raise SegprefError(
-            f"{path} is due to hold {len(paths)} fields but the mask has {len(mask)}: use the label "
-            "space that the mask was made with"
-        )
-    target, geometry = Path(path), _geometry(like)
-    if geometry.shape != mask.shape[1:]:
-        raise SegprefError(
-            f"{path} is due for a mask of shape {mask.shape[1:]} but its image {geometry.name} has "
-            f"{geometry.shape}: bring the mask back to the image's grid first"
-        )
+    target, paths, geometry = _checked(path, mask, label_space, like)
     if is_nifti(target):
-        image_of = _nifti_writer(target, geometry)
+        image_of = _nifti_writer(target, geometry, np.uint8)
         for file, labels in zip(paths, mask, strict=True):
             _write(file, image_of(labels).to_filename)
         return paths
@@ -82,6 +71,48 @@ def write_mask(
         pixels = labels if label_space.kind == "multi-class" else labels * np.uint8(255)
         _write(file, _picture_writer(file, pixels))
     return paths
+
+
+def write_map(
+    path: Path | str,
+    values: Float[np.ndarray, "field *space"],
+    label_space: LabelSpace,
+    like: Case | Path | str,
+) -> tuple[Path, ...]:
+    """Write numbers per voxel, such as probabilities, as float32: NIfTI or TIFF.
+
+    Names, geometry and errors are those of :func:`write_mask`.
+    """
+    target, paths, geometry = _checked(path, values, label_space, like)
+    if not is_nifti(target) and target.suffix.lower() not in (".tif", ".tiff"):
+        raise SegprefError(
+            f"{target} is no format that keeps numbers: choose .nii.gz, .nii or .tif"
+        )
+    for file, plane in zip(paths, values.astype(np.float32), strict=True):
+        if is_nifti(target):
+            _write(file, _nifti_writer(target, geometry, np.float32)(plane).to_filename)
+        else:
+            _write(file, _picture_writer(file, plane))
+    return paths
+
+
+def _checked(
+    path: Path | str, array: np.ndarray, label_space: LabelSpace, like: Case | Path | str
+) -> tuple[Path, tuple[Path, ...], _Geometry]:
+    """The file, its files per structure, and the geometry, which must be the array's."""
+    paths = mask_paths(path, label_space)
+    if len(array) != len(paths):
+        raise SegprefError(
+            f"{path} is due to hold {len(paths)} fields but the mask has {len(array)}: use the label "
+            "space that the mask was made with"
+        )
+    geometry = _geometry(like)
+    if geometry.shape != array.shape[1:]:
+        raise SegprefError(
+            f"{path} is due for a mask of shape {array.shape[1:]} but its image {geometry.name} has "
+            f"{geometry.shape}: bring the mask back to the image's grid first"
+        )
+    return Path(path), paths, geometry
 
 
 class _Geometry(NamedTuple):
@@ -122,7 +153,9 @@ def _write(path: Path, save: Callable[[Path], Any]) -> None:
             part.unlink(missing_ok=True)
 
 
-def _nifti_writer(path: Path, geometry: _Geometry) -> Callable[[UInt8[np.ndarray, "*space"]], Any]:
+def _nifti_writer(
+    path: Path, geometry: _Geometry, dtype: type[np.generic]
+) -> Callable[[np.ndarray], Any]:
     if geometry.affine is None:
         raise SegprefError(
             f"{path} is to be NIfTI but {geometry.name} is a picture without geometry: write PNG or "
@@ -131,7 +164,7 @@ def _nifti_writer(path: Path, geometry: _Geometry) -> Callable[[UInt8[np.ndarray
     if geometry.original is None:
         return lambda labels: _with_affine(labels, geometry)
     header = geometry.original.header.copy()
-    header.set_data_dtype(np.uint8)
+    header.set_data_dtype(dtype)
     header.set_slope_inter(None, None)
     header["cal_min"] = header["cal_max"] = 0
     header.extensions.clear()  # they may carry the patient's name
@@ -139,7 +172,7 @@ def _nifti_writer(path: Path, geometry: _Geometry) -> Callable[[UInt8[np.ndarray
     return lambda labels: type(geometry.original)(labels, None, header)
 
 
-def _with_affine(labels: UInt8[np.ndarray, "*space"], geometry: _Geometry) -> Any:
+def _with_affine(labels: np.ndarray, geometry: _Geometry) -> Any:
     image = nib.Nifti1Image(labels, geometry.affine)
     if geometry.stated:
         image.set_sform(geometry.affine, code="scanner")
@@ -165,7 +198,7 @@ def _check_picture(path: Path, mask: UInt8[np.ndarray, "f *s"], label_space: Lab
         )
 
 
-def _picture_writer(path: Path, pixels: UInt8[np.ndarray, "*space"]) -> Callable[[Path], Any]:
+def _picture_writer(path: Path, pixels: np.ndarray) -> Callable[[Path], Any]:
     if path.suffix.lower() in (".tif", ".tiff"):
         return lambda part: tifffile.imwrite(part, pixels, photometric="minisblack")
     return lambda part: Image.fromarray(pixels).save(part)

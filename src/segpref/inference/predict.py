@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -100,9 +100,33 @@ def predict_folder(
     model.network.to("cuda" if torch.cuda.is_available() else "cpu")
     network = WindowedNetwork(model, card.preparation, patch, overlap, batch_size)
     reader, output = images_for(images, card.channels), Path(output).expanduser()
-    _check_output(output, reader, Path(images).expanduser())
-    targets = [(source, output / _mask_name(source)) for source in reader.sources()]
+    check_output(output, reader, Path(images).expanduser())
+    targets = [(source, output / mask_name(source)) for source in reader.sources()]
     todo = [(source, path) for source, path in targets if overwrite or not _there(path, card)]
+
+    def made(source: Source, path: Path, case: Case) -> Sequence[Path]:
+        return write_mask(path, _mask(network, card, case), card.label_space, like(source, case))
+
+    return each_image(reader, todo, made, output)
+
+
+def each_image(
+    reader: Images,
+    todo: Sequence[tuple[Source, Path]],
+    make: Callable[[Source, Path, Case], Sequence[Path]],
+    output: Path,
+) -> list[Path]:
+    """Segment images one by one; what can't be does not keep the others from it.
+
+    Args:
+        reader: reads the images.
+        todo: images and what their masks are called.
+        make: writes the masks of an image and returns their files.
+        output: where they go, as messages name it.
+
+    Raises:
+        SegprefError: after all others are written, some could not be, with the reasons.
+    """
     written: list[Path] = []
     failed: list[str] = []
     with progress_bar() as bar:
@@ -110,10 +134,7 @@ def predict_folder(
         for source, path in todo:
             bar.update(task, note=path.name)
             try:
-                case = reader.read(source)
-                # A NIfTI header goes over as it is; of other formats the case knows the geometry.
-                like = source.images[0] if is_nifti(source.images[0]) else case
-                written += write_mask(path, _mask(network, card, case), card.label_space, like)
+                written += make(source, path, reader.read(source))
             except Exception as error:  # whatever it is, the other images are worth having
                 failed.append(_named(error, source))
                 console.print(
@@ -130,8 +151,13 @@ def predict_folder(
     return written
 
 
+def like(source: Source, case: Case) -> Path | Case:
+    """What tells the geometry: a NIfTI header goes over as it is, of other formats the case knows."""
+    return source.images[0] if is_nifti(source.images[0]) else case
+
+
 def _mask(network: WindowedNetwork, card: ModelCard, case: Case) -> UInt8[np.ndarray, "f *space"]:
-    _check(card, case)
+    check_case(card, case)
     case = replace(case, label=None)
     preparation, space = card.preparation, card.label_space
     items = preparation.apply(case).images
@@ -142,7 +168,7 @@ def _mask(network: WindowedNetwork, card: ModelCard, case: Case) -> UInt8[np.nda
     for start in range(0, len(items), network.batch_size):
         batch = torch.from_numpy(items[start : start + network.batch_size])
         logits = network(batch, lowest).float().cpu()
-        part = _decoded(_restored(logits, card, case), space)
+        part = decoded(restored(logits, card, case), space)
         if sliced:
             mask[..., start : start + len(batch)] = part
         else:
@@ -150,7 +176,7 @@ def _mask(network: WindowedNetwork, card: ModelCard, case: Case) -> UInt8[np.nda
     return mask
 
 
-def _check(card: ModelCard, case: Case) -> None:
+def check_case(card: ModelCard, case: Case) -> None:
     wanted, spacing = card.channels, card.preparation.spacing_mm
     if len(case.image) != len(wanted):
         raise SegprefError(
@@ -165,7 +191,7 @@ def _check(card: ModelCard, case: Case) -> None:
         )
 
 
-def _restored(
+def restored(
     logits: Float[Tensor, "item C *grid"], card: ModelCard, case: Case
 ) -> Iterator[Float[Tensor, " *space"]]:
     """Logits on the case's own voxels, one channel at a time: all of a large scan's may not fit."""
@@ -178,7 +204,7 @@ def _restored(
         yield card.preparation.restore(logits[:, channel : channel + 1], case, outside)[0]
 
 
-def _decoded(
+def decoded(
     channels: Iterator[Float[Tensor, " *space"]], space: LabelSpace
 ) -> UInt8[np.ndarray, "field *space"]:
     """:meth:`LabelSpace.decode` of channels that come one by one."""
@@ -193,7 +219,7 @@ def _decoded(
     return labels.numpy()[None]
 
 
-def _check_output(output: Path, reader: Images, images: Path) -> None:
+def check_output(output: Path, reader: Images, images: Path) -> None:
     files = [path for source in reader.sources() for path in source.images]
     folders = {path if path.is_dir() else path.parent for path in [images, *files]}
     if output.resolve() in {folder.resolve() for folder in folders}:
@@ -209,7 +235,7 @@ def _check_output(output: Path, reader: Images, images: Path) -> None:
         )
 
 
-def _mask_name(source: Source) -> str:
+def mask_name(source: Source) -> str:
     path = source.images[0]
     if path.is_file() and (is_nifti(path) or is_picture(path)):
         stem = file_stem(path)

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
+from torch import Tensor
 
 from segpref.data.prompts import draw_prompt
 from segpref.metrics.ambiguity import AmbiguityScores, ambiguity_scores
 from segpref.policies.diffusion import Denoiser, Sampler
 from segpref.types import Case, SegprefError
 
-__all__ = ["SampleSummary", "rated_masks", "sample_cases", "score_samples", "summarise"]
+__all__ = [
+    "SampleSummary",
+    "rated_masks",
+    "sample_cases",
+    "score_samples",
+    "soft_samples",
+    "summarise",
+]
 
 _PROMPTS, _NOISE = 0, 1
 
@@ -58,10 +66,26 @@ def sample_cases(
         text: one prompt for all samples instead of the cases' own.
         together: cases that are handed to the sampler at a time.
     """
+    sampler = sampler or Sampler()
+    soft = soft_samples(model, cases, count, sampler, seed, text, together)
+    return [sampler.cut(one) for one in soft]
+
+
+def soft_samples(
+    model: Denoiser,
+    cases: Sequence[Case],
+    count: int,
+    sampler: Sampler,
+    seed: int = 0,
+    text: str | None = None,
+    together: int = 16,
+) -> Iterator[Float[Tensor, "N field *space"]]:
+    """The same before they are cut, about -1 and +1, case by case.
+
+    Cases of one id share the noise of their samples: slices of a volume, say.
+    """
     if count < 1:
         raise SegprefError(f"at least one sample of every image is due, not {count}")
-    sampler = sampler or Sampler()
-    found: list[UInt8[np.ndarray, "N field *space"]] = []
     for first in range(0, len(cases), together):
         few = [cases[i] for i in range(first, min(first + together, len(cases)))]
         images = torch.from_numpy(np.stack([case.image for case in few]))
@@ -76,8 +100,7 @@ def sample_cases(
             [int(_generator(seed, case, n, _NOISE).integers(2**63)) for n in range(count)]
             for case in few
         ]
-        found += list(sampler(model, images, texts, seeds))
-    return found
+        yield from sampler.soft(model, images, texts, seeds)
 
 
 def rated_masks(case: Case) -> UInt8[np.ndarray, "rater field *space"]:

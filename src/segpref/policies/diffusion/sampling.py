@@ -54,7 +54,11 @@ class Sampler:
         seeds: Sequence[Sequence[int]],
     ) -> UInt8[np.ndarray, "B N field *space"]:
         """N masks of every image; see :meth:`soft`."""
-        return (self.soft(model, images, texts, seeds) > self.threshold).to(torch.uint8).numpy()
+        return self.cut(self.soft(model, images, texts, seeds))
+
+    def cut(self, samples: Float[Tensor, "*n"]) -> UInt8[np.ndarray, "*n"]:
+        """Masks of samples that are numbers still: what lies above the threshold."""
+        return (samples > self.threshold).to(torch.uint8).numpy()
 
     def soft(
         self,

@@ -1,0 +1,59 @@
+"""`segpref sample`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from segpref.inference.sample import open_drawer, sample_folder
+from segpref.policies.diffusion import Sampler, Solver
+from segpref.progress import console
+
+__all__ = ["sample"]
+
+
+def sample(
+    model: Path,
+    input: Path,
+    output: Path,
+    settings: dict[str, Any],
+    text: str | None = None,
+    samples: int = 16,
+    solver: Solver = "dpm-solver++",
+    steps: int = 15,
+    threshold: float = 0.0,
+    batch_size: int = 64,
+    seed: int = 0,
+    reference: Path | None = None,
+    knob: float = 1.0,
+    mixed: Literal["weights", "predictions"] = "weights",
+) -> None:
+    """Draw several masks of new images from a diffusion model, with mean, majority and uncertainty.
+
+    Args:
+        model: file or run folder of a diffusion model.
+        input: an image, the folder of a DICOM series, or a folder of images or series.
+        output: folder for the masks; each image gets a folder of its own there.
+        settings: the resolved options.
+        text: what is seen, such as "The Margin is Sharp."; none if left out.
+        samples: masks of every image.
+        solver: dpm-solver++ or unipc (10 to 20 steps are enough), ddim (100) or ddpm (1000).
+        steps: passes of the network per sample; time grows with it.
+        threshold: masks are what lies above; samples lie about -1 and +1.
+        batch_size: samples that are denoised together.
+        seed: the same seed gives the same masks.
+        reference: file or run folder of the model that an alignment began with; needed for --knob.
+        knob: 0 is the reference (more diverse), 1 the aligned model (more accurate), 0.5 halfway;
+            1.5 goes on in the same direction.
+        mixed: what the knob mixes: weights cost nothing, predictions need both networks at every step.
+    """
+    sampler = Sampler(solver, steps, threshold=threshold, batch_size=batch_size)
+    drawer = open_drawer(model, sampler, reference, knob, mixed)
+    written = sample_folder(drawer, input, output, count=samples, text=text, seed=seed)
+    # Brackets in a folder's name are no markup.
+    console.print(
+        f"{output}: {len(written)} files written, {samples} samples of every image",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
