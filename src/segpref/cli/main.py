@@ -22,6 +22,7 @@ COMMANDS = {
     "export": "a network as TorchScript or ONNX, checked against itself",
     "pack": "a dataset in 8 bits, to run a recipe on another machine",
     "study": "a grid of bases, judges, methods and seeds, resumable: tables, curves and a report",
+    "ambiguity": "a study of diffusion models that draw many masks of one image, resumable",
 }
 
 USAGE = """segpref makes medical image segmenters better from preferences instead of pixel labels.

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import yaml
 from jsonargparse import ArgumentParser, Namespace
@@ -31,10 +31,13 @@ __all__ = [
     "Recipe",
     "default_network",
     "load_recipe",
+    "parse_recipe",
     "plain",
+    "recipe_file",
     "recipe_names",
 ]
 
+R = TypeVar("R")
 
 Measure: TypeAlias = Literal["iou", "dice", "assd"]
 """What methods are compared in, on test."""
@@ -183,23 +186,33 @@ def default_network(dims: int) -> NetworkSpec:
     )
 
 
-def recipe_names() -> list[str]:
+def recipe_names(package: str = "segpref.studies") -> list[str]:
     """Names of the recipes that come with segpref."""
-    folder = resources.files("segpref.studies") / "recipes"
+    folder = resources.files(package) / "recipes"
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir())
 
 
 def load_recipe(name: str | Path) -> tuple[Recipe, Mapping[str, Any]]:
     """A recipe by name or path, and its resolved settings."""
-    path = Path(name)
-    if not path.suffix and str(name) in recipe_names():
-        path = Path(str(resources.files("segpref.studies") / "recipes" / f"{name}.yaml"))
+    return parse_recipe(recipe_file(name), Recipe)
+
+
+def recipe_file(name: str | Path, package: str = "segpref.studies") -> Path:
+    """The file of a recipe that comes with segpref, or of the user's own."""
+    path, names = Path(name), recipe_names(package)
+    if not path.suffix and str(name) in names:
+        path = Path(str(resources.files(package) / "recipes" / f"{name}.yaml"))
     if not path.exists():
         raise SegprefError(
-            f"there is no recipe {name}: name a YAML file or one of {', '.join(recipe_names())}"
+            f"there is no recipe {name}: name a YAML file or one of {', '.join(names)}"
         )
+    return path
+
+
+def parse_recipe(path: Path, kind: type[R]) -> tuple[R, Mapping[str, Any]]:
+    """What a YAML file says, as a class of recipes, and its resolved settings."""
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(Recipe, "recipe")
+    parser.add_class_arguments(kind, "recipe")
     try:
         settings: Namespace = parser.parse_object({"recipe": yaml.safe_load(path.read_text())})
         recipe = parser.instantiate_classes(settings).recipe
@@ -207,7 +220,7 @@ def load_recipe(name: str | Path) -> tuple[Recipe, Mapping[str, Any]]:
         # YAML and jsonargparse tell over several lines what is wrong.
         reason = " ".join(str(error).split())
         raise SegprefError(f"{path} is no valid recipe: {reason}") from error
-    assert isinstance(recipe, Recipe)
+    assert isinstance(recipe, kind)
     return recipe, settings.recipe.as_dict()
 
 

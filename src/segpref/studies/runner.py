@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 from filelock import FileLock, Timeout
@@ -16,7 +18,7 @@ from segpref.studies.plan import Task, plan
 from segpref.studies.results import Results, collect
 from segpref.types import SegprefError
 
-__all__ = ["Executor", "InProcess", "run_study"]
+__all__ = ["Executor", "InProcess", "alone_in", "run_study"]
 
 
 class Executor(Protocol):
@@ -97,21 +99,34 @@ def run_study(
     """
     tasks = plan(lab.recipe, seeds, only)
     executor = executor or InProcess()
-    lab.out.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(lab.out / ".lock")
+    with alone_in(lab.out):
+        try:
+            lab.open()
+            failed = _schedule(lab, tasks, executor)
+        finally:
+            executor.close()
+    return collect(lab, seeds, failed)
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Keep other processes from running a study in this folder, which is made where it is missing.
+
+    Raises:
+        SegprefError: another one is running there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
         raise SegprefError(
-            f"another process is running a study in {lab.out}: wait for it, or choose another --out"
+            f"another process is running a study in {folder}: wait for it, or choose another --out"
         ) from error
     try:
-        lab.open()
-        failed = _schedule(lab, tasks, executor)
+        yield
     finally:
-        executor.close()
         lock.release()
-    return collect(lab, seeds, failed)
 
 
 def _schedule(lab: Lab, tasks: Sequence[Task], executor: Executor) -> dict[Task, str]:

@@ -31,10 +31,12 @@ __all__ = [
     "Entries",
     "TableRow",
     "as_csv",
+    "bootstrap_interval",
     "difference",
     "judge_table",
     "latex",
     "markdown",
+    "mean_and_spread",
     "rich_table",
     "structure_table",
     "table",
@@ -108,7 +110,7 @@ JUDGE_COLUMNS = {
 }
 """Columns of the table of judges, and their names in an audit."""
 
-LOW_COLUMNS = ("Drift", "HarmTop", "HarmMag", "Regret", "PairFlip", "ASSD")
+LOW_COLUMNS = ("Drift", "HarmTop", "HarmMag", "Regret", "PairFlip", "ASSD", "GED")
 """Columns of which less is better."""
 _ALL = tuple(dict.fromkeys((*COLUMNS, "ASSD", *SWEEP_COLUMNS)))
 
@@ -121,7 +123,7 @@ def table(entries: Entries) -> list[TableRow]:
     for name, runs in entries.items():
         per_seed = [_figures(run) for run in runs]
         figures = {
-            column: _mean_and_spread([one.get(column, math.nan) for one in per_seed])
+            column: mean_and_spread([one.get(column, math.nan) for one in per_seed])
             for column in _ALL
         }
         rows.append(TableRow(name, len(runs), figures))
@@ -134,7 +136,7 @@ def structure_table(entries: Entries) -> list[TableRow]:
     for name, runs in entries.items():
         each = [mean_of(run.test, "iou") for run in runs]
         figures = {
-            structure: _mean_and_spread([one[structure] for one in each]) for structure in each[0]
+            structure: mean_and_spread([one[structure] for one in each]) for structure in each[0]
         }
         rows.append(TableRow(name, len(runs), figures))
     return rows
@@ -147,7 +149,7 @@ def judge_table(audits: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Table
             name,
             len(found),
             {
-                column: _mean_and_spread([one["judge"][key] for one in found])
+                column: mean_and_spread([one["judge"][key] for one in found])
                 for column, key in JUDGE_COLUMNS.items()
             },
         )
@@ -198,12 +200,14 @@ def as_csv(tables: Iterable[tuple[str, Sequence[TableRow]]]) -> str:
     return text.getvalue()
 
 
-def rich_table(rows: Sequence[TableRow], title: str, columns: Sequence[str] = COLUMNS) -> Table:
+def rich_table(
+    rows: Sequence[TableRow],
+    title: str,
+    columns: Sequence[str] = COLUMNS,
+    caption: str = "IoU, IoU last, Dice: test. The others: validation. Drift is better when lower.",
+) -> Table:
     """The table for a terminal."""
-    view = Table(
-        title=title,
-        caption="IoU, IoU last, Dice: test. The others: validation. Drift is better when lower.",
-    )
+    view = Table(title=title, caption=caption)
     view.add_column("Method")
     for column in columns:
         view.add_column(column, justify="right")
@@ -240,7 +244,7 @@ def difference(
     values = np.array(
         [np.mean([gain[name] for gain in gains if name in gain]) for name in patients]
     )
-    low, high = _interval(values, resamples)
+    low, high = bootstrap_interval(values, resamples)
     return Difference(
         method=method,
         other=other,
@@ -253,7 +257,10 @@ def difference(
     )
 
 
-def _interval(values: Float[np.ndarray, " patient"], resamples: int) -> tuple[float, float]:
+def bootstrap_interval(
+    values: Float[np.ndarray, " patient"], resamples: int = 10_000
+) -> tuple[float, float]:
+    """95 % percentile bootstrap interval of the mean; NaN for fewer than two patients."""
     if len(values) < 2:
         return math.nan, math.nan  # one patient says nothing about others
     result = stats.bootstrap(
@@ -313,7 +320,8 @@ def _by_patient(ours: Run, theirs: Run, measure: Measure) -> dict[str, float]:
     return {name: float(np.mean(values)) for name, values in gathered.items()}
 
 
-def _mean_and_spread(values: Sequence[float]) -> tuple[float, float]:
+def mean_and_spread(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and standard deviation over seeds of the values that are known; NaN where none is."""
     known = [value for value in values if not math.isnan(value)]
     if not known:
         return math.nan, math.nan

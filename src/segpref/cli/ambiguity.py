@@ -1,0 +1,67 @@
+"""`segpref ambiguity`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from segpref.data import Cache, open_dataset
+from segpref.progress import console, stdout
+from segpref.studies.ambiguity.lab import AmbiguityLab
+from segpref.studies.ambiguity.parts import parts, run_parts
+from segpref.studies.ambiguity.recipe import load_ambiguity_recipe
+from segpref.studies.ambiguity.report import write_report
+from segpref.studies.tables import rich_table
+
+__all__ = ["ambiguity"]
+
+
+def ambiguity(
+    settings: dict[str, Any],
+    data: Path,
+    recipe: str = "lidc-small",
+    out: Path | None = None,
+    seeds: list[int] | None = None,
+    data_options: dict[str, Any] | None = None,
+    cache: Path | None = None,
+    list_only: bool = False,
+    only: list[str] | None = None,
+) -> None:
+    """Run a study of diffusion models that draw many masks: AmbiSeg, its alignments, tables.
+
+    What is finished is not done again and what was interrupted goes on, so the same command continues
+    a study that was killed. The tables are written from what there is.
+
+    Args:
+        settings: the resolved options.
+        data: folder of a dataset with several raters per image.
+        recipe: lidc-small, which comes with segpref, or a YAML file.
+        out: the study's folder; runs/ and the recipe's name if left out.
+        seeds: instead of the recipe's.
+        data_options: passed to the reader, over the recipe's.
+        cache: where prepared images are kept; inside the study's folder if left out.
+        list_only: only list the parts and whether they are finished.
+        only: just the parts with one of these words in their name, such as region or "seed 0".
+    """
+    chosen = load_ambiguity_recipe(recipe)
+    out = out or Path("runs") / chosen.name
+    reader = open_dataset(data, **{**chosen.data_options, **(data_options or {})})
+    lab = AmbiguityLab(chosen, reader, out, Cache(cache or out / "cache"))
+    todo = parts(lab, seeds, only or ())
+    if list_only:
+        for part in todo:
+            stdout.print("finished" if part.finished() else "to do   ", part.name, soft_wrap=True)
+        return
+    console.print(f"[bold]{chosen.name}[/bold]: {chosen.description}")
+    try:
+        run_parts(lab, todo)
+    finally:
+        # What is there is worth a table, whatever stopped the rest.
+        sections = write_report(lab)
+    for one in sections:
+        stdout.print(
+            rich_table(one.rows, one.title, list(one.rows[0].figures), "GED is better when lower.")
+        )
+        for claim in one.claims:
+            stdout.print(claim, soft_wrap=True)
+    stdout.print(f"\nTables: {out / 'tables.md'} (also .csv and .tex), pictures: {out / 'figures'}")

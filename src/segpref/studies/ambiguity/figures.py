@@ -1,0 +1,83 @@
+"""Pictures of the study: the knob's curve, and samples beside the raters' masks."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from matplotlib.figure import Figure
+
+from segpref.inference.samples import rated_masks, summarise
+from segpref.studies.charts import PALETTE
+from segpref.types import Case
+
+__all__ = ["contrast_picture", "knob_chart", "samples_picture"]
+
+Curve = tuple[Sequence[float], Float[np.ndarray, " w"], Float[np.ndarray, " w"]]
+Masks = UInt8[np.ndarray, "image N row column"]
+
+
+def knob_chart(curves: Mapping[str, Curve]) -> bytes:
+    """Average Dice against GED, one line per method, every point marked with its w."""
+    figure = Figure((6.0, 4.2), dpi=150, layout="constrained")
+    axes = figure.add_subplot()
+    for colour, (name, (stops, dice, ged)) in zip(PALETTE, curves.items(), strict=False):
+        axes.plot(dice, ged, marker="o", ms=4, lw=1.8, color=colour, label=name)
+        for w, x, y in zip(stops, dice, ged, strict=True):
+            axes.annotate(f"{w:g}", (x, y), (4, 4), textcoords="offset points", fontsize=8)
+    axes.set_xlabel("Average Dice (higher is more accurate)")
+    axes.set_ylabel("GED (lower is closer to the raters)")
+    axes.set_title("The knob w: 0 reference, 1 aligned", fontsize=11)
+    axes.grid(True, alpha=0.25)
+    axes.legend(frameon=False, fontsize=9)
+    return _png(figure)
+
+
+def samples_picture(cases: Sequence[Case], drawn: Mapping[str, Masks]) -> bytes:
+    """Each image with the mean of its raters' masks and the mean of every model's samples."""
+    columns = {"raters": [rated_masks(case)[:, 0].mean(axis=0) for case in cases]}
+    columns |= {name: _means(masks) for name, masks in drawn.items()}
+    return _grid(cases, columns)
+
+
+def contrast_picture(cases: Sequence[Case], drawn: Mapping[str, Masks]) -> bytes:
+    """Each image with the mean of its samples under either description, and the difference."""
+    columns = {name: _means(masks) for name, masks in drawn.items()}
+    first, second = columns.values()
+    columns["difference"] = [a - b for a, b in zip(first, second, strict=True)]
+    return _grid(cases, columns)
+
+
+def _means(masks: Masks) -> list[Float[np.ndarray, "row column"]]:
+    return [summarise(one[:, None]).mean[0] for one in masks]
+
+
+def _grid(
+    cases: Sequence[Case], columns: Mapping[str, Sequence[Float[np.ndarray, "row column"]]]
+) -> bytes:
+    wide = len(columns) + 1
+    figure = Figure((1.5 * wide, 1.55 * len(cases) + 0.3), dpi=120, layout="constrained")
+    axes = figure.subplots(len(cases), wide, squeeze=False)
+    for row, case, maps in zip(axes, cases, zip(*columns.values(), strict=True), strict=True):
+        row[0].imshow(case.image[0], cmap="gray")
+        for cell, values in zip(row[1:], maps, strict=True):
+            signed = values.min() < 0
+            cell.imshow(case.image[0], cmap="gray", alpha=0.5)
+            cell.imshow(
+                values, cmap="RdBu" if signed else "inferno", vmin=-1 if signed else 0, vmax=1,
+                alpha=0.8,
+            )  # fmt: skip
+    for cell, name in zip(axes[0], ["image", *columns], strict=True):
+        cell.set_title(name, fontsize=9)
+    for cell in axes.flat:
+        cell.set_xticks([])
+        cell.set_yticks([])
+    return _png(figure)
+
+
+def _png(figure: Figure) -> bytes:
+    file = io.BytesIO()
+    figure.savefig(file, format="png")
+    return file.getvalue()

@@ -1,0 +1,74 @@
+"""What the samples that are drawn so far score."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+from jaxtyping import Float
+
+from segpref.inference.samples import rated_masks
+from segpref.metrics.ambiguity import AmbiguityScores, ambiguity_scores
+from segpref.studies.ambiguity.lab import REFERENCE, AmbiguityLab, Drawing
+
+__all__ = ["Curve", "Findings"]
+
+Curve: TypeAlias = tuple[Float[np.ndarray, "w image"], Float[np.ndarray, "w image"]]
+"""Average Dice and GED of every image over a knob."""
+
+
+@dataclass
+class Findings:
+    """Scores of a study's drawings, each computed once.
+
+    Args:
+        lab: the study.
+    """
+
+    lab: AmbiguityLab
+    _scores: dict[tuple[Drawing, int | None], AmbiguityScores] = field(default_factory=dict)
+
+    @property
+    def patients(self) -> list[str]:
+        """Of the test images."""
+        return [case.patient for case in self.lab.test]
+
+    def scores(self, drawing: Drawing, count: int | None = None) -> AmbiguityScores:
+        """Scores of the first N samples of every test image, the recipe's N where None."""
+        key = (drawing, count)
+        if key not in self._scores:
+            few = self.lab.samples(drawing)[:, : count or self.lab.recipe.samples]
+            raters = [rated_masks(case)[:, 0] for case in self.lab.test]
+            self._scores[key] = ambiguity_scores(list(few), raters)
+        return self._scores[key]
+
+    def seeds(self, name: str, w: float = 1.0, described: str | None = None) -> list[Drawing]:
+        """What is drawn of a model, by seed."""
+        # The start of every knob is the reference.
+        name, w = (REFERENCE, 1.0) if w == 0 else (name, w)
+        every = [Drawing(name, seed, w, described) for seed in self.lab.recipe.seeds]
+        return [one for one in every if self.lab.drawn(one)]
+
+    def values(self, drawings: Sequence[Drawing], measure: str) -> list[Float[np.ndarray, " i"]]:
+        """A measure of every image, per seed."""
+        return [getattr(self.scores(one), measure) for one in drawings]
+
+    def stops(self, name: str) -> list[float]:
+        """Where on its knob a method was drawn."""
+        return [w for w in sorted({0.0, 1.0, *self.lab.recipe.knob}) if self.seeds(name, w)]
+
+    def curve(self, name: str) -> Curve | None:
+        """Average Dice and GED over the knob, seeds averaged, of seeds that have every stop."""
+        stops = self.stops(name)
+        drawn = [{one.seed: one for one in self.seeds(name, w)} for w in stops]
+        seeds = set.intersection(*(set(one) for one in drawn)) if drawn else set()
+        if not seeds or 1.0 not in stops:
+            return None
+
+        def over_knob(measure: str) -> Float[np.ndarray, "w image"]:
+            each = [self.values([one[seed] for seed in sorted(seeds)], measure) for one in drawn]
+            return np.asarray(np.mean(each, axis=1))
+
+        return over_knob("average_dice"), over_knob("ged")

@@ -1,0 +1,281 @@
+"""What the parts of the study share: data, split, trainings, and the samples of every model."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from segpref.data.cache import Cache, write_atomically
+from segpref.data.dataset import Dataset, prepare
+from segpref.data.lidc import middle_slices
+from segpref.data.prompts import nodule_prompt
+from segpref.data.source import Reader
+from segpref.data.splits import Split, split_patients
+from segpref.inference.samples import sample_cases
+from segpref.judges import RatersJudge
+from segpref.miners import Extremes
+from segpref.objectives import DPO
+from segpref.policies import ModelCard
+from segpref.policies.diffusion import (
+    AmbiSeg,
+    BlendedPredictions,
+    Sampler,
+    SampleSlates,
+    TextEncoder,
+    between,
+    load_diffusion,
+)
+from segpref.progress import track
+from segpref.studies.ambiguity.recipe import AmbiguityRecipe, Variant
+from segpref.studies.recipe import plain
+from segpref.training.denoising import Denoising
+from segpref.training.diffusion import fit_diffusion
+from segpref.training.folder import RunFolder
+from segpref.training.preference import align
+from segpref.training.signals import PreferenceSignal
+
+__all__ = ["REFERENCE", "AmbiguityLab", "Drawing"]
+
+REFERENCE = "AmbiSeg"
+_TOGETHER = 8
+_APART = 1e-4
+"""Scores of winner and loser differ by more than this, as in the paper by anything."""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """Samples of the test images.
+
+    Args:
+        model: name of the reference, a method or a variant.
+        seed: of its training and of the noise, which models of one seed share.
+        w: where on the way from the reference (0) to the method (1).
+        described: name of the description that stands in place of the images' own prompts.
+    """
+
+    model: str
+    seed: int
+    w: float = 1.0
+    described: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What progress calls it."""
+        parts = [self.model, f"seed {self.seed}"]
+        parts += [] if self.w == 1 else [f"w {self.w:g}"]
+        parts += [] if self.described is None else [self.described]
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True)
+class AmbiguityLab:
+    """A recipe, the data that it is for, and the folder in which it happens.
+
+    Args:
+        recipe: the study.
+        reader: a dataset with several raters.
+        out: the study's folder.
+        cache: where prepared images are kept.
+    """
+
+    recipe: AmbiguityRecipe
+    reader: Reader
+    out: Path
+    cache: Cache = field(default_factory=Cache)
+
+    @cached_property
+    def split(self) -> Split:
+        """Who trains, validates and tests."""
+        path = self.out / "split.json"
+        if not path.exists():
+            split_patients(self.reader, self.recipe.split, self.recipe.split_seed).save(path)
+        return Split.load(path)
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """All slices, prepared."""
+        return prepare(self.reader, self.recipe.preparation, self.cache)
+
+    @cached_property
+    def train(self) -> Dataset:
+        """Every slice of the training patients."""
+        return self.dataset.of_patients(self.split.train)
+
+    @cached_property
+    def pool(self) -> Dataset:
+        """The slices that slates are made of."""
+        count = self.recipe.align.images
+        if count is None or count >= len(self.train):
+            return self.train
+        drawn = np.random.default_rng(self.recipe.split_seed).permutation(len(self.train))
+        return self.train.take(sorted(drawn[:count].tolist()))
+
+    @cached_property
+    def validation(self) -> Dataset:
+        """One slice per nodule of the validation patients."""
+        return middle_slices(self.dataset.of_patients(self.split.validation))
+
+    @cached_property
+    def test(self) -> Dataset:
+        """One slice per nodule of the test patients, at most as many as the recipe says."""
+        cases = middle_slices(self.dataset.of_patients(self.split.test))
+        return cases.take(range(min(len(cases), self.recipe.test_images)))
+
+    @cached_property
+    def encoder(self) -> TextEncoder | None:
+        """The frozen text encoder, so that every text is embedded once."""
+        name = self.recipe.network.get("text_encoder")
+        return None if name is None else TextEncoder(name)
+
+    def folder(self, name: str, seed: int) -> RunFolder:
+        """Run folder of a training."""
+        return RunFolder(self.out / "runs" / _plain_name(name) / f"seed-{seed}")
+
+    def fit(self, name: str, seed: int, variant: Variant = Variant()) -> None:  # noqa: B008
+        """Stage 1."""
+        stage = self.recipe.stage1(variant.fit)
+        space = self.dataset.label_space
+        spec = self.recipe.network_spec(variant.network)
+        card = ModelCard(
+            network=spec.for_data(len(self.reader.channels), space.fields),
+            label_space=space,
+            preparation=self.recipe.preparation,
+            channels=self.reader.channels,
+            labelled=self.train.patients,
+        )
+        folder = self.folder(name, seed)
+        settings: Mapping[str, Any] = {"stage": plain(stage), "card": plain(card), "seed": seed}
+        folder.open(settings, resume=True)
+        fit_diffusion(
+            self.train,
+            self.validation,
+            card,
+            folder,
+            encoder=self.encoder if spec.arguments.get("text_encoder") else None,
+            validation_samples=4,
+            seed=seed,
+            **asdict(stage),
+        )
+
+    def align(self, name: str, seed: int) -> None:
+        """Stage 2 from this seed's reference (TDG-DiffDPO, Sec. 3.4)."""
+        method, stage, space = (
+            self.recipe.methods[name],
+            self.recipe.align,
+            self.dataset.label_space,
+        )
+        folder = self.folder(name, seed)
+        base = self.folder(REFERENCE, seed).best
+        settings = {"method": plain(method), "stage": plain(stage), "seed": seed}
+        folder.open({**settings, "base": load_diffusion(base)[0].digest()}, resume=True)
+        # Stochastic Run is the best of two runs against the worst, by the rater who likes it most.
+        runs = 2 if method.preference == "stochastic-run" else 1
+        judge = RatersJudge(space, "mean" if method.preference == "mean-dice" else "best", "dice")
+        align(
+            base,
+            self.pool,
+            self.validation,
+            judge,
+            PreferenceSignal(space, Extremes(_APART), DPO(method.beta), method.reduction),
+            folder,
+            proposals=SampleSlates(stage.candidates, runs, stage.sampler),
+            denoising=Denoising(stage.convention, method.safeguard),
+            epochs=stage.epochs,
+            images_per_epoch=stage.images_per_epoch,
+            batch_size=stage.batch_size,
+            learning_rate=stage.learning_rate,
+            average=stage.average,
+            optimizer="adamw",
+            seed=seed,
+        )
+
+    def model(self, name: str, seed: int, w: float = 1.0) -> AmbiSeg | BlendedPredictions:
+        """A trained model; a method after its last epoch, as in the paper, a stage 1 at its best."""
+        if name not in self.recipe.methods:
+            return self._load(self.folder(name, seed).best)
+        reference = self._load(self.folder(REFERENCE, seed).best)
+        return between(reference, self._load(self.folder(name, seed).last), w)
+
+    def drawn(self, drawing: Drawing) -> bool:
+        """Whether all samples are there."""
+        return all(path.exists() for path in self._chunks(drawing))
+
+    def draw(self, drawing: Drawing) -> None:
+        """Draw the samples that are not there yet, a few images at a time."""
+        recipe, count = self.recipe, self._count(drawing)
+        settings = {"sampler": plain(recipe.sampler), "count": count, "cases": len(self.test)}
+        text = None
+        if drawing.described is not None:
+            text = nodule_prompt(recipe.control[drawing.described])
+        folder = self._samples(drawing)
+        RunFolder(folder).open({**settings, "text": text}, resume=True)
+        model = self.model(drawing.model, drawing.seed, drawing.w)
+        chunks = self._chunks(drawing)
+        for number, path in enumerate(track(chunks, f"samples of {drawing.name}", len(chunks))):
+            if path.exists():
+                continue
+            cases = self.test[number * _TOGETHER : (number + 1) * _TOGETHER]
+            masks = sample_cases(model, cases, count, recipe.sampler, drawing.seed, text)
+            file = io.BytesIO()
+            np.save(file, np.packbits(np.stack(masks), axis=-1))
+            write_atomically(path, file.getvalue())
+
+    def samples(self, drawing: Drawing) -> UInt8[np.ndarray, "image N row column"]:
+        """The samples of the first structure."""
+        bits = np.concatenate([np.load(path) for path in self._chunks(drawing)])
+        width = self.test[0].image.shape[-1]
+        return np.unpackbits(bits, axis=-1, count=width)[:, :, 0]
+
+    def time(self, sampler: Sampler, path: Path) -> None:
+        """Draw N samples of some test images of the reference, and keep them with their seconds."""
+        seed = self.recipe.seeds[0]
+        model = self.model(REFERENCE, seed)
+        cases = self.test.take(range(min(self.recipe.speed_images, len(self.test))))
+        # Texts are embedded once, whatever the sampler.
+        sample_cases(model, cases, 1, Sampler(steps=1), seed)
+        wall, cpu = time.perf_counter(), time.process_time()
+        masks = sample_cases(model, cases, self.recipe.samples, sampler, seed)
+        seconds = time.perf_counter() - wall, time.process_time() - cpu
+        file = io.BytesIO()
+        np.savez_compressed(file, masks=np.stack(masks), seconds=np.array(seconds))
+        write_atomically(path, file.getvalue())
+
+    def timed(self, sampler: Sampler) -> Path:
+        """Where what was timed lies."""
+        return self.out / "speed" / f"{sampler.solver}-{sampler.steps}.npz"
+
+    def _load(self, path: Path) -> AmbiSeg:
+        model, _ = load_diffusion(path)
+        # Variants without text take no encoder, the others all take the same.
+        return (
+            model
+            if model.encoder is None
+            else AmbiSeg(model.inner, model.label_space, self.encoder)
+        )
+
+    def _count(self, drawing: Drawing) -> int:
+        """N; more of the model that the number of samples is studied on."""
+        recipe = self.recipe
+        if drawing == Drawing(REFERENCE, recipe.seeds[0]):
+            return max(recipe.samples, *recipe.numbers)
+        return recipe.samples
+
+    def _samples(self, drawing: Drawing) -> Path:
+        what = f"w-{drawing.w:g}" if drawing.described is None else _plain_name(drawing.described)
+        return self.out / "samples" / _plain_name(drawing.model) / f"seed-{drawing.seed}" / what
+
+    def _chunks(self, drawing: Drawing) -> list[Path]:
+        count = -(-len(self.test) // _TOGETHER)
+        return [self._samples(drawing) / f"{number:03d}.npy" for number in range(count)]
+
+
+def _plain_name(name: str) -> str:
+    return "".join(letter if letter.isalnum() else "-" for letter in name.lower())

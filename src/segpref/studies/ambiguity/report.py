@@ -1,0 +1,78 @@
+"""The study's files: tables, scores per image, and pictures."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+
+from segpref.data.cache import write_atomically
+from segpref.studies.ambiguity.figures import contrast_picture, knob_chart, samples_picture
+from segpref.studies.ambiguity.findings import Findings
+from segpref.studies.ambiguity.lab import REFERENCE, AmbiguityLab, Drawing
+from segpref.studies.ambiguity.scores import COLUMNS
+from segpref.studies.ambiguity.sections import Section, sections
+from segpref.studies.tables import as_csv, latex, markdown
+
+__all__ = ["write_report"]
+
+
+def write_report(lab: AmbiguityLab) -> list[Section]:
+    """Write ``tables.md``, ``.csv`` and ``.tex`` and the pictures; returns the tables."""
+    found = Findings(lab)
+    made = sections(found)
+    text, tex = [f"# {lab.recipe.name}", lab.recipe.description], []
+    for one in made:
+        text += [f"## {one.title}", markdown(one.rows, None), *(f"- {c}" for c in one.claims)]
+        tex += [f"% {one.title}", latex(one.rows, None)]
+    files = {
+        "tables.md": "\n\n".join(text) + "\n",
+        "tables.tex": "\n\n".join(tex) + "\n",
+        "tables.csv": as_csv((one.title, one.rows) for one in made),
+        "images.csv": _per_image(found),
+    }
+    for name, content in files.items():
+        write_atomically(lab.out / name, content.encode())
+    for name, picture in _pictures(found).items():
+        write_atomically(lab.out / "figures" / f"{name}.png", picture)
+    return made
+
+
+def _pictures(found: Findings) -> Mapping[str, bytes]:
+    lab, seed = found.lab, found.lab.recipe.seeds[0]
+    pictures = {}
+    curves = {
+        name: (found.stops(name), *(one.mean(axis=1) for one in curve))
+        for name in lab.recipe.knob_of
+        if (curve := found.curve(name)) is not None
+    }
+    if curves:
+        pictures["knob"] = knob_chart(curves)
+    shown = lab.test[: lab.recipe.pictures]
+    names = [n for n in (REFERENCE, *lab.recipe.methods) if lab.drawn(Drawing(n, seed))]
+    if names:
+        drawn = {name: lab.samples(Drawing(name, seed))[: len(shown)] for name in names}
+        pictures["samples"] = samples_picture(shown, drawn)
+    texts = [Drawing(REFERENCE, seed, described=name) for name in lab.recipe.control]
+    if texts and all(lab.drawn(one) for one in texts):
+        drawn = {str(one.described): lab.samples(one)[: len(shown)] for one in texts}
+        pictures["control"] = contrast_picture(shown, drawn)
+    return pictures
+
+
+def _per_image(found: Findings) -> str:
+    """Scores of every test image and model, for analyses of one's own."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["model", "seed", "w", "patient", "image", *COLUMNS.values()])
+    recipe = found.lab.recipe
+    stops = dict.fromkeys(recipe.knob_of, recipe.knob)
+    for name in (REFERENCE, *recipe.methods, *recipe.variants):
+        for w in (1.0, *stops.get(name, ())):
+            for one in found.seeds(name, w):
+                scores = found.scores(one)
+                columns = [getattr(scores, measure) for measure in COLUMNS.values()]
+                for case, *values in zip(found.lab.test, *columns, strict=True):
+                    told = [f"{value:.5f}" for value in values]
+                    writer.writerow([name, one.seed, w, case.patient, case.id, *told])
+    return text.getvalue()

@@ -1,0 +1,118 @@
+"""Scores of samples, and what they say when seeds are averaged and patients drawn again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int64, UInt8
+
+from segpref.studies.tables import bootstrap_interval
+
+__all__ = ["COLUMNS", "Gain", "by_patient", "gain", "ged_at", "irregularity", "trade"]
+
+COLUMNS: Mapping[str, str] = {
+    "Avg. Dice": "average_dice",
+    "Avg. IoU": "average_iou",
+    "GED": "ged",
+    "CI": "ci",
+    "D_max": "d_max",
+    "S_c": "combined_sensitivity",
+    "DA": "diversity_agreement",
+}
+"""Columns of TDG-DiffDPO, Tables 3 and 6, and their names in
+:class:`~segpref.metrics.ambiguity.AmbiguityScores`."""
+
+_RESAMPLES = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """A difference between two models, paired over patients, seeds averaged inside each image.
+
+    Args:
+        mean: difference.
+        low: lower end of its 95 % bootstrap interval over patients.
+        high: upper end.
+    """
+
+    mean: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:+.4f} (95 % interval over patients {self.low:+.4f} to {self.high:+.4f})"
+
+
+def by_patient(
+    values: Float[np.ndarray, " image"], patients: Sequence[str]
+) -> Float[np.ndarray, " patient"]:
+    """Mean over the images of every patient, without those where there is none (NaN)."""
+    names = np.asarray(patients)
+    known = ~np.isnan(values)
+    return np.array([values[known & (names == one)].mean() for one in np.unique(names[known])])
+
+
+def gain(
+    ours: Sequence[Float[np.ndarray, " image"]],
+    theirs: Sequence[Float[np.ndarray, " image"]],
+    patients: Sequence[str],
+) -> Gain:
+    """Ours minus theirs, from the values of every seed."""
+    change = by_patient(np.mean(ours, axis=0) - np.mean(theirs, axis=0), patients)
+    return Gain(float(change.mean()), *bootstrap_interval(change))
+
+
+def ged_at(level: float, dice: Float[np.ndarray, " w"], ged: Float[np.ndarray, " w"]) -> float:
+    """GED at which the curve over w reaches an Average Dice; NaN where it never does."""
+    order = np.argsort(dice)
+    return float(np.interp(level, dice[order], ged[order], left=np.nan, right=np.nan))
+
+
+def trade(
+    ours: tuple[Float[np.ndarray, "w image"], Float[np.ndarray, "w image"]],
+    theirs: tuple[Float[np.ndarray, " image"], Float[np.ndarray, " image"]],
+    patients: Sequence[str],
+) -> Gain:
+    """By how much GED differs at the same Average Dice.
+
+    Args:
+        ours: Average Dice and GED of a method over its knob.
+        theirs: those of the model that it is compared with.
+        patients: of the images.
+    """
+    names, places = np.unique(np.asarray(patients), return_inverse=True)
+    per_image = np.stack([*ours[0], *ours[1], *theirs])
+    sums = np.stack([np.bincount(places, values, len(names)) for values in per_image])
+    counts = np.bincount(places, minlength=len(names))
+
+    def change(drawn: Int64[np.ndarray, " patient"]) -> float:
+        mean = sums[:, drawn].sum(axis=1) / counts[drawn].sum()
+        dice, ged = mean[: len(ours[0])], mean[len(ours[0]) : -2]
+        return ged_at(mean[-2], dice, ged) - float(mean[-1])
+
+    rng = np.random.default_rng(0)
+    again = [change(rng.integers(len(names), size=len(names))) for _ in range(_RESAMPLES)]
+    # A curve that does not reach the level in many draws has no interval.
+    reached = np.array(again)[~np.isnan(again)]
+    ends = (
+        np.percentile(reached, (2.5, 97.5)) if len(reached) > 0.975 * _RESAMPLES else (np.nan,) * 2
+    )
+    return Gain(change(np.arange(len(names))), float(ends[0]), float(ends[1]))
+
+
+def irregularity(masks: UInt8[np.ndarray, "*n row column"]) -> Float[np.ndarray, "*n"]:
+    """Boundary irregularity ``P^2 / (4 pi A)``: 1 for a disc, more for a lobed or spiculated outline.
+
+    The perimeter is Crofton's with lines in four directions, ``pi / 8 (c_0 + c_90 + (c_45 + c_135) /
+    sqrt 2)`` with c counting changes along all lines of a direction. NaN for an empty mask.
+    """
+    padded = np.pad(masks, [(0, 0)] * (masks.ndim - 2) + [(1, 1), (1, 1)]).astype(bool)
+    straight = (padded[..., 1:, :] != padded[..., :-1, :]).sum((-2, -1))
+    straight = straight + (padded[..., 1:] != padded[..., :-1]).sum((-2, -1))
+    slanted = (padded[..., 1:, 1:] != padded[..., :-1, :-1]).sum((-2, -1))
+    slanted = slanted + (padded[..., 1:, :-1] != padded[..., :-1, 1:]).sum((-2, -1))
+    perimeter = np.pi / 8 * (straight + slanted / np.sqrt(2))
+    area = masks.sum((-2, -1), dtype=np.int64)
+    return np.where(area > 0, perimeter**2 / (4 * np.pi * np.maximum(area, 1)), np.nan)

@@ -1,0 +1,201 @@
+"""The tables of the study and what can be claimed from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from segpref.inference.samples import rated_masks
+from segpref.metrics.ambiguity import ambiguity_scores
+from segpref.studies.ambiguity.findings import Findings
+from segpref.studies.ambiguity.lab import REFERENCE, Drawing
+from segpref.studies.ambiguity.scores import (
+    COLUMNS,
+    by_patient,
+    gain,
+    ged_at,
+    irregularity,
+    trade,
+)
+from segpref.studies.tables import TableRow, bootstrap_interval, mean_and_spread
+
+__all__ = ["Section", "sections"]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A table with what can be claimed from it.
+
+    Args:
+        title: of the table.
+        rows: models, with mean and spread over seeds.
+        claims: sentences.
+    """
+
+    title: str
+    rows: Sequence[TableRow]
+    claims: Sequence[str] = ()
+
+
+def sections(found: Findings) -> list[Section]:
+    """All tables that have at least a row."""
+    made = [
+        _methods(found),
+        _knob(found),
+        _numbers(found),
+        _variants(found, "components", "Parts of AmbiSeg"),
+        _variants(found, "predictions", "What the network predicts"),
+        _control(found),
+        _speed(found),
+    ]
+    return [one for one in made if one.rows]
+
+
+def _methods(found: Findings) -> Section:
+    names = [REFERENCE, *found.lab.recipe.methods]
+    claims = []
+    for name in names[1:]:
+        ours = found.seeds(name)
+        seeds = {one.seed for one in ours}
+        theirs = [one for one in found.seeds(REFERENCE) if one.seed in seeds]
+        if not ours or len(theirs) != len(ours):
+            continue
+        told = []
+        for column in ("Avg. Dice", "GED"):
+            mine, base = (found.values(each, COLUMNS[column]) for each in (ours, theirs))
+            agree = sum(np.mean(a) > np.mean(b) for a, b in zip(mine, base, strict=True))
+            change = gain(mine, base, found.patients)
+            told.append(f"{column} {change}, higher in {agree} of {len(ours)} seeds")
+        claims.append(f"{name} against {REFERENCE}: {'; '.join(told)}.")
+    rows = [_row(found, name, found.seeds(name)) for name in names if found.seeds(name)]
+    title = f"Alignments, N = {found.lab.recipe.samples} (TDG-DiffDPO, Tables 3 and 6)"
+    return Section(title, rows, claims)
+
+
+def _knob(found: Findings) -> Section:
+    recipe = found.lab.recipe
+    rows, curves = [], {}
+    for name in recipe.knob_of:
+        for w in found.stops(name):
+            rows.append(_row(found, f"{name}, w = {w:g}", found.seeds(name, w)))
+        curve = found.curve(name)
+        if curve is not None:
+            curves[name] = curve
+    claims = []
+    if recipe.knob_of and (first := recipe.knob_of[0]) in curves:
+        # The curve of the first method at w = 1, where it stands in the table of methods.
+        place = found.stops(first).index(1.0)
+        level, price = (one[place] for one in curves[first])
+        for name, (dice, ged) in curves.items():
+            if name == first:
+                continue
+            there = ged_at(float(level.mean()), dice.mean(axis=1), ged.mean(axis=1))
+            change = trade((dice, ged), (level, price), found.patients)
+            claims.append(
+                f"{name} reaches the Average Dice of {first} ({level.mean():.3f}) at a GED of "
+                f"{there:.4f}, {first} at {price.mean():.4f}: {change}."
+                if np.isfinite(there)
+                else f"{name} does not reach the Average Dice of {first} ({level.mean():.3f}) "
+                "between the ends of its knob."
+            )
+    return Section("The knob, and the trade at equal Average Dice", rows, claims)
+
+
+def _numbers(found: Findings) -> Section:
+    drawing = Drawing(REFERENCE, found.lab.recipe.seeds[0])
+    if not found.lab.drawn(drawing):
+        return Section("", [])
+    rows = [_row(found, f"N = {count}", [drawing], count) for count in found.lab.recipe.numbers]
+    return Section(f"Number of samples of {REFERENCE} (TDG-DiffDPO, Table 4)", rows)
+
+
+def _variants(found: Findings, table: str, title: str) -> Section:
+    recipe = found.lab.recipe
+    names = [name for name, variant in recipe.variants.items() if variant.table == table]
+    rows = [_row(found, name, found.seeds(name)) for name in names if found.seeds(name)]
+    if not rows or table != "components":
+        return Section(title, rows)
+    whole = [one for one in found.seeds(REFERENCE) if one.seed == recipe.seeds[0]]
+    return Section(f"{title} (TDG-DiffDPO, Table 5)", [_row(found, REFERENCE, whole), *rows])
+
+
+def _control(found: Findings) -> Section:
+    names, patients = list(found.lab.recipe.control), found.patients
+    drawn = [found.seeds(REFERENCE, described=name) for name in names]
+    count = min((len(one) for one in drawn), default=0)
+    if not count:
+        return Section("", [])
+    rows, outlines, sizes = [], [], []
+    for name, drawings in zip(names, drawn, strict=True):
+        masks = [found.lab.samples(one) for one in drawings[:count]]
+        each = [irregularity(one) for one in masks]
+        area = [one.sum((-2, -1), dtype=float) for one in masks]
+        outlines.append(each)
+        sizes.append(area)
+        figures = {
+            "Irregularity": mean_and_spread([float(np.nanmean(one)) for one in each]),
+            "Pixels": mean_and_spread([float(one.mean()) for one in area]),
+            "Empty": mean_and_spread([float((one == 0).mean()) for one in area]),
+        }
+        rows.append(TableRow(name, count, figures))
+    # The same noise with one text and the other; pairs of which one is empty have no outline.
+    change = _known_mean(np.concatenate([a - b for a, b in zip(*outlines, strict=True)], axis=1))
+    moved = by_patient(np.where(np.isnan(change), np.nan, change > 0), patients)
+    low, high = bootstrap_interval(moved)
+    known = int(np.isfinite(change).sum())
+    within = float((change[np.isfinite(change)] > 0).mean()) if known else float("nan")
+    shift = gain([change], [np.zeros(len(change))], patients)
+    return Section(
+        "Semantic control: boundary irregularity P^2 / (4 pi A) with the same noise",
+        rows,
+        [
+            f"Outlines are more irregular with {names[0]} than with {names[1]} in {within:.1%} of "
+            f"{known} images; by patient {moved.mean():.1%} (95 % interval {low:.1%} to {high:.1%}). "
+            f"Mean change {shift}."
+        ],
+    )
+
+
+def _speed(found: Findings) -> Section:
+    lab, rows, base = found.lab, [], None
+    for sampler in lab.recipe.speed:
+        path = lab.timed(sampler)
+        if not path.exists():
+            continue
+        with np.load(path) as kept:
+            masks, seconds = kept["masks"][:, :, 0], kept["seconds"]
+        raters = [rated_masks(case)[:, 0] for case in lab.test[: len(masks)]]
+        ged = ambiguity_scores(list(masks), raters).mean()["ged"]
+        base = base or (sampler.steps, *seconds)
+        figures = {
+            "GED": ged,
+            "Evaluations": float(sampler.steps),
+            "Fewer": base[0] / sampler.steps,
+            "Seconds": float(seconds[0]),
+            "Faster": float(base[1] / seconds[0]),
+            "CPU seconds": float(seconds[1]),
+            "CPU faster": float(base[2] / seconds[1]),
+        }
+        pairs = {name: (value, float("nan")) for name, value in figures.items()}
+        rows.append(TableRow(f"{sampler.solver}, {sampler.steps} steps", 1, pairs))
+    return Section(f"Speed on {lab.recipe.speed_images} images, N = {lab.recipe.samples}", rows)
+
+
+def _row(
+    found: Findings, name: str, drawings: Sequence[Drawing], count: int | None = None
+) -> TableRow:
+    means = [found.scores(one, count).mean() for one in drawings]
+    figures = {
+        column: mean_and_spread([one[measure] for one in means])
+        for column, measure in COLUMNS.items()
+    }
+    return TableRow(name, len(drawings), figures)
+
+
+def _known_mean(values: Float[np.ndarray, "image n"]) -> Float[np.ndarray, " image"]:
+    known = ~np.isnan(values)
+    total = np.where(known, values, 0).sum(axis=1)
+    return np.where(known.any(axis=1), total / np.maximum(known.sum(axis=1), 1), np.nan)

@@ -1,0 +1,133 @@
+"""A study of ambiguous segmentations from the command line, on a tiny dataset of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from segpref.cli.main import main
+from segpref.studies.ambiguity.lab import AmbiguityLab
+from segpref.studies.ambiguity.parts import parts
+from segpref.studies.ambiguity.recipe import load_ambiguity_recipe
+
+pytest.importorskip("diffusers")
+SIDE = 16
+RECIPE: dict[str, Any] = {
+    "name": "tiny",
+    "description": "squares",
+    "preparation": {"crop": [SIDE, SIDE]},
+    "split": {"validation": 2, "test": 4, "judge": 0},
+    "seeds": [0],
+    "network": {
+        "channels": [8, 16], "cross": 16, "heads": 2, "latent": 2, "latent_channels": 8,
+        "text_encoder": None, "middle_attention": False, "attention": [False, False],
+    },
+    "fit": {"epochs": 1, "images_per_epoch": 8, "batch_size": 4},
+    "align": {
+        "epochs": 1, "images_per_epoch": 4, "batch_size": 4, "images": 4, "learning_rate": 1e-3,
+        "sampler": {"steps": 2},
+    },
+    "methods": {"Mean Dice": {}, "Region": {"preference": "stochastic-run", "reduction": "region"}},
+    "sampler": {"steps": 2},
+    "samples": 4,
+    "numbers": [1, 6],
+    "knob": [2.0],
+    "knob_of": ["Mean Dice", "Region"],
+    "control": {"rough": {"spiculation": 5}, "smooth": {"spiculation": 1}},
+    "speed": [{"solver": "ddim", "steps": 4}, {"steps": 2}],
+    "speed_images": 2,
+    "pictures": 2,
+    "variants": {
+        "Without KL": {"fit": {"kl_weight": 0.0}},
+        "v": {"network": {"prediction": "v"}, "table": "predictions"},
+    },
+}  # fmt: skip
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    for number in range(10):
+        rng = np.random.default_rng(number)
+        folder = tmp_path / "data" / f"LIDC-IDRI-{number:04d}" / "nodule-0"
+        y, x = rng.integers(3, SIDE - 8, 2)
+        for rater in range(2):
+            mask = np.zeros((SIDE, SIDE), np.uint8)
+            mask[y - rater : y + 5 + rater, x - rater : x + 5 + rater] = 255
+            _write(folder / f"mask-{rater}" / "slice-0.png", mask)
+        _write(folder / "images" / "slice-0.png", mask // 2 + rng.integers(0, 9, mask.shape))
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(RECIPE))
+    return tmp_path
+
+
+class Missing:
+    """A reader that nobody asks."""
+
+
+def _write(path: Path, pixels: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels.astype(np.uint8)).save(path)
+
+
+def study(place: Path, *options: str) -> int:
+    given = ["--recipe", place / "tiny.yaml", "--data", place / "data", "--out", place / "out"]
+    return main(["ambiguity", *map(str, given), *options])
+
+
+@pytest.mark.slow
+def test_a_study_and_its_tables(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert study(place, "--only", '["seed 0"]') == 0
+    assert study(place) == 0
+    tables = (place / "out" / "tables.md").read_text()
+    for told in (
+        "Alignments, N = 4", "| Mean Dice, w = 2 |", "| N = 6 |", "| Without KL |", "| v |",
+        "Semantic control", "| ddim, 4 steps |", "Region against AmbiSeg: Avg. Dice",
+    ):  # fmt: skip
+        assert told in tables
+    pictures = {path.stem for path in (place / "out" / "figures").iterdir()}
+    assert pictures == {"knob", "samples", "control"}
+    rows = (place / "out" / "images.csv").read_text().splitlines()
+    # AmbiSeg, two variants, two methods with two stops each, on four images.
+    assert len(rows) == 1 + 7 * 4
+    capsys.readouterr()
+    assert study(place, "--list_only", "true") == 0
+    assert "to do" not in capsys.readouterr().out
+    # What is there is not made again, and what was lost is.
+    drawn = place / "out" / "samples" / "mean-dice" / "seed-0" / "w-2" / "000.npy"
+    before, content = drawn.stat().st_mtime_ns, drawn.read_bytes()
+    kept = place / "out" / "samples" / "mean-dice" / "seed-0" / "w-1" / "000.npy"
+    untouched = kept.stat().st_mtime_ns
+    drawn.unlink()
+    assert study(place) == 0
+    assert drawn.stat().st_mtime_ns > before
+    assert drawn.read_bytes() == content
+    assert kept.stat().st_mtime_ns == untouched
+
+
+def test_mistakes_in_a_recipe(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for change, told in (
+        ({"knob_of": ["Nobody"]}, "which is no method"),
+        ({"control": {"rough": {"spiculation": 5}}}, "give two"),
+    ):
+        (place / "tiny.yaml").write_text(yaml.safe_dump({**RECIPE, **change}))
+        assert study(place) == 1
+        assert told in " ".join(capsys.readouterr().err.split())
+    assert main(["ambiguity", "--data", str(place / "data"), "--recipe", "acdc"]) == 1
+    assert "there is no recipe acdc: name a YAML file or one of lidc-small" in " ".join(
+        capsys.readouterr().err.split()
+    )
+
+
+def test_the_recipe_that_comes_with_segpref(tmp_path: Path) -> None:
+    recipe = load_ambiguity_recipe("lidc-small")
+    names = [part.name for part in parts(AmbiguityLab(recipe, Missing(), tmp_path))]  # type: ignore[arg-type]
+    assert len(names) == len(set(names))
+    assert names[:2] == ["fit AmbiSeg, seed 0", "draw AmbiSeg, seed 0"]
+    assert "draw Mean Dice, seed 1, w 1.5" in names
+    # Ablations are of the first seed.
+    assert names.index("fit AmbiSeg, seed 1") > names.index("fit Without text, seed 0")
+    assert "fit Without text, seed 1" not in names
