@@ -145,6 +145,14 @@ def test_only_labelled_patients_are_split() -> None:
     assert set(split.train + split.test) == {f"s0p{n}" for n in range(6)}
 
 
+def test_whom_a_model_has_seen_goes_to_train() -> None:
+    seen = {"s0p0", "s0p1", "s1p0", "somebody else"}
+    for seed in range(5):
+        split = split_patients(index([6, 1]), {"validation": 1, "test": 2}, seed, seen)
+        assert set(split.train) > seen - {"somebody else"}
+        assert (len(split.train), len(split.validation), len(split.test)) == (4, 1, 2)
+
+
 def test_a_patient_whose_images_differ_in_stratum_is_drawn_once() -> None:
     files = (Path("label"),)
     sources = [

@@ -15,14 +15,16 @@ import numpy as np
 import pytest
 import torch
 
+from segpref.cli.main import main
 from segpref.data import Reader, open_dataset
+from segpref.policies import load_model, read_card
 from segpref.policies.nnunet import NnUNetNetwork, NnUNetPreparation, read_nnunet, write_nnunet
 from segpref.types import IGNORE, SegprefError
 
 HERE = Path(__file__).parent
 NAME = "Dataset901_Made"
 TRAINED = "ShortTrainer__nnUNetPlans__"
-CASES = [f"case{number}" for number in range(4)]
+CASES = [f"case{number}" for number in range(6)]
 SHAPES = {"case0": (24, 24, 22), "case3": (20, 24, 24), "new": (30, 26, 15)}
 SPACINGS = {"new": (0.8, 1.0, 2.0)}
 
@@ -139,7 +141,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
     place.environment["nnUNet_n_proc_DA"] = "0"
     prepared = root / "preprocessed" / NAME
     shrink(prepared / "nnUNetPlans.json")
-    splits = [{"train": CASES[1:], "val": CASES[:1]}, {"train": CASES[:3], "val": CASES[3:]}]
+    splits = [{"train": CASES[1:3], "val": CASES[:1]}, {"train": CASES[3:4], "val": CASES[2:3]}]
     (prepared / "splits_final.json").write_text(json.dumps(splits))
     for configuration, fold in (("3d_fullres", 0), ("3d_fullres", 1), ("2d", 0)):
         place.run(
@@ -207,6 +209,10 @@ def test_the_folder_tells_what_the_model_is(workplace: Workplace) -> None:
     assert folder.folds == ("0", "1")
     assert folder.trainer == "ShortTrainer"
     assert folder.mirroring == (0, 1, 2)
+    assert folder.labelled == ("case1", "case2", "case3")
+    assert replace(folder, folds=("1",)).labelled == ("case3",)
+    assert replace(folder, folds=("all",)).labelled == ("case0", "case1", "case2", "case3")
+    assert replace(folder, folds=("4",)).labelled is None
     assert folder.label_space == workplace.reader().label_space
     assert folder.channels == ("MRI",)
     assert folder.preparation.patch == (16, 16, 16)
@@ -354,6 +360,86 @@ def test_a_tuned_folder_predicts_the_tuned_masks(workplace: Workplace, tmp_path:
     assert not (tmp_path / "wrong").exists()
 
 
+def command(workplace: Workplace, name: str, model: Path, out: Path, *options: str) -> None:
+    data = ["--data", str(workplace.root / "raw" / NAME)] if name == "align" else []
+    place = ["--out", str(out)] if name == "align" else ["--output", str(out)]
+    assert main([name, "--model", str(model), *data, *place, "--trust", *options]) == 0
+
+
+def split_file(path: Path, train: Sequence[str]) -> str:
+    parts = {"train": train, "judge": [], "validation": ["case0"], "test": ["case5"]}
+    path.write_text(json.dumps({**parts, "by_patient": True}))
+    return str(path)
+
+
+SHORT = ["--epochs", "1", "--images_per_epoch", "2", "--batch_size", "1", "--candidates", "8"]
+
+
+@needs_nnunet
+@pytest.mark.slow
+def test_a_fold_is_aligned_with_another_as_its_judge(workplace: Workplace, tmp_path: Path) -> None:
+    model, out = workplace.model("3d_fullres"), tmp_path / "run"
+    command(
+        workplace, "align", model / "fold_0", out, *SHORT, "--learning_rate", "0.01",
+        "--judge", str(model / "fold_1"), "--pool", str(workplace.new_images),
+        "--split", split_file(tmp_path / "split.json", ["case1", "case2"]),
+        "--cache", str(tmp_path / "cache"),
+    )  # fmt: skip
+    card = read_card(out)
+    assert card.labelled == ("case1", "case2")
+    tuned = out / "tuned" / model.name
+    assert [path.name for path in tuned.glob("fold_*")] == ["fold_0"]
+    assert read_nnunet(tuned, trust=True).policy().digest() == load_model(out)[0].digest()
+    assert read_nnunet(model, trust=True).policy("0").digest() != load_model(out)[0].digest()
+    # Stock predicts from it what we do.
+    results = workplace.root / "results" / "aligned"
+    results.mkdir()
+    moved = tuned.rename(results / tuned.name)
+    stock = mask(workplace.predict(moved, "0"))
+    command(workplace, "predict", moved, tmp_path / "ours", "--input", str(workplace.new_images))
+    np.testing.assert_array_equal(mask(tmp_path / "ours" / "new.nii.gz"), stock)
+
+
+@needs_nnunet
+@pytest.mark.slow
+@pytest.mark.parametrize(("configuration", "folds"), [("3d_fullres", ["0", "1"]), ("2d", ["0"])])
+def test_all_folds_are_tuned(
+    workplace: Workplace, tmp_path: Path, configuration: str, folds: list[str]
+) -> None:
+    model, out = workplace.model(configuration), tmp_path / "run"
+    options = [
+        "--judge", "oracle", "--learning_rate", "0.01", "--cache", str(tmp_path / "cache"),
+        "--split", split_file(tmp_path / "split.json", CASES[1:5]), *SHORT,
+    ]  # fmt: skip
+    command(workplace, "align", model, out, *options)
+    before, after = (read_nnunet(one, trust=True) for one in (model, out / "tuned" / model.name))
+    assert after.folds == before.folds == tuple(folds)
+    for fold in folds:
+        assert after.policy(fold).digest() != before.policy(fold).digest()
+        assert (out / f"fold_{fold}" / "summary.json").is_file() == (len(folds) > 1)
+    leaky = split_file(tmp_path / "leaky.json", ["case4"])
+    Path(leaky).write_text(Path(leaky).read_text().replace("case0", "case1"))
+    assert (
+        main(
+            [
+                "align",
+                "--model",
+                str(model),
+                "--data",
+                str(workplace.root / "raw" / NAME),
+                "--out",
+                str(tmp_path / "no"),
+                "--trust",
+                "--judge",
+                "oracle",
+                "--split",
+                leaky,
+            ]
+        )
+        == 1
+    )
+
+
 @pytest.fixture(scope="module")
 def of_regions(workplace: Workplace) -> Path:
     """A model of overlapping regions, with random weights."""
@@ -419,3 +505,7 @@ def test_masks_of_regions_equal_those_of_stock_nnunet(
     (written,) = folder.prediction().write_folder(workplace.new_images, tmp_path)
     assert len(np.unique(stock)) > 1
     np.testing.assert_array_equal(mask(written), stock)
+    command(
+        workplace, "predict", of_regions, tmp_path / "ours", "--input", str(workplace.new_images)
+    )
+    np.testing.assert_array_equal(mask(tmp_path / "ours" / "new.nii.gz"), stock)

@@ -6,13 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from segpref.cli.opening import open_judge, open_split, part_of, prepared_for
-from segpref.data import Cache, images_for, prepare
+from segpref.cli.opening import beside, open_judge, open_split, part_of, prepared_for
+from segpref.data import Cache, Preparation, images_for, prepare
 from segpref.data.splits import refuse_leakage
 from segpref.judges import NamedJudge
 from segpref.miners import TopVsRandom
 from segpref.objectives import DPO, Reduction
-from segpref.policies import read_card
+from segpref.policies import load_model, save_model
+from segpref.policies.opening import open_model
 from segpref.progress import console
 from segpref.proposals import SlateProposals
 from segpref.studies.gallery import alignment_report
@@ -48,15 +49,22 @@ def align(
     average: float = 0.0,
     seed: int = 0,
     precision: Literal["no", "bf16", "fp16"] = "no",
+    trust: bool = False,
+    labelled: list[str] | None = None,
+    preparation: Preparation | None = None,
     cache: Path | None = None,
     resume: bool = False,
 ) -> None:
     """Make a segmenter better from a judge's preferences on unlabelled images.
 
+    A model of another format is written back in that format, into the folder tuned of the run; of an
+    nnU-Net folder with several folds, each is tuned in a run folder of its own.
+
     Args:
-        model: file or run folder of the base; a frozen copy of it is the reference.
-        judge: file or run folder of a judge's model; oracle (needs labels, for studies only); or a
-            class with its arguments (class_path, init_args).
+        model: the base; segpref's file or run folder, a trained nnU-Net folder (or one fold of it), a
+            MONAI bundle, or a .yaml that describes plain weights; a frozen copy is the reference.
+        judge: a model as above; oracle (needs labels, for studies only); or a class with its arguments
+            (class_path, init_args).
         data: folder of the dataset; labels are read for validation only, never for the update.
         out: run folder that is made.
         settings: the resolved options, kept in the run folder.
@@ -79,22 +87,25 @@ def align(
         average: decay of the moving average of weights that is validated and saved; 0 for none.
         seed: of order, slates and pairs.
         precision: mixed precision: no, bf16 or fp16.
+        trust: whether code that comes with a model may be run; unpickling an nnU-Net checkpoint and the
+            expressions in a MONAI bundle can do anything, so ask where it comes from.
+        labelled: patients that the model was trained with, where it does not tell itself.
+        preparation: how images become the input of a MONAI bundle, which has that as code.
         cache: where prepared images and predictions are kept.
         resume: go on with a run that was stopped.
     """
     store = Cache(cache)
-    card, reader, dataset = prepared_for(model, data, data_options, store)
-    beside = (model if model.is_dir() else model.parent) / "split.json"
-    parts = open_split(reader, split or (beside if beside.exists() else None))
-    opinion = open_judge(judge, card, store)
+    opened = open_model(model, trust=trust, labelled=labelled, preparation=preparation)
+    card, reader, dataset = prepared_for(opened, data, data_options, store)
+    opinion, judged = open_judge(judge, card, reader, store, trust)
+    parts = open_split(reader, split or beside(model), seen={*card.labelled, *judged})
     validation = part_of(dataset, parts, "validation")
     if pool is not None:
         images = prepare(images_for(pool, card.channels), card.preparation, store, card.label_space)
     else:
-        # Nobody whose labels the base has seen.
-        rest = [name for name in parts.train if name not in card.labelled]
+        # Nobody whose labels the base has seen, or the judge.
+        rest = set(parts.train) - {*card.labelled, *judged}
         images = dataset.of_patients(rest)
-    judged = judged_patients(judge)
     refuse_leakage(
         {"the judge's labelled cases": judged, "validation": parts.validation, "test": parts.test}
     )
@@ -105,42 +116,44 @@ def align(
         signal = PreferenceSignal(
             card.label_space, miner or TopVsRandom(), objective or DPO(beta), reduction
         )
-    folder = RunFolder(out)
-    folder.open(settings, resume)
-    parts.save(out / "split.json")
     proposals = SlateProposals(candidates)
-    summary = train(
-        model,
-        images,
-        validation,
-        opinion,
-        signal,
-        folder,
-        proposals=proposals,
-        epochs=epochs,
-        images_per_epoch=images_per_epoch,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        schedule=schedule,
-        view=view,
-        average=average,
-        seed=seed,
-        precision=precision,
-        cache=store,
-    )
-    report = alignment_report(folder, model, validation, opinion, proposals, seed)
-    base, peak = summary["val_iou_base"], summary["val_iou_peak"]
-    verdict = "better than" if peak > base else "NOT better than"
-    console.print(
-        f"{out}/best.safetensors: validation IoU {peak:.3f} after epoch {summary['peak_epoch']}, "
-        f"{verdict} the base's {base:.3f}; last epochs {summary['tail_avg']:.3f}\nreport: {report}"
-    )
-
-
-def judged_patients(judge: NamedJudge | str) -> tuple[str, ...]:
-    """Patients whose labels a judge's model was trained with, as far as its file tells."""
-    if not isinstance(judge, str):
-        return tuple(getattr(judge, "labelled", ()))
-    if judge == "oracle":
-        return ()
-    return read_card(Path(judge)).labelled
+    several = len(opened.members) > 1
+    folders = {name: RunFolder(out / name if several else out) for name in opened.members}
+    for name, folder in folders.items():
+        folder.open(settings, resume)
+        parts.save(folder.path / "split.json")
+        base = model
+        if opened.write is not None:
+            # Foreign models are converted at the door.
+            base = folder.path / "base.safetensors"
+            save_model(base, opened.members[name]().network, card)
+        summary = train(
+            base,
+            images,
+            validation,
+            opinion,
+            signal,
+            folder,
+            proposals=proposals,
+            epochs=epochs,
+            images_per_epoch=images_per_epoch,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            schedule=schedule,
+            view=view,
+            average=average,
+            seed=seed,
+            precision=precision,
+            cache=store,
+        )
+        report = alignment_report(folder, base, validation, opinion, proposals, seed)
+        before, peak = summary["val_iou_base"], summary["val_iou_peak"]
+        verdict = "better than" if peak > before else "NOT better than"
+        console.print(
+            f"{folder.best}: validation IoU {peak:.3f} after epoch {summary['peak_epoch']}, {verdict} "
+            f"the base's {before:.3f}; last epochs {summary['tail_avg']:.3f}\nreport: {report}",
+            soft_wrap=True,
+        )
+    if opened.write is not None and not (out / "tuned").exists():
+        tuned = {name: load_model(folder.best)[0].network for name, folder in folders.items()}
+        console.print(f"{opened.write(tuned, out / 'tuned')}: as {model} is", soft_wrap=True)

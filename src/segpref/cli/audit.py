@@ -9,12 +9,13 @@ from typing import Any
 
 from rich.table import Table
 
-from segpref.cli.opening import open_judge, open_split, part_of, prepared_for
-from segpref.data import Cache
+from segpref.cli.opening import beside, open_judge, open_split, part_of, prepared_for
+from segpref.data import Cache, Preparation
 from segpref.data.cache import write_atomically
+from segpref.inference.windows import whole_images
 from segpref.judges import NamedJudge
 from segpref.miners import TopVsRandom
-from segpref.policies import load_model
+from segpref.policies.opening import open_model
 from segpref.progress import stdout
 from segpref.proposals import SlateProposals
 from segpref.studies.audit import Audit
@@ -35,13 +36,17 @@ def audit(
     candidates: int = 32,
     seed: int = 0,
     out: Path | None = None,
+    trust: bool = False,
+    labelled: list[str] | None = None,
+    preparation: Preparation | None = None,
     cache: Path | None = None,
 ) -> None:
     """Measure the judge and the slates on labelled cases, before anything is trained.
 
     Args:
-        model: file or run folder of the base.
-        judge: file or run folder of a judge's model; oracle; or a class with its arguments.
+        model: segpref's file or run folder, a trained nnU-Net folder (or one fold of it), a MONAI
+            bundle, or a .yaml that describes plain weights.
+        judge: a model as above; oracle; or a class with its arguments.
         data: folder of the dataset.
         settings: the resolved options.
         data_options: passed to the reader, such as as_multilabel, patient_pattern or exclude.
@@ -51,17 +56,21 @@ def audit(
         candidates: number K of masks in a slate.
         seed: of slates and pairs.
         out: JSON file for the figures.
+        trust: whether code that comes with a model may be run; unpickling an nnU-Net checkpoint and the
+            expressions in a MONAI bundle can do anything, so ask where it comes from.
+        labelled: patients that the model was trained with, where it does not tell itself.
+        preparation: how images become the input of a MONAI bundle, which has that as code.
         cache: where prepared images and predictions are kept.
     """
     store = Cache(cache)
-    card, reader, dataset = prepared_for(model, data, data_options, store)
-    beside = (model if model.is_dir() else model.parent) / "split.json"
-    parts = open_split(reader, split or (beside if beside.exists() else None))
-    policy, _ = load_model(model)
+    opened = open_model(model, trust=trust, labelled=labelled, preparation=preparation)
+    card, reader, dataset = prepared_for(opened, data, data_options, store)
+    opinion, judged = open_judge(judge, card, reader, store, trust)
+    parts = open_split(reader, split or beside(model), seen={*card.labelled, *judged})
     result = measure(
-        policy,
+        whole_images(opened.policies(), card.preparation, opened.mirroring),
         part_of(dataset, parts, part),
-        open_judge(judge, card, store),
+        opinion,
         miner or TopVsRandom(),
         SlateProposals(candidates),
         seed,

@@ -10,13 +10,14 @@ from typing import Any
 
 from rich.table import Table
 
-from segpref.cli.opening import open_split, part_of, prepared_for
-from segpref.data import Cache
+from segpref.cli.opening import beside, open_split, part_of, prepared_for
+from segpref.data import Cache, Preparation
 from segpref.data.cache import write_atomically
 from segpref.data.splits import refuse_leakage
 from segpref.inference.evaluation import mean_of, score_model
+from segpref.inference.windows import whole_images
 from segpref.metrics import summarise_distances
-from segpref.policies import load_model
+from segpref.policies.opening import open_model
 from segpref.progress import console, stdout
 from segpref.types import SegprefError
 
@@ -31,6 +32,9 @@ def evaluate(
     split: Path | None = None,
     part: str = "test",
     out: Path | None = None,
+    trust: bool = False,
+    labelled: list[str] | None = None,
+    preparation: Preparation | None = None,
     cache: Path | None = None,
 ) -> None:
     """Score a model on labelled cases: IoU, Dice, surface distance, Hausdorff 95, surface Dice.
@@ -39,25 +43,30 @@ def evaluate(
     distances name their unit: mm where the voxel size is known, voxels where it is not.
 
     Args:
-        model: file or run folder.
+        model: segpref's file or run folder, a trained nnU-Net folder (or one fold of it), a MONAI
+            bundle, or a .yaml that describes plain weights.
         data: folder of the dataset.
         settings: the resolved options.
         data_options: passed to the reader, such as as_multilabel, patient_pattern or exclude.
         split: JSON file of the split; the model's own if left out.
         part: on whom to measure.
         out: CSV file for one row per volume and structure.
+        trust: whether code that comes with a model may be run; unpickling an nnU-Net checkpoint and the
+            expressions in a MONAI bundle can do anything, so ask where it comes from.
+        labelled: patients that the model was trained with, where it does not tell itself.
+        preparation: how images become the input of a MONAI bundle, which has that as code.
         cache: where prepared images are kept.
     """
-    card, reader, dataset = prepared_for(model, data, data_options, Cache(cache))
-    beside = (model if model.is_dir() else model.parent) / "split.json"
-    parts = open_split(reader, split or (beside if beside.exists() else None))
+    opened = open_model(model, trust=trust, labelled=labelled, preparation=preparation)
+    card, reader, dataset = prepared_for(opened, data, data_options, Cache(cache))
+    parts = open_split(reader, split or beside(model), seen=card.labelled)
     cases = part_of(dataset, parts, part).labelled()
     if not len(cases):
         raise SegprefError(f"the part {part} of {data} has no labels: nothing can be scored")
     if part != "train":
         refuse_leakage({"the model's labelled cases": card.labelled, part: cases.patients})
-    policy, _ = load_model(model)
-    rows = score_model(policy, cases, surface=True, slices=card.preparation.dims == 2)
+    whole = whole_images(opened.policies(), card.preparation, opened.mirroring)
+    rows = score_model(whole, cases, surface=True, slices=card.preparation.dims == 2)
     if out is not None:
         text = io.StringIO()
         writer = csv.DictWriter(text, list(rows[0]))

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from segpref.data import Preparation
 from segpref.inference.deploy import export_network
-from segpref.policies import load_model
+from segpref.policies.opening import open_model
 from segpref.progress import stdout
 from segpref.types import SegprefError
 
@@ -19,20 +20,33 @@ def export(
     settings: dict[str, Any],
     size: tuple[int, ...] | None = None,
     tolerance: float = 1e-4,
+    trust: bool = False,
+    preparation: Preparation | None = None,
 ) -> None:
     """Write a model's network as TorchScript or ONNX, checked against the network itself.
 
     Input are images prepared as the model card says, which goes into the file; output are logits.
 
     Args:
-        model: file or run folder.
+        model: segpref's file or run folder, one fold of a trained nnU-Net, a MONAI bundle, or a .yaml
+            that describes plain weights.
         out: file to write, ending in .ts (TorchScript) or .onnx.
         settings: the resolved options.
         size: voxels of an example; of the model's own preparation if left out.
         tolerance: largest difference of a logit that is taken for equal.
+        trust: whether code that comes with a model may be run; unpickling an nnU-Net checkpoint and the
+            expressions in a MONAI bundle can do anything, so ask where it comes from.
+        preparation: how images become the input of a MONAI bundle, which has that as code.
     """
-    policy, card = load_model(model)
-    shape = size or card.preparation.size or card.preparation.crop
+    opened = open_model(model, trust=trust, preparation=preparation)
+    if len(opened.members) > 1:
+        raise SegprefError(
+            f"{model} holds {len(opened.members)} networks: name one of them, such as "
+            f"{model / next(iter(opened.members))}"
+        )
+    (policy,), card = opened.policies(), opened.card
+    input = card.preparation
+    shape = size or input.size or input.crop or input.patch
     if shape is None:
         raise SegprefError(f"{model} takes images of any size: give --size of an example")
     made = export_network(policy, card, out, shape, tolerance)

@@ -91,6 +91,9 @@ def _run(command: str, arguments: list[str]) -> int:
     )
     parser.add_argument("--config", action="config", help="YAML file with options")
     parser.add_function_arguments(function, skip={"settings"})
+    for action in parser._actions:
+        if getattr(action, "_typehint", None) is bool:  # a switch needs no value: --resume
+            action.nargs, action.const = "?", True
     try:
         options = parser.parse_args(arguments)
         settings = {k: v for k, v in options.as_dict().items() if k not in ("config", "resume")}

@@ -2,28 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from segpref.data import Cache, Dataset, Reader, Split, open_dataset, prepare, split_patients
+from segpref.data import (
+    Cache,
+    Dataset,
+    Preparation,
+    Reader,
+    Split,
+    open_dataset,
+    prepare,
+    split_patients,
+)
 from segpref.data.splits import PARTS
-from segpref.judges import ModelJudge, OracleJudge
-from segpref.policies import ModelCard, load_model, read_card
+from segpref.inference.windows import whole_images
+from segpref.judges import ModelJudge, NamedJudge, OracleJudge
+from segpref.policies import ModelCard
+from segpref.policies.opening import OpenModel, open_model
 from segpref.progress import console
 from segpref.training import is_regressor, load_regressor
 from segpref.types import Judge, SegprefError
 
-__all__ = ["open_judge", "open_split", "part_of", "prepared_for"]
+__all__ = ["beside", "open_judge", "open_split", "part_of", "prepared_for"]
 
 DEFAULT_SPLIT = {"judge": 0.125, "validation": 0.125, "test": 0.2}
 
 
-def open_split(reader: Reader, path: Path | None, seed: int = 0) -> Split:
-    """The split of a file, or a new one with the default shares."""
+def open_split(
+    reader: Reader, path: Path | None, seed: int = 0, seen: Collection[str] = ()
+) -> Split:
+    """The split of a file, or a new one with the default shares.
+
+    Args:
+        reader: the dataset.
+        path: of the file; None draws a split.
+        seed: of the draw.
+        seen: patients that a model was trained with, who go to train.
+    """
     if path is not None:
         return Split.load(path)
-    split = split_patients(reader, DEFAULT_SPLIT, seed)
+    split = split_patients(reader, DEFAULT_SPLIT, seed, seen)
     if not split.by_patient:
         console.print(
             "Nothing links volumes to patients here, so the split is by volume. If patients have "
@@ -32,12 +53,26 @@ def open_split(reader: Reader, path: Path | None, seed: int = 0) -> Split:
     return split
 
 
+def beside(model: Path) -> Path | None:
+    """The split that a model of segpref's own was trained with, where it is there."""
+    file = (model if model.is_dir() else model.parent) / "split.json"
+    return file if file.exists() else None
+
+
 def prepared_for(
-    model: Path, data: Path, options: Mapping[str, Any] | None, cache: Cache
+    opened: OpenModel, data: Path, options: Mapping[str, Any] | None, cache: Cache
 ) -> tuple[ModelCard, Reader, Dataset]:
-    """A dataset prepared as a model wants it; label space and channels must agree."""
-    card = read_card(model)
+    """A dataset prepared as a model wants it; label space and channels must agree.
+
+    Returns:
+        The card, which names the dataset's patients that the model was trained with; reader; dataset.
+
+    Raises:
+        SegprefError: dataset and model do not fit, or nothing tells who the model was trained with.
+    """
+    model, card = opened.path, opened.card
     reader = open_dataset(data, **(options or {}))
+    card = replace(card, labelled=patients_of(opened, reader))
     if reader.label_space != card.label_space:
         raise SegprefError(
             f"{data} has the labels {reader.label_space} but the model {model} predicts "
@@ -51,6 +86,21 @@ def prepared_for(
     return card, reader, prepare(reader, card.preparation, cache)
 
 
+def patients_of(opened: OpenModel, reader: Reader) -> tuple[str, ...]:
+    """Patients that a model was trained with, which may be told by the names of their images.
+
+    Raises:
+        SegprefError: nothing tells.
+    """
+    if opened.labelled is None:
+        raise SegprefError(
+            f"{opened.path} does not tell which patients it was trained with, who may not be aligned "
+            "or tested on: name them with --labelled '[...]' ([] where none of them is in the data)"
+        )
+    patients = {source.id: source.patient for source in reader.sources()}
+    return tuple(sorted({patients.get(name, name) for name in opened.labelled}))
+
+
 def part_of(dataset: Dataset, split: Split, part: str) -> Dataset:
     """The cases of one part of a split."""
     if part not in PARTS:
@@ -58,23 +108,31 @@ def part_of(dataset: Dataset, split: Split, part: str) -> Dataset:
     return dataset.of_patients(getattr(split, part))
 
 
-def open_judge(judge: Judge | str, card: ModelCard, cache: Cache) -> Judge:
-    """A judge by name: ``oracle``, or the file or run folder of a segmenter or an IoU regressor."""
+def open_judge(
+    judge: NamedJudge | str, card: ModelCard, reader: Reader, cache: Cache, trust: bool = False
+) -> tuple[Judge, tuple[str, ...]]:
+    """A judge and the patients whose labels it was trained with, as far as it tells.
+
+    By name: ``oracle``, an IoU regressor's run folder, or a segmenter in any format.
+    """
     if not isinstance(judge, str):
-        return judge
+        return judge, tuple(getattr(judge, "labelled", ()))
     if judge == "oracle":
-        return OracleJudge(card.label_space)
-    judge_card = read_card(Path(judge))
+        return OracleJudge(card.label_space), ()
+    own = card.preparation if isinstance(card.preparation, Preparation) else None
+    opened = open_model(judge, trust=trust, preparation=own)
+    judge_card, labelled = opened.card, patients_of(opened, reader)
     if judge_card.label_space != card.label_space:
         raise SegprefError(
             f"the judge {judge} speaks of {judge_card.label_space.names} but the model of "
             f"{card.label_space.names}: train it on the same labels"
         )
-    if judge_card.preparation != card.preparation:
+    if judge_card.preparation.as_key() != card.preparation.as_key():
         raise SegprefError(
             f"the judge {judge} was trained on images prepared in another way than the model's: "
             "train both with the same preparation"
         )
     if is_regressor(judge_card):
-        return load_regressor(Path(judge))
-    return ModelJudge(load_model(Path(judge))[0], cache)
+        return load_regressor(Path(judge)), labelled
+    predictor = whole_images(opened.policies(), judge_card.preparation, opened.mirroring)
+    return ModelJudge(predictor, cache), labelled

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from segpref.data import Preparation
 from segpref.inference.predict import predict_folder
+from segpref.policies.opening import open_model
 from segpref.progress import console
 
 __all__ = ["predict"]
@@ -20,22 +22,28 @@ def predict(
     overlap: float = 0.5,
     batch_size: int = 8,
     overwrite: bool = False,
+    trust: bool = False,
+    preparation: Preparation | None = None,
 ) -> None:
     """Write masks of new images, in the images' own geometry.
 
     Args:
-        model: file or run folder.
+        model: segpref's file or run folder, a trained nnU-Net folder (or one fold of it), a MONAI
+            bundle, or a .yaml that describes plain weights.
         input: an image, the folder of a DICOM series, or a folder of images or series.
         output: folder for the masks.
         settings: the resolved options.
-        patch: window in voxels for images that are too large for one pass; only for a model whose
-            preparation has no fixed size.
+        patch: window in voxels for images that are too large for one pass, where the model's
+            preparation has none; not for one with a fixed size.
         overlap: share of a window that it has in common with the next.
         batch_size: slices or windows per pass.
         overwrite: make masks anew that are there already.
+        trust: whether code that comes with a model may be run; unpickling an nnU-Net checkpoint and the
+            expressions in a MONAI bundle can do anything, so ask where it comes from.
+        preparation: how images become the input of a MONAI bundle, which has that as code.
     """
     written = predict_folder(
-        model,
+        open_model(model, trust=trust, preparation=preparation),
         input,
         output,
         patch=patch,

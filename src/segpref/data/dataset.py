@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from segpref.data.cache import Cache
-from segpref.data.preparation import Preparation
+from segpref.data.preparation import ImagePreparation
 from segpref.data.source import Reader, Source
 from segpref.progress import track
 from segpref.types import Case, LabelSpace, SegprefError
@@ -120,7 +120,7 @@ class Dataset(Sequence[Case]):
 
 def prepare(
     reader: Reader,
-    preparation: Preparation,
+    preparation: ImagePreparation,
     cache: Cache | None = None,
     label_space: LabelSpace | None = None,
 ) -> Dataset:
@@ -152,7 +152,7 @@ def prepare(
 def _prepared(
     reader: Reader,
     source: Source,
-    preparation: Preparation,
+    preparation: ImagePreparation,
     cache: Cache,
     label_space: LabelSpace,
 ) -> Volume:
@@ -197,7 +197,7 @@ def _options(reader: Reader) -> dict[str, Any]:
     return {name: value for name, value in kept.items() if isinstance(value, bool | int | float)}
 
 
-def _check_alike(volumes: Sequence[Volume], preparation: Preparation) -> None:
+def _check_alike(volumes: Sequence[Volume], preparation: ImagePreparation) -> None:
     first = volumes[0]
     for volume in volumes:
         if volume.images.shape[1] != first.images.shape[1]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Int32, UInt8
 
-from segpref.data.preparation import Preparation
+from segpref.data.preparation import ImagePreparation
 from segpref.types import IGNORE, Case, LabelSpace, SegprefError, Window
 
 __all__ = ["LabelPlaces", "PatchDraw", "foreground_places"]
@@ -30,7 +30,7 @@ class PatchDraw:
         foreground: share of the patches that are centred on such a place, drawn by structure.
     """
 
-    preparation: Preparation
+    preparation: ImagePreparation
     places: Callable[[Case], Int32[np.ndarray, "place axis"]]
     foreground: float = 2 / 3
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from segpref.types import Case, SegprefError
 
-__all__ = ["Preparation", "Prepared"]
+__all__ = ["ImagePreparation", "Preparation", "Prepared"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,53 @@ class Prepared:
     labels: UInt8[np.ndarray, "item field *space"] | None
     spacing_mm: tuple[float, ...] | None
     raters: UInt8[np.ndarray, "item rater field *space"] | None = None
+
+
+class ImagePreparation(Protocol):
+    """From a case as it is on disk to network input and back: ours, or nnU-Net's own."""
+
+    @property
+    def dims(self) -> int:
+        """2 (a volume becomes its slices) or 3."""
+        ...
+
+    @property
+    def spacing_mm(self) -> tuple[float, ...] | None:
+        """Voxel size that images are resampled to; None where they are not."""
+        ...
+
+    @property
+    def crop(self) -> tuple[int, ...] | None:
+        """Voxels of the part that the network sees, where it is fixed before images are resized."""
+        ...
+
+    @property
+    def size(self) -> tuple[int, ...] | None:
+        """Voxels of every network input, where they are fixed."""
+        ...
+
+    @property
+    def patch(self) -> tuple[int, ...] | None:
+        """Voxels of what the network sees at once, of images of any size."""
+        ...
+
+    def as_key(self) -> dict[str, Any]:
+        """What identifies prepared arrays in the cache."""
+        ...
+
+    def apply(self, case: Case) -> Prepared:
+        """Network inputs of a whole case."""
+        ...
+
+    def restore(
+        self, logits: Float[Tensor, "item C *grid"], case: Case, outside: Float[Tensor, " C"]
+    ) -> Float[Tensor, "C *space"]:
+        """Logits on the case's own voxels; ``outside`` is what lies beyond the crop."""
+        ...
+
+    def outside(self, image: Float[np.ndarray, "channel *grid"]) -> Float[np.ndarray, " channel"]:
+        """What a prepared image is padded with."""
+        ...
 
 
 @dataclass(frozen=True)

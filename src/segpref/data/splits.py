@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -95,6 +95,7 @@ def split_patients(
     reader: Reader,
     sizes: Mapping[str, float],
     seed: int = 0,
+    seen: Collection[str] = (),
 ) -> Split:
     """Draw a split, balanced over strata where the sources have them.
 
@@ -106,11 +107,14 @@ def split_patients(
         sizes: patients per part, as counts or, where all are below 1, as fractions; ``train`` may be
             left out and then takes the rest.
         seed: the same seed gives the same split.
+        seen: patients that a model was trained with: they go to ``train``, and the others are split.
     """
     rng = np.random.default_rng([seed, 0x517])
-    strata = _shuffled_strata(reader, rng)
+    everybody = _shuffled_strata(reader, rng)
+    strata = [[name for name in names if name not in seen] for names in everybody]
     counts = _counts(sizes, sum(map(len, strata)))
     members = _dealt(strata, [counts[part] for part in PARTS], rng)
+    members[0] += [name for names in everybody for name in names if name in seen]
     parts = {part: tuple(sorted(names)) for part, names in zip(PARTS, members, strict=True)}
     return Split(**parts, by_patient=reader.patients_known)
 

@@ -18,7 +18,10 @@ from segpref.data.source import Source
 from segpref.data.volumes import file_stem, is_nifti, is_picture
 from segpref.inference.export import mask_paths, write_mask
 from segpref.inference.windows import WindowedNetwork
-from segpref.policies import ModelCard, load_model
+from segpref.policies import ModelCard
+from segpref.policies.nnunet.prediction import NnUNetPrediction
+from segpref.policies.nnunet.preparation import NnUNetPreparation
+from segpref.policies.opening import OpenModel, open_model
 from segpref.progress import console, progress_bar
 from segpref.types import Case, LabelSpace, Predictor, SegprefError
 
@@ -62,7 +65,7 @@ def predict_case(
 
 
 def predict_folder(
-    model_path: Path | str,
+    model: OpenModel | Path | str,
     images: Path | str,
     output: Path | str,
     *,
@@ -81,7 +84,7 @@ def predict_folder(
     segmented. Each mask is written as soon as it is made.
 
     Args:
-        model_path: model file or run folder.
+        model: opened, or where it is (see :func:`~segpref.policies.opening.open_model`).
         images: an image file, the folder of a DICOM series, or a folder of images or series.
         output: folder of the masks, not one of images; made if it is not there.
         patch: as in :func:`predict_case`.
@@ -96,9 +99,15 @@ def predict_folder(
         SegprefError: no images, or no place for masks; or, after all others are written, images
             that could not be segmented, with their number and the reasons.
     """
-    model, card = load_model(model_path)
-    model.network.to("cuda" if torch.cuda.is_available() else "cpu")
-    network = WindowedNetwork(model, card.preparation, patch, overlap, batch_size)
+    opened = model if isinstance(model, OpenModel) else open_model(model)
+    card, policies = opened.card, opened.policies()
+    for policy in policies:
+        policy.network.to("cuda" if torch.cuda.is_available() else "cpu")
+    network: WindowedNetwork | NnUNetPrediction
+    if isinstance(card.preparation, NnUNetPreparation):
+        network = NnUNetPrediction(card.preparation, policies, opened.mirroring, 1 - overlap)
+    else:
+        network = WindowedNetwork(policies[0], card.preparation, patch, overlap, batch_size)
     reader, output = images_for(images, card.channels), Path(output).expanduser()
     check_output(output, reader, Path(images).expanduser())
     targets = [(source, output / mask_name(source)) for source in reader.sources()]
@@ -156,9 +165,13 @@ def like(source: Source, case: Case) -> Path | Case:
     return source.images[0] if is_nifti(source.images[0]) else case
 
 
-def _mask(network: WindowedNetwork, card: ModelCard, case: Case) -> UInt8[np.ndarray, "f *space"]:
+def _mask(
+    network: WindowedNetwork | NnUNetPrediction, card: ModelCard, case: Case
+) -> UInt8[np.ndarray, "f *space"]:
     check_case(card, case)
     case = replace(case, label=None)
+    if isinstance(network, NnUNetPrediction):
+        return network.mask(case)
     preparation, space = card.preparation, card.label_space
     items = preparation.apply(case).images
     lowest = torch.from_numpy(items.min(axis=(0, *range(2, items.ndim))))

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from monai.inferers import sliding_window_inference
 from torch import Tensor
 
-from segpref.data.preparation import Preparation
+from segpref.data.preparation import ImagePreparation
 from segpref.policies import SegmenterState, TunablePolicy
 from segpref.policies.nnunet.prediction import NnUNetPrediction
 from segpref.policies.nnunet.preparation import NnUNetPreparation
@@ -38,7 +38,7 @@ class WindowedNetwork:
     def __init__(
         self,
         model: Predictor,
-        preparation: Preparation,
+        preparation: ImagePreparation,
         patch: Sequence[int] | None = None,
         overlap: float = 0.5,
         batch_size: int = 8,
@@ -115,7 +115,9 @@ class WholeImages:
         batch_size: windows that go through the network at once.
     """
 
-    def __init__(self, model: TunablePolicy, preparation: Preparation, batch_size: int = 4) -> None:
+    def __init__(
+        self, model: TunablePolicy, preparation: ImagePreparation, batch_size: int = 4
+    ) -> None:
         self.label_space = model.label_space
         self._model, self._preparation = model, preparation
         self._network = WindowedNetwork(model, preparation, batch_size=batch_size)
@@ -126,7 +128,8 @@ class WholeImages:
         for image in images:
             lowest = torch.from_numpy(self._preparation.outside(image.numpy()))
             parts.append(self._network(image[None], lowest))
-        return torch.cat(parts)
+        # Joining one would copy it, and it may be large.
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def forward(self, images: Float[Tensor, "B channel *grid"]) -> SegmenterState:
         """The same as a state: slates of whole images are made from it."""
@@ -142,7 +145,7 @@ class WholeImages:
 
 def whole_images(
     models: Sequence[TunablePolicy],
-    preparation: Preparation | NnUNetPreparation,
+    preparation: ImagePreparation,
     mirroring: Sequence[int] = (),
 ) -> Policy:
     """The policy of whole prepared images: the model itself, unless its network sees patches.
@@ -158,7 +161,7 @@ def whole_images(
     return model if preparation.patch is None else WholeImages(model, preparation)
 
 
-def _check_patch(patch: tuple[int, ...], preparation: Preparation) -> None:
+def _check_patch(patch: tuple[int, ...], preparation: ImagePreparation) -> None:
     if len(patch) != preparation.dims or min(patch) < 1:
         raise SegprefError(
             f"patch needs {preparation.dims} positive numbers for this {preparation.dims}D model, not "

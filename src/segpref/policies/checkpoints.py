@@ -15,7 +15,7 @@ from torch import nn
 
 from segpref import __version__
 from segpref.data.cache import write_atomically
-from segpref.data.preparation import Preparation
+from segpref.data.preparation import ImagePreparation, Preparation
 from segpref.policies.tunable import PolicySpec, TunablePolicy, imported
 from segpref.types import LabelSpace, Region, SegprefError
 
@@ -81,7 +81,7 @@ class ModelCard:
 
     network: NetworkSpec
     label_space: LabelSpace
-    preparation: Preparation
+    preparation: ImagePreparation
     channels: tuple[str, ...] = ("image",)
     labelled: tuple[str, ...] = ()
     policy: PolicySpec = field(default_factory=PolicySpec)
@@ -114,12 +114,12 @@ class ModelCard:
         )
 
 
-def _preparation(key: dict[str, Any]) -> Preparation:
+def _preparation(key: dict[str, Any]) -> ImagePreparation:
     """Segpref's own preparation, or nnU-Net's, which is told by its plans."""
     if "plans" in key:  # imported late: nnunet itself needs this module
         from segpref.policies.nnunet.preparation import NnUNetPreparation
 
-        return NnUNetPreparation.from_key(key)  # type: ignore[return-value]
+        return NnUNetPreparation.from_key(key)
     return Preparation.from_key(key)
 
 
@@ -188,6 +188,7 @@ def _model_file(path: Path) -> Path:
         path = path / "best.safetensors"
     if not path.exists():
         raise SegprefError(
-            f"there is no model at {path}: name a run folder or a .safetensors file of segpref"
+            f"there is no model at {path}: name a run folder or a .safetensors file of segpref, a "
+            "trained nnU-Net folder, a MONAI bundle, or a .yaml that describes weights"
         )
     return path

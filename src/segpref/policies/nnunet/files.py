@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,10 @@ import torch
 
 from segpref.types import SegprefError
 
-__all__ = ["description", "folds_of", "origin", "unpickled"]
+__all__ = ["SPLITS", "cases_of", "description", "folds_of", "origin", "unpickled"]
+
+SPLITS = "splits_final.json"
+"""Which cases each fold was trained with, and which it was not."""
 
 
 def description(path: Path) -> dict[str, Any]:
@@ -46,6 +50,28 @@ def folds_of(path: Path, wanted: Collection[str | int] | None, checkpoint: str) 
             f"{path} has no fold with {checkpoint}: finish the training, or name another checkpoint"
         )
     return tuple(chosen)
+
+
+def cases_of(path: Path, dataset: str, folds: Collection[str]) -> tuple[str, ...] | None:
+    """Cases that any of the folds was trained with; None where that can't be told."""
+    places = [path / SPLITS]
+    if prepared := os.environ.get("nnUNet_preprocessed"):  # noqa: SIM112 - nnU-Net's name
+        places.append(Path(prepared) / dataset / SPLITS)
+    file = next((place for place in places if place.is_file()), None)
+    if file is None:
+        return None
+    try:
+        splits = json.loads(file.read_text(encoding="utf-8"))
+        everything = {str(case) for split in splits for part in split.values() for case in part}
+        trained = [
+            everything if fold == "all" else set(map(str, splits[int(fold)]["train"]))
+            for fold in folds
+        ]
+    except IndexError:
+        return None  # nnU-Net draws folds beyond the file's by itself
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise SegprefError(f"{file} can't be read ({error}): copy it anew") from error
+    return tuple(sorted(set().union(*trained)))
 
 
 def unpickled(path: Path, fold: str, checkpoint: str) -> dict[str, Any]:

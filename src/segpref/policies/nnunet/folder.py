@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from segpref.data.nnunet import label_space_of
 from segpref.policies.checkpoints import ModelCard, NetworkSpec
-from segpref.policies.nnunet.files import description, folds_of, origin, unpickled
+from segpref.policies.nnunet.files import SPLITS, cases_of, description, folds_of, origin, unpickled
 from segpref.policies.nnunet.library import nnunet
 from segpref.policies.nnunet.network import NnUNetNetwork
 from segpref.policies.nnunet.prediction import NnUNetPrediction
@@ -25,7 +25,7 @@ from segpref.types import LabelSpace, SegprefError
 __all__ = ["NnUNetFolder", "read_nnunet", "write_nnunet"]
 
 _DESCRIPTIONS = ("plans.json", "dataset.json")
-_ALONGSIDE = ("dataset_fingerprint.json",)
+_ALONGSIDE = ("dataset_fingerprint.json", SPLITS)
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,14 @@ class NnUNetFolder:
         return tuple(str(names[key]) for key in sorted(names, key=int))
 
     @property
+    def labelled(self) -> tuple[str, ...] | None:
+        """Cases that the folds were trained with, as ``splits_final.json`` tells; None without it.
+
+        It is looked for in the model's folder and among nnU-Net's preprocessed datasets.
+        """
+        return cases_of(self.path, str(self.plans.get("dataset_name", "")), self.folds)
+
+    @property
     def preparation(self) -> NnUNetPreparation:
         """nnU-Net's own preprocessing."""
         return NnUNetPreparation(self.plans, self.dataset, self.configuration)
@@ -72,7 +80,7 @@ class NnUNetFolder:
         """What a model file of segpref says of such a network.
 
         Args:
-            labelled: patients that it was trained with: the folder itself does not tell.
+            labelled: patients that it was trained with.
         """
         arguments = {
             "plans": dict(self.plans),
@@ -83,7 +91,7 @@ class NnUNetFolder:
         return ModelCard(
             network=NetworkSpec("segpref.policies.nnunet.NnUNetNetwork", arguments),
             label_space=self.label_space,
-            preparation=self.preparation,  # type: ignore[arg-type]
+            preparation=self.preparation,
             channels=self.channels,
             labelled=tuple(labelled),
         )

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from jaxtyping import Float, Float16
+from jaxtyping import Float, Float16, UInt8
 from torch import Tensor
 
 from segpref.policies.nnunet.library import nnunet, quietly
@@ -16,7 +17,7 @@ from segpref.policies.nnunet.network import NnUNetNetwork
 from segpref.policies.nnunet.preparation import NnUNetPreparation
 from segpref.policies.segmenter import SegmenterState
 from segpref.policies.tunable import TunablePolicy
-from segpref.types import SegprefError, State
+from segpref.types import Case, SegprefError, State
 
 __all__ = ["NnUNetPrediction"]
 
@@ -83,6 +84,27 @@ class NnUNetPrediction:
         """Name of the weights and of how they are used."""
         parts = [*(model.digest() for model in self._models), str(self._mirroring), str(self._step)]
         return hashlib.blake2b(" ".join(parts).encode(), digest_size=16).hexdigest()
+
+    def mask(self, case: Case) -> UInt8[np.ndarray, "1 *space"]:
+        """The mask of a whole case on its own voxels, as nnU-Net decodes it (regions, too)."""
+        known = self._preparation.managers
+        array, spacing = self._preparation.as_read(case.image, case)
+        preprocessor = known.configuration.preprocessor_class(verbose=False)
+        data, _, properties = preprocessor.run_case_npy(
+            array,
+            None,
+            {"spacing": spacing},
+            known.plans,
+            known.configuration,
+            dict(self._preparation.dataset),
+        )
+        heads = self.heads(torch.from_numpy(np.asarray(data)).float())
+        decoded = nnunet(
+            "inference.export_prediction"
+        ).convert_predicted_logits_to_segmentation_with_correct_shape(
+            heads, known.plans, known.configuration, known.labels, properties
+        )
+        return self._preparation.as_stored(np.asarray(decoded, np.uint8)[None], case)
 
     def write(self, images: Sequence[Path], target: Path) -> Path:
         """Segment one case from its files, one per channel, and write what nnU-Net would write.

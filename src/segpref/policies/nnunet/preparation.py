@@ -88,11 +88,11 @@ class NnUNetPreparation:
             SegprefError: the plans read images with a class that turns or scales them.
         """
         known = self.managers
-        image, spacing = self._array(case.image, case)
+        image, spacing = self.as_read(case.image, case)
         label = None
         if case.label is not None:
             ignored = known.labels.ignore_label
-            label = self._array(case.label.astype(np.float32), case)[0]
+            label = self.as_read(case.label.astype(np.float32), case)[0]
             if ignored is not None:
                 label[label == IGNORE] = ignored
         preprocessor = known.configuration.preprocessor_class(verbose=False)
@@ -110,7 +110,7 @@ class NnUNetPreparation:
     ) -> Float[Tensor, "C *space"]:
         """Logits on the case's own voxels; ``outside`` is what lies beyond the crop."""
         known = self.managers
-        image, spacing = self._array(case.image, case)
+        image, spacing = self.as_read(case.image, case)
         order = [int(axis) for axis in known.plans.transpose_forward]
         image = image.transpose(0, *(axis + 1 for axis in order))
         spacing = [spacing[axis] for axis in order]
@@ -123,17 +123,21 @@ class NnUNetPreparation:
         whole = outside.reshape(-1, 1, 1, 1).repeat(1, *image.shape[1:])
         whole[:, *(slice(*side) for side in box)] = torch.as_tensor(resampled).to(whole.dtype)
         whole = whole.permute(0, *(int(axis) + 1 for axis in known.plans.transpose_backward))
+        return torch.from_numpy(self.as_stored(whole.numpy(), case))
+
+    def as_stored(self, array: np.ndarray, case: Case) -> np.ndarray:
+        """Back from ``[channel, z, y, x]`` to the axes of the case: the inverse of :meth:`as_read`."""
         if case.image.ndim == 3:
-            whole = whole[:, 0]
-        return (
-            whole if self._reader in _PICTURES else whole.permute(0, *range(whole.ndim - 1, 0, -1))
-        )
+            array = array[:, 0]
+        if self._reader in _PICTURES:
+            return array
+        return np.ascontiguousarray(array.transpose(0, *range(array.ndim - 1, 0, -1)))
 
     @property
     def _reader(self) -> str:
         return str(self.plans["image_reader_writer"])
 
-    def _array(self, array: np.ndarray, case: Case) -> tuple[np.ndarray, list[float]]:
+    def as_read(self, array: np.ndarray, case: Case) -> tuple[np.ndarray, list[float]]:
         """As nnU-Net's reader gives it: ``[channel, z, y, x]`` and the spacing in that order."""
         spacing = list(case.spacing_mm or (1.0,) * (case.image.ndim - 1))
         if self._reader in _PICTURES:

@@ -1,0 +1,141 @@
+"""One door for every model: segpref's own, nnU-Net folders, MONAI bundles, plain weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from torch import nn
+
+from segpref.data.preparation import Preparation
+from segpref.policies.bundle import read_bundle, write_bundle
+from segpref.policies.checkpoints import ModelCard, load_model, read_card
+from segpref.policies.nnunet.folder import read_nnunet, write_nnunet
+from segpref.policies.plain import read_plain, write_plain
+from segpref.policies.tunable import TunablePolicy
+from segpref.types import SegprefError
+
+__all__ = ["OpenModel", "open_model"]
+
+Write = Callable[[Mapping[str, nn.Module], Path], Path]
+
+_FOLD = "fold_"
+_DESCRIPTIONS = (".yaml", ".yml")
+
+
+@dataclass(frozen=True)
+class OpenModel:
+    """A model in segpref's terms, whatever its format; made by :func:`open_model`.
+
+    Args:
+        path: what was opened.
+        card: what it is; the same for all members.
+        members: name -> a network of its own as a policy; several where a folder holds several folds.
+        labelled: patients (or cases of theirs) that it was trained with; None where nothing tells.
+        write: writes tuned networks, by member, in the format that the model came in; takes the folder
+            to write into and returns what it wrote. None for segpref's own, which a run writes anyway.
+        mirroring: axes over which it mirrors when it predicts.
+    """
+
+    path: Path
+    card: ModelCard
+    members: Mapping[str, Callable[[], TunablePolicy]]
+    labelled: tuple[str, ...] | None
+    write: Write | None = None
+    mirroring: tuple[int, ...] = ()
+
+    def policies(self) -> list[TunablePolicy]:
+        """The networks of all members."""
+        return [member() for member in self.members.values()]
+
+
+def open_model(
+    path: Path | str,
+    *,
+    trust: bool = False,
+    labelled: Collection[str] | None = None,
+    preparation: Preparation | None = None,
+) -> OpenModel:
+    """Open a model in any of the formats that people have.
+
+    =======================================  ==========================================================
+    a run folder, ``.safetensors``           segpref's own
+    ``TRAINER__PLANS__CONFIGURATION``        nnU-Net v2, all folds; ``.../fold_0`` is one of them
+    a folder with ``configs/metadata.json``  MONAI bundle; ``preparation`` says how images are prepared
+    ``.yaml``                                plain weights (:func:`~segpref.policies.plain.read_plain`)
+    =======================================  ==========================================================
+
+    Args:
+        path: of the model.
+        trust: whether code that comes with the model may be run (pickles of nnU-Net, expressions and
+            classes of a bundle).
+        labelled: patients that it was trained with, besides those that it tells itself.
+        preparation: for a bundle, which has it as code.
+
+    Raises:
+        SegprefError: no model there, a damaged one, or one that needs ``trust`` or ``preparation``.
+    """
+    path = Path(path).expanduser()
+    if _is_nnunet(path):
+        opened = _nnunet(path, trust)
+    elif (path / "configs").is_dir():
+        opened = _bundle(path, trust, preparation)
+    elif path.suffix in _DESCRIPTIONS:
+        opened = _plain(path)
+    else:
+        card = read_card(path)
+        opened = OpenModel(path, card, {"": partial(_own, path)}, card.labelled)
+    known = opened.labelled if labelled is None else {*(opened.labelled or ()), *labelled}
+    return replace(opened, labelled=None if known is None else tuple(sorted(known)))
+
+
+def _is_nnunet(path: Path) -> bool:
+    folder = path.parent if path.name.startswith(_FOLD) else path
+    return (folder / "plans.json").is_file() or folder.name.count("__") == 2
+
+
+def _own(path: Path) -> TunablePolicy:
+    return load_model(path)[0]
+
+
+def _nnunet(path: Path, trust: bool) -> OpenModel:
+    one = path.name.startswith(_FOLD)
+    folds = [path.name.removeprefix(_FOLD)] if one else None
+    folder = read_nnunet(path.parent if one else path, folds=folds, trust=trust)
+
+    def write(networks: Mapping[str, nn.Module], out: Path) -> Path:
+        tuned = {name.removeprefix(_FOLD): network for name, network in networks.items()}
+        return write_nnunet(folder, tuned, out / folder.path.resolve().name)
+
+    members = {f"{_FOLD}{fold}": partial(folder.policy, fold) for fold in folder.folds}
+    return OpenModel(path, folder.card(), members, folder.labelled, write, folder.mirroring)
+
+
+def _bundle(path: Path, trust: bool, preparation: Preparation | None) -> OpenModel:
+    bundle = read_bundle(path, trust=trust)
+    if preparation is None:
+        raise SegprefError(
+            f"the bundle {path} prepares images by code of its own: say what that amounts to with "
+            "--preparation (dims, spacing_mm, normalise, window, ...)"
+        )
+    if not (preparation.size or preparation.crop or preparation.patch):
+        preparation = replace(preparation, patch=bundle.patch)
+
+    def write(networks: Mapping[str, nn.Module], out: Path) -> Path:
+        (network,) = networks.values()
+        return write_bundle(bundle, network, out / path.resolve().name)
+
+    return OpenModel(path, bundle.card(preparation), {"": bundle.policy}, None, write)
+
+
+def _plain(path: Path) -> OpenModel:
+    model = read_plain(path)
+
+    def write(networks: Mapping[str, nn.Module], out: Path) -> Path:
+        (network,) = networks.values()
+        return write_plain(model, network, out)
+
+    told = model.card.labelled if "labelled" in model.description else None
+    return OpenModel(path, model.card, {"": model.policy}, told, write)
