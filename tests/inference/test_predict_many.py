@@ -151,6 +151,17 @@ def test_a_missing_channel_file(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["b.nii"]
 
 
+def test_the_number_of_the_only_channel_is_no_part_of_the_name(tmp_path: Path) -> None:
+    images, model = folder(tmp_path / "images"), model_file(tmp_path, card_of())
+    for name in ("a_0000", "b_0000"):
+        save_nifti(images / f"{name}.nii", noise((4, 4, 4)))
+    written = predict_folder(model, images, tmp_path / "out")
+    assert [path.name for path in written] == ["a.nii", "b.nii"]
+    save_nifti(images / "c.nii", noise((4, 4, 4)))
+    written = predict_folder(model, images, tmp_path / "mixed")
+    assert [path.name for path in written] == ["a_0000.nii", "b_0000.nii", "c.nii"]
+
+
 def test_coloured_pictures_are_grey_to_a_model_of_one_channel(tmp_path: Path) -> None:
     images = folder(tmp_path / "images")
     colour = np.zeros((6, 7, 3), np.uint8)

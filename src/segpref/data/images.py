@@ -16,6 +16,7 @@ from segpref.types import Case, SegprefError
 __all__ = ["Images", "images_for"]
 
 _COLOURS = ("red", "green", "blue")
+_FIRST = "_0000"
 
 
 class Images:
@@ -29,7 +30,7 @@ class Images:
     Args:
         root: an image file, the folder of a DICOM series, or a folder of images or series.
         channel_files: files per image. Above 1, files are named ``NAME_0000``, ``NAME_0001``, ... as
-            nnU-Net does.
+            nnU-Net does. With 1, ``_0000`` is no part of the names where all files have it.
         colour: read pictures as three channels (true) or as one (false); by default as the first
             picture is, which is grey where its colours are equal.
         channels: names of the channels that every image must have; by default those of the first
@@ -99,8 +100,10 @@ def _has_channel_files(folder: Path) -> bool:
 
 
 def _found(folder: Path) -> Iterator[tuple[str, tuple[Path, ...]]]:
-    for path in image_files(folder):
-        yield file_stem(path), (path,)
+    files = image_files(folder)
+    numbered = all(file_stem(path).endswith(_FIRST) for path in files)
+    for path in files:
+        yield file_stem(path).removesuffix(_FIRST) if numbered else file_stem(path), (path,)
     seen: set[Path] = set()
     for place in [folder, *sorted(path for path in folder.rglob("*") if path.is_dir())]:
         # Links may lead back to a folder that was looked through already.

@@ -79,9 +79,9 @@ def predict_folder(
     Masks take the names of their images. NIfTI, PNG, TIFF and BMP keep their format, JPEG, GIF and
     radiographs in DICOM become PNG, DICOM series become NIfTI; structures that may overlap go to one
     file each (:func:`~segpref.inference.export.write_mask`). A model of several channels takes
-    nnU-Net's ``NAME_0000``, ``NAME_0001``, ... where the folder has such files. An image that can't be
-    segmented, such as a damaged file, is told of at once and does not keep the others from being
-    segmented. Each mask is written as soon as it is made.
+    nnU-Net's ``NAME_0000``, ``NAME_0001``, ... where the folder has such files; masks are called
+    NAME. An image that can't be segmented, such as a damaged file, is told of at once and does not
+    keep the others from being segmented. Each mask is written as soon as it is made.
 
     Args:
         model: opened, or where it is (see :func:`~segpref.policies.opening.open_model`).
@@ -253,7 +253,7 @@ def mask_name(source: Source) -> str:
     if path.is_file() and (is_nifti(path) or is_picture(path)):
         stem = file_stem(path)
         ending = path.name[len(stem) :]
-        stem = stem.removesuffix("_0000") if len(source.images) > 1 else stem
+        stem = stem if source.id.endswith("_0000") else stem.removesuffix("_0000")
         return stem + (".png" if ending.lower() in _LOSSY else ending)
     radiograph = path.is_file() and is_radiograph(path)
     return source.id + (".png" if radiograph else ".nii.gz")
