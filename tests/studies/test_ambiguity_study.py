@@ -32,7 +32,10 @@ RECIPE: dict[str, Any] = {
         "epochs": 1, "images_per_epoch": 4, "batch_size": 4, "images": 4, "learning_rate": 1e-3,
         "sampler": {"steps": 2},
     },
-    "methods": {"Mean Dice": {}, "Region": {"preference": "stochastic-run", "reduction": "region"}},
+    "methods": {
+        "Mean Dice": {"learning_rate": 1e-4},
+        "Region": {"preference": "stochastic-run", "reduction": "region"},
+    },
     "sampler": {"steps": 2},
     "samples": 4,
     "numbers": [1, 6],
@@ -85,7 +88,8 @@ def test_a_study_and_its_tables(place: Path, capsys: pytest.CaptureFixture[str])
     tables = (place / "out" / "tables.md").read_text()
     for told in (
         "Alignments, N = 4", "| Mean Dice, w = 2 |", "| N = 6 |", "| Without KL |", "| v |",
-        "Semantic control", "| ddim, 4 steps |", "Region against AmbiSeg: Avg. Dice",
+        "Semantic control", "Validation, by which", "| ddim, 4 steps |",
+        "Region against AmbiSeg: Avg. Dice",
     ):  # fmt: skip
         assert told in tables
     pictures = {path.stem for path in (place / "out" / "figures").iterdir()}

@@ -191,7 +191,7 @@ class AmbiguityLab:
             epochs=stage.epochs,
             images_per_epoch=stage.images_per_epoch,
             batch_size=stage.batch_size,
-            learning_rate=stage.learning_rate,
+            learning_rate=method.learning_rate or stage.learning_rate,
             average=stage.average,
             optimizer="adamw",
             seed=seed,

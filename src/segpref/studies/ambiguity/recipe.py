@@ -84,12 +84,14 @@ class Alignment:
         reduction: ``image`` (Diffusion-DPO) or ``region``.
         beta: strength of the preference.
         safeguard: share of the winner's progress that is kept; None for no safeguard.
+        learning_rate: instead of that of all alignments.
     """
 
     preference: Literal["mean-dice", "best-rater", "stochastic-run"] = "mean-dice"
     reduction: Reduction = "image"
     beta: float = 5000.0
     safeguard: float | None = None
+    learning_rate: float | None = None
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,6 +44,7 @@ def sections(found: Findings) -> list[Section]:
     """All tables that have at least a row."""
     made = [
         _methods(found),
+        _validation(found),
         _knob(found),
         _numbers(found),
         _variants(found, "components", "Parts of AmbiSeg"),
@@ -73,6 +74,38 @@ def _methods(found: Findings) -> Section:
     rows = [_row(found, name, found.seeds(name)) for name in names if found.seeds(name)]
     title = f"Alignments, N = {found.lab.recipe.samples} (TDG-DiffDPO, Tables 3 and 6)"
     return Section(title, rows, claims)
+
+
+def _validation(found: Findings) -> Section:
+    """What settings are chosen by: the start of the alignments and the last epoch of each."""
+    lab = found.lab
+    starts: dict[int, Mapping[str, float]] = {}
+    ends: dict[str, Sequence[Mapping[str, float]]] = {}
+    for name in lab.recipe.methods:
+        folders = {seed: lab.folder(name, seed) for seed in lab.recipe.seeds}
+        runs = {seed: one.read_metrics() for seed, one in folders.items() if one.finished}
+        starts |= {seed: history[0] for seed, history in runs.items()}
+        if runs:
+            ends[name] = [history[-1] for history in runs.values()]
+    columns = {
+        "Avg. Dice": "val_average_dice",
+        "GED": "val_ged",
+        "Preferred": "preference_accuracy",
+    }
+    told: dict[str, Sequence[Mapping[str, float]]] = {REFERENCE: [*starts.values()], **ends}
+    rows = [
+        TableRow(
+            name,
+            len(last),
+            {
+                column: mean_and_spread([one.get(measure, np.nan) for one in last])
+                for column, measure in columns.items()
+            },
+        )
+        for name, last in told.items()
+        if last
+    ]
+    return Section("Validation, by which settings are chosen, N = 8", rows)
 
 
 def _knob(found: Findings) -> Section:
