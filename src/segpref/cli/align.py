@@ -20,6 +20,7 @@ from segpref.studies.gallery import alignment_report
 from segpref.training import PreferenceSignal, PseudoLabelSignal, RunFolder, Signal
 from segpref.training import align as train
 from segpref.training.augmentation import StrongAugmentation
+from segpref.training.loop import Schedule
 from segpref.types import Margins
 
 __all__ = ["align"]
@@ -44,7 +45,7 @@ def align(
     images_per_epoch: int | None = None,
     batch_size: int = 8,
     learning_rate: float = 1e-4,
-    schedule: Literal["constant", "cosine"] = "constant",
+    schedule: Schedule = "constant",
     view: StrongAugmentation | None = None,
     average: float = 0.0,
     seed: int = 0,
@@ -81,7 +82,7 @@ def align(
         images_per_epoch: images in an epoch; the whole pool if left out.
         batch_size: images per update.
         learning_rate: of Adam.
-        schedule: constant, or cosine with warm-up.
+        schedule: constant, cosine with warm-up, or halved every ten epochs.
         view: the update is made on such a view of the image (class_path, init_args), while slates and
             judge see the image itself; on the image if left out.
         average: decay of the moving average of weights that is validated and saved; 0 for none.

@@ -23,6 +23,7 @@ COMMANDS = {
     "pack": "a dataset in 8 bits, to run a recipe on another machine",
     "study": "a grid of bases, judges, methods and seeds, resumable: tables, curves and a report",
     "ambiguity": "a study of diffusion models that draw many masks of one image, resumable",
+    "prompted": "a study of promptable models: prompts that nobody draws, ratings and rankings",
 }
 
 USAGE = """segpref makes medical image segmenters better from preferences instead of pixel labels.

@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -26,12 +26,14 @@ from segpref.training.folder import RunFolder
 from segpref.types import SegprefError
 
 __all__ = [
+    "Schedule",
     "Step",
     "StepResult",
     "batch_stream",
     "constant",
     "cosine",
     "halved",
+    "learning_rate_of",
     "make_accelerator",
     "run_loop",
     "step_seed",
@@ -142,6 +144,16 @@ def halved(rate: float, every: float, epochs: int) -> Callable[[float], float]:
         return rate * 0.5 ** math.floor(progress * epochs / every + 1e-6)
 
     return at
+
+
+Schedule = Literal["constant", "cosine", "halved"]
+
+
+def learning_rate_of(schedule: Schedule, rate: float, epochs: int) -> Callable[[float], float]:
+    """The learning rate of a run: constant, cosine with warm-up, or halved every ten epochs."""
+    if schedule == "halved":
+        return halved(rate, 10, epochs)
+    return (constant if schedule == "constant" else cosine)(rate)
 
 
 def run_loop(

@@ -27,7 +27,14 @@ from segpref.training.curves import curve_summary
 from segpref.training.denoising import Denoising, denoising_step
 from segpref.training.diffusion import sample_figures
 from segpref.training.folder import RunFolder
-from segpref.training.loop import Step, batch_stream, constant, cosine, make_accelerator, run_loop
+from segpref.training.loop import (
+    Schedule,
+    Step,
+    batch_stream,
+    learning_rate_of,
+    make_accelerator,
+    run_loop,
+)
 from segpref.training.rounds import PreferenceRounds
 from segpref.training.signals import Signal
 from segpref.training.step import PreferenceStep, Reference, SlateSource, StepSlates
@@ -50,7 +57,7 @@ def align(
     images_per_epoch: int | None = None,
     batch_size: int = 8,
     learning_rate: float = 1e-4,
-    schedule: Literal["constant", "cosine"] = "constant",
+    schedule: Schedule = "constant",
     seed: int = 0,
     precision: str = "no",
     view: StrongAugmentation | None = None,
@@ -86,7 +93,7 @@ def align(
         images_per_epoch: images in an epoch, drawn without repeats until all were seen.
         batch_size: images per update.
         learning_rate: of Adam.
-        schedule: ``constant``, or ``cosine`` with warm-up.
+        schedule: ``constant``, ``cosine`` with warm-up, or ``halved`` every ten epochs.
         seed: of order, slates and pairs.
         precision: ``no``, ``bf16`` or ``fp16``, as in Accelerate.
         view: the update is made on such a view of the image, while slates, scores and the reference
@@ -202,7 +209,7 @@ def align(
         state_module=state,
         card=card,
         optimizer=prepared,
-        learning_rate=(constant if schedule == "constant" else cosine)(learning_rate),
+        learning_rate=learning_rate_of(schedule, learning_rate, epochs),
         epochs=epochs,
         batches=batch_stream(len(pool), images_per_epoch, batch_size, seed),
         step=step,

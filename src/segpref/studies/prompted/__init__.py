@@ -1,0 +1,8 @@
+"""The study of promptable models: prompts that nobody draws, aligned by ratings and rankings."""
+
+from __future__ import annotations
+
+from segpref.studies.prompted.recipe import PromptedRecipe, load_prompted
+from segpref.studies.prompted.runner import run_prompted
+
+__all__ = ["PromptedRecipe", "load_prompted", "run_prompted"]

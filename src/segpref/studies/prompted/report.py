@@ -1,0 +1,159 @@
+"""The study's tables in Markdown and CSV and its figures as PNG, of whatever is finished."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from segpref.data.cache import write_atomically
+from segpref.studies.prompted.figures import examples, flip_curves
+from segpref.studies.prompted.lab import PromptedLab
+from segpref.studies.prompted.perform import ABLATIONS, BASE, KINDS, MORE, UNET, aligned_row
+from segpref.studies.prompted.results import (
+    MEASURES,
+    Figure,
+    Scores,
+    gain,
+    read_boxes,
+    read_row,
+)
+
+__all__ = ["write_prompted"]
+
+_STAND_INS = (
+    "The SAM is a small one of the same classes as the real ones, which learned to follow boxes and "
+    "points on other data: a stand-in for a downloaded checkpoint. The CLIP is a small one of the same "
+    "classes, too, and learned from each fold's labelled images and from images without the structure: "
+    "a stand-in that knows far less than a real one. The sentence encoder is real (all-MiniLM-L6-v2). "
+    "There is no model for visual question answering, so that part of Table 1 is left out, and the "
+    "text, the shipped description of the structure, is the same for every image."
+)
+_HOW = (
+    "{folds} folds by image, {labelled} labelled and {validation} validation images in each. Scores "
+    "are means over the images, each tested on once, by the weights with the best validation IoU; "
+    "differences are paired over images, with a 95 % bootstrap interval."
+)
+_ROWS = (
+    "`{more}` has {count} labels more and no alignment; `none` is asked by the whole image; `expert` "
+    "gets box and points from the label, which nobody has when the model is used."
+)
+
+
+@dataclass(frozen=True)
+class _Table:
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    note: str = ""
+
+    def markdown(self) -> str:
+        lines = [self.columns, ["---"] * len(self.columns), *self.rows]
+        drawn = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        return "\n\n".join(part for part in (f"## {self.title}", self.note, drawn) if part) + "\n"
+
+
+def write_prompted(lab: PromptedLab) -> Path:
+    """Write ``tables.md``, ``tables.csv`` and ``figures/`` of what is finished.
+
+    Returns:
+        The Markdown file.
+    """
+    base = read_row(lab, BASE)
+    tables = [_boxes(lab)]
+    if base is not None:
+        tables += [_alignment(lab, base), _reductions(lab), _prompts(lab, base), _flips(lab, base)]
+    found = [table for table in tables if table is not None and table.rows]
+    recipe = lab.recipe
+    how = _HOW.format(**vars(recipe))
+    head = f"# {recipe.name}\n\n{recipe.description}.\n\n{_STAND_INS}\n\n{how}\n"
+    path = lab.out / "tables.md"
+    write_atomically(path, "\n".join([head, *(table.markdown() for table in found)]).encode())
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    for table in found:
+        writer.writerow(["table", *table.columns])
+        writer.writerows([table.title, *row] for row in table.rows)
+    write_atomically(lab.out / "tables.csv", text.getvalue().encode())
+    for name, png in (("flips", flip_curves(lab)), ("examples", examples(lab))):
+        if png is not None:
+            write_atomically(lab.out / "figures" / f"{name}.png", png)
+    return path
+
+
+def _alignment(lab: PromptedLab, base: Scores) -> _Table:
+    rows = [_row("no alignment", base, None)]
+    for share in lab.recipe.unlabelled:
+        for kind in KINDS:
+            for how in ("image", "region"):
+                name = aligned_row(share, kind, how)
+                found = read_row(lab, name)
+                if found is not None:
+                    rows.append(_row(name, found, base))
+    columns = ("Row", *MEASURES, "Dice against no alignment", "Folds")
+    return _Table("Preference alignment (Table 2)", columns, rows)
+
+
+def _reductions(lab: PromptedLab) -> _Table:
+    rows = []
+    for share in lab.recipe.unlabelled:
+        for kind in KINDS:
+            image, region = (
+                read_row(lab, aligned_row(share, kind, r)) for r in ("image", "region")
+            )
+            if image is not None and region is not None:
+                told = [_signed(gain(region, image, measure)) for measure in MEASURES]
+                rows.append([f"+ {share:.0%}, {kind}", *told])
+    return _Table("Region against image reduction", ("Row", *MEASURES), rows)
+
+
+def _prompts(lab: PromptedLab, base: Scores) -> _Table:
+    aligned = aligned_row(min(lab.recipe.unlabelled), "ranking", "image")
+    rows = []
+    for name in (aligned, MORE, *ABLATIONS, UNET):
+        found = read_row(lab, name)
+        if found is not None:
+            rows.append(_row(name, found, None if name == BASE else base))
+    columns = ("Row", *MEASURES, f"Dice against {BASE}", "Folds")
+    note = _ROWS.format(more=MORE, count=lab.recipe.more)
+    return _Table("Prompts, labels and a U-Net (Table 1)", columns, rows, note)
+
+
+def _flips(lab: PromptedLab, base: Scores) -> _Table:
+    rows = []
+    for rate in (0.0, *lab.recipe.flips):
+        for how in ("image", "region"):
+            name = aligned_row(max(lab.recipe.unlabelled), "rating", how, rate)
+            found = read_row(lab, name)
+            if found is not None:
+                rows.append(_row(f"{rate:.0%}, {how}", found, base))
+    columns = ("Flipped, reduction", *MEASURES, "Dice against no alignment", "Folds")
+    return _Table("Flipped ratings", columns, rows)
+
+
+def _boxes(lab: PromptedLab) -> _Table | None:
+    found = read_boxes(lab)
+    if found is None:
+        return None
+    rows = [[name, _plain(figure)] for name, figure in found.figures.items()]
+    title = f"Boxes that nobody drew, on {found.images} held-out images"
+    return _Table(title, ("Figure", "Mean (95 % interval)"), rows)
+
+
+def _row(name: str, found: Scores, base: Scores | None) -> list[str]:
+    means = [f"{found.mean(measure):.3f}" for measure in MEASURES]
+    against = "" if base is None else _signed(gain(found, base))
+    return [name, *means, against, str(found.folds)]
+
+
+def _signed(figure: Figure) -> str:
+    mean, low, high = figure
+    return f"{mean:+.3f}" if math.isnan(low) else f"{mean:+.3f} ({low:+.3f} to {high:+.3f})"
+
+
+def _plain(figure: Figure) -> str:
+    mean, low, high = figure
+    return f"{mean:.3f} ({low:.3f} to {high:.3f})"

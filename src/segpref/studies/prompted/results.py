@@ -1,0 +1,118 @@
+"""What finished parts of the study say: scores per image, and their differences, paired over images."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from segpref.studies.prompted.lab import PromptedLab
+from segpref.studies.prompted.perform import row_file
+from segpref.studies.tables import bootstrap_interval
+
+__all__ = ["MEASURES", "Boxes", "Figure", "Scores", "gain", "read_boxes", "read_row"]
+
+MEASURES = ("Dice", "IoU", "Surface Dice")
+
+Figure = tuple[float, float, float]
+"""A mean over images and the 95 % bootstrap interval around it."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of one row.
+
+    Args:
+        images: measure -> image -> score, of every fold that is finished; each image is tested on once.
+        folds: how many are.
+    """
+
+    images: Mapping[str, Mapping[str, float]]
+    folds: int
+
+    def mean(self, measure: str) -> float:
+        """Mean over images."""
+        values = list(self.images[measure].values())
+        return float(np.mean(values)) if values else math.nan
+
+
+def read_row(lab: PromptedLab, row: str) -> Scores | None:
+    """Scores of a row of a table; None where no fold has it yet."""
+    found: dict[str, dict[str, float]] = {measure: {} for measure in MEASURES}
+    folds = 0
+    for number in range(lab.recipe.folds):
+        file = row_file(lab, number, row)
+        if not file.exists():
+            continue
+        folds += 1
+        for line in _lines(file):
+            for measure, values in found.items():
+                # What was not drawn at all has no surface, and agrees with none.
+                score = float(line[_column(line, measure)])
+                values[line["volume"]] = 0.0 if math.isnan(score) else score
+    return Scores(found, folds) if folds else None
+
+
+def gain(one: Scores, other: Scores, measure: str = "Dice") -> Figure:
+    """By how much one row is better than another on the images that both were tested on."""
+    ours, theirs = one.images[measure], other.images[measure]
+    shared = sorted(set(ours) & set(theirs))
+    return _with_interval(np.array([ours[name] - theirs[name] for name in shared]))
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """How well boxes that nobody drew cover the structure.
+
+    Args:
+        images: number of images.
+        figures: by name, over images.
+    """
+
+    images: int
+    figures: Mapping[str, Figure]
+
+
+def read_boxes(lab: PromptedLab) -> Boxes | None:
+    """Boxes of all finished folds; None where none is."""
+    files = [lab.folder(number) / "boxes.csv" for number in range(lab.recipe.folds)]
+    lines = [line for file in files if file.exists() for line in _lines(file)]
+    if not lines:
+        return None
+    columns = {
+        name: np.array([float(line[name]) for line in lines])
+        for name in lines[0]
+        if name != "image"
+    }
+    names = {
+        "Recall: share of the structure inside the box": columns["recall"],
+        "Images with recall of at least 0.9": columns["recall"] >= 0.9,
+        "IoU of the box with that around the structure": columns["box_iou"],
+        "Images with a box IoU of at least 0.5": columns["box_iou"] >= 0.5,
+        "Share of the image that the box takes": columns["box_share"],
+        "Points that lie on the structure": columns["points_on"],
+        "Images where nothing was found (the box is the image)": columns["nothing_found"],
+    }
+    return Boxes(
+        len(lines), {name: _with_interval(v.astype(np.float64)) for name, v in names.items()}
+    )
+
+
+def _with_interval(values: Float[np.ndarray, " image"]) -> Figure:
+    mean = float(values.mean()) if len(values) else math.nan
+    return mean, *bootstrap_interval(values)
+
+
+def _column(line: Mapping[str, str], measure: str) -> str:
+    start = measure.lower().replace(" ", "_")
+    return next(name for name in line if name.startswith(start))
+
+
+def _lines(file: Path) -> list[dict[str, str]]:
+    with file.open(newline="") as opened:
+        return list(csv.DictReader(opened))

