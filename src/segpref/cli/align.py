@@ -20,8 +20,9 @@ from segpref.studies.gallery import alignment_report
 from segpref.training import PreferenceSignal, PseudoLabelSignal, RunFolder, Signal
 from segpref.training import align as train
 from segpref.training.augmentation import StrongAugmentation
+from segpref.training.feedback import Feedback
 from segpref.training.loop import Schedule
-from segpref.types import Margins
+from segpref.types import Margins, SegprefError
 
 __all__ = ["align"]
 
@@ -41,6 +42,7 @@ def align(
     objective: Callable[[Margins], Any] | None = None,
     miner: Callable[[Any, Any], Any] | None = None,
     candidates: int = 32,
+    feedback: Feedback | None = None,
     epochs: int = 15,
     images_per_epoch: int | None = None,
     batch_size: int = 8,
@@ -78,6 +80,9 @@ def align(
         objective: loss on margins (class_path, init_args); DPO if left out.
         miner: picks pairs from scores (class_path, init_args); Top-vs-Random if left out.
         candidates: number K of masks in a slate.
+        feedback: learn from what a person would say of four thresholds of the model's probabilities, in
+            place of method, reduction, beta, objective, miner and candidates: --feedback.kind rating,
+            ranking or best-only, as the judge sees them (--judge oracle is a virtual annotator).
         epochs: number of epochs.
         images_per_epoch: images in an epoch; the whole pool if left out.
         batch_size: images per update.
@@ -111,13 +116,20 @@ def align(
         {"the judge's labelled cases": judged, "validation": parts.validation, "test": parts.test}
     )
     signal: Signal
-    if method == "pseudo-label":
+    proposals = SlateProposals(candidates)
+    if feedback is not None:
+        if objective or miner or method != "preference":
+            raise SegprefError(
+                "feedback brings its own method, objective and miner: leave those out, or the feedback"
+            )
+        opinion, proposals = feedback.judge(opinion), feedback.proposals()
+        signal = feedback.signal(card.label_space)
+    elif method == "pseudo-label":
         signal = PseudoLabelSignal(card.label_space)
     else:
         signal = PreferenceSignal(
             card.label_space, miner or TopVsRandom(), objective or DPO(beta), reduction
         )
-    proposals = SlateProposals(candidates)
     several = len(opened.members) > 1
     folders = {name: RunFolder(out / name if several else out) for name in opened.members}
     for name, folder in folders.items():

@@ -8,12 +8,15 @@ from typing import Any, Literal
 from segpref.cli.opening import open_split, part_of
 from segpref.data import Cache, Preparation, draw_cases, draw_patients, open_dataset, prepare
 from segpref.policies import ModelCard, NetworkSpec
+from segpref.policies.promptable import PARTS, Part, PromptableNetwork, promptable_card
 from segpref.progress import console
 from segpref.studies.recipe import default_network
 from segpref.studies.report import write_report
 from segpref.training import RunFolder
 from segpref.training import fit as train
 from segpref.training.augmentation import AugmentationName
+from segpref.training.promptable import fit_promptable
+from segpref.types import SegprefError
 
 __all__ = ["fit"]
 
@@ -29,6 +32,9 @@ def fit(
     unit: Literal["patients", "cases"] = "patients",
     preparation: Preparation = Preparation(size=(256, 256)),  # noqa: B008
     network: NetworkSpec | None = None,
+    promptable: PromptableNetwork | None = None,
+    prompter: dict[str, Any] | None = None,
+    parts: tuple[Part, ...] = PARTS,
     epochs: int = 100,
     images_per_epoch: int | None = None,
     batch_size: int = 8,
@@ -53,51 +59,81 @@ def fit(
         unit: what --labelled counts: patients, or cases (slices in 2D).
         preparation: how images become network input.
         network: class and arguments of a network; a MONAI residual U-Net if left out.
+        promptable: a promptable network in its place (class_path, init_args), such as
+            segpref.policies.promptable.load_sam with the name or folder of a checkpoint. It takes 2D
+            images from 0 to 1 (preparation.normalise percentile) and labels as independent structures
+            (data_options.as_multilabel). The paper: 15 epochs, learning_rate 1e-4.
+        prompter: what makes its prompts (class_path, init_args), such as
+            segpref.prompts.SaliencyPrompts; it stands in the model file. The whole image as a box if
+            left out.
+        parts: which of encoder, prompts and decoder of a promptable network learn.
         epochs: number of epochs.
         images_per_epoch: images in an epoch; all if left out.
         batch_size: images per update.
-        learning_rate: highest learning rate of AdamW (cosine with warm-up).
+        learning_rate: highest learning rate of AdamW (cosine with warm-up), or of Adam that is halved
+            every ten epochs for a promptable network.
         weight_decay: of AdamW.
-        augment: flips-rotations, photometric or none.
+        augment: flips-rotations, photometric (not for promptable networks) or none.
         seed: of everything that is drawn.
         precision: mixed precision: no, bf16 or fp16.
         cache: where prepared images are kept; SEGPREF_CACHE or the user's cache folder if left out.
         resume: go on with a run that was stopped.
     """
+    if promptable is not None and (network is not None or augment == "photometric"):
+        raise SegprefError(
+            "a promptable network takes the place of --network and has no photometric augmentation: "
+            "leave those out"
+        )
     reader = open_dataset(data, **(data_options or {}))
-    parts = open_split(reader, split)
-    dataset = prepare(reader, preparation, Cache(cache))
-    cases = part_of(dataset, parts, part)
+    split_parts, store = open_split(reader, split), Cache(cache)
+    dataset = prepare(reader, preparation, store)
+    cases = part_of(dataset, split_parts, part)
     if labelled is not None and unit == "cases":
         cases = draw_cases(cases, labelled, seed)
     elif labelled is not None:
         cases = cases.of_patients(draw_patients(cases.patients, labelled, seed))
-    label_space = dataset.label_space
-    spec = network or default_network(preparation.dims)
-    card = ModelCard(
-        network=spec.for_data(len(reader.channels), label_space.channels),
-        label_space=label_space,
-        preparation=preparation,
-        channels=reader.channels,
-        labelled=cases.patients,
-    )
+    label_space, channels = dataset.label_space, reader.channels
+    if promptable is not None:
+        card = promptable_card(
+            promptable, label_space, preparation, channels, cases.patients, prompter
+        )
+    else:
+        spec = network or default_network(preparation.dims)
+        card = ModelCard(
+            network=spec.for_data(len(channels), label_space.channels),
+            label_space=label_space,
+            preparation=preparation,
+            channels=channels,
+            labelled=cases.patients,
+        )
+    validation = part_of(dataset, split_parts, "validation")
     folder = RunFolder(out)
     folder.open(settings, resume)
-    parts.save(out / "split.json")
-    summary = train(
-        cases,
-        part_of(dataset, parts, "validation"),
-        card,
-        folder,
-        epochs=epochs,
-        images_per_epoch=images_per_epoch,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        weight_decay=weight_decay,
-        augment=augment,
-        seed=seed,
-        precision=precision,
-    )
+    split_parts.save(out / "split.json")
+    common: dict[str, Any] = {
+        "epochs": epochs,
+        "images_per_epoch": images_per_epoch,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "seed": seed,
+        "precision": precision,
+    }
+    if promptable is not None:
+        summary = fit_promptable(
+            cases,
+            validation,
+            promptable,
+            card,
+            folder,
+            parts=parts,
+            augment="none" if augment == "none" else "dihedral",
+            cache=store,
+            **common,
+        )
+    else:
+        summary = train(
+            cases, validation, card, folder, weight_decay=weight_decay, augment=augment, **common
+        )
     report = write_report(folder)
     console.print(
         f"{out}/best.safetensors: validation IoU {summary['val_iou']:.3f} after epoch "

@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from segpref.data import Preparation
+from segpref.inference.given import GivenPrompts, read_prompts
 from segpref.inference.predict import predict_folder
 from segpref.policies.opening import open_model
 from segpref.progress import console
+from segpref.prompts import Prompt
+from segpref.types import SegprefError
 
 __all__ = ["predict"]
 
@@ -24,8 +27,14 @@ def predict(
     overwrite: bool = False,
     trust: bool = False,
     preparation: Preparation | None = None,
+    box: tuple[float, float, float, float] | None = None,
+    points: list[tuple[float, float, int]] | None = None,
+    text: str | None = None,
+    prompts: Path | None = None,
 ) -> None:
     """Write masks of new images, in the images' own geometry.
+
+    A promptable model makes its own prompts; what is given here takes their place.
 
     Args:
         model: segpref's file or run folder, a trained nnU-Net folder (or one fold of it), a MONAI
@@ -41,7 +50,18 @@ def predict(
         trust: whether code that comes with a model may be run; unpickling an nnU-Net checkpoint and the
             expressions in a MONAI bundle can do anything, so ask where it comes from.
         preparation: how images become the input of a MONAI bundle, which has that as code.
+        box: of a promptable model of one structure: where it is in every image, in pixels of the file,
+            --box "[x_min, y_min, x_max, y_max]"; x counts columns and y rows, from 0.
+        points: likewise, --points "[[x, y, 1], [x, y, 0]]", 1 on the structure and 0 beside it.
+        text: likewise, what the structure is, for a model that was made with a text encoder.
+        prompts: JSON file with prompts by name of image:
+            {"a.png": {"box": [10, 20, 60, 80], "points": [[30, 40, 1]], "text": "a lesion"}}; a list of
+            such for several structures. Images without are asked with the model's own.
     """
+    given = box is not None or bool(points) or text is not None
+    if given and prompts is not None:
+        raise SegprefError("give prompts by --prompts or by --box, --points and --text, not both")
+    one = [Prompt(box, tuple(points or ()), text=text)] if given else []
     written = predict_folder(
         open_model(model, trust=trust, preparation=preparation),
         input,
@@ -50,6 +70,7 @@ def predict(
         overlap=overlap,
         batch_size=batch_size,
         overwrite=overwrite,
+        prompts=GivenPrompts(one, None if prompts is None else read_prompts(prompts)),
     )
     kept = "" if written or overwrite else ", all were there already"
     # Brackets in a folder's name are no markup.

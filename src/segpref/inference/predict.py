@@ -17,6 +17,7 @@ from segpref.data.images import Images, images_for
 from segpref.data.source import Source
 from segpref.data.volumes import file_stem, is_nifti, is_picture
 from segpref.inference.export import mask_paths, write_mask
+from segpref.inference.given import GivenPrompts
 from segpref.inference.windows import WindowedNetwork
 from segpref.policies import ModelCard
 from segpref.policies.nnunet.prediction import NnUNetPrediction
@@ -73,6 +74,7 @@ def predict_folder(
     overlap: float = 0.5,
     batch_size: int = 8,
     overwrite: bool = False,
+    prompts: GivenPrompts | None = None,
 ) -> list[Path]:
     """Write the mask of an image, or of every image in a folder, with the geometry of its input.
 
@@ -91,13 +93,14 @@ def predict_folder(
         overlap: as in :func:`predict_case`.
         batch_size: as in :func:`predict_case`.
         overwrite: make masks anew that are there already; they are skipped otherwise.
+        prompts: asked in place of a promptable model's own.
 
     Returns:
         The files that were written, in the order of the images.
 
     Raises:
-        SegprefError: no images, or no place for masks; or, after all others are written, images
-            that could not be segmented, with their number and the reasons.
+        SegprefError: no images, no place for masks, or prompts that don't suit the model; or, after all
+            others are written, images that could not be segmented, with their number and the reasons.
     """
     opened = model if isinstance(model, OpenModel) else open_model(model)
     card, policies = opened.card, opened.policies()
@@ -110,11 +113,15 @@ def predict_folder(
         network = WindowedNetwork(policies[0], card.preparation, patch, overlap, batch_size)
     reader, output = images_for(images, card.channels), Path(output).expanduser()
     check_output(output, reader, Path(images).expanduser())
+    given = prompts or GivenPrompts()
+    given.check(policies[0], reader.sources())
     targets = [(source, output / mask_name(source)) for source in reader.sources()]
     todo = [(source, path) for source, path in targets if overwrite or not _there(path, card)]
 
     def made(source: Source, path: Path, case: Case) -> Sequence[Path]:
-        return write_mask(path, _mask(network, card, case), card.label_space, like(source, case))
+        with given.asked(policies[0], source, case, card.preparation):
+            mask = _mask(network, card, case)
+        return write_mask(path, mask, card.label_space, like(source, case))
 
     return each_image(reader, todo, made, output)
 

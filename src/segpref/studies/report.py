@@ -114,7 +114,7 @@ def write_report(
     pictures = [overlay_section(overlays)] if overlays else []
     pictures += [slate_section(slate), variance_section(slate)] if slate is not None else []
     details = _details(folder, about)
-    if summary.get("kind") in ("fit", "semisupervised"):
+    if summary.get("kind") in ("fit", "fit-promptable", "semisupervised"):
         how = summary.get("method", "supervised training")
         peak, epoch = float(summary["val_iou"]), int(summary["best_epoch"])
         page = Page(

@@ -123,6 +123,15 @@ class PromptablePolicy:
         """The policy's own prompts."""
         return self.prompter(images)
 
+    def read(self, texts: Sequence[str]) -> None:
+        """Read texts that it will be asked with.
+
+        Raises:
+            SegprefError: a text that is too long, or a model without a text encoder.
+        """
+        if texts:
+            self._texts(texts)
+
     def viewed(self, images: Float[Tensor, "B channel H W"], state: State) -> PromptableState:
         """The differentiable pass on a view, asked with what the image itself was asked with."""
         assert isinstance(state, PromptableState)

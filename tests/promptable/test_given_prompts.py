@@ -1,0 +1,169 @@
+"""`segpref predict` with prompts that a person gives, good and bad ones."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny_models import LESION, SIDE
+
+from segpref.cli.main import main
+from segpref.data import Preparation
+from segpref.data.images import images_for
+from segpref.policies import ModelCard, NetworkSpec, load_model, save_model
+from segpref.policies.promptable import PromptablePolicy, promptable_card, small_sam
+from segpref.prompts import Prompt, in_prepared
+from segpref.types import LabelSpace
+
+HEIGHT, WIDTH = 40, 50
+PREPARATION = Preparation(size=(SIDE, SIDE), normalise="min-max")
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    network = small_sam(SIDE, patch=4, width=32, layers=2, heads=2, prompt_width=32)
+    # Far from its start, so that prompts make a difference.
+    torch.manual_seed(0)
+    for weight in network.parameters():
+        if weight.ndim > 1:
+            torch.nn.init.normal_(weight, std=1.5 * weight[0].numel() ** -0.5)
+    card = promptable_card(network, LESION, PREPARATION)
+    save_model(tmp_path / "model.safetensors", network, card)
+    return tmp_path / "model.safetensors"
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for name in "ab":
+        Image.fromarray(rng.integers(0, 256, (HEIGHT, WIDTH), np.uint8)).save(
+            folder / f"{name}.png"
+        )
+    return folder
+
+
+def predict(model: Path, images: Path, out: Path, *options: str) -> int:
+    return main(
+        ["predict", "--model", str(model), "--input", str(images), "--output", str(out), *options]
+    )
+
+
+def written(out: Path, name: str) -> np.ndarray:
+    (path,) = out.glob(f"{name}*.png")
+    return np.asarray(Image.open(path)) > 0
+
+
+def expected(model: Path, images: Path, prompt: Prompt) -> np.ndarray:
+    """The mask of a.png, by the library's own hands."""
+    policy, card = load_model(model)
+    assert isinstance(policy, PromptablePolicy)
+    reader = images_for(images, card.channels)
+    case = reader.read(reader.sources()[0])
+    prepared = torch.from_numpy(card.preparation.apply(case).images)
+    moved = in_prepared([prompt], case, card.preparation)
+    (logits,) = card.preparation.restore(
+        policy.logits(prepared, [moved]), case, torch.tensor([-1.0])
+    )
+    return (logits > 0).numpy()
+
+
+def test_box_and_points_are_in_pixels_of_the_file(
+    tmp_path: Path, model: Path, images: Path
+) -> None:
+    options = ["--box", "[5, 4, 30, 20]", "--points", "[[12, 10, 1], [40, 30, 0]]"]
+    assert predict(model, images, tmp_path / "asked", *options) == 0
+    assert predict(model, images, tmp_path / "own") == 0
+    prompt = Prompt((5, 4, 30, 20), ((12, 10, 1), (40, 30, 0)))
+    asked = written(tmp_path / "asked", "a")
+    assert np.array_equal(asked, expected(model, images, prompt).reshape(asked.shape))
+    assert not np.array_equal(asked, written(tmp_path / "own", "a"))
+
+
+def test_a_file_names_images_and_the_others_are_asked_as_ever(
+    tmp_path: Path, model: Path, images: Path
+) -> None:
+    file = tmp_path / "prompts.json"
+    file.write_text(json.dumps({"b.png": {"box": [5, 4, 30, 20]}}))
+    assert predict(model, images, tmp_path / "named", "--prompts", str(file)) == 0
+    assert predict(model, images, tmp_path / "box", "--box", "[5, 4, 30, 20]") == 0
+    assert predict(model, images, tmp_path / "own") == 0
+    named, box, own = (tmp_path / name for name in ("named", "box", "own"))
+    assert np.array_equal(written(named, "b"), written(box, "b"))
+    assert np.array_equal(written(named, "a"), written(own, "a"))
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--box", "[5, 4, 60, 20]"], "a.png: the box (5, 4, 60, 20) reaches out of an image of 50"),
+        (["--box", "[5, 4, 5, 20]"], "the box (5, 4, 5, 20) has no area"),
+        (["--box", "[.nan, 4, 5, 20]"], "a box prompt is four finite numbers"),
+        (["--points", "[[3, 70, 1]]"], "a.png: the point (3, 70) is outside an image of 50 x 40"),
+        (["--points", "[[3, 7, 2]]"], "a point prompt is x, y and a label (1 on the structure"),
+        (["--text", " "], "a text prompt is empty"),
+        (["--text", "a lesion"], "this model was made without a text encoder"),
+        (["--box", "[5, 4, 30, 20]", "--prompts", "p.json"], "by --prompts or by --box"),
+    ],
+)  # fmt: skip
+def test_a_bad_prompt_is_told_of_in_a_sentence(
+    tmp_path: Path,
+    model: Path,
+    images: Path,
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+    told: str,
+) -> None:
+    assert predict(model, images, tmp_path / "out", *options) == 1
+    found = " ".join(capsys.readouterr().err.split())
+    assert told in found
+    assert "Traceback" not in found
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("{", "can't be read"),
+        ("[]", "holds no object"),
+        ('{"c.png": {"box": [1, 2, 3, 4]}}', "prompts are given for 'c.png', but there is no such"),
+        ('{"a.png": {"circle": 3}}', "a.png: a prompt is an object with box, points or text"),
+        ('{"a.png": {"box": [1, 2, 3]}}', "a.png: a box prompt is four finite numbers"),
+        ('{"a.png": {"box": "xyz"}}', "a.png: a box is four numbers and a point three"),
+        ('{"a.png": {"points": [[1, 2]]}}', "a.png: a box is four numbers and a point three"),
+        ('{"a.png": [{"text": "a"}, {"text": "b"}]}', "draws 1 structure(s) (lesion) and was given 2"),
+    ],
+)  # fmt: skip
+def test_a_bad_file_is_told_of_in_a_sentence(
+    tmp_path: Path,
+    model: Path,
+    images: Path,
+    capsys: pytest.CaptureFixture[str],
+    content: str,
+    told: str,
+) -> None:
+    file = tmp_path / "prompts.json"
+    file.write_text(content)
+    assert predict(model, images, tmp_path / "out", "--prompts", str(file)) == 1
+    found = " ".join(capsys.readouterr().err.split())
+    assert told in found
+    assert "Traceback" not in found
+
+
+def test_other_models_take_no_prompts(
+    tmp_path: Path, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = {"spatial_dims": 2, "in_channels": 1, "out_channels": 2}
+    spec = NetworkSpec(
+        "monai.networks.nets.UNet", {**arguments, "channels": [4, 8], "strides": [2]}
+    )
+    space = LabelSpace("multi-class", ("background", "organ"))
+    card = ModelCard(spec, space, PREPARATION, ("image",))
+    save_model(tmp_path / "unet.safetensors", spec.build(), card)
+    options = ["--box", "[5, 4, 30, 20]"]
+    assert predict(tmp_path / "unet.safetensors", images, tmp_path / "out", *options) == 1
+    assert "this model is not asked by prompts" in " ".join(capsys.readouterr().err.split())
