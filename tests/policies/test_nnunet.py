@@ -2,11 +2,9 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
-import subprocess
-import sys
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from benchmarks.nnunet import hippocampus
+from benchmarks.nnunet.stock import Stock
 
 from segpref.cli.main import main
 from segpref.data import Reader, open_dataset
@@ -21,9 +21,7 @@ from segpref.policies import load_model, read_card
 from segpref.policies.nnunet import NnUNetNetwork, NnUNetPreparation, read_nnunet, write_nnunet
 from segpref.types import IGNORE, SegprefError
 
-HERE = Path(__file__).parent
 NAME = "Dataset901_Made"
-TRAINED = "ShortTrainer__nnUNetPlans__"
 CASES = [f"case{number}" for number in range(6)]
 SHAPES = {"case0": (24, 24, 22), "case3": (20, 24, 24), "new": (30, 26, 15)}
 SPACINGS = {"new": (0.8, 1.0, 2.0)}
@@ -34,43 +32,28 @@ needs_nnunet = pytest.mark.skipif(
 )
 
 
-@dataclass(frozen=True)
-class Workplace:
-    """nnU-Net's three folders with a made dataset and models trained by its own commands."""
+class Workplace(Stock):
+    """With a made dataset and models that were trained on it."""
 
-    root: Path
-    environment: dict[str, str]
+    def trained(self, configuration: str) -> Path:
+        return self.model(NAME, configuration)
 
-    def run(self, command: str, *options: object) -> None:
-        script = Path(sys.executable).with_name(command)
-        done = subprocess.run(
-            [script, *map(str, options)],
-            env=self.environment,
-            cwd=self.root,
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-
-    def model(self, configuration: str) -> Path:
-        return self.root / "results" / NAME / f"{TRAINED}{configuration}"
+    @property
+    def made(self) -> Path:
+        return self.root / "raw" / NAME
 
     @property
     def new_images(self) -> Path:
-        return self.root / "raw" / NAME / "imagesTs"
+        return self.made / "imagesTs"
 
     def reader(self) -> Reader:
-        return open_dataset(self.root / "raw" / NAME)
+        return open_dataset(self.made)
 
-    def predict(self, model: Path, folds: Sequence[str]) -> Path:
+    def predicted(self, model: Path, folds: Sequence[str]) -> Path:
         """The mask that stock nnU-Net writes for the new case."""
         out = self.root / "stock" / model.parent.name / f"{model.name} {' '.join(folds)}"
         if not out.exists():
-            self.run(
-                "nnUNetv2_predict_from_modelfolder",
-                *("-i", self.new_images, "-o", out, "-m", model, "-f", *folds),
-                *("-device", "cpu", "-npp", 1, "-nps", 1, "--disable_progress_bar"),
-            )
+            self.predict(model, folds, self.new_images, out)
         return out / "new.nii.gz"
 
 
@@ -95,59 +78,33 @@ def write_case(folder: Path, name: str, rng: np.random.Generator) -> None:
         nib.save(nib.Nifti1Image(label, affine), folder / "labelsTr" / f"{name}.nii.gz")
 
 
-def shrink(path: Path) -> None:
+def shrink(settings: dict[str, Any]) -> None:
     """Patches of 16 voxels and networks of a few thousand weights."""
-    plans = json.loads(path.read_text())
-    for settings in plans["configurations"].values():
-        if "architecture" in settings:
-            settings["patch_size"] = [16] * len(settings["patch_size"])
-            settings["batch_size"] = 2
-            settings["architecture"]["arch_kwargs"]["features_per_stage"] = [4, 8, 8]
-    path.write_text(json.dumps(plans))
+    settings["patch_size"] = [16] * len(settings["patch_size"])
+    settings["batch_size"] = 2
+    settings["architecture"]["arch_kwargs"]["features_per_stage"] = [4, 8, 8]
 
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
-    root = tmp_path_factory.mktemp("nnunet")
-    stand_ins = [] if importlib.util.find_spec("timm") else [str(HERE / "stand_ins")]
-    ours = {
-        **{f"nnUNet_{name}": str(root / name) for name in ("raw", "preprocessed", "results")},
-        "nnUNet_extTrainer": str(HERE / "nnunet_trainers"),
-        "nnUNet_n_proc_DA": "0",
-        "nnUNet_def_n_proc": "1",
-        "OMP_NUM_THREADS": "1",
-    }
-    os.environ.update(ours)  # for what runs in this process
-    sys.path.extend(stand_ins)
-    place = Workplace(root, {**os.environ, "PYTHONPATH": os.pathsep.join(stand_ins)})
-    raw = root / "raw" / NAME
+    place = Workplace(tmp_path_factory.mktemp("nnunet"))
+    place.enter()
     for folder in ("imagesTr", "labelsTr", "imagesTs"):
-        (raw / folder).mkdir(parents=True)
+        (place.made / folder).mkdir(parents=True)
     rng = np.random.default_rng(0)
     for name in (*CASES, "new"):
-        write_case(raw, name, rng)
+        write_case(place.made, name, rng)
     description = {
         "channel_names": {"0": "MRI"},
         "labels": {"background": 0, "rind": 1, "core": 2},
         "numTraining": len(CASES),
         "file_ending": ".nii.gz",
     }
-    (raw / "dataset.json").write_text(json.dumps(description))
-    place.environment["nnUNet_n_proc_DA"] = "1"  # planning refuses 0
-    place.run(
-        "nnUNetv2_plan_and_preprocess",
-        *("-d", 901, "-c", "2d", "3d_fullres", "-np", 1, 1, "-npfp", 1),
-    )
-    place.environment["nnUNet_n_proc_DA"] = "0"
-    prepared = root / "preprocessed" / NAME
-    shrink(prepared / "nnUNetPlans.json")
+    (place.made / "dataset.json").write_text(json.dumps(description))
     splits = [{"train": CASES[1:3], "val": CASES[:1]}, {"train": CASES[3:4], "val": CASES[2:3]}]
-    (prepared / "splits_final.json").write_text(json.dumps(splits))
+    place.plan(NAME, ("2d", "3d_fullres"), shrink, splits)
     for configuration, fold in (("3d_fullres", 0), ("3d_fullres", 1), ("2d", 0)):
-        place.run(
-            "nnUNetv2_train",
-            *(901, configuration, fold, "-tr", "ShortTrainer", "-device", "cpu"),
-        )
+        place.train(NAME, configuration, fold)
     return place
 
 
@@ -205,7 +162,7 @@ def test_a_damaged_checkpoint(tmp_path: Path) -> None:
 @needs_nnunet
 @pytest.mark.slow
 def test_the_folder_tells_what_the_model_is(workplace: Workplace) -> None:
-    folder = read_nnunet(workplace.model("3d_fullres"), trust=True)
+    folder = read_nnunet(workplace.trained("3d_fullres"), trust=True)
     assert folder.folds == ("0", "1")
     assert folder.trainer == "ShortTrainer"
     assert folder.mirroring == (0, 1, 2)
@@ -217,7 +174,7 @@ def test_the_folder_tells_what_the_model_is(workplace: Workplace) -> None:
     assert folder.channels == ("MRI",)
     assert folder.preparation.patch == (16, 16, 16)
     assert folder.preparation.spacing_mm == (1.5, 1.0, 1.0)
-    flat = read_nnunet(workplace.model("2d"), trust=True)
+    flat = read_nnunet(workplace.trained("2d"), trust=True)
     assert (flat.preparation.dims, flat.preparation.patch) == (2, (16, 16))
     stored = json.loads(folder.card(("case0",)).to_json())
     assert NnUNetPreparation.from_key(stored["preparation"]) == folder.preparation
@@ -229,7 +186,7 @@ def test_the_folder_tells_what_the_model_is(workplace: Workplace) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("configuration", ["2d", "3d_fullres"])
 def test_prepared_cases_are_those_of_nnunet(workplace: Workplace, configuration: str) -> None:
-    preparation = read_nnunet(workplace.model(configuration), trust=True).preparation
+    preparation = read_nnunet(workplace.trained(configuration), trust=True).preparation
     reader, known = workplace.reader(), preparation.managers
     for source in reader.sources():
         preprocessor = known.configuration.preprocessor_class(verbose=False)
@@ -254,7 +211,7 @@ def test_prepared_cases_are_those_of_nnunet(workplace: Workplace, configuration:
 @needs_nnunet
 @pytest.mark.slow
 def test_ignored_voxels(workplace: Workplace) -> None:
-    folder = read_nnunet(workplace.model("3d_fullres"), trust=True)
+    folder = read_nnunet(workplace.trained("3d_fullres"), trust=True)
     dataset = {**folder.dataset, "labels": {**folder.dataset["labels"], "ignore": 3}}
     reader = workplace.reader()
     case = reader.read(reader.sources()[0])
@@ -274,8 +231,8 @@ def test_ignored_voxels(workplace: Workplace) -> None:
 def test_masks_equal_those_of_stock_nnunet(
     workplace: Workplace, tmp_path: Path, configuration: str, folds: str
 ) -> None:
-    model = workplace.model(configuration)
-    file = workplace.predict(model, folds)
+    model = workplace.trained(configuration)
+    file = workplace.predicted(model, folds)
     stock = mask(file)
     folder = read_nnunet(model, folds=list(folds), trust=True)
     (written,) = folder.prediction().write_folder(workplace.new_images, tmp_path)
@@ -302,7 +259,7 @@ def test_masks_equal_those_of_stock_nnunet(
 @needs_nnunet
 @pytest.mark.slow
 def test_a_tuned_folder_predicts_the_tuned_masks(workplace: Workplace, tmp_path: Path) -> None:
-    model = workplace.model("3d_fullres")
+    model = workplace.trained("3d_fullres")
     folder = read_nnunet(model, trust=True)
     policies = {fold: folder.policy(fold) for fold in folder.folds}
     prediction = folder.prediction(list(policies.values()))
@@ -325,10 +282,10 @@ def test_a_tuned_folder_predicts_the_tuned_masks(workplace: Workplace, tmp_path:
 
     networks = {fold: policy.network for fold, policy in policies.items()}
     out = write_nnunet(folder, networks, workplace.root / "results" / "tuned" / model.name)
-    stock = mask(workplace.predict(out, "01"))
+    stock = mask(workplace.predicted(out, "01"))
     (written,) = prediction.write_folder(workplace.new_images, tmp_path)
     np.testing.assert_array_equal(mask(written), stock)
-    assert (stock != mask(workplace.predict(model, "01"))).any()
+    assert (stock != mask(workplace.predicted(model, "01"))).any()
 
     old = torch.load(model / "fold_0" / "checkpoint_final.pth", weights_only=False)
     new = torch.load(out / "fold_0" / "checkpoint_final.pth", weights_only=False)
@@ -343,25 +300,25 @@ def test_a_tuned_folder_predicts_the_tuned_masks(workplace: Workplace, tmp_path:
     own = tmp_path / "results"
     (own / NAME).mkdir(parents=True)
     one.rename(own / NAME / model.name)
-    results = replace(workplace, environment={**workplace.environment, "nnUNet_results": str(own)})
-    results.run(
+    workplace.run(
         "nnUNetv2_predict",
         *("-i", workplace.new_images, "-o", tmp_path / "by name", "-d", 901, "-c", "3d_fullres"),
         *("-tr", "ShortTrainer", "-f", 1, "-device", "cpu", "-npp", 1, "-nps", 1),
+        nnUNet_results=own,
     )
     alone = folder.prediction([policies["1"]])
     (written,) = alone.write_folder(workplace.new_images, tmp_path / "alone")
     np.testing.assert_array_equal(mask(written), mask(tmp_path / "by name" / "new.nii.gz"))
     with pytest.raises(SegprefError, match="there already"):
         write_nnunet(folder, networks, out)
-    flat = read_nnunet(workplace.model("2d"), trust=True).policy().network
+    flat = read_nnunet(workplace.trained("2d"), trust=True).policy().network
     with pytest.raises(SegprefError, match="has other weights"):
         write_nnunet(folder, {"0": flat}, tmp_path / "wrong")
     assert not (tmp_path / "wrong").exists()
 
 
 def command(workplace: Workplace, name: str, model: Path, out: Path, *options: str) -> None:
-    data = ["--data", str(workplace.root / "raw" / NAME)] if name == "align" else []
+    data = ["--data", str(workplace.made)] if name == "align" else []
     place = ["--out", str(out)] if name == "align" else ["--output", str(out)]
     assert main([name, "--model", str(model), *data, *place, "--trust", *options]) == 0
 
@@ -378,7 +335,7 @@ SHORT = ["--epochs", "1", "--images_per_epoch", "2", "--batch_size", "1", "--can
 @needs_nnunet
 @pytest.mark.slow
 def test_a_fold_is_aligned_with_another_as_its_judge(workplace: Workplace, tmp_path: Path) -> None:
-    model, out = workplace.model("3d_fullres"), tmp_path / "run"
+    model, out = workplace.trained("3d_fullres"), tmp_path / "run"
     command(
         workplace, "align", model / "fold_0", out, *SHORT, "--learning_rate", "0.01",
         "--judge", str(model / "fold_1"), "--pool", str(workplace.new_images),
@@ -395,7 +352,7 @@ def test_a_fold_is_aligned_with_another_as_its_judge(workplace: Workplace, tmp_p
     results = workplace.root / "results" / "aligned"
     results.mkdir()
     moved = tuned.rename(results / tuned.name)
-    stock = mask(workplace.predict(moved, "0"))
+    stock = mask(workplace.predicted(moved, "0"))
     command(workplace, "predict", moved, tmp_path / "ours", "--input", str(workplace.new_images))
     np.testing.assert_array_equal(mask(tmp_path / "ours" / "new.nii.gz"), stock)
 
@@ -406,7 +363,7 @@ def test_a_fold_is_aligned_with_another_as_its_judge(workplace: Workplace, tmp_p
 def test_all_folds_are_tuned(
     workplace: Workplace, tmp_path: Path, configuration: str, folds: list[str]
 ) -> None:
-    model, out = workplace.model(configuration), tmp_path / "run"
+    model, out = workplace.trained(configuration), tmp_path / "run"
     options = [
         "--judge", "oracle", "--learning_rate", "0.01", "--cache", str(tmp_path / "cache"),
         "--split", split_file(tmp_path / "split.json", CASES[1:5]), *SHORT,
@@ -426,7 +383,7 @@ def test_all_folds_are_tuned(
                 "--model",
                 str(model),
                 "--data",
-                str(workplace.root / "raw" / NAME),
+                str(workplace.made),
                 "--out",
                 str(tmp_path / "no"),
                 "--trust",
@@ -443,7 +400,7 @@ def test_all_folds_are_tuned(
 @pytest.fixture(scope="module")
 def of_regions(workplace: Workplace) -> Path:
     """A model of overlapping regions, with random weights."""
-    source = workplace.model("3d_fullres")
+    source = workplace.trained("3d_fullres")
     dataset = json.loads((source / "dataset.json").read_text())
     dataset["labels"] = {"background": 0, "whole": [1, 2], "core": [2]}
     dataset["regions_class_order"] = [1, 2]
@@ -501,7 +458,7 @@ def test_masks_of_regions_equal_those_of_stock_nnunet(
     workplace: Workplace, of_regions: Path, tmp_path: Path
 ) -> None:
     folder = read_nnunet(of_regions, trust=True)
-    stock = mask(workplace.predict(of_regions, ["all"]))
+    stock = mask(workplace.predicted(of_regions, ["all"]))
     (written,) = folder.prediction().write_folder(workplace.new_images, tmp_path)
     assert len(np.unique(stock)) > 1
     np.testing.assert_array_equal(mask(written), stock)
@@ -509,3 +466,22 @@ def test_masks_of_regions_equal_those_of_stock_nnunet(
         workplace, "predict", of_regions, tmp_path / "ours", "--input", str(workplace.new_images)
     )
     np.testing.assert_array_equal(mask(tmp_path / "ours" / "new.nii.gz"), stock)
+
+
+@needs_nnunet
+@pytest.mark.slow
+def test_the_experiment_at_a_small_scale(workplace: Workplace, tmp_path: Path) -> None:
+    scale = hippocampus.Scale(
+        labelled=1, judge=1, validation=1, test=1, features=0.1, batch=(2, 1), epochs=1, iterations=2,
+        align=(" ".join(SHORT), " ".join(SHORT)),
+    )  # fmt: skip
+    given: Any = {"data": workplace.made, "out": tmp_path, "seeds": [0], "scale": scale}
+    hippocampus.main(**given, configurations=["3d_fullres"])
+    table = (tmp_path / "results.md").read_text()
+    assert re.search(r"\| 3d_fullres \| 1 \| 0\.\d+ \| 0\.\d+ \| -?0\.\d+ \| .* \| all \|", table)
+    written = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*") if path.is_file()}
+    (tmp_path / "results.md").unlink()
+    hippocampus.main(**given, configurations=["3d_fullres"])
+    assert (tmp_path / "results.md").read_text() == table
+    del written[tmp_path / "results.md"]
+    assert written == {path: path.stat().st_mtime_ns for path in written}

@@ -1,0 +1,1 @@
+"""What stock nnU-Net v2 makes of our models, and we of its."""
