@@ -140,12 +140,19 @@ class _Own(threading.Thread):
             time.sleep(0.02)
 
 
-if __name__ == "__main__":
+def _report(shape: Sequence[int], patch: Sequence[int] | None, count: int) -> None:
+    """Align in this process, and print what it took."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    task_shape, task_patch, task_count = json.loads(sys.argv[1])
     watch = _Own()
     watch.start()
-    _align(tuple(task_shape), None if task_patch is None else tuple(task_patch), task_count)
+    _align(tuple(shape), None if patch is None else tuple(patch), count)
     highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(json.dumps([watch.highest / GIB, highest / GIB]))
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        _report(*json.loads(sys.argv[1]))
+    else:
+        main()
