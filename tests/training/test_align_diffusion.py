@@ -188,5 +188,5 @@ def test_samples_are_no_candidates_of_a_segmenter(
     validation = hearts.of_patients(hearts.patients[8:])
     judge = RatersJudge(hearts.label_space)
     signal = PreferenceSignal(hearts.label_space)
-    with pytest.raises(SegprefError, match="no diffusion model"):
+    with pytest.raises(SegprefError, match="only a diffusion model"):
         align(heart_base, pool, validation, judge, signal, folder, proposals=SAMPLES)

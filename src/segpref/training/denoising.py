@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,12 +13,14 @@ import torch
 from segpref.data.dataset import Dataset
 from segpref.objectives.diffusion import BetaConvention
 from segpref.policies.diffusion import AmbiSeg, DenoisingMargins, SampleSlates, prompt_of
+from segpref.training.diffusion import sample_figures
 from segpref.training.loop import StepResult, step_seed
 from segpref.training.rounds import PreferenceSets
 from segpref.training.signals import ScoredBatch, Signal
-from segpref.types import Case, Judge, Slate
+from segpref.training.teaching import Course, Teaching
+from segpref.types import Case, Slate
 
-__all__ = ["Denoising", "DenoisingStep", "SampledSlates", "denoising_step"]
+__all__ = ["Denoising", "DenoisingStep", "SampledSlates", "denoising_course"]
 
 
 @dataclass(frozen=True)
@@ -117,24 +119,37 @@ class DenoisingStep:
         return self.signal(batch)
 
 
-def denoising_step(
+def denoising_course(
     policy: AmbiSeg,
-    reference: AmbiSeg,
-    pool: Dataset,
-    judge: Judge,
-    signal: Signal,
+    frozen: AmbiSeg,
+    validated: AmbiSeg,
+    teaching: Teaching,
     proposals: SampleSlates,
     denoising: Denoising,
-    folder: Path,
-    *,
-    every: int,
-    seed: int,
-    batch_size: int,
-    unsure: bool,
-) -> DenoisingStep:
-    """The step of an alignment whose slates stand for ``every`` epochs and lie in ``folder``."""
-    source = SampledSlates(policy, proposals, seed)
+    epochs: int,
+) -> Course:
+    """The course of a diffusion model: margins are differences of denoising errors.
+
+    Args:
+        policy: what is tuned.
+        frozen: its start.
+        validated: what is validated: the policy, or the average of its weights.
+        teaching: what it learns from.
+        proposals: draw the samples that are the slates.
+        denoising: how denoising errors become margins.
+        epochs: of the run, for which slates stand where ``teaching`` has no ``refresh``.
+    """
+    source = SampledSlates(policy, proposals, teaching.seed)
     sets = PreferenceSets(
-        source, pool, judge, folder, every=every, batch_size=batch_size, unsure=unsure
+        source,
+        teaching.pool,
+        teaching.judge,
+        teaching.sets,
+        every=teaching.refresh or epochs,
+        batch_size=teaching.batch_size,
+        unsure=teaching.unsure,
     )
-    return DenoisingStep(policy, reference, pool, source, sets, signal, seed, denoising)
+    step = DenoisingStep(
+        policy, frozen, teaching.pool, source, sets, teaching.signal, teaching.seed, denoising
+    )
+    return Course(step, partial(sample_figures, validated, teaching.validation, seed=teaching.seed))

@@ -2,43 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from copy import copy
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from segpref.data.cache import Cache
 from segpref.data.dataset import Dataset
-from segpref.data.patches import PatchDraw
-from segpref.data.predictions import PredictionStore
 from segpref.data.splits import refuse_leakage
-from segpref.inference.evaluation import mean_iou, score_model
-from segpref.inference.windows import whole_images
 from segpref.policies import ModelCard, TunablePolicy, load_policy
 from segpref.policies.diffusion import AmbiSeg, SampleSlates
 from segpref.proposals import SlateProposals
 from segpref.training.augmentation import StrongAugmentation
 from segpref.training.averaging import averaged
 from segpref.training.curves import curve_summary
-from segpref.training.denoising import Denoising, denoising_step
-from segpref.training.diffusion import sample_figures
+from segpref.training.denoising import Denoising, denoising_course
 from segpref.training.folder import RunFolder
 from segpref.training.loop import (
     Schedule,
-    Step,
     batch_stream,
     learning_rate_of,
     make_accelerator,
     run_loop,
 )
-from segpref.training.rounds import PreferenceRounds
 from segpref.training.signals import Signal
-from segpref.training.step import PreferenceStep, Reference, SlateSource, StepSlates
-from segpref.types import Case, Judge, Predictor, SegprefError, UnsureJudge
+from segpref.training.teaching import Teaching, mask_course
+from segpref.types import Judge, SegprefError, UnsureJudge
 
 __all__ = ["align"]
 
@@ -115,36 +107,9 @@ def align(
     """
     policy, card = load_policy(base)
     frozen, _ = load_policy(base)
-    if reference == "round" and refresh is None:
-        raise SegprefError("a reference per round needs rounds: give refresh, in epochs")
-    if card.preparation.patch is not None and refresh is not None:
-        raise SegprefError(
-            "slates that stand for some epochs need whole images, and this model sees patches: leave "
-            "refresh out"
-        )
-    needs_label = getattr(signal, "needs_label", False)
-    if needs_label and not len(pool.labelled()):
-        raise SegprefError(
-            "the supervised part of the loss needs labels, and the pool has none: give a labelled "
-            "pool, or a method without it"
-        )
-    unsure = bool(getattr(signal, "needs_uncertainty", False))
-    if unsure and not isinstance(judge, UnsureJudge):
-        raise SegprefError(
-            f"the objective asks how unsure the judge is, which {type(judge).__name__} does not tell: "
-            "take an ensemble, or set the objective's temperature"
-        )
-    # Who learns or judges by labels may do so on the cases that the base learned from.
-    shared = pool.patients if needs_label or judge.needs_label else ()
-    refuse_leakage(
-        {
-            "the pool": pool.patients,
-            "the validation set": validation.patients,
-            "the base's labelled cases": [name for name in card.labelled if name not in shared],
-        }
-    )
-    if not len(validation):
-        raise SegprefError("there is no validation image: give validation patients in the split")
+    sets = folder.path / "rounds"
+    teaching = Teaching(pool, validation, judge, signal, sets, refresh, batch_size, seed)
+    _check(policy, card, teaching, proposals, view is not None, reference == "round")
     if folder.finished:
         return folder.read_summary()
     accelerator = make_accelerator(precision)
@@ -164,45 +129,26 @@ def align(
         steady, state = mean.module, nn.ModuleDict({"policy": network, "average": mean})
         validated = copy(policy)
         validated.network = steady
-    common: dict[str, Any] = {"seed": seed, "batch_size": batch_size, "unsure": unsure}
-    sets = folder.path / "rounds"
-    step: Step
     if isinstance(policy, AmbiSeg):
         assert isinstance(frozen, AmbiSeg)
         assert isinstance(validated, AmbiSeg)
-        if view is not None or reference == "round" or isinstance(proposals, SlateProposals):
-            raise SegprefError(
-                "a diffusion model is aligned on its own samples, without a view and against its base: "
-                "leave out view and reference, and give SampleSlates as proposals"
-            )
-        samples = proposals or SampleSlates()
-        step = denoising_step(
-            policy, frozen, pool, judge, signal, samples, denoising, sets,
-            every=refresh or epochs, **common,
-        )  # fmt: skip
-        figures = partial(sample_figures, validated, validation, seed=seed)
+        samples = proposals if isinstance(proposals, SampleSlates) else SampleSlates()
+        course = denoising_course(policy, frozen, validated, teaching, samples, denoising, epochs)
     else:
         assert not isinstance(frozen, AmbiSeg)
         assert not isinstance(validated, AmbiSeg)
-        if isinstance(proposals, SampleSlates):
-            raise SegprefError(
-                f"{base} is no diffusion model, so its candidates are not samples: give SlateProposals"
-            )
-        store = cache or Cache()
-        for each, images in ((policy, pool), (policy, validation), (frozen, pool)):
-            each.prepare(images, store)
-        logits, patches = _reference_of(frozen, pool, card, store)
-        edits = proposals or SlateProposals()
-        slates: SlateSource
-        if refresh is None:
-            slates = StepSlates(policy, logits, judge, edits, seed, unsure)
-        else:
-            start = None if reference == "round" else logits
-            slates = PreferenceRounds(
-                policy, start, pool, judge, edits, sets, every=refresh, **common
-            )
-        step = PreferenceStep(policy, pool, slates, signal, seed, view, patches)
-        figures = partial(_figures, whole_images([validated], card.preparation), validation)
+        edits = proposals if isinstance(proposals, SlateProposals) else SlateProposals()
+        course = mask_course(
+            policy,
+            frozen,
+            validated,
+            teaching,
+            edits,
+            card.preparation,
+            reference_moves=reference == "round",
+            view=view,
+            cache=cache or Cache(),
+        )
     history = run_loop(
         folder=folder,
         network=steady,
@@ -212,8 +158,8 @@ def align(
         learning_rate=learning_rate_of(schedule, learning_rate, epochs),
         epochs=epochs,
         batches=batch_stream(len(pool), images_per_epoch, batch_size, seed),
-        step=step,
-        validate=figures,
+        step=course.step,
+        validate=course.figures,
         accelerator=accelerator,
         description="stage 2",
         checkpoint_seconds=checkpoint_seconds,
@@ -224,24 +170,51 @@ def align(
     return summary
 
 
-def _reference_of(
-    frozen: TunablePolicy, pool: Dataset, card: ModelCard, cache: Cache
-) -> tuple[Reference, PatchDraw | None]:
-    """Logits of the frozen start, and what draws patches where the model sees such."""
-    in_patches = card.preparation.patch is not None
-    stored = PredictionStore(
-        whole_images([frozen], card.preparation), "places" if in_patches else "logits", cache
+def _check(
+    policy: TunablePolicy | AmbiSeg,
+    card: ModelCard,
+    teaching: Teaching,
+    proposals: SlateProposals | SampleSlates | None,
+    viewed: bool,
+    reference_moves: bool,
+) -> None:
+    """Refuse what does not fit together, before any work."""
+    if reference_moves and teaching.refresh is None:
+        raise SegprefError("a reference per round needs rounds: give refresh, in epochs")
+    if card.preparation.patch is not None and teaching.refresh is not None:
+        raise SegprefError(
+            "slates that stand for some epochs need whole images, and this model sees patches: leave "
+            "refresh out"
+        )
+    diffusion = isinstance(policy, AmbiSeg)
+    if diffusion and (viewed or reference_moves or isinstance(proposals, SlateProposals)):
+        raise SegprefError(
+            "a diffusion model is aligned on its own samples, without a view and against its base: "
+            "leave out view and reference, and give SampleSlates as proposals"
+        )
+    if not diffusion and isinstance(proposals, SampleSlates):
+        raise SegprefError(
+            "only a diffusion model's candidates are samples, and the base is none: give SlateProposals"
+        )
+    pool, judge = teaching.pool, teaching.judge
+    if teaching.needs_label and not len(pool.labelled()):
+        raise SegprefError(
+            "the supervised part of the loss needs labels, and the pool has none: give a labelled "
+            "pool, or a method without it"
+        )
+    if teaching.unsure and not isinstance(judge, UnsureJudge):
+        raise SegprefError(
+            f"the objective asks how unsure the judge is, which {type(judge).__name__} does not tell: "
+            "take an ensemble, or set the objective's temperature"
+        )
+    # Who learns or judges by labels may do so on the cases that the base learned from.
+    shared = pool.patients if teaching.needs_label or judge.needs_label else ()
+    refuse_leakage(
+        {
+            "the pool": pool.patients,
+            "the validation set": teaching.validation.patients,
+            "the base's labelled cases": [name for name in card.labelled if name not in shared],
+        }
     )
-    stored.prepare(pool)
-    if not in_patches:
-        return stored.batch, None
-    # Windows that overlap have other logits than a patch alone: the reference sees the very patch.
-    return partial(_passed, frozen), PatchDraw(card.preparation, stored.__getitem__)
-
-
-def _passed(frozen: TunablePolicy, _: Sequence[Case], images: Tensor) -> Tensor:
-    return frozen.logits(images).float()
-
-
-def _figures(model: Predictor, validation: Dataset) -> Mapping[str, float]:
-    return {"val_iou": mean_iou(score_model(model, validation))}
+    if not len(teaching.validation):
+        raise SegprefError("there is no validation image: give validation patients in the split")
