@@ -45,7 +45,13 @@ TINY = PromptedRecipe(
         images_per_epoch=4,
         unet=NetworkSpec(
             "monai.networks.nets.UNet",
-            {"spatial_dims": 2, "channels": [4, 8], "strides": [2]},
+            {
+                "spatial_dims": 2,
+                "in_channels": None,
+                "out_channels": None,
+                "channels": [4, 8],
+                "strides": [2],
+            },
         ),
         unet_epochs=1,
     ),
