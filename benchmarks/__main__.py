@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
-from benchmarks import bench_margins, bench_memory, bench_slate_editing, bench_stage2_step
+from benchmarks import (
+    bench_margins,
+    bench_memory,
+    bench_prompted_epoch,
+    bench_slate_editing,
+    bench_stage2_step,
+)
 from segpref.progress import console
 
-for benchmark in (bench_margins, bench_slate_editing, bench_stage2_step, bench_memory):
+for benchmark in (
+    bench_margins,
+    bench_slate_editing,
+    bench_stage2_step,
+    bench_prompted_epoch,
+    bench_memory,
+):
     console.print(f"[bold]{benchmark.__name__}[/bold]")
     benchmark.main()
     print()
