@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segpref.metrics.flips import disagreement_fractions, flip_curves
-from segpref.types import IGNORE, SegprefError
+from segpref.metrics.flips import disagreement_fractions, flip_curves, mined_flips
+from segpref.types import IGNORE, Pairs, SegprefError
 
 
 def column(*values: float) -> np.ndarray:
@@ -141,3 +141,20 @@ def test_fractions_of_pixels(seed: int, values: int, pixels: int) -> None:
 def test_slates_that_do_not_belong_together() -> None:
     with pytest.raises(SegprefError, match="same slates"):
         flip_curves([column(0.1, 0.2)], [column(0.1, 0.2)], [rows("01")], seed=0)
+
+
+def test_flips_of_mined_pairs_by_hand() -> None:
+    qualities = [column(0.6, 0.8, 0.2), column(0.5, 0.5, 0.9)]
+
+    def pairs(*rows: tuple[int, int, int, float]) -> Pairs:
+        case, winner, loser, gap = (np.array(one) for one in zip(*rows, strict=True))
+        return Pairs(case, np.zeros_like(case), winner, loser, gap.astype(float))
+
+    # Right, wrong, wrong; the pair of equals is left out.
+    once = pairs((0, 0, 2, 0.4), (1, 0, 2, 0.1))
+    again = pairs((0, 0, 1, 0.2), (1, 0, 1, 0.3))
+    (one,) = mined_flips(qualities, [once, again], bins=1)
+    assert (one.low, one.high, one.count) == (0.1, 0.4, 3)
+    assert one.flip_rate == pytest.approx(2 / 3)
+    assert one.true_gap == pytest.approx((0.4 - 0.4 - 0.2) / 3)
+    assert mined_flips(qualities, []) == ()

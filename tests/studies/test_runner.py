@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,10 +13,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from monai.losses import DiceLoss
 
 from segpref.data import Cache, Preparation, Reader, Split
-from segpref.objectives import DPO
+from segpref.objectives import DPO, CalibratedDPO
 from segpref.policies import load_model, read_card
 from segpref.proposals import SlateProposals, UniformOffset
 from segpref.studies.executors import Processes
@@ -200,6 +203,27 @@ def test_names_may_be_added(
     found = run_study(replace(lab, recipe=replace(more, grid=grid)))
     assert [list(one.entries) for one in study_tables(found)] == [[BASE, SELECT_BEST, "RN-DPO"]]
     assert before.items() <= times(tmp_path).items()
+
+
+def test_a_calibrated_method_learns_what_the_audit_measured(
+    recipe: Recipe, finished: tuple[Results, Lab], tmp_path: Path
+) -> None:
+    _, lab = finished
+    shutil.copytree(lab.out, tmp_path / "out")
+    lab = replace(lab, out=tmp_path / "out")
+    method = Method(objective=CalibratedDPO(beta=1.5), learning_rate=1e-3)
+    one = replace(recipe, methods={**recipe.methods, "Calibrated": method}, seeds=[0])
+    run = Task(0, "run", "weak", "weak", "Calibrated")
+    audited = Task(0, "audit", "weak", "weak")
+    assert audited in run.needs(one)
+    assert audited not in replace(run, method="RN-DPO").needs(one)
+    found = run_study(replace(lab, recipe=one))
+    assert found.of("Calibrated", "weak", "weak")
+    mined = json.loads((audited.folder(lab.out) / "audit.json").read_text())["mined"]
+    settings = yaml.safe_load((run.folder(lab.out) / "config.yaml").read_text())
+    rates = settings["method"]["objective"]["flip_rates"]
+    assert rates == [part["flip_rate"] for part in mined]
+    assert rates
 
 
 def test_a_sweep_is_a_run_for_every_combination(recipe: Recipe) -> None:

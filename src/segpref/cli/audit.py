@@ -126,7 +126,11 @@ def _show(result: Audit) -> None:
     )
     for name in ("by", "from", "to", "pairs", "flipped", "mean true gap"):
         flips.add_column(name, justify="left" if name == "by" else "right")
-    curves = (("judge's gap", result.flips.by_gap), ("|R|/|Ω|", result.flips.by_disagreement))
+    curves = (
+        ("judge's gap", result.flips.by_gap),
+        ("|R|/|Ω|", result.flips.by_disagreement),
+        ("gap, mined pairs", result.mined),
+    )
     for by, bins in curves:
         for found in bins:
             flips.add_row(

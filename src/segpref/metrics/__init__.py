@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from segpref.metrics.ambiguity import AmbiguityScores, ambiguity_scores
 from segpref.metrics.diversity import pairwise_dice, pixel_variance
-from segpref.metrics.flips import FlipBin, FlipCurves, flip_curves
+from segpref.metrics.flips import FlipBin, FlipCurves, flip_curves, mined_flips
 from segpref.metrics.overlap import (
     Overlap,
     VolumeScores,
@@ -54,6 +54,7 @@ __all__ = [
     "harmful_update_mass",
     "hausdorff_95",
     "iou",
+    "mined_flips",
     "opinion",
     "overlap_counts",
     "pairwise_dice",

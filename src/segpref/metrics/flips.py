@@ -1,4 +1,4 @@
-"""When does a judge order two candidates the wrong way round? Flip rates of random pairs.
+"""When does a judge order two candidates the wrong way round? Flip rates of pairs.
 
 A pair of candidates flips where the judge prefers the one that is truly worse. Mining takes pairs with
 large gaps; what a judge is worth over all of them is told by random pairs.
@@ -13,9 +13,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int64, UInt8
 
 from segpref.metrics.slates import NEAR_TIE, opinion
-from segpref.types import IGNORE, SegprefError
+from segpref.types import IGNORE, Pairs, SegprefError
 
-__all__ = ["FlipBin", "FlipCurves", "disagreement_fractions", "flip_curves"]
+__all__ = ["FlipBin", "FlipCurves", "disagreement_fractions", "flip_curves", "mined_flips"]
 
 _EXACT = 1e-9
 """True qualities closer than this are equal but for rounding."""
@@ -108,6 +108,33 @@ def flip_curves(
         by_gap=_binned(gap, true, bins),
         by_disagreement=_binned(differs, true, bins),
     )
+
+
+def mined_flips(
+    qualities: Sequence[Float[np.ndarray, "K field"]], pairs: Sequence[Pairs], bins: int = 8
+) -> tuple[FlipBin, ...]:
+    """Flip rates of a miner's pairs by the judge's gap, in bins of about the same count.
+
+    A judge's favourite is often one that it overrates, so mined pairs are wrong more often than random
+    ones of the same gap. Pairs that are equally good are left out.
+
+    Args:
+        qualities: the true qualities of the candidates of every slate.
+        pairs: what the miner made of the slates, once or several times.
+        bins: how many; fewer where gaps are equal.
+    """
+    gap = np.concatenate([np.zeros(0), *(one.gap for one in pairs)])
+    true = np.array(
+        [
+            qualities[case][winner, field] - qualities[case][loser, field]
+            for one in pairs
+            for case, field, winner, loser in zip(
+                one.case, one.field, one.winner, one.loser, strict=True
+            )
+        ]
+    )
+    known = np.abs(true) > _EXACT
+    return _binned(gap[known], true[known], bins)
 
 
 def disagreement_fractions(

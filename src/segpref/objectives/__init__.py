@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from segpref.objectives.adaptive import AlphaDPO, AMaPO, BetaDPO, GammaPO
 from segpref.objectives.best_only import BestOnly
+from segpref.objectives.calibrated import CalibratedDPO
 from segpref.objectives.diffusion import diffusion_margins
 from segpref.objectives.focal_dice import FocalDiceLoss
 from segpref.objectives.graded import DPOPRO, ODPO, SoftDPO, UncertaintyPenalizedDPO
@@ -42,6 +43,7 @@ __all__ = [
     "AlphaDPO",
     "BestOnly",
     "BetaDPO",
+    "CalibratedDPO",
     "ConservativeDPO",
     "Disagreement",
     "DrDPO",

@@ -10,7 +10,7 @@ import numpy as np
 
 from segpref.data.dataset import Dataset
 from segpref.metrics import SlateDiagnostics, diagnose, slate_iou
-from segpref.metrics.flips import FlipCurves, flip_curves
+from segpref.metrics.flips import FlipBin, FlipCurves, flip_curves, mined_flips
 from segpref.miners import mine
 from segpref.proposals import SlateProposals
 from segpref.studies.slates import ScoredSlate, scored_slates
@@ -18,6 +18,8 @@ from segpref.training.loop import step_seed
 from segpref.types import Judge, LabelSpace, Miner, Policy, SegprefError
 
 __all__ = ["Audit", "FamilyFigures", "audit"]
+
+_DRAWS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,7 @@ class Audit:
     Args:
         judge: Table 11's figures.
         flips: how often the judge orders random pairs of candidates the wrong way round.
+        mined: the same of the miner's pairs, by the judge's gap.
         families: what each proposal family contributes.
         base_quality: mean true quality of the anchor.
         best_quality: mean true quality of the best candidate: what a perfect judge could select.
@@ -56,6 +59,7 @@ class Audit:
 
     judge: SlateDiagnostics
     flips: FlipCurves
+    mined: tuple[FlipBin, ...]
     families: tuple[FamilyFigures, ...]
     base_quality: float
     best_quality: float
@@ -82,11 +86,13 @@ def audit(
     scored = list(scored_slates(policy, dataset, judge, proposals, seed))
     truth = [_quality(one, dataset.label_space) for one in scored]
     rngs = [np.random.default_rng(step_seed(seed, 1, number)) for number in range(len(scored))]
-    mined = mine(miner, [one.scores for one in scored], rngs)
     judged = [one.scores for one in scored]
+    # A miner that draws finds other pairs every time: one draw of few slates says little of a gap.
+    mined = [mine(miner, judged, rngs).pairs for _ in range(_DRAWS)]
     return Audit(
-        judge=diagnose(judged, truth, mined.pairs),
+        judge=diagnose(judged, truth, mined[0]),
         flips=flip_curves(judged, truth, [one.slate.masks for one in scored], seed),
+        mined=mined_flips(truth, mined),
         families=_families(scored, truth),
         base_quality=float(np.mean([quality[0].mean() for quality in truth])),
         best_quality=float(np.mean([quality.max(axis=0).mean() for quality in truth])),

@@ -86,6 +86,9 @@ def _audit(lab: Lab, task: Task) -> None:
 
 def _run(lab: Lab, task: Task) -> None:
     method, stage = task.resolved(lab.recipe)
+    if method.calibrated:
+        audited = Task(task.seed, "audit", task.base, task.judge).folder(lab.out) / "audit.json"
+        method = method.with_flips(json.loads(audited.read_text())["mined"])
     base = lab.base_folder(task.seed, task.base)
     folder = RunFolder(task.folder(lab.out))
     settings = {

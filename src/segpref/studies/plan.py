@@ -73,7 +73,10 @@ class Task:
             return () if start is None else (Task(self.seed, "base", start),)
         if self.kind == "judge":
             return (base,) if self.base else ()
-        return base, judge_task(recipe, self.seed, self.base, self.judge)
+        judge = judge_task(recipe, self.seed, self.base, self.judge)
+        if self.kind == "run" and recipe.methods[self.method].calibrated:
+            return base, judge, Task(self.seed, "audit", self.base, self.judge)
+        return base, judge
 
     def without_idle_changes(self, recipe: Recipe) -> Task:
         """The same run; a sweep over a value that the recipe has anyway is no other run.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar
@@ -13,6 +13,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 from segpref.data.preparation import Preparation
 from segpref.miners import TopVsRandom
+from segpref.objectives.calibrated import CalibratedDPO
 from segpref.objectives.likelihood import Reduction
 from segpref.objectives.pairwise import DPO
 from segpref.objectives.supervised import OneHotLoss
@@ -75,6 +76,20 @@ class Method:
     supervised: float = 0.0
     loss: Callable[[Any, Any], Any] | None = None
     families: list[Callable[[Any], Any]] | None = None
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether the objective waits for the audit's flip rates."""
+        return isinstance(self.objective, CalibratedDPO) and not self.objective.gaps
+
+    def with_flips(self, flips: Sequence[Mapping[str, float]]) -> Method:
+        """The method with the flip rates of an audit, if it waits for them."""
+        if not self.calibrated:
+            return self
+        assert isinstance(self.objective, CalibratedDPO)
+        gaps = tuple((one["low"] + one["high"]) / 2 for one in flips)
+        rates = tuple(one["flip_rate"] for one in flips)
+        return replace(self, objective=replace(self.objective, gaps=gaps, flip_rates=rates))
 
     def build(self, label_space: LabelSpace) -> Signal:
         """The signal for masks of this label space."""

@@ -1,0 +1,65 @@
+"""DPO that believes a judge as far as it was right where the truth was known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from segpref.objectives.checks import above_zero
+from segpref.types import Margins, SegprefError
+
+__all__ = ["CalibratedDPO"]
+
+
+@dataclass(frozen=True, slots=True)
+class CalibratedDPO:
+    """cDPO (Mitchell, 2023) with the flip rate of the pair's own score gap (ours).
+
+    ``(1 - e) L(Delta) + e L(-Delta)`` with ``L = -log sigmoid(beta .)`` and ``e = e(gap)``, measured on
+    labelled images (:func:`~segpref.metrics.mined_flips`), linear between the measured gaps and
+    constant beyond them. It is least where ``sigmoid(beta Delta) = 1 - e``: a pair is learned until
+    the policy is as sure of it as the judge has been right about such pairs, and no further; where the
+    judge is right as often as not, the policy is held at the reference.
+
+    Args:
+        beta: strength of the preference, above 0.
+        gaps: score gaps, ascending. In a study the audit of base and judge on the validation images
+            gives them, with the flip rates; ``segpref audit`` prints both.
+        flip_rates: share of pairs at each gap that the judge has the wrong way round, 0 to 1. Above
+            one half counts as one half: a judge that is mostly wrong is not turned round.
+    """
+
+    beta: float = 1.0
+    gaps: tuple[float, ...] = ()
+    flip_rates: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        above_zero("beta", self.beta)
+        gaps, rates = np.asarray(self.gaps, float), np.asarray(self.flip_rates, float)
+        if len(gaps) != len(rates) or (np.diff(gaps) <= 0).any():
+            raise SegprefError(
+                "CalibratedDPO needs as many flip_rates as gaps, and gaps that rise: take both from "
+                "`segpref audit`"
+            )
+        if not ((rates >= 0) & (rates <= 1)).all():
+            raise SegprefError(f"flip_rates are shares from 0 to 1, not {list(self.flip_rates)}")
+
+    def __call__(self, margins: Margins) -> Float[Tensor, " P"]:
+        """Loss of every pair.
+
+        Raises:
+            SegprefError: there are no flip rates.
+        """
+        if not self.gaps:
+            raise SegprefError(
+                "CalibratedDPO has no flip rates: give the gaps and flip_rates of `segpref audit`"
+            )
+        rates = np.minimum(self.flip_rates, 0.5)
+        e = np.interp(margins.gap.detach().cpu().numpy(), self.gaps, rates)
+        h, wrong = self.beta * margins.difference, torch.from_numpy(e).to(margins.difference)
+        return -(1 - wrong) * logsigmoid(h) - wrong * logsigmoid(-h)
