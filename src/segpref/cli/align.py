@@ -17,7 +17,13 @@ from segpref.policies.opening import open_model
 from segpref.progress import console
 from segpref.proposals import SlateProposals
 from segpref.studies.gallery import alignment_report
-from segpref.training import PreferenceSignal, PseudoLabelSignal, RunFolder, Signal
+from segpref.training import (
+    AnchoredSignal,
+    PreferenceSignal,
+    PseudoLabelSignal,
+    RunFolder,
+    Signal,
+)
 from segpref.training import align as train
 from segpref.training.augmentation import StrongAugmentation
 from segpref.training.feedback import Feedback
@@ -42,6 +48,8 @@ def align(
     objective: Callable[[Margins], Any] | None = None,
     miner: Callable[[Any, Any], Any] | None = None,
     candidates: int = 32,
+    families: list[Callable[[Any], Any]] | None = None,
+    supervised: float = 0.0,
     feedback: Feedback | None = None,
     epochs: int = 15,
     images_per_epoch: int | None = None,
@@ -50,6 +58,10 @@ def align(
     schedule: Schedule = "constant",
     view: StrongAugmentation | None = None,
     average: float = 0.0,
+    images: Literal["unlabelled", "labelled"] = "unlabelled",
+    refresh: int | None = None,
+    reference: Literal["base", "round"] = "base",
+    optimizer: Literal["adam", "adamw"] = "adam",
     seed: int = 0,
     precision: Literal["no", "bf16", "fp16"] = "no",
     trust: bool = False,
@@ -80,6 +92,9 @@ def align(
         objective: loss on margins (class_path, init_args); DPO if left out.
         miner: picks pairs from scores (class_path, init_args); Top-vs-Random if left out.
         candidates: number K of masks in a slate.
+        families: what makes the candidates (a list of class_path, init_args), such as
+            segpref.proposals.DropoutRates; all that suit the labels if left out.
+        supervised: weight of the labels beside preferences (lambda of MAPO, 0.5 there); 0 for none.
         feedback: learn from what a person would say of four thresholds of the model's probabilities, in
             place of method, reduction, beta, objective, miner and candidates: --feedback.kind rating,
             ranking or best-only, as the judge sees them (--judge oracle is a virtual annotator).
@@ -91,6 +106,12 @@ def align(
         view: the update is made on such a view of the image (class_path, init_args), while slates and
             judge see the image itself; on the image if left out.
         average: decay of the moving average of weights that is validated and saved; 0 for none.
+        images: learn from the training patients without the base's labels, or from the base's labelled
+            ones (MAPO).
+        refresh: epochs for which slates and scores stand (MAPO's rounds); made at every step if left
+            out.
+        reference: base, or with refresh the model at the beginning of each round.
+        optimizer: adam or adamw.
         seed: of order, slates and pairs.
         precision: mixed precision: no, bf16 or fp16.
         trust: whether code that comes with a model may be run; unpickling an nnU-Net checkpoint and the
@@ -107,20 +128,25 @@ def align(
     parts = open_split(reader, split or beside(model), seen={*card.labelled, *judged})
     validation = part_of(dataset, parts, "validation")
     if pool is not None:
-        images = prepare(images_for(pool, card.channels), card.preparation, store, card.label_space)
+        unlabelled = images_for(pool, card.channels)
+        shown = prepare(unlabelled, card.preparation, store, card.label_space)
+    elif images == "labelled":
+        shown = dataset.of_patients(set(parts.train) & set(card.labelled))
     else:
         # Nobody whose labels the base has seen, or the judge.
-        rest = set(parts.train) - {*card.labelled, *judged}
-        images = dataset.of_patients(rest)
+        shown = dataset.of_patients(set(parts.train) - {*card.labelled, *judged})
     refuse_leakage(
         {"the judge's labelled cases": judged, "validation": parts.validation, "test": parts.test}
     )
     signal: Signal
-    proposals = SlateProposals(candidates)
+    # jsonargparse takes a list of classes by name for callables, which these are.
+    chosen: list[Any] | None = families
+    proposals = SlateProposals(candidates, chosen)
     if feedback is not None:
-        if objective or miner or method != "preference":
+        if objective or miner or method != "preference" or families or supervised:
             raise SegprefError(
-                "feedback brings its own method, objective and miner: leave those out, or the feedback"
+                "feedback brings its own method, objective, miner and candidates, and no supervised "
+                "part: leave those out, or the feedback"
             )
         opinion, proposals = feedback.judge(opinion), feedback.proposals()
         signal = feedback.signal(card.label_space)
@@ -130,6 +156,8 @@ def align(
         signal = PreferenceSignal(
             card.label_space, miner or TopVsRandom(), objective or DPO(beta), reduction
         )
+        if supervised:
+            signal = AnchoredSignal(card.label_space, signal, supervised)
     several = len(opened.members) > 1
     folders = {name: RunFolder(out / name if several else out) for name in opened.members}
     for name, folder in folders.items():
@@ -142,7 +170,7 @@ def align(
             save_model(base, opened.members[name]().network, card)
         summary = train(
             base,
-            images,
+            shown,
             validation,
             opinion,
             signal,
@@ -155,6 +183,9 @@ def align(
             schedule=schedule,
             view=view,
             average=average,
+            refresh=refresh,
+            reference=reference,
+            optimizer=optimizer,
             seed=seed,
             precision=precision,
             cache=store,

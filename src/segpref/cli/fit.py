@@ -12,10 +12,11 @@ from segpref.policies.promptable import PARTS, Part, PromptableNetwork, promptab
 from segpref.progress import console
 from segpref.studies.recipe import default_network
 from segpref.studies.report import write_report
-from segpref.training import RunFolder
+from segpref.training import RunFolder, fit_semisupervised
 from segpref.training import fit as train
 from segpref.training.augmentation import AugmentationName
 from segpref.training.promptable import fit_promptable
+from segpref.training.semisupervised import Method
 from segpref.types import SegprefError
 
 __all__ = ["fit"]
@@ -32,6 +33,9 @@ def fit(
     unit: Literal["patients", "cases"] = "patients",
     preparation: Preparation = Preparation(size=(256, 256)),  # noqa: B008
     network: NetworkSpec | None = None,
+    start: Path | None = None,
+    method: Method | None = None,
+    dropout: float = 0.0,
     promptable: PromptableNetwork | None = None,
     prompter: dict[str, Any] | None = None,
     parts: tuple[Part, ...] = PARTS,
@@ -59,6 +63,11 @@ def fit(
         unit: what --labelled counts: patients, or cases (slices in 2D).
         preparation: how images become network input.
         network: class and arguments of a network; a MONAI residual U-Net if left out.
+        start: model file or run folder whose weights are the beginning; random ones if left out.
+        method: a semi-supervised method that also learns from the training patients without labels
+            (class_path, init_args), such as segpref.training.semisupervised.FixMatch.
+        dropout: rate of dropout after every block while training, whatever the network (the warm-up of
+            MAPO); supervised training only.
         promptable: a promptable network in its place (class_path, init_args), such as
             segpref.policies.promptable.load_sam with the name or folder of a checkpoint. It takes 2D
             images from 0 to 1 (preparation.normalise percentile) and labels as independent structures
@@ -79,11 +88,14 @@ def fit(
         cache: where prepared images are kept; SEGPREF_CACHE or the user's cache folder if left out.
         resume: go on with a run that was stopped.
     """
-    if promptable is not None and (network is not None or augment == "photometric"):
+    ours = network is not None or start is not None or method is not None or dropout
+    if promptable is not None and (ours or augment == "photometric"):
         raise SegprefError(
-            "a promptable network takes the place of --network and has no photometric augmentation: "
-            "leave those out"
+            "a promptable network takes the place of --network and has no start, method, dropout or "
+            "photometric augmentation: leave those out"
         )
+    if method is not None and dropout:
+        raise SegprefError("dropout is for supervised training: leave it or the method out")
     reader = open_dataset(data, **(data_options or {}))
     split_parts, store = open_split(reader, split), Cache(cache)
     dataset = prepare(reader, preparation, store)
@@ -131,9 +143,12 @@ def fit(
             **common,
         )
     else:
-        summary = train(
-            cases, validation, card, folder, weight_decay=weight_decay, augment=augment, **common
-        )
+        common |= {"weight_decay": weight_decay, "augment": augment, "start": start}
+        if method is None:
+            summary = train(cases, validation, card, folder, dropout=dropout, **common)
+        else:
+            rest = dataset.of_patients(set(split_parts.train) - set(cases.patients))
+            summary = fit_semisupervised(cases, rest, validation, card, folder, method, **common)
     report = write_report(folder)
     console.print(
         f"{out}/best.safetensors: validation IoU {summary['val_iou']:.3f} after epoch "

@@ -1,0 +1,110 @@
+"""`segpref fit` and `align` with what goes beyond one supervised and one preference training."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from segpref.cli.main import main
+from segpref.data.phantoms import write_phantoms
+from segpref.policies import load_model, read_card
+
+NETWORK = json.dumps(
+    {
+        "module": "monai.networks.nets.UNet",
+        "arguments": {
+            "spatial_dims": 2,
+            "in_channels": None,
+            "out_channels": None,
+            "channels": [4, 8],
+            "strides": [2],
+        },
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("commands")
+    write_phantoms(folder / "data", "cardiac", (32, 32), 12, seed=0, slices_per_patient=2)
+    assert fit(folder, "base", "--labelled", "2", "--dropout", "0.1") == 0
+    return folder
+
+
+def run(place: Path, command: str, out: str, *options: str) -> int:
+    return main(
+        [
+            command, "--data", str(place / "data"), "--data_options",
+            '{"patient_pattern": "(phantom\\\\d+)"}', "--out", str(place / out),
+            "--images_per_epoch", "8", "--cache", str(place / "cache"), *options,
+        ]
+    )  # fmt: skip
+
+
+def fit(place: Path, out: str, *options: str) -> int:
+    return run(
+        place, "fit", out, "--preparation.size", "[32, 32]", "--network", NETWORK,
+        "--epochs", "2", *options,
+    )  # fmt: skip
+
+
+def test_a_base_goes_on_from_another_with_unlabelled_images(place: Path) -> None:
+    split = ["--split", str(place / "base" / "split.json"), "--labelled", "2"]
+    start = ["--start", str(place / "base")]
+    method = ["--method", "segpref.training.semisupervised.FixMatch"]
+    assert fit(place, "semi", *split, *start, *method) == 0
+    summary = json.loads((place / "semi" / "summary.json").read_text())
+    assert summary["method"] == "FixMatch"
+    assert summary["labelled_patients"] == list(read_card(place / "base").labelled)
+    assert summary["unlabelled_cases"] > summary["labelled_cases"]
+    assert load_model(place / "semi")[0].digest() != load_model(place / "base")[0].digest()
+
+
+def test_mapo_as_a_command(place: Path) -> None:
+    families = [
+        {"class_path": "segpref.proposals.DropoutRates", "init_args": {"rates": [0.0, 0.2, 0.4]}}
+    ]
+    assert run(
+        place, "align", "mapo", "--model", str(place / "base"), "--judge", "oracle",
+        "--images", "labelled", "--reduction", "image", "--beta", "0.1", "--supervised", "0.5",
+        "--miner", "segpref.miners.Extremes", "--miner.tau", "0.01", "--refresh", "2",
+        "--families", json.dumps(families), "--candidates", "3", "--epochs", "3",
+    ) == 0  # fmt: skip
+    with (place / "mapo" / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))[1:]
+    assert len(rows) == 3
+    assert all(float(row["supervised_loss"]) > 0 for row in rows)
+    assert 0 <= float(rows[0]["images_with_pair"]) <= 1
+    summary = json.loads((place / "mapo" / "summary.json").read_text())
+    base = json.loads((place / "base" / "summary.json").read_text())
+    assert summary["pool_cases"] == base["labelled_cases"]
+    assert yaml.safe_load((place / "mapo" / "config.yaml").read_text())["refresh"] == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (
+            ["--method", "segpref.training.semisupervised.FixMatch", "--dropout", "0.1"],
+            "dropout is for",
+        ),
+        (["--start", "nowhere"], "nowhere"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(
+    place: Path, options: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fit(place, "refused", *options) != 0
+    assert says in " ".join(capsys.readouterr().err.split())
+
+
+def test_labels_are_asked_for_where_they_are_learned(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--model", str(place / "base"), "--judge", "oracle", "--feedback.kind", "rating"]
+    assert run(place, "align", "both", *options, "--supervised", "0.5") != 0
+    assert "no supervised part" in " ".join(capsys.readouterr().err.split())
