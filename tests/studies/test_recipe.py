@@ -48,7 +48,7 @@ def test_every_recipe_that_comes_along_is_whole(name: str) -> None:
     for title, method in recipe.methods.items():
         signal = method.build(SPACE)
         if isinstance(signal, PreferenceSignal):
-            regional = title.startswith("RN-") or "region" in title
+            regional = "RN-" in title or "region" in title
             assert signal.reduction == ("region" if regional else "image")
     tasks = plan(recipe)
     used = {task.method for task in tasks}

@@ -108,6 +108,19 @@ def test_other_bases_must_beat_the_proposed_method_on_the_first() -> None:
     assert claims["RN on the semi base", "RN on the weak base"] == pytest.approx(0.0)
 
 
+def test_bases_and_judges_stand_together() -> None:
+    found = results(Block("Better", bases=["weak", "semi"], methods=["RN"], compare="all"))
+    (one,) = study_tables(replace(found, recipe=replace(found.recipe, proposed="RN")))
+    assert [name for name in one.entries if name.startswith("RN")] == [
+        "RN on the weak base, model judge", "RN on the weak base, oracle judge",
+        "RN on the semi base, model judge",
+    ]  # fmt: skip
+    claims = {(claim.method, claim.other): claim.mean for claim in one.claims}
+    first = "RN on the weak base, model judge"
+    assert claims["RN on the weak base, oracle judge", first] == pytest.approx(0.2)
+    assert claims["RN on the semi base, model judge", first] == pytest.approx(0.0)
+
+
 def test_judges_stand_together() -> None:
     grid = (
         Block("Main", bases=["weak"], judges=["model"]),

@@ -120,9 +120,9 @@ class Block:
             ``align.candidates`` or another one of stage 2. Every combination becomes a run.
         seeds: instead of the recipe's.
         compare: what stands together in one table: the ``methods`` of one base and judge, all
-            ``judges`` of a base, or all ``bases`` with what each judge's methods make of them; the
-            first base, and the proposed method on it, is then what the others are compared with, and
-            whose gap is closed.
+            ``judges`` of a base, all ``bases`` with what a judge's methods make of them, or ``all``.
+            Where there are several bases, the first, and the proposed method on it (with the first
+            judge), is what the others are compared with, and whose gap is closed.
     """
 
     title: str = "Methods"
@@ -131,7 +131,7 @@ class Block:
     methods: list[str] | None = None
     sweep: dict[str, list[Any]] = field(default_factory=dict)
     seeds: list[int] | None = None
-    compare: Literal["methods", "bases", "judges"] = "methods"
+    compare: Literal["methods", "bases", "judges", "all"] = "methods"
 
 
 @dataclass(frozen=True)

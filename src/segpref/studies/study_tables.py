@@ -119,6 +119,8 @@ def _layouts(results: Results, block: Block) -> Iterator[tuple[Sequence[str], Se
         yield from ((bases, [judge]) for judge in judges) if judges else [(bases, judges)]
     elif block.compare == "judges":
         yield from (([base], judges) for base in bases)
+    elif block.compare == "all":
+        yield bases, judges
     else:
         yield from (([base], [judge]) for base in bases for judge in judges)
 
@@ -148,16 +150,16 @@ def _table(
 
     for base in bases:
         name = base_names[base]
-        elsewhere = base != bases[0]
-        add(name, results.of(BASE, base), *([base_names[bases[0]]] if elsewhere else []))
+        add(name, results.of(BASE, base), *([] if base == bases[0] else [base_names[bases[0]]]))
         for judge in judges:
             named = suffix(base, judge)
+            elsewhere = len(bases) > 1 and (base, judge) != (bases[0], judges[0])
             methods = _methods(results, block, base, judge)
             for method, changes in methods:
                 runs = results.of(method, base, judge, changes)
                 others = [name]
                 if elsewhere and method != SELECT_BEST:
-                    others.append(f"{proposed}{suffix(bases[0], judge)}")
+                    others.append(f"{proposed}{suffix(bases[0], judges[0])}")
                 add(label(method, changes) + named, runs, *others)
             if f"{proposed}{named}" in entries:
                 rivals = (label(*one) + named for one in methods if one != (proposed, ()))
