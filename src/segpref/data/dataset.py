@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from segpref.data.cache import Cache
-from segpref.data.preparation import ImagePreparation
+from segpref.data.preparation import ImagePreparation, Preparation
 from segpref.data.source import Reader, Source
 from segpref.progress import track
 from segpref.types import Case, LabelSpace, SegprefError
@@ -120,7 +120,8 @@ class Dataset(Sequence[Case]):
 
 def prepare(
     reader: Reader,
-    preparation: ImagePreparation,
+    # In YAML it is settings, of which a protocol alone can't be made.
+    preparation: Preparation | ImagePreparation,
     cache: Cache | None = None,
     label_space: LabelSpace | None = None,
 ) -> Dataset:
