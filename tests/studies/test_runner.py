@@ -23,6 +23,7 @@ from segpref.proposals import SlateProposals, UniformOffset
 from segpref.studies.executors import Processes
 from segpref.studies.judging import Bench, ModelBased, Oracle
 from segpref.studies.lab import Lab
+from segpref.studies.perform import perform
 from segpref.studies.plan import Task, plan
 from segpref.studies.recipe import Block, Method, Recipe
 from segpref.studies.results import BASE, SELECT_BEST, Results, collect
@@ -224,6 +225,11 @@ def test_a_calibrated_method_learns_what_the_audit_measured(
     rates = settings["method"]["objective"]["flip_rates"]
     assert rates == [part["flip_rate"] for part in mined]
     assert rates
+    path = audited.folder(lab.out) / "audit.json"
+    path.write_text(json.dumps({"judge": {}}))
+    again = replace(one, methods={"Again": method})
+    with pytest.raises(SegprefError, match=r"audit.json tells no flip rates.*Again"):
+        perform(replace(lab, recipe=again), replace(run, method="Again"))
 
 
 def test_a_sweep_is_a_run_for_every_combination(recipe: Recipe) -> None:

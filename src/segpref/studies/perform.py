@@ -22,6 +22,7 @@ from segpref.studies.recipe import plain
 from segpref.studies.slates import scored_slates, select_best
 from segpref.training.folder import RunFolder
 from segpref.training.preference import align
+from segpref.types import SegprefError
 
 __all__ = ["Row", "perform", "read_scores"]
 
@@ -88,7 +89,13 @@ def _run(lab: Lab, task: Task) -> None:
     method, stage = task.resolved(lab.recipe)
     if method.calibrated:
         audited = Task(task.seed, "audit", task.base, task.judge).folder(lab.out) / "audit.json"
-        method = method.with_flips(json.loads(audited.read_text())["mined"])
+        flips = json.loads(audited.read_text()).get("mined")
+        if not flips:
+            raise SegprefError(
+                f"{audited} tells no flip rates by score gap, by which {task.method} is calibrated: "
+                "delete the file if an earlier version wrote it; else the judge gives no pairs"
+            )
+        method = method.with_flips(flips)
     base = lab.base_folder(task.seed, task.base)
     folder = RunFolder(task.folder(lab.out))
     settings = {
