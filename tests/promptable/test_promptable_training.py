@@ -45,6 +45,14 @@ def run(folder: Path, resume: bool = False, **options: Any) -> dict[str, Any]:
     )
 
 
+def test_a_small_sam_tells_neighbouring_places_from_distant_ones() -> None:
+    places = torch.tensor([[0.5, 0.5], [0.5 + 1 / SIDE, 0.5], [0.9, 0.1]])
+    encoded = small().sam.shared_image_embedding(places[None, None])[0, 0]
+    near, far = torch.nn.functional.cosine_similarity(encoded[:1], encoded[1:])
+    assert near > 0.7
+    assert far < 0.4
+
+
 @pytest.mark.slow
 def test_a_small_sam_learns_to_follow_prompts(tmp_path: Path) -> None:
     summary = run(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from segpref.cli.opening import Words, as_words
 from segpref.data import Cache, open_dataset
 from segpref.progress import console, stdout
 from segpref.studies.ambiguity.lab import AmbiguityLab
@@ -25,7 +26,7 @@ def ambiguity(
     data_options: dict[str, Any] | None = None,
     cache: Path | None = None,
     list_only: bool = False,
-    only: list[str] | None = None,
+    only: Words = None,
 ) -> None:
     """Run a study of diffusion models that draw many masks: AmbiSeg, its alignments, tables.
 
@@ -47,7 +48,7 @@ def ambiguity(
     out = out or Path("runs") / chosen.name
     reader = open_dataset(data, **{**chosen.data_options, **(data_options or {})})
     lab = AmbiguityLab(chosen, reader, out, Cache(cache or out / "cache"))
-    todo = parts(lab, seeds, only or ())
+    todo = parts(lab, seeds, as_words(only))
     if list_only:
         for part in todo:
             stdout.print("finished" if part.finished() else "to do   ", part.name, soft_wrap=True)

@@ -26,7 +26,10 @@ from segpref.progress import console
 from segpref.training import is_regressor, load_regressor
 from segpref.types import Judge, SegprefError
 
-__all__ = ["beside", "open_judge", "open_split", "part_of", "prepared_for"]
+__all__ = ["Words", "as_words", "beside", "open_judge", "open_split", "part_of", "prepared_for"]
+
+Words = list[str] | str | None
+"""What ``--only`` takes: some words, several of them as a YAML list, or nothing."""
 
 DEFAULT_SPLIT = {"judge": 0.125, "validation": 0.125, "test": 0.2}
 
@@ -136,3 +139,8 @@ def open_judge(
         return load_regressor(Path(judge)), labelled
     predictor = whole_images(opened.policies(), judge_card.preparation, opened.mirroring)
     return ModelJudge(predictor, cache), labelled
+
+
+def as_words(given: Words) -> list[str]:
+    """What ``--only`` was given, as a list."""
+    return [given] if isinstance(given, str) else list(given or ())

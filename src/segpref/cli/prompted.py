@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from segpref.cli.opening import Words, as_words
 from segpref.data import Cache
 from segpref.progress import console, stdout
 from segpref.studies.prompted import load_prompted, run_prompted
@@ -19,7 +20,7 @@ def prompted(
     recipe: str = "busi-small",
     out: Path | None = None,
     cache: Path | None = None,
-    only: list[str] | None = None,
+    only: Words = None,
 ) -> None:
     """Study promptable models in cross-validation: prompts that nobody draws, ratings and rankings.
 
@@ -44,7 +45,7 @@ def prompted(
         others,
         out or Path("runs") / chosen.name,
         None if cache is None else Cache(cache),
-        only or (),
+        as_words(only),
     )
     stdout.print(page.read_text(), markup=False, highlight=False, soft_wrap=True)
     stdout.print(f"Tables: {page} (also .csv), figures: {page.parent / 'figures'}", soft_wrap=True)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from rich.markup import escape
 
+from segpref.cli.opening import Words, as_words
 from segpref.data import Cache, open_dataset
 from segpref.progress import console, stdout
 from segpref.studies.executors import Processes, RayCluster
@@ -39,7 +40,7 @@ def study(
     data_options: dict[str, Any] | None = None,
     cache: Path | None = None,
     list_only: bool = False,
-    only: list[str] | None = None,
+    only: Words = None,
 ) -> None:
     """Run a recipe: a grid of bases, judges, methods, what is swept, and seeds.
 
@@ -66,7 +67,7 @@ def study(
     out = out or Path("runs") / chosen.name
     reader = open_dataset(data, **(data_options or {}))
     lab = Lab(chosen, reader, out, Cache(cache or out / "cache"))
-    tasks = plan(chosen, seeds, only or ())
+    tasks = plan(chosen, seeds, as_words(only))
     if list_only:
         for task in tasks:
             stdout.print(
@@ -81,7 +82,7 @@ def study(
         executor = RayCluster(ray, cpus, gpus)
     else:
         executor = Processes(workers or _workers(threads), threads)
-    results = run_study(lab, seeds, executor, only or ())
+    results = run_study(lab, seeds, executor, as_words(only))
     show(lab, results)
     if results.failed:
         raise SegprefError(

@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import nn
 
 from segpref.policies.promptable.frame import IMAGENET_MEAN, IMAGENET_STD
 from segpref.policies.promptable.network import PromptableNetwork
 from segpref.policies.promptable.texts import TextEncoder
 
 __all__ = ["small_sam"]
+
+_DRAWN = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d, nn.Embedding)
 
 
 def small_sam(
@@ -30,8 +33,10 @@ def small_sam(
 ) -> PromptableNetwork:
     """``SamModel`` of the given size, of the same classes as a downloaded one.
 
-    The weights of the encoder are drawn with a standard deviation of 0.02; transformers' own default
-    of 1e-10 is meant to be overwritten by a checkpoint, and nothing learns from there.
+    What transformers draws is meant to be overwritten by a checkpoint, and hardly learns from there.
+    So layers are drawn as torch draws them, and the frequencies of the positional encoding with a
+    standard deviation of 1, as in SAM's own code; transformers' is half the encoder's width, at which
+    neighbouring places look unrelated.
 
     Args:
         side: pixels along a side of its input.
@@ -59,7 +64,6 @@ def small_sam(
             "output_channels": prompt_width,
             "mlp_dim": 4 * width,
             "num_pos_feats": prompt_width // 2,
-            "initializer_range": 0.02,
         },
         "prompt_encoder_config": {
             "hidden_size": prompt_width,
@@ -75,7 +79,7 @@ def small_sam(
     }
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return PromptableNetwork(
+        network = PromptableNetwork(
             "sam",
             config,
             mean=mean,
@@ -84,3 +88,10 @@ def small_sam(
             text_encoder=text_encoder,
             text_width=None if text_encoder is None else TextEncoder(text_encoder).width,
         )
+        for module in network.sam.modules():
+            if isinstance(module, _DRAWN):
+                module.reset_parameters()
+    encoding = network.sam.shared_image_embedding
+    with torch.no_grad():
+        encoding.positional_embedding.div_(encoding.scale)
+    return network

@@ -16,6 +16,7 @@ import torch
 from segpref.data.cache import write_atomically
 from segpref.inference.evaluation import score_model
 from segpref.judges import OracleJudge
+from segpref.objectives import FocalDiceLoss
 from segpref.policies import ModelCard, PolicySpec, load_model
 from segpref.policies.promptable import PromptableNetwork, PromptablePolicy, promptable_card
 from segpref.prompts import LabelPrompts, box_iou, box_of
@@ -112,10 +113,12 @@ def _start(lab: PromptedLab, folder: RunFolder) -> None:
         card,
         folder,
         guide=LabelPrompts(shift=0.15, box_rate=0.8, point_rate=0.7),
+        loss=FocalDiceLoss(focal=recipe.start.focal),
         epochs=recipe.start.epochs,
         images_per_epoch=recipe.start.images_per_epoch,
         batch_size=recipe.start.batch_size,
         learning_rate=recipe.start.learning_rate,
+        halve_every=recipe.start.epochs / 3,
         augment="dihedral",
         seed=recipe.seed,
     )
@@ -185,6 +188,7 @@ def _stage1(lab: PromptedLab, number: int, row: Prompts | Literal["more labels"]
             network,
             lab.card(network, fold, cases, prompts),
             folder,
+            loss=FocalDiceLoss(focal=stage.focal),
             epochs=stage.epochs,
             images_per_epoch=stage.images_per_epoch,
             batch_size=stage.batch_size,

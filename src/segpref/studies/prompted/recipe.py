@@ -31,6 +31,8 @@ class StandIn:
         images_per_epoch: images in an epoch.
         batch_size: images per update.
         learning_rate: of Adam.
+        focal: weight of the focal loss beside Dice. It is 20 where SAM is trained; from random weights
+            that first teaches that nothing is anywhere.
     """
 
     network: dict[str, Any] = field(default_factory=dict)
@@ -40,7 +42,8 @@ class StandIn:
     epochs: int = 30
     images_per_epoch: int = 640
     batch_size: int = 8
-    learning_rate: float = 5e-4
+    learning_rate: float = 1e-3
+    focal: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,7 @@ class Stage1:
         images_per_epoch: images in an epoch.
         batch_size: images per update.
         learning_rate: of Adam, halved every ten epochs.
+        focal: weight of the focal loss beside Dice, 20 in the paper.
         unet: network of the U-Net.
         unet_epochs: its number of epochs.
         unet_learning_rate: its highest learning rate.
@@ -80,6 +84,7 @@ class Stage1:
     images_per_epoch: int = 160
     batch_size: int = 8
     learning_rate: float = 1e-4
+    focal: float = 20.0
     unet: NetworkSpec = field(default_factory=lambda: default_network(2))
     unet_epochs: int = 15
     unet_learning_rate: float = 1e-3
