@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import nibabel as nib
@@ -83,7 +84,10 @@ def test_audit_align_evaluate_predict(models: Path, capsys: pytest.CaptureFixtur
     both = ["--model", str(models / "base"), "--judge", str(models / "judge")]
     assert run(models, "audit", *both, *data, "--candidates", "8",
                "--out", str(models / "audit.json")) == 0  # fmt: skip
-    assert "PairFlip" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "PairFlip" in told
+    (line,) = [line for line in told.splitlines() if line.startswith("--reduction")]
+    assert align(models, "calibrated", *shlex.split(line)) == 0
     assert 0 <= json.loads((models / "audit.json").read_text())["judge"]["pair_flip"] <= 1
     assert align(models, "tuned") == 0
     assert "report" in capsys.readouterr().err

@@ -39,6 +39,11 @@ class FlipBin:
     flip_rate: float
     true_gap: float
 
+    @property
+    def middle(self) -> float:
+        """Halfway between the smallest and the largest."""
+        return (self.low + self.high) / 2
+
 
 @dataclass(frozen=True, slots=True)
 class FlipCurves:

@@ -11,6 +11,7 @@ from pathlib import Path
 from segpref.data.cache import write_atomically
 from segpref.data.dataset import Dataset
 from segpref.inference.evaluation import score_masks, score_model
+from segpref.metrics.flips import FlipBin
 from segpref.miners import TopVsRandom
 from segpref.policies import load_model
 from segpref.progress import console
@@ -95,7 +96,7 @@ def _run(lab: Lab, task: Task) -> None:
                 f"{audited} tells no flip rates by score gap, by which {task.method} is calibrated: "
                 "delete the file if an earlier version wrote it; else the judge gives no pairs"
             )
-        method = method.with_flips(flips)
+        method = method.with_flips([FlipBin(**one) for one in flips])
     base = lab.base_folder(task.seed, task.base)
     folder = RunFolder(task.folder(lab.out))
     settings = {

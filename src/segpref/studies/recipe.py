@@ -12,6 +12,7 @@ import yaml
 from jsonargparse import ArgumentParser, Namespace
 
 from segpref.data.preparation import Preparation
+from segpref.metrics.flips import FlipBin
 from segpref.miners import TopVsRandom
 from segpref.objectives.calibrated import CalibratedDPO
 from segpref.objectives.likelihood import Reduction
@@ -82,13 +83,13 @@ class Method:
         """Whether the objective waits for the audit's flip rates."""
         return isinstance(self.objective, CalibratedDPO) and not self.objective.gaps
 
-    def with_flips(self, flips: Sequence[Mapping[str, float]]) -> Method:
+    def with_flips(self, flips: Sequence[FlipBin]) -> Method:
         """The method with the flip rates of an audit, if it waits for them."""
         if not self.calibrated:
             return self
         assert isinstance(self.objective, CalibratedDPO)
-        gaps = tuple((one["low"] + one["high"]) / 2 for one in flips)
-        rates = tuple(one["flip_rate"] for one in flips)
+        gaps = tuple(one.middle for one in flips)
+        rates = tuple(one.flip_rate for one in flips)
         return replace(self, objective=replace(self.objective, gaps=gaps, flip_rates=rates))
 
     def build(self, label_space: LabelSpace) -> Signal:
