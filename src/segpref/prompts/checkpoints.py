@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from segpref.extras import needed
 from segpref.types import SegprefError
 
 __all__ = ["pretrained", "weights_digest"]
@@ -18,7 +19,8 @@ __all__ = ["pretrained", "weights_digest"]
 def pretrained(auto_class: Any, name: Path | str, what: str, **options: Any) -> Any:
     """``auto_class.from_pretrained(name)`` with one sentence where it fails.
 
-    Only safetensors are read, and no code that comes with a checkpoint is run.
+    No code that comes with a checkpoint is run: weights are safetensors, or are read by torch's
+    loader of weights alone. It shows no bar of its own, which takes a moment and says nothing.
 
     Args:
         auto_class: of transformers.
@@ -29,6 +31,9 @@ def pretrained(auto_class: Any, name: Path | str, what: str, **options: Any) -> 
     Raises:
         SegprefError: there is no such checkpoint, or it is of another kind.
     """
+    logging = needed("transformers.utils.logging", "promptable")
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
     try:
         return auto_class.from_pretrained(str(name), trust_remote_code=False, **options)
     except Exception as error:  # whatever a checkpoint of somebody else raises
@@ -37,6 +42,9 @@ def pretrained(auto_class: Any, name: Path | str, what: str, **options: Any) -> 
             f"{what} can't be loaded from {name} ({reason}): name a local folder in the layout of "
             "transformers, or a name on the Hugging Face hub where that can be reached"
         ) from error
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def weights_digest(state: Mapping[str, Tensor]) -> str:

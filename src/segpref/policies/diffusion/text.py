@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from segpref.extras import needed
+from segpref.prompts.checkpoints import pretrained
 from segpref.types import SegprefError
 
 __all__ = ["TextEncoder", "Words", "text_encoder"]
@@ -87,18 +88,9 @@ class TextEncoder:
     def _models(self) -> tuple[Any, Any]:
         if self._loaded is None:
             transformers = needed("transformers", "diffusion")
-            # No code that comes with a checkpoint is run.
-            own = {"trust_remote_code": False}
-            try:
-                place = _place(self.name)
-                tokenizer = transformers.AutoTokenizer.from_pretrained(place, **own)
-                model = transformers.AutoModel.from_pretrained(place, **own)
-            except (OSError, ValueError, ImportError) as error:
-                reason = " ".join(str(error).split())[:160]
-                raise SegprefError(
-                    f"the text encoder {self.name} can't be loaded ({reason}): download it, or name "
-                    "another text_encoder"
-                ) from error
+            place = _place(self.name)
+            tokenizer = pretrained(transformers.AutoTokenizer, place, "a tokenizer")
+            model = pretrained(transformers.AutoModel, place, "a text encoder")
             self._loaded = tokenizer, model.eval().requires_grad_(False)
         return self._loaded
 
@@ -110,5 +102,13 @@ def text_encoder(name: str) -> TextEncoder:
 
 
 def _place(name: str) -> str:
+    if not name.startswith("package:"):
+        return name
     package, _, folder = name.removeprefix("package:").partition("/")
-    return str(resources.files(package) / folder) if name.startswith("package:") else name
+    try:
+        return str(resources.files(package) / folder)
+    except ImportError as error:
+        raise SegprefError(
+            f"the text encoder {name} is in a package that is not installed: install {package}, or "
+            "name another text_encoder"
+        ) from error

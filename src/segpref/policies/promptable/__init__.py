@@ -13,7 +13,7 @@ from segpref.policies.promptable.frame import Fit, Frame
 from segpref.policies.promptable.network import Family, PromptableNetwork
 from segpref.policies.promptable.policy import PromptablePolicy, PromptableState
 from segpref.policies.promptable.small import small_sam
-from segpref.policies.promptable.texts import TextEncoder
+from segpref.policies.promptable.texts import SentenceEncoder
 
 __all__ = [
     "PARTS",
@@ -26,7 +26,7 @@ __all__ = [
     "PromptableNetwork",
     "PromptablePolicy",
     "PromptableState",
-    "TextEncoder",
+    "SentenceEncoder",
     "load_sam",
     "part_of",
     "promptable_card",

@@ -19,7 +19,7 @@ from segpref.policies.checkpoints import ModelCard, NetworkSpec
 from segpref.policies.promptable.adapters import Lora, merged
 from segpref.policies.promptable.frame import IMAGENET_MEAN, IMAGENET_STD, Fit
 from segpref.policies.promptable.network import Family, PromptableNetwork
-from segpref.policies.promptable.texts import TextEncoder
+from segpref.policies.promptable.texts import SentenceEncoder
 from segpref.policies.tunable import PolicySpec
 from segpref.prompts.checkpoints import pretrained
 from segpref.types import LabelSpace, SegprefError
@@ -82,7 +82,7 @@ def load_sam(
             std,
             iterations,
             text_encoder,
-            None if text_encoder is None else TextEncoder(text_encoder).width,
+            None if text_encoder is None else SentenceEncoder(text_encoder).width,
         )
         network.sam.load_state_dict(_fitted(state, network.sam.state_dict()))
         projection = Path(name) / _PROJECTION

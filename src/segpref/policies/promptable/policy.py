@@ -18,7 +18,7 @@ from segpref.policies.promptable.adapters import part_of, set_trainable
 from segpref.policies.promptable.embeddings import ImageEmbeddings
 from segpref.policies.promptable.frame import Frame, coloured
 from segpref.policies.promptable.network import Asked, Masks, PromptableNetwork
-from segpref.policies.promptable.texts import TextEncoder
+from segpref.policies.promptable.texts import SentenceEncoder
 from segpref.prompts import Answer, Prompt, Prompter, Prompts, WholeImage, checked
 from segpref.prompts.checkpoints import weights_digest
 from segpref.types import LabelSpace, SegprefError, State
@@ -286,7 +286,7 @@ class PromptablePolicy:
                     "this model was made without a text encoder, so it can't read text prompts: leave "
                     "the texts out, or name a text encoder when it is made"
                 )
-            self._text_encoder = TextEncoder(self.inner.text_encoder)
+            self._text_encoder = SentenceEncoder(self.inner.text_encoder)
         return self._text_encoder(texts)
 
     def _restored(self, masks: Masks, frame: Frame, images: int) -> Float[Tensor, "B M C *space"]:

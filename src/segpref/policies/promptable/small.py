@@ -10,7 +10,7 @@ from torch import nn
 
 from segpref.policies.promptable.frame import IMAGENET_MEAN, IMAGENET_STD
 from segpref.policies.promptable.network import PromptableNetwork
-from segpref.policies.promptable.texts import TextEncoder
+from segpref.policies.promptable.texts import SentenceEncoder
 
 __all__ = ["small_sam"]
 
@@ -86,7 +86,7 @@ def small_sam(
             std=std,
             iterations=iterations,
             text_encoder=text_encoder,
-            text_width=None if text_encoder is None else TextEncoder(text_encoder).width,
+            text_width=None if text_encoder is None else SentenceEncoder(text_encoder).width,
         )
         for module in network.sam.modules():
             if isinstance(module, _DRAWN):

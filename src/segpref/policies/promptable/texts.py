@@ -14,10 +14,10 @@ from segpref.extras import needed
 from segpref.prompts.checkpoints import pretrained
 from segpref.prompts.clip import check_length
 
-__all__ = ["TextEncoder"]
+__all__ = ["SentenceEncoder"]
 
 
-class TextEncoder:
+class SentenceEncoder:
     """A text encoder of transformers: the text tower of a CLIP, or a BERT with the mean of its tokens.
 
     Vectors have the length ``sqrt(width)``, so that their components are of the size of 1, as those
