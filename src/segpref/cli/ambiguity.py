@@ -9,9 +9,10 @@ from segpref.cli.opening import Words, as_words
 from segpref.data import Cache, open_dataset
 from segpref.progress import console, stdout
 from segpref.studies.ambiguity.lab import AmbiguityLab
-from segpref.studies.ambiguity.parts import parts, run_parts
+from segpref.studies.ambiguity.parts import parts
 from segpref.studies.ambiguity.recipe import load_ambiguity_recipe
 from segpref.studies.ambiguity.report import write_report
+from segpref.studies.parts import list_parts, run_parts
 from segpref.studies.tables import rich_table
 
 __all__ = ["ambiguity"]
@@ -50,12 +51,11 @@ def ambiguity(
     lab = AmbiguityLab(chosen, reader, out, Cache(cache or out / "cache"))
     todo = parts(lab, seeds, as_words(only))
     if list_only:
-        for part in todo:
-            stdout.print("finished" if part.finished() else "to do   ", part.name, soft_wrap=True)
+        list_parts(todo)
         return
     console.print(f"[bold]{chosen.name}[/bold]: {chosen.description}")
     try:
-        run_parts(lab, todo)
+        run_parts(lab.out, todo)
     finally:
         # What is there is worth a table, whatever stopped the rest.
         sections = write_report(lab)

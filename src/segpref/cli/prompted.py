@@ -8,7 +8,8 @@ from typing import Any
 from segpref.cli.opening import Words, as_words
 from segpref.data import Cache
 from segpref.progress import console, stdout
-from segpref.studies.prompted import load_prompted, run_prompted
+from segpref.studies.parts import list_parts, named
+from segpref.studies.prompted import load_prompted, open_prompted, parts, run_prompted
 
 __all__ = ["prompted"]
 
@@ -20,6 +21,7 @@ def prompted(
     recipe: str = "busi-small",
     out: Path | None = None,
     cache: Path | None = None,
+    list_only: bool = False,
     only: Words = None,
 ) -> None:
     """Study promptable models in cross-validation: prompts that nobody draws, ratings and rankings.
@@ -35,17 +37,16 @@ def prompted(
         recipe: name of a recipe that comes with segpref, or a YAML file.
         out: the study's folder; runs/ and the recipe's name if left out.
         cache: where prepared images and predictions are kept; inside the study's folder if left out.
+        list_only: only list the parts and whether they are finished.
         only: just the parts with one of these words in their name, such as "fold 0".
     """
     chosen, _ = load_prompted(recipe)
+    out = out or Path("runs") / chosen.name
+    lab = open_prompted(chosen, data, others, out, None if cache is None else Cache(cache))
+    if list_only:
+        list_parts(named(parts(lab), as_words(only)))
+        return
     console.print(f"[bold]{chosen.name}[/bold]: {chosen.description}")
-    page = run_prompted(
-        chosen,
-        data,
-        others,
-        out or Path("runs") / chosen.name,
-        None if cache is None else Cache(cache),
-        as_words(only),
-    )
+    page = run_prompted(lab, as_words(only))
     stdout.print(page.read_text(), markup=False, highlight=False, soft_wrap=True)
     stdout.print(f"Tables: {page} (also .csv), figures: {page.parent / 'figures'}", soft_wrap=True)

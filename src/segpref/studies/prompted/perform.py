@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -20,6 +19,7 @@ from segpref.objectives import FocalDiceLoss
 from segpref.policies import ModelCard, PolicySpec, load_model
 from segpref.policies.promptable import PromptableNetwork, PromptablePolicy, promptable_card
 from segpref.prompts import LabelPrompts, box_iou, box_of
+from segpref.studies.parts import Part
 from segpref.studies.prompted.clip import fit_clip
 from segpref.studies.prompted.lab import Fold, PromptedLab, Prompts
 from segpref.studies.prompted.stand_in import OneStructure
@@ -28,7 +28,7 @@ from segpref.training import RunFolder, align, fit
 from segpref.training.feedback import Feedback, FeedbackKind
 from segpref.training.promptable import fit_promptable
 
-__all__ = ["ABLATIONS", "BASE", "KINDS", "MORE", "UNET", "Part", "aligned_row", "parts", "row_file"]
+__all__ = ["ABLATIONS", "BASE", "KINDS", "MORE", "UNET", "aligned_row", "parts", "row_file"]
 
 BASE: Prompts = "box, points and text"
 """The model that is aligned, prompted as in the paper but for the answers of a VQA model."""
@@ -41,36 +41,18 @@ KINDS: tuple[FeedbackKind, ...] = ("best-only", "rating", "ranking")
 _PROMPTABLE = "segpref.policies.promptable.PromptablePolicy"
 
 
-@dataclass(frozen=True)
-class Part:
-    """A part of the study.
-
-    Args:
-        name: what it is.
-        file: it is finished when this is there.
-        perform: does it.
-    """
-
-    name: str
-    file: Path
-    perform: Callable[[], None]
-
-    @property
-    def finished(self) -> bool:
-        """Whether nothing is left to do."""
-        return self.file.exists()
-
-
 def parts(lab: PromptedLab) -> list[Part]:
     """All parts, each after those that it needs, and of the folds what says most first."""
     folds = range(lab.recipe.folds)
     start = RunFolder(lab.out / "start")
-    found = [Part("stand-in for SAM", start.summary, partial(_start, lab, start))]
+    found = [_part("stand-in", "stand-in for SAM", start.summary, partial(_start, lab, start))]
     for number in folds:
         folder = lab.folder(number) / "clip"
-        found.append(Part(f"fold {number}: stand-in for CLIP", folder, partial(_clip, lab, number)))
+        clip = partial(_clip, lab, number)
+        found.append(_part("clip", f"fold {number}: stand-in for CLIP", folder, clip))
         boxes = lab.folder(number) / "boxes.csv"
-        found.append(Part(f"fold {number}: boxes", boxes, partial(_boxes, lab, number, boxes)))
+        find = partial(_boxes, lab, number, boxes)
+        found.append(_part("boxes", f"fold {number}: boxes", boxes, find))
     found += [_stage1(lab, number, BASE) for number in folds]
     shares = lab.recipe.unlabelled
     for share in shares:
@@ -87,6 +69,10 @@ def parts(lab: PromptedLab) -> list[Part]:
                 for how in ("image", "region")
             ]
     return found
+
+
+def _part(kind: str, name: str, file: Path, do: Callable[[], None]) -> Part:
+    return Part(kind, name, file.exists, do)
 
 
 def row_file(lab: PromptedLab, fold: int, row: str) -> Path:
@@ -199,7 +185,7 @@ def _stage1(lab: PromptedLab, number: int, row: Prompts | Literal["more labels"]
         )
         _score(lab, fold, folder)
 
-    return Part(f"fold {number}: {row}", row_file(lab, number, row), perform)
+    return _part("fit", f"fold {number}: {row}", row_file(lab, number, row), perform)
 
 
 def _unet(lab: PromptedLab, number: int) -> Part:
@@ -229,7 +215,7 @@ def _unet(lab: PromptedLab, number: int) -> Part:
         )
         _score(lab, fold, folder)
 
-    return Part(f"fold {number}: {UNET}", row_file(lab, number, UNET), perform)
+    return _part("unet", f"fold {number}: {UNET}", row_file(lab, number, UNET), perform)
 
 
 def _aligned(
@@ -269,7 +255,7 @@ def _aligned(
         )
         _score(lab, fold, folder)
 
-    return Part(f"fold {number}: {row}", row_file(lab, number, row), perform)
+    return _part("align", f"fold {number}: {row}", row_file(lab, number, row), perform)
 
 
 def _score(lab: PromptedLab, fold: Fold, folder: RunFolder) -> None:

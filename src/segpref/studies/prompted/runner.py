@@ -1,17 +1,15 @@
-"""Do what of the study is not done yet, and tell how long the rest will take."""
+"""Open a study of promptable models, and run what of it is not done yet."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from datetime import timedelta
 from pathlib import Path
 
 import yaml
 
 from segpref.data import Cache
 from segpref.data.cache import write_atomically
-from segpref.progress import console
+from segpref.studies.parts import named, run_parts
 from segpref.studies.prompted.lab import PromptedLab
 from segpref.studies.prompted.perform import parts
 from segpref.studies.prompted.recipe import PromptedRecipe
@@ -19,18 +17,13 @@ from segpref.studies.prompted.report import write_prompted
 from segpref.studies.recipe import plain
 from segpref.types import SegprefError
 
-__all__ = ["run_prompted"]
+__all__ = ["open_prompted", "run_prompted"]
 
 
-def run_prompted(
-    recipe: PromptedRecipe,
-    data: Path,
-    others: Path,
-    out: Path,
-    cache: Cache | None = None,
-    only: Sequence[str] = (),
-) -> Path:
-    """Run the study; what is finished is not done again, and what was interrupted goes on.
+def open_prompted(
+    recipe: PromptedRecipe, data: Path, others: Path, out: Path, cache: Cache | None = None
+) -> PromptedLab:
+    """The study in its folder, where its recipe is written.
 
     Args:
         recipe: of the study.
@@ -39,32 +32,11 @@ def run_prompted(
             stand-in for SAM learns, besides phantoms.
         out: the study's folder.
         cache: where prepared images and predictions are kept; inside the study's folder if None.
-        only: just the parts with one of these words in their name, where what they need is there.
-
-    Returns:
-        The page with the tables.
 
     Raises:
         SegprefError: the folder was begun with another recipe.
     """
     out = Path(out)
-    _keep_recipe(recipe, out)
-    lab = PromptedLab(recipe, data, others, out, cache or Cache(out / "cache"))
-    todo = [
-        part
-        for part in parts(lab)
-        if not part.finished and (not only or any(word in part.name for word in only))
-    ]
-    begin = time.monotonic()
-    for number, part in enumerate(todo):
-        done = time.monotonic() - begin
-        left = f", about {_told(done / number * (len(todo) - number))} left" if number else ""
-        console.print(f"[bold]{part.name}[/bold]: {number + 1} of {len(todo)}{left}")
-        part.perform()
-    return write_prompted(lab)
-
-
-def _keep_recipe(recipe: PromptedRecipe, out: Path) -> None:
     path, now = out / "recipe.yaml", plain(recipe)
     if path.exists():
         before = yaml.safe_load(path.read_text())
@@ -72,9 +44,27 @@ def _keep_recipe(recipe: PromptedRecipe, out: Path) -> None:
             raise SegprefError(
                 f"{out} was begun with another recipe ({', '.join(changed)}): choose another --out"
             )
-        return
-    write_atomically(path, yaml.safe_dump(now, sort_keys=False).encode())
+    else:
+        write_atomically(path, yaml.safe_dump(now, sort_keys=False).encode())
+    return PromptedLab(recipe, data, others, out, cache or Cache(out / "cache"))
 
 
-def _told(seconds: float) -> str:
-    return str(timedelta(seconds=round(seconds)))
+def run_prompted(lab: PromptedLab, only: Sequence[str] = ()) -> Path:
+    """Run the study; what is finished is not done again, and what was interrupted goes on.
+
+    Args:
+        lab: the study.
+        only: just the parts with one of these words in their name, where what they need is there.
+
+    Returns:
+        The page with the tables, which is written of what is there, whatever stopped the rest.
+
+    Raises:
+        SegprefError: no part has such a name, or one can't be done.
+    """
+    todo = named(parts(lab), only)
+    try:
+        run_parts(lab.out, todo)
+    finally:
+        page = write_prompted(lab)
+    return page
