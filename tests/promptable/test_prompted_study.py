@@ -97,12 +97,13 @@ def test_the_whole_study_goes_on_and_writes_its_tables(
         "| more labels |",
         "| expert |",
         "| U-Net |",
-        "| 50%, region |",
+        "| rating, 50% flipped, region |",
+        "| ranking, 50% flipped, image |",
         "Boxes that nobody drew, on 8 held-out images",
     ):
         assert row in text, row
     assert {line["table"] for line in csv.DictReader((out / "tables.csv").open())} >= {
-        "Flipped ratings"
+        "Flipped ratings and rankings"
     }
     assert (out / "figures" / "flips.png").stat().st_size > 1000
     assert (out / "figures" / "examples.png").stat().st_size > 1000

@@ -13,7 +13,7 @@ from segpref.policies import load_model
 from segpref.policies.promptable import PromptablePolicy
 from segpref.studies.charts import PALETTE
 from segpref.studies.prompted.lab import PromptedLab
-from segpref.studies.prompted.perform import BASE, aligned_row, row_file
+from segpref.studies.prompted.perform import BASE, FLIPPED, aligned_row, row_file
 from segpref.studies.prompted.results import read_row
 
 __all__ = ["examples", "flip_curves"]
@@ -22,25 +22,27 @@ _SHOWN = 6
 
 
 def flip_curves(lab: PromptedLab) -> bytes | None:
-    """Dice over the share of flipped ratings, by reduction; None where nothing is finished."""
-    base = read_row(lab, BASE)
-    figure = Figure((6.0, 3.4), dpi=150, layout="constrained")
-    axes = figure.add_subplot()
+    """Dice over the share of flips, by feedback and reduction; None where nothing is finished."""
+    base, share = read_row(lab, BASE), max(lab.recipe.unlabelled)
+    figure = Figure((4.0 * len(FLIPPED), 3.4), dpi=150, layout="constrained")
     drawn = False
-    for number, how in enumerate(("image", "region")):
-        points = []
-        for rate in (0.0, *lab.recipe.flips):
-            found = read_row(lab, aligned_row(max(lab.recipe.unlabelled), "rating", how, rate))
-            if found is not None:
-                points.append((rate, found.mean("Dice")))
-        if len(points) > 1:
-            drawn = True
-            axes.plot(*np.array(points).T, color=PALETTE[number], marker="o", label=how)
-    if base is not None:
-        axes.axhline(base.mean("Dice"), color="#808892", ls="--", label="no alignment")
-    axes.set_xlabel("share of close ratings that are flipped")
-    axes.set_ylabel("Dice")
-    axes.legend(frameon=False)
+    panels = figure.subplots(1, len(FLIPPED), sharey=True)
+    for axes, kind in zip(panels, FLIPPED, strict=True):
+        for number, how in enumerate(("image", "region")):
+            points = []
+            for rate in (0.0, *lab.recipe.flips):
+                found = read_row(lab, aligned_row(share, kind, how, rate))
+                if found is not None:
+                    points.append((rate, found.mean("Dice")))
+            if len(points) > 1:
+                drawn = True
+                axes.plot(*np.array(points).T, color=PALETTE[number], marker="o", label=how)
+        if base is not None:
+            axes.axhline(base.mean("Dice"), color="#808892", ls="--", label="no alignment")
+        axes.set_title(kind)
+        axes.set_xlabel("share of candidates that change places")
+    panels[0].set_ylabel("Dice")
+    panels[0].legend(frameon=False)
     return _png(figure) if drawn else None
 
 

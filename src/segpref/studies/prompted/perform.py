@@ -28,7 +28,17 @@ from segpref.training import RunFolder, align, fit
 from segpref.training.feedback import Feedback, FeedbackKind
 from segpref.training.promptable import fit_promptable
 
-__all__ = ["ABLATIONS", "BASE", "KINDS", "MORE", "UNET", "aligned_row", "parts", "row_file"]
+__all__ = [
+    "ABLATIONS",
+    "BASE",
+    "FLIPPED",
+    "KINDS",
+    "MORE",
+    "UNET",
+    "aligned_row",
+    "parts",
+    "row_file",
+]
 
 BASE: Prompts = "box, points and text"
 """The model that is aligned, prompted as in the paper but for the answers of a VQA model."""
@@ -37,6 +47,8 @@ ABLATIONS: tuple[Prompts, ...] = (BASE, "box and points", "text", "none", "exper
 MORE: Literal["more labels"] = "more labels"
 UNET = "U-Net"
 KINDS: tuple[FeedbackKind, ...] = ("best-only", "rating", "ranking")
+FLIPPED: tuple[FeedbackKind, ...] = ("rating", "ranking")
+"""Feedback that is flipped on purpose."""
 
 _PROMPTABLE = "segpref.policies.promptable.PromptablePolicy"
 
@@ -64,10 +76,11 @@ def parts(lab: PromptedLab) -> list[Part]:
         found.append(_unet(lab, number))
     for number in folds:
         for rate in lab.recipe.flips:
-            found += [
-                _aligned(lab, number, max(shares), "rating", how, rate)
-                for how in ("image", "region")
-            ]
+            for kind in FLIPPED:
+                found += [
+                    _aligned(lab, number, max(shares), kind, how, rate)
+                    for how in ("image", "region")
+                ]
     return found
 
 

@@ -12,7 +12,15 @@ from pathlib import Path
 from segpref.data.cache import write_atomically
 from segpref.studies.prompted.figures import examples, flip_curves
 from segpref.studies.prompted.lab import PromptedLab
-from segpref.studies.prompted.perform import ABLATIONS, BASE, KINDS, MORE, UNET, aligned_row
+from segpref.studies.prompted.perform import (
+    ABLATIONS,
+    BASE,
+    FLIPPED,
+    KINDS,
+    MORE,
+    UNET,
+    aligned_row,
+)
 from segpref.studies.prompted.results import (
     MEASURES,
     Figure,
@@ -123,15 +131,18 @@ def _prompts(lab: PromptedLab, base: Scores) -> _Table:
 
 
 def _flips(lab: PromptedLab, base: Scores) -> _Table:
-    rows = []
-    for rate in (0.0, *lab.recipe.flips):
-        for how in ("image", "region"):
-            name = aligned_row(max(lab.recipe.unlabelled), "rating", how, rate)
-            found = read_row(lab, name)
-            if found is not None:
-                rows.append(_row(f"{rate:.0%}, {how}", found, base))
-    columns = ("Flipped, reduction", *MEASURES, "Dice against no alignment", "Folds")
-    return _Table("Flipped ratings", columns, rows)
+    share, rows = max(lab.recipe.unlabelled), []
+    for kind in FLIPPED:
+        for rate in (0.0, *lab.recipe.flips):
+            image = read_row(lab, aligned_row(share, kind, "image", rate))
+            region = read_row(lab, aligned_row(share, kind, "region", rate))
+            told = "" if image is None or region is None else _signed(gain(region, image))
+            for how, found, more in (("image", image, ""), ("region", region, told)):
+                if found is not None:
+                    *row, folds = _row(f"{kind}, {rate:.0%} flipped, {how}", found, base)
+                    rows.append([*row, more, folds])
+    columns = ("Row", *MEASURES, "Dice against no alignment", "Dice against image", "Folds")
+    return _Table("Flipped ratings and rankings", columns, rows)
 
 
 def _boxes(lab: PromptedLab) -> _Table | None:
