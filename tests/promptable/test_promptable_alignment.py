@@ -199,6 +199,22 @@ def test_flips_exchange_neighbours_and_nobody_twice() -> None:
     assert ratings.score(case, slate)[:, 0].tolist() == [4, 3, 4, 1]
 
 
+def test_a_reversal_turns_the_whole_order_round() -> None:
+    case, slate = case_of(TRUTH), slate_of(MASKS)
+    ranks = VirtualAnnotator(Given(0.9, 0.8, 0.5, 0.45), reverse_rate=1.0)
+    assert ranks.score(case, slate)[:, 0].tolist() == [1, 2, 3, 4]
+    ratings = VirtualAnnotator(Given(0.9, 0.8, 0.5, np.nan), says="rating", reverse_rate=1.0)
+    assert ratings.score(case, slate)[:3, 0].tolist() == [3, 3, 4]
+    turned = 0
+    for number in range(400):
+        one = Case(id=f"c{number}", patient="p", volume="c", image=case.image)
+        annotator = VirtualAnnotator(Given(0.9, 0.8, 0.5, 0.45), reverse_rate=0.5, seed=1)
+        said = annotator.score(one, slate)
+        assert np.array_equal(said, annotator.score(one, slate))
+        turned += said[0, 0] == 1
+    assert turned / 400 == pytest.approx(0.5, abs=0.08)
+
+
 def test_the_rate_of_flips_is_what_was_asked_for_and_repeats_itself() -> None:
     slate, changed = slate_of(MASKS), 0
     for number in range(400):
@@ -214,6 +230,7 @@ def test_the_rate_of_flips_is_what_was_asked_for_and_repeats_itself() -> None:
 def test_bad_annotators_are_refused() -> None:
     for options in (
         {"says": "shouting"}, {"flip_rate": 2.0}, {"flip_within": -1.0}, {"cuts": (0.5, 0.2)},
+        {"reverse_rate": -0.1},
     ):  # fmt: skip
         with pytest.raises(SegprefError):
             VirtualAnnotator(Given(1.0), **options)

@@ -57,6 +57,7 @@ TINY = PromptedRecipe(
     ),
     align=Align(epochs=1, images_per_epoch=4),
     flips=[0.5],
+    reversals=[0.5],
 )
 
 
@@ -99,6 +100,7 @@ def test_the_whole_study_goes_on_and_writes_its_tables(
         "| U-Net |",
         "| rating, 50% flipped, region |",
         "| ranking, 50% flipped, image |",
+        "| ranking, 50% reversed, region |",
         "Boxes that nobody drew, on 8 held-out images",
     ):
         assert row in text, row

@@ -26,7 +26,9 @@ class VirtualAnnotator:
     A flip lets two *closely ranked* candidates exchange what is said of them: from the best
     downwards, each candidate is compared with the next worse one (the next lower rating or rank,
     whose scores are at most ``flip_within`` apart), and with probability ``flip_rate`` the two
-    change places; nobody is exchanged twice. Chance is a function of the seed, the case and
+    change places; nobody is exchanged twice. So the best and the worst mostly stay apart at any
+    rate. A reversal turns the whole order round instead; at a rate of 0.5 nothing is said but
+    chance. Chance is a function of the seed, the case and
     the masks, so a resumed run hears the same.
 
     Args:
@@ -37,6 +39,7 @@ class VirtualAnnotator:
         flip_rate: probability of an exchange, from 0 to 1.
         flip_within: largest difference of score of those that are exchanged; None for any.
         seed: of all chance.
+        reverse_rate: probability that what is said of a structure is turned round, from 0 to 1.
 
     Raises:
         SegprefError: a setting out of its range.
@@ -50,6 +53,7 @@ class VirtualAnnotator:
         flip_rate: float = 0.0,
         flip_within: float | None = None,
         seed: int = 0,
+        reverse_rate: float = 0.0,
     ) -> None:
         if says not in ("rating", "ranking"):
             raise SegprefError(f"a virtual annotator says a rating or a ranking, not {says!r}")
@@ -58,6 +62,8 @@ class VirtualAnnotator:
                 "a virtual annotator's flip_rate is from 0 to 1 and its flip_within from 0, not "
                 f"{flip_rate} and {flip_within}"
             )
+        if not 0 <= reverse_rate <= 1:
+            raise SegprefError(f"reverse_rate is a probability from 0 to 1, not {reverse_rate}")
         if not cuts or not np.all(np.diff(cuts) >= 0) or not np.isfinite(cuts).all():
             raise SegprefError(f"cuts between ratings are ascending numbers, not {list(cuts)}")
         self.judge = judge
@@ -67,6 +73,7 @@ class VirtualAnnotator:
         self.flip_rate = flip_rate
         self.flip_within = np.inf if flip_within is None else flip_within
         self.seed = seed
+        self.reverse_rate = reverse_rate
 
     def prepare(self, dataset: Dataset) -> None:
         """Prepare the judge within."""
@@ -84,9 +91,11 @@ class VirtualAnnotator:
             words = (
                 rated(column[told], self.cuts) if self.says == "rating" else _ranks(column[told])
             )
-            if self.flip_rate:
+            if self.flip_rate or self.reverse_rate:
                 rng = self._rng(case, slate.masks[:, number], number)
                 words = _flipped(words, column[told], self.flip_rate, self.flip_within, rng)
+                if rng.random() < self.reverse_rate:
+                    words = words.min() + words.max() - words
             said[told, number] = words
         return said
 

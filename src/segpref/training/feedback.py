@@ -32,7 +32,8 @@ class Feedback:
         thresholds: of the candidates; 0.5 is the model's own mask. The paper does not tell its own.
         flip_rate: how often two closely ranked candidates change places, from 0 to 1.
         flip_within: largest difference of score of those that do; any where None.
-        seed: of the flips.
+        seed: of flips and reversals.
+        reverse_rate: how often the whole order is turned round, from 0 to 1; at 0.5 it is chance.
     """
 
     kind: FeedbackKind = "ranking"
@@ -42,6 +43,7 @@ class Feedback:
     flip_rate: float = 0.0
     flip_within: float | None = None
     seed: int = 0
+    reverse_rate: float = 0.0
 
     def __post_init__(self) -> None:
         if self.kind not in ("rating", "ranking", "best-only"):
@@ -55,6 +57,7 @@ class Feedback:
             flip_rate=self.flip_rate,
             flip_within=self.flip_within,
             seed=self.seed,
+            reverse_rate=self.reverse_rate,
         )
 
     def proposals(self) -> SlateProposals:

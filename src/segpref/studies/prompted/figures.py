@@ -22,16 +22,19 @@ _SHOWN = 6
 
 
 def flip_curves(lab: PromptedLab) -> bytes | None:
-    """Dice over the share of flips, by feedback and reduction; None where nothing is finished."""
-    base, share = read_row(lab, BASE), max(lab.recipe.unlabelled)
-    figure = Figure((4.0 * len(FLIPPED), 3.4), dpi=150, layout="constrained")
+    """Dice over the share of what is said wrongly, by reduction; None where nothing is finished."""
+    base, recipe = read_row(lab, BASE), lab.recipe
+    panels = [(f"{kind}, neighbours change places", kind, recipe.flips, 0) for kind in FLIPPED]
+    panels += [("ranking, turned round", "ranking", recipe.reversals, 1)]
+    figure = Figure((3.4 * len(panels), 3.4), dpi=150, layout="constrained")
     drawn = False
-    panels = figure.subplots(1, len(FLIPPED), sharey=True)
-    for axes, kind in zip(panels, FLIPPED, strict=True):
+    every = figure.subplots(1, len(panels), sharey=True)
+    for axes, (title, kind, rates, noise) in zip(every, panels, strict=True):
         for number, how in enumerate(("image", "region")):
             points = []
-            for rate in (0.0, *lab.recipe.flips):
-                found = read_row(lab, aligned_row(share, kind, how, rate))
+            for rate in (0.0, *rates):
+                said = (0.0, rate) if noise else (rate, 0.0)
+                found = read_row(lab, aligned_row(max(recipe.unlabelled), kind, how, *said))
                 if found is not None:
                     points.append((rate, found.mean("Dice")))
             if len(points) > 1:
@@ -39,10 +42,10 @@ def flip_curves(lab: PromptedLab) -> bytes | None:
                 axes.plot(*np.array(points).T, color=PALETTE[number], marker="o", label=how)
         if base is not None:
             axes.axhline(base.mean("Dice"), color="#808892", ls="--", label="no alignment")
-        axes.set_title(kind)
-        axes.set_xlabel("share of candidates that change places")
-    panels[0].set_ylabel("Dice")
-    panels[0].legend(frameon=False)
+        axes.set_title(title, fontsize=10)
+        axes.set_xlabel("how often")
+    every[0].set_ylabel("Dice")
+    every[0].legend(frameon=False)
     return _png(figure) if drawn else None
 
 

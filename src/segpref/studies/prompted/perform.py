@@ -81,6 +81,11 @@ def parts(lab: PromptedLab) -> list[Part]:
                     _aligned(lab, number, max(shares), kind, how, rate)
                     for how in ("image", "region")
                 ]
+        for rate in lab.recipe.reversals:
+            found += [
+                _aligned(lab, number, max(shares), "ranking", how, reversals=rate)
+                for how in ("image", "region")
+            ]
     return found
 
 
@@ -93,9 +98,12 @@ def row_file(lab: PromptedLab, fold: int, row: str) -> Path:
     return lab.folder(fold) / row / "test.csv"
 
 
-def aligned_row(share: float, kind: FeedbackKind, reduction: str, flips: float = 0.0) -> str:
+def aligned_row(
+    share: float, kind: FeedbackKind, reduction: str, flips: float = 0.0, reversals: float = 0.0
+) -> str:
     """Name of a row: how much is unlabelled, what is said, and how it is reduced."""
     noise = f", {flips:.0%} flipped" if flips else ""
+    noise += f", {reversals:.0%} reversed" if reversals else ""
     return f"+ {share:.0%}, {kind}, {reduction}{noise}"
 
 
@@ -238,15 +246,22 @@ def _aligned(
     kind: FeedbackKind,
     reduction: Literal["image", "region"],
     flips: float = 0.0,
+    reversals: float = 0.0,
 ) -> Part:
-    row = aligned_row(share, kind, reduction, flips)
+    row = aligned_row(share, kind, reduction, flips, reversals)
     folder = RunFolder(lab.folder(number) / row)
 
     def perform() -> None:
         recipe, fold = lab.recipe, lab.fold(number)
         how, space = recipe.align, fold.test.label_space
         feedback = Feedback(
-            kind, how.betas, reduction, how.thresholds, flips, seed=recipe.seed + number
+            kind,
+            how.betas,
+            reduction,
+            how.thresholds,
+            flips,
+            seed=recipe.seed + number,
+            reverse_rate=reversals,
         )
         settings = {"align": plain(how), "feedback": plain(feedback), "seed": recipe.seed}
         folder.open(settings, resume=True)

@@ -135,7 +135,9 @@ class PromptedRecipe:
         clip: the CLIP's stand-in.
         stage1: prompts are learned.
         align: preferences are learned.
-        flips: shares of flipped ratings.
+        flips: how often neighbours in a rating or ranking change places.
+        reversals: how often a whole ranking is turned round; at 0.5 it is chance, so what is gained
+            there was not learned from preferences.
         seed: of folds, draws and weights.
     """
 
@@ -157,6 +159,7 @@ class PromptedRecipe:
     stage1: Stage1 = field(default_factory=Stage1)
     align: Align = field(default_factory=Align)
     flips: list[float] = field(default_factory=lambda: [0.1, 0.2, 0.3, 0.5])
+    reversals: list[float] = field(default_factory=lambda: [0.1, 0.3, 0.5])
     seed: int = 0
 
 

@@ -131,16 +131,17 @@ def _prompts(lab: PromptedLab, base: Scores) -> _Table:
 
 
 def _flips(lab: PromptedLab, base: Scores) -> _Table:
-    share, rows = max(lab.recipe.unlabelled), []
-    for kind in FLIPPED:
-        for rate in (0.0, *lab.recipe.flips):
-            image = read_row(lab, aligned_row(share, kind, "image", rate))
-            region = read_row(lab, aligned_row(share, kind, "region", rate))
-            told = "" if image is None or region is None else _signed(gain(region, image))
-            for how, found, more in (("image", image, ""), ("region", region, told)):
-                if found is not None:
-                    *row, folds = _row(f"{kind}, {rate:.0%} flipped, {how}", found, base)
-                    rows.append([*row, more, folds])
+    share, recipe, rows = max(lab.recipe.unlabelled), lab.recipe, []
+    noises = [(kind, rate, 0.0) for kind in FLIPPED for rate in (0.0, *recipe.flips)]
+    for kind, flips, reversals in [*noises, *(("ranking", 0.0, r) for r in recipe.reversals)]:
+        image = read_row(lab, aligned_row(share, kind, "image", flips, reversals))
+        region = read_row(lab, aligned_row(share, kind, "region", flips, reversals))
+        told = "" if image is None or region is None else _signed(gain(region, image))
+        said = f"{reversals:.0%} reversed" if reversals else f"{flips:.0%} flipped"
+        for how, found, more in (("image", image, ""), ("region", region, told)):
+            if found is not None:
+                *row, folds = _row(f"{kind}, {said}, {how}", found, base)
+                rows.append([*row, more, folds])
     columns = ("Row", *MEASURES, "Dice against no alignment", "Dice against image", "Folds")
     return _Table("Flipped ratings and rankings", columns, rows)
 
