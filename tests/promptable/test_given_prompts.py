@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -14,6 +15,7 @@ from tiny_models import LESION, SIDE
 from segpref.cli.main import main
 from segpref.data import Preparation
 from segpref.data.images import images_for
+from segpref.inference.propagate import propagate
 from segpref.policies import ModelCard, NetworkSpec, load_model, save_model
 from segpref.policies.promptable import PromptablePolicy, promptable_card, small_sam
 from segpref.prompts import Prompt, in_prepared
@@ -96,6 +98,91 @@ def test_a_file_names_images_and_the_others_are_asked_as_ever(
     named, box, own = (tmp_path / name for name in ("named", "box", "own"))
     assert np.array_equal(written(named, "b"), written(box, "b"))
     assert np.array_equal(written(named, "a"), written(own, "a"))
+
+
+SPACING = (0.7, 0.7, 5.0)
+
+
+@pytest.fixture
+def volumes(tmp_path: Path) -> Path:
+    folder = tmp_path / "volumes"
+    folder.mkdir()
+    image = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 6)).astype(np.int16)
+    affine = np.diag([*SPACING, 1.0])
+    affine[:3, 3] = 11.0, -7.0, 30.0
+    nib.save(nib.Nifti1Image(image, affine), folder / "scan.nii.gz")
+    return folder
+
+
+def carried(model: Path, volumes: Path, prompt: Prompt | None, start: int | None) -> np.ndarray:
+    """The mask of the volume, by the library's own hands."""
+    policy, card = load_model(model)
+    assert isinstance(policy, PromptablePolicy)
+    reader = images_for(volumes, card.channels)
+    case = reader.read(reader.sources()[0])
+    slices = torch.from_numpy(card.preparation.apply(case).images)
+    prompts = None if prompt is None else in_prepared([prompt], case, card.preparation)
+    logits = propagate(policy, slices, prompts, start)
+    outside = torch.tensor([-1.0])
+    each = [card.preparation.restore(one[None], case, outside)[0] > 0 for one in logits]
+    return torch.stack(each, dim=-1).squeeze().numpy()
+
+
+def test_prompts_of_a_volume_are_carried_from_their_slice(
+    tmp_path: Path, model: Path, volumes: Path
+) -> None:
+    asked = ["--box", "[5, 4, 30, 20]"]
+    assert predict(model, volumes, tmp_path / "third", *asked, "--slice", "3") == 0
+    file = tmp_path / "prompts.json"
+    file.write_text(json.dumps({"scan.nii.gz": {"box": [5, 4, 30, 20], "slice": 3}}))
+    assert predict(model, volumes, tmp_path / "named", "--prompts", str(file)) == 0
+    assert predict(model, volumes, tmp_path / "carried", "--carry") == 0
+    (third, named, own), image = (
+        [next((tmp_path / name).iterdir()) for name in ("third", "named", "carried")],
+        nib.load(volumes / "scan.nii.gz"),
+    )
+    mask = nib.load(third)
+    assert np.array_equal(mask.affine, image.affine)
+    assert mask.header.get_zooms() == pytest.approx(SPACING)
+    drawn = np.asarray(mask.dataobj) > 0
+    assert drawn[..., 3].any()
+    assert np.array_equal(drawn, carried(model, volumes, Prompt((5, 4, 30, 20)), 3))
+    assert np.array_equal(drawn, np.asarray(nib.load(named).dataobj) > 0)
+    assert np.array_equal(
+        np.asarray(nib.load(own).dataobj) > 0, carried(model, volumes, None, None)
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--box", "[5, 4, 30, 20]"], "scan.nii.gz is a volume: say on which slice"),
+        (["--box", "[5, 4, 30, 20]", "--slice", "6"], "6 slices, counted from 0: there is no slice 6"),
+        (["--slice", "2"], "--slice says where prompts are drawn: give --box, --points or --text"),
+        (["--prompts", '{"scan": {"box": [1, 2, 9, 9], "slice": -1}}'], "a slice is a whole number"),
+    ],
+)  # fmt: skip
+def test_a_bad_slice_is_told_of_in_a_sentence(
+    tmp_path: Path,
+    model: Path,
+    volumes: Path,
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+    told: str,
+) -> None:
+    if options[0] == "--prompts":
+        (tmp_path / "prompts.json").write_text(options[1])
+        options = ["--prompts", str(tmp_path / "prompts.json")]
+    assert predict(model, volumes, tmp_path / "out", *options) == 1
+    assert told in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_picture_has_no_slice(
+    tmp_path: Path, model: Path, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--box", "[5, 4, 30, 20]", "--slice", "0"]
+    assert predict(model, images, tmp_path / "out", *options) == 1
+    assert "a.png is no volume: leave the slice out" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize(

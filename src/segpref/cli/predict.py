@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from segpref.data import Preparation
-from segpref.inference.given import GivenPrompts, read_prompts
+from segpref.inference.given import Given, GivenPrompts, read_prompts
 from segpref.inference.predict import predict_folder
 from segpref.policies.opening import open_model
 from segpref.progress import console
@@ -30,7 +30,9 @@ def predict(
     box: tuple[float, float, float, float] | None = None,
     points: list[tuple[float, float, int]] | None = None,
     text: str | None = None,
+    slice: int | None = None,
     prompts: Path | None = None,
+    carry: bool = False,
 ) -> None:
     """Write masks of new images, in the images' own geometry.
 
@@ -54,14 +56,21 @@ def predict(
             --box "[x_min, y_min, x_max, y_max]"; x counts columns and y rows, from 0.
         points: likewise, --points "[[x, y, 1], [x, y, 0]]", 1 on the structure and 0 beside it.
         text: likewise, what the structure is, for a model that was made with a text encoder.
+        slice: of a volume, the slice (from 0) that box and points are drawn on; from there they are
+            carried to the slices on both sides, as far as the structure reaches.
         prompts: JSON file with prompts by name of image:
             {"a.png": {"box": [10, 20, 60, 80], "points": [[30, 40, 1]], "text": "a lesion"}}; a list of
-            such for several structures. Images without are asked with the model's own.
+            such for several structures, and "slice" for volumes. Images without are asked with the
+            model's own.
+        carry: in volumes, carry the model's own prompts, too, from the slice where it is surest, in
+            place of asking each slice by itself.
     """
     given = box is not None or bool(points) or text is not None
     if given and prompts is not None:
         raise SegprefError("give prompts by --prompts or by --box, --points and --text, not both")
-    one = [Prompt(box, tuple(points or ()), text=text)] if given else []
+    one = Given((Prompt(box, tuple(points or ()), text=text),), slice) if given else Given()
+    if slice is not None and not given:
+        raise SegprefError("--slice says where prompts are drawn: give --box, --points or --text")
     written = predict_folder(
         open_model(model, trust=trust, preparation=preparation),
         input,
@@ -71,6 +80,7 @@ def predict(
         batch_size=batch_size,
         overwrite=overwrite,
         prompts=GivenPrompts(one, None if prompts is None else read_prompts(prompts)),
+        carry=carry,
     )
     kept = "" if written or overwrite else ", all were there already"
     # Brackets in a folder's name are no markup.

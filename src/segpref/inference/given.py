@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +15,37 @@ from segpref.policies.promptable import PromptablePolicy
 from segpref.prompts import FixedPrompts, Prompt, in_prepared
 from segpref.types import Case, Predictor, SegprefError
 
-__all__ = ["GivenPrompts", "read_prompts"]
+__all__ = ["Given", "GivenPrompts", "asked_with", "read_prompts"]
+
+
+_KEYS = {"box", "points", "text", "slice"}
+
+
+@dataclass(frozen=True)
+class Given:
+    """What is given for an image, in the pixels of its file.
+
+    Args:
+        prompts: one per structure; none where nothing is given.
+        slice: of a volume, the slice that they are drawn on, from 0; from there they are carried on.
+    """
+
+    prompts: tuple[Prompt, ...] = ()
+    slice: int | None = None
 
 
 class GivenPrompts:
-    """Prompts of images, in the pixels of their files.
+    """Prompts of images.
 
     An image without given prompts is asked with the policy's own.
 
     Args:
-        every: one prompt per structure, for every image.
+        every: for every image.
         named: by file name or name without ending, in place of ``every``.
     """
 
-    def __init__(
-        self, every: Sequence[Prompt] = (), named: Mapping[str, Sequence[Prompt]] | None = None
-    ) -> None:
-        self.every = tuple(every)
+    def __init__(self, every: Given = Given(), named: Mapping[str, Given] | None = None) -> None:
+        self.every = every
         self.named = dict(named or {})
 
     def check(self, model: Predictor, sources: Sequence[Source]) -> None:
@@ -40,7 +55,7 @@ class GivenPrompts:
             SegprefError: a model that takes no prompts, another number of structures, a name that no
                 image has, or a text that the model can't read.
         """
-        rows = [row for row in (self.every, *self.named.values()) if row]
+        rows = [one.prompts for one in (self.every, *self.named.values()) if one.prompts]
         if not rows:
             return
         if not isinstance(model, PromptablePolicy):
@@ -64,48 +79,60 @@ class GivenPrompts:
             )
         model.read([prompt.text for row in rows for prompt in row if prompt.text is not None])
 
-    def of(self, source: Source) -> tuple[Prompt, ...]:
-        """One prompt per structure of an image; empty where none is given."""
+    def of(self, source: Source) -> Given:
+        """What is given for an image."""
         found = (self.named[name] for name in _names(source) if name in self.named)
-        return tuple(next(found, self.every))
+        return next(found, self.every)
 
-    @contextmanager
-    def asked(
-        self, model: Predictor, source: Source, case: Case, preparation: ImagePreparation
-    ) -> Iterator[None]:
-        """Within it the model is asked with what is given for this image.
+    def moved(self, source: Source, case: Case, preparation: ImagePreparation) -> Given:
+        """What is given for an image, in the frame of the policy's input.
 
         Raises:
-            SegprefError: a prompt outside the image, or a volume.
+            SegprefError: a prompt outside the image, a volume without the slice, or an image with one.
         """
-        prompts = self.of(source)
-        if not prompts:
-            yield
-            return
+        given = self.of(source)
+        if not given.prompts:
+            return given
         # Promptable models are prepared for by segpref's own preparation.
-        assert isinstance(model, PromptablePolicy)
         assert isinstance(preparation, Preparation)
-        if case.image.ndim != 3:
+        volume = case.image.ndim == 4
+        if volume and given.slice is None:
             raise SegprefError(
-                f"{source.images[0]} is a volume, and one prompt does not fit all of its slices: carry "
-                "it from slice to slice with segpref.inference.propagate"
+                f"{source.images[0]} is a volume: say on which slice the prompts are drawn, from 0 "
+                '(--slice, or "slice" in the file of prompts), and they are carried on from there'
             )
+        if volume and given.slice is not None and not given.slice < case.image.shape[3]:
+            raise SegprefError(
+                f"{source.images[0]} has {case.image.shape[3]} slices, counted from 0: there is no "
+                f"slice {given.slice}"
+            )
+        if not volume and given.slice is not None:
+            raise SegprefError(f"{source.images[0]} is no volume: leave the slice out")
         try:
-            moved = in_prepared(prompts, case, preparation)
+            return Given(in_prepared(given.prompts, case, preparation), given.slice)
         except SegprefError as error:
             raise SegprefError(f"{source.images[0]}: {error}") from error
-        own, model.prompter = model.prompter, FixedPrompts(moved)
-        try:
-            yield
-        finally:
-            model.prompter = own
 
 
-def read_prompts(path: Path) -> dict[str, tuple[Prompt, ...]]:
+@contextmanager
+def asked_with(model: Predictor, prompts: Sequence[Prompt]) -> Iterator[None]:
+    """Within it the model is asked with these prompts, or with its own where there are none."""
+    if not prompts:
+        yield
+        return
+    assert isinstance(model, PromptablePolicy)
+    own, model.prompter = model.prompter, FixedPrompts(prompts)
+    try:
+        yield
+    finally:
+        model.prompter = own
+
+
+def read_prompts(path: Path) -> dict[str, Given]:
     """Prompts of a JSON file: ``{"scan1.png": {"box": [10, 20, 60, 80], "points": [[30, 40, 1]]}}``.
 
-    A prompt has ``box``, ``points`` and ``text``, or some of them; for several structures give a list
-    of prompts, one per structure.
+    A prompt has ``box``, ``points`` and ``text``, or some of them, and on a volume the ``slice`` that
+    it is drawn on; for several structures give a list of prompts, one per structure, of one slice.
 
     Raises:
         SegprefError: a file that can't be read, or something else than that.
@@ -118,16 +145,23 @@ def read_prompts(path: Path) -> dict[str, tuple[Prompt, ...]]:
         ) from error
     if not isinstance(content, dict):
         raise SegprefError(f"{path} holds no object: give prompts by the names of images")
-    return {
-        name: tuple(
-            _prompt(one, f"{path}, {name}") for one in (row if isinstance(row, list) else [row])
+    return {name: _given(row, f"{path}, {name}") for name, row in content.items()}
+
+
+def _given(written: Any, place: str) -> Given:
+    rows = written if isinstance(written, list) else [written]
+    prompts = tuple(_prompt(one, place) for one in rows)
+    slices = {one.get("slice") for one in rows}
+    (start,) = slices if len(slices) == 1 else (-1,)
+    if start is not None and (not isinstance(start, int) or start < 0):
+        raise SegprefError(
+            f"{place}: a slice is a whole number from 0, and the same for all structures"
         )
-        for name, row in content.items()
-    }
+    return Given(prompts, start)
 
 
 def _prompt(written: Any, place: str) -> Prompt:
-    if not isinstance(written, dict) or set(written) - {"box", "points", "text"} or not written:
+    if not isinstance(written, dict) or set(written) - _KEYS or not written:
         raise SegprefError(
             f"{place}: a prompt is an object with box, points or text, not {written!r:.80}"
         )

@@ -17,12 +17,14 @@ from segpref.data.images import Images, images_for
 from segpref.data.source import Source
 from segpref.data.volumes import file_stem, is_nifti, is_picture
 from segpref.inference.export import mask_paths, write_mask
-from segpref.inference.given import GivenPrompts
+from segpref.inference.given import Given, GivenPrompts, asked_with
+from segpref.inference.propagate import propagate
 from segpref.inference.windows import WindowedNetwork
 from segpref.policies import ModelCard
 from segpref.policies.nnunet.prediction import NnUNetPrediction
 from segpref.policies.nnunet.preparation import NnUNetPreparation
 from segpref.policies.opening import OpenModel, open_model
+from segpref.policies.promptable import PromptablePolicy
 from segpref.progress import console, progress_bar
 from segpref.types import Case, LabelSpace, Predictor, SegprefError
 
@@ -75,6 +77,7 @@ def predict_folder(
     batch_size: int = 8,
     overwrite: bool = False,
     prompts: GivenPrompts | None = None,
+    carry: bool = False,
 ) -> list[Path]:
     """Write the mask of an image, or of every image in a folder, with the geometry of its input.
 
@@ -93,7 +96,10 @@ def predict_folder(
         overlap: as in :func:`predict_case`.
         batch_size: as in :func:`predict_case`.
         overwrite: make masks anew that are there already; they are skipped otherwise.
-        prompts: asked in place of a promptable model's own.
+        prompts: asked in place of a promptable model's own; on a volume they are carried from their
+            slice to the others (:func:`~segpref.inference.propagate.propagate`).
+        carry: in volumes, a promptable model's own prompts, too, are carried, from the slice where it
+            is surest; otherwise every slice has its own.
 
     Returns:
         The files that were written, in the order of the images.
@@ -115,12 +121,20 @@ def predict_folder(
     check_output(output, reader, Path(images).expanduser())
     given = prompts or GivenPrompts()
     given.check(policies[0], reader.sources())
+    if carry and not isinstance(policies[0], PromptablePolicy):
+        raise SegprefError(
+            "only a promptable model has prompts to carry from slice to slice: leave carry out"
+        )
     targets = [(source, output / mask_name(source)) for source in reader.sources()]
     todo = [(source, path) for source, path in targets if overwrite or not _there(path, card)]
 
     def made(source: Source, path: Path, case: Case) -> Sequence[Path]:
-        with given.asked(policies[0], source, case, card.preparation):
-            mask = _mask(network, card, case)
+        asked = given.moved(source, case, card.preparation)
+        if case.image.ndim == 4 and (asked.prompts or carry):
+            mask = _carried(policies[0], card, case, asked)
+        else:
+            with asked_with(policies[0], asked.prompts):
+                mask = _mask(network, card, case)
         return write_mask(path, mask, card.label_space, like(source, case))
 
     return each_image(reader, todo, made, output)
@@ -194,6 +208,17 @@ def _mask(
         else:
             mask[:] = part
     return mask
+
+
+def _carried(
+    model: Predictor, card: ModelCard, case: Case, given: Given
+) -> UInt8[np.ndarray, "f *space"]:
+    """Mask of a volume whose prompts are carried from slice to slice."""
+    assert isinstance(model, PromptablePolicy)
+    check_case(card, case)
+    slices = torch.from_numpy(card.preparation.apply(replace(case, label=None)).images)
+    logits = propagate(model, slices, given.prompts or None, given.slice)
+    return decoded(restored(logits, card, case), card.label_space)
 
 
 def check_case(card: ModelCard, case: Case) -> None:
