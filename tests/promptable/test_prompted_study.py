@@ -98,6 +98,7 @@ def test_the_whole_study_goes_on_and_writes_its_tables(
         "| more labels |",
         "| expert |",
         "| U-Net |",
+        "| box and points, not tuned |",
         "| rating, 50% flipped, region |",
         "| ranking, 50% flipped, image |",
         "| ranking, 50% reversed, region |",

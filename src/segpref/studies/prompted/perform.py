@@ -16,7 +16,7 @@ from segpref.data.cache import write_atomically
 from segpref.inference.evaluation import score_model
 from segpref.judges import OracleJudge
 from segpref.objectives import FocalDiceLoss
-from segpref.policies import ModelCard, PolicySpec, load_model
+from segpref.policies import ModelCard, PolicySpec, load_model, save_model
 from segpref.policies.promptable import PromptableNetwork, PromptablePolicy, promptable_card
 from segpref.prompts import LabelPrompts, box_iou, box_of
 from segpref.studies.parts import Part
@@ -46,6 +46,8 @@ BASE: Prompts = "box, points and text"
 ABLATIONS: tuple[Prompts, ...] = (BASE, "box and points", "text", "none", "expert")
 MORE: Literal["more labels"] = "more labels"
 UNET = "U-Net"
+UNTUNED = "box and points, not tuned"
+"""The stand-in for SAM as it is, which has not seen an image of the dataset."""
 KINDS: tuple[FeedbackKind, ...] = ("best-only", "rating", "ranking")
 FLIPPED: tuple[FeedbackKind, ...] = ("rating", "ranking")
 """Feedback that is flipped on purpose."""
@@ -73,7 +75,7 @@ def parts(lab: PromptedLab) -> list[Part]:
                 found += [_aligned(lab, number, share, kind, how) for how in ("image", "region")]
     for number in folds:
         found += [_stage1(lab, number, prompts) for prompts in (*ABLATIONS[1:], MORE)]
-        found.append(_unet(lab, number))
+        found += [_untuned(lab, number), _unet(lab, number)]
     for number in folds:
         for rate in lab.recipe.flips:
             for kind in FLIPPED:
@@ -207,6 +209,21 @@ def _stage1(lab: PromptedLab, number: int, row: Prompts | Literal["more labels"]
         _score(lab, fold, folder)
 
     return _part("fit", f"fold {number}: {row}", row_file(lab, number, row), perform)
+
+
+def _untuned(lab: PromptedLab, number: int) -> Part:
+    folder = lab.folder(number) / UNTUNED
+
+    def perform() -> None:
+        network = load_model(lab.out / "start")[0].network
+        assert isinstance(network, PromptableNetwork)
+        fold = lab.fold(number)
+        card = lab.card(network, fold, fold.labelled.take([]), "box and points")
+        folder.mkdir(parents=True, exist_ok=True)
+        save_model(folder / "best.safetensors", network, card)
+        _score(lab, fold, RunFolder(folder))
+
+    return _part("score", f"fold {number}: {UNTUNED}", row_file(lab, number, UNTUNED), perform)
 
 
 def _unet(lab: PromptedLab, number: int) -> Part:

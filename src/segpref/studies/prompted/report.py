@@ -19,6 +19,7 @@ from segpref.studies.prompted.perform import (
     KINDS,
     MORE,
     UNET,
+    UNTUNED,
     aligned_row,
 )
 from segpref.studies.prompted.results import (
@@ -121,7 +122,7 @@ def _reductions(lab: PromptedLab) -> _Table:
 def _prompts(lab: PromptedLab, base: Scores) -> _Table:
     aligned = aligned_row(min(lab.recipe.unlabelled), "ranking", "image")
     rows = []
-    for name in (aligned, MORE, *ABLATIONS, UNET):
+    for name in (aligned, MORE, *ABLATIONS, UNTUNED, UNET):
         found = read_row(lab, name)
         if found is not None:
             rows.append(_row(name, found, None if name == BASE else base))
