@@ -18,7 +18,7 @@ from segpref.data.images import images_for
 from segpref.inference.propagate import propagate
 from segpref.policies import ModelCard, NetworkSpec, load_model, save_model
 from segpref.policies.promptable import PromptablePolicy, promptable_card, small_sam
-from segpref.prompts import Prompt, in_prepared
+from segpref.prompts import FixedPrompts, Prompt, in_prepared
 from segpref.types import LabelSpace
 
 HEIGHT, WIDTH = 40, 50
@@ -151,6 +151,38 @@ def test_prompts_of_a_volume_are_carried_from_their_slice(
     assert np.array_equal(
         np.asarray(nib.load(own).dataobj) > 0, carried(model, volumes, None, None)
     )
+
+
+def test_a_text_goes_for_every_slice_of_a_volume(
+    tmp_path: Path, volumes: Path, clip_folder: Path
+) -> None:
+    network = small_sam(
+        SIDE, patch=4, width=32, layers=2, heads=2, prompt_width=32, text_encoder=str(clip_folder)
+    )
+    assert network.text_projection is not None
+    torch.nn.init.normal_(network.text_projection.weight, std=3.0)
+    model = tmp_path / "reader.safetensors"
+    save_model(model, network, promptable_card(network, LESION, PREPARATION))
+    for name, text, more in (("a", "lesion", []), ("b", "tumor", []), ("c", "lesion", ["--carry"])):
+        assert predict(model, volumes, tmp_path / name, "--text", text, *more) == 0
+    first, other, together = (
+        np.asarray(nib.load(next((tmp_path / name).iterdir())).dataobj) > 0 for name in "abc"
+    )
+    assert not np.array_equal(first, other)
+    policy, card = load_model(model)
+    assert isinstance(policy, PromptablePolicy)
+    reader = images_for(volumes, card.channels)
+    case = reader.read(reader.sources()[0])
+    slices = torch.from_numpy(card.preparation.apply(case).images)
+    row = [Prompt(text="lesion")]
+    outside = torch.tensor([-1.0])
+    each = [
+        card.preparation.restore(policy.logits(one[None], [row]), case, outside) for one in slices
+    ]
+    assert np.array_equal(first, torch.stack(each, dim=-1).squeeze().numpy() > 0)
+    policy.prompter = FixedPrompts(row)
+    each = [card.preparation.restore(one[None], case, outside) for one in propagate(policy, slices)]
+    assert np.array_equal(together, torch.stack(each, dim=-1).squeeze().numpy() > 0)
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,8 @@ def predict(
         box: of a promptable model of one structure: where it is in every image, in pixels of the file,
             --box "[x_min, y_min, x_max, y_max]"; x counts columns and y rows, from 0.
         points: likewise, --points "[[x, y, 1], [x, y, 0]]", 1 on the structure and 0 beside it.
-        text: likewise, what the structure is, for a model that was made with a text encoder.
+        text: likewise, what the structure is, for a model that was made with a text encoder; alone it
+            goes for every slice of a volume.
         slice: of a volume, the slice (from 0) that box and points are drawn on; from there they are
             carried to the slices on both sides, as far as the structure reaches.
         prompts: JSON file with prompts by name of image:

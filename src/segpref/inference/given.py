@@ -28,10 +28,16 @@ class Given:
     Args:
         prompts: one per structure; none where nothing is given.
         slice: of a volume, the slice that they are drawn on, from 0; from there they are carried on.
+            Texts are drawn nowhere, and go for every slice where it is None.
     """
 
     prompts: tuple[Prompt, ...] = ()
     slice: int | None = None
+
+    @property
+    def drawn(self) -> bool:
+        """Whether there is a box or a point."""
+        return any(prompt.box is not None or prompt.points for prompt in self.prompts)
 
 
 class GivenPrompts:
@@ -96,7 +102,7 @@ class GivenPrompts:
         # Promptable models are prepared for by segpref's own preparation.
         assert isinstance(preparation, Preparation)
         volume = case.image.ndim == 4
-        if volume and given.slice is None:
+        if volume and given.drawn and given.slice is None:
             raise SegprefError(
                 f"{source.images[0]} is a volume: say on which slice the prompts are drawn, from 0 "
                 '(--slice, or "slice" in the file of prompts), and they are carried on from there'

@@ -130,11 +130,14 @@ def predict_folder(
 
     def made(source: Source, path: Path, case: Case) -> Sequence[Path]:
         asked = given.moved(source, case, card.preparation)
-        if case.image.ndim == 4 and (asked.prompts or carry):
+        if asked.slice is not None:
             mask = _carried(policies[0], card, case, asked)
         else:
             with asked_with(policies[0], asked.prompts):
-                mask = _mask(network, card, case)
+                if carry and case.image.ndim == 4:
+                    mask = _carried(policies[0], card, case, Given())
+                else:
+                    mask = _mask(network, card, case)
         return write_mask(path, mask, card.label_space, like(source, case))
 
     return each_image(reader, todo, made, output)
