@@ -131,6 +131,9 @@ def test_judges_stand_together() -> None:
     assert list(one.entries) == [
         BASE, "Select-best, model judge", "RN, model judge", "RN, oracle judge",
     ]  # fmt: skip
+    claims = {(claim.method, claim.other): claim.mean for claim in one.claims}
+    # Seed 0 alone has both.
+    assert claims["RN, oracle judge", "RN, model judge"] == pytest.approx(0.2)
 
 
 def test_a_part_of_the_grid_is_found_by_its_title() -> None:

@@ -123,7 +123,8 @@ class Block:
         compare: what stands together in one table: the ``methods`` of one base and judge, all
             ``judges`` of a base, all ``bases`` with what a judge's methods make of them, or ``all``.
             Where there are several bases, the first, and the proposed method on it (with the first
-            judge), is what the others are compared with, and whose gap is closed.
+            judge), is what the others are compared with, and whose gap is closed. Where there are
+            several judges of one base, a method is also compared with itself under the first.
     """
 
     title: str = "Methods"

@@ -160,6 +160,8 @@ def _table(
                 others = [name]
                 if elsewhere and method != SELECT_BEST:
                     others.append(f"{proposed}{suffix(bases[0], judges[0])}")
+                if len(bases) == 1 and judge != judges[0]:
+                    others.append(label(method, changes) + suffix(base, judges[0]))
                 add(label(method, changes) + named, runs, *others)
             if f"{proposed}{named}" in entries:
                 rivals = (label(*one) + named for one in methods if one != (proposed, ()))
