@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from segpref.cli.main import COMMANDS
+from segpref.cli.main import COMMANDS, USAGE, command_parser, main
 from segpref.data.phantoms import write_phantoms
 from segpref.types import Candidate, Case, Judge, Slate
 
@@ -47,10 +49,71 @@ def test_the_judge_in_the_readme_is_a_judge_and_prefers_smooth_masks() -> None:
     assert scores[1, 0] > scores[0, 0]
 
 
-def test_every_documented_command_exists() -> None:
-    used = set(re.findall(r"^segpref (\w+)", README, re.MULTILINE))
-    assert used
-    assert used <= set(COMMANDS)
+def commands(text: str) -> list[list[str]]:
+    """The command lines in a text; a deeply indented line goes on with the one before."""
+    found = re.findall(r"^ *segpref +\w+ +-.*(?:\n {4,}.*)*", text, re.MULTILINE)
+    return [shlex.split(line)[1:] for line in found]
+
+
+DOCUMENTED = {
+    " ".join(line): line
+    for file in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+    for block in re.findall(r"```(?:text|bash)\n(.*?)```", file.read_text(), re.DOTALL)
+    for line in commands(block)
+}
+
+
+@pytest.mark.parametrize("line", DOCUMENTED)
+def test_every_documented_command_takes_its_options(line: str) -> None:
+    command, *options = DOCUMENTED[line]
+    assert command in COMMANDS
+    command_parser(command)[0].parse_args(options)
+
+
+def test_help_shows_the_first_round_of_the_readme() -> None:
+    first_round = commands(USAGE)
+    assert [line[0] for line in first_round] == [
+        "fit", "fit", "audit", "align", "evaluate", "predict",
+    ]  # fmt: skip
+    assert all(" ".join(line) in DOCUMENTED for line in first_round)
+
+
+SMALL = {
+    "fit": ["--preparation.size", "[32, 32]", "--epochs", "1", "--images_per_epoch", "8"],
+    "align": ["--epochs", "1", "--images_per_epoch", "8", "--candidates", "4"],
+    "audit": ["--candidates", "4"],
+}
+NETWORK = {
+    "module": "monai.networks.nets.UNet",
+    "arguments": {
+        "spatial_dims": 2,
+        "in_channels": None,
+        "out_channels": None,
+        "channels": [4, 8],
+        "strides": [2],
+        "dropout": 0.1,
+    },
+}
+
+
+@pytest.mark.slow
+def test_the_first_round_goes_from_images_to_masks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SEGPREF_CACHE", str(tmp_path / "cache"))
+    write_phantoms(tmp_path / "DATA", "cardiac", (32, 32), 16, seed=0)
+    (tmp_path / "IMAGES").symlink_to("DATA/images")
+    for command, *options in commands(USAGE):
+        small = SMALL.get(command, [])
+        if command == "fit":
+            small = [*small, "--network", json.dumps(NETWORK)]
+        assert main([command, *options, *small]) == 0
+    images = sorted(path.name for path in (tmp_path / "IMAGES").iterdir())
+    assert sorted(path.name for path in (tmp_path / "masks").iterdir()) == images
+
+
+def test_documented_targets_of_make_exist() -> None:
     targets = set(re.findall(r"^make (\w+)", README, re.MULTILINE))
     assert {"demo", "test"} <= targets
     makefile = (ROOT / "Makefile").read_text()

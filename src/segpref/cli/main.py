@@ -6,10 +6,13 @@ import importlib
 import logging
 import sys
 import warnings
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["COMMANDS", "main", "program"]
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
+
+__all__ = ["COMMANDS", "USAGE", "command_parser", "main", "program"]
 
 COMMANDS = {
     "demo": "the main job, whole: base, judge, DPO and RN-DPO on phantoms or on your data",
@@ -39,7 +42,7 @@ A first round on your own data (a folder of images with labels for some of them)
   segpref audit   --data DATA --model runs/base --judge runs/judge
   segpref align   --data DATA --model runs/base --judge runs/judge --out runs/rn-dpo
   segpref evaluate --data DATA --model runs/rn-dpo
-  segpref predict --model runs/rn-dpo --input IMAGES --out masks
+  segpref predict --model runs/rn-dpo --input IMAGES --output masks
 """
 
 
@@ -76,16 +79,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return _run(given[0], given[1:])
 
 
-def _run(command: str, arguments: list[str]) -> int:
+def command_parser(command: str) -> tuple[ArgumentParser, Callable[..., None]]:
+    """The options of a command, and the function that takes them."""
     # Imported late: `segpref --help` should not wait for torch.
-    warnings.filterwarnings("ignore", category=FutureWarning)
     from jsonargparse import ArgumentParser
-    from rich.markup import escape
 
-    from segpref.progress import console
-    from segpref.types import SegprefError
-
-    logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
     function: Any = getattr(importlib.import_module(f"segpref.cli.{command}"), command)
     parser = ArgumentParser(
         prog=f"segpref {command}", description=function.__doc__.partition("\n")[0]
@@ -95,6 +93,19 @@ def _run(command: str, arguments: list[str]) -> int:
     for action in parser._actions:
         if getattr(action, "_typehint", None) is bool:  # a switch needs no value: --resume
             action.nargs, action.const = "?", True
+    return parser, function
+
+
+def _run(command: str, arguments: list[str]) -> int:
+    # Imported late: `segpref --help` should not wait for torch.
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    from rich.markup import escape
+
+    from segpref.progress import console
+    from segpref.types import SegprefError
+
+    logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
+    parser, function = command_parser(command)
     try:
         options = parser.parse_args(arguments)
         settings = {k: v for k, v in options.as_dict().items() if k not in ("config", "resume")}
