@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from pathlib import Path
 
 import nibabel as nib
@@ -86,8 +85,13 @@ def test_audit_align_evaluate_predict(models: Path, capsys: pytest.CaptureFixtur
                "--out", str(models / "audit.json")) == 0  # fmt: skip
     told = capsys.readouterr().out
     assert "PairFlip" in told
-    (line,) = [line for line in told.splitlines() if line.startswith("--reduction")]
-    assert align(models, "calibrated", *shlex.split(line)) == 0
+    assert "--method calibrated" in told.replace("\n", " ")
+    assert align(models, "calibrated", "--method", "calibrated") == 0
+    measured, before = (
+        json.loads(file.read_text())["mined"]
+        for file in (models / "calibrated" / "audit.json", models / "audit.json")
+    )
+    assert measured == before
     assert 0 <= json.loads((models / "audit.json").read_text())["judge"]["pair_flip"] <= 1
     assert align(models, "tuned") == 0
     assert "report" in capsys.readouterr().err

@@ -11,9 +11,11 @@ from segpref.inference.evaluation import mean_iou, score_masks, score_model
 from segpref.judges import NoisyJudge, OracleJudge
 from segpref.metrics import slate_iou
 from segpref.miners import TopVsRandom
+from segpref.objectives import DPO, CalibratedDPO
 from segpref.policies import Segmenter, load_model
 from segpref.proposals import SlateProposals
 from segpref.studies.audit import audit
+from segpref.studies.calibration import measured_flips, waits_for_flips, with_flips
 from segpref.studies.slates import scored_slates, select_best
 from segpref.types import Case, SegprefError, Slate
 
@@ -145,3 +147,33 @@ def test_without_an_opinion_the_anchor_stays(policy: Segmenter, unseen: Dataset)
     slates = scored_slates(policy, unseen, Blind(), SlateProposals(8), seed=0)
     kept = score_masks(select_best(slates, unseen), unseen.label_space)
     assert str(kept) == str(score_model(policy, unseen))
+
+
+def test_flip_rates_are_measured_once_and_taken_by_the_loss(
+    policy: Segmenter, unseen: Dataset, tmp_path: Path
+) -> None:
+    file = tmp_path / "audit.json"
+    contrary = Contrary(unseen.label_space)
+    flips = measured_flips(file, policy, unseen, contrary, TopVsRandom(), SlateProposals(8), 0)
+    assert all(one.flip_rate == 1 for one in flips)
+    # What is on disk counts: the judge is not asked again.
+    blind = Blind()
+    assert measured_flips(file, policy, unseen, blind, TopVsRandom(), SlateProposals(8), 0) == flips
+    assert not blind.cases
+    loss = CalibratedDPO(0.25)
+    assert waits_for_flips(loss)
+    assert not waits_for_flips(DPO())
+    taught = with_flips(loss, flips)
+    assert not waits_for_flips(taught)
+    assert taught.beta == 0.25
+    assert taught.flip_rates == (1.0,) * len(flips)
+    assert list(taught.gaps) == sorted(one.middle for one in flips)
+
+
+def test_a_judge_without_pairs_calibrates_nothing(
+    policy: Segmenter, unseen: Dataset, tmp_path: Path
+) -> None:
+    with pytest.raises(SegprefError, match=r"audit.json tells no flip rates.*gives no pairs"):
+        measured_flips(
+            tmp_path / "audit.json", policy, unseen, Blind(), TopVsRandom(), SlateProposals(8), 0
+        )

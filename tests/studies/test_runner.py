@@ -228,7 +228,7 @@ def test_a_calibrated_method_learns_what_the_audit_measured(
     path = audited.folder(lab.out) / "audit.json"
     path.write_text(json.dumps({"judge": {}}))
     again = replace(one, methods={"Again": method})
-    with pytest.raises(SegprefError, match=r"audit.json tells no flip rates.*Again"):
+    with pytest.raises(SegprefError, match=r"audit.json tells no flip rates"):
         perform(replace(lab, recipe=again), replace(run, method="Again"))
 
 

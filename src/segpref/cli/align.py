@@ -9,13 +9,15 @@ from typing import Any, Literal
 from segpref.cli.opening import beside, open_judge, open_split, part_of, prepared_for
 from segpref.data import Cache, Preparation, images_for, prepare
 from segpref.data.splits import refuse_leakage
+from segpref.inference.windows import whole_model
 from segpref.judges import NamedJudge
 from segpref.miners import TopVsRandom
-from segpref.objectives import DPO, Reduction
+from segpref.objectives import DPO, CalibratedDPO, Reduction
 from segpref.policies import load_model, save_model
 from segpref.policies.opening import open_model
 from segpref.progress import console
 from segpref.proposals import SlateProposals
+from segpref.studies.calibration import measured_flips, waits_for_flips, with_flips
 from segpref.studies.gallery import alignment_report
 from segpref.training import (
     AnchoredSignal,
@@ -42,9 +44,9 @@ def align(
     data_options: dict[str, Any] | None = None,
     pool: Path | None = None,
     split: Path | None = None,
-    method: Literal["preference", "pseudo-label"] = "preference",
+    method: Literal["preference", "calibrated", "pseudo-label"] = "preference",
     reduction: Reduction = "region",
-    beta: float = 1.0,
+    beta: float | None = None,
     objective: Callable[[Margins], Any] | None = None,
     miner: Callable[[Any, Any], Any] | None = None,
     candidates: int = 32,
@@ -57,7 +59,7 @@ def align(
     learning_rate: float = 1e-4,
     schedule: Schedule = "constant",
     view: StrongAugmentation | None = None,
-    average: float = 0.0,
+    average: float | None = None,
     images: Literal["unlabelled", "labelled"] = "unlabelled",
     refresh: int | None = None,
     reference: Literal["base", "round"] = "base",
@@ -86,10 +88,15 @@ def align(
         data_options: passed to the reader, such as as_multilabel, patient_pattern or exclude.
         pool: folder of unlabelled images; the training patients without the base's if left out.
         split: JSON file of the split; the base's own if left out.
-        method: preference (pairs of candidates) or pseudo-label (the best candidate as target).
+        method: preference (pairs of candidates), calibrated (preference that learns a pair as far as
+            the judge was right at its score gap on the labelled validation images, which is measured
+            first; on a strong view, with averaged weights) or pseudo-label (the best candidate as
+            target).
         reduction: region is RN-DPO, image is DPO as usual, [power, a] lies between.
-        beta: strength of the preference, for DPO; other objectives bring their own.
-        objective: loss on margins (class_path, init_args); DPO if left out.
+        beta: strength of the preference, for DPO (1 if left out) and method calibrated (0.25); other
+            objectives bring their own.
+        objective: loss on margins (class_path, init_args); DPO if left out. CalibratedDPO without gaps
+            and flip_rates has them measured first.
         miner: picks pairs from scores (class_path, init_args); Top-vs-Random if left out.
         candidates: number K of masks in a slate.
         families: what makes the candidates (a list of class_path, init_args), such as
@@ -104,8 +111,9 @@ def align(
         learning_rate: of Adam.
         schedule: constant, cosine with warm-up, or halved every ten epochs.
         view: the update is made on such a view of the image (class_path, init_args), while slates and
-            judge see the image itself; on the image if left out.
-        average: decay of the moving average of weights that is validated and saved; 0 for none.
+            judge see the image itself; on the image if left out, but for method calibrated.
+        average: decay of the moving average of weights that is validated and saved; 0 for none, which
+            is meant if left out, but for method calibrated (0.99).
         images: learn from the training patients without the base's labels, or from the base's labelled
             ones (MAPO).
         refresh: epochs for which slates and scores stand (MAPO's rounds); made at every step if left
@@ -138,6 +146,19 @@ def align(
     refuse_leakage(
         {"the judge's labelled cases": judged, "validation": parts.validation, "test": parts.test}
     )
+    pairs_by = miner or TopVsRandom()
+    loss = objective or DPO(1.0 if beta is None else beta)
+    if method == "calibrated":
+        if objective is not None:
+            raise SegprefError("method calibrated brings its own objective: leave that out")
+        loss = CalibratedDPO(0.25 if beta is None else beta)
+        view = view or StrongAugmentation()
+        average = 0.99 if average is None else average
+
+    def preference(loss: Callable[[Margins], Any]) -> Signal:
+        pairs = PreferenceSignal(card.label_space, pairs_by, loss, reduction)
+        return AnchoredSignal(card.label_space, pairs, supervised) if supervised else pairs
+
     signal: Signal
     # jsonargparse takes a list of classes by name for callables, which these are.
     chosen: list[Any] | None = families
@@ -153,11 +174,7 @@ def align(
     elif method == "pseudo-label":
         signal = PseudoLabelSignal(card.label_space)
     else:
-        signal = PreferenceSignal(
-            card.label_space, miner or TopVsRandom(), objective or DPO(beta), reduction
-        )
-        if supervised:
-            signal = AnchoredSignal(card.label_space, signal, supervised)
+        signal = preference(loss)
     several = len(opened.members) > 1
     folders = {name: RunFolder(out / name if several else out) for name in opened.members}
     for name, folder in folders.items():
@@ -168,6 +185,11 @@ def align(
             # Foreign models are converted at the door.
             base = folder.path / "base.safetensors"
             save_model(base, opened.members[name]().network, card)
+        if waits_for_flips(loss):
+            audited = folder.path / "audit.json"
+            asked = whole_model(base)
+            flips = measured_flips(audited, asked, validation, opinion, pairs_by, proposals, seed)
+            signal = preference(with_flips(loss, flips))
         summary = train(
             base,
             shown,
@@ -182,7 +204,7 @@ def align(
             learning_rate=learning_rate,
             schedule=schedule,
             view=view,
-            average=average,
+            average=average or 0.0,
             refresh=refresh,
             reference=reference,
             optimizer=optimizer,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ from segpref.data import Cache, Preparation
 from segpref.data.cache import write_atomically
 from segpref.inference.windows import whole_images
 from segpref.judges import NamedJudge
-from segpref.metrics.flips import FlipBin
 from segpref.miners import TopVsRandom
 from segpref.policies.opening import open_model
 from segpref.progress import stdout
@@ -22,7 +21,7 @@ from segpref.proposals import SlateProposals
 from segpref.studies.audit import Audit
 from segpref.studies.audit import audit as measure
 
-__all__ = ["audit", "calibrated_options"]
+__all__ = ["audit"]
 
 
 def audit(
@@ -146,20 +145,11 @@ def _show(result: Audit) -> None:
     if 0 < judge.pair_flip < 0.5:
         stdout.print(f"For robust objectives: flip_rate {judge.pair_flip:.2f} (PairFlip).")
     if result.mined:
-        stdout.print("For Calibrated RN-DPO, options of segpref align with this model and judge:")
-        stdout.print(calibrated_options(result.mined), markup=False, soft_wrap=True)
+        stdout.print(
+            "`segpref align --method calibrated` measures the rates by gap of mined pairs itself, and "
+            "learns each pair by its own."
+        )
     if judge.headroom <= 0:
         stdout.print(
             "[yellow]Its favourites are no better than what the model has: get a better judge.[/]"
         )
-
-
-def calibrated_options(flips: Sequence[FlipBin]) -> str:
-    """Options of ``segpref align`` that hold what was measured."""
-    arguments = {
-        "beta": 0.25,
-        "gaps": [round(one.middle, 6) for one in flips],
-        "flip_rates": [round(one.flip_rate, 4) for one in flips],
-    }
-    objective = {"class_path": "segpref.objectives.CalibratedDPO", "init_args": arguments}
-    return f"--reduction region --view {{}} --average 0.99 --objective '{json.dumps(objective)}'"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from jaxtyping import Float
@@ -10,12 +11,12 @@ from monai.inferers import sliding_window_inference
 from torch import Tensor
 
 from segpref.data.preparation import ImagePreparation
-from segpref.policies import SegmenterState, TunablePolicy
+from segpref.policies import SegmenterState, TunablePolicy, load_model
 from segpref.policies.nnunet.prediction import NnUNetPrediction
 from segpref.policies.nnunet.preparation import NnUNetPreparation
 from segpref.types import Policy, Predictor, SegprefError, State
 
-__all__ = ["WholeImages", "WindowedNetwork", "whole_images"]
+__all__ = ["WholeImages", "WindowedNetwork", "whole_images", "whole_model"]
 
 _MULTIPLES = (1, 2, 4, 8, 16, 32, 64)
 
@@ -159,6 +160,12 @@ def whole_images(
         return NnUNetPrediction(preparation, models, mirroring)
     (model,) = models
     return model if preparation.patch is None else WholeImages(model, preparation)
+
+
+def whole_model(path: Path | str) -> Policy:
+    """The policy of whole prepared images of segpref's own file or run folder."""
+    model, card = load_model(path)
+    return whole_images([model], card.preparation)
 
 
 def _check_patch(patch: tuple[int, ...], preparation: ImagePreparation) -> None:

@@ -28,8 +28,8 @@ class CalibratedDPO:
 
     Args:
         beta: strength of the preference, above 0.
-        gaps: score gaps, ascending. In a study the audit of base and judge on the validation images
-            gives them, with the flip rates; ``segpref audit`` prints both.
+        gaps: score gaps, ascending. Studies and ``segpref align`` measure them, with the flip rates, on
+            the labelled validation images where they are not given.
         flip_rates: share of pairs at each gap that the judge has the wrong way round, 0 to 1. Above
             one half counts as one half: a judge that is mostly wrong is not turned round.
     """

@@ -9,9 +9,8 @@ import numpy as np
 import torch
 
 from segpref.data.dataset import Dataset
-from segpref.inference.windows import whole_images
+from segpref.inference.windows import whole_model
 from segpref.miners import TopVsRandom
-from segpref.policies import load_model
 from segpref.proposals import SlateProposals
 from segpref.studies.pictures import Overlay, SlatePicture
 from segpref.studies.report import write_report
@@ -34,17 +33,12 @@ def alignment_report(
     """The report of a stage-2 run, with outlines before and after and one slate with its scores."""
     if not len(cases):
         return write_report(folder)
-    before, after = (_whole(model) for model in (base, folder.best))
+    before, after = (whole_model(model) for model in (base, folder.best))
     shown = typical(cases, count)
     slate = _slate_picture(before, shown.take([0]), judge, proposals, seed)
     return write_report(
         folder, overlays=overlays(shown, {"base": before, "tuned": after}), slate=slate
     )
-
-
-def _whole(path: Path | str) -> Policy:
-    model, card = load_model(path)
-    return whole_images([model], card.preparation)
 
 
 def overlays(cases: Dataset, models: Mapping[str, Predictor]) -> list[Overlay]:

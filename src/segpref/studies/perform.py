@@ -11,11 +11,11 @@ from pathlib import Path
 from segpref.data.cache import write_atomically
 from segpref.data.dataset import Dataset
 from segpref.inference.evaluation import score_masks, score_model
-from segpref.metrics.flips import FlipBin
 from segpref.miners import TopVsRandom
 from segpref.policies import load_model
 from segpref.progress import console
 from segpref.studies.audit import audit
+from segpref.studies.calibration import read_flips
 from segpref.studies.gallery import alignment_report
 from segpref.studies.lab import Lab
 from segpref.studies.plan import Task
@@ -23,7 +23,6 @@ from segpref.studies.recipe import plain
 from segpref.studies.slates import scored_slates, select_best
 from segpref.training.folder import RunFolder
 from segpref.training.preference import align
-from segpref.types import SegprefError
 
 __all__ = ["Row", "perform", "read_scores"]
 
@@ -90,13 +89,7 @@ def _run(lab: Lab, task: Task) -> None:
     method, stage = task.resolved(lab.recipe)
     if method.calibrated:
         audited = Task(task.seed, "audit", task.base, task.judge).folder(lab.out) / "audit.json"
-        flips = json.loads(audited.read_text()).get("mined")
-        if not flips:
-            raise SegprefError(
-                f"{audited} tells no flip rates by score gap, by which {task.method} is calibrated: "
-                "delete the file if an earlier version wrote it; else the judge gives no pairs"
-            )
-        method = method.with_flips([FlipBin(**one) for one in flips])
+        method = method.with_flips(read_flips(audited))
     base = lab.base_folder(task.seed, task.base)
     folder = RunFolder(task.folder(lab.out))
     settings = {

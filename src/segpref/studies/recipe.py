@@ -14,11 +14,11 @@ from jsonargparse import ArgumentParser, Namespace
 from segpref.data.preparation import Preparation
 from segpref.metrics.flips import FlipBin
 from segpref.miners import TopVsRandom
-from segpref.objectives.calibrated import CalibratedDPO
 from segpref.objectives.likelihood import Reduction
 from segpref.objectives.pairwise import DPO
 from segpref.objectives.supervised import OneHotLoss
 from segpref.policies import NetworkSpec
+from segpref.studies.calibration import waits_for_flips, with_flips
 from segpref.studies.judging import JudgeRecipe
 from segpref.studies.stages import Stage1, Stage2
 from segpref.training.anchored import AnchoredSignal, SupervisedSignal
@@ -81,16 +81,13 @@ class Method:
     @property
     def calibrated(self) -> bool:
         """Whether the objective waits for the audit's flip rates."""
-        return isinstance(self.objective, CalibratedDPO) and not self.objective.gaps
+        return waits_for_flips(self.objective)
 
     def with_flips(self, flips: Sequence[FlipBin]) -> Method:
         """The method with the flip rates of an audit, if it waits for them."""
-        if not self.calibrated:
+        if not waits_for_flips(self.objective):
             return self
-        assert isinstance(self.objective, CalibratedDPO)
-        gaps = tuple(one.middle for one in flips)
-        rates = tuple(one.flip_rate for one in flips)
-        return replace(self, objective=replace(self.objective, gaps=gaps, flip_rates=rates))
+        return replace(self, objective=with_flips(self.objective, flips))
 
     def build(self, label_space: LabelSpace) -> Signal:
         """The signal for masks of this label space."""

@@ -1,0 +1,74 @@
+"""What an audit teaches the loss: how often the judge is wrong, by its score gap."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeGuard
+
+from segpref.data.cache import write_atomically
+from segpref.data.dataset import Dataset
+from segpref.metrics.flips import FlipBin
+from segpref.objectives import CalibratedDPO
+from segpref.proposals import SlateProposals
+from segpref.studies.audit import audit
+from segpref.types import Judge, Miner, Policy, SegprefError
+
+__all__ = ["measured_flips", "read_flips", "waits_for_flips", "with_flips"]
+
+
+def waits_for_flips(objective: object) -> TypeGuard[CalibratedDPO]:
+    """Whether it is calibrated, and nobody said by what."""
+    return isinstance(objective, CalibratedDPO) and not objective.gaps
+
+
+def with_flips(objective: CalibratedDPO, flips: Sequence[FlipBin]) -> CalibratedDPO:
+    """The objective with the flip rates of an audit."""
+    gaps = tuple(one.middle for one in flips)
+    return replace(objective, gaps=gaps, flip_rates=tuple(one.flip_rate for one in flips))
+
+
+def measured_flips(
+    file: Path,
+    policy: Policy,
+    cases: Dataset,
+    judge: Judge,
+    miner: Miner,
+    proposals: SlateProposals,
+    seed: int,
+) -> list[FlipBin]:
+    """Flip rates of the pairs mined from the policy's slates, by the judge's gap.
+
+    Args:
+        file: JSON file that keeps the whole audit; it is not measured again where the file exists.
+        policy: of whole prepared images.
+        cases: labelled; the others are left out.
+        judge: scores the candidates.
+        miner: makes pairs of the scores.
+        proposals: make the slates.
+        seed: of slates and pairs.
+
+    Raises:
+        SegprefError: no case has a label, or the judge gives no pairs.
+    """
+    if not file.exists():
+        found = audit(policy, cases, judge, miner, proposals, seed)
+        write_atomically(file, json.dumps(found.as_dict(), indent=1).encode())
+    return read_flips(file)
+
+
+def read_flips(file: Path) -> list[FlipBin]:
+    """Flip rates by gap that an audit left.
+
+    Raises:
+        SegprefError: there are none.
+    """
+    flips = json.loads(file.read_text()).get("mined")
+    if not flips:
+        raise SegprefError(
+            f"{file} tells no flip rates by score gap, which CalibratedDPO needs: the judge gives no "
+            "pairs on the validation images, or an earlier version wrote the file (delete it then)"
+        )
+    return [FlipBin(**one) for one in flips]
