@@ -116,6 +116,30 @@ def test_audit_align_evaluate_predict(models: Path, capsys: pytest.CaptureFixtur
     np.testing.assert_array_equal(image.affine, mask.affine)
 
 
+@pytest.mark.slow
+def test_masks_of_a_model_judge_as_the_model_does(
+    models: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    masks = models / "masks of the judge"
+    assert main(["predict", "--model", str(models / "judge"), "--output", str(masks),
+                 "--input", str(models / "data" / "images")]) == 0  # fmt: skip
+    for pool in ([], ["--pool", str(models / "data" / "images")]):
+        weights = []
+        for judge in (masks, models / "judge"):
+            out = f"by {judge.name}{len(pool)}"
+            assert align(models, out, "--judge", str(judge), *pool) == 0
+            weights.append((models / out / "last.safetensors").read_bytes())
+        assert weights[0] == weights[1]
+    data = ["--data", str(models / "data"), *OPTIONS, "--candidates", "8"]
+    capsys.readouterr()
+    told = []
+    for judge in (masks, models / "judge"):
+        assert run(models, "audit", "--model", str(models / "base"), "--judge", str(judge),
+                   *data) == 0  # fmt: skip
+        told.append(capsys.readouterr().out)
+    assert told[0] == told[1]
+
+
 def test_export_writes_the_network_for_other_programs(
     models: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -10,7 +10,7 @@ from segpref.cli.opening import beside, open_judge, open_split, part_of, prepare
 from segpref.data import Cache, Preparation, images_for, prepare
 from segpref.data.splits import refuse_leakage
 from segpref.inference.windows import whole_model
-from segpref.judges import NamedJudge
+from segpref.judges import MasksJudge, NamedJudge
 from segpref.miners import TopVsRandom
 from segpref.objectives import DPO, CalibratedDPO, Reduction
 from segpref.policies import load_model, save_model
@@ -80,7 +80,8 @@ def align(
     Args:
         model: the base; segpref's file or run folder, a trained nnU-Net folder (or one fold of it), a
             MONAI bundle, or a .yaml that describes plain weights; a frozen copy is the reference.
-        judge: a model as above; oracle (needs labels, for studies only); or a class with its arguments
+        judge: a model as above; a folder of masks that another program made of the images, named as
+            predict names them; oracle (needs labels, for studies only); or a class with its arguments
             (class_path, init_args).
         data: folder of the dataset; labels are read for validation only, never for the update.
         out: run folder that is made.
@@ -132,17 +133,19 @@ def align(
     store = Cache(cache)
     opened = open_model(model, trust=trust, labelled=labelled, preparation=preparation)
     card, reader, dataset = prepared_for(opened, data, data_options, store)
-    opinion, judged = open_judge(judge, card, reader, store, trust)
+    others = None if pool is None else images_for(pool, card.channels)
+    opinion, judged = open_judge(judge, card, reader, store, trust, others)
     parts = open_split(reader, split or beside(model), seen={*card.labelled, *judged})
     validation = part_of(dataset, parts, "validation")
-    if pool is not None:
-        unlabelled = images_for(pool, card.channels)
-        shown = prepare(unlabelled, card.preparation, store, card.label_space)
+    if others is not None:
+        shown = prepare(others, card.preparation, store, card.label_space)
     elif images == "labelled":
         shown = dataset.of_patients(set(parts.train) & set(card.labelled))
     else:
         # Nobody whose labels the base has seen, or the judge.
         shown = dataset.of_patients(set(parts.train) - {*card.labelled, *judged})
+    if isinstance(opinion, MasksJudge):
+        opinion.require(shown)
     refuse_leakage(
         {"the judge's labelled cases": judged, "validation": parts.validation, "test": parts.test}
     )

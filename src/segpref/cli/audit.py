@@ -13,7 +13,7 @@ from segpref.cli.opening import beside, open_judge, open_split, part_of, prepare
 from segpref.data import Cache, Preparation
 from segpref.data.cache import write_atomically
 from segpref.inference.windows import whole_images
-from segpref.judges import NamedJudge
+from segpref.judges import MasksJudge, NamedJudge
 from segpref.miners import TopVsRandom
 from segpref.policies.opening import open_model
 from segpref.progress import stdout
@@ -46,7 +46,8 @@ def audit(
     Args:
         model: segpref's file or run folder, a trained nnU-Net folder (or one fold of it), a MONAI
             bundle, or a .yaml that describes plain weights.
-        judge: a model as above; oracle; or a class with its arguments.
+        judge: a model as above; a folder of masks that another program made of the images, named as
+            predict names them; oracle; or a class with its arguments.
         data: folder of the dataset.
         settings: the resolved options.
         data_options: passed to the reader, such as as_multilabel, patient_pattern or exclude.
@@ -67,9 +68,12 @@ def audit(
     card, reader, dataset = prepared_for(opened, data, data_options, store)
     opinion, judged = open_judge(judge, card, reader, store, trust)
     parts = open_split(reader, split or beside(model), seen={*card.labelled, *judged})
+    cases = part_of(dataset, parts, part)
+    if isinstance(opinion, MasksJudge):
+        opinion.require(cases)
     result = measure(
         whole_images(opened.policies(), card.preparation, opened.mirroring),
-        part_of(dataset, parts, part),
+        cases,
         opinion,
         miner or TopVsRandom(),
         SlateProposals(candidates),

@@ -10,6 +10,7 @@ from typing import Any
 from segpref.data import (
     Cache,
     Dataset,
+    MaskFolder,
     Preparation,
     Reader,
     Split,
@@ -17,9 +18,10 @@ from segpref.data import (
     prepare,
     split_patients,
 )
+from segpref.data.index import image_files
 from segpref.data.splits import PARTS
 from segpref.inference.windows import whole_images
-from segpref.judges import ModelJudge, NamedJudge, OracleJudge
+from segpref.judges import MasksJudge, ModelJudge, NamedJudge, OracleJudge
 from segpref.policies import ModelCard
 from segpref.policies.opening import OpenModel, open_model
 from segpref.progress import console
@@ -112,16 +114,34 @@ def part_of(dataset: Dataset, split: Split, part: str) -> Dataset:
 
 
 def open_judge(
-    judge: NamedJudge | str, card: ModelCard, reader: Reader, cache: Cache, trust: bool = False
+    judge: NamedJudge | str,
+    card: ModelCard,
+    reader: Reader,
+    cache: Cache,
+    trust: bool = False,
+    pool: Reader | None = None,
 ) -> tuple[Judge, tuple[str, ...]]:
     """A judge and the patients whose labels it was trained with, as far as it tells.
 
-    By name: ``oracle``, an IoU regressor's run folder, or a segmenter in any format.
+    By name: ``oracle``, an IoU regressor's run folder, a segmenter in any format, or a folder of masks.
+
+    Args:
+        judge: which.
+        card: of the model whose candidates it scores.
+        reader: the dataset.
+        cache: where predictions and prepared masks are kept.
+        trust: whether code that comes with it may be run.
+        pool: images besides those of the dataset that it will be asked about.
     """
     if not isinstance(judge, str):
         return judge, tuple(getattr(judge, "labelled", ()))
     if judge == "oracle":
         return OracleJudge(card.label_space), ()
+    folder = Path(judge).expanduser()
+    if folder.is_dir() and image_files(folder):
+        readers = [reader] if pool is None else [reader, pool]
+        masks = MaskFolder(folder, readers, card.label_space, card.preparation, cache)
+        return MasksJudge(masks), ()
     own = card.preparation if isinstance(card.preparation, Preparation) else None
     opened = open_model(judge, trust=trust, preparation=own)
     judge_card, labelled = opened.card, patients_of(opened, reader)
@@ -133,7 +153,7 @@ def open_judge(
     if judge_card.preparation.as_key() != card.preparation.as_key():
         raise SegprefError(
             f"the judge {judge} was trained on images prepared in another way than the model's: "
-            "train both with the same preparation"
+            "train both with the same preparation, or give a folder of masks that it predicted"
         )
     if is_regressor(judge_card):
         return load_regressor(Path(judge)), labelled

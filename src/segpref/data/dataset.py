@@ -15,7 +15,7 @@ from segpref.data.source import Reader, Source
 from segpref.progress import track
 from segpref.types import Case, LabelSpace, SegprefError
 
-__all__ = ["Dataset", "Volume", "prepare"]
+__all__ = ["Dataset", "Volume", "item_of", "prepare"]
 
 PREPARATION_VERSION = 1
 """Part of every key: raise it when prepared arrays change for equal settings."""
@@ -31,6 +31,11 @@ class Volume:
     labels: np.ndarray | None
     spacing_mm: tuple[float, ...] | None
     raters: np.ndarray | None = None
+
+
+def item_of(case: Case) -> int:
+    """Which item of its volume the case is."""
+    return 0 if case.id == case.volume else int(case.id.rpartition("/s")[2])
 
 
 class Dataset(Sequence[Case]):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from segpref.data.cache import Cache
-from segpref.data.dataset import Dataset, Volume
+from segpref.data.dataset import Dataset, Volume, item_of
 from segpref.data.patches import foreground_places
 from segpref.progress import track
 from segpref.types import IGNORE, Case, Predictor
@@ -66,10 +66,10 @@ class PredictionStore:
     def __getitem__(self, case: Case) -> np.ndarray:
         """The array of one case; its dataset must have been prepared."""
         _, array = self._arrays[case.volume]
-        item = 0 if case.id == case.volume else int(case.id.rpartition("/s")[2])
+        own = array[item_of(case)]
         if case.window is None or self.what == "places":
-            return np.asarray(array[item])
-        return case.window.cut(array[item], IGNORE if self.what == "masks" else 0)
+            return np.asarray(own)
+        return case.window.cut(own, IGNORE if self.what == "masks" else 0)
 
     def batch(self, cases: Sequence[Case], images: Tensor) -> Tensor:
         """The arrays of several cases; their images are not looked at."""

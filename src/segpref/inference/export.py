@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -14,22 +13,13 @@ import tifffile
 from jaxtyping import Float, UInt8
 from PIL import Image
 
+from segpref.data.masks import mask_paths
 from segpref.data.volumes import file_stem, is_nifti, read_volume
 from segpref.types import IGNORE, Case, LabelSpace, SegprefError
 
-__all__ = ["mask_paths", "write_map", "write_mask"]
+__all__ = ["write_map", "write_mask"]
 
 _LOSSLESS = (".png", ".tif", ".tiff", ".bmp")
-
-
-def mask_paths(path: Path | str, label_space: LabelSpace) -> tuple[Path, ...]:
-    """The files that a mask goes to: ``path`` itself, or ``NAME_STRUCTURE.ext`` per structure."""
-    path = Path(path)
-    if label_space.kind == "multi-class":
-        return (path,)
-    stem, ending = file_stem(path), path.name[len(file_stem(path)) :]
-    names = [re.sub(r"[^A-Za-z0-9.-]+", "_", name) for name in label_space.names]
-    return tuple(path.with_name(f"{stem}_{name}{ending}") for name in names)
 
 
 def write_mask(

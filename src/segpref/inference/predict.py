@@ -14,9 +14,10 @@ from torch import Tensor
 
 from segpref.data.dicom import is_radiograph
 from segpref.data.images import Images, images_for
+from segpref.data.masks import mask_paths
 from segpref.data.source import Source
 from segpref.data.volumes import file_stem, is_nifti, is_picture
-from segpref.inference.export import mask_paths, write_mask
+from segpref.inference.export import write_mask
 from segpref.inference.given import Given, GivenPrompts, asked_with
 from segpref.inference.propagate import propagate
 from segpref.inference.windows import WindowedNetwork

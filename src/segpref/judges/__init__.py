@@ -5,6 +5,7 @@ from segpref.judges.committee import Committee, trust_weights
 from segpref.judges.confidence import ConfidenceJudge
 from segpref.judges.consistency import ConsistencyJudge
 from segpref.judges.ensemble import EnsembleJudge
+from segpref.judges.masks import MasksJudge
 from segpref.judges.model import ModelJudge
 from segpref.judges.naming import NamedJudge, NamedPredictor
 from segpref.judges.noisy import NoisyJudge
@@ -20,6 +21,7 @@ __all__ = [
     "ConfidenceJudge",
     "ConsistencyJudge",
     "EnsembleJudge",
+    "MasksJudge",
     "ModelJudge",
     "NamedJudge",
     "NamedPredictor",

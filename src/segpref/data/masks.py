@@ -1,0 +1,160 @@
+"""Masks on disk that something else made of a dataset's images: another program, a colleague."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from segpref.data.cache import Cache
+from segpref.data.cases import read_binary, read_labels
+from segpref.data.dataset import Dataset, Volume, item_of
+from segpref.data.index import image_files, source_id
+from segpref.data.preparation import ImagePreparation
+from segpref.data.source import Reader, Source
+from segpref.data.volumes import Volume as Grid
+from segpref.data.volumes import file_stem
+from segpref.progress import track
+from segpref.types import IGNORE, Case, LabelSpace, SegprefError
+
+__all__ = ["MaskFolder", "mask_paths"]
+
+_FIRST = "_0000"
+
+
+def mask_paths(path: Path | str, label_space: LabelSpace) -> tuple[Path, ...]:
+    """The files of a mask: ``path`` itself, or ``NAME_STRUCTURE.ext`` per structure."""
+    path = Path(path)
+    if label_space.kind == "multi-class":
+        return (path,)
+    stem, ending = file_stem(path), path.name[len(file_stem(path)) :]
+    names = [re.sub(r"[^A-Za-z0-9.-]+", "_", name) for name in label_space.names]
+    return tuple(path.with_name(f"{stem}_{name}{ending}") for name in names)
+
+
+class MaskFolder:
+    """Masks of a folder, brought onto the grid of prepared images as their labels would be.
+
+    They are named as ``segpref predict`` and ``nnUNetv2_predict`` name them: ``NAME.ext`` where the
+    structures exclude each other, with the class numbers of the label space, otherwise
+    ``NAME_STRUCTURE.ext`` with 0 and 1 (or 255). ``NAME`` is the id of the image or the name of its
+    file. Image and mask must lie on the same voxels.
+
+    Args:
+        folder: of the masks.
+        readers: of all images that may be asked about.
+        label_space: what the masks mean.
+        preparation: from image to network input.
+        cache: where prepared masks are kept.
+
+    Raises:
+        SegprefError: no mask of any of the images is there, or two are of one image.
+    """
+
+    def __init__(
+        self,
+        folder: Path | str,
+        readers: Sequence[Reader],
+        label_space: LabelSpace,
+        preparation: ImagePreparation,
+        cache: Cache | None = None,
+    ) -> None:
+        self.folder = Path(folder).expanduser()
+        self.label_space = label_space
+        self._preparation, self._cache = preparation, cache or Cache()
+        there = _by_name(image_files(self.folder))
+        self._files: dict[tuple[Path, ...], tuple[Reader, tuple[Path | None, ...]]] = {}
+        for reader in readers:
+            for source in reader.sources():
+                if found := _files_of(source, there, label_space):
+                    self._files[source.images] = reader, found
+        if not self._files:
+            some = readers[0].sources()[0].id
+            due = ", ".join(path.name for path in mask_paths(f"{some}.nii.gz", label_space))
+            raise SegprefError(
+                f"{self.folder} holds no mask of any image: name them as the images, such as {due}"
+            )
+        self._arrays: dict[str, np.ndarray | None] = {}
+
+    def missing(self, dataset: Dataset) -> list[str]:
+        """Volumes of the dataset that have no mask."""
+        volumes = [volume for volume, _ in dataset.by_volume()]
+        return [one.source.id for one in volumes if one.source.images not in self._files]
+
+    def prepare(self, dataset: Dataset) -> None:
+        """Read and prepare the masks of all volumes of the dataset, once."""
+        volumes = [volume for volume, _ in dataset.by_volume()]
+        for volume in track(volumes, "preparing masks", len(volumes)):
+            self._arrays[volume.source.id] = self._prepared(volume)
+
+    def __getitem__(self, case: Case) -> UInt8[np.ndarray, "field *space"] | None:
+        """The mask of a case of a dataset that was prepared, or None.
+
+        Of a patch it is the patch's, :data:`~segpref.types.IGNORE` beyond the image. A structure
+        without a file is ``IGNORE`` everywhere.
+        """
+        array = self._arrays[case.volume]
+        if array is None:
+            return None
+        mask = array[item_of(case)]
+        return np.asarray(mask) if case.window is None else case.window.cut(mask, IGNORE)
+
+    def _prepared(self, volume: Volume) -> np.ndarray | None:
+        if volume.source.images not in self._files:
+            return None
+        reader, files = self._files[volume.source.images]
+        present = [path for path in files if path is not None]
+        key = {
+            "what": "prepared masks",
+            "input": volume.key,
+            "structures": [path is not None for path in files],
+            "content": self._cache.digest_of_files(present),
+        }
+        return self._cache.entry(key, partial(self._compute, volume.source, reader, files))["masks"]
+
+    def _compute(
+        self, source: Source, reader: Reader, files: Sequence[Path | None]
+    ) -> dict[str, np.ndarray]:
+        case = reader.read(source)
+        image, path = Grid(case.image, case.affine, case.spacing_mm), source.images[0]
+        if self.label_space.kind == "multi-class":
+            (file,) = files
+            assert file is not None
+            values = {value: value for value in range(self.label_space.values)}
+            label = read_labels(file, image, path, values, self.label_space.names)
+        else:
+            unknown = np.full(case.image.shape[1:], IGNORE, np.uint8)
+            fields = [unknown if one is None else read_binary(one, image, path) for one in files]
+            label = np.stack(fields)
+        masks = self._preparation.apply(replace(case, label=label)).labels
+        assert masks is not None
+        return {"masks": masks}
+
+
+def _by_name(files: Iterable[Path]) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for path in files:
+        name = source_id(file_stem(path))
+        if name in found:
+            raise SegprefError(
+                f"{path} and {found[name].name} are masks of one image: remove one of them"
+            )
+        found[name] = path
+    return found
+
+
+def _files_of(
+    source: Source, there: Mapping[str, Path], label_space: LabelSpace
+) -> tuple[Path | None, ...]:
+    """One file per field, None where there is none; nothing where there is no file at all."""
+    stem = file_stem(source.images[0])
+    for name in dict.fromkeys((source.id, stem, stem.removesuffix(_FIRST))):
+        due = [source_id(file_stem(path)) for path in mask_paths(f"{name}.png", label_space)]
+        if any(one in there for one in due):
+            return tuple(there.get(one) for one in due)
+    return ()

@@ -1,0 +1,62 @@
+"""A judge that compares candidates with masks on disk, whoever made them."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float
+
+from segpref.data.dataset import Dataset
+from segpref.data.masks import MaskFolder
+from segpref.metrics import slate_iou
+from segpref.progress import console
+from segpref.types import IGNORE, Case, SegprefError, Slate
+
+__all__ = ["MasksJudge"]
+
+
+class MasksJudge:
+    """Scores a candidate by its IoU with the mask that another program made of the image.
+
+    The model-based judge of RN-DPO (Sec. 3.2) where the auxiliary segmenter is not at hand, but its
+    masks are: ``s(k) = IoU(y(k), y_J)`` by :func:`~segpref.metrics.slate_iou`, per field; empty against
+    empty is 1. It abstains (NaN) on images without a mask and on structures without a file.
+
+    Args:
+        masks: the folder.
+    """
+
+    needs_label = False
+
+    def __init__(self, masks: MaskFolder) -> None:
+        self.masks = masks
+
+    def require(self, dataset: Dataset) -> None:
+        """See to it that it has an opinion on some of the images, and say of how many it has none.
+
+        Raises:
+            SegprefError: on none of them.
+        """
+        missing, count = self.masks.missing(dataset), len(dataset.by_volume())
+        if len(missing) == count:
+            raise SegprefError(
+                f"{self.masks.folder} holds masks, but of none of the {count} images that are asked "
+                f"about, such as {missing[0]}: add theirs, or give other images"
+            )
+        if missing:
+            console.print(
+                f"{self.masks.folder} has no mask of {len(missing)} of {count} images, such as "
+                f"{missing[0]}: on these the judge abstains."
+            )
+
+    def prepare(self, dataset: Dataset) -> None:
+        """Read the masks of all images of the dataset."""
+        self.masks.prepare(dataset)
+
+    def score(self, case: Case, slate: Slate) -> Float[np.ndarray, "K field"]:
+        """IoU of every candidate with the mask on disk."""
+        mask = self.masks[case]
+        if mask is None:
+            return np.full((len(slate), slate.masks.shape[1]), np.nan)
+        scores = slate_iou(slate.masks, mask, self.masks.label_space)
+        known = (mask != IGNORE).reshape(len(mask), -1).any(axis=1)
+        return np.where(known, scores, np.nan)
