@@ -123,18 +123,20 @@ def test_masks_of_a_model_judge_as_the_model_does(
     masks = models / "masks of the judge"
     assert main(["predict", "--model", str(models / "judge"), "--output", str(masks),
                  "--input", str(models / "data" / "images")]) == 0  # fmt: skip
+    judge = models / "judge"
     for pool in ([], ["--pool", str(models / "data" / "images")]):
         weights = []
-        for judge in (masks, models / "judge"):
-            out = f"by {judge.name}{len(pool)}"
-            assert align(models, out, "--judge", str(judge), *pool) == 0
+        # The mean of two equal opinions is that opinion.
+        for number, named in enumerate((str(judge), str(masks), f"[{judge}, {masks}]")):
+            out = f"by {number}, {len(pool)}"
+            assert align(models, out, "--judge", named, *pool) == 0
             weights.append((models / out / "last.safetensors").read_bytes())
-        assert weights[0] == weights[1]
+        assert weights[0] == weights[1] == weights[2]
     data = ["--data", str(models / "data"), *OPTIONS, "--candidates", "8"]
     capsys.readouterr()
     told = []
-    for judge in (masks, models / "judge"):
-        assert run(models, "audit", "--model", str(models / "base"), "--judge", str(judge),
+    for one in (masks, judge):
+        assert run(models, "audit", "--model", str(models / "base"), "--judge", str(one),
                    *data) == 0  # fmt: skip
         told.append(capsys.readouterr().out)
     assert told[0] == told[1]

@@ -37,7 +37,7 @@ __all__ = ["align"]
 
 def align(
     model: Path,
-    judge: NamedJudge | str,
+    judge: NamedJudge | list[str] | str,
     data: Path,
     out: Path,
     settings: dict[str, Any],
@@ -81,8 +81,8 @@ def align(
         model: the base; segpref's file or run folder, a trained nnU-Net folder (or one fold of it), a
             MONAI bundle, or a .yaml that describes plain weights; a frozen copy is the reference.
         judge: a model as above; a folder of masks that another program made of the images, named as
-            predict names them; oracle (needs labels, for studies only); or a class with its arguments
-            (class_path, init_args).
+            predict names them; several of these, "[A, B]", of which the mean counts; oracle (needs
+            labels, for studies only); or a class with its arguments (class_path, init_args).
         data: folder of the dataset; labels are read for validation only, never for the update.
         out: run folder that is made.
         settings: the resolved options, kept in the run folder.

@@ -26,7 +26,7 @@ __all__ = ["audit"]
 
 def audit(
     model: Path,
-    judge: NamedJudge | str,
+    judge: NamedJudge | list[str] | str,
     data: Path,
     settings: dict[str, Any],
     data_options: dict[str, Any] | None = None,
@@ -47,7 +47,8 @@ def audit(
         model: segpref's file or run folder, a trained nnU-Net folder (or one fold of it), a MONAI
             bundle, or a .yaml that describes plain weights.
         judge: a model as above; a folder of masks that another program made of the images, named as
-            predict names them; oracle; or a class with its arguments.
+            predict names them; several of these, "[A, B]", of which the mean counts; oracle; or a class
+            with its arguments.
         data: folder of the dataset.
         settings: the resolved options.
         data_options: passed to the reader, such as as_multilabel, patient_pattern or exclude.

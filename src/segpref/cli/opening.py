@@ -21,7 +21,7 @@ from segpref.data import (
 from segpref.data.index import image_files
 from segpref.data.splits import PARTS
 from segpref.inference.windows import whole_images
-from segpref.judges import MasksJudge, ModelJudge, NamedJudge, OracleJudge
+from segpref.judges import Committee, MasksJudge, ModelJudge, NamedJudge, OracleJudge
 from segpref.policies import ModelCard
 from segpref.policies.opening import OpenModel, open_model
 from segpref.progress import console
@@ -114,7 +114,7 @@ def part_of(dataset: Dataset, split: Split, part: str) -> Dataset:
 
 
 def open_judge(
-    judge: NamedJudge | str,
+    judge: NamedJudge | list[str] | str,
     card: ModelCard,
     reader: Reader,
     cache: Cache,
@@ -124,6 +124,7 @@ def open_judge(
     """A judge and the patients whose labels it was trained with, as far as it tells.
 
     By name: ``oracle``, an IoU regressor's run folder, a segmenter in any format, or a folder of masks.
+    All of these tell an IoU; of several names the mean counts (RN-DPO, Eq. 14).
 
     Args:
         judge: which.
@@ -133,6 +134,10 @@ def open_judge(
         trust: whether code that comes with it may be run.
         pool: images besides those of the dataset that it will be asked about.
     """
+    if isinstance(judge, list):
+        each = [open_judge(one, card, reader, cache, trust, pool) for one in judge]
+        seen = {patient for _, patients in each for patient in patients}
+        return Committee([one for one, _ in each], by="score"), tuple(sorted(seen))
     if not isinstance(judge, str):
         return judge, tuple(getattr(judge, "labelled", ()))
     if judge == "oracle":
