@@ -16,6 +16,7 @@ from segpref.types import Candidate, Case, Judge, Slate
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def blocks(language: str) -> list[str]:
@@ -57,7 +58,7 @@ def commands(text: str) -> list[list[str]]:
 
 DOCUMENTED = {
     " ".join(line): line
-    for file in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+    for file in DOCUMENTS
     for block in re.findall(r"```(?:text|bash)\n(.*?)```", file.read_text(), re.DOTALL)
     for line in commands(block)
 }
@@ -121,6 +122,7 @@ def test_documented_targets_of_make_exist() -> None:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
 
-def test_links_to_files_lead_somewhere() -> None:
-    for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
-        assert (ROOT / target).exists(), target
+@pytest.mark.parametrize("file", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_to_files_lead_somewhere(file: Path) -> None:
+    for target in re.findall(r"\]\((?!http)([^)#]+)", file.read_text()):
+        assert (file.parent / target).exists(), target

@@ -359,6 +359,26 @@ def test_a_fold_is_aligned_with_another_as_its_judge(workplace: Workplace, tmp_p
 
 @needs_nnunet
 @pytest.mark.slow
+def test_masks_of_the_2d_configuration_judge_the_3d_one(
+    workplace: Workplace, tmp_path: Path
+) -> None:
+    model, masks, out = workplace.trained("3d_fullres"), tmp_path / "masks", tmp_path / "run"
+    images = workplace.made / "imagesTr"
+    command(workplace, "predict", workplace.trained("2d"), masks, "--input", str(images))
+    command(
+        workplace, "align", model / "fold_0", out, *SHORT, "--learning_rate", "0.01",
+        "--judge", str(masks), "--method", "calibrated", "--cache", str(tmp_path / "cache"),
+        "--split", split_file(tmp_path / "split.json", CASES[1:5]),
+    )  # fmt: skip
+    rates = [one["flip_rate"] for one in json.loads((out / "audit.json").read_text())["mined"]]
+    assert rates
+    assert all(0 <= rate <= 1 for rate in rates)
+    assert [path.name for path in (out / "tuned" / model.name).glob("fold_*")] == ["fold_0"]
+    assert read_nnunet(model, trust=True).policy("0").digest() != load_model(out)[0].digest()
+
+
+@needs_nnunet
+@pytest.mark.slow
 @pytest.mark.parametrize(("configuration", "folds"), [("3d_fullres", ["0", "1"]), ("2d", ["0"])])
 def test_all_folds_are_tuned(
     workplace: Workplace, tmp_path: Path, configuration: str, folds: list[str]
