@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from jsonargparse import ArgumentParser
 from segpref.data import Cache, Preparation, Reader
 from segpref.policies import load_model
 from segpref.proposals import SlateProposals
-from segpref.studies.judging import JudgeRecipe, ModelBased, Noisy
+from segpref.studies.judging import JudgeRecipe, Masks, ModelBased, Noisy
 from segpref.studies.lab import Lab
 from segpref.studies.perform import perform
 from segpref.studies.plan import Task
@@ -107,6 +108,24 @@ def test_a_judge_is_trained_and_scores(name: str, lab: Lab) -> None:
     before = {path: path.stat().st_mtime_ns for path in lab.out.rglob("*.safetensors")}
     perform(lab, task)
     assert before == {path: path.stat().st_mtime_ns for path in lab.out.rglob("*.safetensors")}
+
+
+def test_masks_of_another_program_judge(lab: Lab, heart_folder: Path, tmp_path: Path) -> None:
+    judges: dict[str, JudgeRecipe] = {"masks": Masks(heart_folder / "labels")}
+    own = replace(lab, recipe=replace(lab.recipe, judges={**lab.recipe.judges, **judges}))
+    perform(own, Task(0, "judge", "", "masks"))
+    policy, _ = load_model(own.base_folder(0, "weak"))
+    # These masks are the labels, so what they say is what the oracle says.
+    said, true = (
+        [one.scores for one in scored_slates(policy, own.validation(0), judge, own.slates(), 0)]
+        for judge in (own.judge(0, "weak", "masks"), own.judge(0, "weak", "oracle"))
+    )
+    np.testing.assert_array_equal(said, true)
+    judges["masks"] = Masks(tmp_path)
+    with pytest.raises(SegprefError, match="holds no mask of any image"):
+        perform(
+            replace(lab, recipe=replace(lab.recipe, judges=judges)), Task(1, "judge", "", "masks")
+        )
 
 
 def test_noise_turns_the_judge_round(lab: Lab) -> None:

@@ -9,11 +9,13 @@ from typing import Literal, Protocol, runtime_checkable
 
 from segpref.data.cache import Cache
 from segpref.data.dataset import Dataset
+from segpref.data.masks import MaskFolder
 from segpref.judges import (
     Committee,
     ConfidenceJudge,
     ConsistencyJudge,
     EnsembleJudge,
+    MasksJudge,
     ModelJudge,
     NoisyJudge,
     OracleJudge,
@@ -30,6 +32,7 @@ __all__ = [
     "Consistency",
     "Ensemble",
     "JudgeRecipe",
+    "Masks",
     "ModelBased",
     "Noisy",
     "Oracle",
@@ -57,6 +60,7 @@ class Bench:
         cache: where predictions are kept.
         fit: trains a segmenter: ``fit(stage, cases, folder, seed)``; a semi-supervised method of the
             stage also gets the images of the training patients.
+        masks: opens a folder of masks of the dataset's images.
     """
 
     seed: int
@@ -67,6 +71,7 @@ class Bench:
     folder: Path
     cache: Cache
     fit: Callable[[Stage1, Dataset, Path, int], None]
+    masks: Callable[[Path], MaskFolder]
 
     def inside(self, name: str) -> Bench:
         """The same with a folder of its own for a part of the judge."""
@@ -180,6 +185,26 @@ class Regressor:
     def build(self, bench: Bench) -> Judge:
         """The predicted IoU."""
         return load_regressor(bench.folder)
+
+
+@dataclass(frozen=True)
+class Masks:
+    """Masks that another program made of the images.
+
+    Args:
+        folder: of the masks, named as :class:`~segpref.data.MaskFolder` tells.
+    """
+
+    folder: Path
+    of_base = False
+
+    def train(self, bench: Bench) -> None:
+        """Nothing, but a folder without masks is told now."""
+        bench.masks(self.folder)
+
+    def build(self, bench: Bench) -> Judge:
+        """IoU with the masks."""
+        return MasksJudge(bench.masks(self.folder))
 
 
 @dataclass(frozen=True)

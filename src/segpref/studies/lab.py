@@ -12,6 +12,7 @@ import yaml
 
 from segpref.data.cache import Cache, write_atomically
 from segpref.data.dataset import Dataset, prepare
+from segpref.data.masks import MaskFolder
 from segpref.data.source import Reader
 from segpref.data.splits import Split, cross_validation, split_patients
 from segpref.objectives.supervised import OneHotLoss
@@ -129,6 +130,13 @@ class Lab:
             cache=self.cache,
             # Unlabelled images cost no label, so a judge may be trained on them, too.
             fit=partial(self.fit, pool=pool, validation=self.validation(seed)),
+            masks=partial(
+                MaskFolder,
+                readers=[self.reader],
+                label_space=everybody.label_space,
+                preparation=self.recipe.preparation,
+                cache=self.cache,
+            ),
         )
 
     def judge(self, seed: int, base: str, judge: str) -> Judge:

@@ -246,6 +246,8 @@ def plain(value: Any) -> Any:
         return [plain(one) for one in value]
     if value is None or isinstance(value, str | int | float | bool):
         return value
+    if isinstance(value, Path):
+        return str(value)
     if is_dataclass(value):
         own = {one.name: getattr(value, one.name) for one in fields(value)}
     else:
