@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import yaml
 from monai.losses import DiceLoss
+from PIL import Image
 
 from segpref.data import Cache, Preparation, Reader, Split
 from segpref.objectives import DPO, CalibratedDPO
@@ -162,6 +163,16 @@ def test_tables_figures_and_page_are_written(finished: tuple[Results, Lab]) -> N
         (lab.out / "tables.csv").read_text().startswith("table,row,seeds,figure,mean,sd\nMethods,")
     )
     assert r"\toprule" in (lab.out / "tables.tex").read_text()
+    single, grid = (
+        Image.open(path)
+        for path in (
+            next((lab.out / "figures").glob("outlines-*-rn-dpo.png")),
+            lab.out / "figures" / "outlines.png",
+        )
+    )
+    # Base and method side by side.
+    assert grid.height > single.height
+    assert grid.width > single.width
 
 
 @pytest.mark.parametrize(

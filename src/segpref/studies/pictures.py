@@ -24,6 +24,7 @@ from segpref.types import LabelSpace, Slate
 __all__ = [
     "Overlay",
     "SlatePicture",
+    "overlay_grid",
     "overlay_keys",
     "overlay_pictures",
     "slate_keys",
@@ -103,6 +104,22 @@ def overlay_pictures(overlays: Iterable[Overlay]) -> tuple[Picture, ...]:
                 Picture(view.draw(parts, true, size=3.0), f"{alt}.", f"{one.name}: {name}", told)
             )
     return tuple(pictures)
+
+
+def overlay_grid(overlays: Sequence[Overlay]) -> bytes:
+    """All of :func:`overlay_pictures` in one: a row per image, a column per mask (RN-DPO, Fig. 4)."""
+    methods = [*overlays[0].masks]
+    figure = Figure((1.6 * len(methods), 1.8 * len(overlays)), dpi=150, layout="constrained")
+    every = figure.subplots(len(overlays), len(methods), squeeze=False)
+    for number, (axes, picture) in enumerate(
+        zip(every.flat, overlay_pictures(overlays), strict=True)
+    ):
+        axes.imshow(np.asarray(Image.open(io.BytesIO(picture.png)).convert("RGB")))
+        axes.set(xticks=[], yticks=[])
+        axes.set_xlabel(picture.caption, fontsize=7)
+        if number < len(methods):
+            axes.set_title(methods[number], fontsize=8)
+    return _small_png(figure)
 
 
 def overlay_keys(overlays: Sequence[Overlay]) -> tuple[Key, ...]:

@@ -11,6 +11,7 @@ from segpref.policies import load_model
 from segpref.studies.gallery import overlays, typical
 from segpref.studies.lab import Lab
 from segpref.studies.page import write_page, write_pictures
+from segpref.studies.pictures import overlay_grid
 from segpref.studies.results import BASE, SELECT_BEST, Results, Run
 from segpref.studies.study_report import Part, study_report
 from segpref.studies.study_tables import StudyTable, judges_of, study_tables
@@ -56,15 +57,18 @@ def write_study(lab: Lab, results: Results, pictures: int = 4) -> Path:
         write_atomically(lab.out / f"tables.{suffix}", ("\n\n".join(parts) + "\n").encode())
     figures = as_csv([(title, rows) for title, rows, _, _ in listed])
     write_atomically(lab.out / "tables.csv", figures.encode())
+    shown = overlays(typical(lab.test(first), pictures), _models(tables[0].entries))
     page = study_report(
         [_part(lab, one) for one in tables],
         title=f"segpref: {results.recipe.name}",
         lead=results.recipe.description,
-        overlays=overlays(typical(lab.test(first), pictures), _models(tables[0].entries)),
+        overlays=shown,
         warnings=[f"{task.name} failed: {why}" for task, why in results.failed.items()],
         details={"Recipe": (lab.out / "recipe.yaml").read_text()},
     )
     write_pictures(lab.out / "figures", page)
+    if shown:
+        write_atomically(lab.out / "figures" / "outlines.png", overlay_grid(shown))
     return write_page(lab.out / "report.html", page)
 
 
