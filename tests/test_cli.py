@@ -14,21 +14,10 @@ import yaml
 from segpref.cli.main import COMMANDS, main
 from segpref.data.phantoms import write_phantoms
 from segpref.policies import load_model
+from small_network import network_option
 
 OPTIONS = ["--data_options", '{"patient_pattern": "(phantom\\\\d+)"}']
-NETWORK = json.dumps(
-    {
-        "module": "monai.networks.nets.UNet",
-        "arguments": {
-            "spatial_dims": 2,
-            "in_channels": None,
-            "out_channels": None,
-            "channels": [4, 8],
-            "strides": [2],
-            "dropout": 0.1,
-        },
-    }
-)
+NETWORK = network_option(dropout=0.1)
 
 
 @pytest.fixture(scope="module")

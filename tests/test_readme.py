@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 from segpref.cli.main import COMMANDS, USAGE, command_parser, main
 from segpref.data.phantoms import write_phantoms
 from segpref.types import Candidate, Case, Judge, Slate
+from small_network import network_option
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -84,17 +84,6 @@ SMALL = {
     "align": ["--epochs", "1", "--images_per_epoch", "8", "--candidates", "4"],
     "audit": ["--candidates", "4"],
 }
-NETWORK = {
-    "module": "monai.networks.nets.UNet",
-    "arguments": {
-        "spatial_dims": 2,
-        "in_channels": None,
-        "out_channels": None,
-        "channels": [4, 8],
-        "strides": [2],
-        "dropout": 0.1,
-    },
-}
 
 
 @pytest.mark.slow
@@ -108,7 +97,7 @@ def test_the_first_round_goes_from_images_to_masks(
     for command, *options in commands(USAGE):
         small = SMALL.get(command, [])
         if command == "fit":
-            small = [*small, "--network", json.dumps(NETWORK)]
+            small = [*small, "--network", network_option(dropout=0.1)]
         assert main([command, *options, *small]) == 0
     images = sorted(path.name for path in (tmp_path / "IMAGES").iterdir())
     assert sorted(path.name for path in (tmp_path / "masks").iterdir()) == images

@@ -10,19 +10,9 @@ import pytest
 from PIL import Image
 
 from segpref.cli.main import main
+from small_network import network_option
 
-NETWORK = json.dumps(
-    {
-        "module": "monai.networks.nets.UNet",
-        "arguments": {
-            "spatial_dims": 2,
-            "in_channels": None,
-            "out_channels": None,
-            "channels": [4, 8],
-            "strides": [2],
-        },
-    }
-)
+NETWORK = network_option()
 
 
 @pytest.fixture(scope="module")

@@ -12,19 +12,9 @@ import yaml
 from segpref.cli.main import main
 from segpref.data.phantoms import write_phantoms
 from segpref.policies import load_model, read_card
+from small_network import network_option
 
-NETWORK = json.dumps(
-    {
-        "module": "monai.networks.nets.UNet",
-        "arguments": {
-            "spatial_dims": 2,
-            "in_channels": None,
-            "out_channels": None,
-            "channels": [4, 8],
-            "strides": [2],
-        },
-    }
-)
+NETWORK = network_option()
 
 
 @pytest.fixture(scope="module")
