@@ -90,6 +90,11 @@ def test_audit_align_evaluate_predict(models: Path, capsys: pytest.CaptureFixtur
                  "--objective.beta", "0.5", "--miner", "segpref.miners.RandomPair",
                  "--reduction", '["power", 0.5]') == 0  # fmt: skip
     assert align(models, "pseudo", "--method", "pseudo-label") == 0
+    # Pseudo-labels have no pairs that an objective could be calibrated for.
+    assert align(models, "other pseudo", "--method", "pseudo-label",
+                 "--objective", "segpref.objectives.CalibratedDPO") == 0  # fmt: skip
+    last = [(models / one / "last.safetensors").read_bytes() for one in ("pseudo", "other pseudo")]
+    assert last[0] == last[1]
     assert run(models, "evaluate", "--model", str(models / "tuned"), *data,
                "--out", str(models / "scores.csv")) == 0  # fmt: skip
     out = capsys.readouterr().out
@@ -112,7 +117,10 @@ def test_masks_of_a_model_judge_as_the_model_does(
     masks = models / "masks of the judge"
     assert main(["predict", "--model", str(models / "judge"), "--output", str(masks),
                  "--input", str(models / "data" / "images")]) == 0  # fmt: skip
+    # nnU-Net's predictions lie beside its plans, and models beside pictures of their training.
+    (masks / "plans.json").write_text("{}")
     judge = models / "judge"
+    (judge / "progress.png").write_bytes(b"")
     for pool in ([], ["--pool", str(models / "data" / "images")]):
         weights = []
         # The mean of two equal opinions is that opinion.

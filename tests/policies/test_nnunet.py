@@ -19,6 +19,7 @@ from segpref.cli.main import main
 from segpref.data import Reader, open_dataset
 from segpref.policies import load_model, read_card
 from segpref.policies.nnunet import NnUNetNetwork, NnUNetPreparation, read_nnunet, write_nnunet
+from segpref.policies.opening import holds_model
 from segpref.types import IGNORE, SegprefError
 
 NAME = "Dataset901_Made"
@@ -122,6 +123,18 @@ def made_folder(root: Path) -> Path:
 def test_trust_is_asked_for_before_anything_is_unpickled(tmp_path: Path) -> None:
     with pytest.raises(SegprefError, match=r"unpickling runs whatever code .* add --trust"):
         read_nnunet(made_folder(tmp_path / "model"))
+
+
+def test_a_fold_is_a_model_whatever_pictures_lie_in_it(tmp_path: Path) -> None:
+    folder = made_folder(tmp_path / "model")
+    (folder / "fold_0" / "progress.png").write_bytes(b"")
+    assert holds_model(folder)
+    assert holds_model(folder / "fold_0")
+    predicted = tmp_path / "predicted"
+    predicted.mkdir()
+    for name in ("plans.json", "dataset.json", "case0.nii.gz"):
+        (predicted / name).write_bytes(b"")
+    assert not holds_model(predicted)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("nnunetv2") is not None, reason="nnunetv2 is there")

@@ -188,7 +188,7 @@ def align(
             # Foreign models are converted at the door.
             base = folder.path / "base.safetensors"
             save_model(base, opened.members[name]().network, card)
-        if waits_for_flips(loss):
+        if method != "pseudo-label" and waits_for_flips(loss):
             audited = folder.path / "audit.json"
             asked = whole_model(base)
             flips = measured_flips(audited, asked, validation, opinion, pairs_by, proposals, seed)

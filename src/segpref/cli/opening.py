@@ -23,7 +23,7 @@ from segpref.data.splits import PARTS
 from segpref.inference.windows import whole_images
 from segpref.judges import Committee, MasksJudge, ModelJudge, NamedJudge, OracleJudge
 from segpref.policies import ModelCard
-from segpref.policies.opening import OpenModel, open_model
+from segpref.policies.opening import OpenModel, holds_model, open_model
 from segpref.progress import console
 from segpref.training import is_regressor, load_regressor
 from segpref.types import Judge, SegprefError
@@ -143,7 +143,7 @@ def open_judge(
     if judge == "oracle":
         return OracleJudge(card.label_space), ()
     folder = Path(judge).expanduser()
-    if folder.is_dir() and image_files(folder):
+    if folder.is_dir() and not holds_model(folder) and image_files(folder):
         readers = [reader] if pool is None else [reader, pool]
         masks = MaskFolder(folder, readers, card.label_space, card.preparation, cache)
         return MasksJudge(masks), ()

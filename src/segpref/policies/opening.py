@@ -17,11 +17,13 @@ from segpref.policies.plain import read_plain, write_plain
 from segpref.policies.tunable import TunablePolicy
 from segpref.types import SegprefError
 
-__all__ = ["OpenModel", "open_model"]
+__all__ = ["OpenModel", "holds_model", "open_model"]
 
 Write = Callable[[Mapping[str, nn.Module], Path], Path]
 
 _FOLD = "fold_"
+# A plans.json does not tell: nnU-Net puts one beside its predictions, too.
+_SIGNS = ("fold_*", "checkpoint_*.pth", "configs", "best.safetensors")
 _DESCRIPTIONS = (".yaml", ".yml")
 
 
@@ -89,6 +91,11 @@ def open_model(
         opened = OpenModel(path, card, {"": partial(_own, path)}, card.labelled)
     known = opened.labelled if labelled is None else {*(opened.labelled or ()), *labelled}
     return replace(opened, labelled=None if known is None else tuple(sorted(known)))
+
+
+def holds_model(folder: Path) -> bool:
+    """Whether a folder holds a model, whatever else is in it, such as nnU-Net's ``progress.png``."""
+    return any(next(folder.glob(sign), None) is not None for sign in _SIGNS)
 
 
 def _is_nnunet(path: Path) -> bool:
