@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -111,7 +112,8 @@ def test_a_judge_is_trained_and_scores(name: str, lab: Lab) -> None:
 
 
 def test_masks_of_another_program_judge(lab: Lab, heart_folder: Path, tmp_path: Path) -> None:
-    judges: dict[str, JudgeRecipe] = {"masks": Masks(heart_folder / "labels")}
+    masks = shutil.copytree(heart_folder / "labels", tmp_path / "masks")
+    judges: dict[str, JudgeRecipe] = {"masks": Masks(masks)}
     own = replace(lab, recipe=replace(lab.recipe, judges={**lab.recipe.judges, **judges}))
     perform(own, Task(0, "judge", "", "masks"))
     policy, _ = load_model(own.base_folder(0, "weak"))
@@ -121,6 +123,10 @@ def test_masks_of_another_program_judge(lab: Lab, heart_folder: Path, tmp_path: 
         for judge in (own.judge(0, "weak", "masks"), own.judge(0, "weak", "oracle"))
     )
     np.testing.assert_array_equal(said, true)
+    first, second = sorted(masks.iterdir())[:2]
+    shutil.copy(first, second)
+    with pytest.raises(SegprefError, match="were changed since this study has begun"):
+        own.judge(0, "weak", "masks")
     judges["masks"] = Masks(tmp_path)
     with pytest.raises(SegprefError, match="holds no mask of any image"):
         perform(

@@ -6,11 +6,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from segpref.cli.opening import beside, open_judge, open_split, part_of, prepared_for
+from segpref.cli.opening import (
+    beside,
+    open_judge,
+    open_split,
+    part_of,
+    prepared_for,
+    see_to_masks,
+)
 from segpref.data import Cache, Preparation, images_for, prepare
 from segpref.data.splits import refuse_leakage
 from segpref.inference.windows import whole_model
-from segpref.judges import MasksJudge, NamedJudge
+from segpref.judges import NamedJudge
 from segpref.miners import TopVsRandom
 from segpref.objectives import DPO, CalibratedDPO, Reduction
 from segpref.policies import load_model, save_model
@@ -144,8 +151,7 @@ def align(
     else:
         # Nobody whose labels the base has seen, or the judge.
         shown = dataset.of_patients(set(parts.train) - {*card.labelled, *judged})
-    if isinstance(opinion, MasksJudge):
-        opinion.require(shown)
+    see_to_masks(opinion, shown)
     refuse_leakage(
         {"the judge's labelled cases": judged, "validation": parts.validation, "test": parts.test}
     )

@@ -9,11 +9,18 @@ from typing import Any
 
 from rich.table import Table
 
-from segpref.cli.opening import beside, open_judge, open_split, part_of, prepared_for
+from segpref.cli.opening import (
+    beside,
+    open_judge,
+    open_split,
+    part_of,
+    prepared_for,
+    see_to_masks,
+)
 from segpref.data import Cache, Preparation
 from segpref.data.cache import write_atomically
 from segpref.inference.windows import whole_images
-from segpref.judges import MasksJudge, NamedJudge
+from segpref.judges import NamedJudge
 from segpref.miners import TopVsRandom
 from segpref.policies.opening import open_model
 from segpref.progress import stdout
@@ -70,8 +77,7 @@ def audit(
     opinion, judged = open_judge(judge, card, reader, store, trust)
     parts = open_split(reader, split or beside(model), seen={*card.labelled, *judged})
     cases = part_of(dataset, parts, part)
-    if isinstance(opinion, MasksJudge):
-        opinion.require(cases)
+    see_to_masks(opinion, cases)
     result = measure(
         whole_images(opened.policies(), card.preparation, opened.mirroring),
         cases,

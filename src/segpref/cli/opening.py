@@ -28,7 +28,16 @@ from segpref.progress import console
 from segpref.training import is_regressor, load_regressor
 from segpref.types import Judge, SegprefError
 
-__all__ = ["Words", "as_words", "beside", "open_judge", "open_split", "part_of", "prepared_for"]
+__all__ = [
+    "Words",
+    "as_words",
+    "beside",
+    "open_judge",
+    "open_split",
+    "part_of",
+    "prepared_for",
+    "see_to_masks",
+]
 
 Words = list[str] | str | None
 """What ``--only`` takes: some words, several of them as a YAML list, or nothing."""
@@ -164,6 +173,13 @@ def open_judge(
         return load_regressor(Path(judge)), labelled
     predictor = whole_images(opened.policies(), judge_card.preparation, opened.mirroring)
     return ModelJudge(predictor, cache), labelled
+
+
+def see_to_masks(judge: Judge, dataset: Dataset) -> None:
+    """Say now if masks that judge are missing for images that will be asked about."""
+    for one in judge.judges if isinstance(judge, Committee) else [judge]:
+        if isinstance(one, MasksJudge):
+            one.require(dataset)
 
 
 def as_words(given: Words) -> list[str]:

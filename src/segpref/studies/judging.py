@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
-from segpref.data.cache import Cache
+from segpref.data.cache import Cache, write_atomically
 from segpref.data.dataset import Dataset
+from segpref.data.index import image_files
 from segpref.data.masks import MaskFolder
 from segpref.judges import (
     Committee,
@@ -24,7 +25,7 @@ from segpref.judges import (
 from segpref.policies import load_model
 from segpref.studies.stages import Stage1
 from segpref.training import RunFolder, fit_regressor, load_regressor
-from segpref.types import Judge, Predictor
+from segpref.types import Judge, Predictor, SegprefError
 
 __all__ = [
     "Bench",
@@ -40,6 +41,8 @@ __all__ = [
     "ReverseClassification",
     "Together",
 ]
+
+_CONTENT = "masks.txt"
 
 JUDGE_SEED = 1000
 """Added to the seed of a judge's weights: base and judge must not begin with the same ones."""
@@ -199,12 +202,26 @@ class Masks:
     of_base = False
 
     def train(self, bench: Bench) -> None:
-        """Nothing, but a folder without masks is told now."""
+        """Nothing, but a folder without masks is told now, and which masks these are is kept."""
         bench.masks(self.folder)
+        bench.folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(bench.folder / _CONTENT, self._content(bench))
 
     def build(self, bench: Bench) -> Judge:
-        """IoU with the masks."""
+        """IoU with the masks.
+
+        Raises:
+            SegprefError: the masks are no longer those that this study has begun with.
+        """
+        if (bench.folder / _CONTENT).read_bytes() != self._content(bench):
+            raise SegprefError(
+                f"the masks in {self.folder} were changed since this study has begun: put the old ones "
+                "back, or write the study into a new folder"
+            )
         return MasksJudge(bench.masks(self.folder))
+
+    def _content(self, bench: Bench) -> bytes:
+        return bench.cache.digest_of_files(image_files(self.folder)).encode()
 
 
 @dataclass(frozen=True)
