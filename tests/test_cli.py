@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
@@ -137,6 +138,19 @@ def test_masks_of_a_model_judge_as_the_model_does(
                    *data) == 0  # fmt: skip
         told.append(capsys.readouterr().out)
     assert told[0] == told[1]
+
+
+def test_a_control_turns_the_judge_round_by_chance(
+    models: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flips = {}
+    for out, options in (("by oracle", []), ("by a coin", ["--control"])):
+        assert align(models, out, "--judge", "oracle", *options) == 0
+        with (models / out / "metrics.csv").open(newline="") as file:
+            flips[out] = float(list(csv.DictReader(file))[-1]["pair_flip"])
+    assert "was a control" in capsys.readouterr().err
+    assert flips["by oracle"] == 0
+    assert 0 < flips["by a coin"] < 1
 
 
 def test_export_writes_the_network_for_other_programs(

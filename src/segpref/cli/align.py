@@ -17,7 +17,7 @@ from segpref.cli.opening import (
 from segpref.data import Cache, Preparation, images_for, prepare
 from segpref.data.splits import refuse_leakage
 from segpref.inference.windows import whole_model
-from segpref.judges import NamedJudge
+from segpref.judges import NamedJudge, NoisyJudge
 from segpref.miners import TopVsRandom
 from segpref.objectives import DPO, CalibratedDPO, Reduction
 from segpref.policies import load_model, save_model
@@ -77,6 +77,7 @@ def align(
     labelled: list[str] | None = None,
     preparation: Preparation | None = None,
     cache: Path | None = None,
+    control: bool = False,
     resume: bool = False,
 ) -> None:
     """Make a segmenter better from a judge's preferences on unlabelled images.
@@ -135,6 +136,8 @@ def align(
         labelled: patients that the model was trained with, where it does not tell itself.
         preparation: how images become the input of a MONAI bundle, which has that as code.
         cache: where prepared images and predictions are kept.
+        control: turn the judge's order of each slate round by the toss of a coin, so that nothing can
+            be learned from it: a gain is the judge's as far as it is above what this run gains.
         resume: go on with a run that was stopped.
     """
     store = Cache(cache)
@@ -152,6 +155,8 @@ def align(
         # Nobody whose labels the base has seen, or the judge.
         shown = dataset.of_patients(set(parts.train) - {*card.labelled, *judged})
     see_to_masks(opinion, shown)
+    if control:
+        opinion = NoisyJudge(opinion, flip_rate=0.5, seed=seed)
     refuse_leakage(
         {"the judge's labelled cases": judged, "validation": parts.validation, "test": parts.test}
     )
@@ -229,6 +234,8 @@ def align(
             f"the base's {before:.3f}; last epochs {summary['tail_avg']:.3f}\nreport: {report}",
             soft_wrap=True,
         )
+    if control:
+        console.print("This was a control: what it gained was not learned from the judge.")
     if opened.write is not None and not (out / "tuned").exists():
         tuned = {name: load_model(folder.best)[0].network for name, folder in folders.items()}
         console.print(f"{opened.write(tuned, out / 'tuned')}: as {model} is", soft_wrap=True)
