@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from monai.data.meta_obj import get_track_meta
 
 from segpref.training.augmentation import augmentation, augmented_batch
 from segpref.types import IGNORE, Case
@@ -38,6 +39,8 @@ def test_image_and_label_move_together(name: Any, shape: tuple[int, ...]) -> Non
     for seed in range(6):
         batch = cases(*shape)
         images, labels = augmented_batch(batch, transforms, seed)
+        # MONAI's own tensors carry affines along, which every operation of a network would pay for.
+        assert type(images) is type(labels) is torch.Tensor
         assert images.dtype == torch.float32
         assert labels.dtype == torch.uint8
         assert set(labels.unique().tolist()) <= {0, 1, 3}
@@ -45,6 +48,7 @@ def test_image_and_label_move_together(name: Any, shape: tuple[int, ...]) -> Non
             moved += not np.array_equal(label.numpy(), case.label)
             assert np.corrcoef(image.numpy().ravel(), label.numpy().ravel())[0, 1] > 0.75
     assert moved > 9
+    assert get_track_meta()
 
 
 def test_batches_repeat_with_their_seed() -> None:

@@ -6,13 +6,15 @@ change only intensities, a whole batch at a time, because consistency training n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from monai.data.meta_obj import get_track_meta, set_track_meta
 from monai.transforms import (
     Compose,
     RandAdjustContrastd,
@@ -84,17 +86,29 @@ def augmented_batch(
     if transforms is not None:
         transforms.set_random_state(seed)
     images, labels = [], []
-    for case in cases:
-        assert case.label is not None
-        item = {
-            "image": torch.from_numpy(np.array(case.image)),
-            "label": torch.from_numpy(np.array(case.label)),
-        }
-        if transforms is not None:
-            item = transforms({"image": item["image"], "label": item["label"].float()})
-        images.append(torch.as_tensor(item["image"]))
-        labels.append(torch.as_tensor(item["label"]).to(torch.uint8))
+    with _plain_tensors():
+        for case in cases:
+            assert case.label is not None
+            item = {
+                "image": torch.from_numpy(np.array(case.image)),
+                "label": torch.from_numpy(np.array(case.label)),
+            }
+            if transforms is not None:
+                item = transforms({"image": item["image"], "label": item["label"].float()})
+            images.append(item["image"])
+            labels.append(item["label"].to(torch.uint8))
     return torch.stack(images), torch.stack(labels)
+
+
+@contextmanager
+def _plain_tensors() -> Iterator[None]:
+    # Else MONAI gives tensors that carry affines along, which costs every operation of the network.
+    before = get_track_meta()
+    set_track_meta(False)
+    try:
+        yield
+    finally:
+        set_track_meta(before)
 
 
 def _turn(angle: float, dims: int) -> list[float] | float:
