@@ -132,7 +132,7 @@ def test_a_fold_is_a_model_whatever_pictures_lie_in_it(tmp_path: Path) -> None:
     assert holds_model(folder / "fold_0")
     predicted = tmp_path / "predicted"
     predicted.mkdir()
-    for name in ("plans.json", "dataset.json", "case0.nii.gz"):
+    for name in ("plans.json", "dataset.json", "fold_0.nii.gz"):
         (predicted / name).write_bytes(b"")
     assert not holds_model(predicted)
 

@@ -23,7 +23,7 @@ Write = Callable[[Mapping[str, nn.Module], Path], Path]
 
 _FOLD = "fold_"
 # A plans.json does not tell: nnU-Net puts one beside its predictions, too.
-_SIGNS = ("fold_*", "checkpoint_*.pth", "configs", "best.safetensors")
+_SIGNS = ("fold_*/", "checkpoint_*.pth", "configs/", "best.safetensors")
 _DESCRIPTIONS = (".yaml", ".yml")
 
 
