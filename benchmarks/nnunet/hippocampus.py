@@ -79,7 +79,7 @@ def main(
     Args:
         data: a dataset of label maps in NIfTI, one channel.
         out: folder for everything.
-        seeds: of the draw of the cases, of slates and pairs.
+        seeds: of the draw of the cases, of the training of base and judge, of slates and pairs.
         configurations: 2d or 3d_fullres.
         scale: how much of everything.
     """
@@ -152,7 +152,11 @@ def _scored(
     model = stock.model(dataset, configuration)
     for fold, epochs in ((0, scale.epochs), (1, 2 * scale.epochs)):
         if not (model / f"fold_{fold}" / "checkpoint_final.pth").exists():
-            length = {"SHORT_EPOCHS": epochs, "SHORT_ITERATIONS": scale.iterations}
+            length = {
+                "SHORT_EPOCHS": epochs,
+                "SHORT_ITERATIONS": scale.iterations,
+                "SHORT_SEED": seed,
+            }
             stock.train(dataset, configuration, fold, **length)
     run = stock.root / "align" / f"{configuration}-{seed}"
     tuned = run / "tuned" / model.name

@@ -95,7 +95,7 @@ class Stock:
         (prepared / "splits_final.json").write_text(json.dumps(splits))
 
     def train(self, dataset: str, configuration: str, fold: int, **changed: object) -> None:
-        """A fold; ``SHORT_EPOCHS`` and ``SHORT_ITERATIONS`` say how long."""
+        """A fold; the variables of ``ShortTrainer`` say how long, and from what seed."""
         options = (_number(dataset), configuration, fold, "-tr", TRAINER, "-device", "cpu")
         self.run("nnUNetv2_train", *options, **changed)
 

@@ -105,7 +105,8 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
     splits = [{"train": CASES[1:3], "val": CASES[:1]}, {"train": CASES[3:4], "val": CASES[2:3]}]
     place.plan(NAME, ("2d", "3d_fullres"), shrink, splits)
     for configuration, fold in (("3d_fullres", 0), ("3d_fullres", 1), ("2d", 0)):
-        place.train(NAME, configuration, fold)
+        # Long enough that slates hold masks of which one is better.
+        place.train(NAME, configuration, fold, SHORT_ITERATIONS=100)
     return place
 
 

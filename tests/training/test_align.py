@@ -399,7 +399,11 @@ def test_pseudo_labels_from_the_oracle_move_the_weights(
 
 
 def test_a_judge_without_an_opinion_changes_nothing(
-    heart_base: Path, hearts: Dataset, store: Cache, tmp_path: Path
+    heart_base: Path,
+    hearts: Dataset,
+    store: Cache,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     class Silent:
         needs_label = False
@@ -416,6 +420,7 @@ def test_a_judge_without_an_opinion_changes_nothing(
         assert all(torch.equal(v, base[n]) for n, v in load_file(target.last).items())
         curve = [row["val_iou"] for row in target.read_metrics()]
         assert curve == [curve[0]] * 3
+    assert caplog.text.count("No image gave a pair in the whole run") == 1
     assert "skipped_abstained" in RunFolder(tmp_path / "pairs").read_metrics()[1]
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from copy import copy
 from pathlib import Path
 from typing import Any, Literal
@@ -33,6 +34,8 @@ from segpref.training.teaching import Teaching, mask_course
 from segpref.types import Judge, SegprefError, UnsureJudge
 
 __all__ = ["align"]
+
+log = logging.getLogger(__name__)
 
 
 def align(
@@ -164,10 +167,21 @@ def align(
         description="stage 2",
         checkpoint_seconds=checkpoint_seconds,
     )
+    _tell_of_silence(history)
     summary = {"kind": "align", "seed": seed, "pool_cases": len(pool), **curve_summary(history)}
     if accelerator.is_main_process:
         folder.write_summary(summary)
     return summary
+
+
+def _tell_of_silence(history: Sequence[Mapping[str, float]]) -> None:
+    shares = [row["images_with_pair"] for row in history[1:] if "images_with_pair" in row]
+    if shares and not any(shares):
+        log.warning(
+            "No image gave a pair in the whole run, so nothing was learned from the judge: it found no "
+            "candidate better than another, or the miner's threshold is above all its differences. "
+            "segpref audit shows what a judge tells apart."
+        )
 
 
 def _check(
