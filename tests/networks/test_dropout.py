@@ -260,16 +260,22 @@ def test_features_are_kept_and_stretched_at_the_rate(rate: float, seed: int) -> 
     assert abs(share - (1 - rate)) < 6 * deviation
 
 
+@pytest.mark.parametrize("own", [False, True])
 @pytest.mark.parametrize("tokens", [False, True])
-def test_channels_fall_at_all_places_at_once(tokens: bool) -> None:
-    network = One(tokens=tokens).eval()
+def test_channels_fall_at_all_places_at_once(tokens: bool, own: bool) -> None:
+    network = One(nn.Dropout(0.1) if own else None, tokens).eval()
     images = torch.zeros((40, 30, 1) if tokens else (40, 1, 6, 5))
     dropout = InjectedDropout(network, images)
+    assert (dropout.own_layers == ("body.2",)) == own
     with dropout.active(0.5, range(40), "channel"):
-        features = logits(network, images)
-    channels = features.movedim(-1, 1).flatten(2) if tokens else features.flatten(2)
-    assert ((channels == 0).all(2) | (channels == 2).all(2)).all()
-    assert 0.25 < float((channels[..., 0] == 0).float().mean()) < 0.75
+        evaluated = logits(network, images)
+    with dropout.training(0.5, "channel"):
+        trained = logits(network.train(), images)
+    network.eval()
+    for features in (evaluated, trained):
+        channels = features.movedim(-1, 1).flatten(2) if tokens else features.flatten(2)
+        assert ((channels == 0).all(2) | (channels == 2).all(2)).all()
+        assert 0.25 < float((channels[..., 0] == 0).float().mean()) < 0.75
     with dropout.active(0.5, range(40)):
         assert not (logits(network, images).flatten(2) == 0).all(2).all()
 

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 
-from segpref.studies.ambiguity.scores import by_patient, gain, ged_at, irregularity, trade
+from segpref.studies.ambiguity.scores import (
+    gain,
+    ged_at,
+    irregularity,
+    mean_over_images,
+    trade,
+)
 
 
 def disc(radius: float, side: int = 64) -> np.ndarray:
@@ -35,9 +42,23 @@ def test_the_perimeter_of_one_pixel() -> None:
     assert irregularity(np.ones((1, 1), np.uint8)) == pytest.approx(perimeter**2 / (4 * np.pi))
 
 
-def test_patients_count_alike_and_unknown_images_not() -> None:
-    values = np.array([1.0, 3.0, 5.0, np.nan])
-    np.testing.assert_array_equal(by_patient(values, ["a", "a", "b", "c"]), [2, 5])
+def test_images_count_alike_and_unknown_ones_not() -> None:
+    values = np.array([1.0, 3.0, 8.0, np.nan])
+    found = mean_over_images(values, ["a", "a", "b", "c"])
+    assert found.mean == 4
+    # Patients are drawn with all their images: one of them twice gives 2 or 8, both give 4.
+    assert (found.low, found.high) == (2, 8)
+    alone = mean_over_images(values[:2], ["a", "a"])
+    assert alone.mean == 2
+    assert np.isnan([alone.low, alone.high]).all()
+    assert np.isnan(mean_over_images(values[3:], ["c"]).mean)
+
+
+def test_the_interval_of_a_mean_is_that_of_scipy_where_patients_have_an_image_each() -> None:
+    values = np.random.default_rng(0).normal(size=60)
+    found = mean_over_images(values, [str(n) for n in range(60)])
+    told = stats.bootstrap((values,), np.mean, n_resamples=20_000, method="percentile", rng=1)
+    assert (found.low, found.high) == pytest.approx(told.confidence_interval, abs=0.02)
 
 
 def test_a_gain_is_paired_over_patients() -> None:
@@ -51,6 +72,9 @@ def test_the_price_at_equal_accuracy() -> None:
     dice, ged = np.array([0.3, 0.4]), np.array([0.20, 0.30])
     assert ged_at(0.35, dice, ged) == pytest.approx(0.25)
     assert np.isnan(ged_at(0.5, dice, ged))
+    # A knob that was turned too far comes back to the level at a higher price.
+    turned = np.array([0.40, 0.46, 0.48, 0.45]), np.array([0.20, 0.22, 0.27, 0.35])
+    assert ged_at(0.45, *turned) == pytest.approx(0.20 + 5 / 6 * 0.02)
     patients = ["a", "b"]
     curve = np.repeat(dice[:, None], 2, 1), np.repeat(ged[:, None], 2, 1)
     other = np.full(2, 0.35), np.full(2, 0.28)

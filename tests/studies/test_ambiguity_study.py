@@ -89,7 +89,7 @@ def test_a_study_and_its_tables(place: Path, capsys: pytest.CaptureFixture[str])
     for told in (
         "Alignments, N = 4", "| Mean Dice, w = 2 |", "| N = 6 |", "| Without KL |", "| v |",
         "Semantic control", "Validation, by which", "| ddim, 4 steps |",
-        "Region against AmbiSeg: Avg. Dice",
+        "Region against AmbiSeg: Avg. Dice", "Of the raters' masks 0.0% are empty", "| Empty |",
     ):  # fmt: skip
         assert told in tables
     pictures = {path.stem for path in (place / "out" / "figures").iterdir()}
@@ -110,6 +110,21 @@ def test_a_study_and_its_tables(place: Path, capsys: pytest.CaptureFixture[str])
     assert drawn.stat().st_mtime_ns > before
     assert drawn.read_bytes() == content
     assert kept.stat().st_mtime_ns == untouched
+    # A changed setting is not a finished part under an old name.
+    for change, told in (
+        (
+            {"methods": {**RECIPE["methods"], "Mean Dice": {"beta": 1}}},
+            "mean-dice/seed-0 was begun",
+        ),
+        (
+            {"variants": {**RECIPE["variants"], "v": {"fit": {"average": 0.5}}}},
+            "v/seed-0 was begun",
+        ),
+        ({"sampler": {"steps": 3}}, "ambiseg/seed-0/w-1 was begun with other settings (sampler)"),
+    ):
+        (place / "tiny.yaml").write_text(yaml.safe_dump({**RECIPE, **change}))
+        assert study(place) == 1
+        assert told in "".join(capsys.readouterr().err.split("\n"))
 
 
 def test_mistakes_in_a_recipe(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

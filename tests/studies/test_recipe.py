@@ -124,3 +124,14 @@ def test_a_method_is_rn_dpo_unless_told_otherwise() -> None:
     signal = Method().build(SPACE)
     assert isinstance(signal, PreferenceSignal)
     assert signal.reduction == "region"
+
+
+def test_a_recipe_without_audits_plans_none(tmp_path: Path) -> None:
+    text = MINIMAL + METHODS
+    kinds = {task.kind for task in plan(load_recipe(write(tmp_path, text))[0])}
+    without = load_recipe(write(tmp_path, text + "audits: false\n"))[0]
+    assert kinds - {task.kind for task in plan(without)} == {"audit"}
+    calibrated = "methods: {A: {objective: {class_path: segpref.objectives.CalibratedDPO}}}\n"
+    refused = load_recipe(write(tmp_path, MINIMAL + calibrated + "audits: false\n"))[0]
+    with pytest.raises(SegprefError, match="A needs the audit's flip rates"):
+        plan(refused)

@@ -165,3 +165,15 @@ def test_the_proposed_method_is_compared_with_the_others() -> None:
 def test_the_study_is_about_a_method_that_it_has(what: str) -> None:
     with pytest.raises(SegprefError, match=rf"`{what}` is 'XX'.*DPO, RN"):
         check_names(replace(recipe(), **{what: "XX"}))
+
+
+def test_parts_of_which_nothing_was_run_are_left_out() -> None:
+    asked = Block(title="RN", bases=["weak"], judges=["model"], methods=["RN"])
+    other = Block(title="DPO", bases=["weak"], judges=["model"], methods=["DPO"])
+    bases = Block(title="Bases", bases=["weak", "semi"], judges=[], compare="bases")
+    assert [one.title.split(",")[0] for one in study_tables(results(asked, other, bases))] == [
+        "RN",
+        "Bases",
+    ]
+    # Where no method was run at all, the base is shown.
+    assert [one.entries.keys() for one in study_tables(results(other))] == [{BASE, SELECT_BEST}]

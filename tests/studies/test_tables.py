@@ -22,6 +22,7 @@ from segpref.studies.tables import (
     latex,
     markdown,
     rich_table,
+    round_table,
     structure_table,
     table,
 )
@@ -255,3 +256,40 @@ def test_a_distance_is_better_when_it_is_shorter() -> None:
     assert other is not None
     assert not other.better
     assert table(entries)[1].figures["ASSD"][0] < table(entries)[0].figures["ASSD"][0]
+
+
+def test_seeds_count_over_the_volumes_that_both_have() -> None:
+    """A method that misses the hardest volume is not better for it."""
+
+    def with_distance(method: str, seed: int, shift: float) -> Run:
+        made = run(method, seed, np.full((4, 2), 0.5))
+        for number, row in enumerate(made.test):
+            row["assd_mm"] = 1.0 + shift + 50.0 * (number == 0)  # type: ignore[index]
+        if method == "New":
+            made.test[0]["assd_mm"] = math.inf  # type: ignore[index]
+        return made
+
+    entries = comparison(
+        *(with_distance(m, s, d) for s in (0, 1) for m, d in (("Base", 0.0), ("New", 0.5)))
+    )
+    found = paired(entries, "New", "Base", "assd")
+    assert found is not None
+    assert found.mean == pytest.approx(0.5)
+    assert found.seeds_better == 0
+    base, new = (row.figures for row in table(entries))
+    assert new["ASSD"][0] < base["ASSD"][0]
+    # Beside it stands what it missed: 1 of 4 patients x 2 structures x 2 volumes.
+    assert (base["Missed"][0], new["Missed"][0]) == (0, 1 / 16)
+
+
+def test_the_share_of_images_with_a_pair_by_round() -> None:
+    def history(*shares: float) -> list[dict[str, float]]:
+        return [{"val_iou": 0.5}, *({"images_with_pair": share} for share in shares)]
+
+    histories = {
+        "MAPO": [history(0.2, 0.4, 0.1, 0.1), history(0.4, 0.6, 0.3, 0.3)],
+        "Supervised": [[{"val_iou": 0.5}, {"val_iou": 0.6}]],
+    }
+    (row,) = round_table(histories, 2)
+    assert (row.method, row.seeds) == ("MAPO", 2)
+    assert [row.figures[f"Round {n}"][0] for n in (1, 2)] == pytest.approx([0.4, 0.2])

@@ -55,6 +55,18 @@ def test_rounds_on_the_cases_of_the_base(
     assert shares[0] == shares[1] > 0
     assert shares[2] == shares[3] > 0
     assert all(row["supervised_loss"] > 0 for row in rows)
+    # Validation's loss, against Dice and cross-entropy of the weights that were kept, worked out here.
+    policy, _ = load_model(run.last)
+    worked = []
+    for case in hearts.of_patients(hearts.patients[8:]):
+        chances = policy.logits(torch.from_numpy(np.array(case.image))[None])[0].softmax(0)
+        one_hot = torch.nn.functional.one_hot(torch.from_numpy(np.array(case.label[0])).long(), len(chances))
+        truth = one_hot.movedim(-1, 0)
+        overlap, sizes = (chances * truth).sum((1, 2)), (chances + truth).sum((1, 2))
+        dice = 1 - (2 * overlap + 1e-5) / (sizes + 1e-5)
+        entropy = -(truth * chances.log()).sum(0).mean()
+        worked.append(float(dice[1:].mean() + entropy))
+    assert rows[-1]["val_loss"] == pytest.approx(np.mean(worked), abs=1e-5)
     assert {path.name for path in (run.path / "rounds").glob("round-*")} == {
         "round-001.json", "round-001.masks.npy",
     }  # fmt: skip

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from segpref.data.dataset import Dataset, Volume
 from segpref.metrics import dice, iou, overlap_counts, surface_scores
 from segpref.types import LabelSpace, Predictor, SegprefError
 
-__all__ = ["VolumeMasks", "mean_iou", "mean_of", "predict_masks", "score_masks", "score_model"]
+__all__ = [
+    "MeanLoss",
+    "VolumeMasks",
+    "mean_iou",
+    "mean_of",
+    "predict_masks",
+    "score_masks",
+    "score_model",
+]
 
 VolumeMasks = tuple[Volume, list[int], np.ndarray]
 """A volume, the items of it that were predicted, and their masks ``[item, field, *space]``."""
@@ -20,15 +30,47 @@ VolumeMasks = tuple[Volume, list[int], np.ndarray]
 Row = dict[str, str | float]
 
 
+@dataclass(slots=True)
+class MeanLoss:
+    """Mean over images of a loss of logits and labels, gathered while masks are predicted.
+
+    Args:
+        loss: mean of a batch.
+    """
+
+    loss: Callable[[Tensor, Tensor], Tensor]
+    total: float = 0.0
+    images: int = 0
+
+    def __call__(self, volume: Volume, items: Sequence[int], logits: Tensor) -> None:
+        """Take a batch in; one without labels counts for nothing."""
+        if volume.labels is None:
+            return
+        labels = torch.from_numpy(np.asarray(volume.labels[list(items)])).to(logits.device)
+        self.total += float(self.loss(logits, labels)) * len(items)
+        self.images += len(items)
+
+    @property
+    def mean(self) -> float:
+        """NaN before any image."""
+        return self.total / self.images if self.images else math.nan
+
+
 def predict_masks(
-    model: Predictor, dataset: Dataset, batch_size: int = 16
+    model: Predictor,
+    dataset: Dataset,
+    batch_size: int = 16,
+    seen: Callable[[Volume, Sequence[int], Tensor], None] | None = None,
 ) -> Iterator[VolumeMasks]:
-    """Masks of every case, volume by volume."""
+    """Masks of every case, volume by volume; ``seen`` is shown the logits of every batch."""
     for volume, items in dataset.by_volume():
         parts = []
         for start in range(0, len(items), batch_size):
-            images = torch.from_numpy(np.asarray(volume.images[items[start : start + batch_size]]))
-            parts.append(model.label_space.decode(model.logits(images)).cpu().numpy())
+            some = items[start : start + batch_size]
+            logits = model.logits(torch.from_numpy(np.asarray(volume.images[some])))
+            if seen is not None:
+                seen(volume, some, logits)
+            parts.append(model.label_space.decode(logits).cpu().numpy())
         yield volume, items, np.concatenate(parts)
 
 
@@ -75,11 +117,19 @@ def score_masks(
 
 
 def score_model(
-    model: Predictor, dataset: Dataset, *, surface: bool = False, slices: bool = False
+    model: Predictor,
+    dataset: Dataset,
+    *,
+    surface: bool = False,
+    slices: bool = False,
+    loss: MeanLoss | None = None,
 ) -> list[Row]:
-    """Rows of :func:`score_masks` for a model's predictions."""
+    """Rows of :func:`score_masks` for a model's predictions, of which ``loss`` is taken, too."""
     return score_masks(
-        predict_masks(model, dataset), dataset.label_space, surface=surface, slices=slices
+        predict_masks(model, dataset, seen=loss),
+        dataset.label_space,
+        surface=surface,
+        slices=slices,
     )
 
 

@@ -33,7 +33,8 @@ class InjectedDropout:
     layer of its own (at whatever rate, also 0) has that layer driven at the rate, where the network's
     author put it, and gets none behind it. ``own="leave"`` leaves such layers alone in evaluation
     mode, and every block gets injected dropout. A layer of the kind that drops channels
-    (``nn.Dropout2d``) goes on doing so. ``nn.AlphaDropout`` counts as none.
+    (``nn.Dropout2d``) goes on doing so; one that drops single numbers drops what is asked for.
+    ``nn.AlphaDropout`` counts as none.
 
     Args:
         network: maps images to logits. Batches are its first axis throughout (or images times windows,
@@ -58,6 +59,10 @@ class InjectedDropout:
         self._network = network
         self._own = find_dropout(network, images) if drive else ()
         found = find_blocks(network, images, blocks)
+        self._axes = {
+            name: next((b.channel_axis for b in found if name.startswith(f"{b.name}.")), 1)
+            for name, _ in self._own
+        }
         self._blocks = [block for block in found if not (drive and block.own_dropout)]
 
     @property
@@ -121,7 +126,7 @@ class InjectedDropout:
             for block in self._blocks
         ]
         hooks += [
-            layer.register_forward_hook(sourced(name, None if type(layer) is nn.Dropout else 1))
+            layer.register_forward_hook(sourced(name, self._own_axis(name, layer, kind)))
             for name, layer in self._own
         ]
         try:
@@ -144,8 +149,12 @@ class InjectedDropout:
         before = [(layer, layer.p) for _, layer in self._own]
         hooks = []
         try:
-            for layer, _ in before:
+            for name, layer in self._own:
+                axis = self._own_axis(name, layer, kind)
                 layer.p = rate
+                if axis is not None and type(layer) is nn.Dropout:
+                    layer.p = 0.0  # it could drop nothing but single numbers
+                    hooks.append(layer.register_forward_hook(partial(_train_hook, rate, axis)))
             for block in self._blocks:
                 axis = block.channel_axis if kind == "channel" else None
                 hook = partial(_train_hook, rate, axis)
@@ -156,6 +165,12 @@ class InjectedDropout:
                 hook_handle.remove()
             for layer, p in before:
                 layer.p = p
+
+    def _own_axis(self, name: str, layer: nn.Module, kind: DropoutKind) -> int | None:
+        """What one of the network's own layers drops together: None for single numbers."""
+        if type(layer) is not nn.Dropout:
+            return 1
+        return self._axes[name] if kind == "channel" else None
 
 
 def _train_hook(

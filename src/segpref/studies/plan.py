@@ -164,6 +164,12 @@ def check_names(recipe: Recipe) -> None:
                 f"the base {name} starts from {stage.start!r}, but the recipe has only "
                 f"{', '.join(recipe.bases)}: correct the name"
             )
+    asking = [name for name, method in recipe.methods.items() if method.calibrated]
+    if asking and not recipe.audits:
+        raise SegprefError(
+            f"{' and '.join(asking)} needs the audit's flip rates, but the recipe has `audits` false: "
+            "leave that out"
+        )
     for what in ("ceiling", "proposed"):
         name = getattr(recipe, what)
         if name is not None and name not in recipe.methods:
@@ -201,7 +207,9 @@ def _tasks(recipe: Recipe, block: Block, seeds: Sequence[int] | None) -> Iterato
         for base in bases:
             yield _with_starts(recipe, Task(seed, "base", base))
             for judge in judges:
-                yield judge_task(recipe, seed, base, judge), Task(seed, "audit", base, judge)
+                yield (judge_task(recipe, seed, base, judge),)
+                if recipe.audits:
+                    yield (Task(seed, "audit", base, judge),)
                 for method in methods:
                     for changes in _combinations(block.sweep):
                         run = Task(seed, "run", base, judge, method, changes)

@@ -155,6 +155,8 @@ class Recipe:
             split for all seeds where None.
         measures: what claims are about: ``iou``, ``dice``, ``assd`` (mean surface distance, which
             tables then show).
+        audits: whether every judge is audited on every base, which also gives Select-best; of no use
+            where the judge is the truth.
         proposed: the method that the study is about: it is compared with all others of its tables,
             besides the base.
         ceiling: the method that, with the oracle as judge, marks 100 % of *gap closed*; no such
@@ -175,6 +177,7 @@ class Recipe:
     split_seed: int = 0
     folds: int | None = None
     measures: list[Measure] = field(default_factory=lambda: ["iou"])
+    audits: bool = True
     proposed: str | None = None
     ceiling: str | None = None
 

@@ -250,6 +250,8 @@ def _learning_charts(history: History) -> tuple[Picture, ...]:
         charts.append(lines_chart("Harmful mass", "relative to epochs 1 to 3", harm, 1))
     if ratios := volume_ratios(history):
         charts.append(lines_chart("Volume ratio", "relative to the base", ratios, 1))
+    if loss := known(val_loss="Dice + cross-entropy"):
+        charts.append(lines_chart("Validation loss", "loss", loss))
     if loss := known(loss="loss"):
         charts.append(lines_chart("Training loss", "loss", loss))
     return tuple(charts)

@@ -24,6 +24,7 @@ from segpref.studies.tables import (
     as_csv,
     latex,
     markdown,
+    round_table,
 )
 from segpref.training.folder import RunFolder
 from segpref.types import Predictor
@@ -109,6 +110,10 @@ def _listed(results: Results, tables: Sequence[StudyTable]) -> list[Listed]:
         listed.append((title, one.rows, one.columns, one.claims))
         if set(COLUMNS) <= set(one.columns):
             listed.append((f"{title}, test IoU of every structure", one.structures, None, []))
+        if results.recipe.align.refresh is not None:
+            histories = {name: _histories(runs) for name, runs in _trained(one.entries).items()}
+            if shares := round_table(histories, results.recipe.align.refresh):
+                listed.append((f"{title}, share of images with a pair", shares, None, []))
     if judges := judges_of(results):
         listed.append(("Judges on validation", judges, None, []))
     return listed

@@ -190,6 +190,11 @@ def _charts(histories: Mapping[str, Sequence[History]]) -> tuple[Picture, ...]:
     if whole := {method: _with_start(runs) for method, runs in histories.items() if runs}:
         base = float(np.mean([run[0] for runs in whole.values() for run in runs]))
         charts.append(bands_chart("Validation", "validation IoU", whole, base, "base", 0, order))
+    if losses := known("val_loss"):
+        charts.append(bands_chart("Validation loss", "Dice + cross-entropy", losses, order=order))
+    shares = known("images_with_pair")
+    if any((run < 1).any() for runs in shares.values() for run in runs):
+        charts.append(bands_chart("Images with a pair", "share of images", shares, order=order))
     for name, title in (
         ("harmful_mass", "Harmful mass"),
         ("harmful_mass_fraction", "Harmful mass, weighted by disagreement"),

@@ -50,6 +50,12 @@ class StudyTable:
     measures: Sequence[Measure]
     ceilings: Mapping[str, tuple[Sequence[Run], Sequence[Run]]]
 
+    @property
+    def tried(self) -> bool:
+        """Whether a method was run, or there is nothing but bases to compare."""
+        rows = [runs[0].method for runs in self.entries.values()]
+        return len(rows) > 1 and (not {BASE, SELECT_BEST}.issuperset(rows) or {*rows} == {BASE})
+
     @cached_property
     def rows(self) -> list[TableRow]:
         """Mean and spread of every figure."""
@@ -98,7 +104,7 @@ def study_tables(results: Results) -> list[StudyTable]:
         for block in results.recipe.blocks
         for bases, judges in _layouts(results, block)
     ]
-    return [one for one in found if one.entries]
+    return [one for one in found if one.entries and (one.tried or not any(t.tried for t in found))]
 
 
 def judges_of(results: Results) -> list[TableRow]:
@@ -174,8 +180,10 @@ def _table(
         if part
     )
     columns: tuple[str, ...] = (*SWEEP_COLUMNS, "IoU") if block.sweep else COLUMNS
+    if "dice" in results.recipe.measures and "Dice" not in columns:
+        columns = (*columns, "Dice")
     if "assd" in results.recipe.measures:
-        columns = (*columns, "ASSD")
+        columns = (*columns, "ASSD", "Missed")
     if results.recipe.ceiling is not None and not block.sweep:
         columns = (*columns, GAP_CLOSED)
     against = [*reversed(against_base), *against_rivals]

@@ -15,6 +15,7 @@ from rich.table import Table
 from scipy import stats
 
 from segpref.inference.evaluation import mean_iou, mean_of
+from segpref.studies.charts import History
 from segpref.studies.perform import Row
 from segpref.studies.recipe import Measure
 from segpref.studies.results import Run
@@ -38,6 +39,7 @@ __all__ = [
     "markdown",
     "mean_and_spread",
     "rich_table",
+    "round_table",
     "structure_table",
     "table",
 ]
@@ -110,14 +112,18 @@ JUDGE_COLUMNS = {
 }
 """Columns of the table of judges, and their names in an audit."""
 
-LOW_COLUMNS = ("Drift", "HarmTop", "HarmMag", "Regret", "PairFlip", "ASSD", "GED")
+LOW_COLUMNS = ("Drift", "HarmTop", "HarmMag", "Regret", "PairFlip", "ASSD", "Missed", "GED")
 """Columns of which less is better."""
-_ALL = tuple(dict.fromkeys((*COLUMNS, "ASSD", *SWEEP_COLUMNS)))
+_ALL = tuple(dict.fromkeys((*COLUMNS, "ASSD", "Missed", *SWEEP_COLUMNS)))
 
 
 def table(entries: Entries) -> list[TableRow]:
     """IoU, IoU last, Dice and ASSD on test (at the best validation epoch, and the last weights);
     TailAvg, Drift, Peak and Score on validation.
+
+    ASSD is the mean of what has a distance. ``Missed`` is the share of volumes and structures that have
+    none because only one of truth and prediction has the structure: without it, ASSD would reward
+    missing.
     """
     rows = []
     for name, runs in entries.items():
@@ -137,6 +143,33 @@ def structure_table(entries: Entries) -> list[TableRow]:
         each = [mean_of(run.test, "iou") for run in runs]
         figures = {
             structure: mean_and_spread([one[structure] for one in each]) for structure in each[0]
+        }
+        rows.append(TableRow(name, len(runs), figures))
+    return rows
+
+
+def round_table(histories: Mapping[str, Sequence[History]], epochs: int) -> list[TableRow]:
+    """Share of images that gave a pair in each round of so many epochs (MAPO, Sec. 3.3.4).
+
+    Args:
+        histories: rows of ``metrics.csv`` of each seed, by the row's name; those without pairs are
+            left out.
+        epochs: for which slates stand.
+    """
+    rows = []
+    for name, runs in histories.items():
+        shares = [
+            np.array([row.get("images_with_pair", math.nan) for row in history[1:]])
+            for history in runs
+        ]
+        if not shares or any(np.isnan(share).all() for share in shares):
+            continue
+        starts = range(0, min(len(share) for share in shares), epochs)
+        figures = {
+            f"Round {number}": mean_and_spread(
+                [float(np.nanmean(share[start : start + epochs])) for share in shares]
+            )
+            for number, start in enumerate(starts, start=1)
         }
         rows.append(TableRow(name, len(runs), figures))
     return rows
@@ -236,10 +269,11 @@ def difference(
     shared = [(a, b) for a in ours for b in theirs if a.seed == b.seed]
     if not shared:
         return None
-    per_seed = [_mean(a.test, measure) - _mean(b.test, measure) for a, b in shared]
+    gains = [_by_patient(a, b, measure) for a, b in shared]
+    # Over the very volumes that the mean is over: two means of distances may miss other volumes.
+    per_seed = [float(np.mean(list(gain.values()))) if gain else math.nan for gain in gains]
     if measure in LOW_IS_GOOD:
         per_seed = [-change for change in per_seed]
-    gains = [_by_patient(a, b, measure) for a, b in shared]
     patients = sorted(set().union(*gains))
     values = np.array(
         [np.mean([gain[name] for gain in gains if name in gain]) for name in patients]
@@ -284,6 +318,7 @@ def _figures(run: Run) -> dict[str, float]:
         "IoU": run.iou,
         "Dice": _mean(run.test, "dice"),
         "ASSD": _mean(run.test, "assd"),
+        "Missed": _missed(run.test),
     }
     if run.test_last:
         figures["IoU last"] = mean_iou(run.test_last)
@@ -298,6 +333,13 @@ def _mean(rows: Sequence[Row], measure: Measure) -> float:
     """Over volumes, then over structures; NaN where nothing has it."""
     known = [v for v in mean_of(rows, _column(rows, measure)).values() if math.isfinite(v)]
     return float(np.mean(known)) if known else math.nan
+
+
+def _missed(rows: Sequence[Row]) -> float:
+    """Share of infinite distances; NaN where there is no distance at all."""
+    values = [float(row.get(_column(rows, "assd"), math.nan)) for row in rows]
+    told = [value for value in values if not math.isnan(value)]
+    return sum(math.isinf(value) for value in told) / len(told) if told else math.nan
 
 
 def _column(rows: Sequence[Row], measure: Measure) -> str:

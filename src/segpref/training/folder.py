@@ -55,6 +55,7 @@ class RunFolder:
         self.metrics = self.path / "metrics.csv"
         self.summary = self.path / "summary.json"
         self.config = self.path / "config.yaml"
+        self._note = self.path / "run.json"
 
     @property
     def finished(self) -> bool:
@@ -72,21 +73,14 @@ class RunFolder:
         if int(os.environ.get("RANK", "0")) > 0:
             return  # the first process of a launch makes the folder for all
         sweep_partial(self.path)
-        note = self.path / "run.json"
-        plain = json.loads(json.dumps(settings, default=str))
-        if note.exists():
+        if self._note.exists():
             if not resume:
                 raise SegprefError(
                     f"{self.path} already holds a run: add --resume to go on, or choose another --out"
                 )
-            before = _read_json(note).get("settings", {})
-            changed = [name for name in {**before, **plain} if before.get(name) != plain.get(name)]
-            if changed:
-                raise SegprefError(
-                    f"{self.path} was begun with other settings ({', '.join(sorted(changed))}): "
-                    "resume with the same ones, or choose another --out"
-                )
+            self.refuse_others(settings)
             return
+        plain = _plain(settings)
         about = {
             "settings": plain,
             "versions": {name: version(name) for name in _REPORTED},
@@ -96,7 +90,23 @@ class RunFolder:
             "command": sys.argv,
         }
         write_atomically(self.config, yaml.safe_dump(plain, sort_keys=False).encode())
-        write_atomically(note, json.dumps(about, indent=1).encode())
+        write_atomically(self._note, json.dumps(about, indent=1).encode())
+
+    def refuse_others(self, settings: Mapping[str, Any]) -> None:
+        """Refuse other settings than those that a run was begun with; none was where none is there.
+
+        Raises:
+            SegprefError: they differ.
+        """
+        if not self._note.exists():
+            return
+        before, now = _read_json(self._note).get("settings", {}), _plain(settings)
+        changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+        if changed:
+            raise SegprefError(
+                f"{self.path} was begun with other settings ({', '.join(sorted(changed))}): "
+                "resume with the same ones, or choose another --out"
+            )
 
     def write_metrics(self, history: Sequence[Mapping[str, Any]]) -> None:
         """One row per epoch; columns are the union of what the epochs report."""
@@ -143,6 +153,12 @@ class RunFolder:
             raise SegprefError(
                 f"{self.state} can't be read ({error}): delete it to begin the run anew"
             ) from error
+
+
+def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """As they are read back."""
+    plain: dict[str, Any] = json.loads(json.dumps(settings, default=str))
+    return plain
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -15,8 +15,9 @@ from segpref.data.dataset import Dataset
 from segpref.data.patches import PatchDraw
 from segpref.data.predictions import PredictionStore
 from segpref.data.preparation import ImagePreparation
-from segpref.inference.evaluation import mean_iou, score_model
+from segpref.inference.evaluation import MeanLoss, mean_iou, score_model
 from segpref.inference.windows import whole_images
+from segpref.objectives.supervised import SupervisedLoss
 from segpref.policies import TunablePolicy
 from segpref.proposals import SlateProposals
 from segpref.training.augmentation import StrongAugmentation
@@ -125,7 +126,12 @@ def mask_course(
     whole = whole_images([validated], preparation)
 
     def figures() -> Mapping[str, float]:
-        return {"val_iou": mean_iou(score_model(whole, teaching.validation))}
+        if not teaching.needs_label or patches is not None:
+            return {"val_iou": mean_iou(score_model(whole, teaching.validation))}
+        # What learns from labels shows its loss on others (MAPO, Fig. 2).
+        loss = MeanLoss(SupervisedLoss(policy.label_space))
+        scores = score_model(whole, teaching.validation, loss=loss)
+        return {"val_iou": mean_iou(scores), "val_loss": loss.mean}
 
     return Course(step, figures)
 

@@ -116,14 +116,16 @@ class Process:
             "prediction_type": _NAMES[self.prediction],
             "timestep_spacing": "trailing",
         }
+        # The first two hold predicted masks to [-1, 1] by themselves; the others are told to.
+        clipped = {"thresholding": True, "sample_max_value": 1.0}
         if solver == "ddpm":
             made = schedulers.DDPMScheduler(**settings)
         elif solver == "ddim":
             made = schedulers.DDIMScheduler(**settings)
         elif solver == "dpm-solver++":
-            made = schedulers.DPMSolverMultistepScheduler(**settings)
+            made = schedulers.DPMSolverMultistepScheduler(**settings, **clipped)
         elif solver == "unipc":
-            made = schedulers.UniPCMultistepScheduler(**settings)
+            made = schedulers.UniPCMultistepScheduler(**settings, **clipped)
         else:
             raise SegprefError(
                 f"the solvers are ddpm, ddim, dpm-solver++ and unipc, not {solver!r}: correct solver"

@@ -44,6 +44,24 @@ class Findings:
             self._scores[key] = ambiguity_scores(list(few), raters)
         return self._scores[key]
 
+    def empty(self, drawing: Drawing, count: int | None = None) -> float:
+        """Share of the first N samples that mark nothing."""
+        few = self.lab.samples(drawing)[:, : count or self.lab.recipe.samples]
+        return float((~few.any((-2, -1))).mean())
+
+    @property
+    def frame(self) -> str:
+        """What the numbers are to be read against: raters often mark nothing, and so may a model."""
+        raters = [rated_masks(case)[:, 0] for case in self.lab.test]
+        silent = np.concatenate([~masks.any((-2, -1)) for masks in raters]).mean()
+        nothing = ambiguity_scores([np.zeros_like(masks[:1]) for masks in raters], raters).mean()
+        themselves = ambiguity_scores(raters, raters).mean()
+        return (
+            f"Of the raters' masks {silent:.1%} are empty. Whoever always says empty has an Average "
+            f"Dice of {nothing['average_dice']:.4f} at a GED of {nothing['ged']:.4f}; the raters' own "
+            f"masks as samples have {themselves['average_dice']:.4f} at {themselves['ged']:.4f}."
+        )
+
     def seeds(self, name: str, w: float = 1.0, described: str | None = None) -> list[Drawing]:
         """What is drawn of a model, by seed."""
         # The start of every knob is the reference.

@@ -46,8 +46,6 @@ __all__ = ["REFERENCE", "AmbiguityLab", "Drawing"]
 
 REFERENCE = "AmbiSeg"
 _TOGETHER = 8
-_APART = 1e-4
-"""Scores of winner and loser differ by more than this, as in the paper by anything."""
 
 
 @dataclass(frozen=True)
@@ -112,11 +110,12 @@ class AmbiguityLab:
     @cached_property
     def pool(self) -> Dataset:
         """The slices that slates are made of."""
-        count = self.recipe.align.images
-        if count is None or count >= len(self.train):
-            return self.train
-        drawn = np.random.default_rng(self.recipe.split_seed).permutation(len(self.train))
-        return self.train.take(sorted(drawn[:count].tolist()))
+        stage = self.recipe.align
+        slices = middle_slices(self.train) if stage.slices == "middle" else self.train
+        if stage.images is None or stage.images >= len(slices):
+            return slices
+        drawn = np.random.default_rng(self.recipe.split_seed).permutation(len(slices))
+        return slices.take(sorted(drawn[: stage.images].tolist()))
 
     @cached_property
     def validation(self) -> Dataset:
@@ -139,31 +138,60 @@ class AmbiguityLab:
         """Run folder of a training."""
         return RunFolder(self.out / "runs" / _plain_name(name) / f"seed-{seed}")
 
-    def fit(self, name: str, seed: int, variant: Variant = Variant()) -> None:  # noqa: B008
-        """Stage 1."""
-        stage = self.recipe.stage1(variant.fit)
+    def trained(self, name: str, seed: int) -> bool:
+        """Whether a training came to its end.
+
+        Raises:
+            SegprefError: it was begun with other settings than the recipe has now.
+        """
+        folder = self.folder(name, seed)
+        if folder.path.exists():
+            align = name in self.recipe.methods
+            folder.refuse_others(
+                self._align_settings(name, seed) if align else self._fit_settings(name, seed)
+            )
+        return folder.finished
+
+    def _variant(self, name: str) -> Variant:
+        return self.recipe.variants.get(name, Variant())
+
+    def _card(self, name: str) -> ModelCard:
         space = self.dataset.label_space
-        spec = self.recipe.network_spec(variant.network)
-        card = ModelCard(
+        spec = self.recipe.network_spec(self._variant(name).network)
+        return ModelCard(
             network=spec.for_data(len(self.reader.channels), space.fields),
             label_space=space,
             preparation=self.recipe.preparation,
             channels=self.reader.channels,
             labelled=self.train.patients,
         )
-        folder = self.folder(name, seed)
-        settings: Mapping[str, Any] = {"stage": plain(stage), "card": plain(card), "seed": seed}
-        folder.open(settings, resume=True)
+
+    def _fit_settings(self, name: str, seed: int) -> Mapping[str, Any]:
+        stage = self.recipe.stage1(self._variant(name).fit)
+        return {"stage": plain(stage), "card": plain(self._card(name)), "seed": seed}
+
+    def fit(self, name: str, seed: int) -> None:
+        """Stage 1 of the reference or of a variant."""
+        folder, card = self.folder(name, seed), self._card(name)
+        folder.open(self._fit_settings(name, seed), resume=True)
         fit_diffusion(
             self.train,
             self.validation,
             card,
             folder,
-            encoder=self.encoder if spec.arguments.get("text_encoder") else None,
+            encoder=self.encoder if card.network.arguments.get("text_encoder") else None,
             validation_samples=4,
             seed=seed,
-            **asdict(stage),
+            **asdict(self.recipe.stage1(self._variant(name).fit)),
         )
+
+    def _align_settings(self, name: str, seed: int) -> Mapping[str, Any]:
+        return {
+            "method": plain(self.recipe.methods[name]),
+            "stage": plain(self.recipe.align),
+            "seed": seed,
+            "base": self._digest(self.folder(REFERENCE, seed).best),
+        }
 
     def align(self, name: str, seed: int) -> None:
         """Stage 2 from this seed's reference (TDG-DiffDPO, Sec. 3.4)."""
@@ -174,8 +202,7 @@ class AmbiguityLab:
         )
         folder = self.folder(name, seed)
         base = self.folder(REFERENCE, seed).best
-        settings = {"method": plain(method), "stage": plain(stage), "seed": seed}
-        folder.open({**settings, "base": load_diffusion(base)[0].digest()}, resume=True)
+        folder.open(self._align_settings(name, seed), resume=True)
         # Stochastic Run is the best of two runs against the worst, by the rater who likes it most.
         runs = 2 if method.preference == "stochastic-run" else 1
         judge = RatersJudge(space, "mean" if method.preference == "mean-dice" else "best", "dice")
@@ -184,7 +211,7 @@ class AmbiguityLab:
             self.pool,
             self.validation,
             judge,
-            PreferenceSignal(space, Extremes(_APART), DPO(method.beta), method.reduction),
+            PreferenceSignal(space, Extremes(stage.tau), DPO(method.beta), method.reduction),
             folder,
             proposals=SampleSlates(stage.candidates, runs, stage.sampler),
             denoising=Denoising(stage.convention, method.safeguard),
@@ -193,16 +220,25 @@ class AmbiguityLab:
             batch_size=stage.batch_size,
             learning_rate=method.learning_rate or stage.learning_rate,
             average=stage.average,
+            parts=stage.parts,
             optimizer="adamw",
             seed=seed,
         )
 
     def model(self, name: str, seed: int, w: float = 1.0) -> AmbiSeg | BlendedPredictions:
         """A trained model; a method after its last epoch, as in the paper, a stage 1 at its best."""
+        first, *others = (self._load(path) for path in self._weights(name, seed))
+        return between(first, others[0], w) if others else first
+
+    def _weights(self, name: str, seed: int) -> list[Path]:
+        """Files of a model: a stage 1, or the ends of a method's knob."""
         if name not in self.recipe.methods:
-            return self._load(self.folder(name, seed).best)
-        reference = self._load(self.folder(REFERENCE, seed).best)
-        return between(reference, self._load(self.folder(name, seed).last), w)
+            return [self.folder(name, seed).best]
+        return [self.folder(REFERENCE, seed).best, self.folder(name, seed).last]
+
+    def _digest(self, path: Path) -> str:
+        """Of the weights; empty where there are none yet."""
+        return load_diffusion(path)[0].digest() if path.exists() else ""
 
     def drawn(self, drawing: Drawing) -> bool:
         """Whether all samples are there."""
@@ -210,13 +246,9 @@ class AmbiguityLab:
 
     def draw(self, drawing: Drawing) -> None:
         """Draw the samples that are not there yet, a few images at a time."""
-        recipe, count = self.recipe, self._count(drawing)
-        settings = {"sampler": plain(recipe.sampler), "count": count, "cases": len(self.test)}
-        text = None
-        if drawing.described is not None:
-            text = nodule_prompt(recipe.control[drawing.described])
-        folder = self._samples(drawing)
-        RunFolder(folder).open({**settings, "text": text}, resume=True)
+        recipe, settings = self.recipe, self._draw_settings(drawing)
+        text, count = settings["text"], settings["count"]
+        RunFolder(self._samples(drawing)).open(settings, resume=True)
         model = self.model(drawing.model, drawing.seed, drawing.w)
         chunks = self._chunks(drawing)
         for number, path in enumerate(track(chunks, f"samples of {drawing.name}", len(chunks))):
@@ -227,6 +259,28 @@ class AmbiguityLab:
             file = io.BytesIO()
             np.save(file, np.packbits(np.stack(masks), axis=-1))
             write_atomically(path, file.getvalue())
+
+    def as_it_is(self, drawing: Drawing) -> bool:
+        """Refuse samples of another model, sampler or text than the study has now.
+
+        Raises:
+            SegprefError: they are such.
+        """
+        RunFolder(self._samples(drawing)).refuse_others(self._draw_settings(drawing))
+        return True
+
+    def _draw_settings(self, drawing: Drawing) -> Mapping[str, Any]:
+        text = None
+        if drawing.described is not None:
+            text = nodule_prompt(self.recipe.control[drawing.described])
+        return {
+            "models": [self._digest(path) for path in self._weights(drawing.model, drawing.seed)],
+            "w": drawing.w,
+            "sampler": plain(self.recipe.sampler),
+            "count": self._count(drawing),
+            "cases": len(self.test),
+            "text": text,
+        }
 
     def samples(self, drawing: Drawing) -> UInt8[np.ndarray, "image N row column"]:
         """The samples of the first structure."""
@@ -239,8 +293,8 @@ class AmbiguityLab:
         seed = self.recipe.seeds[0]
         model = self.model(REFERENCE, seed)
         cases = self.test.take(range(min(self.recipe.speed_images, len(self.test))))
-        # Texts are embedded once, whatever the sampler.
-        sample_cases(model, cases, 1, Sampler(steps=1), seed)
+        # Texts are embedded once, whatever the sampler: not in the time of the first.
+        sample_cases(model, cases, self.recipe.samples, Sampler(steps=1), seed)
         wall, cpu = time.perf_counter(), time.process_time()
         masks = sample_cases(model, cases, self.recipe.samples, sampler, seed)
         seconds = time.perf_counter() - wall, time.process_time() - cpu

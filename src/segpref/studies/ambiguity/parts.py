@@ -37,18 +37,18 @@ def parts(
             path = lab.timed(sampler)
             title = f"speed of {sampler.solver}, {sampler.steps} steps"
             found.append(Part("time", title, path.exists, partial(lab.time, sampler, path)))
-        for name, variant in recipe.variants.items():
-            found += [_trained(lab, "fit", name, seed, partial(lab.fit, name, seed, variant))]
+        for name in recipe.variants:
+            found += [_trained(lab, "fit", name, seed, partial(lab.fit, name, seed))]
             found += [_drawn(lab, Drawing(name, seed))]
     return named(found, only)
 
 
 def _trained(lab: AmbiguityLab, kind: str, name: str, seed: int, do: Callable[[], None]) -> Part:
-    folder = lab.folder(name, seed)
-    return Part(kind, f"{kind} {name}, seed {seed}", lambda: folder.finished, do)
+    return Part(kind, f"{kind} {name}, seed {seed}", partial(lab.trained, name, seed), do)
 
 
 def _drawn(lab: AmbiguityLab, drawing: Drawing) -> Part:
-    return Part(
-        "draw", f"draw {drawing.name}", partial(lab.drawn, drawing), partial(lab.draw, drawing)
-    )
+    def finished() -> bool:
+        return lab.drawn(drawing) and lab.as_it_is(drawing)
+
+    return Part("draw", f"draw {drawing.name}", finished, partial(lab.draw, drawing))

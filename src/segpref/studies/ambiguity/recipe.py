@@ -60,6 +60,9 @@ class AlignStage:
         average: highest decay of the moving average of weights.
         candidates: K, samples in a run of a slate.
         images: slices of the training patients that slates are made of, drawn once; all where None.
+        slices: ``all`` of a nodule, or its ``middle`` one, as in validation and test.
+        tau: scores of winner and loser differ by at least this; in the paper by anything.
+        parts: of the network that learn; all where None. ``[unet]`` leaves the latent's prior alone.
         sampler: draws the candidates.
         convention: what beta is meant for.
     """
@@ -71,6 +74,9 @@ class AlignStage:
     average: float = 0.99
     candidates: int = 4
     images: int | None = None
+    slices: Literal["all", "middle"] = "all"
+    tau: float = 1e-4
+    parts: list[str] | None = None
     sampler: Sampler = field(default_factory=Sampler)
     convention: BetaConvention = "half-mean"
 

@@ -8,9 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int64, UInt8
 
-from segpref.studies.tables import bootstrap_interval
-
-__all__ = ["COLUMNS", "Gain", "by_patient", "gain", "ged_at", "irregularity", "trade"]
+__all__ = ["COLUMNS", "Gain", "gain", "ged_at", "irregularity", "mean_over_images", "trade"]
 
 COLUMNS: Mapping[str, str] = {
     "Avg. Dice": "average_dice",
@@ -29,10 +27,10 @@ _RESAMPLES = 5000
 
 @dataclass(frozen=True, slots=True)
 class Gain:
-    """A difference between two models, paired over patients, seeds averaged inside each image.
+    """A mean over images, such as a difference of two models with seeds averaged inside each image.
 
     Args:
-        mean: difference.
+        mean: of the images, as in the tables.
         low: lower end of its 95 % bootstrap interval over patients.
         high: upper end.
     """
@@ -45,13 +43,23 @@ class Gain:
         return f"{self.mean:+.4f} (95 % interval over patients {self.low:+.4f} to {self.high:+.4f})"
 
 
-def by_patient(
-    values: Float[np.ndarray, " image"], patients: Sequence[str]
-) -> Float[np.ndarray, " patient"]:
-    """Mean over the images of every patient, without those where there is none (NaN)."""
-    names = np.asarray(patients)
+def mean_over_images(values: Float[np.ndarray, " image"], patients: Sequence[str]) -> Gain:
+    """Mean over the images that have a value; the interval draws patients with all their images.
+
+    The interval is NaN for fewer than two patients, the mean where no image has a value.
+    """
     known = ~np.isnan(values)
-    return np.array([values[known & (names == one)].mean() for one in np.unique(names[known])])
+    if not known.any():
+        return Gain(np.nan, np.nan, np.nan)
+    _, places = np.unique(np.asarray(patients)[known], return_inverse=True)
+    sums, counts = np.bincount(places, values[known]), np.bincount(places)
+    mean = float(sums.sum() / counts.sum())
+    if len(sums) < 2:
+        return Gain(mean, np.nan, np.nan)
+    drawn = np.random.default_rng(0).integers(len(sums), size=(_RESAMPLES, len(sums)))
+    again = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
+    low, high = np.percentile(again, (2.5, 97.5))
+    return Gain(mean, float(low), float(high))
 
 
 def gain(
@@ -60,14 +68,21 @@ def gain(
     patients: Sequence[str],
 ) -> Gain:
     """Ours minus theirs, from the values of every seed."""
-    change = by_patient(np.mean(ours, axis=0) - np.mean(theirs, axis=0), patients)
-    return Gain(float(change.mean()), *bootstrap_interval(change))
+    return mean_over_images(np.mean(ours, axis=0) - np.mean(theirs, axis=0), patients)
 
 
 def ged_at(level: float, dice: Float[np.ndarray, " w"], ged: Float[np.ndarray, " w"]) -> float:
-    """GED at which the curve over w reaches an Average Dice; NaN where it never does."""
-    order = np.argsort(dice)
-    return float(np.interp(level, dice[order], ged[order], left=np.nan, right=np.nan))
+    """GED at which the curve over w, from 0 on, first reaches an Average Dice; NaN where it never does.
+
+    Far beyond w = 1 a curve may come back to the same Dice at a higher price: who turns the knob stops
+    before.
+    """
+    for k in range(len(dice) - 1):
+        low, high = sorted((dice[k], dice[k + 1]))
+        if low <= level <= high:
+            share = 0.0 if low == high else (level - dice[k]) / (dice[k + 1] - dice[k])
+            return float(ged[k] + share * (ged[k + 1] - ged[k]))
+    return float("nan")
 
 
 def trade(

@@ -14,13 +14,13 @@ from segpref.studies.ambiguity.findings import Findings
 from segpref.studies.ambiguity.lab import REFERENCE, Drawing
 from segpref.studies.ambiguity.scores import (
     COLUMNS,
-    by_patient,
     gain,
     ged_at,
     irregularity,
+    mean_over_images,
     trade,
 )
-from segpref.studies.tables import TableRow, bootstrap_interval, mean_and_spread
+from segpref.studies.tables import TableRow, mean_and_spread
 
 __all__ = ["Section", "sections"]
 
@@ -57,7 +57,7 @@ def sections(found: Findings) -> list[Section]:
 
 def _methods(found: Findings) -> Section:
     names = [REFERENCE, *found.lab.recipe.methods]
-    claims = []
+    claims = [found.frame] if any(found.seeds(name) for name in names) else []
     for name in names[1:]:
         ours = found.seeds(name)
         seeds = {one.seed for one in ours}
@@ -176,18 +176,16 @@ def _control(found: Findings) -> Section:
         rows.append(TableRow(name, count, figures))
     # The same noise with one text and the other; pairs of which one is empty have no outline.
     change = _known_mean(np.concatenate([a - b for a, b in zip(*outlines, strict=True)], axis=1))
-    moved = by_patient(np.where(np.isnan(change), np.nan, change > 0), patients)
-    low, high = bootstrap_interval(moved)
+    moved = mean_over_images(np.where(np.isnan(change), np.nan, change > 0), patients)
     known = int(np.isfinite(change).sum())
-    within = float((change[np.isfinite(change)] > 0).mean()) if known else float("nan")
     shift = gain([change], [np.zeros(len(change))], patients)
     return Section(
         "Semantic control: boundary irregularity P^2 / (4 pi A) with the same noise",
         rows,
         [
-            f"Outlines are more irregular with {names[0]} than with {names[1]} in {within:.1%} of "
-            f"{known} images; by patient {moved.mean():.1%} (95 % interval {low:.1%} to {high:.1%}). "
-            f"Mean change {shift}."
+            f"Outlines are more irregular with {names[0]} than with {names[1]} in {moved.mean:.1%} of "
+            f"{known} images (95 % interval over patients {moved.low:.1%} to {moved.high:.1%}). Mean "
+            f"change {shift}."
         ],
     )
 
@@ -225,6 +223,7 @@ def _row(
         column: mean_and_spread([one[measure] for one in means])
         for column, measure in COLUMNS.items()
     }
+    figures["Empty"] = mean_and_spread([found.empty(one, count) for one in drawings])
     return TableRow(name, len(drawings), figures)
 
 
