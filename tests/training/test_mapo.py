@@ -60,8 +60,8 @@ def test_rounds_on_the_cases_of_the_base(
     worked = []
     for case in hearts.of_patients(hearts.patients[8:]):
         chances = policy.logits(torch.from_numpy(np.array(case.image))[None])[0].softmax(0)
-        one_hot = torch.nn.functional.one_hot(torch.from_numpy(np.array(case.label[0])).long(), len(chances))
-        truth = one_hot.movedim(-1, 0)
+        label = torch.from_numpy(np.array(case.label[0])).long()
+        truth = torch.nn.functional.one_hot(label, len(chances)).movedim(-1, 0)
         overlap, sizes = (chances * truth).sum((1, 2)), (chances + truth).sum((1, 2))
         dice = 1 - (2 * overlap + 1e-5) / (sizes + 1e-5)
         entropy = -(truth * chances.log()).sum(0).mean()
