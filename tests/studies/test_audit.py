@@ -168,6 +168,8 @@ def test_flip_rates_are_measured_once_and_taken_by_the_loss(
     assert taught.beta == 0.25
     assert taught.flip_rates == (1.0,) * len(flips)
     assert list(taught.gaps) == sorted(one.middle for one in flips)
+    # Of pairs that are turned round besides, as many are wrong as chance makes them.
+    assert with_flips(loss, flips, 0.25).flip_rates == (0.75,) * len(flips)
 
 
 def test_a_judge_without_pairs_calibrates_nothing(

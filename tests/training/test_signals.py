@@ -8,12 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from segpref.miners import TopVsBase
+from segpref.miners import TopVsBase, mine
 from segpref.objectives import DPO, RPO, UncertaintyPenalizedDPO, log_likelihood
 from segpref.objectives.supervised import SupervisedLoss
 from segpref.training import PreferenceSignal, PseudoLabelSignal, ScoredBatch
 from segpref.training.margins import LogitMargins
-from segpref.types import Candidate, LabelSpace, SegprefError, Slate
+from segpref.training.signals import _turned
+from segpref.types import Candidate, LabelSpace, SegprefError, Slate, WeightedPairs
 
 CLASSES = LabelSpace("multi-class", ("background", "a"))
 LABELS = LabelSpace("multi-label", ("a", "b"))
@@ -158,3 +159,46 @@ def test_the_loss_is_a_sum_over_images() -> None:
         single, double = signal(one), signal(two)
         assert double.terms == 2 * single.terms
         torch.testing.assert_close(double.loss, 2 * single.loss)  # type: ignore[operator]
+
+
+def test_pairs_that_are_turned_round_by_a_coin_teach_nothing_on_average() -> None:
+    images = 400
+    logits = LOGITS.repeat(images, 1, 1, 1).requires_grad_()
+    masks, scores = [[ANCHOR, BETTER]] * images, [[[0.2], [0.7]]] * images
+    truth = [[[0.1], [0.9]]] * images
+    signals = {
+        rate: PreferenceSignal(CLASSES, TopVsBase(), DPO(beta=1.5), flip_rate=rate)
+        for rate in (0.0, 0.5, 1.0)
+    }
+    reference = logits.detach().clone()  # margins of 0, as at the start of every run
+    gradients, flips = {}, {}
+    for rate, signal in signals.items():
+        result = signal(batch(logits, reference, masks, scores, truth))
+        assert result.terms == images
+        assert result.loss is not None
+        (gradient,) = torch.autograd.grad(result.loss, logits)
+        gradients[rate], flips[rate] = gradient.mean(0), result.logs["pair_flip"][0] / images
+    assert (flips[0.0], flips[1.0]) == (0, 1)
+    assert flips[0.5] == pytest.approx(0.5, abs=0.1)  # four standard deviations
+    torch.testing.assert_close(gradients[1.0], -gradients[0.0])
+    expected = gradients[0.0] * (1 - 2 * flips[0.5])
+    torch.testing.assert_close(gradients[0.5], expected, rtol=1e-4, atol=1e-7)
+    with pytest.raises(SegprefError, match="flip_rate is from 0 to 1, not 2"):
+        PreferenceSignal(CLASSES, flip_rate=2)
+
+
+def test_groups_of_pairs_are_turned_round_together() -> None:
+    class Both:
+        def __call__(self, scores: Any, rng: Any) -> WeightedPairs:
+            rows = np.array([[0, 1], [0, 2], [1, 2]])
+            return WeightedPairs(rows, np.ones(3), np.array([0, 0, 1]))
+
+    scores = [np.array([[0.9], [0.5], [0.1]])] * 40
+    mined = mine(Both(), scores, [np.random.default_rng(n) for n in range(40)]).pairs
+    turned = _turned(mined, [np.random.default_rng(n) for n in range(40)], 0.5)
+    exchanged = turned.winner == mined.loser
+    assert (turned.winner + turned.loser == mined.winner + mined.loser).all()
+    assert mined.group is not None
+    for group in np.unique(mined.group):
+        assert len({*exchanged[mined.group == group]}) == 1
+    assert 0 < exchanged.mean() < 1

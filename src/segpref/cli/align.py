@@ -136,8 +136,9 @@ def align(
         labelled: patients that the model was trained with, where it does not tell itself.
         preparation: how images become the input of a MONAI bundle, which has that as code.
         cache: where prepared images and predictions are kept.
-        control: turn the judge's order of each slate round by the toss of a coin, so that nothing can
-            be learned from it: a gain is the judge's as far as it is above what this run gains.
+        control: turn each pair round or not by the toss of a coin, so that nothing can be learned from
+            the judge: a gain is the judge's as far as it is above what this run gains. Pseudo-labels
+            and feedback see a judge whose order of each slate is turned round so.
         resume: go on with a run that was stopped.
     """
     store = Cache(cache)
@@ -155,8 +156,9 @@ def align(
         # Nobody whose labels the base has seen, or the judge.
         shown = dataset.of_patients(set(parts.train) - {*card.labelled, *judged})
     see_to_masks(opinion, shown)
-    if control:
+    if control and (method == "pseudo-label" or feedback is not None):
         opinion = NoisyJudge(opinion, flip_rate=0.5, seed=seed)
+    turned = 0.5 if control else 0.0
     refuse_leakage(
         {"the judge's labelled cases": judged, "validation": parts.validation, "test": parts.test}
     )
@@ -170,7 +172,7 @@ def align(
         average = 0.99 if average is None else average
 
     def preference(loss: Callable[[Margins], Any]) -> Signal:
-        pairs = PreferenceSignal(card.label_space, pairs_by, loss, reduction)
+        pairs = PreferenceSignal(card.label_space, pairs_by, loss, reduction, turned)
         return AnchoredSignal(card.label_space, pairs, supervised) if supervised else pairs
 
     signal: Signal
@@ -203,7 +205,7 @@ def align(
             audited = folder.path / "audit.json"
             asked = whole_model(base)
             flips = measured_flips(audited, asked, validation, opinion, pairs_by, proposals, seed)
-            signal = preference(with_flips(loss, flips))
+            signal = preference(with_flips(loss, flips, turned))
         summary = train(
             base,
             shown,

@@ -24,10 +24,20 @@ def waits_for_flips(objective: object) -> TypeGuard[CalibratedDPO]:
     return isinstance(objective, CalibratedDPO) and not objective.gaps
 
 
-def with_flips(objective: CalibratedDPO, flips: Sequence[FlipBin]) -> CalibratedDPO:
-    """The objective with the flip rates of an audit."""
+def with_flips(
+    objective: CalibratedDPO, flips: Sequence[FlipBin], turned: float = 0.0
+) -> CalibratedDPO:
+    """The objective with the flip rates of an audit.
+
+    Args:
+        objective: waits for them.
+        flips: of the judge's pairs.
+        turned: share of these pairs that are turned round by chance before they are learned.
+    """
     gaps = tuple(one.middle for one in flips)
-    return replace(objective, gaps=gaps, flip_rates=tuple(one.flip_rate for one in flips))
+    rates = (one.flip_rate for one in flips)
+    mixed = tuple(rate * (1 - turned) + (1 - rate) * turned for rate in rates)
+    return replace(objective, gaps=gaps, flip_rates=mixed)
 
 
 def measured_flips(

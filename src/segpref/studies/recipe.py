@@ -63,6 +63,8 @@ class Method:
         loss: supervised loss of logits and one-hot masks, such as monai.losses.DiceLoss; Dice +
             cross-entropy where None.
         families: proposal families of the slates; all that suit the label space where None.
+        flip_rate: share of the mined pairs that are turned round by chance; with 0.5 a control of what
+            the judge adds.
     """
 
     signal: Literal["preference", "pseudo-label", "supervised"] = "preference"
@@ -77,6 +79,7 @@ class Method:
     supervised: float = 0.0
     loss: Callable[[Any, Any], Any] | None = None
     families: list[Callable[[Any], Any]] | None = None
+    flip_rate: float = 0.0
 
     @property
     def calibrated(self) -> bool:
@@ -87,7 +90,7 @@ class Method:
         """The method with the flip rates of an audit, if it waits for them."""
         if not waits_for_flips(self.objective):
             return self
-        return replace(self, objective=with_flips(self.objective, flips))
+        return replace(self, objective=with_flips(self.objective, flips, self.flip_rate))
 
     def build(self, label_space: LabelSpace) -> Signal:
         """The signal for masks of this label space."""
@@ -97,7 +100,11 @@ class Method:
         if self.signal == "supervised":
             return SupervisedSignal(label_space, loss)
         preference = PreferenceSignal(
-            label_space, self.miner or TopVsRandom(), self.objective or DPO(), self.reduction
+            label_space,
+            self.miner or TopVsRandom(),
+            self.objective or DPO(),
+            self.reduction,
+            self.flip_rate,
         )
         if not self.supervised:
             return preference

@@ -19,7 +19,16 @@ from segpref.objectives.pairwise import DPO, update_strength
 from segpref.objectives.supervised import SupervisedLoss
 from segpref.training.loop import StepResult
 from segpref.training.margins import MarginSource
-from segpref.types import IGNORE, LabelSpace, Margins, Miner, Objective, Pairs, Slate
+from segpref.types import (
+    IGNORE,
+    LabelSpace,
+    Margins,
+    Miner,
+    Objective,
+    Pairs,
+    SegprefError,
+    Slate,
+)
 
 __all__ = ["PreferenceSignal", "PseudoLabelSignal", "ScoredBatch", "Signal"]
 
@@ -72,12 +81,24 @@ class PreferenceSignal:
         miner: picks the pairs.
         objective: loss on margins.
         reduction: ``region`` is RN-DPO, ``image`` is DPO as usual.
+        flip_rate: share of the mined pairs that are turned round by chance. With 0.5 they are the same
+            pairs and say nothing: a control that tells what the judge adds. (A judge whose order is
+            turned round, :class:`~segpref.judges.NoisyJudge`, has other pairs: its top is a slate's
+            worst, and worst masks lie elsewhere than best ones.)
+
+    Raises:
+        SegprefError: the flip rate is not from 0 to 1.
     """
 
     label_space: LabelSpace
     miner: Miner = field(default_factory=TopVsRandom)
     objective: Objective = field(default_factory=DPO)
     reduction: Reduction = "region"
+    flip_rate: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.flip_rate <= 1:
+            raise SegprefError(f"a signal's flip_rate is from 0 to 1, not {self.flip_rate}")
 
     @property
     def needs_uncertainty(self) -> bool:
@@ -87,13 +108,14 @@ class PreferenceSignal:
     def __call__(self, batch: ScoredBatch) -> StepResult:
         """Loss summed over the mined pairs, or over groups of them."""
         mined = mine(self.miner, batch.scores, batch.rngs)
-        region = disagreement(batch.slates, mined.pairs, self.label_space)
+        pairs = _turned(mined.pairs, batch.rngs, self.flip_rate) if self.flip_rate else mined.pairs
+        region = disagreement(batch.slates, pairs, self.label_space)
         # Shares of the fields that were looked at: they add up over processes and updates.
         fields = float(mined.fields)
         logs = {f"skipped_{why}": (float(n), fields) for why, n in mined.skipped.items()}
         images = len(batch.slates)
         logs["pairs_per_image"] = (float(len(region)), float(images))
-        logs["images_with_pair"] = (float(len(set(mined.pairs.case.tolist()))), float(images))
+        logs["images_with_pair"] = (float(len(set(pairs.case.tolist()))), float(images))
         if not len(region):
             return StepResult(batch.margins.zero(), 0, logs)
         margin = self._margins(batch, region)
@@ -162,6 +184,19 @@ class PseudoLabelSignal:
         loss = SupervisedLoss(self.label_space)(logits, target)
         logs = {"loss": (float(loss.detach()) * images, float(images))}
         return StepResult(loss * images, images, logs)
+
+
+def _turned(pairs: Pairs, rngs: Sequence[np.random.Generator], rate: float) -> Pairs:
+    """Pairs of which each, or each group, has winner and loser exchanged with this probability."""
+    turned = np.array([rngs[case].random() for case in pairs.case]) < rate
+    if pairs.group is not None:
+        _, first, place = np.unique(pairs.group, return_index=True, return_inverse=True)
+        turned = turned[first][place]
+    return replace(
+        pairs,
+        winner=np.where(turned, pairs.loser, pairs.winner),
+        loser=np.where(turned, pairs.winner, pairs.loser),
+    )
 
 
 def _true_gaps(
