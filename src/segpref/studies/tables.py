@@ -123,7 +123,8 @@ def table(entries: Entries) -> list[TableRow]:
 
     ASSD is the mean of what has a distance. ``Missed`` is the share of volumes and structures that have
     none because only one of truth and prediction has the structure: without it, ASSD would reward
-    missing.
+    missing. Of stacked slices the distance is a mean over those that have one, and misses among them
+    are not counted.
     """
     rows = []
     for name, runs in entries.items():
