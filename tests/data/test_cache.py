@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from segpref.data import cache as cache_module
 from segpref.data.cache import Cache, file_digest, key_digest, sweep_partial, write_atomically
 from segpref.types import SegprefError
 
@@ -102,6 +103,27 @@ def test_two_processes_may_make_the_same_entry(tmp_path: Path) -> None:
     assert sums == [66.0, 66.0]
     assert len(list(tmp_path.glob("*/*"))) == 1
     Cache(tmp_path).entry(KEY, never)
+
+
+def test_a_slower_process_leaves_the_entry_of_a_faster_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look, slow, faster = cache_module._load, Cache(tmp_path), Cache(tmp_path)
+    written: list[tuple[Any, os.stat_result]] = []
+
+    def look_then_wait(folder: Path) -> Any:
+        found = look(folder)
+        if not written:
+            # The faster one writes between the look of the slower one and what it does about it.
+            monkeypatch.setattr(cache_module, "_load", look)
+            # Kept open, for a file that is removed may leave its number to the next one.
+            entry = faster.entry(KEY, arrays)
+            written.append((entry, (folder / "images.npy").stat()))
+        return found
+
+    monkeypatch.setattr(cache_module, "_load", look_then_wait)
+    np.testing.assert_array_equal(slow.entry(KEY, arrays)["images"], arrays()["images"])
+    assert (entry_folder(slow) / "images.npy").stat().st_ino == written[0][1].st_ino
 
 
 def _die_while_writing(root: Path) -> None:

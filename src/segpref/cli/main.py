@@ -109,7 +109,7 @@ def _run(command: str, arguments: list[str]) -> int:
     try:
         options = parser.parse_args(arguments)
         settings = {k: v for k, v in options.as_dict().items() if k not in ("config", "resume")}
-        values = parser.instantiate_classes(options).as_dict()
+        values = parser.instantiate(options).as_dict()
         values.pop("config", None)
         function(**values, settings=settings)
     except SegprefError as error:

@@ -35,6 +35,8 @@ __all__ = [
 Arrays: TypeAlias = dict[str, np.ndarray]
 
 _PARTIAL = ".partial"
+_WRITES = 3
+"""One, another for a damaged entry, another where a second process mends it at the same moment."""
 _STALE_S = 24 * 3600.0
 """No write takes as long, whoever shares the folder and however far apart their clocks are."""
 
@@ -124,13 +126,16 @@ class Cache:
         found = _load(folder)
         if found is not None:
             return found
-        # A folder that exists but can't be read whole was damaged from outside: make it anew.
-        shutil.rmtree(folder, ignore_errors=True)
-        self._write(folder, key, compute())
-        found = _load(folder)
-        if found is None:
-            raise SegprefError(f"{folder} can't be read back after writing: check that disk")
-        return found
+        arrays = compute()
+        for _ in range(_WRITES):
+            self._write(folder, key, arrays)
+            found = _load(folder)
+            if found is not None:
+                return found
+            # What stood in the way was damaged from outside. Not before writing, for what is not there
+            # yet another process may be about to put there.
+            shutil.rmtree(folder, ignore_errors=True)
+        raise SegprefError(f"{folder} can't be read back after writing: check that disk")
 
     def has(self, key: Mapping[str, Any]) -> bool:
         """Whether there is an entry under ``key``."""

@@ -239,7 +239,7 @@ def parse_recipe(path: Path, kind: type[R]) -> tuple[R, Mapping[str, Any]]:
     parser.add_class_arguments(kind, "recipe")
     try:
         settings: Namespace = parser.parse_object({"recipe": yaml.safe_load(path.read_text())})
-        recipe = parser.instantiate_classes(settings).recipe
+        recipe = parser.instantiate(settings).recipe
     except Exception as error:
         # YAML and jsonargparse tell over several lines what is wrong.
         reason = " ".join(str(error).split())

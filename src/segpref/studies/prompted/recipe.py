@@ -179,7 +179,7 @@ def load_prompted(name: str | Path) -> tuple[PromptedRecipe, Mapping[str, Any]]:
     try:
         content = yaml.safe_load(path.read_text())
         settings = parser.parse_object({"recipe": content})
-        recipe = parser.instantiate_classes(settings).recipe
+        recipe = parser.instantiate(settings).recipe
     except Exception as error:  # YAML and jsonargparse tell over several lines what is wrong
         reason = " ".join(str(error).split())
         raise SegprefError(f"{path} is no valid recipe: {reason}") from error
