@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 
 from segpref.cli.main import main
+from segpref.data import Cache, open_dataset
 from segpref.studies.ambiguity.lab import AmbiguityLab
 from segpref.studies.ambiguity.parts import parts
 from segpref.studies.ambiguity.recipe import load_ambiguity_recipe
@@ -131,12 +133,13 @@ def test_mistakes_in_a_recipe(place: Path, capsys: pytest.CaptureFixture[str]) -
     for change, told in (
         ({"knob_of": ["Nobody"]}, "which is no method"),
         ({"control": {"rough": {"spiculation": 5}}}, "give two"),
+        ({"labelled": 0}, "a share above 0"),
     ):
         (place / "tiny.yaml").write_text(yaml.safe_dump({**RECIPE, **change}))
         assert study(place) == 1
         assert told in " ".join(capsys.readouterr().err.split())
     assert main(["ambiguity", "--data", str(place / "data"), "--recipe", "acdc"]) == 1
-    assert "there is no recipe acdc: name a YAML file or one of lidc-small" in " ".join(
+    assert "there is no recipe acdc: name a YAML file or one of lidc, lidc-small" in " ".join(
         capsys.readouterr().err.split()
     )
 
@@ -150,3 +153,23 @@ def test_the_recipe_that_comes_with_segpref(tmp_path: Path) -> None:
     # Ablations are of the first seed.
     assert names.index("fit AmbiSeg, seed 1") > names.index("fit Without text, seed 0")
     assert "fit Without text, seed 1" not in names
+
+
+def test_the_recipe_of_the_paper() -> None:
+    recipe = load_ambiguity_recipe("lidc")
+    assert recipe.fit.epochs * recipe.fit.images_per_epoch // recipe.fit.batch_size == 50_000
+    assert {method.beta for method in recipe.methods.values()} == {5000}
+    with torch.device("meta"):
+        network = recipe.network_spec({}).for_data(1, 1).build()
+    attending = [m for m in network.modules() if hasattr(m, "heads") and hasattr(m, "to_q")]
+    assert {one.to_q.out_features // one.heads for one in attending} == {64}
+
+
+def test_a_share_of_the_training_patients(place: Path) -> None:
+    (place / "tiny.yaml").write_text(yaml.safe_dump({**RECIPE, "labelled": 0.5}))
+    recipe, reader = load_ambiguity_recipe(place / "tiny.yaml"), open_dataset(place / "data")
+    lab = AmbiguityLab(recipe, reader, place / "out", Cache(place / "cache"))
+    assert len(lab.split.train) == 4
+    assert len(lab.train.patients) == 2
+    assert set(lab.train.patients) < set(lab.split.train)
+    assert set(lab.pool.patients) <= set(lab.train.patients)

@@ -68,9 +68,7 @@ class PolicySpec:
         try:
             parser.add_class_arguments(policy_class, skip={2})
             # A copy, for what it is given is changed.
-            settings = parser.instantiate(
-                parser.parse_object(deepcopy(dict(self.init_args)))
-            )
+            settings = parser.instantiate(parser.parse_object(deepcopy(dict(self.init_args))))
             policy = policy_class(network, label_space, **settings.as_dict())
         except SegprefError:
             raise

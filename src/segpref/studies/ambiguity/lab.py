@@ -18,7 +18,7 @@ from segpref.data.dataset import Dataset, prepare
 from segpref.data.lidc import middle_slices
 from segpref.data.prompts import nodule_prompt
 from segpref.data.source import Reader
-from segpref.data.splits import Split, split_patients
+from segpref.data.splits import Split, draw_patients, split_patients
 from segpref.inference.samples import sample_cases
 from segpref.judges import RatersJudge
 from segpref.miners import Extremes
@@ -104,8 +104,12 @@ class AmbiguityLab:
 
     @cached_property
     def train(self) -> Dataset:
-        """Every slice of the training patients."""
-        return self.dataset.of_patients(self.split.train)
+        """Every slice of the training patients, or of the share of them that the recipe uses."""
+        patients, share = self.split.train, self.recipe.labelled
+        if share < 1:
+            count = max(1, round(share * len(patients)))
+            patients = draw_patients(patients, count, self.recipe.split_seed)
+        return self.dataset.of_patients(patients)
 
     @cached_property
     def pool(self) -> Dataset:
@@ -126,7 +130,7 @@ class AmbiguityLab:
     def test(self) -> Dataset:
         """One slice per nodule of the test patients, at most as many as the recipe says."""
         cases = middle_slices(self.dataset.of_patients(self.split.test))
-        return cases.take(range(min(len(cases), self.recipe.test_images)))
+        return cases.take(range(len(cases))[: self.recipe.test_images])
 
     @cached_property
     def encoder(self) -> TextEncoder | None:

@@ -54,7 +54,7 @@ class AlignStage:
 
     Args:
         epochs: number of epochs.
-        images_per_epoch: images in an epoch.
+        images_per_epoch: images in an epoch; all that slates are made of where None.
         batch_size: images per update.
         learning_rate: of AdamW, constant.
         average: highest decay of the moving average of weights.
@@ -68,7 +68,7 @@ class AlignStage:
     """
 
     epochs: int = 3
-    images_per_epoch: int = 3200
+    images_per_epoch: int | None = 3200
     batch_size: int = 16
     learning_rate: float = 2e-5
     average: float = 0.99
@@ -124,6 +124,7 @@ class AmbiguityRecipe:
         description: what it is, in a sentence.
         network: arguments of :class:`~segpref.policies.diffusion.AmbiSegNetwork`.
         split: patients per part, as counts or fractions.
+        labelled: share of the training patients that stage 1 and slates see, drawn once.
         preparation: from image to network input.
         data_options: passed to the dataset's reader.
         fit: stage 1.
@@ -140,7 +141,7 @@ class AmbiguityRecipe:
         speed: samplers that are timed; the first is what the others are compared with.
         speed_images: images that they are timed on.
         pictures: test images of the pictures.
-        test_images: at most so many test images, one per nodule.
+        test_images: at most so many test images, one per nodule; all where None.
         seeds: of weights, order and noise; the split stays.
         split_seed: of the split.
     """
@@ -149,6 +150,7 @@ class AmbiguityRecipe:
     description: str
     network: dict[str, Any]
     split: dict[str, float]
+    labelled: float = 1.0
     preparation: Preparation = field(default_factory=Preparation)
     data_options: dict[str, Any] = field(default_factory=dict)
     fit: FitStage = field(default_factory=FitStage)
@@ -164,7 +166,7 @@ class AmbiguityRecipe:
     speed: list[Sampler] = field(default_factory=list)
     speed_images: int = 50
     pictures: int = 6
-    test_images: int = 200
+    test_images: int | None = 200
     seeds: list[int] = field(default_factory=lambda: [0, 1])
     split_seed: int = 0
 
@@ -172,6 +174,10 @@ class AmbiguityRecipe:
         unknown = [name for name in self.knob_of if name not in self.methods]
         if unknown:
             raise SegprefError(f"knob_of names {unknown[0]}, which is no method: correct it")
+        if not 0 < self.labelled <= 1:
+            raise SegprefError(
+                f"labelled is a share above 0 up to 1, not {self.labelled}: correct it"
+            )
         if self.control and len(self.control) != 2:
             raise SegprefError("control compares two descriptions: give two, or leave it out")
 
