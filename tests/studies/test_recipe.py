@@ -43,8 +43,9 @@ def test_every_recipe_that_comes_along_is_whole(name: str) -> None:
     if any(not isinstance(judge, Oracle) for judge in recipe.judges.values()):
         parts.add("judge")
     assert parts <= set(recipe.split)
-    network = recipe.network.for_data(1, 4).build()
-    assert sum(p.numel() for p in network.parameters()) > 1000
+    for spec in (recipe.network, *(base.network for base in recipe.bases.values() if base.network)):
+        network = spec.for_data(1, 4).build()
+        assert sum(p.numel() for p in network.parameters()) > 1000
     for title, method in recipe.methods.items():
         signal = method.build(SPACE)
         if isinstance(signal, PreferenceSignal):
