@@ -37,6 +37,7 @@ RECIPE: dict[str, Any] = {
     "methods": {
         "Mean Dice": {"learning_rate": 1e-4},
         "Region": {"preference": "stochastic-run", "reduction": "region"},
+        "Coin": {"learning_rate": 1e-4, "flip_rate": 0.5},
     },
     "sampler": {"steps": 2},
     "samples": 4,
@@ -91,14 +92,15 @@ def test_a_study_and_its_tables(place: Path, capsys: pytest.CaptureFixture[str])
     for told in (
         "Alignments, N = 4", "| Mean Dice, w = 2 |", "| N = 6 |", "| Without KL |", "| v |",
         "Semantic control", "Validation, by which", "| ddim, 4 steps |",
-        "Region against AmbiSeg: Avg. Dice", "Of the raters' masks 0.0% are empty", "| Empty |",
+        "Region against AmbiSeg: Avg. Dice", "Mean Dice against Coin: Avg. Dice",
+        "Of the raters' masks 0.0% are empty", "| Empty |",
     ):  # fmt: skip
         assert told in tables
     pictures = {path.stem for path in (place / "out" / "figures").iterdir()}
     assert pictures == {"knob", "samples", "control"}
     rows = (place / "out" / "images.csv").read_text().splitlines()
-    # AmbiSeg, two variants, two methods with two stops each, on four images.
-    assert len(rows) == 1 + 7 * 4
+    # AmbiSeg, two variants, the coin, and two methods with two stops each, on four images.
+    assert len(rows) == 1 + 8 * 4
     capsys.readouterr()
     assert study(place, "--list_only", "true") == 0
     assert "to do" not in capsys.readouterr().out

@@ -215,7 +215,9 @@ class AmbiguityLab:
             self.pool,
             self.validation,
             judge,
-            PreferenceSignal(space, Extremes(stage.tau), DPO(method.beta), method.reduction),
+            PreferenceSignal(
+                space, Extremes(stage.tau), DPO(method.beta), method.reduction, method.flip_rate
+            ),
             folder,
             proposals=SampleSlates(stage.candidates, runs, stage.sampler),
             denoising=Denoising(stage.convention, method.safeguard),

@@ -91,6 +91,8 @@ class Alignment:
         beta: strength of the preference.
         safeguard: share of the winner's progress that is kept; None for no safeguard.
         learning_rate: instead of that of all alignments.
+        flip_rate: share of the pairs that are turned round by chance; with 0.5 they say nothing, which
+            tells what the preference adds to training as such.
     """
 
     preference: Literal["mean-dice", "best-rater", "stochastic-run"] = "mean-dice"
@@ -98,6 +100,7 @@ class Alignment:
     beta: float = 5000.0
     safeguard: float | None = None
     learning_rate: float | None = None
+    flip_rate: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
@@ -56,24 +56,38 @@ def sections(found: Findings) -> list[Section]:
 
 
 def _methods(found: Findings) -> Section:
-    names = [REFERENCE, *found.lab.recipe.methods]
+    methods = found.lab.recipe.methods
+    names = [REFERENCE, *methods]
+    compared = [(name, REFERENCE) for name in names[1:]]
+    # What the preference itself adds: the same pairs without it.
+    compared += [
+        (name, coin)
+        for coin, turned in methods.items()
+        for name, method in methods.items()
+        if turned.flip_rate and method == replace(turned, flip_rate=0.0)
+    ]
     claims = [found.frame] if any(found.seeds(name) for name in names) else []
-    for name in names[1:]:
-        ours = found.seeds(name)
-        seeds = {one.seed for one in ours}
-        theirs = [one for one in found.seeds(REFERENCE) if one.seed in seeds]
-        if not ours or len(theirs) != len(ours):
-            continue
-        told = []
-        for column in ("Avg. Dice", "GED"):
-            mine, base = (found.values(each, COLUMNS[column]) for each in (ours, theirs))
-            agree = sum(np.mean(a) > np.mean(b) for a, b in zip(mine, base, strict=True))
-            change = gain(mine, base, found.patients)
-            told.append(f"{column} {change}, higher in {agree} of {len(ours)} seeds")
-        claims.append(f"{name} against {REFERENCE}: {'; '.join(told)}.")
+    claims += [claim for pair in compared if (claim := _compared(found, *pair))]
     rows = [_row(found, name, found.seeds(name)) for name in names if found.seeds(name)]
     title = f"Alignments, N = {found.lab.recipe.samples} (TDG-DiffDPO, Tables 3 and 6)"
     return Section(title, rows, claims)
+
+
+def _compared(found: Findings, name: str, other: str) -> str:
+    """What a model gains over another in the seeds that both have; empty where there is none."""
+    both = {one.seed for one in found.seeds(name)} & {one.seed for one in found.seeds(other)}
+    if not both:
+        return ""
+    ours, theirs = (
+        [one for one in found.seeds(each) if one.seed in both] for each in (name, other)
+    )
+    told = []
+    for column in ("Avg. Dice", "GED"):
+        mine, base = (found.values(each, COLUMNS[column]) for each in (ours, theirs))
+        agree = sum(np.mean(a) > np.mean(b) for a, b in zip(mine, base, strict=True))
+        change = gain(mine, base, found.patients)
+        told.append(f"{column} {change}, higher in {agree} of {len(ours)} seeds")
+    return f"{name} against {other}: {'; '.join(told)}."
 
 
 def _validation(found: Findings) -> Section:
