@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from segpref.data import Dataset, Preparation
+from segpref.data import Cache, Dataset, Preparation
 from segpref.data.dataset import Volume
 from segpref.data.source import Source
 from segpref.judges import RatersJudge
@@ -164,6 +165,37 @@ def test_a_slate_is_compared_under_the_prompt_that_it_was_sampled_under(base: Pa
     together, _ = source(cases[:3], 1)
     alone, _ = source(cases[2:3], 1)
     np.testing.assert_array_equal(together[2].masks, alone[0].masks)
+
+
+def test_runs_from_one_reference_share_its_samples(base: Path, tmp_path: Path) -> None:
+    first, second = (load_policy(base)[0] for _ in range(2))
+    assert isinstance(first, AmbiSeg)
+    assert isinstance(second, AmbiSeg)
+    cache, cases = Cache(tmp_path), [POOL[i] for i in range(4)]
+    made, _ = SampledSlates(first, SAMPLES, 3, cache)(cases, 0)
+    plain, _ = SampledSlates(first, SAMPLES, 3)(cases, 0)
+    passes: list[int] = []
+    encode = second.encode
+    second.encode = lambda images, texts: passes.append(len(texts)) or encode(images, texts)  # type: ignore
+    kept, _ = SampledSlates(second, SAMPLES, 3, cache)(cases, 0)
+    assert not passes
+    for one, other, fresh in zip(made, kept, plain, strict=True):
+        np.testing.assert_array_equal(one.masks, other.masks)
+        np.testing.assert_array_equal(one.masks, fresh.masks)
+        assert one.candidates == other.candidates == fresh.candidates
+    # Anything that samples depend on makes them others; later rounds are of another policy.
+    fewer = replace(SAMPLES, count=3)
+    for draws, (proposals, seed, few, number) in enumerate(
+        [(SAMPLES, 4, cases, 0), (fewer, 3, cases, 0), (SAMPLES, 3, cases[:3], 0)]
+        + [(SAMPLES, 3, cases, 1)] * 2,
+        start=1,
+    ):
+        SampledSlates(second, proposals, seed, cache)(few, number)
+        assert len(passes) == draws
+    with torch.no_grad():
+        next(second.network.parameters()).add_(1e-3)
+    SampledSlates(second, SAMPLES, 3, cache)(cases, 0)
+    assert len(passes) == 6
 
 
 def test_what_does_not_suit_a_diffusion_model_is_said(base: Path, tmp_path: Path) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 
 import numpy as np
 import torch
 
+from segpref.data.cache import Cache
 from segpref.data.dataset import Dataset
 from segpref.objectives.diffusion import BetaConvention
 from segpref.policies.diffusion import AmbiSeg, DenoisingMargins, SampleSlates, prompt_of
@@ -47,20 +49,43 @@ class SampledSlates:
         policy: as it is when the round begins; the frozen reference in the first round.
         proposals: draw the samples.
         seed: of prompts and samples, together with round and case.
+        cache: where samples of the first round are kept, for all runs from one reference begin with
+            the same; not kept where None.
     """
 
     policy: AmbiSeg
     proposals: SampleSlates
     seed: int
+    cache: Cache | None = None
 
     def __call__(self, cases: Sequence[Case], number: int) -> tuple[list[Slate], None]:
         """Slates of some cases; there are no logits to keep."""
         self.policy.network.eval()
-        return self.proposals(self.policy, cases, [self._key(case, number) for case in cases]), None
+        keys = [self._key(case, number) for case in cases]
+        draw = partial(self.proposals.masks, self.policy, cases, keys)
+        if number or self.cache is None:
+            return self.proposals.slates(draw(), keys), None
+        name = self._name(cases, keys)
+        kept = self.cache.entry(name, lambda: {"masks": draw()})["masks"]
+        return self.proposals.slates(np.array(kept), keys), None
 
     def prompt(self, case: Case, number: int) -> str | None:
         """The text under which the slate of a case was sampled."""
         return prompt_of(case, self._key(case, number))
+
+    def _name(self, cases: Sequence[Case], keys: Sequence[int]) -> dict[str, object]:
+        """All that the samples of some cases depend on."""
+        images = b"".join(np.ascontiguousarray(case.image).tobytes() for case in cases)
+        return {
+            "what": "samples",
+            "weights": self.policy.digest(),
+            "process": asdict(self.policy.process),
+            "text encoder": self.policy.inner.text_encoder,
+            "proposals": asdict(self.proposals),
+            "images": hashlib.blake2b(images, digest_size=16).hexdigest(),
+            "prompts": [prompt_of(case, key) for case, key in zip(cases, keys, strict=True)],
+            "keys": list(keys),
+        }
 
     def _key(self, case: Case, number: int) -> int:
         return step_seed(self.seed, number, zlib.crc32(case.id.encode()))
@@ -127,6 +152,7 @@ def denoising_course(
     proposals: SampleSlates,
     denoising: Denoising,
     epochs: int,
+    cache: Cache | None = None,
 ) -> Course:
     """The course of a diffusion model: margins are differences of denoising errors.
 
@@ -138,8 +164,9 @@ def denoising_course(
         proposals: draw the samples that are the slates.
         denoising: how denoising errors become margins.
         epochs: of the run, for which slates stand where ``teaching`` has no ``refresh``.
+        cache: where samples of the reference are kept; not kept where None.
     """
-    source = SampledSlates(policy, proposals, teaching.seed)
+    source = SampledSlates(policy, proposals, teaching.seed, cache)
     sets = PreferenceSets(
         source,
         teaching.pool,

@@ -95,7 +95,8 @@ def align(
             stay those of the image itself; on the image itself where None, as in the paper.
         average: decay of a moving average of the weights that is validated and saved instead of the
             policy; 0 for none, as in the paper.
-        cache: where reference logits and judge predictions are kept.
+        cache: where reference logits and judge predictions are kept, or the samples of a diffusion
+            model's reference (which are not kept where None).
         refresh: epochs after which slates and scores of the whole pool are made anew, and between which
             they stand (MAPO's rounds); at every step where None. A diffusion model's stand for the
             whole run where None, as in TDG-DiffDPO.
@@ -136,7 +137,9 @@ def align(
         assert isinstance(frozen, AmbiSeg)
         assert isinstance(validated, AmbiSeg)
         samples = proposals if isinstance(proposals, SampleSlates) else SampleSlates()
-        course = denoising_course(policy, frozen, validated, teaching, samples, denoising, epochs)
+        course = denoising_course(
+            policy, frozen, validated, teaching, samples, denoising, epochs, cache
+        )
     else:
         assert not isinstance(frozen, AmbiSeg)
         assert not isinstance(validated, AmbiSeg)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from jaxtyping import UInt8
 
 from segpref.data.prompts import draw_prompt
 from segpref.policies.diffusion.policy import Denoiser
@@ -56,22 +57,34 @@ class SampleSlates:
             cases: 2D images as the model takes them.
             keys: one per case; they determine prompt and samples, whatever else is in the batch.
         """
-        seeds = [
-            [_seed(key, run, number) for run in range(self.runs) for number in range(self.count)]
-            for key in keys
-        ]
+        return self.slates(self.masks(model, cases, keys), keys)
+
+    def masks(
+        self, model: Denoiser, cases: Sequence[Case], keys: Sequence[int]
+    ) -> UInt8[np.ndarray, "B K field *space"]:
+        """The samples alone."""
         prompts = [prompt_of(case, key) for case, key in zip(cases, keys, strict=True)]
         images = torch.from_numpy(np.stack([case.image for case in cases]))
         texts = [[prompt] * (self.runs * self.count) for prompt in prompts]
-        masks = self.sampler(model, images, texts, seeds)
+        seeds = [[seed for _, seed in self._seeds(key)] for key in keys]
+        return self.sampler(model, images, texts, seeds)
+
+    def slates(
+        self, masks: UInt8[np.ndarray, "B K field *space"], keys: Sequence[int]
+    ) -> list[Slate]:
+        """Slates of samples that are drawn already, with these keys."""
         sources = [
-            tuple(
-                Candidate("sample", {"run": place // self.count, "seed": seed})
-                for place, seed in enumerate(of_image)
-            )
-            for of_image in seeds
+            tuple(Candidate("sample", {"run": run, "seed": seed}) for run, seed in self._seeds(key))
+            for key in keys
         ]
         return [Slate(own, source) for own, source in zip(masks, sources, strict=True)]
+
+    def _seeds(self, key: int) -> list[tuple[int, int]]:
+        return [
+            (run, _seed(key, run, number))
+            for run in range(self.runs)
+            for number in range(self.count)
+        ]
 
 
 def _seed(*keys: int) -> int:

@@ -228,6 +228,7 @@ class AmbiguityLab:
             average=stage.average,
             parts=stage.parts,
             optimizer="adamw",
+            cache=self.cache,
             seed=seed,
         )
 
