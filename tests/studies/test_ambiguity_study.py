@@ -86,6 +86,8 @@ def study(place: Path, *options: str) -> int:
 
 @pytest.mark.slow
 def test_a_study_and_its_tables(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert study(place, "--only", "fit AmbiSeg") == 0
+    assert "No table yet" in capsys.readouterr().out
     assert study(place, "--only", "seed 0") == 0
     assert study(place) == 0
     tables = (place / "out" / "tables.md").read_text()

@@ -65,4 +65,8 @@ def ambiguity(
         )
         for claim in one.claims:
             stdout.print(claim, soft_wrap=True)
-    stdout.print(f"\nTables: {out / 'tables.md'} (also .csv and .tex), pictures: {out / 'figures'}")
+    if not sections:
+        stdout.print("\nNo table yet: none of the samples that tables are made of are drawn.")
+        return
+    pictures = f", pictures: {out / 'figures'}" if (out / "figures").is_dir() else ""
+    stdout.print(f"\nTables: {out / 'tables.md'} (also .csv and .tex){pictures}")
