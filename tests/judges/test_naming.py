@@ -14,6 +14,7 @@ from segpref.judges import (
     Committee,
     ConfidenceJudge,
     ConsistencyJudge,
+    DiversityJudge,
     EnsembleJudge,
     ModelJudge,
     NamedJudge,
@@ -95,6 +96,8 @@ def test_all_others(
         f"{{predictor: {one}, flips: [0, 1], gammas: [0.5], cache: {cache}}}}}",
         NoisyJudge: "{class_path: segpref.judges.NoisyJudge, init_args: "
         f"{{judge: {model}, flip_rate: 0.2}}}}",
+        DiversityJudge: "{class_path: segpref.judges.DiversityJudge, init_args: "
+        f"{{judge: {model}, label_space: {space}, weight: 0.5}}}}",
         Committee: "{class_path: segpref.judges.Committee, init_args: "
         f"{{judges: [{model}, {oracle}], weights: [2, 1]}}}}",
         ReverseClassificationJudge: "{class_path: segpref.judges.ReverseClassificationJudge, "

@@ -4,6 +4,7 @@ from segpref.judges.annotator import VirtualAnnotator
 from segpref.judges.committee import Committee, trust_weights
 from segpref.judges.confidence import ConfidenceJudge
 from segpref.judges.consistency import ConsistencyJudge
+from segpref.judges.diversity import DiversityJudge
 from segpref.judges.ensemble import EnsembleJudge
 from segpref.judges.masks import MasksJudge
 from segpref.judges.model import ModelJudge
@@ -20,6 +21,7 @@ __all__ = [
     "Committee",
     "ConfidenceJudge",
     "ConsistencyJudge",
+    "DiversityJudge",
     "EnsembleJudge",
     "MasksJudge",
     "ModelJudge",

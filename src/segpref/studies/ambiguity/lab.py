@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import UInt8
@@ -20,7 +20,7 @@ from segpref.data.prompts import nodule_prompt
 from segpref.data.source import Reader
 from segpref.data.splits import Split, draw_patients, split_patients
 from segpref.inference.samples import sample_cases
-from segpref.judges import RatersJudge
+from segpref.judges import DiversityJudge, NamedJudge, RatersJudge
 from segpref.miners import Extremes
 from segpref.objectives import DPO
 from segpref.policies import ModelCard
@@ -209,7 +209,10 @@ class AmbiguityLab:
         folder.open(self._align_settings(name, seed), resume=True)
         # Stochastic Run is the best of two runs against the worst, by the rater who likes it most.
         runs = 2 if method.preference == "stochastic-run" else 1
-        judge = RatersJudge(space, "mean" if method.preference == "mean-dice" else "best", "dice")
+        agreement: Literal["mean", "best"] = "mean" if method.preference == "mean-dice" else "best"
+        judge: NamedJudge = RatersJudge(space, agreement, "dice")
+        if method.diversity:
+            judge = DiversityJudge(judge, space, method.diversity)
         align(
             base,
             self.pool,

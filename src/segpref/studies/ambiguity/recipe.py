@@ -91,6 +91,8 @@ class Alignment:
         beta: strength of the preference.
         safeguard: share of the winner's progress that is kept; None for no safeguard.
         learning_rate: instead of that of all alignments.
+        diversity: weight of what a sample has in common with the others of its slate, which the
+            preference is against (:class:`~segpref.judges.DiversityJudge`); 0 as in the paper.
         flip_rate: share of the pairs that are turned round by chance; with 0.5 they say nothing, which
             tells what the preference adds to training as such.
     """
@@ -100,6 +102,7 @@ class Alignment:
     beta: float = 5000.0
     safeguard: float | None = None
     learning_rate: float | None = None
+    diversity: float = 0.0
     flip_rate: float = 0.0
 
 
