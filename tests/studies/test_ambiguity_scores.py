@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
 import numpy as np
 import pytest
 from scipy import stats
 
+from segpref.studies.ambiguity.lab import Drawing
 from segpref.studies.ambiguity.scores import (
     gain,
     ged_at,
@@ -13,6 +17,7 @@ from segpref.studies.ambiguity.scores import (
     mean_over_images,
     trade,
 )
+from segpref.studies.ambiguity.sections import price
 
 
 def disc(radius: float, side: int = 64) -> np.ndarray:
@@ -82,3 +87,40 @@ def test_the_price_at_equal_accuracy() -> None:
     assert (found.mean, found.low, found.high) == pytest.approx((-0.03, -0.03, -0.03))
     beyond = trade(curve, (np.full(2, 0.5), np.full(2, 0.28)), patients)
     assert np.isnan([beyond.mean, beyond.low]).all()
+
+
+class Measured:
+    """Findings of two images: a knob from .3/.2 over .4/.2 to .5/.4, and points beside it."""
+
+    patients = ("a", "b")
+    points: ClassVar[Mapping[str, tuple[float, float]]] = {
+        "Cheap": (0.45, 0.25), "Far": (0.6, 0.3), "Low": (0.2, 0.3)
+    }  # fmt: skip
+
+    def curve_seeds(self, name: str) -> set[int]:
+        return {0, 1}
+
+    def curve(self, name: str, seeds: set[int]) -> tuple[np.ndarray, np.ndarray] | None:
+        dice, ged = np.array([0.3, 0.4, 0.5]), np.array([0.2, 0.2, 0.4])
+        return (np.repeat(dice[:, None], 2, 1), np.repeat(ged[:, None], 2, 1)) if seeds else None
+
+    def seeds(self, name: str) -> list[Drawing]:
+        return [Drawing(name, seed) for seed in (1, 2)] if name in self.points else []
+
+    def values(self, drawings: Sequence[Drawing], measure: str) -> list[np.ndarray]:
+        assert [one.seed for one in drawings] == [1]
+        place = ("average_dice", "ged").index(measure)
+        return [np.full(2, self.points[one.model][place]) for one in drawings]
+
+
+def test_a_method_is_compared_with_the_knob_at_its_own_accuracy() -> None:
+    found: Any = Measured()
+    assert price(found, "Mean Dice", "Cheap") == (
+        "Cheap has an Average Dice of 0.4500 at a GED of 0.2500; Mean Dice, its knob turned to that "
+        "Average Dice, has 0.3000: -0.0500 (95 % interval over patients -0.0500 to -0.0500)."
+    )
+    for name in ("Far", "Low"):
+        assert f"{name} ({found.points[name][0]:.4f}) lies outside the knob of Mean Dice" in price(
+            found, "Mean Dice", name
+        )
+    assert price(found, "Mean Dice", "Not drawn") == ""

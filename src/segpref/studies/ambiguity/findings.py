@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -77,16 +77,27 @@ class Findings:
         """Where on its knob a method was drawn."""
         return [w for w in sorted({0.0, 1.0, *self.lab.recipe.knob}) if self.seeds(name, w)]
 
-    def curve(self, name: str) -> Curve | None:
-        """Average Dice and GED over the knob, seeds averaged, of seeds that have every stop."""
+    def curve_seeds(self, name: str) -> set[int]:
+        """Seeds in which every stop of a method's knob is drawn, w = 1 among them."""
         stops = self.stops(name)
-        drawn = [{one.seed: one for one in self.seeds(name, w)} for w in stops]
-        seeds = set.intersection(*(set(one) for one in drawn)) if drawn else set()
-        if not seeds or 1.0 not in stops:
+        drawn = [{one.seed for one in self.seeds(name, w)} for w in stops]
+        return set.intersection(*drawn) if 1.0 in stops else set()
+
+    def curve(self, name: str, seeds: Collection[int] | None = None) -> Curve | None:
+        """Average Dice and GED over the knob, seeds averaged.
+
+        Args:
+            name: of the method.
+            seeds: that have every stop; all such seeds where None. There is no curve without any.
+        """
+        chosen = self.curve_seeds(name) if seeds is None else seeds
+        if not chosen:
             return None
+        drawn = [
+            [one for one in self.seeds(name, w) if one.seed in chosen] for w in self.stops(name)
+        ]
 
         def over_knob(measure: str) -> Float[np.ndarray, "w image"]:
-            each = [self.values([one[seed] for seed in sorted(seeds)], measure) for one in drawn]
-            return np.asarray(np.mean(each, axis=1))
+            return np.asarray(np.mean([self.values(one, measure) for one in drawn], axis=1))
 
         return over_knob("average_dice"), over_knob("ged")

@@ -141,7 +141,8 @@ class AmbiguityRecipe:
         samples: N of the main table.
         numbers: N of the table over the number of samples.
         knob: values of w of the knob's figure, besides 0 and 1.
-        knob_of: whose knob it is; the first method is what the others' trade is measured against.
+        knob_of: whose knob it is; all methods are compared with the first one's, turned to their
+            Average Dice.
         control: two descriptions, as ratings by name, whose outlines should differ; the first is the
             more irregular one.
         speed: samplers that are timed; the first is what the others are compared with.

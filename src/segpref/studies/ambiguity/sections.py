@@ -14,6 +14,7 @@ from segpref.studies.ambiguity.findings import Findings
 from segpref.studies.ambiguity.lab import REFERENCE, Drawing
 from segpref.studies.ambiguity.scores import (
     COLUMNS,
+    Gain,
     gain,
     ged_at,
     irregularity,
@@ -22,7 +23,7 @@ from segpref.studies.ambiguity.scores import (
 )
 from segpref.studies.tables import TableRow, mean_and_spread
 
-__all__ = ["Section", "sections"]
+__all__ = ["Section", "price", "sections"]
 
 
 @dataclass(frozen=True)
@@ -124,31 +125,37 @@ def _validation(found: Findings) -> Section:
 
 def _knob(found: Findings) -> Section:
     recipe = found.lab.recipe
-    rows, curves = [], {}
-    for name in recipe.knob_of:
-        for w in found.stops(name):
-            rows.append(_row(found, f"{name}, w = {w:g}", found.seeds(name, w)))
-        curve = found.curve(name)
-        if curve is not None:
-            curves[name] = curve
-    claims = []
-    if recipe.knob_of and (first := recipe.knob_of[0]) in curves:
-        # The curve of the first method at w = 1, where it stands in the table of methods.
-        place = found.stops(first).index(1.0)
-        level, price = (one[place] for one in curves[first])
-        for name, (dice, ged) in curves.items():
-            if name == first:
-                continue
-            there = ged_at(float(level.mean()), dice.mean(axis=1), ged.mean(axis=1))
-            change = trade((dice, ged), (level, price), found.patients)
-            claims.append(
-                f"{name} reaches the Average Dice of {first} ({level.mean():.3f}) at a GED of "
-                f"{there:.4f}, {first} at {price.mean():.4f}: {change}."
-                if np.isfinite(there)
-                else f"{name} does not reach the Average Dice of {first} ({level.mean():.3f}) "
-                "between the ends of its knob."
-            )
-    return Section("The knob, and the trade at equal Average Dice", rows, claims)
+    rows = [
+        _row(found, f"{name}, w = {w:g}", found.seeds(name, w))
+        for name in recipe.knob_of
+        for w in found.stops(name)
+    ]
+    first = recipe.knob_of[0] if recipe.knob_of else ""
+    others = [name for name in recipe.methods if name != first]
+    claims = [claim for name in others if first and (claim := price(found, first, name))]
+    return Section("The knob, and the price at equal Average Dice", rows, claims)
+
+
+def price(found: Findings, first: str, name: str) -> str:
+    """A method's GED against that of the first one, its knob turned to the same Average Dice.
+
+    Empty where no seed has both. The curve is a line between the stops of the knob.
+    """
+    seeds = found.curve_seeds(first) & {one.seed for one in found.seeds(name)}
+    curve = found.curve(first, seeds)
+    if curve is None:
+        return ""
+    ours = [one for one in found.seeds(name) if one.seed in seeds]
+    dice, ged = (np.mean(found.values(ours, one), axis=0) for one in ("average_dice", "ged"))
+    there = ged_at(float(dice.mean()), *(one.mean(axis=1) for one in curve))
+    if not np.isfinite(there):
+        return f"The Average Dice of {name} ({dice.mean():.4f}) lies outside the knob of {first}."
+    more = trade(curve, (dice, ged), found.patients)
+    change = Gain(-more.mean, -more.high, -more.low)
+    return (
+        f"{name} has an Average Dice of {dice.mean():.4f} at a GED of {ged.mean():.4f}; {first}, its "
+        f"knob turned to that Average Dice, has {there:.4f}: {change}."
+    )
 
 
 def _numbers(found: Findings) -> Section:
