@@ -6,7 +6,6 @@ enters only through logits that are computed once.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 
 from segpref.data.cache import Cache
 from segpref.data.dataset import Dataset
-from segpref.networks import DropoutKind, InjectedDropout
+from segpref.networks import DropoutKind, InjectedDropout, weights_digest
 from segpref.policies.tunable import learn_parts
 from segpref.types import LabelSpace, SegprefError, State
 
@@ -142,11 +141,7 @@ class Segmenter:
 
     def digest(self) -> str:
         """Hash of the weights."""
-        whole = hashlib.blake2b(digest_size=16)
-        for name, value in sorted(self.network.state_dict().items()):
-            whole.update(name.encode())
-            whole.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-        return whole.hexdigest()
+        return weights_digest(self.network.state_dict())
 
     def _checked(self, output: Any, images: Tensor) -> Tensor:
         logits = _full_size(output)

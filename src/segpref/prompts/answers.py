@@ -17,7 +17,8 @@ from PIL import Image
 from torch import Tensor
 
 from segpref.extras import needed
-from segpref.prompts.checkpoints import pretrained, weights_digest
+from segpref.networks import weights_digest
+from segpref.prompts.checkpoints import pretrained
 from segpref.prompts.clip import rgb
 from segpref.types import SegprefError
 

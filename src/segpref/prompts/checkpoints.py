@@ -1,19 +1,14 @@
-"""Checkpoints of transformers: loading them safely, and naming their weights."""
+"""Checkpoints of transformers, loaded safely."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-import torch
-from torch import Tensor
 
 from segpref.extras import needed
 from segpref.types import SegprefError
 
-__all__ = ["pretrained", "weights_digest"]
+__all__ = ["pretrained"]
 
 
 def pretrained(auto_class: Any, name: Path | str, what: str, **options: Any) -> Any:
@@ -45,12 +40,3 @@ def pretrained(auto_class: Any, name: Path | str, what: str, **options: Any) -> 
     finally:
         if shown:
             logging.enable_progress_bar()
-
-
-def weights_digest(state: Mapping[str, Tensor]) -> str:
-    """Hash of a network's weights, given as its ``state_dict()``."""
-    whole = hashlib.blake2b(digest_size=16)
-    for name, value in sorted(state.items()):
-        whole.update(name.encode())
-        whole.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
-    return whole.hexdigest()

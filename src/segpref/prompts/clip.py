@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from segpref.extras import needed
-from segpref.prompts.checkpoints import pretrained, weights_digest
+from segpref.networks import weights_digest
+from segpref.prompts.checkpoints import pretrained
 from segpref.types import SegprefError
 
 __all__ = ["ContrastiveModel", "OpenClip", "TransformersClip", "rgb"]

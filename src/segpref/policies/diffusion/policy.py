@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 
+from segpref.networks import weights_digest
 from segpref.policies.checkpoints import ModelCard, load_network
 from segpref.policies.diffusion.network import AmbiSegNetwork, Context
 from segpref.policies.diffusion.process import Process
@@ -244,11 +244,7 @@ class AmbiSeg:
 
     def digest(self) -> str:
         """Hash of the weights."""
-        whole = hashlib.blake2b(digest_size=16)
-        for name, value in sorted(self.inner.state_dict().items()):
-            whole.update(name.encode())
-            whole.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-        return whole.hexdigest()
+        return weights_digest(self.inner.state_dict())
 
 
 def is_diffusion(card: ModelCard) -> bool:

@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from segpref.data.cache import Cache
 from segpref.data.dataset import Dataset
+from segpref.networks import weights_digest
 from segpref.policies.promptable.adapters import part_of, set_trainable
 from segpref.policies.promptable.embeddings import ImageEmbeddings
 from segpref.policies.promptable.frame import Frame, coloured
 from segpref.policies.promptable.network import Asked, Masks, PromptableNetwork
 from segpref.policies.promptable.texts import SentenceEncoder
 from segpref.prompts import Answer, Prompt, Prompter, Prompts, WholeImage, checked
-from segpref.prompts.checkpoints import weights_digest
 from segpref.types import LabelSpace, SegprefError, State
 
 __all__ = ["PromptablePolicy", "PromptableState"]
