@@ -236,7 +236,7 @@ class AmbiguityLab:
         )
 
     def model(self, name: str, seed: int, w: float = 1.0) -> AmbiSeg | BlendedPredictions:
-        """A trained model; a method after its last epoch, as in the paper, a stage 1 at its best."""
+        """A trained model, at the checkpoint that the recipe names."""
         first, *others = (self._load(path) for path in self._weights(name, seed))
         return between(first, others[0], w) if others else first
 
@@ -244,7 +244,9 @@ class AmbiguityLab:
         """Files of a model: a stage 1, or the ends of a method's knob."""
         if name not in self.recipe.methods:
             return [self.folder(name, seed).best]
-        return [self.folder(REFERENCE, seed).best, self.folder(name, seed).last]
+        run = self.folder(name, seed)
+        aligned = run.last if self.recipe.checkpoint == "last" else run.best
+        return [self.folder(REFERENCE, seed).best, aligned]
 
     def _digest(self, path: Path) -> str:
         """Of the weights; empty where there are none yet."""

@@ -136,6 +136,8 @@ class AmbiguityRecipe:
         fit: stage 1.
         align: what alignments share.
         methods: alignments by the names that tables give them.
+        checkpoint: of an alignment: its ``best`` epoch on validation, by the IoU of samples and raters
+            matched one to one, or its ``last``, as in the paper. Of stage 1 it is always the best.
         variants: other stage 1s, by name.
         sampler: draws the samples that are measured.
         samples: N of the main table.
@@ -163,6 +165,7 @@ class AmbiguityRecipe:
     fit: FitStage = field(default_factory=FitStage)
     align: AlignStage = field(default_factory=AlignStage)
     methods: dict[str, Alignment] = field(default_factory=dict)
+    checkpoint: Literal["best", "last"] = "best"
     variants: dict[str, Variant] = field(default_factory=dict)
     sampler: Sampler = field(default_factory=Sampler)
     samples: int = 16

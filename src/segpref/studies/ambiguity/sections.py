@@ -92,7 +92,7 @@ def _compared(found: Findings, name: str, other: str) -> str:
 
 
 def _validation(found: Findings) -> Section:
-    """What settings are chosen by: the start of the alignments and the last epoch of each."""
+    """What settings are chosen by: the start of the alignments and the epoch that each ends with."""
     lab = found.lab
     starts: dict[int, Mapping[str, float]] = {}
     ends: dict[str, Sequence[Mapping[str, float]]] = {}
@@ -101,7 +101,12 @@ def _validation(found: Findings) -> Section:
         runs = {seed: one.read_metrics() for seed, one in folders.items() if one.finished}
         starts |= {seed: history[0] for seed, history in runs.items()}
         if runs:
-            ends[name] = [history[-1] for history in runs.values()]
+            ends[name] = [
+                history[-1]
+                if lab.recipe.checkpoint == "last"
+                else max(history[1:], key=lambda row: row["val_iou"])
+                for history in runs.values()
+            ]
     columns = {
         "Avg. Dice": "val_average_dice",
         "GED": "val_ged",
