@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,12 @@ def test_a_study_and_its_tables(place: Path, capsys: pytest.CaptureFixture[str])
     assert drawn.stat().st_mtime_ns > before
     assert drawn.read_bytes() == content
     assert kept.stat().st_mtime_ns == untouched
+    # Samples are of the best checkpoint of a method, unless the last is asked for.
+    runs = place / "out" / "runs"
+    shutil.copy(
+        runs / "ambiseg/seed-0/best.safetensors", runs / "mean-dice/seed-0/last.safetensors"
+    )
+    assert study(place, "--list_only", "true") == 0
     # A changed setting is not a finished part under an old name.
     for change, told in (
         (
@@ -127,6 +134,7 @@ def test_a_study_and_its_tables(place: Path, capsys: pytest.CaptureFixture[str])
             "v/seed-0 was begun",
         ),
         ({"sampler": {"steps": 3}}, "ambiseg/seed-0/w-1 was begun with other settings (sampler)"),
+        ({"checkpoint": "last"}, "mean-dice/seed-0/w-1 was begun with other settings (models)"),
     ):
         (place / "tiny.yaml").write_text(yaml.safe_dump({**RECIPE, **change}))
         assert study(place) == 1
