@@ -96,6 +96,8 @@ class Measured:
     points: ClassVar[Mapping[str, tuple[float, float]]] = {
         "Cheap": (0.45, 0.25), "Far": (0.6, 0.3), "Low": (0.2, 0.3)
     }  # fmt: skip
+    #: The method's GED is higher in one patient and lower in the other, the knob's the same in both.
+    apart = np.array([-0.01, 0.01])
 
     def curve_seeds(self, name: str) -> set[int]:
         return {0, 1}
@@ -109,18 +111,23 @@ class Measured:
 
     def values(self, drawings: Sequence[Drawing], measure: str) -> list[np.ndarray]:
         assert [one.seed for one in drawings] == [1]
-        place = ("average_dice", "ged").index(measure)
-        return [np.full(2, self.points[one.model][place]) for one in drawings]
+        dice, ged = self.points[drawings[0].model]
+        return [np.full(2, dice) if measure == "average_dice" else ged + self.apart]
 
 
 def test_a_method_is_compared_with_the_knob_at_its_own_accuracy() -> None:
     found: Any = Measured()
     assert price(found, "Mean Dice", "Cheap") == (
         "Cheap has an Average Dice of 0.4500 at a GED of 0.2500; Mean Dice, its knob turned to that "
-        "Average Dice, has 0.3000: -0.0500 (95 % interval over patients -0.0500 to -0.0500)."
+        "Average Dice, has 0.3000: a difference of -0.0500 (95 % interval over patients -0.0600 to "
+        "-0.0400)."
     )
     for name in ("Far", "Low"):
         assert f"{name} ({found.points[name][0]:.4f}) lies outside the knob of Mean Dice" in price(
             found, "Mean Dice", name
         )
     assert price(found, "Mean Dice", "Not drawn") == ""
+
+
+def test_without_an_interval_there_is_none() -> None:
+    assert "no interval" in str(mean_over_images(np.array([1.0, 3.0]), ["a", "a"]))

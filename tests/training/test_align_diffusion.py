@@ -183,7 +183,8 @@ def test_runs_from_one_reference_share_its_samples(base: Path, tmp_path: Path) -
         np.testing.assert_array_equal(one.masks, other.masks)
         np.testing.assert_array_equal(one.masks, fresh.masks)
         assert one.candidates == other.candidates == fresh.candidates
-    # Anything that samples depend on makes them others; later rounds are of another policy.
+    # Another seed, other settings, fewer cases and other weights have samples of their own; later
+    # rounds are of another policy.
     fewer = replace(SAMPLES, count=3)
     for draws, (proposals, seed, few, number) in enumerate(
         [(SAMPLES, 4, cases, 0), (fewer, 3, cases, 0), (SAMPLES, 3, cases[:3], 0)]

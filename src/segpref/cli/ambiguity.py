@@ -37,11 +37,11 @@ def ambiguity(
     Args:
         settings: the resolved options.
         data: folder of a dataset with several raters per image.
-        recipe: lidc-small, which comes with segpref, or a YAML file.
+        recipe: lidc-small or lidc (for a GPU), which come with segpref, or a YAML file.
         out: the study's folder; runs/ and the recipe's name if left out.
         seeds: instead of the recipe's.
         data_options: passed to the reader, over the recipe's.
-        cache: where prepared images are kept; inside the study's folder if left out.
+        cache: where prepared images and first samples are kept; inside the study's folder if left out.
         list_only: only list the parts and whether they are finished.
         only: just the parts with one of these words in their name, such as region or "seed 0".
     """

@@ -21,12 +21,13 @@ class DiversityJudge:
     ``s(k) - weight 1/(K-1) sum_{j != k} Dice(y(k), y(j))`` per field.
 
     It is for models whose candidates are their samples. With Mean Dice as the other judge
-    (:class:`~segpref.judges.RatersJudge`) and weight 1 the order is that in which the candidates bring
-    samples and raters together. For ``GED = 2 E[d(X, Y)] - E[d(X, X')] - E[d(Y, Y')]`` with ``d = 1 -
-    Dice``, raters Y and samples X, and more weight on one mask x changes GED by ``2 E[d(x, Y)] - 2
-    E[d(x, X')]`` (but for what is the same for all x), which falls as the score rises. With weight 0
-    it is Mean Dice of TDG-DiffDPO (Sec. 3.4.2), which raises accuracy alone and lets diversity go;
-    weights between are a compromise of the two.
+    (:class:`~segpref.judges.RatersJudge` with ``measure="dice"``) and weight 1 it orders samples by
+    what they do to GED, to first order. Of ``GED = 2 E[d(X, Y)] - E[d(X, X')] - E[d(Y, Y')]`` with
+    ``d = 1 - Dice``, raters Y and samples X, a little more weight on one mask x changes ``2 E[d(x, Y)]
+    - 2 E[d(x, X')]`` (but for what is the same for all x), which falls as the score rises. That holds
+    for the model that drew the slate: one that has moved far from it needs slates of its own
+    (``refresh``). With weight 0 it is Mean Dice of TDG-DiffDPO (Sec. 3.4.2), which raises accuracy
+    alone and lets diversity go; weights between are a compromise.
 
     Each Dice or IoU follows :func:`~segpref.metrics.slate_iou`: empty against empty is 1. NaN of the
     other judge stays NaN; a candidate that is alone in its slate has nothing in common with others.
@@ -35,7 +36,7 @@ class DiversityJudge:
         judge: whose scores are changed.
         label_space: what the masks mean.
         weight: of what is in common, from 0.
-        measure: ``dice`` or ``iou``.
+        measure: ``dice`` or ``iou``; that of the other judge, if the two are to be weighed up.
 
     Raises:
         SegprefError: an unknown measure, or a weight below 0.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -13,6 +12,7 @@ import torch
 
 from segpref.data.cache import Cache
 from segpref.data.dataset import Dataset
+from segpref.networks import weights_digest
 from segpref.objectives.diffusion import BetaConvention
 from segpref.policies.diffusion import AmbiSeg, DenoisingMargins, SampleSlates, prompt_of
 from segpref.training.diffusion import sample_figures
@@ -49,8 +49,8 @@ class SampledSlates:
         policy: as it is when the round begins; the frozen reference in the first round.
         proposals: draw the samples.
         seed: of prompts and samples, together with round and case.
-        cache: where samples of the first round are kept, for all runs from one reference begin with
-            the same; not kept where None.
+        cache: where samples of the first round are kept, for runs from one reference with the same
+            seed, pool and proposals begin with the same; not kept where None.
     """
 
     policy: AmbiSeg
@@ -74,16 +74,20 @@ class SampledSlates:
         return prompt_of(case, self._key(case, number))
 
     def _name(self, cases: Sequence[Case], keys: Sequence[int]) -> dict[str, object]:
-        """All that the samples of some cases depend on."""
-        images = b"".join(np.ascontiguousarray(case.image).tobytes() for case in cases)
+        """What the samples of some cases depend on, but for the last bits of a machine's arithmetic."""
+        images = np.stack([case.image for case in cases])
+        prompts = [prompt_of(case, key) for case, key in zip(cases, keys, strict=True)]
+        words = self.policy.words(prompts)
+        told = {} if words is None else dict(zip(("embedded", "there"), words, strict=True))
         return {
             "what": "samples",
             "weights": self.policy.digest(),
             "process": asdict(self.policy.process),
-            "text encoder": self.policy.inner.text_encoder,
+            "words": weights_digest(told),
             "proposals": asdict(self.proposals),
-            "images": hashlib.blake2b(images, digest_size=16).hexdigest(),
-            "prompts": [prompt_of(case, key) for case, key in zip(cases, keys, strict=True)],
+            "images": weights_digest({"images": torch.from_numpy(images)}),
+            "shape": images.shape,
+            "prompts": prompts,
             "keys": list(keys),
         }
 

@@ -78,10 +78,9 @@ class Findings:
         return [w for w in sorted({0.0, 1.0, *self.lab.recipe.knob}) if self.seeds(name, w)]
 
     def curve_seeds(self, name: str) -> set[int]:
-        """Seeds in which every stop of a method's knob is drawn, w = 1 among them."""
-        stops = self.stops(name)
-        drawn = [{one.seed for one in self.seeds(name, w)} for w in stops]
-        return set.intersection(*drawn) if 1.0 in stops else set()
+        """Seeds in which every stop of the recipe's knob is drawn."""
+        stops = {0.0, 1.0, *self.lab.recipe.knob}
+        return set.intersection(*({one.seed for one in self.seeds(name, w)} for w in stops))
 
     def curve(self, name: str, seeds: Collection[int] | None = None) -> Curve | None:
         """Average Dice and GED over the knob, seeds averaged.

@@ -81,7 +81,7 @@ class AmbiguityLab:
         recipe: the study.
         reader: a dataset with several raters.
         out: the study's folder.
-        cache: where prepared images are kept.
+        cache: where prepared images and the samples of references are kept.
     """
 
     recipe: AmbiguityRecipe

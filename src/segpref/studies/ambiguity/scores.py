@@ -40,6 +40,8 @@ class Gain:
     high: float
 
     def __str__(self) -> str:
+        if not np.isfinite([self.low, self.high]).all():
+            return f"{self.mean:+.4f} (no interval: too few patients, or draws of them, tell)"
         return f"{self.mean:+.4f} (95 % interval over patients {self.low:+.4f} to {self.high:+.4f})"
 
 

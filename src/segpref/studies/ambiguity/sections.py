@@ -92,7 +92,7 @@ def _compared(found: Findings, name: str, other: str) -> str:
 
 
 def _validation(found: Findings) -> Section:
-    """What settings are chosen by: the start of the alignments and the epoch that each ends with."""
+    """What settings are chosen by: the start of the alignments and the epoch that is taken of each."""
     lab = found.lab
     starts: dict[int, Mapping[str, float]] = {}
     ends: dict[str, Sequence[Mapping[str, float]]] = {}
@@ -144,7 +144,8 @@ def _knob(found: Findings) -> Section:
 def price(found: Findings, first: str, name: str) -> str:
     """A method's GED against that of the first one, its knob turned to the same Average Dice.
 
-    Empty where no seed has both. The curve is a line between the stops of the knob.
+    Empty where no seed has the method and every stop of the recipe's knob. The curve is a line between
+    stops: where GED bends upwards the first one's is a little lower in truth.
     """
     seeds = found.curve_seeds(first) & {one.seed for one in found.seeds(name)}
     curve = found.curve(first, seeds)
@@ -159,7 +160,7 @@ def price(found: Findings, first: str, name: str) -> str:
     change = Gain(-more.mean, -more.high, -more.low)
     return (
         f"{name} has an Average Dice of {dice.mean():.4f} at a GED of {ged.mean():.4f}; {first}, its "
-        f"knob turned to that Average Dice, has {there:.4f}: {change}."
+        f"knob turned to that Average Dice, has {there:.4f}: a difference of {change}."
     )
 
 
