@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from benchmarks import (
+    bench_ambiguity,
     bench_margins,
     bench_memory,
     bench_prompted_epoch,
@@ -15,6 +16,7 @@ for benchmark in (
     bench_margins,
     bench_slate_editing,
     bench_stage2_step,
+    bench_ambiguity,
     bench_prompted_epoch,
     bench_memory,
 ):

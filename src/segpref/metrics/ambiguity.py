@@ -89,8 +89,7 @@ def ambiguity_scores(
         alike = list(run)
         for first in range(0, len(alike), _TOGETHER):
             few = alike[first : first + _TOGETHER]
-            ours = np.stack([samples[i] for i in few])
-            measured.append(_measure(ours, np.stack([raters[i] for i in few])))
+            measured.append(_measure([samples[i] for i in few], [raters[i] for i in few]))
     return AmbiguityScores(*np.concatenate(measured, axis=1))
 
 
@@ -98,26 +97,29 @@ def pairwise_overlap(
     masks: UInt8[np.ndarray, "M *space"],
 ) -> tuple[Float[np.ndarray, "M M"], Float[np.ndarray, "M M"]]:
     """Dice and IoU between all masks, 0 and 1; 1 for two empty ones."""
-    dice, iou = _overlap(_packed(masks[None]))
+    dice, iou = _overlap(_words(_bits(masks)[None]))
     return dice[0], iou[0]
 
 
 def _measure(
-    samples: UInt8[np.ndarray, "B N *space"], raters: UInt8[np.ndarray, "B R *space"]
+    samples: Sequence[UInt8[np.ndarray, "N *space"]],
+    raters: Sequence[UInt8[np.ndarray, "R *space"]],
 ) -> Float[np.ndarray, "measure B"]:
-    n = samples.shape[1]
-    if not n or not raters.shape[1] or samples.shape[2:] != raters.shape[2:]:
+    ours_shape, theirs_shape = samples[0].shape, raters[0].shape
+    n = ours_shape[0]
+    if not n or not theirs_shape[0] or ours_shape[1:] != theirs_shape[1:]:
         raise SegprefError(
-            f"samples of shape {samples.shape[1:]} cannot be compared with raters of shape "
-            f"{raters.shape[1:]}: give at least one mask of either, on one grid"
+            f"samples of shape {ours_shape} cannot be compared with raters of shape {theirs_shape}: "
+            "give at least one mask of either, on one grid"
         )
-    highest = max(samples.max(initial=0), raters.max(initial=0))
+    highest = max(masks.max(initial=0) for masks in (*samples, *raters))
     if highest > 1:
         raise SegprefError(
             f"a mask holds the value {highest} where 0 and 1 are due: cut masks of one structure, and "
             "leave out raters without an opinion"
         )
-    packed = np.concatenate([_packed(samples), _packed(raters)], axis=1)
+    both = zip(samples, raters, strict=True)
+    packed = _words(np.stack([np.concatenate([_bits(s), _bits(g)]) for s, g in both]))
     dice, iou = _overlap(packed)
     ours, theirs, between = dice[:, :n, :n], dice[:, n:, n:], dice[:, :n, n:]
     sensitivity = _combined_sensitivity(packed[:, :n], packed[:, n:])
@@ -138,10 +140,16 @@ def _measure(
     )
 
 
-def _packed(masks: UInt8[np.ndarray, "B M *space"]) -> UInt64[np.ndarray, "B M word"]:
-    flat = np.packbits(masks.reshape(*masks.shape[:2], -1), axis=-1)
-    spare = -flat.shape[-1] % 8
-    whole = np.pad(flat, ((0, 0), (0, 0), (0, spare))) if spare else flat
+def _bits(masks: UInt8[np.ndarray, "M *space"]) -> UInt8[np.ndarray, "M byte"]:
+    return np.packbits(masks.reshape(len(masks), -1), axis=-1)
+
+
+def _words(packed: UInt8[np.ndarray, "B M byte"]) -> UInt64[np.ndarray, "B M word"]:
+    """Eight bytes at a time; without those in which no mask marks anything, which add nothing."""
+    somewhere = np.flatnonzero(np.bitwise_or.reduce(packed, axis=(0, 1)))
+    marked = np.take(packed, somewhere, axis=-1)
+    spare = -marked.shape[-1] % 8
+    whole = np.pad(marked, ((0, 0), (0, 0), (0, spare))) if spare else marked
     words: UInt64[np.ndarray, "B M word"] = np.ascontiguousarray(whole).view(np.uint64)
     return words
 
