@@ -43,8 +43,7 @@ RECIPE: dict[str, Any] = {
     "sampler": {"steps": 2},
     "samples": 4,
     "numbers": [1, 6],
-    "knob": [2.0],
-    "knob_of": ["Mean Dice", "Region"],
+    "knob": {"Mean Dice": [2.0], "Region": [2.0]},
     "control": {"rough": {"spiculation": 5}, "smooth": {"spiculation": 1}},
     "speed": [{"solver": "ddim", "steps": 4}, {"steps": 2}],
     "speed_images": 2,
@@ -95,7 +94,7 @@ def test_a_study_and_its_tables(place: Path, capsys: pytest.CaptureFixture[str])
     for told in (
         "Alignments, N = 4", "| Mean Dice, w = 2 |", "| N = 6 |", "| Without KL |", "| v |",
         "Semantic control", "Validation, by which", "| ddim, 4 steps |",
-        "Region against AmbiSeg: Avg. Dice", "Mean Dice against Coin: Avg. Dice",
+        "Region against AmbiSeg: Avg. Dice", "Region against Coin: Avg. Dice",
         "Of the raters' masks 0.0% are empty", "| Empty |",
     ):  # fmt: skip
         assert told in tables
@@ -143,7 +142,7 @@ def test_a_study_and_its_tables(place: Path, capsys: pytest.CaptureFixture[str])
 
 def test_mistakes_in_a_recipe(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for change, told in (
-        ({"knob_of": ["Nobody"]}, "which is no method"),
+        ({"knob": {"Nobody": [2.0]}}, "which is no method"),
         ({"control": {"rough": {"spiculation": 5}}}, "give two"),
         ({"labelled": 0}, "a share above 0"),
     ):

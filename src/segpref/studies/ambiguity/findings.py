@@ -75,12 +75,15 @@ class Findings:
 
     def stops(self, name: str) -> list[float]:
         """Where on its knob a method was drawn."""
-        return [w for w in sorted({0.0, 1.0, *self.lab.recipe.knob}) if self.seeds(name, w)]
+        return [w for w in self._asked(name) if self.seeds(name, w)]
 
     def curve_seeds(self, name: str) -> set[int]:
-        """Seeds in which every stop of the recipe's knob is drawn."""
-        stops = {0.0, 1.0, *self.lab.recipe.knob}
+        """Seeds in which every stop that the recipe asks for is drawn."""
+        stops = self._asked(name)
         return set.intersection(*({one.seed for one in self.seeds(name, w)} for w in stops))
+
+    def _asked(self, name: str) -> list[float]:
+        return sorted({0.0, 1.0, *self.lab.recipe.knob.get(name, ())})
 
     def curve(self, name: str, seeds: Collection[int] | None = None) -> Curve | None:
         """Average Dice and GED over the knob, seeds averaged.

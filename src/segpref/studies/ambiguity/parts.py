@@ -29,7 +29,9 @@ def parts(
         for name in recipe.methods:
             found += [_trained(lab, "align", name, seed, partial(lab.align, name, seed))]
             found += [_drawn(lab, Drawing(name, seed))]
-        found += [_drawn(lab, Drawing(n, seed, w)) for n in recipe.knob_of for w in recipe.knob]
+        found += [
+            _drawn(lab, Drawing(n, seed, w)) for n, stops in recipe.knob.items() for w in stops
+        ]
         found += [_drawn(lab, Drawing(REFERENCE, seed, described=one)) for one in recipe.control]
         if seed != recipe.seeds[0]:
             continue

@@ -142,9 +142,8 @@ class AmbiguityRecipe:
         sampler: draws the samples that are measured.
         samples: N of the main table.
         numbers: N of the table over the number of samples.
-        knob: values of w of the knob's figure, besides 0 and 1.
-        knob_of: whose knob it is; all methods are compared with the first one's, turned to their
-            Average Dice.
+        knob: values of w besides 0 and 1, per method whose knob is turned. All methods are compared
+            with the first one's at equal Average Dice.
         control: two descriptions, as ratings by name, whose outlines should differ; the first is the
             more irregular one.
         speed: samplers that are timed; the first is what the others are compared with.
@@ -170,8 +169,7 @@ class AmbiguityRecipe:
     sampler: Sampler = field(default_factory=Sampler)
     samples: int = 16
     numbers: list[int] = field(default_factory=lambda: [1, 2, 4, 8, 12, 16, 24, 32])
-    knob: list[float] = field(default_factory=lambda: [0.5, 1.5])
-    knob_of: list[str] = field(default_factory=list)
+    knob: dict[str, list[float]] = field(default_factory=dict)
     control: dict[str, dict[str, int]] = field(default_factory=dict)
     speed: list[Sampler] = field(default_factory=list)
     speed_images: int = 50
@@ -181,9 +179,9 @@ class AmbiguityRecipe:
     split_seed: int = 0
 
     def __post_init__(self) -> None:
-        unknown = [name for name in self.knob_of if name not in self.methods]
+        unknown = [name for name in self.knob if name not in self.methods]
         if unknown:
-            raise SegprefError(f"knob_of names {unknown[0]}, which is no method: correct it")
+            raise SegprefError(f"knob names {unknown[0]}, which is no method: correct it")
         if not 0 < self.labelled <= 1:
             raise SegprefError(
                 f"labelled is a share above 0 up to 1, not {self.labelled}: correct it"

@@ -43,7 +43,7 @@ def _pictures(found: Findings) -> Mapping[str, bytes]:
     pictures = {}
     curves = {
         name: (found.stops(name), *(one.mean(axis=1) for one in curve))
-        for name in lab.recipe.knob_of
+        for name in lab.recipe.knob
         if (curve := found.curve(name)) is not None
     }
     if curves:
@@ -66,9 +66,8 @@ def _per_image(found: Findings) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["model", "seed", "w", "patient", "image", *COLUMNS.values()])
     recipe = found.lab.recipe
-    stops = dict.fromkeys(recipe.knob_of, recipe.knob)
     for name in (REFERENCE, *recipe.methods, *recipe.variants):
-        for w in (1.0, *stops.get(name, ())):
+        for w in (1.0, *recipe.knob.get(name, ())):
             for one in found.seeds(name, w):
                 scores = found.scores(one)
                 columns = [getattr(scores, measure) for measure in COLUMNS.values()]

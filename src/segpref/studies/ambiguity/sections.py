@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
@@ -14,7 +14,6 @@ from segpref.studies.ambiguity.findings import Findings
 from segpref.studies.ambiguity.lab import REFERENCE, Drawing
 from segpref.studies.ambiguity.scores import (
     COLUMNS,
-    Gain,
     gain,
     ged_at,
     irregularity,
@@ -60,13 +59,8 @@ def _methods(found: Findings) -> Section:
     methods = found.lab.recipe.methods
     names = [REFERENCE, *methods]
     compared = [(name, REFERENCE) for name in names[1:]]
-    # What the preference itself adds: the same pairs without it.
-    compared += [
-        (name, coin)
-        for coin, turned in methods.items()
-        for name, method in methods.items()
-        if turned.flip_rate and method == replace(turned, flip_rate=0.0)
-    ]
+    # The other ways against the first one, a coin among them: the same pairs without the preference.
+    compared += [(name, names[1]) for name in names[2:]]
     claims = [found.frame] if any(found.seeds(name) for name in names) else []
     claims += [claim for pair in compared if (claim := _compared(found, *pair))]
     rows = [_row(found, name, found.seeds(name)) for name in names if found.seeds(name)]
@@ -132,35 +126,40 @@ def _knob(found: Findings) -> Section:
     recipe = found.lab.recipe
     rows = [
         _row(found, f"{name}, w = {w:g}", found.seeds(name, w))
-        for name in recipe.knob_of
+        for name in recipe.knob
         for w in found.stops(name)
     ]
-    first = recipe.knob_of[0] if recipe.knob_of else ""
-    others = [name for name in recipe.methods if name != first]
-    claims = [claim for name in others if first and (claim := price(found, first, name))]
+    first = next(iter(recipe.knob), "")
+    claims = []
+    for name in recipe.methods if first else ():
+        # Who is more accurate than the first one at any stop turns the own knob back to it.
+        claim = "" if name == first else price(found, first, name) or price(found, name, first)
+        claims += [claim] if claim else []
     return Section("The knob, and the price at equal Average Dice", rows, claims)
 
 
-def price(found: Findings, first: str, name: str) -> str:
-    """A method's GED against that of the first one, its knob turned to the same Average Dice.
+def price(found: Findings, turned: str, fixed: str) -> str:
+    """GED of a method whose knob is turned to the Average Dice of another one, against that one's.
 
-    Empty where no seed has the method and every stop of the recipe's knob. The curve is a line between
-    stops: where GED bends upwards the first one's is a little lower in truth.
+    Empty where no seed has the other one and every stop of the knob that the recipe asks for, or where
+    the knob does not reach that Dice. The curve is a line between stops: where GED bends upwards it is
+    a little lower in truth.
     """
-    seeds = found.curve_seeds(first) & {one.seed for one in found.seeds(name)}
-    curve = found.curve(first, seeds)
+    if turned not in found.lab.recipe.knob:
+        return ""
+    seeds = found.curve_seeds(turned) & {one.seed for one in found.seeds(fixed)}
+    curve = found.curve(turned, seeds)
     if curve is None:
         return ""
-    ours = [one for one in found.seeds(name) if one.seed in seeds]
-    dice, ged = (np.mean(found.values(ours, one), axis=0) for one in ("average_dice", "ged"))
+    point = [one for one in found.seeds(fixed) if one.seed in seeds]
+    dice, ged = (np.mean(found.values(point, one), axis=0) for one in ("average_dice", "ged"))
     there = ged_at(float(dice.mean()), *(one.mean(axis=1) for one in curve))
     if not np.isfinite(there):
-        return f"The Average Dice of {name} ({dice.mean():.4f}) lies outside the knob of {first}."
-    more = trade(curve, (dice, ged), found.patients)
-    change = Gain(-more.mean, -more.high, -more.low)
+        return ""
     return (
-        f"{name} has an Average Dice of {dice.mean():.4f} at a GED of {ged.mean():.4f}; {first}, its "
-        f"knob turned to that Average Dice, has {there:.4f}: a difference of {change}."
+        f"{fixed} has an Average Dice of {dice.mean():.4f} at a GED of {ged.mean():.4f}; {turned}, its "
+        f"knob turned to that Average Dice, has {there:.4f}: a difference of "
+        f"{trade(curve, (dice, ged), found.patients)}."
     )
 
 
