@@ -140,6 +140,12 @@ def test_one_slice_of_a_volume_is_an_image(labels: np.ndarray) -> None:
     np.testing.assert_array_equal(solid.labels[0], flat.labels)
 
 
+def test_what_small_structures_enclose_together_is_nobody_s_hole() -> None:
+    labels = field("00000 00100 01010 00200 00000")
+    assert labels.holes.owners.max() == 0
+    np.testing.assert_array_equal(clean(labels, math.inf, math.inf).labels, labels.labels)
+
+
 def test_candidates_of_hole_filling_name_their_limit() -> None:
     anchor = field("0000000 0111110 0101110 0111110 0110010 0111110 0000000").labels[np.newaxis]
     found = list(HoleFilling(relative=(0.05, 0.5), cap=1.0)(draft(anchor, CARDIAC)))

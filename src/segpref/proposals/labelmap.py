@@ -177,16 +177,16 @@ class LabelMap:
         enclosed = _enclosed(pixels, count)
         sizes = np.where(enclosed, self.runs.pixels(ids, count + 1), 0)
         owners = np.zeros(count + 1, np.uint8)
+        # It takes four pixels to enclose anything; smaller structures do it together or not at all.
+        values = [value for value, count in self.counts.items() if count >= 4]
         if len(self.counts) == 1:
             owners[enclosed] = list(self.counts)
-        elif enclosed.any():
+        elif values and enclosed.any():
             # A background component lies wholly inside a structure's closed outline or wholly
             # outside, so one run of it tells. Large outlines first: what is nested in them has the
             # last word.
             some_run = np.zeros(count + 1, np.int64)
             some_run[ids] = np.arange(len(ids))
-            # It takes four pixels to enclose anything.
-            values = [value for value, count in self.counts.items() if count >= 4]
             closed = self._closed(values)
             covered = [
                 self.counts[v] + self.runs.lengths @ c for v, c in zip(values, closed, strict=True)
