@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 
 from segpref.studies.ambiguity.lab import Drawing
 from segpref.studies.ambiguity.scores import (
+    SAME_SIZE,
     gain,
     ged_at,
     irregularity,
     mean_over_images,
+    pairs_of_a_size,
     trade,
 )
 from segpref.studies.ambiguity.sections import price
@@ -46,6 +51,29 @@ def test_the_perimeter_of_one_pixel() -> None:
     assert irregularity(one) == pytest.approx(perimeter**2 / (4 * np.pi))
     # The edge of the image is an outline, too.
     assert irregularity(np.ones((1, 1), np.uint8)) == pytest.approx(perimeter**2 / (4 * np.pi))
+
+
+def test_masks_of_a_size_are_matched_one_to_one() -> None:
+    # 109 has a partner in 100 or 119, 91 only in 100: two pairs are more than the closest one.
+    ours, theirs = pairs_of_a_size(np.array([0.0, 109, 91, 500]), np.array([119.0, 100, 0, 700]))
+    assert dict(zip(ours, theirs, strict=True)) == {1: 0, 2: 1}
+    ours, theirs = pairs_of_a_size(np.array([0.0, 3]), np.array([0.0, 0]))
+    assert (len(ours), len(theirs)) == (0, 0)
+
+
+@given(
+    st.lists(st.integers(0, 30), min_size=1, max_size=5),
+    st.lists(st.integers(0, 30), min_size=1, max_size=5),
+)
+def test_no_matching_has_more_pairs_of_a_size(ours: list[int], theirs: list[int]) -> None:
+    def fits(a: int, b: int) -> bool:
+        return a > 0 and b > 0 and max(a, b) / min(a, b) <= 1 + SAME_SIZE
+
+    few, many = sorted((ours, theirs), key=len)
+    most = max(sum(map(fits, few, chosen)) for chosen in itertools.permutations(many, len(few)))
+    mine, other = pairs_of_a_size(np.array(ours, float), np.array(theirs, float))
+    assert len(mine) == most == len(set(mine.tolist())) == len(set(other.tolist()))
+    assert all(fits(ours[a], theirs[b]) for a, b in zip(mine, other, strict=True))
 
 
 def test_images_count_alike_and_unknown_ones_not() -> None:

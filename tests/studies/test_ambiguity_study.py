@@ -38,7 +38,7 @@ RECIPE: dict[str, Any] = {
     "methods": {
         "Mean Dice": {"learning_rate": 1e-4},
         "Region": {"preference": "stochastic-run", "reduction": "region"},
-        "Coin": {"learning_rate": 1e-4, "flip_rate": 0.5},
+        "Coin": {"learning_rate": 1e-4, "flip_rate": 0.5, "refresh": 1},
     },
     "sampler": {"steps": 2},
     "samples": 4,
@@ -93,7 +93,7 @@ def test_a_study_and_its_tables(place: Path, capsys: pytest.CaptureFixture[str])
     tables = (place / "out" / "tables.md").read_text()
     for told in (
         "Alignments, N = 4", "| Mean Dice, w = 2 |", "| N = 6 |", "| Without KL |", "| v |",
-        "Semantic control", "Validation, by which", "| ddim, 4 steps |",
+        "Semantic control", "matched one to one for size", "Validation, by which", "| ddim, 4 steps |",
         "Region against AmbiSeg: Avg. Dice", "Region against Coin: Avg. Dice",
         "Of the raters' masks 0.0% are empty", "| Empty |",
     ):  # fmt: skip

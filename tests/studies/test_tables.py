@@ -17,6 +17,7 @@ from segpref.studies.tables import (
     SWEEP_COLUMNS,
     Difference,
     Entries,
+    TableRow,
     as_csv,
     judge_table,
     latex,
@@ -175,6 +176,20 @@ def test_the_best_of_a_column_is_bold(three: Entries) -> None:
     # Drift is better when lower; every other column when higher.
     assert cells["r"][4] == "**0.010 ± 0.000**"
     assert "**" not in base + dpo
+
+
+def test_what_is_no_merit_is_never_bold() -> None:
+    figures = (
+        {"Empty": 0.3, "GED": 0.2, "Seconds": 9.0},
+        {"Empty": 0.4, "GED": 0.3, "Seconds": 8.0},
+    )
+    rows = [
+        TableRow(str(n), 1, {name: (value, np.nan) for name, value in one.items()})
+        for n, one in enumerate(figures)
+    ]
+    first, second = markdown(rows, None).splitlines()[2:]
+    assert first == "| 0 | 0.300 | **0.200** | 9.000 |"
+    assert second == "| 1 | 0.400 | 0.300 | **8.000** |"
 
 
 def test_one_seed_has_no_spread() -> None:

@@ -27,6 +27,7 @@ __all__ = [
     "LOW_COLUMNS",
     "LOW_IS_GOOD",
     "MEASURE_NAMES",
+    "NEUTRAL_COLUMNS",
     "SWEEP_COLUMNS",
     "Difference",
     "Entries",
@@ -112,8 +113,14 @@ JUDGE_COLUMNS = {
 }
 """Columns of the table of judges, and their names in an audit."""
 
-LOW_COLUMNS = ("Drift", "HarmTop", "HarmMag", "Regret", "PairFlip", "ASSD", "Missed", "GED")
+LOW_COLUMNS = (
+    *("Drift", "HarmTop", "HarmMag", "Regret", "PairFlip", "ASSD", "Missed", "GED"),
+    *("Evaluations", "Seconds", "CPU seconds"),
+)
 """Columns of which less is better."""
+
+NEUTRAL_COLUMNS = ("Empty", "Irregularity", "Pixels")
+"""Columns of which neither more nor less is better."""
 _ALL = tuple(dict.fromkeys((*COLUMNS, "ASSD", "Missed", *SWEEP_COLUMNS)))
 
 
@@ -197,7 +204,7 @@ def markdown(rows: Sequence[TableRow], columns: Sequence[str] | None = COLUMNS) 
     best = _best(rows)
     lines = ["| Method | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
     for row in rows:
-        cells = [_cell(*row.figures[column], best[column]) for column in columns]
+        cells = [_cell(*row.figures[column], best.get(column)) for column in columns]
         lines.append(f"| {row.method} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -213,7 +220,7 @@ def latex(rows: Sequence[TableRow], columns: Sequence[str] | None = COLUMNS) -> 
         r"\midrule",
     ]
     for row in rows:
-        cells = [_cell(*row.figures[column], best[column]) for column in columns]
+        cells = [_cell(*row.figures[column], best.get(column)) for column in columns]
         cells = [rf"\textbf{{{c.strip('*')}}}" if "*" in c else c for c in cells]
         text = " & ".join((row.method.replace("_", r"\_"), *cells))
         lines.append(text.replace(" ± ", r" $\pm$ ").replace("–", "--") + r" \\")
@@ -247,7 +254,7 @@ def rich_table(
         view.add_column(column, justify="right")
     best = _best(rows)
     for row in rows:
-        cells = (_cell(*row.figures[column], best[column]) for column in columns)
+        cells = (_cell(*row.figures[column], best.get(column)) for column in columns)
         view.add_row(row.method, *(f"[bold]{c.strip('*')}[/]" if "*" in c else c for c in cells))
     return view
 
@@ -311,6 +318,7 @@ def _best(rows: Sequence[TableRow]) -> dict[str, float]:
             default=math.nan,
         )
         for column in (rows[0].figures if rows else ())
+        if column not in NEUTRAL_COLUMNS
     }
 
 
@@ -372,7 +380,7 @@ def mean_and_spread(values: Sequence[float]) -> tuple[float, float]:
     return float(np.mean(known)), spread
 
 
-def _cell(mean: float, spread: float, best: float) -> str:
+def _cell(mean: float, spread: float, best: float | None) -> str:
     if math.isnan(mean):
         return "–"
     text = f"{mean:.3f}" if math.isnan(spread) else f"{mean:.3f} ± {spread:.3f}"

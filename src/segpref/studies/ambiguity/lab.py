@@ -230,6 +230,7 @@ class AmbiguityLab:
             learning_rate=method.learning_rate or stage.learning_rate,
             average=stage.average,
             parts=stage.parts,
+            refresh=method.refresh,
             optimizer="adamw",
             cache=self.cache,
             seed=seed,

@@ -95,6 +95,8 @@ class Alignment:
             preference is against (:class:`~segpref.judges.DiversityJudge`); 0 as in the paper.
         flip_rate: share of the pairs that are turned round by chance; with 0.5 they say nothing, which
             tells what the preference adds to training as such.
+        refresh: epochs after which slates are drawn anew, from what the policy is by then; None for
+            once, as in the paper.
     """
 
     preference: Literal["mean-dice", "best-rater", "stochastic-run"] = "mean-dice"
@@ -104,6 +106,7 @@ class Alignment:
     learning_rate: float | None = None
     diversity: float = 0.0
     flip_rate: float = 0.0
+    refresh: int | None = None
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,19 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int64, UInt8
+from scipy.optimize import linear_sum_assignment
 
-__all__ = ["COLUMNS", "Gain", "gain", "ged_at", "irregularity", "mean_over_images", "trade"]
+__all__ = [
+    "COLUMNS",
+    "SAME_SIZE",
+    "Gain",
+    "gain",
+    "ged_at",
+    "irregularity",
+    "mean_over_images",
+    "pairs_of_a_size",
+    "trade",
+]
 
 COLUMNS: Mapping[str, str] = {
     "Avg. Dice": "average_dice",
@@ -21,6 +32,9 @@ COLUMNS: Mapping[str, str] = {
 }
 """Columns of TDG-DiffDPO, Tables 3 and 6, and their names in
 :class:`~segpref.metrics.ambiguity.AmbiguityScores`."""
+
+SAME_SIZE = 0.1
+"""By how much the larger of two masks of a size may exceed the smaller."""
 
 _RESAMPLES = 5000
 
@@ -133,3 +147,25 @@ def irregularity(masks: UInt8[np.ndarray, "*n row column"]) -> Float[np.ndarray,
     perimeter = np.pi / 8 * (straight + slanted / np.sqrt(2))
     area = masks.sum((-2, -1), dtype=np.int64)
     return np.where(area > 0, perimeter**2 / (4 * np.pi * np.maximum(area, 1)), np.nan)
+
+
+def pairs_of_a_size(
+    ours: Float[np.ndarray, " n"], theirs: Float[np.ndarray, " m"]
+) -> tuple[Int64[np.ndarray, " pair"], Int64[np.ndarray, " pair"]]:
+    """Masks matched one to one by area, as many as there are pairs of a size.
+
+    Args:
+        ours: areas.
+        theirs: areas. Empty masks have no pair.
+
+    Returns:
+        Places in either, of the pairs whose larger mask is at most ``SAME_SIZE`` above the smaller.
+    """
+    known = [np.flatnonzero(areas > 0) for areas in (ours, theirs)]
+    mine, other = ours[known[0]][:, None], theirs[known[1]][None]
+    apart = np.maximum(mine, other) / np.minimum(mine, other)
+    # Too far apart costs the same however far, and more than all pairs of a size together.
+    cost = np.where(apart <= 1 + SAME_SIZE, apart - 1, len(mine) + 1.0)
+    rows, columns = linear_sum_assignment(cost)
+    close = apart[rows, columns] <= 1 + SAME_SIZE
+    return known[0][rows[close]], known[1][columns[close]]

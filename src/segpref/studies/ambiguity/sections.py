@@ -14,10 +14,12 @@ from segpref.studies.ambiguity.findings import Findings
 from segpref.studies.ambiguity.lab import REFERENCE, Drawing
 from segpref.studies.ambiguity.scores import (
     COLUMNS,
+    SAME_SIZE,
     gain,
     ged_at,
     irregularity,
     mean_over_images,
+    pairs_of_a_size,
     trade,
 )
 from segpref.studies.tables import TableRow, mean_and_spread
@@ -201,18 +203,46 @@ def _control(found: Findings) -> Section:
         }
         rows.append(TableRow(name, count, figures))
     # The same noise with one text and the other; pairs of which one is empty have no outline.
-    change = _known_mean(np.concatenate([a - b for a, b in zip(*outlines, strict=True)], axis=1))
-    moved = mean_over_images(np.where(np.isnan(change), np.nan, change > 0), patients)
-    known = int(np.isfinite(change).sum())
-    shift = gain([change], [np.zeros(len(change))], patients)
+    change = np.concatenate([a - b for a, b in zip(*outlines, strict=True)], axis=1)
+    of_a_size = np.concatenate(
+        [_at_equal_size(*pair) for pair in zip(*outlines, *sizes, strict=True)], axis=1
+    )
     return Section(
         "Semantic control: boundary irregularity P^2 / (4 pi A) with the same noise",
         rows,
         [
-            f"Outlines are more irregular with {names[0]} than with {names[1]} in {moved.mean:.1%} of "
-            f"{known} images (95 % interval over patients {moved.low:.1%} to {moved.high:.1%}). Mean "
-            f"change {shift}."
+            _moved(f"{names[0]} against {names[1]}", change, patients),
+            _moved(
+                f"Samples of an image matched one to one for size, at most {SAME_SIZE:.0%} apart",
+                of_a_size,
+                patients,
+            ),
         ],
+    )
+
+
+def _at_equal_size(
+    ours: Float[np.ndarray, "image n"],
+    theirs: Float[np.ndarray, "image n"],
+    our_areas: Float[np.ndarray, "image n"],
+    their_areas: Float[np.ndarray, "image n"],
+) -> Float[np.ndarray, "image n"]:
+    """Ours minus theirs of samples of a size; NaN for those that have no partner."""
+    change = np.full(ours.shape, np.nan)
+    for image, areas in enumerate(zip(our_areas, their_areas, strict=True)):
+        mine, other = pairs_of_a_size(*areas)
+        change[image, mine] = ours[image, mine] - theirs[image, other]
+    return change
+
+
+def _moved(what: str, change: Float[np.ndarray, "image n"], patients: Sequence[str]) -> str:
+    """In how many images the outlines are more irregular, and by how much."""
+    mean = _known_mean(change)
+    more = mean_over_images(np.where(np.isnan(mean), np.nan, mean > 0), patients)
+    return (
+        f"{what}: outlines are more irregular in {more.mean:.1%} of {np.isfinite(mean).sum()} images "
+        f"(95 % interval over patients {more.low:.1%} to {more.high:.1%}), mean change "
+        f"{mean_over_images(mean, patients)}, {np.isfinite(change).sum()} pairs."
     )
 
 
