@@ -250,8 +250,8 @@ class AmbiguityLab:
         return [self.folder(REFERENCE, seed).best, aligned]
 
     def _digest(self, path: Path) -> str:
-        """Of the weights; empty where there are none yet."""
-        return load_diffusion(path)[0].digest() if path.exists() else ""
+        """Of the file of a model; empty where there is none yet."""
+        return self.cache.digest_of_files([path]) if path.exists() else ""
 
     def drawn(self, drawing: Drawing) -> bool:
         """Whether all samples are there."""
