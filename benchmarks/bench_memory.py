@@ -1,10 +1,12 @@
 """Memory of an alignment: one large volume, and many small ones.
 
 Every figure is of a process of its own that prepares made volumes, aligns a small network with a
-model-based judge for a few steps, and validates. *Own* memory is what the process has allocated at its
-highest; *resident* also counts pages of mapped files, which the system takes back when it needs them.
+model-based judge for a few steps, validates, and writes the report. *Own* memory is what the process
+has allocated at its highest; *resident* also counts pages of mapped files, which the system takes back
+when it needs them.
 
-- One volume of 512 x 512 x 300 voxels in patches: less than 8 GiB resident.
+- Volumes of 512 x 512 x 300 voxels in patches, one to learn from and one to validate on: less than 8
+  GiB resident.
 - 1,000 volumes of 64 x 64 x 64 need as much of their own as 10 do, but for what a list of them takes.
 """
 
@@ -30,6 +32,7 @@ from segpref.judges import ModelJudge
 from segpref.policies import ModelCard, NetworkSpec, load_model, save_model
 from segpref.progress import console
 from segpref.proposals import SlateProposals
+from segpref.studies.gallery import alignment_report
 from segpref.training import PreferenceSignal, RunFolder, align
 from segpref.types import LabelSpace
 
@@ -72,8 +75,8 @@ def _align(shape: tuple[int, ...], patch: tuple[int, ...] | None, count: int) ->
         preparation = Preparation(dims=3, size=size, patch=patch, normalise="z-score")
         for number in range(count):
             _write(root / "pool", f"p{number:04d}", shape, number)
-        for number in range(2):
-            _write(root / "validation", f"v{number}", SMALL, number)
+        for number in range(1 if patch else 2):
+            _write(root / "validation", f"v{number}", shape, number)
         cache = Cache(root / "cache")
         pool, validation = (
             prepare(Folders(root / name, names=SPACE.names), preparation, cache)
@@ -92,22 +95,25 @@ def _align(shape: tuple[int, ...], patch: tuple[int, ...] | None, count: int) ->
         for name in ("base", "judge"):
             card = ModelCard(network, SPACE, preparation)
             save_model(root / f"{name}.safetensors", network.build(), card)
-        judge, _ = load_model(root / "judge.safetensors")
+        model, _ = load_model(root / "judge.safetensors")
+        judge = ModelJudge(whole_images([model], preparation), cache)
+        base, proposals = root / "base.safetensors", SlateProposals(K)
         run = RunFolder(root / "run")
         run.open({}, resume=False)
         align(
-            root / "base.safetensors",
+            base,
             pool,
             validation,
-            ModelJudge(whole_images([judge], preparation), cache),
+            judge,
             PreferenceSignal(SPACE),
             run,
-            proposals=SlateProposals(K),
+            proposals=proposals,
             epochs=1,
             images_per_epoch=STEPS * BATCH,
             batch_size=BATCH,
             cache=cache,
         )
+        alignment_report(run, base, validation, judge, proposals)
 
 
 def _write(root: Path, name: str, shape: Sequence[int], seed: int) -> None:

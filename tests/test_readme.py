@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from segpref.cli.main import COMMANDS, USAGE, command_parser, main
 from segpref.data.phantoms import write_phantoms
@@ -101,6 +102,21 @@ def test_the_first_round_goes_from_images_to_masks(
         assert main([command, *options, *small]) == 0
     images = sorted(path.name for path in (tmp_path / "IMAGES").iterdir())
     assert sorted(path.name for path in (tmp_path / "masks").iterdir()) == images
+
+
+@pytest.mark.slow
+def test_the_commands_of_mapo_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SEGPREF_CACHE", str(tmp_path / "cache"))
+    write_phantoms(tmp_path / "DATA", "cardiac", (32, 32), 16, seed=0, slices_per_patient=2)
+    warm, mapo = (line for line in commands(README) if {"runs/warm", "oracle-dice"} & {*line})
+    short = [*SMALL["fit"], "--network", network_option(dropout=0.1)]
+    assert main([*warm, *short]) == 0
+    short = ["--epochs", "2", "--refresh", "1", "--candidates", "4"]
+    assert main([*mapo, *short]) == 0
+    kept = yaml.safe_load((tmp_path / "runs/mapo/config.yaml").read_text())
+    assert (kept["judge"], kept["reduction"], kept["supervised"]) == ("oracle-dice", "image", 0.5)
+    assert (tmp_path / "runs/mapo/best.safetensors").exists()
 
 
 def test_documented_targets_of_make_exist() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -19,22 +20,31 @@ from segpref.types import LabelSpace
 
 pytest.importorskip("diffusers")
 AFFINE = np.array([[0, -1.5, 0, 3], [1.25, 0, 0, 7], [0, 0, 4, -2], [0, 0, 0, 1.0]])
+CROP = Preparation(crop=(16, 16))
 QUICK = ("--samples", "3", "--steps", "2")
 
 
-def model(path: Path, seed: int = 0) -> Path:
+def model(
+    path: Path,
+    seed: int = 0,
+    preparation: Preparation = CROP,
+    silence: float = 0,
+    **changes: Any,
+) -> Path:
     arguments = {
         "channels": [8, 16], "cross": 16, "heads": 2, "latent": 2, "latent_channels": 8,
-        "text_encoder": None, "middle_attention": False, "attention": [False, False],
+        "text_encoder": None, "middle_attention": False, "attention": [False, False], **changes,
     }  # fmt: skip
     card = ModelCard(
         network=NetworkSpec("segpref.policies.diffusion.AmbiSegNetwork", arguments),
         label_space=LabelSpace("multi-label", ("blob",)),
-        preparation=Preparation(crop=(16, 16)),
+        preparation=preparation,
         policy=DIFFUSION,
     )
     torch.manual_seed(seed)
-    save_model(path, card.network.build(), card)
+    network: Any = card.network.build()
+    torch.nn.init.constant_(network.silence, silence)
+    save_model(path, network, card)
     return path
 
 
@@ -77,15 +87,18 @@ def test_masks_and_their_summaries_lie_on_the_image(
         assert image.shape == (20, 18, 2)
     drawn = masks(folder)
     # Beyond the crop of 16 x 16 nothing is drawn, within it something.
-    assert not drawn[:, :2].any()
-    assert not drawn[..., :1, :].any()
+    beyond = np.ones((20, 18, 2), bool)
+    beyond[2:18, 1:17] = False
+    assert not drawn[:, beyond].any()
     assert 0 < drawn.mean() < 1
     mean = nib.load(folder / "mean_blob.nii.gz").get_fdata()
-    np.testing.assert_allclose(mean, drawn.mean(axis=0), atol=1e-6)
+    # That nothing is drawn there does not mean that nothing is there.
+    np.testing.assert_allclose(mean, np.where(beyond, np.nan, drawn.mean(axis=0)), atol=1e-6)
     majority = nib.load(folder / "majority_blob.nii.gz").get_fdata()
     np.testing.assert_array_equal(majority, drawn.sum(axis=0) >= 2)
     bits = nib.load(folder / "uncertainty_blob.nii.gz").get_fdata()
     assert (bits[(mean == 0) | (mean == 1)] == 0).all()
+    np.testing.assert_array_equal(np.isnan(bits), beyond)
     # One of three: the entropy of 1/3 in bits.
     assert bits[drawn.sum(axis=0) == 1] == pytest.approx(0.9183, abs=1e-4)
 
@@ -138,6 +151,11 @@ def test_a_picture_and_a_damaged_file(
         (("--knob", "0.5"), "give --reference"),
         (("--samples", "0"), "at least one sample"),
         (("--steps", "0"), "takes 1 to 1000 steps"),
+        (
+            ("--solver", "ddim", "--steps", "15"),
+            "divides the 1000 of the process, not 15: take 10 or 20",
+        ),
+        (("--centre", "[20, 3]"), "scan has 20 x 18 pixels, beside which (20, 3) lies"),
         (("--text", "The Margin is Sharp."), "trained without text"),
     ],
 )
@@ -165,3 +183,119 @@ def test_a_segmenter_draws_no_samples(
     assert "use `segpref predict`" in " ".join(capsys.readouterr().err.split())
     assert sample(scan, scan, tmp_path / "out") == 1
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_samples_of_another_run_do_not_stay_beside_new_ones(
+    tmp_path: Path, aligned: Path, scan: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    # The same again, and more, are written over what is there.
+    for count in ("3", "3", "4"):
+        assert sample(aligned, scan, out, "--samples", count) == 0
+    before = {path: path.stat().st_mtime_ns for path in (out / "scan").iterdir()}
+    assert len(masks(out / "scan")) == 4
+    assert sample(aligned, scan, out, "--samples", "2") == 1
+    told = " ".join(capsys.readouterr().err.split())
+    assert f"{out}/scan holds samples of another run, such as sample-03_blob.nii.gz" in told
+    assert before == {path: path.stat().st_mtime_ns for path in (out / "scan").iterdir()}
+    # Another folder, or other samples' names in one that is there.
+    assert sample(aligned, scan, tmp_path / "other", "--samples", "2") == 0
+    (out / "scan" / "sample-001_blob.nii.gz").touch()
+    assert sample(aligned, scan, out, "--samples", "4") == 1
+    assert "sample-001_blob.nii.gz" in capsys.readouterr().err
+
+
+def test_the_name_of_a_sample_does_not_depend_on_their_number(
+    tmp_path: Path, aligned: Path, scan: Path
+) -> None:
+    assert sample(aligned, scan, tmp_path, "--samples", "100", "--steps", "1") == 0
+    assert (tmp_path / "scan" / "sample-02_blob.nii.gz").exists()
+    assert (tmp_path / "scan" / "sample-100_blob.nii.gz").exists()
+    assert len(masks(tmp_path / "scan")) == 100
+
+
+@pytest.mark.parametrize("spoken", [True, False])
+def test_a_model_that_never_went_without_a_text_is_not_asked_without(
+    tmp_path: Path, scan: Path, spoken: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("transformers")
+    from tiny_encoders import WIDTH, write_bert
+
+    named = {"text_encoder": str(write_bert(tmp_path / "bert")), "text_width": WIDTH}
+    path = model(tmp_path / "text.safetensors", **named)
+    learned = model(tmp_path / "silent.safetensors", silence=0.1, **named)
+    if spoken:
+        for number, asked in enumerate((path, learned)):
+            out = tmp_path / f"{number}"
+            assert sample(asked, scan, out, "--text", "a small nodule") == 0
+        assert sample(learned, scan, tmp_path / "mute") == 0
+        # A blank text is none.
+        assert sample(learned, scan, tmp_path / "blank", "--text", " ") == 0
+        for name, like in (("blank", True), ("1", False)):
+            mine = masks(tmp_path / name / "scan")
+            assert np.array_equal(mine, masks(tmp_path / "mute" / "scan")) == like
+        return
+    for number, options in enumerate(
+        [
+            (),
+            ("--text", ""),
+            ("--reference", str(learned), "--knob", "0.5", "--mixed", "predictions"),
+        ]
+    ):
+        out = tmp_path / f"mute-{number}"
+        assert sample(path, scan, out, *options) == 1
+        told = " ".join(capsys.readouterr().err.split())
+        assert "never saw an image without a text" in told
+        assert '--text "The Subtlety is Obvious. The InternalStructure is Soft Tissue.' in told
+        assert "text_dropout" in told
+        assert not out.exists()
+
+
+def test_the_crop_goes_where_the_centre_is(
+    tmp_path: Path, aligned: Path, scan: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # x and y are the first two voxel indices of NIfTI, and column and row of a picture.
+    picture = tmp_path / "wide.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 64), np.uint8)).save(picture)
+    assert sample(aligned, picture, tmp_path / "pictures", "--centre", "[50, 12]") == 0
+    drawn = tifffile.imread(tmp_path / "pictures" / "wide" / "uncertainty_blob.tif")
+    seen = np.zeros((30, 64), bool)
+    seen[4:20, 42:58] = True
+    np.testing.assert_array_equal(np.isfinite(drawn), seen)
+    mask = np.asarray(Image.open(tmp_path / "pictures" / "wide" / "sample-01_blob.png"))
+    assert mask[seen].any()
+    assert not mask[~seen].any()
+    # At an edge the crop stays within the image.
+    assert sample(aligned, scan, tmp_path / "scans", "--centre", "[19, 2]") == 0
+    mean = nib.load(tmp_path / "scans" / "scan" / "mean_blob.nii.gz").get_fdata()
+    assert np.isfinite(mean[4:, :16]).all()
+    assert np.isfinite(mean).sum() == 16 * 16 * 2
+    assert not caplog.messages
+
+
+def test_a_small_part_of_an_image_is_told_of_once(
+    tmp_path: Path, aligned: Path, scan: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    images = tmp_path / "wide"
+    images.mkdir()
+    for name in ("a", "b"):
+        Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 64), np.uint8)).save(
+            images / f"{name}.png"
+        )
+    assert sample(aligned, scan, tmp_path / "scans") == 0
+    assert not caplog.messages
+    assert sample(aligned, images, tmp_path / "pictures") == 0
+    (told,) = caplog.messages
+    assert "a.png: the model sees 10 % of this image, its middle" in told
+    assert '--centre "[x, y]"' in told
+
+
+def test_a_model_of_whole_images_has_no_crop_to_move(
+    tmp_path: Path, scan: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = model(tmp_path / "whole.safetensors", preparation=Preparation(size=(16, 16)))
+    assert sample(path, scan, tmp_path / "out", "--centre", "[3, 3]") == 1
+    assert "sees whole images: leave --centre out" in " ".join(capsys.readouterr().err.split())
+    assert sample(path, scan, tmp_path / "out") == 0
+    mean = nib.load(tmp_path / "out" / "scan" / "mean_blob.nii.gz").get_fdata()
+    assert np.isfinite(mean).all()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -54,16 +55,29 @@ def test_a_base_goes_on_from_another_with_unlabelled_images(place: Path) -> None
     assert load_model(place / "semi")[0].digest() != load_model(place / "base")[0].digest()
 
 
-def test_mapo_as_a_command(place: Path) -> None:
-    families = [
-        {"class_path": "segpref.proposals.DropoutRates", "init_args": {"rates": [0.0, 0.2, 0.4]}}
-    ]
-    assert run(
-        place, "align", "mapo", "--model", str(place / "base"), "--judge", "oracle",
+def mapo(place: Path, out: str, rate: float, tau: float) -> int:
+    rates = {"rates": [0.0, rate / 2, rate]}
+    families = [{"class_path": "segpref.proposals.DropoutRates", "init_args": rates}]
+    return run(
+        place, "align", out, "--model", str(place / "base"), "--judge", "oracle",
         "--images", "labelled", "--reduction", "image", "--beta", "0.1", "--supervised", "0.5",
-        "--miner", "segpref.miners.Extremes", "--miner.tau", "0.01", "--refresh", "2",
+        "--miner", "segpref.miners.Extremes", "--miner.tau", str(tau), "--refresh", "2",
         "--families", json.dumps(families), "--candidates", "3", "--epochs", "3",
-    ) == 0  # fmt: skip
+    )  # fmt: skip
+
+
+def test_mapo_as_a_command(
+    place: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert mapo(place, "mapo", 0.4, 0.01) == 0
+    told = capsys.readouterr().err
+    # Of rates above 0, once, and the share of images with a pair in both rounds.
+    values = re.findall(r"pairwise Dice of (\.?[\d.]+) at 0.2, ([\d.]+) at 0.4 \(1: all", told)
+    assert len(values) == 1
+    assert 1 > float(values[0][0]) > float(values[0][1]) > 0
+    assert re.search(r"gave a pair, by round: \d+%, \d+%\.", told)
+    assert "smaller tau" not in told
+    assert not any("hardly differ" in record.message for record in caplog.records)
     with (place / "mapo" / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))[1:]
     assert len(rows) == 3
@@ -73,6 +87,17 @@ def test_mapo_as_a_command(place: Path) -> None:
     base = json.loads((place / "base" / "summary.json").read_text())
     assert summary["pool_cases"] == base["labelled_cases"]
     assert yaml.safe_load((place / "mapo" / "config.yaml").read_text())["refresh"] == 2
+
+
+def test_few_pairs_and_candidates_that_hardly_differ_are_told(
+    place: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert mapo(place, "silent", 1e-5, 0.9) == 0
+    told = capsys.readouterr().err
+    assert "pairwise Dice of 1.0000 at 5e-06, 1.0000 at 1e-05" in told
+    assert "gave a pair, by round: 0%, 0%." in told
+    assert "give the miner a smaller tau (--miner.tau)" in told
+    assert any("predictions that hardly differ" in record.message for record in caplog.records)
 
 
 @pytest.mark.parametrize(

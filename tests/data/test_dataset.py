@@ -131,6 +131,18 @@ def test_what_a_reader_is_told_is_part_of_the_key(tmp_path: Path) -> None:
     assert sizes[0] > sizes[1] > 0
 
 
+def test_sources_of_one_file_are_told_apart(reader: InMemory, cache: Cache) -> None:
+    before = prepare(reader, Preparation(), cache)
+    # Where there is nothing to tell, the key says nothing of it: what is prepared stays valid.
+    assert all("source" not in volume.key for volume in before.volumes)
+    first = reader.sources()[0]
+    keys = set()
+    for key in (None, "nodule 0", "nodule 1"):
+        reader.sources = lambda key=key: [replace(first, key=key)]  # type: ignore[method-assign]
+        keys.add(str(prepare(reader, Preparation(), cache).volumes[0].key))
+    assert len(keys) == 3
+
+
 def test_shapes_must_agree(tmp_path: Path, cache: Cache) -> None:
     reader = InMemory(tmp_path, {"a": (1, 6, 5), "b": (1, 6, 7)})
     with pytest.raises(

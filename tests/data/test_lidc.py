@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pydicom
 import pytest
-from written import picture, series
+from written import picture
 
 from segpref.data import Preparation, prepare
 from segpref.data.cache import Cache
 from segpref.data.lidc import LIDC, consensus_label, middle_slices
-from segpref.data.lidc_xml import LIDCScans
 from segpref.data.prompts import CHARACTERISTICS, draw_prompt, nodule_prompt, prompts_of
 from segpref.data.source import Reader
 from segpref.types import Case, SegprefError
@@ -141,6 +139,25 @@ def test_prepared_slices_and_the_middle_ones(folder: Path, tmp_path: Path) -> No
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("order", [(None, 0.7, 0.8), (0.8, 0.7, None)])
+def test_what_is_prepared_follows_the_table(
+    folder: Path, tmp_path: Path, order: Sequence[float | None]
+) -> None:
+    store = Cache(tmp_path / "store")
+    for pixel_mm in order:
+        (folder / "attributes.csv").unlink(missing_ok=True)
+        if pixel_mm is not None:
+            # Mask 2 is empty, but described.
+            row = {"patient": "LIDC-IDRI-0001", "nodule": 0, "pixel_spacing_mm": pixel_mm}
+            attributes(folder, [{**row, "mask_index": number} for number in range(3)])
+        dataset = prepare(LIDC(folder, padded=False), Preparation(dims=2, crop=(8, 8)), store)
+        spacing = dataset[0].spacing_mm
+        assert spacing == (None if pixel_mm is None else pytest.approx((pixel_mm, pixel_mm)))
+        assert dataset[0].raters is not None
+        assert len(dataset[0].raters) == (2 if pixel_mm is None else 3)
+        assert len(prompts_of(dataset[0])) == (0 if pixel_mm is None else 3)
+
+
 def test_consensus_by_hand() -> None:
     raters = np.array([[[1, 1, 0]], [[1, 0, 0]], [[1, 0, 1]]], np.uint8)
     for share, expected in [(0.3, [1, 1, 1]), (1 / 3, [1, 1, 1]), (0.5, [1, 0, 0]), (1, [1, 0, 0])]:
@@ -223,134 +240,6 @@ def test_prompts_are_drawn_by_rater() -> None:
     assert drawn.count("x") / 3000 == pytest.approx(2 / 3, abs=0.03)
     bare = Case(id="a", patient="a", volume="a", image=np.zeros((1, 2, 2)))
     assert draw_prompt(bare, rng) is None
-
-
-def ring(x: int, y: int, side: int) -> list[tuple[int, int]]:
-    """The outline around a square of ``side`` pixels whose first one is (x, y)."""
-    low_x, low_y, far = x - 1, y - 1, side
-    steps = range(far + 1)
-    return [
-        *((low_x + s, low_y) for s in steps),
-        *((low_x + far + 1, low_y + s) for s in steps),
-        *((low_x + far + 1 - s, low_y + far + 1) for s in steps),
-        *((low_x, low_y + far + 1 - s) for s in steps),
-    ]
-
-
-def roi(z_mm: float, points: Sequence[tuple[int, int]], inclusion: bool = True) -> str:
-    edges = "".join(
-        f"<edgeMap><xCoord>{x}</xCoord><yCoord>{y}</yCoord></edgeMap>" for x, y in points
-    )
-    return (
-        f"<roi><imageZposition>{z_mm}</imageZposition><imageSOP_UID>1.2</imageSOP_UID>"
-        f"<inclusion>{str(inclusion).upper()}</inclusion>{edges}</roi>"
-    )
-
-
-def mark(name: str, rois: str, ratings: dict[str, int] | None) -> str:
-    traits = "".join(f"<{key}>{value}</{key}>" for key, value in (ratings or {}).items())
-    described = f"<characteristics>{traits}</characteristics>" if ratings else ""
-    return (
-        f"<unblindedReadNodule><noduleID>{name}</noduleID>{described}{rois}</unblindedReadNodule>"
-    )
-
-
-def message(*sessions: str) -> str:
-    read = "".join(
-        "<readingSession><annotationVersion>3.12</annotationVersion>"
-        f"<servicingRadiologistID>anon</servicingRadiologistID>{marks}</readingSession>"
-        for marks in sessions
-    )
-    return (
-        '<?xml version="1.0" encoding="UTF-8"?>\n<LidcReadMessage uid="1.3.6" '
-        'xmlns="http://www.nih.gov" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance">'
-        "<ResponseHeader><SeriesInstanceUid>1.2.3</SeriesInstanceUid></ResponseHeader>"
-        f"{read}</LidcReadMessage>"
-    )
-
-
-@pytest.fixture
-def scans(tmp_path: Path) -> Path:
-    """One scan of six slices 2.5 mm apart, from z = -100; four readers, two nodules."""
-    place = tmp_path / "study" / "series"
-    volume = np.arange(6 * 40 * 48, dtype=np.uint16).reshape(6, 40, 48) % 4000
-    series(place, volume, PatientID="LIDC-IDRI-0007", RescaleIntercept=-1024, RescaleSlope=1)
-    first, _ = sorted(_heights(place))[:2]
-    z = [first + 2.5 * number for number in range(6)]
-    hole = roi(z[2], ring(13, 11, 1), inclusion=False)
-    (place / "068.xml").write_text(
-        message(
-            mark("1", roi(z[1], ring(10, 8, 4)) + roi(z[2], ring(10, 8, 6)) + hole, RATINGS)
-            + mark("far", roi(z[4], ring(40, 30, 3)), RATINGS),
-            mark("MI014", roi(z[2], ring(14, 12, 3)), {**RATINGS, "spiculation": 1})
-            # Below 3 mm: one point and no characteristics.
-            + mark("small", roi(z[0], [(30, 30)]), None),
-            "<nonNodule><nonNoduleID>9</nonNoduleID></nonNodule>",
-            mark("0", roi(z[5], ring(40, 30, 3)), RATINGS),
-        )
-    )
-    return tmp_path
-
-
-def _heights(place: Path) -> list[float]:
-    return [float(pydicom.dcmread(p).ImagePositionPatient[2]) for p in place.glob("*.dcm")]
-
-
-def test_outlines_become_masks(scans: Path) -> None:
-    reader: Reader = LIDCScans(scans, crop=16)
-    sources = reader.sources()
-    # The two far marks share no slice, so they are two nodules beside the first.
-    assert [source.id for source in sources] == [
-        f"LIDC-IDRI-0007_068_nodule-{number}" for number in range(3)
-    ]
-    case = reader.read(sources[0])
-    assert case.patient == "LIDC-IDRI-0007"
-    assert case.raters is not None
-    assert case.raters.shape == (4, 1, *case.image.shape[1:])
-    assert case.image.shape == (1, 16, 16, 2)
-    # Six by six without the hole and its outline, which is three by three.
-    assert case.raters[0, 0].sum(axis=(0, 1)).tolist() == [16, 36 - 9]
-    assert case.raters[1, 0].sum(axis=(0, 1)).tolist() == [0, 9]
-    assert case.raters[2:].sum() == 0
-    assert prompts_of(case) == (
-        nodule_prompt(RATINGS),
-        nodule_prompt({**RATINGS, "spiculation": 1}),
-    )
-    # Columns first; the crop begins where the affine says.
-    assert case.affine is not None
-    assert case.spacing_mm == pytest.approx((0.75, 0.5, 2.5))
-    whole = LIDCScans(scans, crop=400).read(sources[0])
-    assert whole.affine is not None
-    assert whole.raters is not None
-    assert whole.raters.shape[2:4] == (48, 40)
-    assert np.argwhere(whole.raters[0, 0, ..., 0]).min(axis=0).tolist() == [10, 8]
-    assert np.argwhere(whole.raters[1, 0, ..., 1]).max(axis=0).tolist() == [16, 14]
-    shift = np.linalg.solve(whole.affine[:3, :3], case.affine[:3, 3] - whole.affine[:3, 3])
-    begin = np.round(shift).astype(int)
-    np.testing.assert_allclose(shift, begin, atol=1e-6)
-    x, y, _ = begin
-    np.testing.assert_array_equal(whole.image[:, x : x + 16, y : y + 16], case.image)
-    np.testing.assert_array_equal(whole.raters[:, :, x : x + 16, y : y + 16], case.raters)
-    # Hounsfield units of the slices z = 1 and 2.
-    assert whole.image[0, 0, 0].tolist() == [40 * 48 % 4000 - 1024, 2 * 40 * 48 % 4000 - 1024]
-
-
-def test_wrong_annotations_are_named(scans: Path) -> None:
-    file = scans / "study" / "series" / "068.xml"
-    text = file.read_text()
-    source = LIDCScans(scans).sources()[0]
-    file.write_text(text.replace("<imageZposition>", "<imageZposition>9"))
-    with pytest.raises(SegprefError, match="has no slice"):
-        LIDCScans(scans).read(source)
-    file.write_text(text.replace("<subtlety>5", "<subtlety>7"))
-    with pytest.raises(SegprefError, match="subtlety is rated 7"):
-        LIDCScans(scans)
-    file.write_text(text[:-20])
-    with pytest.raises(SegprefError, match="no whole XML"):
-        LIDCScans(scans)
-    file.write_text("<other/>")
-    with pytest.raises(SegprefError, match="holds no LIDC annotation"):
-        LIDCScans(scans)
 
 
 @pytest.fixture

@@ -151,7 +151,24 @@ def test_normalisations_by_hand() -> None:
     np.testing.assert_allclose(z.std(axis=(1, 2)), 1, rtol=1e-6)
     windowed = Preparation(window=(0.0, 4.0), normalise="none").apply(one).images[0]
     np.testing.assert_array_equal(windowed[0], [[2, 4], [4, 4]])
+    # The ends of the window, whatever the image holds; the second channel's zeros are below it.
+    ranged = Preparation(window=(1.0, 5.0), normalise="window").apply(one).images[0]
+    np.testing.assert_allclose(ranged, [[[0.25, 0.75], [1, 1]], [[0, 0], [0, 1]]])
+    # Of what is not zero: one voxel alone has no spread.
+    known = Preparation(normalise="z-score-nonzero").apply(one).images[0]
+    np.testing.assert_allclose(known[0], z[0], rtol=1e-6)
+    np.testing.assert_array_equal(known[1], 0)
+    some = case(np.array([[[0.0, 4.0], [6.0, 0.0]]]))
+    known = Preparation(normalise="z-score-nonzero").apply(some).images[0]
+    np.testing.assert_allclose(known[0], [[0, -1], [1, 0]])
     np.testing.assert_array_equal(image[0], [[2, 4], [6, 10]])
+
+
+def test_a_window_has_two_ends() -> None:
+    with pytest.raises(SegprefError, match="from low to high"):
+        Preparation(window=(4.0, 4.0))
+    with pytest.raises(SegprefError, match="give window"):
+        Preparation(normalise="window")
 
 
 def test_percentiles_cut_off_what_is_extreme() -> None:
@@ -163,7 +180,7 @@ def test_percentiles_cut_off_what_is_extreme() -> None:
     assert got[50, 50] == pytest.approx((image[0, 50, 50] - 0.005) / 0.99, abs=1e-3)
 
 
-@pytest.mark.parametrize("normalise", ["min-max", "z-score", "percentile"])
+@pytest.mark.parametrize("normalise", ["min-max", "z-score", "z-score-nonzero", "percentile"])
 @pytest.mark.parametrize("value", [0.0, 0.1, -1000.0, 3e4])
 def test_a_constant_image_becomes_zeros(normalise: Any, value: float) -> None:
     image = np.full((1, 33, 33), value)

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segpref.metrics.diversity import pairwise_dice, pixel_variance
-from segpref.types import LabelSpace, Region, SegprefError
+from segpref.metrics.overlap import dice, overlap_counts
+from segpref.types import IGNORE, LabelSpace, Region, SegprefError
 
 CLASSES = LabelSpace("multi-class", ("background", "a", "b"))
 REGIONS = LabelSpace(
@@ -49,6 +50,18 @@ def test_both_agree_with_slow_loops(seed: int, count: int, space: LabelSpace) ->
     ]  # fmt: skip
     np.testing.assert_allclose(pairwise_dice(masks, space), expected)
     np.testing.assert_allclose(pixel_variance(masks, space), held.astype(float).var(axis=0))
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(2, 5), st.sampled_from([CLASSES, REGIONS, LABELS]))
+def test_ignored_pixels_are_left_out(seed: int, count: int, space: LabelSpace) -> None:
+    rng = np.random.default_rng(seed)
+    masks = rng.integers(0, space.values, (count, space.fields, 3, 4), dtype=np.uint8)
+    masks[rng.random(masks.shape) < 0.3] = IGNORE
+    pairs = [overlap_counts(masks[[j]], masks[k], space) for j, k in combinations(range(count), 2)]
+    expected = np.mean([dice(counts)[0] for counts in pairs], axis=0)
+    held = np.any([(counts.true + counts.predicted)[0] > 0 for counts in pairs], axis=0)
+    np.testing.assert_allclose(pairwise_dice(masks, space), np.where(held, expected, np.nan))
 
 
 def test_variance_is_a_quarter_where_half_of_them_differ() -> None:

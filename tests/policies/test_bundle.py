@@ -27,7 +27,7 @@ def test_a_bundle_is_read_without_running_its_code(tmp_path: Path) -> None:
     bundle = read_bundle(write(tmp_path / "b", changed(imports=["$import nothing_of_this_name"])))
     assert bundle.label_space == LabelSpace("multi-class", ("background", "liver", "tumour"))
     assert bundle.channels == ("CT",)
-    assert bundle.patch == (16, 16)
+    assert bundle.patch(2) == (16, 16)
     assert bundle.network.arguments["channels"] == [4, 8]
     assert bundle.network.arguments["in_channels"] == 1
     stored = torch.load(tmp_path / "b" / "models" / "model.pt", weights_only=True)

@@ -175,6 +175,20 @@ def test_the_latent_and_the_text_matter(reader: AmbiSeg) -> None:
     assert (predict(None, 0.0) - predict(SMOOTH, 0.0)).abs().max() > 1e-4
 
 
+def test_silence_is_known_where_it_was_learned(reader: AmbiSeg) -> None:
+    assert tiny().knows_silence
+    network = deepcopy(reader.inner)
+    assert not network.knows_silence
+    model = AmbiSeg(network, SPACE, reader.encoder)
+    optimizer = torch.optim.AdamW(network.parameters())
+    masks, shared = torch.ones(1, 2, 1, 16, 16, dtype=torch.uint8), drawn(2, model)
+    for texts, known in (([SMOOTH, SPICULATED], False), ([SMOOTH, None], True)):
+        optimizer.zero_grad()
+        model.residuals(images(2), texts, masks, shared).pow(2).sum().backward()
+        optimizer.step()
+        assert network.knows_silence == known
+
+
 def test_padding_of_texts_does_not_matter(reader: AmbiSeg) -> None:
     alone = reader.encode(images(1), [SMOOTH])
     mixed = reader.encode(images(3)[[0, 1, 0]], [SMOOTH, SPICULATED, None])
@@ -283,6 +297,21 @@ def test_ddim_with_all_of_the_noise_is_random_and_seeded() -> None:
     assert not torch.equal(first, Sampler("ddim", 5).soft(*ask))
 
 
+@pytest.mark.parametrize("timesteps", [100, 97])
+def test_steps_of_ddim_end_where_the_next_begin(timesteps: int) -> None:
+    process = Process(timesteps)
+    for steps in range(1, timesteps + 1):
+        if timesteps % steps:
+            with pytest.raises(SegprefError, match="divides the"):
+                process.scheduler("ddim", steps)
+            # The others take the ends of their steps from the very list of steps.
+            process.scheduler("dpm-solver++", steps)
+            continue
+        times = process.scheduler("ddim", steps).timesteps
+        ends = times - timesteps // steps
+        assert ends.tolist() == [*times[1:].tolist(), -1]
+
+
 class Oracle:
     """Denoises perfectly: knows the mask of every image."""
 
@@ -326,6 +355,7 @@ def test_wrong_samplers() -> None:
         (lambda: Sampler(eta=0.5), "eta"),
         (lambda: Sampler(batch_size=0), "batch_size"),
         (lambda: Sampler(steps=0)(model, images(1), [[None]], [[1]]), "1 to 100 steps"),
+        (lambda: Sampler("ddim", 33)(model, images(1), [[None]], [[1]]), "33: take 25 or 50"),
         (lambda: Sampler("euler")(model, images(1), [[None]], [[1]]), "not 'euler'"),  # type: ignore[arg-type]
         (lambda: Sampler()(model, images(1), [[None]], [[1, 2]]), "one text and one seed"),
         (lambda: Sampler()(model, images(2), [[None]], [[1]]), "2 images"),

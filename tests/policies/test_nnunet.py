@@ -3,6 +3,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,9 +18,10 @@ from benchmarks.nnunet.stock import Stock
 
 from segpref.cli.main import main
 from segpref.data import Reader, open_dataset
+from segpref.inference.windows import whole_images
 from segpref.policies import load_model, read_card
 from segpref.policies.nnunet import NnUNetNetwork, NnUNetPreparation, read_nnunet, write_nnunet
-from segpref.policies.opening import holds_model
+from segpref.policies.opening import holds_model, open_model
 from segpref.types import IGNORE, SegprefError
 
 NAME = "Dataset901_Made"
@@ -331,6 +333,24 @@ def test_a_tuned_folder_predicts_the_tuned_masks(workplace: Workplace, tmp_path:
     assert not (tmp_path / "wrong").exists()
 
 
+@needs_nnunet
+@pytest.mark.slow
+def test_the_best_checkpoint_of_a_training_that_was_stopped(
+    workplace: Workplace, tmp_path: Path
+) -> None:
+    whole = workplace.trained("3d_fullres")
+    stopped = Path(shutil.copytree(whole, tmp_path / whole.name))
+    for file in stopped.glob("fold_*/checkpoint_final.pth"):
+        file.replace(file.with_name("checkpoint_best.pth"))
+    opened = open_model(stopped / "fold_0", trust=True)
+    (policy,) = opened.policies()
+    assert policy.digest() == read_nnunet(whole, folds=["0"], trust=True).policy("0").digest()
+    assert opened.write is not None
+    written = opened.write({"fold_0": policy.network}, tmp_path / "tuned")
+    assert [file.name for file in written.glob("fold_0/*")] == ["checkpoint_best.pth"]
+    assert open_model(written, trust=True).policies()[0].digest() == policy.digest()
+
+
 def command(workplace: Workplace, name: str, model: Path, out: Path, *options: str) -> None:
     data = ["--data", str(workplace.made)] if name == "align" else []
     place = ["--out", str(out)] if name == "align" else ["--output", str(out)]
@@ -358,6 +378,14 @@ def test_a_fold_is_aligned_with_another_as_its_judge(workplace: Workplace, tmp_p
     )  # fmt: skip
     card = read_card(out)
     assert card.labelled == ("case1", "case2")
+    # Before and after are scored alike, mirrored views and all.
+    assert card.mirroring == (0, 1, 2)
+    fold, base = open_model(model / "fold_0", trust=True), open_model(out / "base.safetensors")
+    one, other = (
+        whole_images(opened.policies(), opened.card.preparation, opened.mirroring)
+        for opened in (fold, base)
+    )
+    assert one.digest() == other.digest()
     tuned = out / "tuned" / model.name
     assert [path.name for path in tuned.glob("fold_*")] == ["fold_0"]
     assert read_nnunet(tuned, trust=True).policy().digest() == load_model(out)[0].digest()

@@ -160,7 +160,7 @@ def test_nobody_is_tested_on_whom_a_model_may_have_seen(
 
 def test_what_is_opened(tmp_path: Path) -> None:
     bundle = write(tmp_path / "bundle")
-    with pytest.raises(SegprefError, match="say what that amounts to with --preparation"):
+    with pytest.raises(SegprefError, match="its preprocessing amounts to with --preparation"):
         open_model(bundle)
     with pytest.raises(SegprefError, match=r"there is no model at .* a trained nnU-Net folder"):
         open_model(tmp_path / "nothing")

@@ -134,10 +134,22 @@ def test_a_study_and_its_tables(place: Path, capsys: pytest.CaptureFixture[str])
         ),
         ({"sampler": {"steps": 3}}, "ambiseg/seed-0/w-1 was begun with other settings (sampler)"),
         ({"checkpoint": "last"}, "mean-dice/seed-0/w-1 was begun with other settings (models)"),
+        ({"data_options": {"padded": False}}, "begun with other settings (data_options)"),
+        ({"split_seed": 1}, "begun with other settings (split_seed)"),
     ):
         (place / "tiny.yaml").write_text(yaml.safe_dump({**RECIPE, **change}))
         assert study(place) == 1
         assert told in "".join(capsys.readouterr().err.split("\n"))
+
+
+@pytest.mark.slow
+def test_seeds_of_ones_own_are_in_the_tables(place: Path) -> None:
+    few = {**RECIPE, "numbers": [], "knob": {}, "control": {}, "variants": {}, "methods": {}}
+    (place / "tiny.yaml").write_text(yaml.safe_dump(few))
+    assert study(place, "--seeds", "[5]") == 0
+    tables = (place / "out" / "tables.md").read_text()
+    for told in ("| AmbiSeg |", "| ddim, 4 steps |"):
+        assert told in tables
 
 
 def test_mistakes_in_a_recipe(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

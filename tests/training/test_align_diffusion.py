@@ -118,6 +118,17 @@ def test_preferences_are_learned(
         assert np.isfinite(rows[0][name])
 
 
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+def test_without_learning_there_is_no_margin_in_any_precision(
+    base: Path, tmp_path: Path, precision: str
+) -> None:
+    run(tmp_path, base, precision=precision, learning_rate=0.0, epochs=1)
+    last = RunFolder(tmp_path).read_metrics()[-1]
+    assert last["images_with_pair"] == 1
+    assert last["margin"] == 0
+    assert last["loss"] == pytest.approx(np.log(2))
+
+
 def test_a_run_that_was_killed_goes_on_to_the_same_weights(base: Path, tmp_path: Path) -> None:
     class Killed(PreferenceSignal):
         steps = 0

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import nn
 from segpref.data import Preparation
 from segpref.inference.samples import sample_cases, score_samples
 from segpref.policies import ModelCard, NetworkSpec
-from segpref.policies.diffusion import Sampler, load_diffusion
+from segpref.policies.diffusion import Sampler, TextEncoder, load_diffusion
 from segpref.training import RunFolder
 from segpref.training import diffusion as module
 from segpref.training.diffusion import fit_diffusion, linear, warm_average
@@ -89,25 +90,87 @@ class Killed(Exception):
     pass
 
 
-def test_a_killed_run_goes_on_to_the_identical_result(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    trained(tmp_path / "whole", epochs=3)
-    drawn = module._drawn
-    calls = 0
+def kill_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn, calls = module._drawn, 0
 
     def fails(*arguments: Any) -> Any:
         nonlocal calls
         calls += 1
-        if calls == 4:
+        if calls == step:
             raise Killed
         return drawn(*arguments)
 
     monkeypatch.setattr(module, "_drawn", fails)
+
+
+def test_a_killed_run_goes_on_to_the_identical_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained(tmp_path / "whole", epochs=3)
+    kill_at(4, monkeypatch)
     with pytest.raises(Killed):
         trained(tmp_path / "killed", epochs=3, checkpoint_seconds=0)
     trained(tmp_path / "killed", resume=True, epochs=3)
     one, other = weights(tmp_path / "whole"), weights(tmp_path / "killed")
+    assert all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+class Letters(TextEncoder):
+    """One token per letter, without a network."""
+
+    def _encode(self, texts: Sequence[str]) -> list[torch.Tensor]:
+        return [torch.eye(4)[[ord(letter) % 4 for letter in text]] for text in texts]
+
+
+def spoken(path: Path, resume: bool = False, **changes: Any) -> dict[str, Any]:
+    """A run on images that all have texts."""
+    folder = RunFolder(path)
+    folder.open({"what": "text"}, resume=resume)
+    network = card(text_encoder="letters", text_width=4, attention=[False, True])
+    options = {**QUICK, "encoder": Letters("letters"), **changes}
+    train, validation = (
+        [replace(one, text="a\nbc") for one in cases(*of)] for of in ((16, 0), (2, 1))
+    )
+    return fit_diffusion(train, validation, network, folder, **options)
+
+
+def test_texts_that_are_left_out_teach_silence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoken(tmp_path / "always")
+    assert not load_diffusion(tmp_path / "always")[0].inner.knows_silence
+    asked: list[str | None] = []
+    words = module.AmbiSeg.words
+
+    def noted(model: module.AmbiSeg, texts: Sequence[str | None]) -> Any:
+        # Validation asks by the network's average.
+        asked.extend(texts if model.inner.training else [])
+        return words(model, texts)
+
+    monkeypatch.setattr(module.AmbiSeg, "words", noted)
+    spoken(tmp_path / "often", text_dropout=0.25, images_per_epoch=160)
+    assert len(asked) == 320
+    assert asked.count(None) / len(asked) == pytest.approx(0.25, abs=0.08)
+    assert load_diffusion(tmp_path / "often")[0].inner.knows_silence
+
+
+def test_a_killed_run_leaves_out_the_same_texts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoken(tmp_path / "whole", epochs=3, text_dropout=0.5)
+    kill_at(4, monkeypatch)
+    with pytest.raises(Killed):
+        spoken(tmp_path / "killed", epochs=3, text_dropout=0.5, checkpoint_seconds=0)
+    spoken(tmp_path / "killed", resume=True, epochs=3, text_dropout=0.5)
+    one, other = weights(tmp_path / "whole"), weights(tmp_path / "killed")
+    assert all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+def test_leaving_out_texts_changes_no_other_draw(tmp_path: Path) -> None:
+    # A model without text shows all that is drawn besides.
+    trained(tmp_path / "never")
+    trained(tmp_path / "often", text_dropout=0.5)
+    one, other = weights(tmp_path / "never"), weights(tmp_path / "often")
     assert all(torch.equal(value, other[name]) for name, value in one.items())
 
 
@@ -177,6 +240,9 @@ def test_what_cannot_be_trained(tmp_path: Path) -> None:
         fit_diffusion([], cases(1, 0), card(), folder)
     with pytest.raises(SegprefError, match="leaks"):
         fit_diffusion(cases(2, 0), cases(2, 0), card(), folder)
+    for share in (-0.1, 1.0):
+        with pytest.raises(SegprefError, match="from 0 to below 1"):
+            fit_diffusion(cases(2, 0), cases(2, 1), card(), folder, text_dropout=share)
 
 
 @pytest.mark.slow

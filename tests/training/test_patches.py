@@ -7,6 +7,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from segpref.data import Cache, Dataset, Folders, PatchDraw, Preparation, prepare
 from segpref.data.patches import LabelPlaces, foreground_places
@@ -14,10 +15,14 @@ from segpref.data.predictions import PredictionStore
 from segpref.inference.evaluation import mean_iou, score_model
 from segpref.inference.windows import WholeImages, whole_images
 from segpref.judges import OracleJudge
+from segpref.miners import Extremes
+from segpref.objectives import DPO
 from segpref.policies import ModelCard, NetworkSpec, Segmenter, load_model, save_model
-from segpref.proposals import SlateProposals
+from segpref.proposals import DropoutRates, SlateProposals, full_slates
 from segpref.training import PreferenceSignal, RunFolder, align, fit
-from segpref.types import IGNORE, Case, LabelSpace, SegprefError, Window
+from segpref.training.anchored import AnchoredSignal
+from segpref.training.rounds import PreferenceRounds, StandingPatches
+from segpref.types import IGNORE, Case, LabelSpace, SegprefError, Slate, Window
 
 BALLS = ("background", "rind", "core")
 SPACE = LabelSpace("multi-class", BALLS)
@@ -204,12 +209,74 @@ def test_a_judges_masks_of_a_patch_are_cut_from_those_of_its_image(
     assert (found == IGNORE).sum() == 2 * 16 * 8
 
 
-def test_rounds_need_whole_images(balls: Dataset, tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path / "run")
+def test_patches_that_stand_for_a_round(balls: Dataset, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    save_model(tmp_path / "m.safetensors", network().build(), ModelCard(network(), SPACE, INPUT))
-    with pytest.raises(SegprefError, match="leave refresh out"):
+    policy = Segmenter(network().build(), SPACE)
+    policy.network.eval()
+    # Of one size, so that they can be a batch; the second kind is smaller than the patch.
+    pool = balls.take([0, 2])
+    patches = StandingPatches(PatchDraw(INPUT, LabelPlaces(SPACE)), len(pool), every=6, seed=3)
+    made = PreferenceRounds(
+        policy, lambda _, images: policy.logits(images), pool, OracleJudge(SPACE), SlateProposals(6),
+        tmp_path, every=6, seed=3, batch_size=3, patches=patches,
+    )  # fmt: skip
+
+    def cut(indices: list[int], epoch: int, step: int = 0) -> list[Case]:
+        return patches([pool[i] for i in indices], indices, epoch, step)
+
+    windows = [[case.window for case in cut([0, 1], epoch)] for epoch in range(12)]
+    # Four of every image, in turn, at every step of an epoch; others in the next round.
+    assert windows[0] == [case.window for case in cut([0, 1], 0, step=5)] == windows[4]
+    assert windows[5] == windows[1] != windows[0]
+    assert len({row[0] for row in windows[:6]}) == 4
+    assert windows[6] != windows[0]
+    for epoch in (0, 1, 6, 9):
+        indices = [1, 0]
+        cases = cut(indices, epoch)
+        images = torch.from_numpy(np.stack([case.image for case in cases]))
+        state = policy.forward(images)
+        found = made(indices, cases, images, state, epoch, 0)
+        for row, case in enumerate(cases):
+            assert case.window is not None
+            beyond = np.ones(case.image.shape[1:], bool)
+            beyond[case.window.inside] = False
+            slate = found.slates[row]
+            assert (slate.masks[:, 0][:, beyond] == IGNORE).all()
+            assert found.anchors is not None
+            # Nothing was learned, so the anchor of the set is the policy's prediction of this patch.
+            np.testing.assert_array_equal(slate.masks[0], found.anchors[row])
+            np.testing.assert_array_equal(found.scores[row], OracleJudge(SPACE).score(case, slate))
+
+
+def test_rounds_of_mapo_on_patches_go_on_where_they_were_killed(
+    base: Path, balls: Dataset, tmp_path: Path, store: Cache
+) -> None:
+    class Killed(OracleJudge):
+        calls = 0
+
+        def score(self, case: Case, slate: Slate) -> np.ndarray:
+            Killed.calls += 1
+            if Killed.calls == 8:  # in the second round's set
+                raise KeyboardInterrupt
+            return super().score(case, slate)
+
+    def run(name: str, judge: OracleJudge, resume: bool = False) -> RunFolder:
+        folder = RunFolder(tmp_path / name)
+        folder.open({}, resume)
+        signal = AnchoredSignal(SPACE, PreferenceSignal(SPACE, Extremes(1e-3), DPO(0.1), "image"))
         align(
-            tmp_path / "m.safetensors", balls, balls, OracleJudge(SPACE), PreferenceSignal(SPACE),
-            folder, refresh=2,
+            base, balls.of_patients(["b0", "b2"]), balls.of_patients(["b6"]), judge, signal, folder,
+            proposals=full_slates(DropoutRates((0.0, 0.3, 0.6))), epochs=4, batch_size=2, refresh=2,
+            learning_rate=1e-3, checkpoint_seconds=0, cache=store,
         )  # fmt: skip
+        return folder
+
+    whole = run("whole", OracleJudge(SPACE, "dice"))
+    shares = [row["images_with_pair"] for row in whole.read_metrics()[1:]]
+    assert max(shares) > 0
+    with pytest.raises(KeyboardInterrupt):
+        run("part", Killed(SPACE, "dice"))
+    part = run("part", OracleJudge(SPACE, "dice"), resume=True)
+    assert part.read_metrics() == whole.read_metrics()
+    first, second = load_file(whole.last), load_file(part.last)
+    assert all(torch.equal(value, second[name]) for name, value in first.items())

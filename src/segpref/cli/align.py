@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+from segpref.cli.candidates import tell_of_dropout, tell_of_pairs
+from segpref.cli.methods import Method, MethodName, method_of
 from segpref.cli.opening import (
     beside,
     open_judge,
@@ -14,30 +17,24 @@ from segpref.cli.opening import (
     prepared_for,
     see_to_masks,
 )
-from segpref.data import Cache, Preparation, images_for, prepare
+from segpref.data import Cache, Dataset, Preparation, images_for, prepare
+from segpref.data.cache import sweep_partial
 from segpref.data.splits import refuse_leakage
-from segpref.inference.windows import whole_model
-from segpref.judges import NamedJudge, NoisyJudge
-from segpref.miners import TopVsRandom
-from segpref.objectives import DPO, CalibratedDPO, Reduction
-from segpref.policies import load_model, save_model
+from segpref.inference.windows import whole_images
+from segpref.judges import NamedJudge
+from segpref.objectives import Reduction
+from segpref.policies import load_model, load_segmenter, read_card, save_model
 from segpref.policies.opening import open_model
 from segpref.progress import console
-from segpref.proposals import SlateProposals
-from segpref.studies.calibration import measured_flips, waits_for_flips, with_flips
+from segpref.studies.calibration import measured_flips
 from segpref.studies.gallery import alignment_report
-from segpref.training import (
-    AnchoredSignal,
-    PreferenceSignal,
-    PseudoLabelSignal,
-    RunFolder,
-    Signal,
-)
+from segpref.studies.slates import patch_draw
+from segpref.training import RunFolder
 from segpref.training import align as train
 from segpref.training.augmentation import StrongAugmentation
 from segpref.training.feedback import Feedback
 from segpref.training.loop import Schedule
-from segpref.types import Margins, SegprefError
+from segpref.types import Margins
 
 __all__ = ["align"]
 
@@ -51,7 +48,7 @@ def align(
     data_options: dict[str, Any] | None = None,
     pool: Path | None = None,
     split: Path | None = None,
-    method: Literal["preference", "calibrated", "pseudo-label"] = "preference",
+    method: MethodName = "preference",
     reduction: Reduction = "region",
     beta: float | None = None,
     objective: Callable[[Margins], Any] | None = None,
@@ -89,8 +86,8 @@ def align(
         model: the base; segpref's file or run folder, a trained nnU-Net folder (or one fold of it), a
             MONAI bundle, or a .yaml that describes plain weights; a frozen copy is the reference.
         judge: a model as above; a folder of masks that another program made of the images, named as
-            predict names them; several of these, "[A, B]", of which the mean counts; oracle (needs
-            labels, for studies only); or a class with its arguments (class_path, init_args).
+            predict names them; several of these, "[A, B]", of which the mean counts; oracle, or
+            oracle-dice by which MAPO ranks (need labels, for studies only); or a class with its arguments (class_path, init_args).
         data: folder of the dataset; labels are read for validation only, never for the update.
         out: run folder that is made.
         settings: the resolved options, kept in the run folder.
@@ -98,9 +95,9 @@ def align(
         pool: folder of unlabelled images; the training patients without the base's if left out.
         split: JSON file of the split; the base's own if left out.
         method: preference (pairs of candidates), calibrated (preference that learns a pair as far as
-            the judge was right at its score gap on the labelled validation images, which is measured
-            first; on a strong view, with averaged weights) or pseudo-label (the best candidate as
-            target).
+            the judge was right at its score gap on the labelled validation images, or on patches of
+            them, which is measured first; on a strong view, with averaged weights) or pseudo-label (the
+            best candidate as target).
         reduction: region is RN-DPO, image is DPO as usual, [power, a] lies between.
         beta: strength of the preference, for DPO (1 if left out) and method calibrated (0.25); other
             objectives bring their own.
@@ -109,7 +106,8 @@ def align(
         miner: picks pairs from scores (class_path, init_args); Top-vs-Random if left out.
         candidates: number K of masks in a slate.
         families: what makes the candidates (a list of class_path, init_args), such as
-            segpref.proposals.DropoutRates; all that suit the labels if left out.
+            segpref.proposals.DropoutRates (then it is told how far predictions under dropout differ);
+            all that suit the labels if left out.
         supervised: weight of the labels beside preferences (lambda of MAPO, 0.5 there); 0 for none.
         feedback: learn from what a person would say of four thresholds of the model's probabilities, in
             place of method, reduction, beta, objective, miner and candidates: --feedback.kind rating,
@@ -126,7 +124,7 @@ def align(
         images: learn from the training patients without the base's labels, or from the base's labelled
             ones (MAPO).
         refresh: epochs for which slates and scores stand (MAPO's rounds); made at every step if left
-            out.
+            out. At the end it is told how many images gave a pair in each round.
         reference: base, or with refresh the model at the beginning of each round.
         optimizer: adam or adamw.
         seed: of order, slates and pairs.
@@ -134,7 +132,8 @@ def align(
         trust: whether code that comes with a model may be run; unpickling an nnU-Net checkpoint and the
             expressions in a MONAI bundle can do anything, so ask where it comes from.
         labelled: patients that the model was trained with, where it does not tell itself.
-        preparation: how images become the input of a MONAI bundle, which has that as code.
+        preparation: how images become the input of a MONAI bundle, where its configuration does not say
+            so as text.
         cache: where prepared images and predictions are kept.
         control: turn each pair round or not by the toss of a coin, so that nothing can be learned from
             the judge: a gain is the judge's as far as it is above what this run gains. Pseudo-labels
@@ -156,71 +155,55 @@ def align(
         # Nobody whose labels the base has seen, or the judge.
         shown = dataset.of_patients(set(parts.train) - {*card.labelled, *judged})
     see_to_masks(opinion, shown)
-    if control and (method == "pseudo-label" or feedback is not None):
-        opinion = NoisyJudge(opinion, flip_rate=0.5, seed=seed)
-    turned = 0.5 if control else 0.0
     refuse_leakage(
         {"the judge's labelled cases": judged, "validation": parts.validation, "test": parts.test}
     )
-    pairs_by = miner or TopVsRandom()
-    loss = objective or DPO(1.0 if beta is None else beta)
-    if method == "calibrated":
-        if objective is not None:
-            raise SegprefError("method calibrated brings its own objective: leave that out")
-        loss = CalibratedDPO(0.25 if beta is None else beta)
-        view = view or StrongAugmentation()
-        average = 0.99 if average is None else average
-
-    def preference(loss: Callable[[Margins], Any]) -> Signal:
-        pairs = PreferenceSignal(card.label_space, pairs_by, loss, reduction, turned)
-        return AnchoredSignal(card.label_space, pairs, supervised) if supervised else pairs
-
-    signal: Signal
-    # jsonargparse takes a list of classes by name for callables, which these are.
-    chosen: list[Any] | None = families
-    proposals = SlateProposals(candidates, chosen)
-    if feedback is not None:
-        if objective or miner or method != "preference" or families or supervised:
-            raise SegprefError(
-                "feedback brings its own method, objective, miner and candidates, and no supervised "
-                "part: leave those out, or the feedback"
-            )
-        opinion, proposals = feedback.judge(opinion), feedback.proposals()
-        signal = feedback.signal(card.label_space)
-    elif method == "pseudo-label":
-        signal = PseudoLabelSignal(card.label_space)
-    else:
-        signal = preference(loss)
+    chosen = method_of(
+        card.label_space,
+        opinion,
+        method=method,
+        reduction=reduction,
+        beta=beta,
+        objective=objective,
+        miner=miner,
+        candidates=candidates,
+        families=families,
+        supervised=supervised,
+        feedback=feedback,
+        view=view,
+        average=average,
+        control=control,
+        seed=seed,
+    )
     several = len(opened.members) > 1
     folders = {name: RunFolder(out / name if several else out) for name in opened.members}
+    bases: dict[str, Path] = {}
     for name, folder in folders.items():
         folder.open(settings, resume)
         parts.save(folder.path / "split.json")
-        base = model
+        base = bases[name] = model
         if opened.write is not None:
             # Foreign models are converted at the door.
-            base = folder.path / "base.safetensors"
+            base = bases[name] = folder.path / "base.safetensors"
             save_model(base, opened.members[name]().network, card)
-        if method != "pseudo-label" and waits_for_flips(loss):
-            audited = folder.path / "audit.json"
-            asked = whole_model(base)
-            flips = measured_flips(audited, asked, validation, opinion, pairs_by, proposals, seed)
-            signal = preference(with_flips(loss, flips, turned))
+        if not folder.finished:
+            tell_of_dropout(base, shown, families, seed, store)
+        own = _calibrated(chosen, base, validation, folder.path / "audit.json", seed, store)
         summary = train(
             base,
             shown,
             validation,
-            opinion,
-            signal,
+            own.judge,
+            own.signal,
             folder,
-            proposals=proposals,
+            proposals=own.proposals,
             epochs=epochs,
             images_per_epoch=images_per_epoch,
             batch_size=batch_size,
             learning_rate=learning_rate,
             schedule=schedule,
-            view=view,
-            average=average or 0.0,
+            view=own.view,
+            average=own.average,
             refresh=refresh,
             reference=reference,
             optimizer=optimizer,
@@ -228,16 +211,42 @@ def align(
             precision=precision,
             cache=store,
         )
-        report = alignment_report(folder, base, validation, opinion, proposals, seed)
         before, peak = summary["val_iou_base"], summary["val_iou_peak"]
         verdict = "better than" if peak > before else "NOT better than"
         console.print(
             f"{folder.best}: validation IoU {peak:.3f} after epoch {summary['peak_epoch']}, {verdict} "
-            f"the base's {before:.3f}; last epochs {summary['tail_avg']:.3f}\nreport: {report}",
+            f"the base's {before:.3f}; last epochs {summary['tail_avg']:.3f}",
             soft_wrap=True,
         )
     if control:
         console.print("This was a control: what it gained was not learned from the judge.")
-    if opened.write is not None and not (out / "tuned").exists():
+    if int(os.environ.get("RANK", "0")) > 0:
+        return  # the first process of a launch writes for all
+    # Before the reports, which can be made again.
+    if opened.write is not None and not any((out / "tuned").glob("[!.]*")):
+        sweep_partial(out)
         tuned = {name: load_model(folder.best)[0].network for name, folder in folders.items()}
         console.print(f"{opened.write(tuned, out / 'tuned')}: as {model} is", soft_wrap=True)
+    for name, folder in folders.items():
+        if refresh is not None:
+            tell_of_pairs(folder, refresh)
+        report = alignment_report(
+            folder, bases[name], validation, chosen.judge, chosen.proposals, seed
+        )
+        console.print(f"report: {report}", soft_wrap=True)
+
+
+def _calibrated(
+    method: Method, base: Path, validation: Dataset, file: Path, seed: int, cache: Cache
+) -> Method:
+    """The method, with flip rates of slates like those of the training where it waits for them."""
+    pairs = method.uncalibrated
+    if pairs is None:
+        return method
+    policy, preparation = load_segmenter(base), read_card(base).preparation
+    patches = patch_draw(policy, preparation, validation, cache)
+    asked = whole_images([policy], preparation) if patches is None else policy
+    judge, proposals = method.judge, method.proposals
+    return method.calibrated(
+        measured_flips(file, asked, validation, judge, pairs.miner, proposals, seed, patches)
+    )

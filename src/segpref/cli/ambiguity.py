@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,17 +40,19 @@ def ambiguity(
         data: folder of a dataset with several raters per image.
         recipe: lidc-small or lidc (for a GPU), which come with segpref, or a YAML file.
         out: the study's folder; runs/ and the recipe's name if left out.
-        seeds: instead of the recipe's.
+        seeds: instead of the recipe's; ablations and speed are of the first.
         data_options: passed to the reader, over the recipe's.
         cache: where prepared images and first samples are kept; inside the study's folder if left out.
         list_only: only list the parts and whether they are finished.
         only: just the parts with one of these words in their name, such as region or "seed 0".
     """
     chosen = load_ambiguity_recipe(recipe)
+    options = {**chosen.data_options, **(data_options or {})}
+    chosen = replace(chosen, seeds=seeds or chosen.seeds, data_options=options)
     out = out or Path("runs") / chosen.name
-    reader = open_dataset(data, **{**chosen.data_options, **(data_options or {})})
+    reader = open_dataset(data, **options)
     lab = AmbiguityLab(chosen, reader, out, Cache(cache or out / "cache"))
-    todo = parts(lab, seeds, as_words(only))
+    todo = parts(lab, as_words(only))
     if list_only:
         list_parts(todo)
         return

@@ -54,7 +54,8 @@ def audit(
         model: segpref's file or run folder, a trained nnU-Net folder (or one fold of it), a MONAI
             bundle, or a .yaml that describes plain weights.
         judge: a model as above; a folder of masks that another program made of the images, named as
-            predict names them; several of these, "[A, B]", of which the mean counts; oracle; or a class
+            predict names them; several of these, "[A, B]", of which the mean counts; oracle or
+            oracle-dice; or a class
             with its arguments.
         data: folder of the dataset.
         settings: the resolved options.
@@ -68,7 +69,8 @@ def audit(
         trust: whether code that comes with a model may be run; unpickling an nnU-Net checkpoint and the
             expressions in a MONAI bundle can do anything, so ask where it comes from.
         labelled: patients that the model was trained with, where it does not tell itself.
-        preparation: how images become the input of a MONAI bundle, which has that as code.
+        preparation: how images become the input of a MONAI bundle, where its configuration does not say
+            so as text.
         cache: where prepared images and predictions are kept.
     """
     store = Cache(cache)

@@ -54,7 +54,8 @@ def evaluate(
         trust: whether code that comes with a model may be run; unpickling an nnU-Net checkpoint and the
             expressions in a MONAI bundle can do anything, so ask where it comes from.
         labelled: patients that the model was trained with, where it does not tell itself.
-        preparation: how images become the input of a MONAI bundle, which has that as code.
+        preparation: how images become the input of a MONAI bundle, where its configuration does not say
+            so as text.
         cache: where prepared images are kept.
     """
     opened = open_model(model, trust=trust, labelled=labelled, preparation=preparation)

@@ -36,7 +36,8 @@ def export(
         tolerance: largest difference of a logit that is taken for equal.
         trust: whether code that comes with a model may be run; unpickling an nnU-Net checkpoint and the
             expressions in a MONAI bundle can do anything, so ask where it comes from.
-        preparation: how images become the input of a MONAI bundle, which has that as code.
+        preparation: how images become the input of a MONAI bundle, where its configuration does not say
+            so as text.
     """
     opened = open_model(model, trust=trust, preparation=preparation)
     if len(opened.members) > 1:

@@ -55,9 +55,19 @@ def open_split(
         path: of the file; None draws a split.
         seed: of the draw.
         seen: patients that a model was trained with, who go to train.
+
+    Raises:
+        SegprefError: the file is no split, or too few patients are left to draw one.
     """
     if path is not None:
         return Split.load(path)
+    labelled = {source.patient for source in reader.sources() if source.labels}
+    if labelled and labelled <= set(seen):
+        raise SegprefError(
+            f"all {len(labelled)} labelled patients have trained the model, one of its folds, or the "
+            "judge, so nobody is left to validate or test on: of an ensemble name one fold "
+            "(.../fold_0), or add labelled cases to the data"
+        )
     split = split_patients(reader, DEFAULT_SPLIT, seed, seen)
     if not split.by_patient:
         console.print(
@@ -132,8 +142,9 @@ def open_judge(
 ) -> tuple[Judge, tuple[str, ...]]:
     """A judge and the patients whose labels it was trained with, as far as it tells.
 
-    By name: ``oracle``, an IoU regressor's run folder, a segmenter in any format, or a folder of masks.
-    All of these tell an IoU; of several names the mean counts (RN-DPO, Eq. 14).
+    By name: ``oracle``, ``oracle-dice``, an IoU regressor's run folder, a segmenter in any format, or a
+    folder of masks. All of these tell an IoU, but for ``oracle-dice`` (MAPO ranks by Dice); of several
+    names the mean counts (RN-DPO, Eq. 14).
 
     Args:
         judge: which.
@@ -149,8 +160,8 @@ def open_judge(
         return Committee([one for one, _ in each], by="score"), tuple(sorted(seen))
     if not isinstance(judge, str):
         return judge, tuple(getattr(judge, "labelled", ()))
-    if judge == "oracle":
-        return OracleJudge(card.label_space), ()
+    if judge in ("oracle", "oracle-dice"):
+        return OracleJudge(card.label_space, "iou" if judge == "oracle" else "dice"), ()
     folder = Path(judge).expanduser()
     if folder.is_dir() and not holds_model(folder) and image_files(folder):
         readers = [reader] if pool is None else [reader, pool]

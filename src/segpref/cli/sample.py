@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from segpref.inference.sample import open_drawer, sample_folder
+from segpref.inference.drawer import open_drawer
+from segpref.inference.sample import sample_folder
 from segpref.policies.diffusion import Sampler, Solver
 from segpref.progress import console
 
@@ -18,6 +19,7 @@ def sample(
     output: Path,
     settings: dict[str, Any],
     text: str | None = None,
+    centre: tuple[float, float] | None = None,
     samples: int = 16,
     solver: Solver = "dpm-solver++",
     steps: int = 15,
@@ -35,10 +37,16 @@ def sample(
         input: an image, the folder of a DICOM series, or a folder of images or series.
         output: folder for the masks; each image gets a folder of its own there.
         settings: the resolved options.
-        text: what is seen, such as "The Margin is Sharp."; none if left out.
+        text: what is seen, in the words of the texts that the model was trained with, such as "The
+            Margin is Sharp."; it can be left out where some of its images had none (text_dropout).
+        centre: where a model that sees a crop should look in every image, --centre "[x, y]"; in the
+            middle if left out. In pixels from 0, as a viewer shows them: column and row of a picture,
+            the first two voxel indices of NIfTI and DICOM series. Beyond the crop masks are empty, mean
+            and uncertainty NaN.
         samples: masks of every image.
         solver: dpm-solver++ or unipc (10 to 20 steps are enough), ddim (100) or ddpm (1000).
-        steps: passes of the network per sample; time grows with it.
+        steps: passes of the network per sample; time grows with it. For ddim a divisor of the 1000
+            (or however many) steps of the process.
         threshold: masks are what lies above; samples lie about -1 and +1.
         batch_size: samples that are denoised together.
         seed: the same seed gives the same masks.
@@ -49,7 +57,9 @@ def sample(
     """
     sampler = Sampler(solver, steps, threshold=threshold, batch_size=batch_size)
     drawer = open_drawer(model, sampler, reference, knob, mixed)
-    written = sample_folder(drawer, input, output, count=samples, text=text, seed=seed)
+    written = sample_folder(
+        drawer, input, output, count=samples, text=text, seed=seed, centre=centre
+    )
     # Brackets in a folder's name are no markup.
     console.print(
         f"{output}: {len(written)} files written, {samples} samples of every image",

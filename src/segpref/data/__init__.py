@@ -9,6 +9,7 @@ from segpref.data.folders import Folders
 from segpref.data.images import Images, images_for
 from segpref.data.jsrt import JSRT
 from segpref.data.lidc import LIDC, middle_slices
+from segpref.data.lidc_scans import LIDCScans
 from segpref.data.masks import MaskFolder
 from segpref.data.nnunet import NnUNetRaw
 from segpref.data.packed import Packed, write_pack
@@ -26,6 +27,7 @@ __all__ = [
     "Decathlon",
     "Folders",
     "Images",
+    "LIDCScans",
     "MaskFolder",
     "NnUNetRaw",
     "Packed",

@@ -172,6 +172,9 @@ def _prepared(
         "labels": [label_space.kind, *label_space.names],
         "preparation": preparation.as_key(),
     }
+    # Not always: what was prepared before there was such a key stays valid.
+    if source.key is not None:
+        key["source"] = source.key
 
     def compute() -> dict[str, np.ndarray]:
         prepared = preparation.apply(reader.read(source))

@@ -14,6 +14,7 @@ from segpref.data.folders import Folders
 from segpref.data.index import dataset_folder, image_files
 from segpref.data.jsrt import JSRT, STRUCTURES
 from segpref.data.lidc import LIDC
+from segpref.data.lidc_scans import LIDCScans, holds_scans
 from segpref.data.nnunet import NnUNetRaw
 from segpref.data.packed import PACK_FILE, Packed
 from segpref.data.source import Reader
@@ -24,8 +25,8 @@ __all__ = ["open_dataset"]
 
 _LAYOUTS = (
     "ACDC (patient001/patient001_frame01.nii.gz), JSRT (NAME.IMG with fold1/masks/heart/NAME.gif, or "
-    "images/ with masks/heart/), LIDC crops (LIDC-IDRI-0001/nodule-0/images), Decathlon or nnU-Net "
-    "raw (dataset.json), images/ with labels/ or "
+    "images/ with masks/heart/), LIDC crops (LIDC-IDRI-0001/nodule-0/images) or scans (*.xml in the "
+    "folder of its DICOM series), Decathlon or nnU-Net raw (dataset.json), images/ with labels/ or "
     "masks/, NAME.png beside NAME_mask.png"
 )
 
@@ -63,6 +64,8 @@ def _reader(folder: Path, options: dict[str, Any]) -> Callable[..., Reader]:
         return ACDC
     if any(folder.glob("*/nodule-*/images")):
         return LIDC
+    if holds_scans(folder):
+        return LIDCScans
     radiographs = any(path.suffix.upper() == ".IMG" for path in folder.rglob("*"))
     if radiographs or all(_has_structure(folder / "masks", name) for name in STRUCTURES):
         return JSRT

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from nibabel.affines import voxel_sizes
 
 from segpref.types import SegprefError
 
-__all__ = ["is_dicom", "is_radiograph", "radiographs", "read_series"]
+__all__ = ["is_dicom", "is_radiograph", "radiographs", "read_series", "read_slices"]
 
 _SUFFIXES = (".dcm", ".dicom")
 
@@ -98,6 +98,68 @@ def read_series(path: Path) -> _Read:
         SegprefError: no DICOM, several series, a missing or doubled slice, slices that differ in
             size or orientation, multi-frame or colour files, compressed pixels without a decoder.
     """
+    headers = _headers(path)
+    if "ImagePositionPatient" not in headers[0][1] and len(headers) == 1:
+        return _read_radiograph(*headers[0])
+    return _read_stack(path, headers)
+
+
+def read_slices(
+    path: Path, low_mm: float, high_mm: float, named: Collection[str] = ()
+) -> tuple[
+    Num[np.ndarray, "1 x y z"],
+    Float[np.ndarray, "4 4"],
+    tuple[float, ...],
+    Float[np.ndarray, " z"],
+]:
+    """Read the axial slices of a series from one height to another, as :func:`read_series` does.
+
+    The heights are those of the nearest slices. Of several slices at one height only one is read: that
+    which is named, else the one with the lowest InstanceNumber. The rest of the series may have holes,
+    other gaps, or files without a place.
+
+    Args:
+        path: folder of the series.
+        low_mm: third number of ImagePositionPatient of the lowest slice.
+        high_mm: that of the highest.
+        named: SOPInstanceUIDs of slices that are preferred.
+
+    Returns:
+        array: ``[1, x, y, z]``; where one slice is asked for there are two, as far as the series has
+            them, for the distance between slices.
+        affine: ``[4, 4]`` in RAS.
+        spacing_mm: per spatial axis.
+        heights_mm: of every slice of the array.
+
+    Raises:
+        SegprefError: as of :func:`read_series`, but only of what is read; two slices at one height that
+            nothing tells apart.
+    """
+    at_height: dict[float, list[tuple[Path, Any]]] = {}
+    for file, header in _headers(path):
+        position = header.get("ImagePositionPatient")
+        if np.size(position) == 3:
+            at_height.setdefault(round(float(position[2]), 2), []).append((file, header))
+    if not at_height:
+        raise SegprefError(
+            f"{path} is no stack of slices, for none says where it lies: restore the CT series"
+        )
+    heights = np.array(sorted(at_height))
+    first, last = (int(np.abs(heights - height).argmin()) for height in (low_mm, high_mm))
+    if first == last and len(heights) > 1:
+        beside = [place for place in (first - 1, first + 1) if 0 <= place < len(heights)]
+        nearest = min(beside, key=lambda place: abs(heights[place] - heights[first]))
+        first, last = sorted((first, nearest))
+    heights = heights[first : last + 1]
+    chosen = [_preferred(path, at_height[height], named) for height in heights.tolist()]
+    array, affine, spacing = _read_stack(path, chosen)
+    assert affine is not None
+    assert spacing is not None
+    return array, affine, spacing, heights if affine[2, 2] > 0 else heights[::-1]
+
+
+def _headers(path: Path) -> list[tuple[Path, Any]]:
+    """Every image file of one series with its header."""
     files = [path] if path.is_file() else sorted(p for p in path.iterdir() if is_dicom(p))
     headers = [(file, header) for file in files if (header := _header(file)).get("Rows")]
     if not headers:
@@ -105,9 +167,37 @@ def read_series(path: Path) -> _Read:
             f"{path} holds no DICOM image: point to the folder of one series, or to an image file"
         )
     _check_one_series(path, headers)
-    if "ImagePositionPatient" not in headers[0][1] and len(headers) == 1:
-        return _read_radiograph(*headers[0])
-    return _read_stack(path, headers)
+    return headers
+
+
+def _preferred(
+    path: Path, slices: Sequence[tuple[Path, Any]], named: Collection[str]
+) -> tuple[Path, Any]:
+    """Which of the slices at one height is read."""
+    if len(slices) == 1:
+        return slices[0]
+    ranks = [_rank(file, named) for file, _ in slices]
+    best = [one for one, rank in zip(slices, ranks, strict=True) if rank == min(ranks)]
+    if len(best) > 1:
+        raise _doubled(path, best[0][0], best[1][0])
+    return best[0]
+
+
+def _rank(file: Path, named: Collection[str]) -> tuple[bool, float]:
+    tags = ["SOPInstanceUID", "InstanceNumber"]
+    header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(tags))
+    try:
+        number = float(header.get("InstanceNumber"))
+    except (TypeError, ValueError):
+        number = np.inf
+    return str(header.get("SOPInstanceUID", "")) not in named, number
+
+
+def _doubled(path: Path, one: Path, other: Path) -> SegprefError:
+    return SegprefError(
+        f"{path} holds two slices at one position ({one.name} and {other.name}): move one out of the "
+        "folder"
+    )
 
 
 def _has_mark(path: Path) -> bool:
@@ -240,10 +330,7 @@ def _check_gaps(path: Path, files: Sequence[Path], heights: Float[np.ndarray, " 
     usual = float(np.sort(gaps)[(len(gaps) - 1) // 2])  # the lower median: a hole only widens gaps
     closest, widest = int(gaps.argmin()), int(gaps.argmax())
     if gaps[closest] < 1e-3:
-        raise SegprefError(
-            f"{path} holds two slices at one position ({files[closest].name} and "
-            f"{files[closest + 1].name}): move one out of the folder"
-        )
+        raise _doubled(path, files[closest], files[closest + 1])
     if max(gaps[widest] - usual, usual - gaps[closest]) > 0.1 * usual + 1e-2:
         raise SegprefError(
             f"{path} misses a slice or has uneven ones ({gaps[widest]:.4g} mm between "

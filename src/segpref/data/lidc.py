@@ -79,7 +79,7 @@ class LIDC:
         table = folder / "attributes.csv"
         self._notes = _read_notes(table) if table.is_file() else {}
         nodules = [path for path in sorted(folder.glob("*/nodule-*")) if path.is_dir()]
-        sources = [_source(path, self._prompts(path)) for path in nodules]
+        sources = [_source(path, self._told(path)) for path in nodules]
         self._folders = {source.id: path for source, path in zip(sources, nodules, strict=True)}
         #: Ids of nodules that evaluation should leave out; empty without attributes.csv.
         self.imperfect: frozenset[str] = frozenset(
@@ -109,7 +109,7 @@ class LIDC:
             if note is None and not mask.any() and not self.padded:
                 continue
             raters.append(mask[None].astype(np.uint8))
-        known = [note.pixel_mm for note in notes.values() if note.pixel_mm is not None]
+        pixel_mm = _pixel_mm(notes)
         rated = np.stack(raters) if raters else None
         return Case(
             id=source.id,
@@ -118,7 +118,7 @@ class LIDC:
             image=image[None].astype(np.float32),
             label=None if rated is None else consensus_label(rated, self.consensus),
             raters=rated,
-            spacing_mm=(known[0], known[0], np.nan) if known else None,
+            spacing_mm=None if pixel_mm is None else (pixel_mm, pixel_mm, np.nan),
             stratum=source.stratum,
             text=source.text,
         )
@@ -128,9 +128,6 @@ class LIDC:
 
     def _told(self, nodule: Path) -> Mapping[int, _Note]:
         return self._notes.get((nodule.parent.name, nodule.name.removeprefix("nodule-")), {})
-
-    def _prompts(self, nodule: Path) -> list[str]:
-        return [note.prompt for _, note in sorted(self._told(nodule).items())]
 
     def _is_imperfect(self, name: str) -> bool:
         notes = self._of_nodule(name)
@@ -155,7 +152,11 @@ def middle_slices(dataset: Dataset) -> Dataset:
     return dataset.take([of_nodule[len(of_nodule) // 2] for of_nodule in places.values()])
 
 
-def _source(nodule: Path, prompts: Sequence[str]) -> Source:
+def _pixel_mm(notes: Mapping[int, _Note]) -> float | None:
+    return next((note.pixel_mm for note in notes.values() if note.pixel_mm is not None), None)
+
+
+def _source(nodule: Path, notes: Mapping[int, _Note]) -> Source:
     images = _slices(nodule / "images")
     names = [path.name for path in images]
     labels: list[Path] = []
@@ -175,7 +176,9 @@ def _source(nodule: Path, prompts: Sequence[str]) -> Source:
         patient=patient,
         images=tuple(images),
         labels=tuple(labels),
-        text="\n".join(prompts) or None,
+        text="\n".join(notes[number].prompt for number in sorted(notes)) or None,
+        # All that :meth:`LIDC.read` takes from the table, which is none of the nodule's own files.
+        key=f"pixel {_pixel_mm(notes)} mm, described {sorted(notes)}",
     )
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from jaxtyping import UInt8
@@ -26,6 +28,8 @@ __all__ = ["MaskFolder", "mask_paths"]
 
 _FIRST = "_0000"
 
+_Identity: TypeAlias = tuple[tuple[Path, ...], str | None]
+
 
 def mask_paths(path: Path | str, label_space: LabelSpace) -> tuple[Path, ...]:
     """The files of a mask: ``path`` itself, or ``NAME_STRUCTURE.ext`` per structure."""
@@ -42,8 +46,8 @@ class MaskFolder:
 
     They are named as ``segpref predict`` and ``nnUNetv2_predict`` name them: ``NAME.ext`` where the
     structures exclude each other, with the class numbers of the label space, otherwise
-    ``NAME_STRUCTURE.ext`` with 0 and 1 (or 255). ``NAME`` is the id of the image or the name of its
-    file. Image and mask must lie on the same voxels.
+    ``NAME_STRUCTURE.ext`` with 0 and 1 (or 255). ``NAME`` is the id of the image or, where
+    no other image shares it, the name of its file. Image and mask must lie on the same voxels.
 
     Args:
         folder: of the masks.
@@ -68,11 +72,18 @@ class MaskFolder:
         self.label_space = label_space
         self._preparation, self._cache = preparation, cache or Cache()
         there = _by_name(image_files(self.folder))
-        self._files: dict[tuple[Path, ...], tuple[Reader, tuple[Path | None, ...]]] = {}
+        self._files: dict[_Identity, tuple[Reader, tuple[Path | None, ...]]] = {}
         for reader in readers:
+            stems = Counter(file_stem(source.images[0]) for source in reader.sources())
             for source in reader.sources():
-                if found := _files_of(source, there, label_space):
-                    self._files[source.images] = reader, found
+                stem = file_stem(source.images[0])
+                # The scan of several nodules, or the first slice of each, is no name of any of them.
+                names = [
+                    source.id,
+                    *([stem, stem.removesuffix(_FIRST)] if stems[stem] == 1 else []),
+                ]
+                if found := _files_of(names, there, label_space):
+                    self._files[_identity(source)] = reader, found
         if not self._files:
             some = readers[0].sources()[0].id
             due = ", ".join(path.name for path in mask_paths(f"{some}.nii.gz", label_space))
@@ -84,7 +95,7 @@ class MaskFolder:
     def missing(self, dataset: Dataset) -> list[str]:
         """Volumes of the dataset that have no mask."""
         volumes = [volume for volume, _ in dataset.by_volume()]
-        return [one.source.id for one in volumes if one.source.images not in self._files]
+        return [one.source.id for one in volumes if _identity(one.source) not in self._files]
 
     def prepare(self, dataset: Dataset) -> None:
         """Read and prepare the masks of all volumes of the dataset, once."""
@@ -105,9 +116,9 @@ class MaskFolder:
         return np.asarray(mask) if case.window is None else case.window.cut(mask, IGNORE)
 
     def _prepared(self, volume: Volume) -> np.ndarray | None:
-        if volume.source.images not in self._files:
+        if _identity(volume.source) not in self._files:
             return None
-        reader, files = self._files[volume.source.images]
+        reader, files = self._files[_identity(volume.source)]
         present = [path for path in files if path is not None]
         key = {
             "what": "prepared masks",
@@ -136,6 +147,11 @@ class MaskFolder:
         return {"masks": masks}
 
 
+def _identity(source: Source) -> _Identity:
+    """What a source is, whatever its reader calls it."""
+    return source.images, source.key
+
+
 def _by_name(files: Iterable[Path]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in files:
@@ -149,11 +165,10 @@ def _by_name(files: Iterable[Path]) -> dict[str, Path]:
 
 
 def _files_of(
-    source: Source, there: Mapping[str, Path], label_space: LabelSpace
+    names: Iterable[str], there: Mapping[str, Path], label_space: LabelSpace
 ) -> tuple[Path | None, ...]:
     """One file per field, None where there is none; nothing where there is no file at all."""
-    stem = file_stem(source.images[0])
-    for name in dict.fromkeys((source.id, stem, stem.removesuffix(_FIRST))):
+    for name in dict.fromkeys(names):
         due = [source_id(file_stem(path)) for path in mask_paths(f"{name}.png", label_space)]
         if any(one in there for one in due):
             return tuple(there.get(one) for one in due)

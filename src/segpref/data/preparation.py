@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -12,9 +13,12 @@ from jaxtyping import Float, UInt8
 from monai.transforms import Resize
 from torch import Tensor
 
+from segpref.data.orientation import is_orientation, turned, turned_back
 from segpref.types import Case, SegprefError
 
 __all__ = ["ImagePreparation", "Preparation", "Prepared"]
+
+_Windows = tuple[tuple[slice, ...], tuple[slice, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +87,7 @@ class ImagePreparation(Protocol):
 
 @dataclass(frozen=True)
 class Preparation:
-    """How images become network input: normalise, resample, crop or pad, resize - in this order.
+    """How images become network input: turn, normalise, resample, crop or pad, resize - in this order.
 
     Intensities are normalised per volume and channel. Crops are central; padding takes the volume's
     lowest intensity. Images are resized linearly (with a low-pass filter when they shrink), labels by
@@ -95,21 +99,37 @@ class Preparation:
         spacing_mm: resample to this voxel size first; needs images that know theirs.
         crop: central crop or padding to this many voxels.
         size: resize to this many voxels. Without it the network must take any size.
-        normalise: ``min-max`` to 0..1, ``z-score``, ``percentile`` (0.5 and 99.5 to 0..1), ``none``.
+        normalise: ``min-max`` to 0..1, ``z-score``, ``z-score-nonzero`` (of what is not zero; zeros
+            stay), ``percentile`` (0.5 and 99.5 to 0..1), ``window`` (its ends to 0..1, the same in
+            every volume), ``none``.
         window: clip intensities to this range first (a CT window in HU, say).
         patch: voxels of what the network sees at once, of images of any size: it is trained on
             patches and slides over whole images. None for images of one size, seen as a whole.
+        orientation: where the axes of volumes point to for the network, such as ``RAS``; the other
+            settings are about the turned axes. None leaves them as they are on disk.
     """
 
     dims: Literal[2, 3] = 2
     spacing_mm: tuple[float, ...] | None = None
     crop: tuple[int, ...] | None = None
     size: tuple[int, ...] | None = None
-    normalise: Literal["min-max", "z-score", "percentile", "none"] = "min-max"
+    normalise: Literal["min-max", "z-score", "z-score-nonzero", "percentile", "window", "none"] = (
+        "min-max"
+    )
     window: tuple[float, float] | None = None
     patch: tuple[int, ...] | None = None
+    orientation: str | None = None
 
     def __post_init__(self) -> None:
+        if self.orientation is not None and not is_orientation(self.orientation):
+            raise SegprefError(
+                "orientation names where three axes point to, one letter of each pair L/R, P/A and "
+                f"I/S, such as RAS, not {self.orientation}: correct it"
+            )
+        if self.window is not None and not self.window[0] < self.window[1]:
+            raise SegprefError(f"window is from low to high, not {self.window}: correct it")
+        if self.normalise == "window" and self.window is None:
+            raise SegprefError("to normalise by a window, the preparation needs one: give window")
         if self.patch is not None and (self.size or self.crop):
             raise SegprefError(
                 "the network sees patches of images of any size, or whole images of one size: give the "
@@ -128,7 +148,8 @@ class Preparation:
         """What identifies prepared arrays in the cache: the patch changes none of them."""
         key = {name: _plain(value) for name, value in asdict(self).items()}
         del key["patch"]
-        return key
+        # What was prepared before there was such a setting stays valid.
+        return key if self.orientation else {k: v for k, v in key.items() if k != "orientation"}
 
     def outside(self, image: Float[np.ndarray, "channel *grid"]) -> Float[np.ndarray, " channel"]:
         """What a prepared image is padded with: its lowest intensity, as where it is cropped."""
@@ -144,6 +165,7 @@ class Preparation:
 
     def apply(self, case: Case) -> Prepared:
         """Network inputs of a whole case."""
+        case = turned(case, self.orientation)
         image = self._normalised(case)
         images = self._items(image, case)
         labels = None if case.label is None else self._items(case.label, case)
@@ -168,19 +190,53 @@ class Preparation:
         self, logits: Float[Tensor, "item C *grid"], case: Case, outside: Float[Tensor, " C"]
     ) -> Float[Tensor, "C *space"]:
         """Logits on the case's own voxels; ``outside`` is what lies beyond the crop."""
+        own, case = case, turned(replace(case, label=None, raters=None), self.orientation)
         shape = self._items(case.image, case).shape[2:]
         resampled = self._resampled_shape(shape, case)
         if self.size is not None:
             logits = _resize(logits, self.crop or resampled)
         if self.crop is not None:
             canvas = outside.reshape(1, -1, *[1] * self.dims).repeat(len(logits), 1, *resampled)
-            inner, outer = _overlap(resampled, self.crop)
+            inner, outer = self._windows(shape, resampled)
             canvas[:, :, *inner] = logits[:, :, *outer]
             logits = canvas
         logits = _resize(logits, shape)
-        if self.dims == 2 and case.image.ndim == 4:
-            return logits.movedim(0, -1)
-        return logits[0]
+        sliced = self.dims == 2 and case.image.ndim == 4
+        return turned_back(logits.movedim(0, -1) if sliced else logits[0], own, self.orientation)
+
+    def count(self, case: Case) -> int:
+        """How many network inputs a case is: its slices in 2D, one in 3D."""
+        return len(self._items(turned(case, self.orientation).image, case))
+
+    def around(self, centre: Sequence[float]) -> Preparation:
+        """The same with its crop about a place in the image, in place of its middle.
+
+        Along axes on which the image is larger than the crop, the crop stays within the image.
+
+        Args:
+            centre: of the crop, in voxels of the image as it is on disk, from 0, one number per axis.
+
+        Raises:
+            SegprefError: no crop, or another number of axes.
+        """
+        if self.crop is None:
+            raise SegprefError(
+                "this preparation takes images whole, so there is no crop to move: leave the centre out"
+            )
+        if self.orientation is not None:
+            raise SegprefError(
+                "the crop of a preparation that turns images can't be moved: leave the centre out"
+            )
+        if len(centre) != self.dims:
+            raise SegprefError(
+                f"the centre of a crop needs {self.dims} numbers in {self.dims}D, got {tuple(centre)}"
+            )
+        return _Around(**{**vars(self), "centre": tuple(centre)})
+
+    def _windows(self, shape: tuple[int, ...], resampled: tuple[int, ...]) -> _Windows:
+        """Where the crop lies in the resampled image, and where that lies in the crop."""
+        assert self.crop is not None
+        return _overlap(resampled, self.crop)
 
     def _normalised(self, case: Case) -> Float[np.ndarray, "channel *space"]:
         image = case.image.astype(np.float32, copy=True)
@@ -188,6 +244,9 @@ class Preparation:
             np.clip(image, *self.window, out=image)
         for channel in image:
             if self.normalise == "none":
+                continue
+            if self.normalise == "z-score-nonzero":
+                _standardise(channel, channel != 0)
                 continue
             if self.normalise == "z-score":
                 low, scale = channel.mean(dtype=np.float64), channel.std(dtype=np.float64)
@@ -197,6 +256,9 @@ class Preparation:
                 low, high = np.percentile(channel, (0.5, 99.5))
                 scale = high - low
                 np.clip(channel, low, high, out=channel)
+            elif self.normalise == "window":
+                assert self.window is not None
+                low, scale = self.window[0], self.window[1] - self.window[0]
             else:
                 low, scale = channel.min(), channel.max() - channel.min()
             channel -= low
@@ -242,24 +304,54 @@ class Preparation:
     def _forward(
         self, items: np.ndarray, resampled: tuple[int, ...], pad: np.ndarray | None
     ) -> np.ndarray:
+        shape = items.shape[2:]
         items = _resized(items, resampled)
         if self.crop is not None:
             canvas = np.zeros((*items.shape[:2], *self.crop), items.dtype)
             if pad is not None:
                 canvas += pad.reshape(1, -1, *[1] * self.dims)
-            inner, outer = _overlap(resampled, self.crop)
+            inner, outer = self._windows(shape, resampled)
             canvas[:, :, *outer] = items[:, :, *inner]
             items = canvas
         return _resized(items, self.size or items.shape[2:])
 
 
+@dataclass(frozen=True)
+class _Around(Preparation):
+    """A preparation whose crop lies about ``centre``, see :meth:`Preparation.around`."""
+
+    centre: tuple[float, ...] = ()
+
+    def _windows(self, shape: tuple[int, ...], resampled: tuple[int, ...]) -> _Windows:
+        assert self.crop is not None
+        # Resampling maps edges to edges, and voxel p reaches from p - 1/2 to p + 1/2. Between two
+        # voxels the first is taken, as in the middle of an image.
+        starts = [
+            math.ceil((place + 0.5) * new / old - side / 2 - 0.5)
+            for place, new, old, side in zip(self.centre, resampled, shape, self.crop, strict=True)
+        ]
+        return _overlap(resampled, self.crop, starts)
+
+
+def _standardise(channel: np.ndarray, inside: np.ndarray) -> None:
+    """Mean 0 and deviation 1 of a part, in place; a part without spread becomes zeros."""
+    values = channel[inside].astype(np.float64)
+    if values.size:
+        mean, spread = values.mean(), values.std()
+        channel[inside] = (values - mean) / (spread if spread > 1e-6 * abs(mean) else 1.0)
+
+
 def _overlap(
-    shape: Sequence[int], crop: Sequence[int]
-) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Where a central crop (or padding) lies in the array, and where the array lies in the crop."""
+    shape: Sequence[int], crop: Sequence[int], starts: Sequence[int] | None = None
+) -> _Windows:
+    """Where a crop (or padding) lies in the array, and where the array lies in the crop.
+
+    The crop is central, or starts at ``starts``, moved as far as it takes to lie within the array.
+    """
     inside, outside = [], []
-    for n, m in zip(shape, crop, strict=True):
-        start, kept = max(0, (n - m) // 2), min(n, m)
+    starts = starts or [(n - m) // 2 for n, m in zip(shape, crop, strict=True)]
+    for n, m, first in zip(shape, crop, starts, strict=True):
+        start, kept = min(max(0, first), max(0, n - m)), min(n, m)
         inside.append(slice(start, start + kept))
         begin = max(0, (m - n) // 2)
         outside.append(slice(begin, begin + kept))

@@ -23,6 +23,8 @@ class Source:
         labels: the files that its label is made of; empty where there is none.
         stratum: what splits are balanced by, or None.
         text: what :attr:`~segpref.types.Case.text` will be, where the index tells it.
+        key: what decides besides the content of its files and the reader's settings what is read of
+            them: which nodule of a scan it is, or what a table says of it. None where nothing does.
     """
 
     id: str
@@ -31,6 +33,7 @@ class Source:
     labels: tuple[Path, ...] = ()
     stratum: str | None = None
     text: str | None = None
+    key: str | None = None
 
 
 @runtime_checkable

@@ -199,13 +199,12 @@ def _mask(
         return network.mask(case)
     preparation, space = card.preparation, card.label_space
     items = preparation.apply(case).images
-    lowest = torch.from_numpy(items.min(axis=(0, *range(2, items.ndim))))
     mask = np.empty((space.fields, *case.image.shape[1:]), np.uint8)
     sliced = preparation.dims == 2 and case.image.ndim == 4
     # Slices come back to the image's grid a batch at a time: only their masks pile up.
     for start in range(0, len(items), network.batch_size):
         batch = torch.from_numpy(items[start : start + network.batch_size])
-        logits = network(batch, lowest).float().cpu()
+        logits = network(batch).float().cpu()
         part = decoded(restored(logits, card, case), space)
         if sliced:
             mask[..., start : start + len(batch)] = part

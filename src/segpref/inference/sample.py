@@ -2,125 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
-
-import numpy as np
-import torch
-from jaxtyping import UInt8
 
 from segpref.data.images import images_for
+from segpref.data.masks import mask_paths
 from segpref.data.source import Source
 from segpref.data.volumes import file_stem, is_nifti
+from segpref.inference.drawer import Drawer
 from segpref.inference.export import write_map, write_mask
-from segpref.inference.predict import (
-    check_case,
-    check_output,
-    decoded,
-    each_image,
-    like,
-    mask_name,
-    restored,
-)
-from segpref.inference.samples import soft_samples, summarise
-from segpref.policies import ModelCard, read_card
-from segpref.policies.diffusion import (
-    Denoiser,
-    Sampler,
-    between,
-    is_diffusion,
-    load_diffusion,
-)
-from segpref.types import Case, SegprefError
+from segpref.inference.predict import check_output, each_image, like, mask_name
+from segpref.inference.samples import summarise
+from segpref.types import Case, LabelSpace, SegprefError
 
-__all__ = ["Drawer", "open_drawer", "sample_folder"]
+__all__ = ["sample_folder"]
 
+log = logging.getLogger(__name__)
 
-@dataclass(frozen=True)
-class Drawer:
-    """Draws masks of whole images.
-
-    Args:
-        model: a diffusion model, or a blend of two.
-        card: how images become its input.
-        sampler: draws samples.
-    """
-
-    model: Denoiser
-    card: ModelCard
-    sampler: Sampler = field(default_factory=Sampler)
-
-    def __call__(
-        self, case: Case, count: int, text: str | None = None, seed: int = 0
-    ) -> UInt8[np.ndarray, "N field *space"]:
-        """``count`` masks of one image on the image's own voxels.
-
-        Samples, not masks, are brought back to the image's grid, and cut there. Beyond the card's crop
-        everything is background. All slices of a volume share the noise of sample n, and with it the
-        latent that stands for the rater.
-
-        Args:
-            case: the whole image as it is on disk; a label is not looked at.
-            count: samples N.
-            text: one prompt for all samples; none where None.
-            seed: of the noise, together with the case's id.
-
-        Raises:
-            SegprefError: an image that does not suit the model.
-        """
-        check_case(self.card, case)
-        case = replace(case, label=None, raters=None, text=None)
-        items = self.card.preparation.apply(case).images
-        slices = [replace(case, image=image) for image in items]
-        soft = torch.stack(
-            list(soft_samples(self.model, slices, count, self.sampler, seed, text)), dim=1
-        )
-        signed = soft - self.sampler.threshold
-        return np.stack(
-            [decoded(restored(one, self.card, case), self.card.label_space) for one in signed]
-        )
-
-
-def open_drawer(
-    model: Path | str,
-    sampler: Sampler | None = None,
-    reference: Path | str | None = None,
-    knob: float = 1.0,
-    mixed: Literal["weights", "predictions"] = "weights",
-) -> Drawer:
-    """What draws masks, from model files.
-
-    Args:
-        model: file or run folder of a diffusion model.
-        sampler: draws samples; 15 steps of DPM-Solver++ where None.
-        reference: the model that an alignment began with; needed for a knob other than 1.
-        knob: w, from the reference (0) to the model (1) and beyond.
-        mixed: what the knob mixes, see :func:`~segpref.policies.diffusion.between`.
-
-    Raises:
-        SegprefError: no diffusion model, or a knob without a reference.
-    """
-    for path in (model, reference):
-        if path is not None and not is_diffusion(read_card(Path(path))):
-            raise SegprefError(
-                f"{path} predicts one mask and draws none: use `segpref predict`, or name a diffusion "
-                "model"
-            )
-    if knob != 1 and reference is None:
-        raise SegprefError(
-            f"a knob of {knob:g} lies between two models: give --reference, the model that the "
-            "alignment began with"
-        )
-    aligned, card = load_diffusion(model)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    aligned.network.to(device)
-    if reference is None:
-        return Drawer(aligned, card, sampler or Sampler())
-    start, _ = load_diffusion(reference, aligned.encoder)
-    start.network.to(device)
-    return Drawer(between(start, aligned, knob, mixed), card, sampler or Sampler())
+_SMALL = 0.5
+"""Share of an image below which a crop in its middle is no matter of course."""
 
 
 def sample_folder(
@@ -131,6 +32,7 @@ def sample_folder(
     count: int = 16,
     text: str | None = None,
     seed: int = 0,
+    centre: tuple[float, float] | None = None,
 ) -> list[Path]:
     """Write masks of an image, or of every image in a folder, with the geometry of its input.
 
@@ -138,42 +40,54 @@ def sample_folder(
     vote, their ``mean`` (share of the samples) and ``uncertainty`` (entropy of that share in bits, 0 to
     1), each with the structure's name. Masks keep the format of the image as
     :func:`~segpref.inference.predict.predict_folder` does; mean and uncertainty are NIfTI, or TIFF
-    where the image is a picture. What is there is written anew.
+    where the image is a picture. What is there is written anew, but samples of another run that would
+    be left beside the new ones are refused.
+
+    A model that was made for crops sees no more of an image: beyond, masks are background, and mean
+    and uncertainty NaN. Where that is more than half of an image and no centre is given, it warns.
 
     Args:
         drawer: draws the masks.
         images: an image file, the folder of a DICOM series, or a folder of images or series.
         output: folder of the masks, not one of images; made if it is not there.
         count: samples N of every image.
-        text: one prompt for all samples; none where None.
+        text: one prompt for all samples; none where None or blank.
         seed: of the noise; the same seed gives the same samples, and more of them leave the first ones.
+        centre: (x, y) of the pixel that the model's crop lies about, in every image (and every slice of
+            a volume): of pictures column and row, of NIfTI and DICOM series the first two voxel
+            indices, as viewers show them, from 0. The middle where None.
 
     Returns:
         The files that were written.
 
     Raises:
-        SegprefError: no images, or no place for masks; or, after all others are written, images that
-            could not be segmented, with the reasons.
+        SegprefError: no images, no place for masks, a text or centre that the model does not take, or
+            samples there that would stay beside the new ones; or, after all others are written, images
+            that could not be segmented, with the reasons.
     """
     reader, output = images_for(images, drawer.card.channels), Path(output).expanduser()
     check_output(output, reader, Path(images).expanduser())
     if count < 1:
         raise SegprefError(f"at least one sample of every image is due, not {count}")
-    if text is not None and drawer.card.network.arguments.get("text_encoder", ...) is None:
-        raise SegprefError("this model was trained without text: leave --text out")
+    text = text if text and not text.isspace() else None
+    drawer.check(text, centre)
     todo = [(source, output / mask_name(source)) for source in reader.sources()]
     space = drawer.card.label_space
+    _refuse_leftovers([_samples(path, count) for _, path in todo], space)
+    warned = False
 
     def make(source: Source, path: Path, case: Case) -> Sequence[Path]:
-        masks = drawer(case, count, text, seed)
-        summary, shape = summarise(masks), like(source, case)
-        stem = file_stem(path)
-        folder, ending = path.parent / stem, path.name[len(stem) :]
-        digits = max(2, len(str(count)))
+        nonlocal warned
+        seen = drawer.seen(case, centre)
+        if centre is None and seen.mean() < _SMALL and not warned:
+            warned = True
+            log.warning(_of_a_part(source, float(seen.mean())))
+        masks = drawer(case, count, text, seed, centre)
+        summary, shape = summarise(masks, seen), like(source, case)
+        folder, ending = _folder(path), path.name[len(file_stem(path)) :]
         written: list[Path] = []
-        for number, mask in enumerate(masks, start=1):
-            name = f"sample-{number:0{digits}d}{ending}"
-            written += write_mask(folder / name, mask, space, shape)
+        for name, mask in zip(_samples(path, count), masks, strict=True):
+            written += write_mask(name, mask, space, shape)
         written += write_mask(folder / f"majority{ending}", summary.majority, space, shape)
         kept = ending if is_nifti(path) else ".tif"
         written += write_map(folder / f"mean{kept}", summary.mean, space, shape)
@@ -181,3 +95,31 @@ def sample_folder(
         return written
 
     return each_image(reader, todo, make, output)
+
+
+def _folder(path: Path) -> Path:
+    return path.with_name(file_stem(path))
+
+
+def _samples(path: Path, count: int) -> list[Path]:
+    """Sample n has the same name however many there are."""
+    ending = path.name[len(file_stem(path)) :]
+    return [_folder(path) / f"sample-{number:02d}{ending}" for number in range(1, count + 1)]
+
+
+def _refuse_leftovers(samples: Sequence[Sequence[Path]], space: LabelSpace) -> None:
+    due = {file for paths in samples for path in paths for file in mask_paths(path, space)}
+    for folder in sorted({file.parent for file in due}):
+        if left := sorted(set(folder.glob("sample-[0-9]*")) - due):
+            raise SegprefError(
+                f"{folder} holds samples of another run, such as {left[0].name}, that would stay "
+                "beside the new ones and their summaries: choose another output folder, or delete it"
+            )
+
+
+def _of_a_part(source: Source, share: float) -> str:
+    return (
+        f"{source.images[0]}: the model sees {100 * share:.2g} % of this image, its middle, and knows "
+        "nothing of the rest, where masks are empty, mean and uncertainty NaN. Say where to look with "
+        '--centre "[x, y]", or give crops.'
+    )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from segpref.data.prompts import draw_prompt
@@ -32,9 +32,10 @@ class SampleSummary:
     """What N masks of one image say together.
 
     Args:
-        mean: share of the samples that hold the structure.
+        mean: share of the samples that hold the structure; NaN where the model did not look.
         majority: where more than half of them do.
-        uncertainty: entropy of that share in bits, 0 where all agree and 1 where half do.
+        uncertainty: entropy of that share in bits, 0 where all agree and 1 where half do; NaN where
+            the model did not look.
     """
 
     mean: Float[np.ndarray, "field *space"]
@@ -132,16 +133,24 @@ def score_samples(
     return ambiguity_scores(ours, [rated_masks(case)[:, structure] for case in cases])
 
 
-def summarise(masks: UInt8[np.ndarray, "N field *space"]) -> SampleSummary:
-    """Mean, majority vote and uncertainty of the samples of one image."""
+def summarise(
+    masks: UInt8[np.ndarray, "N field *space"], seen: Bool[np.ndarray, "*space"] | None = None
+) -> SampleSummary:
+    """Mean, majority vote and uncertainty of the samples of one image.
+
+    Args:
+        masks: the samples; empty ones count like all others.
+        seen: what the model saw of the image; elsewhere mean and uncertainty are NaN, for nothing is
+            known there. All of it where None.
+    """
     mean = masks.mean(axis=0, dtype=np.float32)
     with np.errstate(divide="ignore", invalid="ignore"):
         parts = [np.where(p > 0, -p * np.log2(p), 0) for p in (mean, 1 - mean)]
-    return SampleSummary(
-        mean=mean,
-        majority=(mean > 0.5).astype(np.uint8),
-        uncertainty=np.asarray(sum(parts), dtype=np.float32),
-    )
+    majority = (mean > 0.5).astype(np.uint8)
+    uncertainty = np.asarray(sum(parts), dtype=np.float32)
+    if seen is not None:
+        mean[:, ~seen] = uncertainty[:, ~seen] = np.nan
+    return SampleSummary(mean=mean, majority=majority, uncertainty=uncertainty)
 
 
 def _generator(seed: int, case: Case, number: int, what: int) -> np.random.Generator:

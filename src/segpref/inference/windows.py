@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from monai.inferers import sliding_window_inference
 from torch import Tensor
 
 from segpref.data.preparation import ImagePreparation
-from segpref.policies import SegmenterState, TunablePolicy, load_model
+from segpref.networks import DropoutKind
+from segpref.policies import Segmenter, SegmenterState, TunablePolicy, load_model
 from segpref.policies.nnunet.prediction import NnUNetPrediction
 from segpref.policies.nnunet.preparation import NnUNetPreparation
 from segpref.types import Policy, Predictor, SegprefError, State
 
-__all__ = ["WholeImages", "WindowedNetwork", "whole_images", "whole_model"]
+__all__ = ["PaddedImages", "WholeImages", "WindowedNetwork", "whole_images", "whole_model"]
 
 _MULTIPLES = (1, 2, 4, 8, 16, 32, 64)
 
@@ -45,9 +47,10 @@ class WindowedNetwork:
         batch_size: int = 8,
     ) -> None:
         self.batch_size = batch_size
-        self._model, self._overlap = model, overlap
+        self._model, self._preparation, self._overlap = model, preparation, overlap
         self._patch = preparation.patch if patch is None else tuple(patch)
         self._multiple = 1
+        self._taken: set[tuple[int, ...]] = set()
         if not 0 <= overlap < 1 or batch_size < 1:
             raise SegprefError(
                 f"overlap must be from 0 to below 1 and batch_size at least 1, not {overlap} and "
@@ -57,28 +60,55 @@ class WindowedNetwork:
             _check_patch(tuple(patch), preparation)
 
     def __call__(
-        self, images: Float[Tensor, "item channel *grid"], lowest: Float[Tensor, " channel"]
+        self, images: Float[Tensor, "item channel *grid"]
     ) -> Float[Tensor, "item C *grid"]:
-        """Logits of prepared images; ``lowest`` is what they are padded with, as in training."""
+        """Logits of prepared images; each is padded with its own lowest intensity, as in training."""
+        lowest = self._outside(images)
         if self._patch is None:
             return self._pass(images, lowest)
         full = tuple(max(n, m) for n, m in zip(images.shape[2:], self._patch, strict=True))
         padded, inner = _padded(images, full, lowest)
         if full == self._patch:
             return self._pass(padded, lowest)[inner]
+        parts = [self._slide(*one)[inner] for one in zip(padded, lowest, strict=True)]
+        # Joining one would copy it, and it may be large.
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def fitted(
+        self, images: Float[Tensor, "item channel *grid"]
+    ) -> tuple[Float[Tensor, "item channel *full"], tuple[slice, ...]]:
+        """Whole images padded to what the network takes, and where they lie in that.
+
+        Raises:
+            SegprefError: the network can't take them, however they are padded.
+        """
+        lowest, shape = self._outside(images), tuple(images.shape[2:])
+        if shape not in self._taken:
+            self._pass(images[:1], lowest[:1])
+        return _padded(images, _rounded_up(shape, self._multiple), lowest)
+
+    def _outside(self, images: Tensor) -> Float[Tensor, "item channel"]:
+        return torch.from_numpy(
+            np.stack([self._preparation.outside(one.numpy()) for one in images])
+        )
+
+    def _slide(
+        self, image: Float[Tensor, "channel *grid"], lowest: Float[Tensor, " channel"]
+    ) -> Float[Tensor, "1 C *grid"]:
+        assert self._patch is not None
         logits = sliding_window_inference(
-            padded,
+            image[None],
             self._patch,
             self.batch_size,
-            lambda windows: self._pass(windows, lowest).to(windows.device),
+            lambda windows: self._pass(windows, lowest.expand(len(windows), -1)).to(windows.device),
             overlap=self._overlap,
             mode="gaussian",
         )
         assert isinstance(logits, Tensor)
-        return logits[inner]
+        return logits
 
     def _pass(
-        self, images: Float[Tensor, "item channel *grid"], lowest: Float[Tensor, " channel"]
+        self, images: Float[Tensor, "item channel *grid"], lowest: Float[Tensor, "item channel"]
     ) -> Float[Tensor, "item C *grid"]:
         """One pass, with the input padded to a multiple that the network takes.
 
@@ -88,8 +118,7 @@ class WindowedNetwork:
         for multiple in _MULTIPLES:
             if multiple < self._multiple:
                 continue
-            full = tuple(-(-n // multiple) * multiple for n in shape)
-            padded, inner = _padded(images, full, lowest)
+            padded, inner = _padded(images, _rounded_up(shape, multiple), lowest)
             try:
                 logits = self._model.logits(padded)
             except torch.OutOfMemoryError:
@@ -98,6 +127,7 @@ class WindowedNetwork:
                 reason = reason or " ".join(str(error).split())
                 continue
             self._multiple = multiple
+            self._taken.add(shape)
             return logits[inner]
         raise SegprefError(
             f"the network can't take an input of {' x '.join(map(str, shape))} voxels, however it is "
@@ -120,17 +150,12 @@ class WholeImages:
         self, model: TunablePolicy, preparation: ImagePreparation, batch_size: int = 4
     ) -> None:
         self.label_space = model.label_space
-        self._model, self._preparation = model, preparation
+        self._model, self._patch = model, preparation.patch
         self._network = WindowedNetwork(model, preparation, batch_size=batch_size)
 
     def logits(self, images: Float[Tensor, "B channel *grid"]) -> Float[Tensor, "B C *grid"]:
         """Logits by windows that overlap by half, weighted by a Gaussian."""
-        parts = []
-        for image in images:
-            lowest = torch.from_numpy(self._preparation.outside(image.numpy()))
-            parts.append(self._network(image[None], lowest))
-        # Joining one would copy it, and it may be large.
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+        return self._network(images)
 
     def forward(self, images: Float[Tensor, "B channel *grid"]) -> SegmenterState:
         """The same as a state: slates of whole images are made from it."""
@@ -141,7 +166,55 @@ class WholeImages:
 
     def digest(self) -> str:
         """Name of the weights and of the windows."""
-        return f"{self._model.digest()} {self._preparation.patch}"
+        return f"{self._model.digest()} {self._patch}"
+
+
+class PaddedImages:
+    """A segmenter of images that are as large as they are, padded where it can't halve their sides.
+
+    The network is used as it is at the moment of the call, so it can be validated while it is tuned.
+
+    Args:
+        model: what predicts.
+        preparation: of the images, without patch, crop and size.
+    """
+
+    def __init__(self, model: Segmenter, preparation: ImagePreparation) -> None:
+        self.label_space = model.label_space
+        self._model = model
+        self._network = WindowedNetwork(model, preparation)
+
+    def logits(self, images: Float[Tensor, "B channel *grid"]) -> Float[Tensor, "B C *grid"]:
+        """Logits of whole images."""
+        return self._network(images)
+
+    def forward(self, images: Float[Tensor, "B channel *grid"]) -> SegmenterState:
+        """The model's own state, but of images that must be padded the logits alone."""
+        padded, inner = self._network.fitted(images)
+        state = self._model.forward(padded)
+        return state if padded is images else SegmenterState(state.logits[inner])
+
+    def dropout_logits(
+        self, state: State, count: int, rate: float | None, seed: int
+    ) -> Float[Tensor, "S B C *grid"] | None:
+        """The model's, and so None of images that must be padded."""
+        return self._model.dropout_logits(state, count, rate, seed)
+
+    def stochastic_logits(
+        self,
+        images: Float[Tensor, "B channel *grid"],
+        rate: float,
+        seeds: Sequence[int],
+        kind: DropoutKind = "element",
+    ) -> Float[Tensor, "B C *grid"] | None:
+        """The model's, of padded images."""
+        padded, inner = self._network.fitted(images)
+        logits = self._model.stochastic_logits(padded, rate, seeds, kind)
+        return None if logits is None else logits[inner]
+
+    def digest(self) -> str:
+        """Name of the weights."""
+        return self._model.digest()
 
 
 def whole_images(
@@ -149,7 +222,9 @@ def whole_images(
     preparation: ImagePreparation,
     mirroring: Sequence[int] = (),
 ) -> Policy:
-    """The policy of whole prepared images: the model itself, unless its network sees patches.
+    """The policy of whole prepared images: the model itself, where it takes them as they are.
+
+    A network that sees patches slides over them, and images of no fixed size are padded where need be.
 
     Args:
         models: one; or several of nnU-Net's, whose logits are averaged.
@@ -159,11 +234,18 @@ def whole_images(
     if isinstance(preparation, NnUNetPreparation):
         return NnUNetPrediction(preparation, models, mirroring)
     (model,) = models
-    return model if preparation.patch is None else WholeImages(model, preparation)
+    if preparation.patch is not None:
+        return WholeImages(model, preparation)
+    if isinstance(model, Segmenter) and not (preparation.size or preparation.crop):
+        return PaddedImages(model, preparation)
+    return model
 
 
 def whole_model(path: Path | str) -> Policy:
-    """The policy of whole prepared images of segpref's own file or run folder."""
+    """The policy of whole prepared images of segpref's own file or run folder.
+
+    As while it is trained: without the mirrored views of an nnU-Net, which take several times as long.
+    """
     model, card = load_model(path)
     return whole_images([model], card.preparation)
 
@@ -181,18 +263,22 @@ def _check_patch(patch: tuple[int, ...], preparation: ImagePreparation) -> None:
         )
 
 
+def _rounded_up(shape: Sequence[int], multiple: int) -> tuple[int, ...]:
+    return tuple(-(-n // multiple) * multiple for n in shape)
+
+
 def _padded(
     images: Float[Tensor, "item channel *grid"],
     shape: Sequence[int],
-    values: Float[Tensor, " channel"],
+    values: Float[Tensor, "item channel"],
 ) -> tuple[Tensor, tuple[slice, ...]]:
-    """Images in the middle of a larger grid, and where they lie in it."""
+    """Images in the middle of a larger grid, and where they lie in it; of an equal one themselves."""
     old = tuple(images.shape[2:])
     begins = [(new - n) // 2 for n, new in zip(old, shape, strict=True)]
     inner = (slice(None), slice(None), *(slice(b, b + n) for b, n in zip(begins, old, strict=True)))
     if tuple(shape) == old:
         return images, inner
-    level = values.to(images).reshape(1, -1, *[1] * len(old))
-    canvas = level.repeat(len(images), 1, *shape)
+    level = values.to(images).reshape(*images.shape[:2], *[1] * len(old))
+    canvas = level.repeat(1, 1, *shape)
     canvas[inner] = images
     return canvas, inner

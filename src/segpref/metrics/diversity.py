@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, Int64, UInt8
 
-from segpref.metrics.overlap import dice, overlap_counts
-from segpref.types import LabelSpace, SegprefError
+from segpref.metrics.overlap import Overlap, dice
+from segpref.types import IGNORE, LabelSpace, SegprefError
 
 __all__ = ["pairwise_dice", "pixel_variance"]
 
@@ -17,17 +17,25 @@ def pairwise_dice(
     """Mean Dice of all pairs of distinct candidates, per structure: 1 where all are equal.
 
     ``2 / (K (K - 1)) sum_{j < k} Dice(y_j, y_k)``. Two empty masks have a Dice of 1; a structure that
-    no candidate holds is NaN, for nothing differs there.
+    no candidate holds is NaN, for nothing differs there. Pixels that the later one of a pair
+    ignores are left out.
 
     Raises:
         SegprefError: there is no pair.
     """
     if len(masks) < 2:
         raise SegprefError(f"pairwise Dice needs at least 2 candidates, not {len(masks)}")
+    # A bit per pixel: the binary masks of all candidates at once need much room.
+    packed = np.stack([_packed(label_space.structure_masks(mask)) for mask in masks])
     total = np.zeros(len(label_space.structures))
     held = np.zeros(len(label_space.structures), bool)
     for number in range(1, len(masks)):
-        counts = overlap_counts(masks[:number], masks[number], label_space)
+        known = _packed(masks[number] != IGNORE)
+        counts = Overlap(
+            np.array([_ones(other & known & packed[number]) for other in packed[:number]]),
+            np.array([_ones(other & known) for other in packed[:number]]),
+            _ones(packed[[number]]),
+        )
         total += dice(counts).sum(axis=0)
         held |= (counts.true[0] > 0) | (counts.predicted > 0).any(axis=0)
     return np.where(held, total / (len(masks) * (len(masks) - 1) / 2), np.nan)
@@ -42,5 +50,14 @@ def pixel_variance(
     The paper does not say whether it takes masks or probabilities; masks are what all strategies
     have in common (thresholds change no probability).
     """
-    share = label_space.structure_masks(masks, field_axis=1).mean(axis=0)
+    held = sum(label_space.structure_masks(mask).astype(np.uint32) for mask in masks)
+    share = np.asarray(held) / len(masks)
     return np.asarray(share * (1 - share))
+
+
+def _packed(parts: Bool[np.ndarray, "part *space"]) -> UInt8[np.ndarray, "part byte"]:
+    return np.packbits(parts.reshape(len(parts), -1), axis=1)
+
+
+def _ones(packed: UInt8[np.ndarray, "*part byte"]) -> Int64[np.ndarray, "*part"]:
+    return np.asarray(np.bitwise_count(packed).sum(axis=-1, dtype=np.int64))

@@ -153,6 +153,12 @@ def disagreement_fractions(
     left of it.
     """
     flat = masks.reshape(len(masks), -1)
+    # Where all agree no pair differs: such pixels, nearly all of a volume, are only counted.
+    varied = np.zeros(flat.shape[1], bool)
+    for mask in flat[1:]:
+        varied |= mask != flat[0]
+    agreed = np.count_nonzero(flat[0][~varied] != IGNORE)
+    flat = np.ascontiguousarray(flat[:, varied])
     # Two values differ where a bit of them does; packed planes are compared 64 pixels at a time.
     bits = max(int(np.where(flat == IGNORE, 0, flat).max(initial=0)).bit_length(), 1)
     differs = np.zeros((len(first), _words(flat.shape[1])), np.uint64)
@@ -161,10 +167,10 @@ def disagreement_fractions(
         differs |= plane[first] ^ plane[second]
     known = flat != IGNORE
     if known.all():
-        return np.asarray(_ones(differs) / max(flat.shape[1], 1))
+        return np.asarray(_ones(differs) / max(flat.shape[1] + agreed, 1))
     packed = _packed(known)
     both = packed[first] & packed[second]
-    return np.asarray(_ones(differs & both) / np.maximum(_ones(both), 1))
+    return np.asarray(_ones(differs & both) / np.maximum(_ones(both) + agreed, 1))
 
 
 def _draw(

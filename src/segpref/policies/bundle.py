@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
 from segpref import __version__
 from segpref.data.preparation import Preparation
-from segpref.policies.bundle_config import network_of, open_config, patch_of
+from segpref.policies.bundle_config import network_of, open_config, windows_of
+from segpref.policies.bundle_transforms import settings_of, transforms_of
 from segpref.policies.checkpoints import ModelCard, NetworkSpec
 from segpref.policies.segmenter import Segmenter
+from segpref.policies.trust import is_code_of
 from segpref.policies.weights import WeightFile, read_weights, write_weights
+from segpref.policies.writing import whole_folder
 from segpref.types import LabelSpace, SegprefError
 
 __all__ = ["Bundle", "read_bundle", "write_bundle"]
@@ -37,7 +39,8 @@ class Bundle:
         network: class and arguments of ``network_def``, with all references resolved.
         label_space: what the outputs mean.
         channels: names of the image channels.
-        patch: voxels of the windows that its inferer slides, where the configuration tells.
+        windows: that its inferer slides, as the configuration has it (``roi_size``).
+        transforms: of images before the network, as text; None where the configuration names none.
         file: the weights.
     """
 
@@ -46,7 +49,8 @@ class Bundle:
     network: NetworkSpec
     label_space: LabelSpace
     channels: tuple[str, ...]
-    patch: tuple[int, ...] | None
+    windows: Any
+    transforms: Sequence[Any] | None
     file: WeightFile
 
     def card(self, preparation: Preparation, labelled: Sequence[str] = ()) -> ModelCard:
@@ -56,9 +60,75 @@ class Bundle:
             preparation: what the bundle's own preprocessing amounts to.
             labelled: patients that it was trained with: the bundle itself does not tell.
         """
+        own = is_code_of(self.path, self.network.module)
         return ModelCard(
-            self.network, self.label_space, preparation, self.channels, tuple(labelled)
+            self.network,
+            self.label_space,
+            preparation,
+            self.channels,
+            tuple(labelled),
+            code=str(self.path.resolve()) if own else None,
         )
+
+    def patch(self, dims: int) -> tuple[int, ...] | None:
+        """Voxels of the windows that its inferer slides; None where it sees whole images.
+
+        Args:
+            dims: number of axes of what the network sees.
+
+        Raises:
+            SegprefError: the configuration has them as code that is not run, for another number of
+                axes, or some axes whole and others not.
+        """
+        windows = [self.windows] * dims if isinstance(self.windows, int) else self.windows
+        if windows is None:
+            return None
+        if isinstance(windows, list | tuple):
+            sizes = [size for size in windows if isinstance(size, int) and size > 0]
+            # As MONAI has it, an axis without a size is taken whole.
+            if not sizes and all(size is None or isinstance(size, int) for size in windows):
+                return None
+            if len(sizes) == len(windows) == dims:
+                return tuple(sizes)
+        raise SegprefError(
+            f"the bundle {self.path} slides windows of {str(self.windows)[:60]}, which is no number of "
+            f"voxels for each of {dims} axes: give --preparation.patch (or other --preparation.dims; "
+            "where it is code, --trust runs it)"
+        )
+
+    def preparation(self) -> Preparation:
+        """What its own preprocessing amounts to, as far as its configuration says it as text.
+
+        Raises:
+            SegprefError: it names no transforms, or some that a preparation can't stand for.
+        """
+        settings, unknown = self._settings(self._dims)
+        if not self.transforms or unknown:
+            what = f"what {', '.join(unknown)} does" if unknown else "how images are prepared"
+            raise SegprefError(
+                f"the configuration of the bundle {self.path} does not say as text {what}: say what "
+                "its preprocessing amounts to with --preparation (dims, orientation, spacing_mm, "
+                "normalise, window, ...)"
+            )
+        return Preparation(**{"dims": self._dims, **settings})
+
+    def differences(self, preparation: Preparation) -> list[str]:
+        """Where a preparation does something else than its own preprocessing, one sentence each."""
+        settings, unknown = self._settings(preparation.dims)
+        told = [
+            f"its preprocessing amounts to {name} {value}, the preparation has {given}"
+            for name, value in settings.items()
+            if self.transforms and (given := getattr(preparation, name)) != value
+        ]
+        return told + [f"of its preprocessing, {name} is not looked at" for name in unknown]
+
+    def _settings(self, dims: int) -> tuple[dict[str, Any], list[str]]:
+        return settings_of(self.transforms or [], dims, len(self.channels))
+
+    @property
+    def _dims(self) -> Literal[2, 3]:
+        windows = self.windows if isinstance(self.windows, list | tuple) else ()
+        return 2 if (self.network.arguments.get("spatial_dims") or len(windows)) == 2 else 3
 
     def policy(self) -> Segmenter:
         """A network of its own with the bundle's weights."""
@@ -101,7 +171,8 @@ def read_bundle(
         network=network,
         label_space=label_space or _label_space(formats.get("outputs", {}), path),
         channels=_channels(formats.get("inputs", {})),
-        patch=patch_of(parser),
+        windows=windows_of(parser, path, trust),
+        transforms=transforms_of(parser),
         file=read_weights(path / _WEIGHTS),
     )
 
@@ -120,28 +191,11 @@ def write_bundle(bundle: Bundle, network: nn.Module, out: Path | str) -> Path:
         SegprefError: the place is taken or can't be written to.
     """
     out = Path(out).expanduser()
-    if out.exists():
-        raise SegprefError(f"{out} is there already: choose another folder for the tuned bundle")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        outer = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.", suffix=".partial"))
-    except OSError as error:
-        raise SegprefError(
-            f"{out} can't be written ({error.strerror}): choose a folder that you may write to"
-        ) from error
-    try:
-        partial = outer / out.name
-        shutil.copytree(bundle.path, partial, ignore=_left_out(bundle.path))
+    with whole_folder(out) as partial:
+        shutil.copytree(bundle.path, partial, ignore=_left_out(bundle.path), dirs_exist_ok=True)
         write_weights(partial / _WEIGHTS, network, bundle.file)
         text = json.dumps(_next_version(bundle.metadata), indent=4)
         (partial / "configs" / "metadata.json").write_text(text + "\n", encoding="utf-8")
-        partial.rename(out)
-    except (OSError, shutil.Error) as error:
-        raise SegprefError(
-            f"{out} can't be written ({error}): free some space on that disk"
-        ) from error
-    finally:
-        shutil.rmtree(outer, ignore_errors=True)
     return out
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,10 @@ from typing import Any
 from monai.bundle import ComponentLocator, ConfigComponent, ConfigParser
 
 from segpref.policies.checkpoints import NetworkSpec
+from segpref.policies.trust import is_code_of, trust_code
 from segpref.types import SegprefError
 
-__all__ = ["network_of", "open_config", "patch_of"]
+__all__ = ["network_of", "open_config", "windows_of"]
 
 _CONFIGS = ("json", "yaml", "yml")
 _NETWORKS = ("network_def", "network", "net")
@@ -48,7 +48,8 @@ def network_of(parser: ConfigParser, path: Path, trust: bool) -> NetworkSpec:
             own folder, may be run.
 
     Raises:
-        SegprefError: there is no definition, it needs ``trust``, or it can't be written down.
+        SegprefError: there is no definition, it needs ``trust``, it can't be written down, or its code
+            has the name of other code (:func:`~segpref.policies.trust.trust_code`).
     """
     found = [name for name in _NETWORKS if ConfigComponent.is_instantiable(parser.get(name))]
     if not found:
@@ -64,15 +65,15 @@ def network_of(parser: ConfigParser, path: Path, trust: bool) -> NetworkSpec:
                 f"{what} is made by code ({code[:60]}), which would be run: if you know where the "
                 "bundle comes from, add --trust"
             )
-        own = _own_class(parser[name], path)
+        target = str(_plain(parser, parser[name]["_target_"]))
+        own = is_code_of(path, target)
         if own and not trust:
             raise SegprefError(
-                f"{what} is a class of the bundle's own ({own}), whose code would be run: if you know "
-                "where the bundle comes from, add --trust"
+                f"{what} is a class of the bundle's own ({target}), whose code would be run: if you "
+                "know where the bundle comes from, add --trust"
             )
-        if trust:
-            # The bundle's own code is found from its folder, as when it is run there.
-            sys.path.append(str(path.resolve()))
+        if own or code is not None:
+            trust_code(path)
         component = _component(parser, name, plain=code is None)
         arguments = json.loads(json.dumps(component.resolve_args()))
     except SegprefError:
@@ -88,13 +89,6 @@ def network_of(parser: ConfigParser, path: Path, trust: bool) -> NetworkSpec:
     return NetworkSpec(component.resolve_module_name(), arguments)
 
 
-def _own_class(definition: Mapping[str, Any], path: Path) -> str | None:
-    """The class, where it lies in the bundle's folder."""
-    target = str(definition["_target_"])
-    first = path / target.partition(".")[0]
-    return target if first.is_dir() or first.with_suffix(".py").is_file() else None
-
-
 def _component(parser: ConfigParser, name: str, plain: bool) -> ConfigComponent:
     if plain:
         # Asking the parser would run the import statements of the whole configuration.
@@ -102,16 +96,30 @@ def _component(parser: ConfigParser, name: str, plain: bool) -> ConfigComponent:
     return parser.get_parsed_content(name, instantiate=False)
 
 
-def patch_of(parser: ConfigParser) -> tuple[int, ...] | None:
-    """Voxels of the windows that the inferer slides, where that is written down plainly."""
-    inferer = parser.get("inferer")
+def windows_of(parser: ConfigParser, path: Path, trust: bool) -> Any:
+    """How large the windows are that the inferer slides, as the configuration has it (``roi_size``).
+
+    A number, or one per axis, of which -1 is the whole axis; the text of an expression that may not be
+    run or fails; None for whole images.
+
+    Args:
+        parser: from :func:`open_config`.
+        path: folder of the bundle.
+        trust: whether expressions may be run.
+    """
+    name, inferer = "inferer", parser.get("inferer")
+    if isinstance(inferer, str) and inferer.startswith("@"):
+        name, inferer = inferer[1:], parser.get(inferer[1:])
     try:
-        sizes = _plain(parser, inferer["roi_size"]) if isinstance(inferer, Mapping) else None
-    except KeyError:
-        return None
-    if isinstance(sizes, list) and all(isinstance(n, int) for n in sizes):
-        return tuple(sizes)
-    return None
+        plain = isinstance(inferer, Mapping)
+        windows = _plain(parser, inferer.get("roi_size") if plain else inferer)
+        if trust and any(text.startswith("$") for text in _strings(windows)):
+            trust_code(path)  # its imports are run, too
+            found = parser.get_parsed_content(f"{name}::roi_size" if plain else name)
+            return found if plain else getattr(found, "roi_size", None)
+    except Exception:  # a broken reference, or whatever the bundle's code raises
+        return inferer
+    return windows
 
 
 def _first_expression(parser: ConfigParser, name: str, seen: set[str]) -> str | None:

@@ -16,6 +16,7 @@ from torch import nn
 from segpref import __version__
 from segpref.data.cache import write_atomically
 from segpref.data.preparation import ImagePreparation, Preparation
+from segpref.policies.trust import require_trust
 from segpref.policies.tunable import PolicySpec, TunablePolicy, imported
 from segpref.types import LabelSpace, Region, SegprefError
 
@@ -77,6 +78,10 @@ class ModelCard:
         channels: names of the image channels.
         labelled: patients whose labels it was trained with; nobody may be aligned or tested on them.
         policy: how the network becomes a policy.
+        mirroring: axes of the grid over which whole images are mirrored when they are predicted, as
+            nnU-Net does; none where empty.
+        code: folder that the network's class lies in, where that is a model's own, such as a MONAI
+            bundle; None where the class is installed.
     """
 
     network: NetworkSpec
@@ -85,6 +90,8 @@ class ModelCard:
     channels: tuple[str, ...] = ("image",)
     labelled: tuple[str, ...] = ()
     policy: PolicySpec = field(default_factory=PolicySpec)
+    mirroring: tuple[int, ...] = ()
+    code: str | None = None
 
     def policy_of(self, network: nn.Module) -> TunablePolicy:
         """The policy of a network of this card."""
@@ -92,7 +99,12 @@ class ModelCard:
 
     def to_json(self) -> str:
         """The card as JSON."""
-        return json.dumps({"segpref": __version__, **asdict(self)})
+        content = asdict(self)
+        # Most models have neither, and their files stay as they were.
+        for name in ("mirroring", "code"):
+            if not content[name]:
+                del content[name]
+        return json.dumps({"segpref": __version__, **content})
 
     @classmethod
     def from_json(cls, text: str) -> ModelCard:
@@ -111,6 +123,8 @@ class ModelCard:
             labelled=tuple(raw["labelled"]),
             # Older files know segmenters alone.
             policy=PolicySpec(**raw.get("policy", {"init_args": {"tail": raw.get("tail")}})),
+            mirroring=tuple(raw.get("mirroring", ())),
+            code=raw.get("code"),
         )
 
 
@@ -156,9 +170,16 @@ def load_model(path: Path | str) -> tuple[TunablePolicy, ModelCard]:
 
 
 def load_network(path: Path | str) -> tuple[nn.Module, ModelCard]:
-    """The network of a model file or run folder, and the card that says what it is."""
+    """The network of a model file or run folder, and the card that says what it is.
+
+    Raises:
+        SegprefError: the file is damaged or does not fit its class, or that is code of a folder which
+            nobody has trusted in this process (:func:`~segpref.policies.trust.trust_code`).
+    """
     path = _model_file(Path(path))
     card = read_card(path)
+    if card.code is not None:
+        require_trust(card.code, path)
     network = card.network.build()
     try:
         network.load_state_dict(load_file(path))

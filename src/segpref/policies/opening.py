@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,12 +13,15 @@ from torch import nn
 from segpref.data.preparation import Preparation
 from segpref.policies.bundle import read_bundle, write_bundle
 from segpref.policies.checkpoints import ModelCard, load_model, read_card
+from segpref.policies.nnunet.files import FINAL, checkpoint_of
 from segpref.policies.nnunet.folder import read_nnunet, write_nnunet
 from segpref.policies.plain import read_plain, write_plain
+from segpref.policies.trust import require_trust, trust_code
 from segpref.policies.tunable import TunablePolicy
-from segpref.types import SegprefError
 
 __all__ = ["OpenModel", "holds_model", "open_model"]
+
+log = logging.getLogger(__name__)
 
 Write = Callable[[Mapping[str, nn.Module], Path], Path]
 
@@ -38,7 +42,6 @@ class OpenModel:
         labelled: patients (or cases of theirs) that it was trained with; None where nothing tells.
         write: writes tuned networks, by member, in the format that the model came in; takes the folder
             to write into and returns what it wrote. None for segpref's own, which a run writes anyway.
-        mirroring: axes over which it mirrors when it predicts.
     """
 
     path: Path
@@ -46,7 +49,11 @@ class OpenModel:
     members: Mapping[str, Callable[[], TunablePolicy]]
     labelled: tuple[str, ...] | None
     write: Write | None = None
-    mirroring: tuple[int, ...] = ()
+
+    @property
+    def mirroring(self) -> tuple[int, ...]:
+        """Axes over which it mirrors when it predicts."""
+        return self.card.mirroring
 
     def policies(self) -> list[TunablePolicy]:
         """The networks of all members."""
@@ -72,7 +79,7 @@ def open_model(
     Args:
         path: of the model.
         trust: whether code that comes with the model may be run (pickles of nnU-Net, expressions and
-            classes of a bundle).
+            classes of a bundle, also where it was aligned and lies in a run folder).
         labelled: patients that it was trained with, besides those that it tells itself.
         preparation: for a bundle, which has it as code.
 
@@ -88,6 +95,10 @@ def open_model(
         opened = _plain(path)
     else:
         card = read_card(path)
+        if card.code is not None:
+            if trust:
+                trust_code(card.code)
+            require_trust(card.code, path)
         opened = OpenModel(path, card, {"": partial(_own, path)}, card.labelled)
     known = opened.labelled if labelled is None else {*(opened.labelled or ()), *labelled}
     return replace(opened, labelled=None if known is None else tuple(sorted(known)))
@@ -110,25 +121,35 @@ def _own(path: Path) -> TunablePolicy:
 def _nnunet(path: Path, trust: bool) -> OpenModel:
     one = path.name.startswith(_FOLD)
     folds = [path.name.removeprefix(_FOLD)] if one else None
-    folder = read_nnunet(path.parent if one else path, folds=folds, trust=trust)
+    outer = path.parent if one else path
+    checkpoint = checkpoint_of(outer, folds)
+    folder = read_nnunet(outer, folds=folds, checkpoint=checkpoint, trust=trust)
+    if checkpoint != FINAL:
+        log.warning(
+            "%s has no %s, so %s is taken, of a training that is perhaps not finished. What is tuned "
+            "is written under that name, too: nnUNetv2_predict -chk %s.",
+            *(path, FINAL, checkpoint, checkpoint),
+        )
 
     def write(networks: Mapping[str, nn.Module], out: Path) -> Path:
         tuned = {name.removeprefix(_FOLD): network for name, network in networks.items()}
         return write_nnunet(folder, tuned, out / folder.path.resolve().name)
 
     members = {f"{_FOLD}{fold}": partial(folder.policy, fold) for fold in folder.folds}
-    return OpenModel(path, folder.card(), members, folder.labelled, write, folder.mirroring)
+    card = replace(folder.card(), mirroring=folder.mirroring)
+    return OpenModel(path, card, members, folder.labelled, write)
 
 
 def _bundle(path: Path, trust: bool, preparation: Preparation | None) -> OpenModel:
     bundle = read_bundle(path, trust=trust)
     if preparation is None:
-        raise SegprefError(
-            f"the bundle {path} prepares images by code of its own: say what that amounts to with "
-            "--preparation (dims, spacing_mm, normalise, window, ...)"
+        preparation = bundle.preparation()
+    for difference in bundle.differences(preparation):
+        log.warning(
+            "%s: %s. The network was trained on what its own preprocessing gives.", path, difference
         )
     if not (preparation.size or preparation.crop or preparation.patch):
-        preparation = replace(preparation, patch=bundle.patch)
+        preparation = replace(preparation, patch=bundle.patch(preparation.dims))
 
     def write(networks: Mapping[str, nn.Module], out: Path) -> Path:
         (network,) = networks.values()

@@ -10,11 +10,11 @@ from typing import Any
 import yaml
 from torch import nn
 
-from segpref.data.cache import write_atomically
 from segpref.data.preparation import Preparation
 from segpref.policies.checkpoints import ModelCard, NetworkSpec
 from segpref.policies.tunable import PolicySpec, TunablePolicy
 from segpref.policies.weights import WeightFile, read_weights, write_weights
+from segpref.policies.writing import whole_folder
 from segpref.types import LabelSpace, Region, SegprefError
 
 __all__ = ["PlainModel", "read_plain", "write_plain"]
@@ -57,13 +57,14 @@ def read_plain(path: Path | str) -> PlainModel:
           class_path: monai.networks.nets.UNet
           init_args: {spatial_dims: 3, in_channels: 1, out_channels: 3, ...}
         label_space: {kind: multi-class, names: [background, liver, tumour]}
-        preparation: {dims: 3, spacing_mm: [1, 1, 1], normalise: z-score}
+        preparation: {dims: 3, spacing_mm: [1, 1, 1], normalise: z-score, patch: [96, 96, 96]}
         channels: [CT]
         labelled: [patient1, patient2]
         tail: [decoder.last, head]
 
-    ``weights``, ``network``, ``label_space`` and ``preparation`` are needed. ``regions`` of the label
-    space are written ``{whole: [1, 2]}``. Weights are never unpickled.
+    ``weights``, ``network``, ``label_space`` and ``preparation`` are needed. The preparation has the
+    ``patch`` that the network was trained on, or the ``size`` of its whole images. ``regions`` of the
+    label space are written ``{whole: [1, 2]}``. Weights are never unpickled.
 
     Raises:
         SegprefError: the file is no such description, or its weights can't be opened.
@@ -98,22 +99,20 @@ def write_plain(model: PlainModel, network: nn.Module, out: Path | str) -> Path:
     Args:
         model: what the network came from.
         network: the tuned network.
-        out: the folder to write into, not that of the model.
+        out: the folder to make, whole or not at all.
 
     Returns:
         The new description.
+
+    Raises:
+        SegprefError: the place is taken or can't be written to.
     """
-    out = Path(out).expanduser()
-    weights, description = out / model.file.path.name, out / model.path.name
-    for path in (weights, description):
-        if path.exists():
-            raise SegprefError(
-                f"{path} is there already: choose another folder for the tuned model"
-            )
-    write_weights(weights, network, model.file)
-    text = yaml.safe_dump({**model.description, "weights": weights.name}, sort_keys=False)
-    write_atomically(description, text.encode())
-    return description
+    out, weights = Path(out).expanduser(), model.file.path.name
+    text = yaml.safe_dump({**model.description, "weights": weights}, sort_keys=False)
+    with whole_folder(out) as partial:
+        write_weights(partial / weights, network, model.file)
+        (partial / model.path.name).write_text(text, encoding="utf-8")
+    return out / model.path.name
 
 
 def _card(content: Mapping[str, Any]) -> ModelCard:

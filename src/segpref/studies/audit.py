@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
+import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
+from jaxtyping import UInt8
 
 from segpref.data.dataset import Dataset
+from segpref.data.patches import PatchDraw
 from segpref.metrics import SlateDiagnostics, diagnose, slate_iou
 from segpref.metrics.flips import FlipBin, FlipCurves, flip_curves, mined_flips
 from segpref.miners import mine
+from segpref.policies import TunablePolicy
 from segpref.proposals import SlateProposals
-from segpref.studies.slates import ScoredSlate, scored_slates
+from segpref.studies.slates import ScoredSlate, patch_slates, scored_slates
 from segpref.training.loop import step_seed
-from segpref.types import Judge, LabelSpace, Miner, Policy, SegprefError
+from segpref.types import Candidate, Judge, LabelSpace, Miner, Policy, SegprefError
 
 __all__ = ["Audit", "FamilyFigures", "audit"]
 
@@ -77,50 +84,98 @@ def audit(
     miner: Miner,
     proposals: SlateProposals | None = None,
     seed: int = 0,
+    patches: PatchDraw | None = None,
 ) -> Audit:
-    """Measure judge and slates on labelled cases (the validation set, usually)."""
+    """Measure judge and slates on labelled cases (the validation set, usually).
+
+    Args:
+        policy: of whole prepared images; of patches where these are drawn.
+        dataset: cases without a label are left out.
+        judge: scores the candidates.
+        miner: makes pairs of the scores.
+        proposals: make the slates; K = 32 by default.
+        seed: of slates and pairs.
+        patches: draws the patches that the slates are of, several of each case; whole images where
+            None.
+
+    Raises:
+        SegprefError: no case has a label.
+    """
     dataset = dataset.labelled()
     if not len(dataset):
         raise SegprefError("none of the cases to audit on has a label: give labelled cases")
     proposals = proposals or SlateProposals()
-    scored = list(scored_slates(policy, dataset, judge, proposals, seed))
-    truth = [_quality(one, dataset.label_space) for one in scored]
-    rngs = [np.random.default_rng(step_seed(seed, 1, number)) for number in range(len(scored))]
-    judged = [one.scores for one in scored]
+    if patches is None:
+        slates = scored_slates(policy, dataset, judge, proposals, seed)
+    else:
+        assert isinstance(policy, TunablePolicy)
+        slates = patch_slates(policy, dataset, judge, proposals, patches, seed)
+    masks = _Packed()
+    # A loop would keep a slate while the next one is made.
+    seen = list(map(partial(_measured, masks, dataset.label_space), slates))
+    truth, judged = [one.quality for one in seen], [one.scores for one in seen]
+    rngs = [np.random.default_rng(step_seed(seed, 1, number)) for number in range(len(seen))]
     # A miner that draws finds other pairs every time: one draw of few slates says little of a gap.
     mined = [mine(miner, judged, rngs).pairs for _ in range(_DRAWS)]
     return Audit(
         judge=diagnose(judged, truth, mined[0]),
-        flips=flip_curves(judged, truth, [one.slate.masks for one in scored], seed),
+        flips=flip_curves(judged, truth, masks, seed),
         mined=mined_flips(truth, mined),
-        families=_families(scored, truth),
+        families=_families(seen),
         base_quality=float(np.mean([quality[0].mean() for quality in truth])),
         best_quality=float(np.mean([quality.max(axis=0).mean() for quality in truth])),
-        distinct=float(np.mean([_distinct(one) for one in scored])),
+        distinct=float(np.mean([one.distinct for one in seen])),
     )
 
 
-def _quality(scored: ScoredSlate, label_space: LabelSpace) -> np.ndarray:
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """What is kept of a slate: all but its masks."""
+
+    candidates: tuple[Candidate, ...]
+    scores: np.ndarray
+    quality: np.ndarray
+    distinct: float
+
+
+class _Packed(Sequence[Any]):
+    """The masks of many slates, in little memory: they are mostly background and much alike."""
+
+    def __init__(self) -> None:
+        self._known: list[tuple[tuple[int, ...], bytes]] = []
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def __getitem__(self, index: Any) -> Any:
+        shape, packed = self._known[index]
+        # Told the size, it need not copy.
+        masks = zlib.decompress(packed, bufsize=math.prod(shape))
+        return np.frombuffer(masks, np.uint8).reshape(shape)
+
+    def append(self, masks: UInt8[np.ndarray, "K field *space"]) -> None:
+        self._known.append((masks.shape, zlib.compress(np.ascontiguousarray(masks).data, 1)))
+
+
+def _measured(masks: _Packed, label_space: LabelSpace, scored: ScoredSlate) -> _Measured:
     assert scored.case.label is not None
-    return slate_iou(scored.slate.masks, np.asarray(scored.case.label), label_space)
+    slate = scored.slate
+    masks.append(slate.masks)
+    quality = slate_iou(slate.masks, np.asarray(scored.case.label), label_space)
+    digests = {hashlib.blake2b(np.ascontiguousarray(mask).data).digest() for mask in slate.masks}
+    return _Measured(slate.candidates, scored.scores, quality, len(digests) / len(slate))
 
 
-def _distinct(scored: ScoredSlate) -> float:
-    return len({mask.tobytes() for mask in scored.slate.masks}) / len(scored.slate)
-
-
-def _families(
-    scored: Sequence[ScoredSlate], truth: Sequence[np.ndarray]
-) -> tuple[FamilyFigures, ...]:
+def _families(seen: Sequence[_Measured]) -> tuple[FamilyFigures, ...]:
     names, gains, best, chosen = [], [], [], []
-    for one, quality in zip(scored, truth, strict=True):
-        for number in range(quality.shape[1]):
-            true, said = quality[:, number], one.scores[:, number]
-            names += [candidate.family for candidate in one.slate.candidates]
+    for one in seen:
+        for number in range(one.quality.shape[1]):
+            true, said = one.quality[:, number], one.scores[:, number]
+            names += [candidate.family for candidate in one.candidates]
             gains += (true - true[0]).tolist()
-            best.append(one.slate.candidates[int(true.argmax())].family)
+            best.append(one.candidates[int(true.argmax())].family)
             if not np.isnan(said).all():
-                chosen.append(one.slate.candidates[int(np.nanargmax(said))].family)
+                chosen.append(one.candidates[int(np.nanargmax(said))].family)
     family, gain = np.array(names), np.array(gains)
     return tuple(
         FamilyFigures(

@@ -10,6 +10,7 @@ from typing import TypeGuard
 
 from segpref.data.cache import write_atomically
 from segpref.data.dataset import Dataset
+from segpref.data.patches import PatchDraw
 from segpref.metrics.flips import FlipBin
 from segpref.objectives import CalibratedDPO
 from segpref.proposals import SlateProposals
@@ -48,23 +49,28 @@ def measured_flips(
     miner: Miner,
     proposals: SlateProposals,
     seed: int,
+    patches: PatchDraw | None = None,
 ) -> list[FlipBin]:
     """Flip rates of the pairs mined from the policy's slates, by the judge's gap.
 
+    They hold for pairs like those that were measured, so where stage 2 sees patches, patches are given:
+    within a patch scores have other gaps than over a whole volume.
+
     Args:
         file: JSON file that keeps the whole audit; it is not measured again where the file exists.
-        policy: of whole prepared images.
+        policy: what is tuned: of whole prepared images, or of patches where these are drawn.
         cases: labelled; the others are left out.
         judge: scores the candidates.
         miner: makes pairs of the scores.
         proposals: make the slates.
         seed: of slates and pairs.
+        patches: draws them as stage 2 does; whole images where None.
 
     Raises:
         SegprefError: no case has a label, or the judge gives no pairs.
     """
     if not file.exists():
-        found = audit(policy, cases, judge, miner, proposals, seed)
+        found = audit(policy, cases, judge, miner, proposals, seed, patches)
         write_atomically(file, json.dumps(found.as_dict(), indent=1).encode())
     return read_flips(file)
 

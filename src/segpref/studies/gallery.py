@@ -9,14 +9,16 @@ import numpy as np
 import torch
 
 from segpref.data.dataset import Dataset
-from segpref.inference.windows import whole_model
+from segpref.data.patches import LabelPlaces, PatchDraw
+from segpref.inference.windows import whole_images, whole_model
 from segpref.miners import TopVsRandom
+from segpref.policies import load_model
 from segpref.proposals import SlateProposals
 from segpref.studies.pictures import Overlay, SlatePicture
 from segpref.studies.report import write_report
-from segpref.studies.slates import scored_slates
+from segpref.studies.slates import patch_slates, scored_slates
 from segpref.training.folder import RunFolder
-from segpref.types import Case, Judge, Policy, Predictor
+from segpref.types import Case, Judge, Predictor
 
 __all__ = ["alignment_report", "overlays", "typical"]
 
@@ -30,12 +32,22 @@ def alignment_report(
     seed: int = 0,
     count: int = 4,
 ) -> Path:
-    """The report of a stage-2 run, with outlines before and after and one slate with its scores."""
+    """The report of a stage-2 run, with outlines before and after and one slate with its scores.
+
+    Args:
+        folder: of the run.
+        base: its base.
+        cases: labelled; some of them are shown.
+        judge: scores the candidates of the slate.
+        proposals: make them; where the model sees patches, of a patch around a structure.
+        seed: of the slate.
+        count: how many cases are shown.
+    """
     if not len(cases):
         return write_report(folder)
     before, after = (whole_model(model) for model in (base, folder.best))
     shown = typical(cases, count)
-    slate = _slate_picture(before, shown.take([0]), judge, proposals, seed)
+    slate = _slate_picture(base, shown.take([0]), judge, proposals, seed)
     return write_report(
         folder, overlays=overlays(shown, {"base": before, "tuned": after}), slate=slate
     )
@@ -83,17 +95,26 @@ def _foreground(case: Case) -> tuple[int, int]:
 
 
 def _slate_picture(
-    policy: Policy, cases: Dataset, judge: Judge, proposals: SlateProposals, seed: int
+    base: Path | str, cases: Dataset, judge: Judge, proposals: SlateProposals, seed: int
 ) -> SlatePicture:
-    scored = next(iter(scored_slates(policy, cases, judge, proposals, seed)))
+    policy, card = load_model(base)
+    if card.preparation.patch is None:
+        whole = whole_images([policy], card.preparation)
+        slates = scored_slates(whole, cases, judge, proposals, seed)
+    else:
+        # K masks of a whole volume may be more than the memory holds.
+        patches = PatchDraw(card.preparation, LabelPlaces(cases.label_space), foreground=1.0)
+        slates = patch_slates(policy, cases, judge, proposals, patches, seed)
+    scored = next(slates)
+    case = scored.case
     rows = TopVsRandom()(scored.scores[:, 0], np.random.default_rng(seed))
     return SlatePicture(
-        name=scored.case.id,
-        image=np.asarray(scored.case.image),
+        name=case.id if case.window is None else f"a patch of {case.id}",
+        image=np.asarray(case.image),
         slate=scored.slate,
         scores=scored.scores[:, 0],
         label_space=cases.label_space,
         pair=(int(rows[0, 0]), int(rows[0, 1])) if len(rows) else None,
-        truth=None if scored.case.label is None else np.asarray(scored.case.label),
-        spacing_mm=scored.case.spacing_mm,
+        truth=None if case.label is None else np.asarray(case.label),
+        spacing_mm=case.spacing_mm,
     )

@@ -133,8 +133,7 @@ def overlay_keys(overlays: Sequence[Overlay]) -> tuple[Key, ...]:
 def slate_tiles(shown: SlatePicture) -> tuple[Picture, ...]:
     """A picture per candidate, best score first, abstained ones last; winner, loser, anchor marked."""
     masks = shown.slate.masks
-    view = _view(shown.image, [*masks], shown.label_space, shown.spacing_mm)
-    parts = [_of_field(mask, shown.label_space, shown.field) for mask in masks]
+    view = _view(shown.image, masks, shown.label_space, shown.spacing_mm)
     true = None if shown.truth is None else _of_field(shown.truth, shown.label_space, shown.field)
     differ = None
     if shown.pair is not None:
@@ -144,7 +143,7 @@ def slate_tiles(shown: SlatePicture) -> tuple[Picture, ...]:
         range(len(masks)),
         key=lambda k: (math.isnan(shown.scores[k]), -np.nan_to_num(shown.scores[k]), k),
     )
-    return tuple(_tile(shown, view, parts[k], true, differ, k) for k in ranked)
+    return tuple(_tile(shown, view, true, differ, k) for k in ranked)
 
 
 def slate_keys(shown: SlatePicture) -> tuple[Key, ...]:
@@ -161,8 +160,9 @@ def slate_keys(shown: SlatePicture) -> tuple[Key, ...]:
 def variance_picture(shown: SlatePicture) -> Picture:
     """Where the candidates of a slate differ (MAPO, Fig. 3), with how much they are alike."""
     masks = shown.slate.masks
-    view = _view(shown.image, [*masks], shown.label_space, shown.spacing_mm)
-    variance = pixel_variance(masks, shown.label_space)
+    view = _view(shown.image, masks, shown.label_space, shown.spacing_mm)
+    # Of the part that is shown: of a whole volume it would take much memory.
+    variance = pixel_variance(view.of(masks), shown.label_space)
     alike = pairwise_dice(masks, shown.label_space)
     if shown.label_space.kind == "multi-label":
         variance, alike = variance[[shown.field]], alike[[shown.field]]
@@ -176,7 +176,6 @@ def variance_picture(shown: SlatePicture) -> Picture:
 def _tile(
     shown: SlatePicture,
     view: _View,
-    parts: Bool[np.ndarray, "structure *space"],
     true: Bool[np.ndarray, "structure *space"] | None,
     differ: Bool[np.ndarray, "*space"] | None,
     number: int,
@@ -187,6 +186,7 @@ def _tile(
     score = shown.scores[number]
     told = "no opinion" if math.isnan(score) else f"{score:.3f}"
     candidate = shown.slate.candidates[number]
+    parts = _of_field(shown.slate.masks[number], shown.label_space, shown.field)
     badge = f"{role} = anchor" if paired and number == 0 else role
     png = view.draw(parts, true, tint=differ if paired else None, size=2.0)
     alt = f"Candidate {number}, {candidate}: score {told}" + (f", {badge}" if badge else "")
@@ -233,10 +233,18 @@ class _View:
         parts: Iterable[Bool[np.ndarray, "*space"]],
         true: Bool[np.ndarray, "structure *space"] | None,
         tint: Bool[np.ndarray, "*space"] | None = None,
-        heat: Float[np.ndarray, "*space"] | None = None,
+        heat: Float[np.ndarray, "row column"] | None = None,
         size: float = 2.5,
     ) -> bytes:
-        """PNG of the image with outlines; ``size`` is the width in inches at 130 dpi, heat 0 to 1."""
+        """PNG of the image with outlines.
+
+        Args:
+            parts: masks that are outlined, each in a colour of its own.
+            true: the true ones, dashed.
+            tint: where it is tinted.
+            heat: of the part that is shown (:meth:`of`), 0 to 1.
+            size: width in inches at 130 dpi.
+        """
         rows, columns = self.grey.shape
         height = min(max(size * self.aspect * rows / columns, size / 2), size * 2)
         figure = Figure((size, height), dpi=130, facecolor="black")
@@ -249,10 +257,8 @@ class _View:
             colour[self.of(tint)] = to_rgba(_TINT, 0.6)
             axes.imshow(colour, aspect=self.aspect, interpolation="nearest")
         if heat is not None:
-            part = self.of(heat)
             # Seen through where nothing varies.
-            opacity = np.sqrt(part)
-            axes.imshow(part, cmap="hot", vmin=0, vmax=1, alpha=opacity, aspect=self.aspect)
+            axes.imshow(heat, cmap="hot", vmin=0, vmax=1, alpha=np.sqrt(heat), aspect=self.aspect)
         shadow = [patheffects.withStroke(linewidth=2.6, foreground="#000000a0")]
         for number, part in enumerate(parts):
             colour_name = _COLOURS[number % len(_COLOURS)]
@@ -290,12 +296,14 @@ def _outline(axes: object, part: Bool[np.ndarray, "row column"], **style: object
 
 def _view(
     image: Float[np.ndarray, "channel *space"],
-    masks: Sequence[UInt8[np.ndarray, "field *space"]],
+    masks: Iterable[UInt8[np.ndarray, "field *space"]],
     space: LabelSpace,
     spacing_mm: Sequence[float] | None,
 ) -> _View:
-    grey = np.asarray(image[0], dtype=float)
-    anything = np.any([space.structure_masks(mask).any(axis=0) for mask in masks], axis=0)
+    grey = np.asarray(image[0])
+    anything = np.zeros(grey.shape, bool)
+    for mask in masks:
+        anything |= space.structure_masks(mask).any(axis=0)
     level, steps = None, tuple(spacing_mm or (1.0,) * grey.ndim)
     aspect = steps[0] / steps[1]
     limits = np.percentile(grey, (0.5, 99.5))
@@ -303,9 +311,9 @@ def _view(
         # Axes of a volume are (x, y, z): x goes to the right.
         level = int(anything.sum(axis=(0, 1)).argmax())
         grey, anything, aspect = grey[..., level].T, anything[..., level].T, 1 / aspect
-    cut = (_span(anything.any(axis=1)), _span(anything.any(axis=0)))
+    cut = (_span(np.any(anything, axis=1)), _span(np.any(anything, axis=0)))
     low, high = float(limits[0]), float(max(limits[1], limits[0] + 1e-6))
-    return _View(grey[cut], aspect, level, cut, (low, high))
+    return _View(np.asarray(grey[cut], dtype=float), aspect, level, cut, (low, high))
 
 
 def _span(held: Bool[np.ndarray, " n"]) -> slice:

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from segpref.data.cache import Cache
 from segpref.data.dataset import Dataset
+from segpref.data.patches import PatchDraw
+from segpref.data.predictions import PredictionStore
+from segpref.data.preparation import ImagePreparation
 from segpref.inference.evaluation import VolumeMasks
+from segpref.inference.windows import whole_images
 from segpref.metrics import opinion
+from segpref.policies import TunablePolicy
 from segpref.progress import track
 from segpref.proposals import SlateProposals
 from segpref.training.loop import step_seed
+from segpref.training.step import StepSlates
 from segpref.types import Case, Judge, Policy, Slate
 
-__all__ = ["ScoredSlate", "scored_slates", "select_best"]
+__all__ = ["ScoredSlate", "patch_draw", "patch_slates", "scored_slates", "select_best"]
+
+_VOXELS = 2**22
+"""Of the images of a batch: a slate takes K bytes of each, and making it several times as much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,20 +48,85 @@ def scored_slates(
     seed: int,
     batch_size: int = 8,
 ) -> Iterator[ScoredSlate]:
-    """Slates of every case under the policy as it is, scored by the judge."""
+    """Slates of every case under the policy as it is, scored by the judge.
+
+    Large images, and those of a dataset whose images differ in size, go one by one.
+
+    Args:
+        policy: of whole prepared images.
+        dataset: its cases, with their labels, come with the slates.
+        judge: is prepared for them, and sees labels only if it declares them.
+        proposals: make the slates.
+        seed: of the slates, together with the place of the batch.
+        batch_size: images at once, at most.
+    """
     if hasattr(judge, "prepare"):
         judge.prepare(dataset)
-    seen = dataset if judge.needs_label else dataset.without_labels()
-    starts = range(0, len(dataset), batch_size)
-    with torch.no_grad():
-        for start in track(starts, "making slates", len(starts)):
-            indices = range(start, min(start + batch_size, len(dataset)))
-            cases = [seen[i] for i in indices]
-            images = torch.from_numpy(np.stack([case.image for case in cases]))
+    shapes = {volume.images.shape[2:] for volume, _ in dataset.by_volume()}
+    at_once = _at_once(shapes.pop(), batch_size) if len(shapes) == 1 else 1
+    starts = range(0, len(dataset), at_once)
+    for start in track(starts, "making slates", len(starts)):
+        indices = range(start, min(start + at_once, len(dataset)))
+        # Nothing of a batch is kept while the next is made.
+        yield from _scored(policy, dataset.take(indices), judge, proposals, step_seed(seed, start))
+
+
+def patch_slates(
+    policy: TunablePolicy,
+    dataset: Dataset,
+    judge: Judge,
+    proposals: SlateProposals,
+    patches: PatchDraw,
+    seed: int,
+    count: int = 8,
+    batch_size: int = 8,
+) -> Iterator[ScoredSlate]:
+    """Slates of patches of every case, made and scored as stage 2 does it.
+
+    Args:
+        policy: of patches.
+        dataset: whole cases; with the slates come the patches, with their labels.
+        judge: is prepared for the cases, and sees labels only if it declares them.
+        proposals: make the slates.
+        patches: draws them.
+        seed: of patches and slates.
+        count: patches of every case.
+        batch_size: patches at once, at most; fewer where they are large.
+    """
+    if hasattr(judge, "prepare"):
+        judge.prepare(dataset)
+    made = StepSlates(policy, _no_reference, judge, proposals, seed)
+    assert patches.preparation.patch is not None
+    at_once = _at_once(patches.preparation.patch, batch_size)
+    batches = range(-(-len(dataset) // at_once))
+    steps = [(turn, number) for turn in range(count) for number in batches]
+    for turn, number in track(steps, "making slates", len(steps)):
+        indices = range(len(dataset))[number * at_once : (number + 1) * at_once]
+        key = step_seed(seed, turn, number)
+        cases = patches([dataset[i] for i in indices], indices, key)
+        images = torch.from_numpy(np.stack([case.image for case in cases]))
+        with torch.no_grad():
             state = policy.forward(images)
-            slates = proposals(policy, state, images, cases, step_seed(seed, start))
-            for i, case, slate in zip(indices, cases, slates, strict=True):
-                yield ScoredSlate(dataset[i], slate, judge.score(case, slate))
+            found = made(indices, cases, images, state, turn, number)
+        yield from map(ScoredSlate, cases, found.slates, found.scores)
+
+
+def patch_draw(
+    policy: TunablePolicy, preparation: ImagePreparation, dataset: Dataset, cache: Cache
+) -> PatchDraw | None:
+    """What draws patches as stage 2 does, around what the policy predicts; None for whole images.
+
+    Args:
+        policy: of patches; what it predicts of the whole cases is kept.
+        preparation: of the images; tells whether the policy sees patches.
+        dataset: whose cases are cut.
+        cache: where places in the predicted foreground are kept.
+    """
+    if preparation.patch is None:
+        return None
+    places = PredictionStore(whole_images([policy], preparation), "places", cache)
+    places.prepare(dataset)
+    return PatchDraw(preparation, places.__getitem__)
 
 
 def select_best(slates: Iterator[ScoredSlate], dataset: Dataset) -> list[VolumeMasks]:
@@ -71,3 +148,23 @@ def select_best(slates: Iterator[ScoredSlate], dataset: Dataset) -> list[VolumeM
         names = [volume.source.id if single else f"{volume.source.id}/s{i:03d}" for i in items]
         result.append((volume, items, np.stack([chosen[name] for name in names])))
     return result
+
+
+def _at_once(shape: Sequence[int], most: int) -> int:
+    return max(1, min(most, _VOXELS // math.prod(shape)))
+
+
+def _scored(
+    policy: Policy, dataset: Dataset, judge: Judge, proposals: SlateProposals, seed: int
+) -> list[ScoredSlate]:
+    cases: list[Case] = (dataset if judge.needs_label else dataset.without_labels())[:]
+    images = torch.from_numpy(np.stack([case.image for case in cases]))
+    with torch.no_grad():
+        slates = proposals(policy, policy.forward(images), images, cases, seed)
+    scores = [judge.score(case, slate) for case, slate in zip(cases, slates, strict=True)]
+    return list(map(ScoredSlate, dataset[:], slates, scores))
+
+
+def _no_reference(_: Sequence[Case], images: Tensor) -> Tensor:
+    """Nobody asks for margins here."""
+    return images

@@ -44,6 +44,7 @@ def fit_diffusion(
     kl_weight: float = 1e-3,
     average: float = 0.9999,
     augment: bool = False,
+    text_dropout: float = 0.0,
     validation_samples: int = 8,
     validation_sampler: Sampler | None = None,
     seed: int = 0,
@@ -75,6 +76,8 @@ def fit_diffusion(
         kl_weight: lambda.
         average: highest decay of the moving average of weights; 0 for none.
         augment: flip and turn images and masks by right angles (needs square images).
+        text_dropout: share of images whose text is left out, drawn anew at every step, so that the
+            model can be asked without a text; 0 in the paper, where every image has one.
         validation_samples: masks that are drawn of every validation case.
         validation_sampler: draws them; 10 steps of DPM-Solver++ where None.
         seed: of weights, order, raters, prompts and noise.
@@ -83,7 +86,14 @@ def fit_diffusion(
 
     Returns:
         The run's summary.
+
+    Raises:
+        SegprefError: no cases, patients on both sides, or ``text_dropout`` out of range.
     """
+    if not 0 <= text_dropout < 1:
+        raise SegprefError(
+            f"text_dropout is a share of images, from 0 to below 1, not {text_dropout:g}: correct it"
+        )
     if not len(cases) or not len(validation):
         raise SegprefError("there is no case to train on or to validate: check the split")
     refuse_leakage(
@@ -117,6 +127,11 @@ def fit_diffusion(
         rngs = [np.random.default_rng([key, i]) for i in indices]
         images, masks, texts = _drawn([cases[i] for i in indices], rngs, augment)
         drawn = draw(rngs, masks.shape[1:], policy.process.timesteps, policy.latent)
+        # Last of all, so that the same seed draws the same masks and noise whatever the share.
+        texts = [
+            None if rng.random() < text_dropout else text
+            for rng, text in zip(rngs, texts, strict=True)
+        ]
         drawn, clean = drawn.to(policy.device), signed(masks.to(policy.device))
         wrapped.train()
         noisy = policy.process.noised(clean, drawn.noise, drawn.time)

@@ -70,9 +70,10 @@ def align(
     normalisation statistics are frozen. Labels of the pool, where there are any, reach only figures,
     and a judge or signal that declares ``needs_label``.
 
-    Where the model sees patches, a step is about one patch of each image, drawn anew: slate, scores,
-    region and Omega are the patch's, and the reference sees the same patch. Validation is by windows
-    that slide over whole images.
+    Where the model sees patches, a step is about one patch of each image: slate, scores, region and
+    Omega are the patch's, and the reference sees the same patch. It is drawn anew at every step; with
+    ``refresh`` a few of each image stand for a round, and its epochs take them in turn. Validation is
+    by windows that slide over whole images.
 
     Args:
         base: model file or run folder of stage 1; the frozen copy of it is the reference.
@@ -136,6 +137,8 @@ def align(
     if isinstance(policy, AmbiSeg):
         assert isinstance(frozen, AmbiSeg)
         assert isinstance(validated, AmbiSeg)
+        # In another precision than the policy's, it would have a margin before anything is learned.
+        frozen.network = accelerator.prepare_model(frozen.network, evaluation_mode=True)
         samples = proposals if isinstance(proposals, SampleSlates) else SampleSlates()
         course = denoising_course(
             policy, frozen, validated, teaching, samples, denoising, epochs, cache
@@ -198,11 +201,6 @@ def _check(
     """Refuse what does not fit together, before any work."""
     if reference_moves and teaching.refresh is None:
         raise SegprefError("a reference per round needs rounds: give refresh, in epochs")
-    if card.preparation.patch is not None and teaching.refresh is not None:
-        raise SegprefError(
-            "slates that stand for some epochs need whole images, and this model sees patches: leave "
-            "refresh out"
-        )
     diffusion = isinstance(policy, AmbiSeg)
     if diffusion and (viewed or reference_moves or isinstance(proposals, SlateProposals)):
         raise SegprefError(

@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from filelock import FileLock
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from segpref.data.cache import write_atomically
 from segpref.data.dataset import Dataset
+from segpref.data.patches import PatchDraw
 from segpref.policies import TunablePolicy
 from segpref.progress import track
 from segpref.proposals import SlateProposals
-from segpref.training.step import Reference, ScoredSlates
+from segpref.training.loop import step_seed
+from segpref.training.step import Reference, ScoredSlates, within_image
 from segpref.types import Candidate, Case, Judge, SegprefError, Slate, State, UnsureJudge
 
-__all__ = ["MakeSlates", "PreferenceRounds", "PreferenceSets", "Standing"]
+__all__ = ["MakeSlates", "PreferenceRounds", "PreferenceSets", "Standing", "StandingPatches"]
+
+PATCHES = 4
+"""Patches of an image that stand for a round, at most."""
 
 MakeSlates = Callable[[Sequence[Case], int], tuple[list[Slate], np.ndarray | None]]
 """(cases, number of the round) -> their slates, and logits that are to be kept with them."""
@@ -43,6 +49,43 @@ class Standing(NamedTuple):
     logits: Float[np.ndarray, "B C *space"] | None
 
 
+@dataclass(frozen=True, slots=True)
+class StandingPatches:
+    """Patches that stay for a round: a few of every image, which its epochs take in turn.
+
+    Args:
+        draw: draws them.
+        images: how many the pool has.
+        every: epochs per round.
+        seed: of the patches, together with the round.
+    """
+
+    draw: PatchDraw
+    images: int
+    every: int
+    seed: int
+
+    @property
+    def count(self) -> int:
+        """Patches of a round."""
+        return self.images * min(self.every, PATCHES)
+
+    def rows(self, indices: Sequence[int], epoch: int) -> list[int]:
+        """Which patches the epoch takes of these images."""
+        turn = epoch % self.every % min(self.every, PATCHES)
+        return [turn * self.images + i for i in indices]
+
+    def cut(self, cases: Sequence[Case], rows: Sequence[int], number: int) -> list[Case]:
+        """These patches of a round, from the cases that they are of."""
+        return self.draw(cases, rows, step_seed(self.seed, number, 0))
+
+    def __call__(
+        self, cases: Sequence[Case], indices: Sequence[int], epoch: int, step: int
+    ) -> list[Case]:
+        """The patches of the epoch's round that are its turn, whatever the step."""
+        return self.cut(cases, self.rows(indices, epoch), epoch // self.every)
+
+
 class PreferenceSets:
     """Slates and scores of the whole pool, made when a round begins.
 
@@ -59,6 +102,7 @@ class PreferenceSets:
         every: epochs per round; 50 of 200 in MAPO's 2D, 200 of 800 in its 3D.
         batch_size: images whose slates are made together.
         unsure: whether the judge is asked how unsure it is.
+        patches: which patches of the images the slates are of; None for whole images.
 
     Raises:
         SegprefError: less than one epoch per round.
@@ -74,6 +118,7 @@ class PreferenceSets:
         every: int,
         batch_size: int = 8,
         unsure: bool = False,
+        patches: StandingPatches | None = None,
     ) -> None:
         if every < 1:
             raise SegprefError(f"a round needs at least 1 epoch, not {every}")
@@ -84,6 +129,7 @@ class PreferenceSets:
         self._folder = folder
         self._batch_size = batch_size
         self._unsure = unsure
+        self._patches = patches
         self._round = -1
         self._masks = np.empty(0, np.uint8)
         self._logits: np.ndarray | None = None
@@ -98,11 +144,12 @@ class PreferenceSets:
             SegprefError: the round has begun, but its files are gone.
         """
         self._open(epoch, number)
+        rows = list(indices) if self._patches is None else self._patches.rows(indices, epoch)
         return Standing(
-            [Slate(np.array(self._masks[i]), self._candidates[i]) for i in indices],
-            [self._scores[i] for i in indices],
-            None if self._doubts is None else [self._doubts[i] for i in indices],
-            None if self._logits is None else np.array(self._logits[list(indices)]),
+            [Slate(np.array(self._masks[i]), self._candidates[i]) for i in rows],
+            [self._scores[i] for i in rows],
+            None if self._doubts is None else [self._doubts[i] for i in rows],
+            None if self._logits is None else np.array(self._logits[rows]),
         )
 
     def _open(self, epoch: int, step: int) -> None:
@@ -138,11 +185,14 @@ class PreferenceSets:
     def _make(self, number: int) -> None:
         candidates, scores, doubts = [], [], []
         arrays: dict[str, np.ndarray] = {}
-        count = len(self._seen)
+        images = len(self._seen)
+        count = images if self._patches is None else self._patches.count
         starts = range(0, count, self._batch_size)
         for start in track(starts, f"preference set {number + 1}", len(starts)):
             rows = range(start, min(start + self._batch_size, count))
-            cases = [self._seen[i] for i in rows]
+            cases = [self._seen[i % images] for i in rows]
+            if self._patches is not None:
+                cases = self._patches.cut(cases, rows, number)
             slates, logits = self._make_slates(cases, number)
             found = {"masks": np.stack([slate.masks for slate in slates])}
             if logits is not None:
@@ -187,6 +237,7 @@ class PreferenceRounds:
         seed: of the slates, together with the round.
         batch_size: images per network pass.
         unsure: whether the judge is asked how unsure it is.
+        patches: which patches of the images the policy sees; None for whole images.
     """
 
     def __init__(
@@ -202,11 +253,19 @@ class PreferenceRounds:
         seed: int,
         batch_size: int = 8,
         unsure: bool = False,
+        patches: StandingPatches | None = None,
     ) -> None:
         self._policy, self._reference = policy, reference
         self._proposals, self._seed = proposals, seed
         self._sets = PreferenceSets(
-            self._made, pool, judge, folder, every=every, batch_size=batch_size, unsure=unsure
+            self._made,
+            pool,
+            judge,
+            folder,
+            every=every,
+            batch_size=batch_size,
+            unsure=unsure,
+            patches=patches,
         )
 
     def __call__(
@@ -229,14 +288,24 @@ class PreferenceRounds:
             found.slates,
             found.scores,
             logits,
-            self._policy.label_space.decode(state.logits.detach()).cpu().numpy(),
+            self._anchors(state, cases),
             found.uncertainty,
         )
+
+    def _anchors(self, state: State, cases: Sequence[Case]) -> UInt8[np.ndarray, "B field *space"]:
+        masks: np.ndarray = self._policy.label_space.decode(state.logits.detach()).cpu().numpy()
+        for row, case in enumerate(cases):
+            masks[row] = within_image(masks[row][None], case)[0]
+        return masks
 
     def _made(self, cases: Sequence[Case], number: int) -> tuple[list[Slate], np.ndarray | None]:
         images = torch.from_numpy(np.stack([case.image for case in cases]))
         with torch.no_grad():
             state = self._policy.forward(images)
             slates = self._proposals(self._policy, state, images, cases, self._seed, (number,))
+        slates = [
+            replace(slate, masks=within_image(slate.masks, case))
+            for slate, case in zip(slates, cases, strict=True)
+        ]
         own = self._reference is None
         return slates, state.logits.float().cpu().numpy() if own else None

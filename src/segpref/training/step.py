@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -12,7 +12,6 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from segpref.data.dataset import Dataset
-from segpref.data.patches import PatchDraw
 from segpref.metrics import slate_iou
 from segpref.policies import TunablePolicy
 from segpref.proposals import SlateProposals
@@ -20,12 +19,35 @@ from segpref.training.augmentation import StrongAugmentation
 from segpref.training.loop import StepResult, step_seed
 from segpref.training.margins import LogitMargins
 from segpref.training.signals import ScoredBatch, Signal
-from segpref.types import IGNORE, Case, Judge, LabelSpace, Slate, State, UnsureJudge, Window
+from segpref.types import (
+    IGNORE,
+    Case,
+    Judge,
+    LabelSpace,
+    SegprefError,
+    Slate,
+    State,
+    UnsureJudge,
+)
 
-__all__ = ["PreferenceStep", "Reference", "ScoredSlates", "SlateSource", "StepSlates"]
+__all__ = [
+    "DrawPatches",
+    "PreferenceStep",
+    "Reference",
+    "ScoredSlates",
+    "SlateSource",
+    "StepSlates",
+    "within_image",
+]
+
+_HALVED = 32
+"""Networks halve their input five times at most, as a rule."""
 
 Reference = Callable[[Sequence[Case], Tensor], Tensor]
 """(cases, their images) -> logits of the frozen start."""
+
+DrawPatches = Callable[[Sequence[Case], Sequence[int], int, int], list[Case]]
+"""(cases, their places in the pool, epoch, step) -> the patch of each that the step is about."""
 
 
 class ScoredSlates(NamedTuple):
@@ -96,7 +118,10 @@ class StepSlates:
             cases = [replace(case, label=None, raters=None) for case in cases]
         key = step_seed(self.seed, epoch, number)
         slates = self.proposals(self.policy, state, images, cases, key)
-        slates = [_inside(slate, case.window) for slate, case in zip(slates, cases, strict=True)]
+        slates = [
+            replace(slate, masks=within_image(slate.masks, case))
+            for slate, case in zip(slates, cases, strict=True)
+        ]
         scores = [self.judge.score(case, slate) for case, slate in zip(cases, slates, strict=True)]
         reference = self.reference(cases, images)
         doubts = None
@@ -115,7 +140,7 @@ class PreferenceStep:
         pool: unlabelled images; labels reach only figures and a signal that declares them.
         slates: where scored slates come from.
         signal: what is learned from them.
-        seed: of patches, pairs and views, together with epoch and step.
+        seed: of pairs and views, together with epoch and step.
         view: changes the image that the update is made on; None for the image itself.
         patches: draws the patch of each image that the step is about; None for whole images.
     """
@@ -126,25 +151,25 @@ class PreferenceStep:
     signal: Signal
     seed: int
     view: StrongAugmentation | None = None
-    patches: PatchDraw | None = None
-    # The reference of an image seldom changes, so its volumes are counted once.
-    _reference_voxels: dict[tuple[int, Window | None], Int64[np.ndarray, " structure"]] = field(
-        default_factory=dict, init=False, repr=False
-    )
+    patches: DrawPatches | None = None
 
     def __call__(self, indices: list[int], epoch: int, number: int) -> StepResult:
-        """Loss and figures of the images at these places in the pool."""
+        """Loss and figures of the images at these places in the pool.
+
+        Raises:
+            SegprefError: the network can't take images of that size.
+        """
         cases = [self.pool[i] for i in indices]
         key = step_seed(self.seed, epoch, number)
         if self.patches is not None:
-            cases = self.patches(cases, indices, key)
+            cases = self.patches(cases, indices, epoch, number)
         images = torch.from_numpy(np.stack([case.image for case in cases]))
         space = self.policy.label_space
         self.policy.network.eval()
 
         # Without a view the slates share the one pass of the update.
         with torch.set_grad_enabled(self.view is None):
-            state = self.policy.forward(images)
+            state = self._pass(images)
         found = self.slates(indices, cases, images, state, epoch, number)
         logits = state.logits
         if self.view is not None:
@@ -166,41 +191,66 @@ class PreferenceStep:
         anchors = found.anchors
         if anchors is None:
             anchors = np.stack([slate.masks[0] for slate in found.slates])
-        places = [(i, case.window) for i, case in zip(indices, cases, strict=True)]
-        drift = self._volume_drift(anchors, reference, places)
+        drift = self._volume_drift(anchors, reference)
         return StepResult(result.loss, result.terms, {**result.logs, **drift})
 
+    def _pass(self, images: Tensor) -> State:
+        try:
+            return self.policy.forward(images)
+        except (RuntimeError, ValueError, SegprefError) as error:
+            if isinstance(error, torch.OutOfMemoryError) or not _takes_larger(
+                self.policy, images[:1]
+            ):
+                raise
+            shape, reason = " x ".join(map(str, images.shape[2:])), " ".join(str(error).split())
+            raise SegprefError(
+                f"the network can't learn from images of {shape} voxels, which it can't halve as often "
+                f"as it does ({reason[:200]}): give the model's preparation a patch, or a size, say in "
+                f"multiples of {_HALVED}"
+            ) from error
+
     def _volume_drift(
-        self,
-        anchors: UInt8[np.ndarray, "B field *space"],
-        reference: Tensor,
-        places: Sequence[tuple[int, Window | None]],
+        self, anchors: UInt8[np.ndarray, "B field *space"], reference: Tensor
     ) -> Mapping[str, tuple[float, float]]:
-        """Predicted volume of each structure relative to the reference's, as sums over the epoch."""
+        """Predicted volume of each structure relative to the reference's, as sums over the epoch.
+
+        Of both, what lies beyond the image does not count.
+        """
         space = self.policy.label_space
-        known = self._reference_voxels
-        unknown = [row for row, place in enumerate(places) if place not in known]
-        if unknown:
-            masks = space.decode(reference[unknown]).cpu().numpy()
-            for row, voxels in zip(unknown, _voxels(masks, space), strict=True):
-                known[places[row]] = voxels
-        now = _voxels(anchors, space).sum(axis=0)
-        before = np.sum([known[place] for place in places], axis=0)
+        masks = space.decode(reference).cpu().numpy()
+        masks[anchors == IGNORE] = IGNORE
+        now, before = (_voxels(found, space).sum(axis=0) for found in (anchors, masks))
         return {
             f"volume_ratio_{name}": (float(after), float(old))
             for name, after, old in zip(space.structures, now, before, strict=True)
         }
 
 
-def _inside(slate: Slate, window: Window | None) -> Slate:
-    """The slate with what lies beyond the image out of Omega."""
+def _takes_larger(policy: TunablePolicy, images: Tensor) -> bool:
+    """Whether images suit the network once their sides can be halved a few times."""
+    missing = [(0, -n % _HALVED) for n in reversed(images.shape[2:])]
+    larger = torch.nn.functional.pad(images, [n for sides in missing for n in sides])
+    if larger.shape == images.shape:
+        return False
+    try:
+        policy.logits(larger)
+    except (RuntimeError, ValueError, SegprefError):
+        return False
+    return True
+
+
+def within_image(
+    masks: UInt8[np.ndarray, "n field *space"], case: Case
+) -> UInt8[np.ndarray, "n field *space"]:
+    """Masks of a case with what lies beyond the image out of Omega."""
+    window = case.window
     if window is None or all(
         part == slice(0, n) for part, n in zip(window.inside, window.size, strict=True)
     ):
-        return slate
-    masks = np.full_like(slate.masks, IGNORE)
-    masks[:, :, *window.inside] = slate.masks[:, :, *window.inside]
-    return Slate(masks, slate.candidates)
+        return masks
+    kept = np.full_like(masks, IGNORE)
+    kept[:, :, *window.inside] = masks[:, :, *window.inside]
+    return kept
 
 
 def _labels(cases: Sequence[Case], fields: int) -> UInt8[Tensor, "B field *space"]:

@@ -21,10 +21,16 @@ from segpref.objectives.supervised import SupervisedLoss
 from segpref.policies import TunablePolicy
 from segpref.proposals import SlateProposals
 from segpref.training.augmentation import StrongAugmentation
-from segpref.training.loop import Step
-from segpref.training.rounds import PreferenceRounds
+from segpref.training.loop import Step, step_seed
+from segpref.training.rounds import PreferenceRounds, StandingPatches
 from segpref.training.signals import Signal
-from segpref.training.step import PreferenceStep, Reference, SlateSource, StepSlates
+from segpref.training.step import (
+    DrawPatches,
+    PreferenceStep,
+    Reference,
+    SlateSource,
+    StepSlates,
+)
 from segpref.types import Case, Judge
 
 __all__ = ["Course", "Teaching", "mask_course"]
@@ -105,11 +111,17 @@ def mask_course(
     pool, judge, seed = teaching.pool, teaching.judge, teaching.seed
     for model, images in ((policy, pool), (policy, teaching.validation), (frozen, pool)):
         model.prepare(images, cache)
-    logits, patches = _reference_of(frozen, pool, preparation, cache)
+    logits, draw = _reference_of(frozen, pool, preparation, cache)
     slates: SlateSource
+    patches: DrawPatches | None = None
     if teaching.refresh is None:
         slates = StepSlates(policy, logits, judge, proposals, seed, teaching.unsure)
+        patches = None if draw is None else partial(_drawn_anew, draw, seed)
     else:
+        standing = (
+            None if draw is None else StandingPatches(draw, len(pool), teaching.refresh, seed)
+        )
+        patches = standing
         slates = PreferenceRounds(
             policy,
             None if reference_moves else logits,
@@ -121,6 +133,7 @@ def mask_course(
             seed=seed,
             batch_size=teaching.batch_size,
             unsure=teaching.unsure,
+            patches=standing,
         )
     step = PreferenceStep(policy, pool, slates, teaching.signal, seed, view, patches)
     whole = whole_images([validated], preparation)
@@ -149,6 +162,17 @@ def _reference_of(
         return stored.batch, None
     # Windows that overlap have other logits than a patch alone: the reference sees the very patch.
     return partial(_passed, frozen), PatchDraw(preparation, stored.__getitem__)
+
+
+def _drawn_anew(
+    draw: PatchDraw,
+    seed: int,
+    cases: Sequence[Case],
+    indices: Sequence[int],
+    epoch: int,
+    number: int,
+) -> list[Case]:
+    return draw(cases, indices, step_seed(seed, epoch, number))
 
 
 def _passed(frozen: TunablePolicy, _: Sequence[Case], images: Tensor) -> Tensor:

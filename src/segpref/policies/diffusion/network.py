@@ -152,12 +152,18 @@ class AmbiSegNetwork(nn.Module):
             class_embed_type="simple_projection" if latent else None,
             projection_class_embeddings_input_dim=latent or None,
         )
-        #: Stands for "no text" in cross-attention.
+        #: Stands for "no text" in cross-attention. Without a text encoder it is all there is; with one
+        #: it stays zero until a step of training has an image without text.
         self.silence = nn.Parameter(torch.zeros(1, 1, cross))
         self.project = nn.Linear(text_width, cross) if text_encoder is not None else None
         if latent:
             self.prior = _Encoder(in_channels, latent_channels, cross, latent)
             self.posterior = _Encoder(in_channels + out_channels, latent_channels, cross, latent)
+
+    @property
+    def knows_silence(self) -> bool:
+        """Whether it can go without a text: none is asked for, or training had images without one."""
+        return self.text_encoder is None or bool(self.silence.detach().any())
 
     def forward(
         self,

@@ -102,11 +102,22 @@ class Process:
         Steps are spaced from the last one on (``trailing``), so that a few of them begin in pure noise.
 
         Raises:
-            SegprefError: an unknown solver, or more steps than the process has.
+            SegprefError: an unknown solver, more steps than the process has, or steps of ``ddim`` that
+                do not divide T.
         """
         if not 1 <= steps <= self.timesteps:
             raise SegprefError(
                 f"a sampler takes 1 to {self.timesteps} steps here, not {steps}: correct steps"
+            )
+        if solver == "ddim" and self.timesteps % steps:
+            # Its steps are T // steps long, and would not end where the next of them begins.
+            fits = [
+                number for number in range(1, self.timesteps + 1) if not self.timesteps % number
+            ]
+            below, above = max(n for n in fits if n < steps), min(n for n in fits if n > steps)
+            raise SegprefError(
+                f"ddim takes a number of steps that divides the {self.timesteps} of the process, not "
+                f"{steps}: take {below} or {above}, or another solver"
             )
         schedulers = needed("diffusers", "diffusion")
         power = np.concatenate([[1.0], self.signal_power])

@@ -28,7 +28,7 @@ class Sampler:
     Args:
         solver: ``ddpm`` (ancestral sampling), ``ddim`` (as in TDG-DiffDPO, Sec. 3.5, with 100 steps),
             ``dpm-solver++`` or ``unipc``, which need about 10 to 20 steps.
-        steps: evaluations of the network.
+        steps: evaluations of the network; of ``ddim`` a divisor of the process's T.
         eta: of ``ddim`` only, the share of DDPM's noise that is added at every step, 0 for none.
         threshold: masks are what lies above; samples lie about -1 and +1. The paper says 0.5.
         batch_size: samples that are denoised together.

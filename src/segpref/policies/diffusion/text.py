@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import cache
+from functools import cache, cached_property
 from importlib import resources
-from typing import Any
+from inspect import signature
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -24,10 +25,14 @@ Words = tuple[Float[Tensor, "B token width"], Bool[Tensor, "B token"]]
 class TextEncoder:
     """Token embeddings of a Hugging Face encoder (its last hidden state), kept per text.
 
+    Of an encoder-decoder such as T5 it is the encoder that is asked, of a model with a tower for images
+    and one for texts such as CLIP the latter.
+
     Args:
         name: of the encoder on the Hugging Face hub, or a folder that holds one;
             ``package:NAME/FOLDER`` is a folder inside an installed Python package.
-        longest: number of tokens after which a text is cut off.
+        longest: number of tokens after which a text is cut off; fewer where the encoder has fewer
+            positions or its tokenizer says so.
         batch_size: texts that are encoded at a time.
     """
 
@@ -39,12 +44,13 @@ class TextEncoder:
     ) -> None:
         self.name, self.longest, self.batch_size = name, longest, batch_size
         self._known: dict[str, Float[Tensor, "token width"]] = {}
-        self._loaded: tuple[Any, Any] | None = None
+        self._loaded: _Loaded | None = None
 
-    @property
+    @cached_property
     def width(self) -> int:
         """Length of an embedding; 768 for Bio_ClinicalBERT."""
-        return int(self._models()[1].config.hidden_size)
+        # Not what the configuration says: some encoders project their last hidden state.
+        return self._encode(["text"])[0].shape[1]
 
     def prepare(self, texts: Iterable[str]) -> None:
         """Encode those that are not known yet."""
@@ -71,28 +77,70 @@ class TextEncoder:
         return words, there
 
     def _encode(self, texts: Sequence[str]) -> list[Float[Tensor, "token width"]]:
-        tokenizer, model = self._models()
-        tokens = tokenizer(
-            list(texts),
-            padding=True,
-            truncation=True,
-            max_length=self.longest,
-            return_tensors="pt",
-        )
-        with torch.no_grad():
-            hidden = model(**tokens).last_hidden_state
-        kept = tokens["attention_mask"].bool()
-        # Copies, for a row would keep the whole batch alive.
-        return [row[keep].float().clone() for row, keep in zip(hidden, kept, strict=True)]
+        try:
+            tokenizer, model, inputs, room = self._models()
+            tokens = tokenizer(
+                list(texts),
+                padding=True,
+                truncation=True,
+                max_length=min(self.longest, room),
+                return_attention_mask=True,
+                return_tensors="pt",
+            )
+            with torch.no_grad():
+                taken = {name: value for name, value in tokens.items() if name in inputs}
+                hidden = model(**taken).last_hidden_state
+            kept = tokens["attention_mask"].bool()
+            # Copies, for a row would keep the whole batch alive.
+            return [row[keep].float().clone() for row, keep in zip(hidden, kept, strict=True)]
+        except SegprefError:
+            raise
+        except Exception as error:  # whatever a model that is no text encoder raises
+            reason = " ".join(str(error).split())[:200]
+            raise SegprefError(
+                f"{self.name} can't be used as a text encoder ({reason}): name a model as text_encoder "
+                "that gives an embedding per token of a text, such as BERT, T5 or CLIP"
+            ) from error
 
-    def _models(self) -> tuple[Any, Any]:
+    def _models(self) -> _Loaded:
         if self._loaded is None:
             transformers = needed("transformers", "diffusion")
             place = _place(self.name)
             tokenizer = pretrained(transformers.AutoTokenizer, place, "a tokenizer")
-            model = pretrained(transformers.AutoModel, place, "a text encoder")
-            self._loaded = tokenizer, model.eval().requires_grad_(False)
+            whole = pretrained(transformers.AutoModel, place, "a text encoder")
+            model = _text_part(whole).eval().requires_grad_(False)
+            if tokenizer.pad_token is None:
+                tokenizer.pad_token = tokenizer.eos_token
+            # Padding before a text would shift its positions: it would mean another thing in a batch.
+            tokenizer.padding_side = "right"
+            inputs = frozenset(signature(model.forward).parameters)
+            self._loaded = _Loaded(tokenizer, model, inputs, _room(tokenizer, model))
         return self._loaded
+
+
+class _Loaded(NamedTuple):
+    tokenizer: Any
+    model: Any
+    inputs: frozenset[str]
+    """Names of what the model takes; tokenizers may give more."""
+    room: int
+    """Tokens that it takes at most."""
+
+
+def _text_part(model: Any) -> Any:
+    if getattr(model.config, "is_encoder_decoder", False):
+        return model.get_encoder()
+    return getattr(model, "text_model", model)
+
+
+def _room(tokenizer: Any, model: Any) -> int:
+    places = getattr(model.config, "max_position_embeddings", None)
+    if not isinstance(places, int) or places < 1:  # as of T5, whose positions are relative
+        return int(tokenizer.model_max_length)
+    # RoBERTa and its kin begin to count behind the padding's place.
+    table = getattr(getattr(model, "embeddings", None), "position_embeddings", None)
+    padding = getattr(table, "padding_idx", None)
+    return min(int(tokenizer.model_max_length), places - (0 if padding is None else padding + 1))
 
 
 @cache

@@ -13,7 +13,21 @@ import torch
 
 from segpref.types import SegprefError
 
-__all__ = ["SPLITS", "cases_of", "description", "folds_of", "origin", "unpickled"]
+__all__ = [
+    "FINAL",
+    "SPLITS",
+    "cases_of",
+    "checkpoint_of",
+    "description",
+    "folds_of",
+    "origin",
+    "unpickled",
+]
+
+FINAL = "checkpoint_final.pth"
+"""What nnU-Net writes at the end of a training, and predicts with."""
+
+_BEST = "checkpoint_best.pth"
 
 SPLITS = "splits_final.json"
 """Which cases each fold was trained with, and which it was not."""
@@ -32,6 +46,15 @@ def description(path: Path) -> dict[str, Any]:
         raise SegprefError(f"{path} can't be read ({error}): copy it anew") from error
 
 
+def checkpoint_of(path: Path, wanted: Collection[str | int] | None) -> str:
+    """The last checkpoint of a training, or the best so far where no fold of those wanted has that."""
+    folds = ["*"] if wanted is None else list(wanted)
+    names = [
+        name for name in (FINAL, _BEST) for fold in folds if any(path.glob(f"fold_{fold}/{name}"))
+    ]
+    return names[0] if names else FINAL
+
+
 def folds_of(path: Path, wanted: Collection[str | int] | None, checkpoint: str) -> tuple[str, ...]:
     """The folds that were asked for, all of which are there."""
     files = path.glob(f"fold_*/{checkpoint}")
@@ -47,7 +70,8 @@ def folds_of(path: Path, wanted: Collection[str | int] | None, checkpoint: str) 
         )
     if not chosen:
         raise SegprefError(
-            f"{path} has no fold with {checkpoint}: finish the training, or name another checkpoint"
+            f"{path} has no fold with {checkpoint}: finish the training, or copy the checkpoints into "
+            "the folds"
         )
     return tuple(chosen)
 

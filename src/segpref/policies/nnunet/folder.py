@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from segpref.policies.nnunet.network import NnUNetNetwork
 from segpref.policies.nnunet.prediction import NnUNetPrediction
 from segpref.policies.nnunet.preparation import NnUNetPreparation
 from segpref.policies.segmenter import Segmenter
+from segpref.policies.writing import whole_folder
 from segpref.types import LabelSpace, SegprefError
 
 __all__ = ["NnUNetFolder", "read_nnunet", "write_nnunet"]
@@ -188,17 +188,7 @@ def write_nnunet(folder: NnUNetFolder, networks: Mapping[str, nn.Module], out: P
         SegprefError: the place is taken, or a network isn't one of this folder.
     """
     out = Path(out).expanduser()
-    if out.exists():
-        raise SegprefError(f"{out} is there already: choose another folder for the tuned model")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.", suffix=".partial"))
-        partial.chmod(0o755)
-    except OSError as error:
-        raise SegprefError(
-            f"{out} can't be written ({error.strerror}): choose a folder that you may write to"
-        ) from error
-    try:
+    with whole_folder(out) as partial:
         for name in (*_DESCRIPTIONS, *_ALONGSIDE):
             if (folder.path / name).is_file():
                 shutil.copyfile(folder.path / name, partial / name)
@@ -207,13 +197,6 @@ def write_nnunet(folder: NnUNetFolder, networks: Mapping[str, nn.Module], out: P
             content["network_weights"] = _tuned(network, content["network_weights"], folder.path)
             (partial / f"fold_{fold}").mkdir()
             torch.save(content, partial / f"fold_{fold}" / folder.checkpoint)
-        partial.rename(out)
-    except OSError as error:
-        raise SegprefError(
-            f"{out} can't be written ({error.strerror}): free some space on that disk"
-        ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return out
 
 

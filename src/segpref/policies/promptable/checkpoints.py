@@ -129,10 +129,12 @@ def promptable_card(
     Raises:
         SegprefError: a preparation whose images do not run from 0 to 1, or that is 3D.
     """
-    if preparation.dims != 2 or preparation.normalise not in ("min-max", "percentile"):
+    to_unit = preparation.normalise in ("min-max", "percentile", "window")
+    if preparation.dims != 2 or not to_unit or preparation.orientation is not None:
         raise SegprefError(
-            "a promptable model takes 2D images from 0 to 1: prepare them with dims 2 and normalise "
-            f"min-max or percentile, not {preparation.dims} and {preparation.normalise}"
+            "a promptable model takes 2D images from 0 to 1, as they lie on disk: prepare them with "
+            "dims 2, normalise min-max, percentile or window, and no orientation, not with "
+            f"{preparation.dims}, {preparation.normalise} and {preparation.orientation}"
         )
     arguments = json.loads(json.dumps(network.arguments(), default=str))
     return ModelCard(

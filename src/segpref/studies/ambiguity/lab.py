@@ -170,9 +170,19 @@ class AmbiguityLab:
             labelled=self.train.patients,
         )
 
+    @property
+    def _data(self) -> Mapping[str, Any]:
+        """What the recipe says of images and raters: they change what the same numbers mean."""
+        recipe = self.recipe
+        return {
+            "data_options": recipe.data_options,
+            "split": recipe.split,
+            "split_seed": recipe.split_seed,
+        }
+
     def _fit_settings(self, name: str, seed: int) -> Mapping[str, Any]:
         stage = self.recipe.stage1(self._variant(name).fit)
-        return {"stage": plain(stage), "card": plain(self._card(name)), "seed": seed}
+        return {"stage": plain(stage), "card": plain(self._card(name)), "seed": seed, **self._data}
 
     def fit(self, name: str, seed: int) -> None:
         """Stage 1 of the reference or of a variant."""
@@ -195,6 +205,7 @@ class AmbiguityLab:
             "stage": plain(self.recipe.align),
             "seed": seed,
             "base": self._digest(self.folder(REFERENCE, seed).best),
+            **self._data,
         }
 
     def align(self, name: str, seed: int) -> None:
@@ -291,8 +302,9 @@ class AmbiguityLab:
             "w": drawing.w,
             "sampler": plain(self.recipe.sampler),
             "count": self._count(drawing),
-            "cases": len(self.test),
+            "cases": [case.id for case in self.test],
             "text": text,
+            **self._data,
         }
 
     def samples(self, drawing: Drawing) -> UInt8[np.ndarray, "image N row column"]:
@@ -332,7 +344,7 @@ class AmbiguityLab:
         """N; more of the model that the number of samples is studied on."""
         recipe = self.recipe
         if drawing == Drawing(REFERENCE, recipe.seeds[0]):
-            return max(recipe.samples, *recipe.numbers)
+            return max([recipe.samples, *recipe.numbers])
         return recipe.samples
 
     def _samples(self, drawing: Drawing) -> Path:

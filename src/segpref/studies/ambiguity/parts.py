@@ -11,19 +11,16 @@ from segpref.studies.parts import Part, named
 __all__ = ["parts"]
 
 
-def parts(
-    lab: AmbiguityLab, seeds: Sequence[int] | None = None, only: Sequence[str] = ()
-) -> list[Part]:
+def parts(lab: AmbiguityLab, only: Sequence[str] = ()) -> list[Part]:
     """All parts in the order in which they need each other.
 
     Args:
         lab: the study.
-        seeds: instead of the recipe's.
         only: words; just parts with one of them in their name.
     """
     recipe = lab.recipe
     found = []
-    for seed in recipe.seeds if seeds is None else seeds:
+    for seed in recipe.seeds:
         found += [_trained(lab, "fit", REFERENCE, seed, partial(lab.fit, REFERENCE, seed))]
         found += [_drawn(lab, Drawing(REFERENCE, seed))]
         for name in recipe.methods:

@@ -37,6 +37,8 @@ class FitStage:
         kl_weight: lambda.
         average: highest decay of the moving average of weights.
         augment: flip and turn images and masks.
+        text_dropout: share of the images whose text is left out, so that images without one can be
+            sampled, too; 0 as in the paper.
     """
 
     epochs: int = 4
@@ -46,6 +48,7 @@ class FitStage:
     kl_weight: float = 1e-3
     average: float = 0.9999
     augment: bool = True
+    text_dropout: float = 0.0
 
 
 @dataclass(frozen=True)

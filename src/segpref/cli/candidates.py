@@ -1,0 +1,84 @@
+"""What `segpref align` tells of its candidates: how far they differ, how many images gave a pair."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from segpref.data import Cache, Dataset
+from segpref.policies import load_segmenter, read_card
+from segpref.progress import console
+from segpref.proposals import DropoutRates, StochasticPolicy, dropout_diversity
+from segpref.studies.slates import patch_draw
+from segpref.training import RunFolder
+
+__all__ = ["tell_of_dropout", "tell_of_pairs"]
+
+_IMAGES = 4
+_FEW = 0.1
+"""Of the images: with fewer pairs a round teaches next to nothing."""
+
+
+def tell_of_dropout(
+    base: Path,
+    pool: Dataset,
+    families: Sequence[Any] | None,
+    seed: int,
+    cache: Cache,
+) -> None:
+    """Say how far predictions under dropout differ on a few images; nothing where no family asks.
+
+    A warning is logged where they hardly differ (:func:`~segpref.proposals.dropout_diversity`).
+
+    Args:
+        base: what is tuned; where it sees patches, patches of the images are looked at.
+        pool: the images that are learned from.
+        families: of candidates; all that suit the labels, without dropout by rate, where None.
+        seed: of patches and dropout masks.
+        cache: where predictions that patches are drawn around are kept.
+    """
+    asking = [family for family in families or () if isinstance(family, DropoutRates)]
+    if not asking or not len(pool):
+        return
+    policy = load_segmenter(base)
+    if not isinstance(policy, StochasticPolicy):
+        return
+    few = pool.take(np.unique(np.linspace(0, len(pool) - 1, _IMAGES).round().astype(int)))
+    cases, patches = few[:], patch_draw(policy, read_card(base).preparation, few, cache)
+    if patches is not None:
+        cases = patches(cases, range(len(cases)), seed)
+    images = torch.from_numpy(np.stack([case.image for case in cases]))
+    for family in asking:
+        above = [rate for rate in family.rates if rate > 0]
+        found = dropout_diversity(policy, images, above, seed=seed, kind=family.kind)
+        told = ", ".join(f"{value:.4f} at {rate:g}" for rate, value in found.items())
+        console.print(
+            f"Predictions of {len(few)} images under dropout have a pairwise Dice of {told} "
+            "(1: all are equal, and nothing can be learned).",
+            soft_wrap=True,
+        )
+
+
+def tell_of_pairs(folder: RunFolder, refresh: int) -> None:
+    """Say which share of the images gave a pair in each round; nothing where no pairs are mined.
+
+    Args:
+        folder: of a run that has come to its end.
+        refresh: epochs of a round.
+    """
+    shares = [row["images_with_pair"] for row in folder.read_metrics() if "images_with_pair" in row]
+    rounds = [float(np.mean(shares[at : at + refresh])) for at in range(0, len(shares), refresh)]
+    if not rounds:
+        return
+    told = ", ".join(f"{share:.0%}" for share in rounds)
+    console.print(f"Images that gave a pair, by round: {told}.", soft_wrap=True)
+    if min(rounds) < _FEW:
+        console.print(
+            f"[yellow]With less than {_FEW:.0%} of the images little is learned: give the miner a "
+            "smaller tau (--miner.tau), or candidates that differ more.[/]",
+            soft_wrap=True,
+        )

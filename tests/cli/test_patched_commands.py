@@ -1,0 +1,183 @@
+"""`segpref audit` and `align` with plain weights that see patches of images of any size."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+import yaml
+from monai.networks.nets import UNet
+from safetensors.torch import load_file, save_file
+
+import segpref.cli.align as command
+from segpref.cli.main import main
+from segpref.judges import OracleJudge
+from segpref.policies.plain import read_plain
+from segpref.types import Case, Slate
+
+UNET = {
+    "spatial_dims": 2, "in_channels": 1, "out_channels": 3, "channels": [4, 8], "strides": [2],
+    "num_res_units": 1, "dropout": 0.2,
+}  # fmt: skip
+PARTS = {"train": ["p0", "p1", "p2", "p3"], "judge": [], "validation": ["p4", "p5", "p6"],
+         "test": ["p7"], "by_patient": True}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight images of three sizes, weights for windows of 16 x 16, and a split."""
+    root = tmp_path_factory.mktemp("patched")
+    rng = np.random.default_rng(0)
+    for number in range(8):
+        shape = np.array([22 + number % 3, 20])
+        grid = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1)
+        distance = np.linalg.norm(grid - shape / 2 - rng.uniform(-2, 2, 2), axis=-1)
+        label = ((distance < 7).astype(np.uint8) + (distance < 4)).astype(np.uint8)
+        image = (label + rng.normal(0, 0.4, shape)).astype(np.float32)
+        for name, array in (("images", image), ("labels", label)):
+            (root / "data" / name).mkdir(parents=True, exist_ok=True)
+            nib.save(nib.Nifti1Image(array, np.eye(4)), root / "data" / name / f"p{number}.nii.gz")
+    torch.manual_seed(0)
+    (root / "own").mkdir()
+    save_file(UNet(**UNET).state_dict(), root / "own" / "unet.safetensors")
+    content = {
+        "weights": "unet.safetensors",
+        "network": {"class_path": "monai.networks.nets.UNet", "init_args": UNET},
+        "label_space": {"kind": "multi-class", "names": ["background", "liver", "tumour"]},
+        "preparation": {"dims": 2, "normalise": "z-score", "patch": [16, 16]},
+        "labelled": ["p0"],
+    }
+    (root / "own" / "model.yaml").write_text(yaml.safe_dump(content))
+    (root / "split.json").write_text(json.dumps(PARTS))
+    return root
+
+
+def run(place: Path, name: str, *options: str) -> int:
+    labels = '{"names": ["background", "liver", "tumour"]}'
+    return main(
+        [name, "--model", str(place / "own" / "model.yaml"), "--judge", "oracle",
+         "--data", str(place / "data"), "--data_options", labels, "--candidates", "6",
+         "--split", str(place / "split.json"), "--cache", str(place / "cache"), *options]
+    )  # fmt: skip
+
+
+def align(place: Path, out: str, *options: str) -> int:
+    return run(
+        place, "align", "--out", str(place / out), "--epochs", "1", "--images_per_epoch", "4",
+        "--learning_rate", "0.01", *options,
+    )  # fmt: skip
+
+
+def test_an_audit_of_images_of_several_sizes(place: Path) -> None:
+    assert run(place, "audit", "--out", str(place / "audit.json")) == 0
+    found = json.loads((place / "audit.json").read_text())
+    assert found["judge"]["slates"] + sum(found["judge"]["skipped"].values()) == 3
+    assert found["flips"]["flip_rate"] == 0
+
+
+def test_flip_rates_are_measured_on_patches_as_the_training_sees_them(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Case] = []
+
+    def noted(judge: OracleJudge, case: Case, slate: Slate) -> Any:
+        seen.append(case)
+        return score(judge, case, slate)
+
+    def stopped(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    score = OracleJudge.score
+    monkeypatch.setattr(OracleJudge, "score", noted)
+    monkeypatch.setattr(command, "train", stopped)
+    assert align(place, "flips", "--method", "calibrated") == 130
+    found = json.loads((place / "flips" / "audit.json").read_text())
+    assert {case.id for case in seen} == {"p4", "p5", "p6"}
+    assert {case.image.shape for case in seen} == {(1, 16, 16)}
+    assert len({case.window for case in seen}) > len(seen) / 2
+    # Whole images, in windows that overlap, have no last stage that dropout could be put into.
+    assert "dropout" in {family["family"] for family in found["families"]}
+    assert sum(part["count"] for part in found["mined"]) > 100
+
+
+def test_a_calibrated_alignment_on_patches(place: Path) -> None:
+    assert align(place, "calibrated", "--method", "calibrated") == 0
+    assert json.loads((place / "calibrated" / "summary.json").read_text())["pool_cases"] == 3
+    page = (place / "calibrated" / "report.html").read_text()
+    assert "candidate masks of a patch of p" in page
+
+
+def test_diversity_is_that_of_patches(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rates = {"class_path": "segpref.proposals.DropoutRates", "init_args": {"rates": [0.0, 0.5]}}
+    assert align(place, "rates", "--families", json.dumps([rates])) == 0
+    assert (
+        "Predictions of 3 images under dropout have a pairwise Dice of" in capsys.readouterr().err
+    )
+
+
+def tuned(place: Path, out: str) -> bool:
+    model = read_plain(place / out / "tuned" / "model.yaml")
+    best = load_file(place / out / "best.safetensors")
+    return all(torch.equal(value, best[name]) for name, value in model.file.weights.items())
+
+
+def test_what_could_not_be_written_back_is_written_when_the_run_goes_on(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import segpref.policies.plain as plain
+
+    def killed(path: Path, *rest: Any) -> None:
+        write(path, *rest)
+        raise KeyboardInterrupt
+
+    write = plain.write_weights
+    with monkeypatch.context() as patched:
+        patched.setattr(plain, "write_weights", killed)
+        assert align(place, "killed") == 130
+    assert not (place / "killed" / "tuned").exists()
+    assert align(place, "killed", "--resume") == 0
+    assert tuned(place, "killed")
+    before = (place / "killed" / "tuned" / "unet.safetensors").stat().st_mtime_ns
+    assert align(place, "killed", "--resume") == 0
+    assert (place / "killed" / "tuned" / "unet.safetensors").stat().st_mtime_ns == before
+
+
+def test_an_empty_folder_in_the_place_of_what_is_tuned_is_filled(place: Path) -> None:
+    assert align(place, "empty") == 0
+    for file in (place / "empty" / "tuned").iterdir():
+        file.unlink()
+    assert align(place, "empty", "--resume") == 0
+    assert tuned(place, "empty")
+
+
+def test_the_first_process_of_a_launch_writes_for_all(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert align(place, "launched") == 0
+    shutil.rmtree(place / "launched" / "tuned")
+    for rank in ("1", "0"):
+        monkeypatch.setenv("RANK", rank)
+        assert align(place, "launched", "--resume") == 0
+        assert (place / "launched" / "tuned").exists() == (rank == "0")
+
+
+def test_what_is_tuned_is_written_before_the_report(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def starved(*_: Any) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(command, "alignment_report", starved)
+        with pytest.raises(MemoryError):
+            align(place, "starved")
+    assert tuned(place, "starved")
+    assert not (place / "starved" / "report.html").exists()
+    assert align(place, "starved", "--resume") == 0
+    assert (place / "starved" / "report.html").exists()
