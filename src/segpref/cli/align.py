@@ -87,7 +87,8 @@ def align(
             MONAI bundle, or a .yaml that describes plain weights; a frozen copy is the reference.
         judge: a model as above; a folder of masks that another program made of the images, named as
             predict names them; several of these, "[A, B]", of which the mean counts; oracle, or
-            oracle-dice by which MAPO ranks (need labels, for studies only); or a class with its arguments (class_path, init_args).
+            oracle-dice by which MAPO ranks (need labels, for studies only); or a class with its
+            arguments (class_path, init_args).
         data: folder of the dataset; labels are read for validation only, never for the update.
         out: run folder that is made.
         settings: the resolved options, kept in the run folder.

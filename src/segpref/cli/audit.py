@@ -55,8 +55,7 @@ def audit(
             bundle, or a .yaml that describes plain weights.
         judge: a model as above; a folder of masks that another program made of the images, named as
             predict names them; several of these, "[A, B]", of which the mean counts; oracle or
-            oracle-dice; or a class
-            with its arguments.
+            oracle-dice; or a class with its arguments.
         data: folder of the dataset.
         settings: the resolved options.
         data_options: passed to the reader, such as as_multilabel, patient_pattern or exclude.
