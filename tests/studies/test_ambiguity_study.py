@@ -88,13 +88,18 @@ def study(place: Path, *options: str) -> int:
 def test_a_study_and_its_tables(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert study(place, "--only", "fit AmbiSeg") == 0
     assert "No table yet" in capsys.readouterr().out
+    assert study(place, "--only", "Without KL") == 0
+    alone = (place / "out" / "tables.md").read_text()
+    assert "| Without KL |" in alone
+    assert "| AmbiSeg |" not in alone
     assert study(place, "--only", "seed 0") == 0
     assert study(place) == 0
     tables = (place / "out" / "tables.md").read_text()
     for told in (
         "Alignments, N = 4", "| Mean Dice, w = 2 |", "| N = 6 |", "| Without KL |", "| v |",
         "Semantic control", "matched one to one for size", "Validation, by which", "| ddim, 4 steps |",
-        "Region against AmbiSeg: Avg. Dice", "Region against Coin: Avg. Dice",
+        "Without KL against AmbiSeg: Avg. Dice", "Region against AmbiSeg: Avg. Dice",
+        "Region against Coin: Avg. Dice",
         "Of the raters' masks 0.0% are empty", "| Empty |",
     ):  # fmt: skip
         assert told in tables

@@ -180,7 +180,9 @@ def _variants(found: Findings, table: str, title: str) -> Section:
     if not rows or table != "components":
         return Section(title, rows)
     whole = [one for one in found.seeds(REFERENCE) if one.seed == recipe.seeds[0]]
-    return Section(f"{title} (TDG-DiffDPO, Table 5)", [_row(found, REFERENCE, whole), *rows])
+    claims = [claim for name in names if (claim := _compared(found, name, REFERENCE))]
+    rows = [_row(found, REFERENCE, whole), *rows] if whole else rows
+    return Section(f"{title} (TDG-DiffDPO, Table 5)", rows, claims)
 
 
 def _control(found: Findings) -> Section:
