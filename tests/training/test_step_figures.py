@@ -78,12 +78,14 @@ def test_a_reference_that_moves_is_counted_anew() -> None:
 @pytest.mark.parametrize("shape", [(5, 6), (5, 12)])
 def test_padding_counts_for_neither(shape: tuple[int, ...]) -> None:
     policy = all_bright()
-    patches = PatchDraw(Preparation(dims=2, patch=(8, 8)), LabelPlaces(SPACE), foreground=0)
+    draw = PatchDraw(Preparation(dims=2, patch=(8, 8)), LabelPlaces(SPACE), foreground=0)
     slates = StepSlates(
         policy, lambda _, images: policy.logits(images), Indifferent(), SlateProposals(3), 0
     )
     pool: Any = cases(*shape)
-    step = PreferenceStep(policy, pool, slates, nothing_learned, 0, patches=patches)
+    step = PreferenceStep(
+        policy, pool, slates, nothing_learned, 0, patches=lambda *of: draw(*of[:3])
+    )
     inside = 2 * 5 * min(8, shape[1])
     for epoch in range(2):
         assert step([0, 1], epoch, 0).logs["volume_ratio_bright"] == (inside, inside)
