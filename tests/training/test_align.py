@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -470,6 +471,23 @@ def test_fitting_needs_labels_and_validation(
         fit(hearts.without_labels(), hearts, card, folder)
     with pytest.raises(SegprefError, match="no validation image"):
         fit(hearts, hearts.take([]), card, folder)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_fitting_tells_of_sizes_that_the_network_can_not_halve(
+    hearts: Dataset, tiny_unet: Callable[..., NetworkSpec], tmp_path: Path, dropout: float
+) -> None:
+    cut = [replace(v, images=v.images[..., :21, :19], labels=v.labels[..., :21, :19])
+           for v in hearts.volumes]  # fmt: skip
+    odd = Dataset(cut, hearts.label_space)
+    card = ModelCard(tiny_unet(4, (4, 8, 8)), hearts.label_space, Preparation(dims=2))
+    with pytest.raises(
+        SegprefError, match=r"can't learn from images of 21 x 19 voxels.*a patch, or"
+    ):
+        fit(
+            odd.of_patients(odd.patients[:2]), odd.of_patients(odd.patients[8:]), card,
+            RunFolder(tmp_path), epochs=1, augment="none", dropout=dropout,
+        )  # fmt: skip
 
 
 def test_a_resumed_fit_with_augmentation_and_dropout_gives_the_same_bits(

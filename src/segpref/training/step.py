@@ -19,12 +19,12 @@ from segpref.training.augmentation import StrongAugmentation
 from segpref.training.loop import StepResult, step_seed
 from segpref.training.margins import LogitMargins
 from segpref.training.signals import ScoredBatch, Signal
+from segpref.training.sizes import sizes_told
 from segpref.types import (
     IGNORE,
     Case,
     Judge,
     LabelSpace,
-    SegprefError,
     Slate,
     State,
     UnsureJudge,
@@ -39,9 +39,6 @@ __all__ = [
     "StepSlates",
     "within_image",
 ]
-
-_HALVED = 32
-"""Networks halve their input five times at most, as a rule."""
 
 Reference = Callable[[Sequence[Case], Tensor], Tensor]
 """(cases, their images) -> logits of the frozen start."""
@@ -168,8 +165,8 @@ class PreferenceStep:
         self.policy.network.eval()
 
         # Without a view the slates share the one pass of the update.
-        with torch.set_grad_enabled(self.view is None):
-            state = self._pass(images)
+        with torch.set_grad_enabled(self.view is None), sizes_told(images, self.policy.logits):
+            state = self.policy.forward(images)
         found = self.slates(indices, cases, images, state, epoch, number)
         logits = state.logits
         if self.view is not None:
@@ -194,21 +191,6 @@ class PreferenceStep:
         drift = self._volume_drift(anchors, reference)
         return StepResult(result.loss, result.terms, {**result.logs, **drift})
 
-    def _pass(self, images: Tensor) -> State:
-        try:
-            return self.policy.forward(images)
-        except (RuntimeError, ValueError, SegprefError) as error:
-            if isinstance(error, torch.OutOfMemoryError) or not _takes_larger(
-                self.policy, images[:1]
-            ):
-                raise
-            shape, reason = " x ".join(map(str, images.shape[2:])), " ".join(str(error).split())
-            raise SegprefError(
-                f"the network can't learn from images of {shape} voxels, which it can't halve as often "
-                f"as it does ({reason[:200]}): give the model's preparation a patch, or a size, say in "
-                f"multiples of {_HALVED}"
-            ) from error
-
     def _volume_drift(
         self, anchors: UInt8[np.ndarray, "B field *space"], reference: Tensor
     ) -> Mapping[str, tuple[float, float]]:
@@ -224,19 +206,6 @@ class PreferenceStep:
             f"volume_ratio_{name}": (float(after), float(old))
             for name, after, old in zip(space.structures, now, before, strict=True)
         }
-
-
-def _takes_larger(policy: TunablePolicy, images: Tensor) -> bool:
-    """Whether images suit the network once their sides can be halved a few times."""
-    missing = [(0, -n % _HALVED) for n in reversed(images.shape[2:])]
-    larger = torch.nn.functional.pad(images, [n for sides in missing for n in sides])
-    if larger.shape == images.shape:
-        return False
-    try:
-        policy.logits(larger)
-    except (RuntimeError, ValueError, SegprefError):
-        return False
-    return True
 
 
 def within_image(

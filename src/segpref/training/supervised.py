@@ -29,6 +29,7 @@ from segpref.training.loop import (
     run_loop,
     step_seed,
 )
+from segpref.training.sizes import sizes_told
 from segpref.training.start import card_of_start, first_network
 from segpref.types import SegprefError
 
@@ -110,7 +111,9 @@ def fit(
         wrapped.train()
         with torch.random.fork_rng():
             torch.manual_seed(key)
-            logits = wrapped(images.to(accelerator.device))
+            images = images.to(accelerator.device)
+            with sizes_told(images, network):
+                logits = wrapped(images)
         if isinstance(logits, list | tuple):
             logits = logits[0]
         value = measure(logits, labels.to(accelerator.device))
@@ -124,7 +127,8 @@ def fit(
 
     first = labelled[0] if patches is None else patches([labelled[0]], [0], seed)[0]
     image = torch.from_numpy(np.array(first.image))[None].to(accelerator.device)
-    active = InjectedDropout(network, image).training(dropout) if dropout else nullcontext()
+    with sizes_told(image, network):
+        active = InjectedDropout(network, image).training(dropout) if dropout else nullcontext()
     with active:
         history = run_loop(
             folder=folder,

@@ -1,0 +1,55 @@
+"""Images of sizes that a network can't take, told in a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from segpref.types import SegprefError
+
+__all__ = ["sizes_told"]
+
+_HALVED = 32
+"""Networks that halve their input do so five times at most, as a rule."""
+
+
+@contextmanager
+def sizes_told(images: Tensor, forward: Callable[[Tensor], object]) -> Iterator[None]:
+    """Say of an error in here that it is about the size of the images, where larger ones do pass.
+
+    Args:
+        images: ``[B, channel, *space]``, which are passed through a network in here.
+        forward: passes others through it.
+
+    Raises:
+        SegprefError: the network can't take images of that size.
+    """
+    try:
+        yield
+    except (RuntimeError, ValueError, SegprefError) as error:
+        if isinstance(error, torch.OutOfMemoryError) or not _takes_larger(forward, images[:1]):
+            raise
+        shape, reason = " x ".join(map(str, images.shape[2:])), " ".join(str(error).split())
+        raise SegprefError(
+            f"the network can't learn from images of {shape} voxels, which it can't halve as often as "
+            f"it does ({reason[:200]}): give the model's preparation a patch, or a size, say in "
+            f"multiples of {_HALVED}"
+        ) from error
+
+
+def _takes_larger(forward: Callable[[Tensor], object], images: Tensor) -> bool:
+    """Whether images suit the network once their sides can be halved a few times."""
+    missing = [(0, -n % _HALVED) for n in reversed(images.shape[2:])]
+    larger = pad(images, [n for sides in missing for n in sides])
+    if larger.shape == images.shape:
+        return False
+    try:
+        with torch.no_grad():
+            forward(larger)
+    except (RuntimeError, ValueError, SegprefError):
+        return False
+    return True
