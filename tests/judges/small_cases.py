@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from segpref.data import Dataset, Source
 from segpref.data.dataset import Volume
-from segpref.types import Candidate, LabelSpace, Slate
+from segpref.types import Candidate, Case, LabelSpace, Slate
 
 CLASSES = LabelSpace("multi-class", ("background", "a", "b"))
 LABELS = LabelSpace("multi-label", ("a", "b"))
+BINARY = LabelSpace("multi-label", ("a",))
+FOUR = [[[1, 1, 1, 1, 0, 0]]]
+TWO = [[[1, 1, 0, 0, 0, 0]]]
+NONE = [[[0, 0, 0, 0, 0, 0]]]
 
 
 def slate(*masks: object) -> Slate:
@@ -68,3 +74,9 @@ def says(label_space: LabelSpace, mask: object, name: str) -> Fixed:
         return Fixed(label_space, np.where(array == 1, 5.0, -5.0), name)
     planes = array[0][None] == np.arange(label_space.channels).reshape(-1, *[1] * (array.ndim - 1))
     return Fixed(label_space, 10.0 * planes, name)
+
+
+def rated(*masks: object, space: LabelSpace = BINARY) -> Case:
+    """A case without content that these raters drew on."""
+    raters = np.asarray(masks, np.uint8)
+    return replace(dataset([np.zeros((1, *raters.shape[2:]))], space)[0], raters=raters)

@@ -1,24 +1,12 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
-from small_cases import CLASSES, dataset, noise_slate, slate
+from small_cases import BINARY, CLASSES, FOUR, NONE, TWO, noise_slate, rated, slate
 
 from segpref.judges import DiversityJudge, RatersJudge
 from segpref.metrics.ambiguity import ambiguity_scores
-from segpref.types import IGNORE, Case, LabelSpace, SegprefError, Slate
-
-BINARY = LabelSpace("multi-label", ("a",))
-FOUR = [[[1, 1, 1, 1, 0, 0]]]
-TWO = [[[1, 1, 0, 0, 0, 0]]]
-NONE = [[[0, 0, 0, 0, 0, 0]]]
-
-
-def rated(*masks: object, space: LabelSpace = BINARY) -> Case:
-    raters = np.asarray(masks, np.uint8)
-    return replace(dataset([np.zeros((1, *raters.shape[2:]))], space)[0], raters=raters)
+from segpref.types import IGNORE, LabelSpace, SegprefError, Slate
 
 
 def judged(weight: float, space: LabelSpace = BINARY) -> DiversityJudge:

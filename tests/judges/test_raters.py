@@ -1,25 +1,13 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
-from small_cases import CLASSES, LABELS, dataset, noise_slate, slate
+from small_cases import BINARY, CLASSES, FOUR, LABELS, NONE, TWO, dataset, noise_slate, rated, slate
 
 from segpref.judges import RatersJudge, staple
 from segpref.judges.staple import consensus
 from segpref.metrics import slate_iou
-from segpref.types import IGNORE, Case, LabelSpace, SegprefError
-
-BINARY = LabelSpace("multi-label", ("a",))
-FOUR = [[[1, 1, 1, 1, 0, 0]]]
-TWO = [[[1, 1, 0, 0, 0, 0]]]
-NONE = [[[0, 0, 0, 0, 0, 0]]]
-
-
-def rated(*masks: object, space: LabelSpace = BINARY) -> Case:
-    raters = np.asarray(masks, np.uint8)
-    return replace(dataset([np.zeros((1, *raters.shape[2:]))], space)[0], raters=raters)
+from segpref.types import IGNORE, LabelSpace, SegprefError
 
 
 def test_mean_and_best_by_hand() -> None:

@@ -1,26 +1,16 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
-from small_cases import CLASSES, dataset, noise_slate, slate
+from small_cases import BINARY, CLASSES, FOUR, NONE, TWO, dataset, noise_slate, rated, slate
 
 from segpref.judges import RatersJudge
-from segpref.types import IGNORE, Case, LabelSpace, SegprefError
+from segpref.types import IGNORE, LabelSpace, SegprefError
 
 MeanDiceJudge = partial(RatersJudge, agreement="mean", measure="dice")
 BestRaterJudge = partial(RatersJudge, agreement="best", measure="dice")
-BINARY = LabelSpace("multi-label", ("a",))
-FOUR = [[[1, 1, 1, 1, 0, 0]]]
-TWO = [[[1, 1, 0, 0, 0, 0]]]
-NONE = [[[0, 0, 0, 0, 0, 0]]]
-
-
-def rated(*masks: object, space: LabelSpace = BINARY) -> Case:
-    raters = np.asarray(masks, np.uint8)
-    return replace(dataset([np.zeros((1, *raters.shape[2:]))], space)[0], raters=raters)
 
 
 def test_by_hand() -> None:

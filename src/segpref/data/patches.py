@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import Int32, UInt8
 
 from segpref.data.preparation import ImagePreparation
-from segpref.types import IGNORE, Case, LabelSpace, SegprefError, Window
+from segpref.types import IGNORE, Case, LabelSpace, SegprefError, Slate, Window
 
-__all__ = ["LabelPlaces", "PatchDraw", "foreground_places"]
+__all__ = ["LabelPlaces", "PatchDraw", "foreground_places", "slates_within", "within_image"]
 
 PLACES = 1024
 """Voxels that are remembered of an image, shared evenly by its structures."""
@@ -71,6 +71,28 @@ class PatchDraw:
                 start = [int(at) - n // 2 for at, n in zip(place, size, strict=True)]
         inner = [min(max(at, low), high) for at, (low, high) in zip(start, bounds, strict=True)]
         return Window(tuple(inner), tuple(size), tuple(grid))
+
+
+def within_image(
+    masks: UInt8[np.ndarray, "n field *space"], case: Case
+) -> UInt8[np.ndarray, "n field *space"]:
+    """Masks of a patch with what lies beyond the image out of Omega; of a whole case as they are."""
+    window = case.window
+    if window is None or all(
+        part == slice(0, n) for part, n in zip(window.inside, window.size, strict=True)
+    ):
+        return masks
+    kept = np.full_like(masks, IGNORE)
+    kept[:, :, *window.inside] = masks[:, :, *window.inside]
+    return kept
+
+
+def slates_within(slates: Sequence[Slate], cases: Sequence[Case]) -> list[Slate]:
+    """Slates with what lies beyond their images out of Omega."""
+    return [
+        replace(slate, masks=within_image(slate.masks, case))
+        for slate, case in zip(slates, cases, strict=True)
+    ]
 
 
 class LabelPlaces:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,12 +16,12 @@ from torch import Tensor
 
 from segpref.data.cache import write_atomically
 from segpref.data.dataset import Dataset
-from segpref.data.patches import PatchDraw
+from segpref.data.patches import PatchDraw, slates_within, within_image
 from segpref.policies import TunablePolicy
 from segpref.progress import track
 from segpref.proposals import SlateProposals
 from segpref.training.loop import step_seed
-from segpref.training.step import Reference, ScoredSlates, within_image
+from segpref.training.step import Reference, ScoredSlates
 from segpref.types import Candidate, Case, Judge, SegprefError, Slate, State, UnsureJudge
 
 __all__ = ["MakeSlates", "PreferenceRounds", "PreferenceSets", "Standing", "StandingPatches"]
@@ -303,9 +303,6 @@ class PreferenceRounds:
         with torch.no_grad():
             state = self._policy.forward(images)
             slates = self._proposals(self._policy, state, images, cases, self._seed, (number,))
-        slates = [
-            replace(slate, masks=within_image(slate.masks, case))
-            for slate, case in zip(slates, cases, strict=True)
-        ]
+        slates = slates_within(slates, cases)
         own = self._reference is None
         return slates, state.logits.float().cpu().numpy() if own else None

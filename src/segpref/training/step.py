@@ -12,6 +12,7 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from segpref.data.dataset import Dataset
+from segpref.data.patches import slates_within
 from segpref.metrics import slate_iou
 from segpref.policies import TunablePolicy
 from segpref.proposals import SlateProposals
@@ -37,7 +38,6 @@ __all__ = [
     "ScoredSlates",
     "SlateSource",
     "StepSlates",
-    "within_image",
 ]
 
 Reference = Callable[[Sequence[Case], Tensor], Tensor]
@@ -115,10 +115,7 @@ class StepSlates:
             cases = [replace(case, label=None, raters=None) for case in cases]
         key = step_seed(self.seed, epoch, number)
         slates = self.proposals(self.policy, state, images, cases, key)
-        slates = [
-            replace(slate, masks=within_image(slate.masks, case))
-            for slate, case in zip(slates, cases, strict=True)
-        ]
+        slates = slates_within(slates, cases)
         scores = [self.judge.score(case, slate) for case, slate in zip(cases, slates, strict=True)]
         reference = self.reference(cases, images)
         doubts = None
@@ -206,20 +203,6 @@ class PreferenceStep:
             f"volume_ratio_{name}": (float(after), float(old))
             for name, after, old in zip(space.structures, now, before, strict=True)
         }
-
-
-def within_image(
-    masks: UInt8[np.ndarray, "n field *space"], case: Case
-) -> UInt8[np.ndarray, "n field *space"]:
-    """Masks of a case with what lies beyond the image out of Omega."""
-    window = case.window
-    if window is None or all(
-        part == slice(0, n) for part, n in zip(window.inside, window.size, strict=True)
-    ):
-        return masks
-    kept = np.full_like(masks, IGNORE)
-    kept[:, :, *window.inside] = masks[:, :, *window.inside]
-    return kept
 
 
 def _labels(cases: Sequence[Case], fields: int) -> UInt8[Tensor, "B field *space"]:
