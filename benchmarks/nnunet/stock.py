@@ -42,6 +42,8 @@ class Stock:
             "nnUNet_n_proc_DA": "0",
             "nnUNet_def_n_proc": "1",
             "OMP_NUM_THREADS": "1",
+            # It predicts with a thread per core all the same: waiting, they leave the core to others.
+            "OMP_WAIT_POLICY": "PASSIVE",
         }
 
     def enter(self) -> None:

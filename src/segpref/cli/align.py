@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -29,7 +28,7 @@ from segpref.progress import console
 from segpref.studies.calibration import measured_flips
 from segpref.studies.gallery import alignment_report
 from segpref.studies.slates import patch_draw
-from segpref.training import RunFolder
+from segpref.training import RunFolder, is_first_process
 from segpref.training import align as train
 from segpref.training.augmentation import StrongAugmentation
 from segpref.training.feedback import Feedback
@@ -221,7 +220,7 @@ def align(
         )
     if control:
         console.print("This was a control: what it gained was not learned from the judge.")
-    if int(os.environ.get("RANK", "0")) > 0:
+    if not is_first_process():
         return  # the first process of a launch writes for all
     # Before the reports, which can be made again.
     if opened.write is not None and not any((out / "tuned").glob("[!.]*")):

@@ -2,7 +2,7 @@
 
 from segpref.training.anchored import AnchoredSignal
 from segpref.training.denoising import Denoising
-from segpref.training.folder import RunFolder
+from segpref.training.folder import RunFolder, is_first_process
 from segpref.training.judges import fit_regressor, is_regressor, load_regressor
 from segpref.training.preference import align
 from segpref.training.semisupervised import fit_semisupervised
@@ -21,6 +21,7 @@ __all__ = [
     "fit",
     "fit_regressor",
     "fit_semisupervised",
+    "is_first_process",
     "is_regressor",
     "load_regressor",
 ]

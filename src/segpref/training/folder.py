@@ -35,7 +35,7 @@ from torch import Tensor
 from segpref.data.cache import sweep_partial, write_atomically
 from segpref.types import SegprefError
 
-__all__ = ["RunFolder"]
+__all__ = ["RunFolder", "is_first_process"]
 
 _REPORTED = ("segpref", "torch", "monai", "numpy", "accelerate")
 
@@ -70,7 +70,7 @@ class RunFolder:
         Raises:
             SegprefError: the folder has a run and ``resume`` is off, or its settings differ.
         """
-        if int(os.environ.get("RANK", "0")) > 0:
+        if not is_first_process():
             return  # the first process of a launch makes the folder for all
         sweep_partial(self.path)
         if self._note.exists():
@@ -153,6 +153,11 @@ class RunFolder:
             raise SegprefError(
                 f"{self.state} can't be read ({error}): delete it to begin the run anew"
             ) from error
+
+
+def is_first_process() -> bool:
+    """Whether this process writes for all of its launch (``accelerate launch``, ``torchrun``)."""
+    return int(os.environ.get("RANK", "0")) == 0
 
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
