@@ -46,7 +46,7 @@ class Scale:
         judge: cases that train the judge.
         validation: cases that choose the checkpoint.
         test: cases that are tested on.
-        features: share of the channels that nnU-Net plans.
+        features: share of the channels that nnU-Net plans, in 2D and in 3D.
         batch: patches in a batch of training, in 2D and in 3D.
         epochs: of the base's training; the judge's is twice as long.
         iterations: in an epoch of training.
@@ -57,12 +57,12 @@ class Scale:
     judge: int = 40
     validation: int = 10
     test: int = 41
-    features: float = 0.5
+    features: tuple[float, float] = (0.5, 0.25)
     batch: tuple[int, int] = (16, 2)
-    epochs: int = 10
-    iterations: int = 25
+    epochs: int = 20
+    iterations: int = 50
     align: tuple[str, str] = (
-        "--beta 1.5 --candidates 16 --epochs 5 --images_per_epoch 480 --batch_size 16",
+        "--beta 1.5 --candidates 16 --epochs 15 --images_per_epoch 480 --batch_size 16",
         "--beta 1.5 --candidates 16 --epochs 5 --images_per_epoch 60 --batch_size 4",
     )
 
@@ -125,10 +125,10 @@ def _dataset(stock: Stock, reader: Reader, seed: int, scale: Scale) -> str:
     (raw / "dataset.json").write_text(json.dumps(description))
 
     def small(settings: dict[str, Any]) -> None:
-        network = settings["architecture"]["arch_kwargs"]
+        network, third = settings["architecture"]["arch_kwargs"], len(settings["patch_size"]) - 2
         planned = network["features_per_stage"]
-        network["features_per_stage"] = [max(4, round(scale.features * n)) for n in planned]
-        settings["batch_size"] = scale.batch[len(settings["patch_size"]) - 2]
+        network["features_per_stage"] = [max(4, round(scale.features[third] * n)) for n in planned]
+        settings["batch_size"] = scale.batch[third]
 
     folds = [
         {"train": _ids(reader, people), "val": _ids(reader, split.validation)}
@@ -150,14 +150,14 @@ def _scored(
 ) -> list[dict[str, Any]]:
     """One row per model, test case and structure."""
     model = stock.model(dataset, configuration)
-    for fold, epochs in ((0, scale.epochs), (1, 2 * scale.epochs)):
+    for fold, length in ((0, scale.epochs), (1, 2 * scale.epochs)):
         if not (model / f"fold_{fold}" / "checkpoint_final.pth").exists():
-            length = {
-                "SHORT_EPOCHS": epochs,
+            short = {
+                "SHORT_EPOCHS": length,
                 "SHORT_ITERATIONS": scale.iterations,
                 "SHORT_SEED": seed,
             }
-            stock.train(dataset, configuration, fold, **length)
+            stock.train(dataset, configuration, fold, **short)
     run = stock.root / "align" / f"{configuration}-{seed}"
     tuned = run / "tuned" / model.name
     if not tuned.exists():

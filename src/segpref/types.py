@@ -160,29 +160,39 @@ class Window:
         start: its first voxel, below 0 where it begins outside.
         size: its voxels per axis.
         grid: the voxels of the image.
+        mirrored: axes along which what lies in the box is seen in a mirror.
     """
 
     start: tuple[int, ...]
     size: tuple[int, ...]
     grid: tuple[int, ...]
+    mirrored: tuple[int, ...] = ()
 
     @property
     def inside(self) -> tuple[slice, ...]:
         """The part of the window that lies in the image, in the window's own voxels."""
+        return tuple(
+            slice(n - part.stop, n - part.start) if axis in self.mirrored else part
+            for axis, (part, n) in enumerate(zip(self._unmirrored, self.size, strict=True))
+        )
+
+    @property
+    def _unmirrored(self) -> tuple[slice, ...]:
         sides = zip(self.start, self.size, self.grid, strict=True)
         return tuple(slice(max(0, -at), min(n, full - at)) for at, n, full in sides)
 
     def cut(self, array: np.ndarray, fill: np.ndarray | float) -> np.ndarray:
         """``[..., *size]`` of an array ``[..., *grid]``; ``fill`` stands outside the image."""
-        inside = self.inside
         here = tuple(
             slice(at + part.start, at + part.stop)
-            for at, part in zip(self.start, inside, strict=True)
+            for at, part in zip(self.start, self._unmirrored, strict=True)
         )
-        patch = np.empty((*array.shape[: array.ndim - len(self.grid)], *self.size), array.dtype)
+        ahead = array.ndim - len(self.grid)
+        patch = np.empty((*array.shape[:ahead], *self.size), array.dtype)
         patch[...] = fill
-        lead = (slice(None),) * (array.ndim - len(self.grid))
-        patch[lead + inside] = array[lead + here]
+        lead = (slice(None),) * ahead
+        seen = np.flip(array[lead + here], tuple(ahead + axis for axis in self.mirrored))
+        patch[lead + self.inside] = seen
         return patch
 
 

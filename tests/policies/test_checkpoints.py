@@ -113,6 +113,7 @@ def test_nothing_is_ever_unpickled(tmp_path: Path, name: str) -> None:
         ("pathlib.Path", {}, "is no torch.nn.Module"),
         ("os.system", {"command": "true"}, "is no torch.nn.Module"),
         ("monai.networks.nets.UNet", {"depth": 3}, "can't be made with"),
+        ("monai.networks.nets.UNet", {"plans": {"stages": ["3 x 3"] * 999}}, r"\.\.\.: "),
         (
             "monai.networks.nets.UNet",
             {

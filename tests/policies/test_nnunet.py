@@ -534,8 +534,8 @@ def test_masks_of_regions_equal_those_of_stock_nnunet(
 @pytest.mark.slow
 def test_the_experiment_at_a_small_scale(workplace: Workplace, tmp_path: Path) -> None:
     scale = hippocampus.Scale(
-        labelled=1, judge=1, validation=1, test=1, features=0.1, batch=(2, 1), epochs=1, iterations=2,
-        align=(" ".join(SHORT), " ".join(SHORT)),
+        labelled=1, judge=1, validation=1, test=1, features=(0.1, 0.1), batch=(2, 1), epochs=1,
+        iterations=2, align=(" ".join(SHORT), " ".join(SHORT)),
     )  # fmt: skip
     given: Any = {"data": workplace.made, "out": tmp_path, "seeds": [0], "scale": scale}
     hippocampus.main(**given, configurations=["3d_fullres"])

@@ -12,22 +12,12 @@ from segpref.judges import NoisyJudge, OracleJudge
 from segpref.metrics import slate_iou
 from segpref.miners import TopVsRandom
 from segpref.objectives import DPO, CalibratedDPO
-from segpref.policies import Segmenter, load_model
+from segpref.policies import Segmenter
 from segpref.proposals import SlateProposals
 from segpref.studies.audit import audit
 from segpref.studies.calibration import measured_flips, waits_for_flips, with_flips
 from segpref.studies.slates import scored_slates, select_best
 from segpref.types import Case, SegprefError, Slate
-
-
-@pytest.fixture(scope="module")
-def policy(heart_base: Path) -> Segmenter:
-    return load_model(heart_base)[0]
-
-
-@pytest.fixture(scope="module")
-def unseen(hearts: Dataset) -> Dataset:
-    return hearts.of_patients(hearts.patients[8:])
 
 
 class Contrary(OracleJudge):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import shutil
 import signal
 import subprocess
@@ -173,6 +174,29 @@ def test_tables_figures_and_page_are_written(finished: tuple[Results, Lab]) -> N
     # Base and method side by side.
     assert grid.height > single.height
     assert grid.width > single.width
+
+
+def test_ways_of_making_candidates_stand_side_by_side(
+    finished: tuple[Results, Lab], tmp_path: Path
+) -> None:
+    results, lab = finished
+    write_study(lab, results, pictures=1)
+    assert not list((lab.out / "figures").glob("*variance*"))
+    named = lab.recipe.methods
+    methods = {
+        "Labels": Method(signal="supervised"),
+        "Top-1 pseudo-labelling": named["Top-1 pseudo-labelling"],
+        "RN-DPO": replace(named["RN-DPO"], families=[UniformOffset()]),
+    }
+    recipe = replace(lab.recipe, methods=methods)
+    page = write_study(replace(lab, recipe=recipe), replace(results, recipe=recipe), pictures=1)
+    assert "Where the candidates of weak differ" in page.read_text()
+    figures = lab.out / "figures"
+    tiles = list(figures.glob("where-the-candidates-of-weak-differ-*.png"))
+    ways = [re.sub(r".*-s\d-", "", tile.stem) for tile in tiles]
+    assert sorted(ways) == ["rn-dpo", "rn-dpo", "top-1-pseudo-labelling", "top-1-pseudo-labelling"]
+    with Image.open(figures / "variance-weak.png") as grid:
+        assert grid.size == pytest.approx((2 * 240, 2 * 270), abs=5)
 
 
 @pytest.mark.parametrize(

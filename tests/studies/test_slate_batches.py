@@ -21,7 +21,7 @@ from segpref.judges import OracleJudge
 from segpref.metrics import slate_iou
 from segpref.metrics.flips import flip_curves
 from segpref.miners import TopVsRandom
-from segpref.policies import Segmenter, load_model
+from segpref.policies import ModelCard, Segmenter, load_model
 from segpref.proposals import SlateProposals
 from segpref.studies.audit import audit
 from segpref.studies.slates import ScoredSlate, patch_draw, patch_slates, scored_slates
@@ -32,13 +32,8 @@ PATCHED = Preparation(dims=2, patch=(16, 16))
 
 
 @pytest.fixture(scope="module")
-def policy(heart_base: Path) -> Segmenter:
-    return load_model(heart_base)[0]
-
-
-@pytest.fixture(scope="module")
-def unseen(hearts: Dataset) -> Dataset:
-    return hearts.of_patients(hearts.patients[8:])
+def card(heart_base: Path) -> ModelCard:
+    return replace(load_model(heart_base)[1], preparation=PATCHED)
 
 
 @pytest.fixture(scope="module")
@@ -130,9 +125,9 @@ def test_an_audit_keeps_no_slate(
 
 
 def test_patches_are_drawn_as_in_training(
-    policy: Segmenter, several: Dataset, store: Cache
+    policy: Segmenter, card: ModelCard, several: Dataset, store: Cache
 ) -> None:
-    patches = patch_draw(policy, PATCHED, several, store)
+    patches = patch_draw(policy, card, several, store)
     assert patches is not None
     oracle = OracleJudge(several.label_space)
     first, again, other = (
@@ -152,13 +147,18 @@ def test_patches_are_drawn_as_in_training(
     # Most of them are of what the policy predicts.
     held = [bool(((one.slate.masks > 0) & (one.slate.masks < IGNORE)).any()) for one in first]
     assert np.mean(held) > 0.6
-    assert patch_draw(policy, Preparation(dims=2, size=(32, 32)), several, store) is None
+    mirrored = patch_draw(policy, replace(card, mirroring=(1,)), several, store)
+    assert mirrored is not None
+    seen = patch_slates(policy, several, oracle, SlateProposals(8), mirrored, 0, count=3)
+    assert {one.case.window.mirrored for one in seen if one.case.window} == {(), (1,)}
+    whole = replace(card, preparation=Preparation(dims=2, size=(32, 32)))
+    assert patch_draw(policy, whole, several, store) is None
 
 
 def test_an_audit_on_patches_measures_more_slates(
-    policy: Segmenter, several: Dataset, store: Cache
+    policy: Segmenter, card: ModelCard, several: Dataset, store: Cache
 ) -> None:
-    patches = patch_draw(policy, PATCHED, several, store)
+    patches = patch_draw(policy, card, several, store)
     oracle = OracleJudge(several.label_space)
     found = audit(policy, several, oracle, TopVsRandom(), SlateProposals(8), patches=patches)
     assert found.judge.slates > 4 * len(several)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from segpref.data import Cache, Dataset, Folders, PatchDraw, Preparation, prepare
@@ -39,6 +42,26 @@ def test_a_window_within_its_image_and_around_it() -> None:
     cut = around.cut(image, -1)
     np.testing.assert_array_equal(cut[0, 1:4], image[0])
     assert (cut[0, [0, 4]] == -1).all()
+
+
+@given(
+    start=st.tuples(st.integers(-2, 3), st.integers(-2, 3), st.integers(-2, 3)),
+    mirrored=st.sets(st.integers(0, 2)),
+    lead=st.sampled_from([(), (2,), (2, 1)]),
+)
+def test_a_window_in_a_mirror(
+    start: tuple[int, ...], mirrored: set[int], lead: tuple[int, ...]
+) -> None:
+    grid = (5, 4, 6)
+    image = np.random.default_rng(0).permutation(np.prod((*lead, *grid))).reshape(*lead, *grid)
+    plain = Window(start, (4, 5, 3), grid)
+    window = replace(plain, mirrored=tuple(mirrored))
+    cut = window.cut(image, -1)
+    axes = [len(lead) + axis for axis in mirrored]
+    np.testing.assert_array_equal(cut, np.flip(plain.cut(image, -1), axes))
+    beyond = np.ones(window.size, bool)
+    beyond[window.inside] = False
+    np.testing.assert_array_equal(np.broadcast_to(beyond, cut.shape), cut == -1)
 
 
 def test_places_are_shared_by_the_structures() -> None:
@@ -97,6 +120,25 @@ def test_what_is_beyond_the_image_is_its_lowest_intensity_and_has_no_label() -> 
     assert outside.sum() == 6 * 16 * 8
     assert (patch.image[0][outside] == case.image.min()).all()
     np.testing.assert_array_equal(patch.label[0] == IGNORE, outside)
+
+
+def test_every_second_patch_is_mirrored_where_the_model_is_used_in_a_mirror() -> None:
+    case = replace(made_case((40, 30, 6)), raters=np.arange(2 * 7200).reshape(2, 1, 40, 30, 6))
+    draw = PatchDraw(INPUT, LabelPlaces(SPACE))
+    plain = draw([case] * 200, range(200), 5)
+    patches = replace(draw, mirroring=(0, 2))([case] * 200, range(200), 5)
+    seen = []
+    for patch, before in zip(patches, plain, strict=True):
+        assert patch.window is not None
+        assert replace(patch.window, mirrored=()) == before.window
+        axes = patch.window.mirrored
+        seen.append(axes)
+        for name in ("image", "label", "raters"):
+            own, other = getattr(patch, name), getattr(before, name)
+            turned = np.flip(other, [own.ndim - 3 + axis for axis in axes])
+            np.testing.assert_array_equal(own, turned)
+    for axes in ((), (0,), (2,), (0, 2)):
+        assert np.mean([one == axes for one in seen]) == pytest.approx(0.25, abs=0.1)
 
 
 def test_a_patch_excludes_a_fixed_size() -> None:
@@ -175,6 +217,36 @@ def test_alignment_on_patches_mends_what_is_wrong(
     assert rows[-1]["volume_ratio_core"] > 1.2
 
 
+def test_a_model_that_is_used_in_a_mirror_learns_in_it(
+    base: Path, balls: Dataset, tmp_path: Path, store: Cache
+) -> None:
+    class Watched(OracleJudge):
+        def score(self, case: Case, slate: Slate) -> np.ndarray:
+            assert case.window is not None
+            seen.append(case.window.mirrored)
+            whole = next(one for one in pool if one.id == case.id)
+            np.testing.assert_array_equal(
+                case.window.cut(whole.image, case.image.min()), case.image
+            )
+            return super().score(case, slate)
+
+    seen: list[tuple[int, ...]] = []
+    pool = balls.of_patients(["b3", "b4"])
+    model, card = load_model(base)
+    for name, mirroring in (("plain", ()), ("mirrored", (1,))):
+        path = tmp_path / f"{name}.safetensors"
+        save_model(path, model.network, replace(card, mirroring=mirroring))
+        folder = RunFolder(tmp_path / name)
+        folder.open({}, resume=False)
+        seen.clear()
+        align(
+            path, pool, balls.of_patients(["b6"]), Watched(SPACE), PreferenceSignal(SPACE), folder,
+            proposals=SlateProposals(6), epochs=1, images_per_epoch=8, batch_size=2, cache=store,
+        )  # fmt: skip
+        assert set(seen) == {(), mirroring}
+        assert load_model(folder.best)[1].mirroring == mirroring
+
+
 def test_whole_images_are_those_of_windows(balls: Dataset) -> None:
     torch.manual_seed(0)
     model = Segmenter(network().build(), SPACE)
@@ -192,17 +264,19 @@ def test_whole_images_are_those_of_windows(balls: Dataset) -> None:
     assert not torch.equal(whole.logits(image), logits)
 
 
+@pytest.mark.parametrize("mirroring", [(), (0, 1, 2)])
 def test_a_judges_masks_of_a_patch_are_cut_from_those_of_its_image(
-    balls: Dataset, tmp_path: Path
+    mirroring: tuple[int, ...], balls: Dataset, tmp_path: Path
 ) -> None:
     torch.manual_seed(0)
     whole = whole_images([Segmenter(network().build(), SPACE)], INPUT)
     masks = PredictionStore(whole, "masks", Cache(tmp_path))
     masks.prepare(balls)
     small = next(case for case in balls if case.image.shape[1] == 14)
-    draw = PatchDraw(INPUT, LabelPlaces(SPACE))
+    draw = PatchDraw(INPUT, LabelPlaces(SPACE), mirroring=mirroring)
     (patch,) = draw([small], [3], 0)
     assert patch.window is not None
+    assert bool(patch.window.mirrored) == bool(mirroring)
     found = masks[patch]
     assert found.shape == (1, 16, 16, 8)
     np.testing.assert_array_equal(found, patch.window.cut(masks[small], IGNORE))
@@ -215,7 +289,8 @@ def test_patches_that_stand_for_a_round(balls: Dataset, tmp_path: Path) -> None:
     policy.network.eval()
     # Of one size, so that they can be a batch; the second kind is smaller than the patch.
     pool = balls.take([0, 2])
-    patches = StandingPatches(PatchDraw(INPUT, LabelPlaces(SPACE)), len(pool), every=6, seed=3)
+    draw = PatchDraw(INPUT, LabelPlaces(SPACE), mirroring=(0, 2))
+    patches = StandingPatches(draw, len(pool), every=6, seed=3)
     made = PreferenceRounds(
         policy, lambda _, images: policy.logits(images), pool, OracleJudge(SPACE), SlateProposals(6),
         tmp_path, every=6, seed=3, batch_size=3, patches=patches,

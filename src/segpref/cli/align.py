@@ -243,9 +243,9 @@ def _calibrated(
     pairs = method.uncalibrated
     if pairs is None:
         return method
-    policy, preparation = load_segmenter(base), read_card(base).preparation
-    patches = patch_draw(policy, preparation, validation, cache)
-    asked = whole_images([policy], preparation) if patches is None else policy
+    policy, card = load_segmenter(base), read_card(base)
+    patches = patch_draw(policy, card, validation, cache)
+    asked = whole_images([policy], card.preparation) if patches is None else policy
     judge, proposals = method.judge, method.proposals
     return method.calibrated(
         measured_flips(file, asked, validation, judge, pairs.miner, proposals, seed, patches)

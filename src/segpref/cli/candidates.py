@@ -48,7 +48,7 @@ def tell_of_dropout(
     if not isinstance(policy, StochasticPolicy):
         return
     few = pool.take(np.unique(np.linspace(0, len(pool) - 1, _IMAGES).round().astype(int)))
-    cases, patches = few[:], patch_draw(policy, read_card(base).preparation, few, cache)
+    cases, patches = few[:], patch_draw(policy, read_card(base), few, cache)
     if patches is not None:
         cases = patches(cases, range(len(cases)), seed)
     images = torch.from_numpy(np.stack([case.image for case in cases]))

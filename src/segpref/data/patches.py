@@ -28,11 +28,14 @@ class PatchDraw:
         preparation: of the images; its ``patch`` is the size.
         places: voxels ``[place, axis]`` in the foreground of a whole case, -1 where it has none.
         foreground: share of the patches that are centred on such a place, drawn by structure.
+        mirroring: axes along which every second patch, by chance, is mirrored: those of a model that is
+            used on mirrored views too, and must stay as good at them.
     """
 
     preparation: ImagePreparation
     places: Callable[[Case], Int32[np.ndarray, "place axis"]]
     foreground: float = 2 / 3
+    mirroring: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 <= self.foreground <= 1:
@@ -70,7 +73,8 @@ class PatchDraw:
             if place.min() >= 0:
                 start = [int(at) - n // 2 for at, n in zip(place, size, strict=True)]
         inner = [min(max(at, low), high) for at, (low, high) in zip(start, bounds, strict=True)]
-        return Window(tuple(inner), tuple(size), tuple(grid))
+        mirrored = tuple(axis for axis in self.mirroring if rng.random() < 0.5)
+        return Window(tuple(inner), tuple(size), tuple(grid), mirrored)
 
 
 def within_image(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -60,9 +61,9 @@ class NetworkSpec:
         try:
             network = network_class(**self.arguments)
         except Exception as error:  # whatever the class of somebody else raises
-            raise SegprefError(
-                f"{self.module} can't be made with {dict(self.arguments)}: {error}"
-            ) from error
+            # An nnU-Net's plans are pages long.
+            given = textwrap.shorten(str(dict(self.arguments)), 300, placeholder=" ...")
+            raise SegprefError(f"{self.module} can't be made with {given}: {error}") from error
         assert isinstance(network, nn.Module)
         return network
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +12,18 @@ import torch
 from segpref.data.dataset import Dataset
 from segpref.data.patches import LabelPlaces, PatchDraw
 from segpref.inference.windows import whole_images, whole_model
+from segpref.judges import OracleJudge
 from segpref.miners import TopVsRandom
 from segpref.policies import load_model
 from segpref.proposals import SlateProposals
-from segpref.studies.pictures import Overlay, SlatePicture
+from segpref.studies.page import Picture
+from segpref.studies.pictures import Overlay, SlatePicture, variance_picture
 from segpref.studies.report import write_report
 from segpref.studies.slates import patch_slates, scored_slates
 from segpref.training.folder import RunFolder
 from segpref.types import Case, Judge, Predictor
 
-__all__ = ["alignment_report", "overlays", "typical"]
+__all__ = ["alignment_report", "overlays", "typical", "variance_pictures"]
 
 
 def alignment_report(
@@ -73,6 +76,27 @@ def overlays(cases: Dataset, models: Mapping[str, Predictor]) -> list[Overlay]:
             )
         )
     return result
+
+
+def variance_pictures(
+    base: Path | str, cases: Dataset, ways: Mapping[str, SlateProposals], seed: int = 0
+) -> list[Picture]:
+    """Where the candidates of several ways of making them differ, a row of pictures per case.
+
+    Args:
+        base: makes the candidates.
+        cases: labelled.
+        ways: by name.
+        seed: of the slates.
+    """
+    judge = OracleJudge(cases.label_space)
+    made = []
+    for index in range(len(cases)):
+        for name, proposals in ways.items():
+            shown = _slate_picture(base, cases.take([index]), judge, proposals, seed)
+            picture = variance_picture(shown)
+            made.append(replace(picture, title=f"{picture.title}: {name}"))
+    return made
 
 
 def typical(cases: Dataset, count: int) -> Dataset:

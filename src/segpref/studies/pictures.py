@@ -24,9 +24,9 @@ from segpref.types import LabelSpace, Slate
 __all__ = [
     "Overlay",
     "SlatePicture",
-    "overlay_grid",
     "overlay_keys",
     "overlay_pictures",
+    "picture_grid",
     "slate_keys",
     "slate_tiles",
     "variance_picture",
@@ -106,19 +106,17 @@ def overlay_pictures(overlays: Iterable[Overlay]) -> tuple[Picture, ...]:
     return tuple(pictures)
 
 
-def overlay_grid(overlays: Sequence[Overlay]) -> bytes:
-    """All of :func:`overlay_pictures` in one: a row per image, a column per mask (RN-DPO, Fig. 4)."""
-    methods = [*overlays[0].masks]
-    figure = Figure((1.6 * len(methods), 1.8 * len(overlays)), dpi=150, layout="constrained")
-    every = figure.subplots(len(overlays), len(methods), squeeze=False)
-    for number, (axes, picture) in enumerate(
-        zip(every.flat, overlay_pictures(overlays), strict=True)
-    ):
+def picture_grid(pictures: Sequence[Picture], columns: Sequence[str]) -> bytes:
+    """Pictures in one, a row per image and a column per method (RN-DPO, Fig. 4), as a PNG."""
+    rows = len(pictures) // len(columns)
+    figure = Figure((1.6 * len(columns), 1.8 * rows), dpi=150, layout="constrained")
+    every = figure.subplots(rows, len(columns), squeeze=False)
+    for number, (axes, picture) in enumerate(zip(every.flat, pictures, strict=True)):
         axes.imshow(np.asarray(Image.open(io.BytesIO(picture.png)).convert("RGB")))
         axes.set(xticks=[], yticks=[])
         axes.set_xlabel(picture.caption, fontsize=7)
-        if number < len(methods):
-            axes.set_title(methods[number], fontsize=8)
+        if number < len(columns):
+            axes.set_title(columns[number], fontsize=8)
     return _small_png(figure)
 
 

@@ -14,11 +14,10 @@ from segpref.data.cache import Cache
 from segpref.data.dataset import Dataset
 from segpref.data.patches import PatchDraw
 from segpref.data.predictions import PredictionStore
-from segpref.data.preparation import ImagePreparation
 from segpref.inference.evaluation import VolumeMasks
 from segpref.inference.windows import whole_images
 from segpref.metrics import opinion
-from segpref.policies import TunablePolicy
+from segpref.policies import ModelCard, TunablePolicy
 from segpref.progress import track
 from segpref.proposals import SlateProposals
 from segpref.training.loop import step_seed
@@ -112,21 +111,21 @@ def patch_slates(
 
 
 def patch_draw(
-    policy: TunablePolicy, preparation: ImagePreparation, dataset: Dataset, cache: Cache
+    policy: TunablePolicy, card: ModelCard, dataset: Dataset, cache: Cache
 ) -> PatchDraw | None:
     """What draws patches as stage 2 does, around what the policy predicts; None for whole images.
 
     Args:
         policy: of patches; what it predicts of the whole cases is kept.
-        preparation: of the images; tells whether the policy sees patches.
+        card: of the policy; tells how images are prepared and whether it sees patches.
         dataset: whose cases are cut.
         cache: where places in the predicted foreground are kept.
     """
-    if preparation.patch is None:
+    if card.preparation.patch is None:
         return None
-    places = PredictionStore(whole_images([policy], preparation), "places", cache)
+    places = PredictionStore(whole_images([policy], card.preparation), "places", cache)
     places.prepare(dataset)
-    return PatchDraw(preparation, places.__getitem__)
+    return PatchDraw(card.preparation, places.__getitem__, mirroring=card.mirroring)
 
 
 def select_best(slates: Iterator[ScoredSlate], dataset: Dataset) -> list[VolumeMasks]:

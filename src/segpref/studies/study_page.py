@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
 from segpref.data.cache import write_atomically
 from segpref.policies import load_model
-from segpref.studies.gallery import overlays, typical
+from segpref.proposals import SlateProposals
+from segpref.studies.gallery import overlays, typical, variance_pictures
 from segpref.studies.lab import Lab
-from segpref.studies.page import write_page, write_pictures
-from segpref.studies.pictures import overlay_grid
+from segpref.studies.page import Picture, Section, write_page, write_pictures
+from segpref.studies.pictures import overlay_pictures, picture_grid
+from segpref.studies.plan import Task
+from segpref.studies.recipe import plain
 from segpref.studies.results import BASE, SELECT_BEST, Results, Run
 from segpref.studies.study_report import Part, study_report
 from segpref.studies.study_tables import StudyTable, judges_of, study_tables
@@ -59,18 +63,58 @@ def write_study(lab: Lab, results: Results, pictures: int = 4) -> Path:
     figures = as_csv([(title, rows) for title, rows, _, _ in listed])
     write_atomically(lab.out / "tables.csv", figures.encode())
     shown = overlays(typical(lab.test(first), pictures), _models(tables[0].entries))
+    ways = {
+        base: (variance_pictures(folder, typical(lab.test(first), 2), several), [*several])
+        for base, (folder, several) in _ways(lab, results, first).items()
+    }
     page = study_report(
         [_part(lab, one) for one in tables],
         title=f"segpref: {results.recipe.name}",
         lead=results.recipe.description,
         overlays=shown,
+        sections=[_variance_section(*one) for one in ways.items()],
         warnings=[f"{task.name} failed: {why}" for task, why in results.failed.items()],
         details={"Recipe": (lab.out / "recipe.yaml").read_text()},
     )
     write_pictures(lab.out / "figures", page)
     if shown:
-        write_atomically(lab.out / "figures" / "outlines.png", overlay_grid(shown))
+        grid = picture_grid(overlay_pictures(shown), [*shown[0].masks])
+        write_atomically(lab.out / "figures" / "outlines.png", grid)
+    for base, (tiles, columns) in ways.items():
+        name = Task(first, "base", base).folder(lab.out).name
+        grid = picture_grid(tiles, columns)
+        write_atomically(lab.out / "figures" / f"variance-{name}.png", grid)
     return write_page(lab.out / "report.html", page)
+
+
+def _ways(
+    lab: Lab, results: Results, seed: int
+) -> dict[str, tuple[Path, dict[str, SlateProposals]]]:
+    """Folder of each base whose methods make candidates in several ways, by the first of each."""
+    found: dict[str, dict[str, tuple[str, SlateProposals]]] = {}
+    for run in results.runs:
+        method = results.recipe.methods.get(run.method)
+        if run.seed == seed and method is not None and method.signal != "supervised":
+            families = json.dumps(plain(method.families))
+            known = found.setdefault(run.base, {})
+            known.setdefault(families, (run.method, lab.slates(families=method.families)))
+    return {
+        base: (lab.base_folder(seed, base), dict(ways.values()))
+        for base, ways in found.items()
+        if len(ways) > 1
+    }
+
+
+def _variance_section(base: str, shown: tuple[Sequence[Picture], Sequence[str]]) -> Section:
+    pictures, columns = shown
+    return Section(
+        f"Where the candidates of {base} differ",
+        "By the first method that makes them so: dark is where all agree, white where half of them say "
+        "otherwise.",
+        pictures=tuple(pictures),
+        layout="rows",
+        columns=len(columns),
+    )
 
 
 def _part(lab: Lab, one: StudyTable) -> Part:

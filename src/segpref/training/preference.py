@@ -153,7 +153,7 @@ def align(
             validated,
             teaching,
             edits,
-            card.preparation,
+            card,
             reference_moves=reference == "round",
             view=view,
             cache=cache or Cache(),

@@ -100,7 +100,8 @@ def fit(
     whole = whole_images([model], card.preparation)
     patches: PatchDraw | None = None
     if card.preparation.patch is not None:
-        patches = PatchDraw(card.preparation, LabelPlaces(card.label_space))
+        places = LabelPlaces(card.label_space)
+        patches = PatchDraw(card.preparation, places, mirroring=card.mirroring)
 
     def step(indices: list[int], epoch: int, number: int) -> StepResult:
         cases = [labelled[i] for i in indices]

@@ -14,11 +14,10 @@ from segpref.data.cache import Cache
 from segpref.data.dataset import Dataset
 from segpref.data.patches import PatchDraw
 from segpref.data.predictions import PredictionStore
-from segpref.data.preparation import ImagePreparation
 from segpref.inference.evaluation import MeanLoss, mean_iou, score_model
 from segpref.inference.windows import whole_images
 from segpref.objectives.supervised import SupervisedLoss
-from segpref.policies import TunablePolicy
+from segpref.policies import ModelCard, TunablePolicy
 from segpref.proposals import SlateProposals
 from segpref.training.augmentation import StrongAugmentation
 from segpref.training.loop import Step, step_seed
@@ -89,7 +88,7 @@ def mask_course(
     validated: TunablePolicy,
     teaching: Teaching,
     proposals: SlateProposals,
-    preparation: ImagePreparation,
+    card: ModelCard,
     *,
     reference_moves: bool,
     view: StrongAugmentation | None,
@@ -103,7 +102,7 @@ def mask_course(
         validated: what is validated: the policy, or the average of its weights.
         teaching: what it learns from.
         proposals: make the slates.
-        preparation: of the images; tells whether the model sees patches.
+        card: of the start; tells how images are prepared and whether the model sees patches.
         reference_moves: whether every round begins with a reference of its own.
         view: changes the image that the update is made on.
         cache: where reference logits are kept.
@@ -111,7 +110,7 @@ def mask_course(
     pool, judge, seed = teaching.pool, teaching.judge, teaching.seed
     for model, images in ((policy, pool), (policy, teaching.validation), (frozen, pool)):
         model.prepare(images, cache)
-    logits, draw = _reference_of(frozen, pool, preparation, cache)
+    logits, draw = _reference_of(frozen, pool, card, cache)
     slates: SlateSource
     patches: DrawPatches | None = None
     if teaching.refresh is None:
@@ -136,7 +135,7 @@ def mask_course(
             patches=standing,
         )
     step = PreferenceStep(policy, pool, slates, teaching.signal, seed, view, patches)
-    whole = whole_images([validated], preparation)
+    whole = whole_images([validated], card.preparation)
 
     def figures() -> Mapping[str, float]:
         if not teaching.needs_label or patches is not None:
@@ -150,18 +149,19 @@ def mask_course(
 
 
 def _reference_of(
-    frozen: TunablePolicy, pool: Dataset, preparation: ImagePreparation, cache: Cache
+    frozen: TunablePolicy, pool: Dataset, card: ModelCard, cache: Cache
 ) -> tuple[Reference, PatchDraw | None]:
     """Logits of the frozen start, and what draws patches where the model sees such."""
-    in_patches = preparation.patch is not None
+    in_patches = card.preparation.patch is not None
     stored = PredictionStore(
-        whole_images([frozen], preparation), "places" if in_patches else "logits", cache
+        whole_images([frozen], card.preparation), "places" if in_patches else "logits", cache
     )
     stored.prepare(pool)
     if not in_patches:
         return stored.batch, None
     # Windows that overlap have other logits than a patch alone: the reference sees the very patch.
-    return partial(_passed, frozen), PatchDraw(preparation, stored.__getitem__)
+    draw = PatchDraw(card.preparation, stored.__getitem__, mirroring=card.mirroring)
+    return partial(_passed, frozen), draw
 
 
 def _drawn_anew(
