@@ -2,10 +2,12 @@
 
     python -m benchmarks.nnunet.hippocampus --data Task04_Hippocampus --out runs/nnunet
 
-Per seed other cases of the dataset are drawn: few train the base (fold 0), more a judge of the same
-kind for twice as long (fold 1), some validate, and the rest are images to align on, without labels, and
-cases to test on. ``segpref align`` tunes the folder of the base, stock nnU-Net predicts the test images
-with the folder before and after, and ``segpref predict`` must write the very masks of the latter.
+Per seed other cases of the dataset are drawn: few train the base (fold 0), more a 2D judge for twice as
+long (fold 1), some validate, and the rest are images to align on, without labels, and cases to test on.
+``segpref align`` tunes the folder of the base, in 2D by the judge itself, in 3D by the masks that stock
+nnU-Net predicts with it. Stock nnU-Net predicts the test images with the folder before and after, with
+mirrored views, as it does by itself, and without; ``segpref predict`` must write the very masks of the
+former.
 
 Whatever is finished in the folder is kept, so a run that was stopped goes on with the same command; a
 training that was stopped begins anew. Needs the environment of ``make test-nnunet``. The table is in
@@ -14,24 +16,20 @@ training that was stopped begins anew. Needs the environment of ``make test-nnun
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any, Literal
 
-import nibabel as nib
-import numpy as np
 from jsonargparse import auto_cli
 
-from benchmarks.nnunet.stock import TRAINER, Stock
+from benchmarks.nnunet.stock import Stock
+from benchmarks.nnunet.tables import Row, scores, table, write_rows
 from segpref.data import Reader, Source, open_dataset, split_patients
 from segpref.data.cache import write_atomically
 from segpref.data.splits import draw_patients
-from segpref.metrics import dice, overlap_counts
 from segpref.progress import console
 
 __all__ = ["Scale", "main"]
@@ -46,24 +44,28 @@ class Scale:
         judge: cases that train the judge.
         validation: cases that choose the checkpoint.
         test: cases that are tested on.
-        features: share of the channels that nnU-Net plans, in 2D and in 3D.
+        features: share of the channels that nnU-Net plans.
         batch: patches in a batch of training, in 2D and in 3D.
         epochs: of the base's training; the judge's is twice as long.
         iterations: in an epoch of training.
         align: options of ``segpref align``, in 2D and in 3D.
+        methods: more of them, by the name of what is made with them.
     """
 
     labelled: int = 10
     judge: int = 40
     validation: int = 10
     test: int = 41
-    features: tuple[float, float] = (0.5, 0.25)
+    features: float = 0.5
     batch: tuple[int, int] = (16, 2)
     epochs: int = 20
     iterations: int = 50
     align: tuple[str, str] = (
-        "--beta 1.5 --candidates 16 --epochs 15 --images_per_epoch 480 --batch_size 16",
-        "--beta 1.5 --candidates 16 --epochs 5 --images_per_epoch 60 --batch_size 4",
+        "--candidates 16 --epochs 15 --images_per_epoch 480 --batch_size 16",
+        "--candidates 16 --epochs 15 --images_per_epoch 60 --batch_size 4",
+    )
+    methods: Mapping[str, str] = field(
+        default_factory=lambda: {"RN-DPO": "", "RN-DPO, averaged": "--average 0.98"}
     )
 
 
@@ -89,14 +91,14 @@ def main(
     out.mkdir(parents=True, exist_ok=True)
     for configuration in configurations:
         for seed in seeds:
-            scores = out / f"{configuration}-{seed}.csv"
-            if not scores.exists():
+            file = out / f"{configuration}-{seed}.csv"
+            if not file.exists():
                 console.print(f"{configuration}, seed {seed}")
                 dataset = _dataset(stock, reader, seed, scale)
-                _write(scores, _scored(stock, reader, dataset, configuration, seed, scale))
-            table = _table(out)
-            write_atomically(out / "results.md", table.encode())
-    console.print(table, markup=False, soft_wrap=True)
+                write_rows(file, _scored(stock, reader, dataset, configuration, seed, scale))
+            found = table(out, tuple(scale.methods))
+            write_atomically(out / "results.md", found.encode())
+    console.print(found, markup=False, soft_wrap=True)
 
 
 def _dataset(stock: Stock, reader: Reader, seed: int, scale: Scale) -> str:
@@ -125,10 +127,10 @@ def _dataset(stock: Stock, reader: Reader, seed: int, scale: Scale) -> str:
     (raw / "dataset.json").write_text(json.dumps(description))
 
     def small(settings: dict[str, Any]) -> None:
-        network, third = settings["architecture"]["arch_kwargs"], len(settings["patch_size"]) - 2
+        network = settings["architecture"]["arch_kwargs"]
         planned = network["features_per_stage"]
-        network["features_per_stage"] = [max(4, round(scale.features[third] * n)) for n in planned]
-        settings["batch_size"] = scale.batch[third]
+        network["features_per_stage"] = [max(4, round(scale.features * n)) for n in planned]
+        settings["batch_size"] = scale.batch[len(settings["patch_size"]) - 2]
 
     folds = [
         {"train": _ids(reader, people), "val": _ids(reader, split.validation)}
@@ -147,93 +149,68 @@ def _scored(
     configuration: Literal["2d", "3d_fullres"],
     seed: int,
     scale: Scale,
-) -> list[dict[str, Any]]:
-    """One row per model, test case and structure."""
-    model = stock.model(dataset, configuration)
-    for fold, length in ((0, scale.epochs), (1, 2 * scale.epochs)):
-        if not (model / f"fold_{fold}" / "checkpoint_final.pth").exists():
-            short = {
-                "SHORT_EPOCHS": length,
-                "SHORT_ITERATIONS": scale.iterations,
-                "SHORT_SEED": seed,
-            }
-            stock.train(dataset, configuration, fold, **short)
-    run = stock.root / "align" / f"{configuration}-{seed}"
-    tuned = run / "tuned" / model.name
-    if not tuned.exists():
-        stock.run(
-            "segpref",
-            *("align", "--trust", "--model", model / "fold_0", "--judge", model / "fold_1"),
-            *("--data", stock.root / "raw" / dataset, "--pool", stock.root / "pool" / dataset),
-            *("--split", stock.root / f"{dataset}.json", "--out", run, "--resume"),
-            *("--cache", stock.root / "cache", "--seed", seed),
-            *scale.align[configuration != "2d"].split(),
-        )
-    images = stock.root / "test" / dataset
-    masks = {name: stock.root / name / f"{configuration}-{seed}" for name in ("base", "tuned")}
-    stock.predict(model, ("0",), images, masks["base"])
-    stock.predict(tuned, ("0",), images, masks["tuned"])
-    ours = stock.root / "ours" / f"{configuration}-{seed}"
-    stock.run(
-        "segpref", "predict", "--trust", "--model", tuned, "--input", images, "--output", ours
-    )
-    rows: list[dict[str, Any]] = []
-    for source in reader.sources():
-        file = f"{source.id}.nii.gz"
-        if not (masks["base"] / file).exists():
-            continue
-        same = bool((_mask(masks["tuned"] / file) == _mask(ours / file)).all())
-        for name, folder in masks.items():
-            counts = overlap_counts(
-                _mask(folder / file)[None], _mask(source.labels[0]), reader.label_space
+) -> list[Row]:
+    """One row per model, view, test case and structure."""
+    base = _train(stock, dataset, configuration, 0, seed, scale)
+    judge = _judge(stock, dataset, configuration, seed, scale)
+    images, where = stock.root / "test" / dataset, f"{configuration}-{seed}"
+    models = {"base": base.parent}
+    for name, options in scale.methods.items():
+        run = stock.root / "align" / name / where
+        models[name] = run / "tuned" / base.parent.name
+        if not models[name].exists():
+            stock.run(
+                "segpref",
+                *("align", "--trust", "--model", base, "--judge", judge, "--beta", 1.5),
+                *("--data", stock.root / "raw" / dataset, "--pool", stock.root / "pool" / dataset),
+                *("--split", stock.root / f"{dataset}.json", "--out", run, "--resume"),
+                *("--cache", stock.root / "cache", "--seed", seed),
+                *scale.align[configuration != "2d"].split(),
+                *options.split(),
             )
-            for structure, value in zip(
-                reader.label_space.structures, dice(counts)[0], strict=True
-            ):
-                rows.append(
-                    {
-                        "model": name,
-                        "case": source.id,
-                        "structure": structure,
-                        "dice": float(value),
-                        "same": same,
-                    }
-                )
+    rows: list[Row] = []
+    for name, model in models.items():
+        masks = stock.root / "masks" / name / where
+        stock.predict(model, ("0",), images, masks / "mirrored")
+        stock.predict(model, ("0",), images, masks / "upright", "--disable_tta")
+        ours = None
+        if name != "base":
+            ours = masks / "ours"
+            shutil.rmtree(ours, ignore_errors=True)
+            stock.run(
+                *("segpref", "predict", "--trust", "--model", model, "--input", images),
+                *("--output", ours),
+            )
+        for views in ("mirrored", "upright"):
+            same = ours if views == "mirrored" else None
+            for row in scores(reader, masks / views, same):
+                rows.append({"model": name, "views": views, **row})
     return rows
 
 
-def _table(out: Path) -> str:
-    """Mean test Dice of each seed before and after, as Markdown."""
-    lines = [
-        f"{TRAINER}, mean Dice of structures and test cases, mean ± standard deviation of seeds.",
-        "",
-        "| configuration | seeds | base | tuned | difference | of each seed | masks as ours |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for configuration in ("2d", "3d_fullres"):
-        before: list[float] = []
-        after: list[float] = []
-        same: list[bool] = []
-        for file in sorted(out.glob(f"{configuration}-*.csv")):
-            with file.open(newline="") as stream:
-                rows = list(csv.DictReader(stream))
-            for values, name in ((before, "base"), (after, "tuned")):
-                values.append(mean(float(row["dice"]) for row in rows if row["model"] == name))
-            same += [row["same"] == "True" for row in rows if row["model"] == "tuned"]
-        if not before:
-            continue
-        gains = [b - a for a, b in zip(before, after, strict=True)]
-        spread = [_spread(values) for values in (before, after, gains)]
-        each = ", ".join(f"{gain:+.3f}" for gain in gains)
-        equal = "all" if all(same) else f"{sum(same)} of {len(same)}"
-        lines.append(
-            f"| {configuration} | {len(gains)} | {' | '.join(spread)} | {each} | {equal} |"
-        )
-    return "\n".join(lines) + "\n"
+def _train(
+    stock: Stock, dataset: str, configuration: str, fold: int, seed: int, scale: Scale
+) -> Path:
+    """A fold; of the judge (fold 1) for twice as long."""
+    trained = stock.model(dataset, configuration) / f"fold_{fold}"
+    if not (trained / "checkpoint_final.pth").exists():
+        short = {
+            "SHORT_EPOCHS": scale.epochs * (1 + fold),
+            "SHORT_ITERATIONS": scale.iterations,
+            "SHORT_SEED": seed,
+        }
+        stock.train(dataset, configuration, fold, **short)
+    return trained
 
 
-def _spread(values: Sequence[float]) -> str:
-    return f"{mean(values):.3f}" + (f" ± {stdev(values):.3f}" if len(values) > 1 else "")
+def _judge(stock: Stock, dataset: str, configuration: str, seed: int, scale: Scale) -> Path:
+    """What ``--judge`` is given: the 2D model, or the masks that it predicts of the pool."""
+    model = _train(stock, dataset, "2d", 1, seed, scale)
+    if configuration == "2d":
+        return model
+    masks = stock.root / "judged" / dataset
+    stock.predict(model.parent, ("1",), stock.root / "pool" / dataset, masks)
+    return masks
 
 
 def _ids(reader: Reader, patients: Sequence[str]) -> list[str]:
@@ -244,16 +221,6 @@ def _ids(reader: Reader, patients: Sequence[str]) -> list[str]:
 def _copy(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, target)
-
-
-def _mask(path: Path) -> np.ndarray:
-    """As ``[field, *space]``."""
-    return np.asarray(nib.load(path).dataobj).astype(np.uint8)[None]
-
-
-def _write(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    lines = [",".join(rows[0]), *(",".join(map(str, row.values())) for row in rows)]
-    write_atomically(path, ("\n".join(lines) + "\n").encode())
 
 
 if __name__ == "__main__":

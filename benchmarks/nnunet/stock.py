@@ -105,12 +105,14 @@ class Stock:
         """The folder of the trained folds."""
         return self.root / "results" / dataset / f"{TRAINER}__{PLANS}__{configuration}"
 
-    def predict(self, model: Path, folds: Sequence[str], images: Path, out: Path) -> None:
+    def predict(
+        self, model: Path, folds: Sequence[str], images: Path, out: Path, *options: str
+    ) -> None:
         """Masks by ``nnUNetv2_predict`` for a folder of a model; those that are there are kept."""
         self.run(
             "nnUNetv2_predict_from_modelfolder",
             *("-i", images, "-o", out, "-m", model, "-f", *folds, "--continue_prediction"),
-            *("-device", "cpu", "-npp", 1, "-nps", 1, "--disable_progress_bar"),
+            *("-device", "cpu", "-npp", 1, "-nps", 1, "--disable_progress_bar", *options),
         )
 
 
