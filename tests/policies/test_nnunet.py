@@ -368,7 +368,9 @@ SHORT = ["--epochs", "1", "--images_per_epoch", "2", "--batch_size", "1", "--can
 
 @needs_nnunet
 @pytest.mark.slow
-def test_a_fold_is_aligned_with_another_as_its_judge(workplace: Workplace, tmp_path: Path) -> None:
+def test_a_fold_is_aligned_with_another_as_its_judge(
+    workplace: Workplace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     model, out = workplace.trained("3d_fullres"), tmp_path / "run"
     command(
         workplace, "align", model / "fold_0", out, *SHORT, "--learning_rate", "0.01",
@@ -376,6 +378,7 @@ def test_a_fold_is_aligned_with_another_as_its_judge(workplace: Workplace, tmp_p
         "--split", split_file(tmp_path / "split.json", ["case1", "case2"]),
         "--cache", str(tmp_path / "cache"),
     )  # fmt: skip
+    assert "without the mirrored views" in " ".join(capsys.readouterr().err.split())
     card = read_card(out)
     assert card.labelled == ("case1", "case2")
     # Before and after are scored alike, mirrored views and all.

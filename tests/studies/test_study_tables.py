@@ -14,7 +14,7 @@ from segpref.studies.recipe import Block, Method, Recipe
 from segpref.studies.results import BASE, SELECT_BEST, Results, Run
 from segpref.studies.stages import Stage1
 from segpref.studies.study_tables import study_tables
-from segpref.studies.tables import COLUMNS, GAP_CLOSED
+from segpref.studies.tables import COLUMNS, GAP_CLOSED, latex, markdown
 from segpref.types import SegprefError
 
 
@@ -78,6 +78,24 @@ def test_the_gap_is_closed_on_the_seeds_that_all_have() -> None:
     (plain,) = study_tables(results(Block(bases=["weak"], judges=["model"]), ceiling=None))
     assert plain.columns == COLUMNS
     assert all(math.isnan(row.figures[GAP_CLOSED][0]) for row in plain.rows)
+
+
+def test_a_block_has_its_own_seeds_alone() -> None:
+    block = Block(bases=["weak"], judges=["model"], seeds=[0])
+    (one,) = study_tables(results(block))
+    assert {row.seeds for row in one.rows} == {1}
+    assert one.rows[-1].figures["IoU"][0] == pytest.approx(0.5)
+    (asked,) = study_tables(replace(results(block), seeds=[1]))
+    assert asked.rows[-1].figures["IoU"][0] == pytest.approx(0.6)
+
+
+def test_a_row_of_fewer_seeds_says_so() -> None:
+    (one,) = study_tables(results(Block(bases=["semi"], judges=["model"])))
+    for text in (markdown(one.rows), latex(one.rows)):
+        assert "RN (1 seed)" in text
+        assert "Base (" not in text
+    (all_told,) = study_tables(results(Block(bases=["weak"], judges=["model"])))
+    assert "seed" not in markdown(all_told.rows)
 
 
 def test_bases_stand_together_with_what_is_made_of_them() -> None:

@@ -218,6 +218,12 @@ def align(
             f"the base's {before:.3f}; last epochs {summary['tail_avg']:.3f}",
             soft_wrap=True,
         )
+    if card.mirroring:
+        console.print(
+            "Validation was without the mirrored views that the model averages when it predicts, which "
+            "leave less to gain: segpref evaluate measures before and after with them.",
+            soft_wrap=True,
+        )
     if control:
         console.print("This was a control: what it gained was not learned from the judge.")
     if not is_first_process():

@@ -139,6 +139,7 @@ def _table(
     against_rivals: list[tuple[str, str]] = []
     ceilings: dict[str, tuple[Sequence[Run], Sequence[Run]]] = {}
     proposed = results.recipe.proposed
+    results = _of_seeds(results, block)
 
     def add(name: str, runs: Sequence[Run], *others: str) -> None:
         if runs:
@@ -188,6 +189,12 @@ def _table(
         columns = (*columns, GAP_CLOSED)
     against = [*reversed(against_base), *against_rivals]
     return StudyTable(title, entries, columns, against, results.recipe.measures, ceilings)
+
+
+def _of_seeds(results: Results, block: Block) -> Results:
+    """Without the seeds that other blocks have more: means over other seeds can't be compared."""
+    seeds = results.seeds or block.seeds or results.recipe.seeds
+    return replace(results, runs=tuple(run for run in results.runs if run.seed in seeds))
 
 
 def _methods(

@@ -205,7 +205,7 @@ def markdown(rows: Sequence[TableRow], columns: Sequence[str] | None = COLUMNS) 
     lines = ["| Method | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
     for row in rows:
         cells = [_cell(*row.figures[column], best.get(column)) for column in columns]
-        lines.append(f"| {row.method} | " + " | ".join(cells) + " |")
+        lines.append(f"| {row.method}{_fewer(row, rows)} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -222,7 +222,7 @@ def latex(rows: Sequence[TableRow], columns: Sequence[str] | None = COLUMNS) -> 
     for row in rows:
         cells = [_cell(*row.figures[column], best.get(column)) for column in columns]
         cells = [rf"\textbf{{{c.strip('*')}}}" if "*" in c else c for c in cells]
-        text = " & ".join((row.method.replace("_", r"\_"), *cells))
+        text = " & ".join((row.method.replace("_", r"\_") + _fewer(row, rows), *cells))
         lines.append(text.replace(" ± ", r" $\pm$ ").replace("–", "--") + r" \\")
     return "\n".join((*lines, r"\bottomrule", r"\end{tabular}"))
 
@@ -255,7 +255,8 @@ def rich_table(
     best = _best(rows)
     for row in rows:
         cells = (_cell(*row.figures[column], best.get(column)) for column in columns)
-        view.add_row(row.method, *(f"[bold]{c.strip('*')}[/]" if "*" in c else c for c in cells))
+        told = (f"[bold]{c.strip('*')}[/]" if "*" in c else c for c in cells)
+        view.add_row(row.method + _fewer(row, rows), *told)
     return view
 
 
@@ -309,6 +310,13 @@ def bootstrap_interval(
         (values,), np.mean, n_resamples=resamples, method="percentile", rng=np.random.default_rng(0)
     )
     return float(result.confidence_interval.low), float(result.confidence_interval.high)
+
+
+def _fewer(row: TableRow, rows: Sequence[TableRow]) -> str:
+    """Said where a row is the mean of fewer seeds than others: its mean can't be set beside theirs."""
+    if row.seeds == max(other.seeds for other in rows):
+        return ""
+    return f" ({row.seeds} {'seed' if row.seeds == 1 else 'seeds'})"
 
 
 def _best(rows: Sequence[TableRow]) -> dict[str, float]:
