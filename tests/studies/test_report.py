@@ -24,7 +24,7 @@ from segpref.studies.pictures import (
     SlatePicture,
     overlay_pictures,
     slate_tiles,
-    variance_picture,
+    variance_pictures,
 )
 from segpref.studies.report import write_report
 from segpref.studies.study_report import Part, study_report
@@ -340,7 +340,7 @@ def test_the_picture_of_variance_is_bright_where_candidates_differ() -> None:
         scores=np.zeros(4),
         label_space=CLASSES,
     )
-    picture = variance_picture(shown)
+    (picture,) = variance_pictures([shown])
     # Of the six pairs two are equal and full, the four others share nothing; empty pairs count 1.
     assert picture.caption == "pairwise Dice 0.333"
     bright = pixels(picture.png).sum(axis=-1) > 300
@@ -349,8 +349,13 @@ def test_the_picture_of_variance_is_bright_where_candidates_differ() -> None:
     assert (columns.min() / scale, (columns.max() + 1) / scale) == pytest.approx((4, 16), abs=0.3)
     assert bright[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1].mean() > 0.95
     alike = replace(shown, slate=Slate(masks[:2], shown.slate.candidates[:2]), scores=np.zeros(2))
-    assert variance_picture(alike).caption == "all empty"
-    assert pixels(variance_picture(alike).png).sum() == 0
+    (dark,) = variance_pictures([alike])
+    assert dark.caption == "all empty"
+    assert pixels(dark.png).sum() == 0
+    # Side by side they show the same part of the image.
+    both = variance_pictures([alike, shown])
+    assert {pixels(one.png).shape for one in both} == {pixels(picture.png).shape}
+    np.testing.assert_array_equal(pixels(both[1].png), pixels(picture.png))
 
 
 # Whole pages

@@ -21,7 +21,7 @@ from segpref.studies.pictures import (
     SlatePicture,
     overlay_pictures,
     slate_tiles,
-    variance_picture,
+    variance_pictures,
 )
 from segpref.training import RunFolder
 from segpref.types import Candidate, Case, LabelSpace, Slate
@@ -59,7 +59,7 @@ def test_the_pictures_of_a_slate(balls: np.ndarray) -> None:
         pair=(31, 3),
     )
     assert bytes_per_voxel(lambda: slate_tiles(shown)) < 40
-    assert bytes_per_voxel(lambda: variance_picture(shown)) < 40
+    assert bytes_per_voxel(lambda: variance_pictures([shown])) < 40
 
 
 def test_outlines_before_and_after(balls: np.ndarray) -> None:

@@ -17,7 +17,8 @@ from segpref.miners import TopVsRandom
 from segpref.policies import load_model
 from segpref.proposals import SlateProposals
 from segpref.studies.page import Picture
-from segpref.studies.pictures import Overlay, SlatePicture, variance_picture
+from segpref.studies.pictures import Overlay, SlatePicture
+from segpref.studies.pictures import variance_pictures as in_one_view
 from segpref.studies.report import write_report
 from segpref.studies.slates import patch_slates, scored_slates
 from segpref.training.folder import RunFolder
@@ -90,11 +91,11 @@ def variance_pictures(
         seed: of the slates.
     """
     judge = OracleJudge(cases.label_space)
-    made = []
+    made: list[Picture] = []
     for index in range(len(cases)):
-        for name, proposals in ways.items():
-            shown = _slate_picture(base, cases.take([index]), judge, proposals, seed)
-            picture = variance_picture(shown)
+        case = cases.take([index])
+        slates = [_slate_picture(base, case, judge, one, seed) for one in ways.values()]
+        for name, picture in zip(ways, in_one_view(slates), strict=True):
             made.append(replace(picture, title=f"{picture.title}: {name}"))
     return made
 

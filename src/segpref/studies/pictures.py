@@ -29,7 +29,7 @@ __all__ = [
     "picture_grid",
     "slate_keys",
     "slate_tiles",
-    "variance_picture",
+    "variance_pictures",
 ]
 
 _TRUTH = "#ffffff"
@@ -155,10 +155,16 @@ def slate_keys(shown: SlatePicture) -> tuple[Key, ...]:
     return (*keys, Key("where winner and loser differ", _TINT, "fill"))
 
 
-def variance_picture(shown: SlatePicture) -> Picture:
-    """Where the candidates of a slate differ (MAPO, Fig. 3), with how much they are alike."""
+def variance_pictures(slates: Sequence[SlatePicture]) -> tuple[Picture, ...]:
+    """Where the candidates of each slate of one image differ (MAPO, Fig. 3), all in the same view."""
+    first = slates[0]
+    every = [mask for shown in slates for mask in shown.slate.masks]
+    view = _view(first.image, every, first.label_space, first.spacing_mm)
+    return tuple(_variance(shown, view) for shown in slates)
+
+
+def _variance(shown: SlatePicture, view: _View) -> Picture:
     masks = shown.slate.masks
-    view = _view(shown.image, masks, shown.label_space, shown.spacing_mm)
     # Of the part that is shown: of a whole volume it would take much memory.
     variance = pixel_variance(view.of(masks), shown.label_space)
     alike = pairwise_dice(masks, shown.label_space)

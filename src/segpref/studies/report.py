@@ -28,7 +28,7 @@ from segpref.studies.pictures import (
     overlay_pictures,
     slate_keys,
     slate_tiles,
-    variance_picture,
+    variance_pictures,
 )
 from segpref.studies.verdict import alignment_warnings, verdict
 from segpref.training.curves import curve_summary
@@ -180,7 +180,7 @@ def variance_section(shown: SlatePicture) -> Section:
         "Where the candidates differ",
         "Only where candidates differ can a preference teach anything: dark is where all agree, white "
         "where half of them say otherwise.",
-        pictures=(variance_picture(shown),),
+        pictures=variance_pictures([shown]),
     )
 
 
