@@ -62,7 +62,7 @@ class Scale:
     iterations: int = 50
     align: tuple[str, str] = (
         "--candidates 16 --epochs 15 --images_per_epoch 480 --batch_size 16",
-        "--candidates 16 --epochs 15 --images_per_epoch 60 --batch_size 4",
+        "--candidates 16 --epochs 15 --images_per_epoch 60 --batch_size 4 --learning_rate 1e-5",
     )
     methods: Mapping[str, str] = field(
         default_factory=lambda: {"RN-DPO": "", "RN-DPO, averaged": "--average 0.98"}
