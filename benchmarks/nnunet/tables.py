@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 
 import nibabel as nib
 import numpy as np
@@ -16,7 +15,8 @@ from benchmarks.nnunet.stock import TRAINER
 from segpref.data import Reader
 from segpref.data.cache import write_atomically
 from segpref.metrics import dice, overlap_counts
-from segpref.studies.tables import bootstrap_interval
+from segpref.studies.results import Run
+from segpref.studies.tables import difference, mean_and_spread
 
 __all__ = ["Row", "scores", "table", "write_rows"]
 
@@ -29,7 +29,7 @@ _COLUMNS = (
     "Dice",
     "gain",
     "95 %",
-    "each seed",
+    "above",
     "as ours",
 )
 
@@ -74,55 +74,55 @@ def table(out: Path, methods: Sequence[str]) -> str:
     """
     lines = [
         f"{TRAINER}: mean Dice of structures and test cases, ± standard deviation of seeds; gains over "
-        "the base with a bootstrap interval over cases, seeds averaged inside.",
+        "the base are means over cases, with seeds averaged inside, with a bootstrap interval.",
         "",
         f"| {' | '.join(_COLUMNS)} |",
         "|---" * len(_COLUMNS) + "|",
     ]
     for configuration in ("2d", "3d_fullres"):
-        seeds = [_read(file) for file in sorted(out.glob(f"{configuration}-*.csv"))]
-        for views in ("mirrored", "upright"):
-            of_view = [[row for row in rows if row["views"] == views] for rows in seeds]
-            for model in ("base", *methods) if seeds else ():
-                cells = (configuration, views, model, str(len(seeds)), *_figures(of_view, model))
-                lines.append(f"| {' | '.join(cells)} |")
+        files = sorted(out.glob(f"{configuration}-*.csv"))
+        seeds = [_read(file) for file in files]
+        for views in ("mirrored", "upright") if files else ():
+            entries = {
+                model: [_run(rows, model, views, seed) for seed, rows in enumerate(seeds)]
+                for model in ("base", *methods)
+            }
+            for model in entries:
+                lines.append(
+                    f"| {configuration} | {views} | {' | '.join(_cells(entries, model))} |"
+                )
     return "\n".join(lines) + "\n"
 
 
-def _figures(seeds: Sequence[Sequence[dict[str, str]]], model: str) -> tuple[str, ...]:
-    """Dice, gain, its interval, the gain of each seed, and whether masks are the same."""
-    own, base = ([_by_case(rows, name) for rows in seeds] for name in (model, "base"))
-    reached = _spread([mean(cases.values()) for cases in own])
-    if model == "base":
-        return reached, *["–"] * 4
-    gains: defaultdict[str, list[float]] = defaultdict(list)
-    for after, before in zip(own, base, strict=True):
-        for case in after:
-            gains[case].append(after[case] - before[case])
-    low, high = bootstrap_interval(np.array([mean(values) for values in gains.values()]))
-    each = [mean(a.values()) - mean(b.values()) for a, b in zip(own, base, strict=True)]
-    told = ", ".join(f"{gain:+.3f}" for gain in each)
-    same = [row["as ours"] for rows in seeds for row in rows if row["model"] == model]
+def _cells(entries: Mapping[str, Sequence[Run]], model: str) -> tuple[str, ...]:
+    """Name, seeds, Dice, gain, its interval, seeds with a gain, and masks that are the same."""
+    runs = entries[model]
+    reached, spread = mean_and_spread([_dice(run) for run in runs])
+    told = (model, str(len(runs)), f"{reached:.3f}" + (f" ± {spread:.3f}" if len(runs) > 1 else ""))
+    gain = difference(entries, model, "base", "dice") if model != "base" else None
+    if gain is None:
+        return *told, *["–"] * 4
+    same = [row["as ours"] for run in runs for row in run.test]
     equal = "all" if {*same} == {"True"} else f"{same.count('True')} of {len(same)}"
-    interval = f"{low:+.3f} to {high:+.3f}"
-    return reached, _spread(each, "+"), interval, told, equal if any(same) else "–"
+    interval = f"{gain.low:+.3f} to {gain.high:+.3f}"
+    above = f"{gain.seeds_better} of {gain.seeds}"
+    return *told, f"{gain.mean:+.3f}", interval, above, equal if any(same) else "–"
 
 
-def _by_case(rows: Sequence[dict[str, str]], model: str) -> dict[str, float]:
-    found: defaultdict[str, list[float]] = defaultdict(list)
-    for row in rows:
-        if row["model"] == model:
-            found[row["case"]].append(float(row["dice"]))
-    return {case: mean(values) for case, values in found.items()}
+def _run(rows: Sequence[Row], model: str, views: str, seed: int) -> Run:
+    test = [row for row in rows if (row["model"], row["views"]) == (model, views)]
+    return Run(model, "nnU-Net", "", seed, (), None, {}, test, [])
 
 
-def _read(path: Path) -> list[dict[str, str]]:
+def _dice(run: Run) -> float:
+    return mean(float(row["dice"]) for row in run.test)
+
+
+def _read(path: Path) -> list[Row]:
+    """Every case is a patient of its own here."""
     with path.open(newline="") as stream:
-        return list(csv.DictReader(stream))
-
-
-def _spread(values: Sequence[float], sign: str = "") -> str:
-    return f"{mean(values):{sign}.3f}" + (f" ± {stdev(values):.3f}" if len(values) > 1 else "")
+        rows = list(csv.DictReader(stream))
+    return [{**row, "volume": row["case"], "patient": row["case"]} for row in rows]
 
 
 def _mask(path: Path) -> np.ndarray:

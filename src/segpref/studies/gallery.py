@@ -17,14 +17,13 @@ from segpref.miners import TopVsRandom
 from segpref.policies import load_model
 from segpref.proposals import SlateProposals
 from segpref.studies.page import Picture
-from segpref.studies.pictures import Overlay, SlatePicture
-from segpref.studies.pictures import variance_pictures as in_one_view
+from segpref.studies.pictures import Overlay, SlatePicture, variance_pictures
 from segpref.studies.report import write_report
 from segpref.studies.slates import patch_slates, scored_slates
 from segpref.training.folder import RunFolder
 from segpref.types import Case, Judge, Predictor
 
-__all__ = ["alignment_report", "overlays", "typical", "variance_pictures"]
+__all__ = ["alignment_report", "overlays", "typical", "variance_rows"]
 
 
 def alignment_report(
@@ -79,7 +78,7 @@ def overlays(cases: Dataset, models: Mapping[str, Predictor]) -> list[Overlay]:
     return result
 
 
-def variance_pictures(
+def variance_rows(
     base: Path | str, cases: Dataset, ways: Mapping[str, SlateProposals], seed: int = 0
 ) -> list[Picture]:
     """Where the candidates of several ways of making them differ, a row of pictures per case.
@@ -95,7 +94,7 @@ def variance_pictures(
     for index in range(len(cases)):
         case = cases.take([index])
         slates = [_slate_picture(base, case, judge, one, seed) for one in ways.values()]
-        for name, picture in zip(ways, in_one_view(slates), strict=True):
+        for name, picture in zip(ways, variance_pictures(slates), strict=True):
             made.append(replace(picture, title=f"{picture.title}: {name}"))
     return made
 

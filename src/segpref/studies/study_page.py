@@ -10,7 +10,7 @@ from typing import TypeAlias
 from segpref.data.cache import write_atomically
 from segpref.policies import load_model
 from segpref.proposals import SlateProposals
-from segpref.studies.gallery import overlays, typical, variance_pictures
+from segpref.studies.gallery import overlays, typical, variance_rows
 from segpref.studies.lab import Lab
 from segpref.studies.page import Picture, Section, write_page, write_pictures
 from segpref.studies.pictures import overlay_pictures, picture_grid
@@ -64,7 +64,7 @@ def write_study(lab: Lab, results: Results, pictures: int = 4) -> Path:
     write_atomically(lab.out / "tables.csv", figures.encode())
     shown = overlays(typical(lab.test(first), pictures), _models(tables[0].entries))
     ways = {
-        base: (variance_pictures(folder, typical(lab.test(first), 2), several), [*several])
+        base: (variance_rows(folder, typical(lab.test(first), 2), several), [*several])
         for base, (folder, several) in _ways(lab, results, first).items()
     }
     page = study_report(
