@@ -14,7 +14,7 @@ test: $(VENV)/.dev  ## set up, then pass every test
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-nnunet: $(NNUNET)/.made  ## nnU-Net in and out, in an environment of its own
-	OMP_NUM_THREADS=1 $(NNUNET)/bin/python -m pytest -q tests/policies/test_nnunet.py tests/policies/test_bundle.py
+	OMP_NUM_THREADS=1 $(NNUNET)/bin/python -m pytest -q tests/nnunet tests/policies/test_bundle.py
 
 check: check-static  ## format, lint, types, import direction, fast tests
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow"

@@ -100,6 +100,19 @@ def test_few_pairs_and_candidates_that_hardly_differ_are_told(
     assert any("predictions that hardly differ" in record.message for record in caplog.records)
 
 
+def test_what_to_try_where_nothing_was_gained(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fit(place, "good", "--labelled", "4", "--epochs", "30", "--learning_rate", "3e-3") == 0
+    options = ["--model", str(place / "good"), "--judge", "oracle", "--candidates", "4"]
+    capsys.readouterr()
+    assert run(place, "align", "lost", *options, "--epochs", "1", "--learning_rate", "3") == 0
+    told = " ".join(capsys.readouterr().err.split())
+    assert "NOT better than the base's" in told
+    assert "Keep the base." in told
+    assert "try --learning_rate 1e+00" in told
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [

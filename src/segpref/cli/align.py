@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -211,13 +211,7 @@ def align(
             precision=precision,
             cache=store,
         )
-        before, peak = summary["val_iou_base"], summary["val_iou_peak"]
-        verdict = "better than" if peak > before else "NOT better than"
-        console.print(
-            f"{folder.best}: validation IoU {peak:.3f} after epoch {summary['peak_epoch']}, {verdict} "
-            f"the base's {before:.3f}; last epochs {summary['tail_avg']:.3f}",
-            soft_wrap=True,
-        )
+        _tell_of_gain(folder, summary, learning_rate)
     if card.mirroring:
         console.print(
             "Validation was without the mirrored views that the model averages when it predicts, which "
@@ -240,6 +234,23 @@ def align(
             folder, bases[name], validation, chosen.judge, chosen.proposals, seed
         )
         console.print(f"report: {report}", soft_wrap=True)
+
+
+def _tell_of_gain(folder: RunFolder, summary: Mapping[str, Any], learning_rate: float) -> None:
+    before, peak = summary["val_iou_base"], summary["val_iou_peak"]
+    verdict = "better than" if peak > before else "NOT better than"
+    console.print(
+        f"{folder.best}: validation IoU {peak:.3f} after epoch {summary['peak_epoch']}, {verdict} "
+        f"the base's {before:.3f}; last epochs {summary['tail_avg']:.3f}",
+        soft_wrap=True,
+    )
+    if peak < before:
+        console.print(
+            "Keep the base. Updates that are too large lose what a judge teaches: try --learning_rate "
+            f"{learning_rate / 3:.0e}; segpref audit shows whether there is anything to gain: what the "
+            "judge tells apart, and how much better than the base's masks the best candidates are.",
+            soft_wrap=True,
+        )
 
 
 def _calibrated(
