@@ -2,12 +2,11 @@
 
     python -m benchmarks.nnunet.hippocampus --data Task04_Hippocampus --out runs/nnunet
 
-Per seed other cases of the dataset are drawn: few train the base (fold 0), more a 2D judge for twice as
+Per seed other cases of the dataset are drawn: few train the base (fold 0), more a judge, for twice as
 long (fold 1), some validate, and the rest are images to align on, without labels, and cases to test on.
-``segpref align`` tunes the folder of the base, in 2D by the judge itself, in 3D by the masks that stock
-nnU-Net predicts with it. Stock nnU-Net predicts the test images with the folder before and after, with
-mirrored views, as it does by itself, and without; ``segpref predict`` must write the very masks of the
-former.
+``segpref align`` tunes the folder of the base. Stock nnU-Net predicts the test images with the folder
+before and after, with mirrored views, as it does by itself, and without; ``segpref predict`` must write
+the very masks of the former.
 
 Whatever is finished in the folder is kept, so a run that was stopped goes on with the same command; a
 training that was stopped begins anew. Needs the environment of ``make test-nnunet``. The table is in
@@ -44,9 +43,9 @@ class Scale:
         judge: cases that train the judge.
         validation: cases that choose the checkpoint.
         test: cases that are tested on.
-        features: share of the channels that nnU-Net plans.
+        features: share of the channels that nnU-Net plans, in 2D and in 3D.
         batch: patches in a batch of training, in 2D and in 3D.
-        epochs: of the base's training; the judge's is twice as long.
+        epochs: of the base's training, in 2D and in 3D; the judge's is twice as long.
         iterations: in an epoch of training.
         align: options of ``segpref align``, in 2D and in 3D.
         methods: more of them, by the name of what is made with them.
@@ -56,9 +55,9 @@ class Scale:
     judge: int = 40
     validation: int = 10
     test: int = 41
-    features: float = 0.5
+    features: tuple[float, float] = (0.5, 0.25)
     batch: tuple[int, int] = (16, 2)
-    epochs: int = 20
+    epochs: tuple[int, int] = (20, 30)
     iterations: int = 50
     align: tuple[str, str] = (
         "--candidates 16 --epochs 15 --images_per_epoch 480 --batch_size 16",
@@ -127,10 +126,10 @@ def _dataset(stock: Stock, reader: Reader, seed: int, scale: Scale) -> str:
     (raw / "dataset.json").write_text(json.dumps(description))
 
     def small(settings: dict[str, Any]) -> None:
-        network = settings["architecture"]["arch_kwargs"]
+        network, in_3d = settings["architecture"]["arch_kwargs"], len(settings["patch_size"]) - 2
         planned = network["features_per_stage"]
-        network["features_per_stage"] = [max(4, round(scale.features * n)) for n in planned]
-        settings["batch_size"] = scale.batch[len(settings["patch_size"]) - 2]
+        network["features_per_stage"] = [max(4, round(scale.features[in_3d] * n)) for n in planned]
+        settings["batch_size"] = scale.batch[in_3d]
 
     folds = [
         {"train": _ids(reader, people), "val": _ids(reader, split.validation)}
@@ -152,7 +151,7 @@ def _scored(
 ) -> list[Row]:
     """One row per model, view, test case and structure."""
     base = _train(stock, dataset, configuration, 0, seed, scale)
-    judge = _judge(stock, dataset, configuration, seed, scale)
+    judge = _train(stock, dataset, configuration, 1, seed, scale)
     images, where = stock.root / "test" / dataset, f"{configuration}-{seed}"
     models = {"base": base.parent}
     for name, options in scale.methods.items():
@@ -195,22 +194,12 @@ def _train(
     trained = stock.model(dataset, configuration) / f"fold_{fold}"
     if not (trained / "checkpoint_final.pth").exists():
         short = {
-            "SHORT_EPOCHS": scale.epochs * (1 + fold),
+            "SHORT_EPOCHS": scale.epochs[configuration != "2d"] * (1 + fold),
             "SHORT_ITERATIONS": scale.iterations,
             "SHORT_SEED": seed,
         }
         stock.train(dataset, configuration, fold, **short)
     return trained
-
-
-def _judge(stock: Stock, dataset: str, configuration: str, seed: int, scale: Scale) -> Path:
-    """What ``--judge`` is given: the 2D model, or the masks that it predicts of the pool."""
-    model = _train(stock, dataset, "2d", 1, seed, scale)
-    if configuration == "2d":
-        return model
-    masks = stock.root / "judged" / dataset
-    stock.predict(model.parent, ("1",), stock.root / "pool" / dataset, masks)
-    return masks
 
 
 def _ids(reader: Reader, patients: Sequence[str]) -> list[str]:

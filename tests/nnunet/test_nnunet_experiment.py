@@ -15,7 +15,7 @@ from nnunet_workplace import SHORT, Workplace, needs_nnunet
 @pytest.mark.slow
 def test_the_experiment_at_a_small_scale(workplace: Workplace, tmp_path: Path) -> None:
     scale = hippocampus.Scale(
-        labelled=1, judge=1, validation=1, test=1, features=0.1, batch=(2, 1), epochs=1,
+        labelled=1, judge=1, validation=1, test=1, features=(0.1, 0.1), batch=(2, 1), epochs=(1, 1),
         iterations=2, align=(" ".join(SHORT), " ".join(SHORT)), methods={"short": ""},
     )  # fmt: skip
     given: Any = {"data": workplace.made, "out": tmp_path, "seeds": [0], "scale": scale}
