@@ -31,6 +31,3 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
         # Long enough that slates hold masks of which one is better.
         place.train(NAME, configuration, fold, SHORT_ITERATIONS=100)
     return place
-
-
-# What needs no nnU-Net --------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -178,6 +178,7 @@ def align(
     several = len(opened.members) > 1
     folders = {name: RunFolder(out / name if several else out) for name in opened.members}
     bases: dict[str, Path] = {}
+    lost = False
     for name, folder in folders.items():
         folder.open(settings, resume)
         parts.save(folder.path / "split.json")
@@ -211,7 +212,14 @@ def align(
             precision=precision,
             cache=store,
         )
-        _tell_of_gain(folder, summary, learning_rate)
+        before, peak = summary["val_iou_base"], summary["val_iou_peak"]
+        lost = lost or peak < before
+        verdict = "better than" if peak > before else "NOT better than"
+        console.print(
+            f"{folder.best}: validation IoU {peak:.3f} after epoch {summary['peak_epoch']}, {verdict} "
+            f"the base's {before:.3f}; last epochs {summary['tail_avg']:.3f}",
+            soft_wrap=True,
+        )
     if card.mirroring:
         console.print(
             "Validation was without the mirrored views that the model averages when it predicts, which "
@@ -220,6 +228,13 @@ def align(
         )
     if control:
         console.print("This was a control: what it gained was not learned from the judge.")
+    elif lost:
+        console.print(
+            "Keep the base. Updates that are too large lose what a judge teaches: try --learning_rate "
+            f"{learning_rate / 3:.0e}; segpref audit shows whether there is anything to gain: what the "
+            "judge tells apart, and how much better than the base's masks the best candidates are.",
+            soft_wrap=True,
+        )
     if not is_first_process():
         return  # the first process of a launch writes for all
     # Before the reports, which can be made again.
@@ -234,23 +249,6 @@ def align(
             folder, bases[name], validation, chosen.judge, chosen.proposals, seed
         )
         console.print(f"report: {report}", soft_wrap=True)
-
-
-def _tell_of_gain(folder: RunFolder, summary: Mapping[str, Any], learning_rate: float) -> None:
-    before, peak = summary["val_iou_base"], summary["val_iou_peak"]
-    verdict = "better than" if peak > before else "NOT better than"
-    console.print(
-        f"{folder.best}: validation IoU {peak:.3f} after epoch {summary['peak_epoch']}, {verdict} "
-        f"the base's {before:.3f}; last epochs {summary['tail_avg']:.3f}",
-        soft_wrap=True,
-    )
-    if peak < before:
-        console.print(
-            "Keep the base. Updates that are too large lose what a judge teaches: try --learning_rate "
-            f"{learning_rate / 3:.0e}; segpref audit shows whether there is anything to gain: what the "
-            "judge tells apart, and how much better than the base's masks the best candidates are.",
-            soft_wrap=True,
-        )
 
 
 def _calibrated(
