@@ -8,6 +8,9 @@ long (fold 1), some validate, and the rest are images to align on, without label
 before and after, with mirrored views, as it does by itself, and without; ``segpref predict`` must write
 the very masks of the former.
 
+In 3D the base's mirrored views are candidates, and the masks of a 2D model that was trained on the same
+cases. That model, and nnU-Net's own ensemble of it and the base, are in the table, too.
+
 Whatever is finished in the folder is kept, so a run that was stopped goes on with the same command; a
 training that was stopped begins anew. Needs the environment of ``make test-nnunet``. The table is in
 ``results.md``, every case in ``*.csv``.
@@ -33,6 +36,8 @@ from segpref.progress import console
 
 __all__ = ["Scale", "main"]
 
+ENSEMBLE, ENSEMBLE_OF = "base and 2D, ensemble", ("base", "2D")
+
 
 @dataclass(frozen=True)
 class Scale:
@@ -48,7 +53,7 @@ class Scale:
         epochs: of the base's training, in 2D and in 3D; the judge's is twice as long.
         iterations: in an epoch of training.
         align: options of ``segpref align``, in 2D and in 3D.
-        methods: more of them, by the name of what is made with them.
+        methods: more of them, in 2D and in 3D, by the name of what is made with them.
     """
 
     labelled: int = 10
@@ -61,10 +66,17 @@ class Scale:
     iterations: int = 50
     align: tuple[str, str] = (
         "--candidates 16 --epochs 15 --images_per_epoch 480 --batch_size 16",
-        "--candidates 16 --epochs 15 --images_per_epoch 60 --batch_size 4 --learning_rate 1e-5",
+        "--candidates 12 --families [segpref.proposals.MirroredViews] --miner segpref.miners.TopVsBase "
+        "--epochs 20 --images_per_epoch 60 --batch_size 4 --learning_rate 5e-5",
     )
-    methods: Mapping[str, str] = field(
-        default_factory=lambda: {"RN-DPO": "", "RN-DPO, averaged": "--average 0.98"}
+    methods: tuple[Mapping[str, str], Mapping[str, str]] = field(
+        default_factory=lambda: (
+            {"RN-DPO": "", "RN-DPO, averaged": "--average 0.98"},
+            {
+                "RN-DPO, averaged": "--average 0.97",
+                "the same by coin": "--average 0.97 --control true",
+            },
+        )
     )
 
 
@@ -95,7 +107,7 @@ def main(
                 console.print(f"{configuration}, seed {seed}")
                 dataset = _dataset(stock, reader, seed, scale)
                 write_rows(file, _scored(stock, reader, dataset, configuration, seed, scale))
-            found = table(out, tuple(scale.methods))
+            found = table(out)
             write_atomically(out / "results.md", found.encode())
     console.print(found, markup=False, soft_wrap=True)
 
@@ -150,39 +162,48 @@ def _scored(
     scale: Scale,
 ) -> list[Row]:
     """One row per model, view, test case and structure."""
+    in_3d, where = configuration != "2d", f"{configuration}-{seed}"
     base = _train(stock, dataset, configuration, 0, seed, scale)
     judge = _train(stock, dataset, configuration, 1, seed, scale)
-    images, where = stock.root / "test" / dataset, f"{configuration}-{seed}"
-    models = {"base": base.parent}
-    for name, options in scale.methods.items():
+    pool, test = stock.root / "pool" / dataset, stock.root / "test" / dataset
+    models, others = {"base": base.parent}, []
+    if in_3d:
+        models["2D"] = _train(stock, dataset, "2d", 0, seed, scale).parent
+        made = stock.root / "masks" / "2D" / where / "pool"
+        stock.predict(models["2D"], ("0",), pool, made)
+        others = ["--others", json.dumps([str(made)])]
+    for name, options in scale.methods[in_3d].items():
         run = stock.root / "align" / name / where
         models[name] = run / "tuned" / base.parent.name
         if not models[name].exists():
             stock.run(
                 "segpref",
                 *("align", "--trust", "--model", base, "--judge", judge, "--beta", 1.5),
-                *("--data", stock.root / "raw" / dataset, "--pool", stock.root / "pool" / dataset),
+                *("--data", stock.root / "raw" / dataset, "--pool", pool, *others),
                 *("--split", stock.root / f"{dataset}.json", "--out", run, "--resume"),
                 *("--cache", stock.root / "cache", "--seed", seed),
-                *scale.align[configuration != "2d"].split(),
+                *scale.align[in_3d].split(),
                 *options.split(),
             )
     rows: list[Row] = []
-    for name, model in models.items():
-        masks = stock.root / "masks" / name / where
-        stock.predict(model, ("0",), images, masks / "mirrored")
-        stock.predict(model, ("0",), images, masks / "upright", "--disable_tta")
-        ours = None
-        if name != "base":
-            ours = masks / "ours"
-            shutil.rmtree(ours, ignore_errors=True)
-            stock.run(
-                *("segpref", "predict", "--trust", "--model", model, "--input", images),
-                *("--output", ours),
-            )
-        for views in ("mirrored", "upright"):
-            same = ours if views == "mirrored" else None
-            for row in scores(reader, masks / views, same):
+    for views in ("mirrored", "upright"):
+        at = {name: stock.root / "masks" / name / where / views for name in (*models, ENSEMBLE)}
+        for name, model in models.items():
+            alone = ["--disable_tta"] if views == "upright" else []
+            likely = ["--save_probabilities"] if in_3d and name in ENSEMBLE_OF else []
+            stock.predict(model, ("0",), test, at[name], *alone, *likely)
+        if in_3d:
+            stock.ensemble([at[name] for name in ENSEMBLE_OF], at[ENSEMBLE])
+        for name in (*models, *([ENSEMBLE] if in_3d else [])):
+            same = None
+            if name in scale.methods[in_3d] and views == "mirrored":
+                same = at[name].parent / "ours"
+                shutil.rmtree(same, ignore_errors=True)
+                stock.run(
+                    *("segpref", "predict", "--trust", "--model", models[name], "--input", test),
+                    *("--output", same),
+                )
+            for row in scores(reader, at[name], same):
                 rows.append({"model": name, "views": views, **row})
     return rows
 

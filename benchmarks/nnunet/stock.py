@@ -115,6 +115,11 @@ class Stock:
             *("-device", "cpu", "-npp", 1, "-nps", 1, "--disable_progress_bar", *options),
         )
 
+    def ensemble(self, masks: Sequence[Path], out: Path) -> None:
+        """Masks of the mean probabilities of several folders, by ``nnUNetv2_ensemble``."""
+        if not out.exists():
+            self.run("nnUNetv2_ensemble", "-i", *masks, "-o", out, "-np", 1)
+
 
 def _number(dataset: str) -> int:
     return int(dataset.removeprefix("Dataset").partition("_")[0])

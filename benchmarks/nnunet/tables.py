@@ -65,12 +65,11 @@ def write_rows(path: Path, rows: Sequence[Row]) -> None:
     write_atomically(path, text.getvalue().encode())
 
 
-def table(out: Path, methods: Sequence[str]) -> str:
+def table(out: Path) -> str:
     """Mean test Dice before and after, as Markdown, from the files that are there.
 
     Args:
-        out: holds ``CONFIGURATION-SEED.csv``.
-        methods: rows after that of the base.
+        out: holds ``CONFIGURATION-SEED.csv``, the base first.
     """
     lines = [
         f"{TRAINER}: mean Dice of structures and test cases, ± standard deviation of seeds; gains over "
@@ -85,7 +84,7 @@ def table(out: Path, methods: Sequence[str]) -> str:
         for views in ("mirrored", "upright") if files else ():
             entries = {
                 model: [_run(rows, model, views, seed) for seed, rows in enumerate(seeds)]
-                for model in ("base", *methods)
+                for model in dict.fromkeys(str(row["model"]) for row in seeds[0])
             }
             for model in entries:
                 lines.append(

@@ -181,3 +181,34 @@ def test_what_is_tuned_is_written_before_the_report(
     assert not (place / "starved" / "report.html").exists()
     assert align(place, "starved", "--resume") == 0
     assert (place / "starved" / "report.html").exists()
+
+
+def test_masks_of_other_models_are_candidates(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place / "others").mkdir()
+    for name in ("p1", "p2", "p4", "p6"):
+        shutil.copy(place / "data" / "labels" / f"{name}.nii.gz", place / "others")
+    others = ("--others", json.dumps([str(place / "others")]))
+    file = place / "with-others.json"
+    assert run(place, "audit", *others, "--out", str(file)) == 0
+    assert "has no mask of 1 of 3 images, such as p5" in " ".join(capsys.readouterr().err.split())
+    families = {one["family"]: one for one in json.loads(file.read_text())["families"]}
+    # The masks are the truth here: best wherever they are.
+    assert families["other"]["chosen"] == pytest.approx(2 / 3)
+    assert families["other"]["gain"] > 0
+    assert align(place, "others-run", *others) == 0
+    assert "has no mask of 1 of 3 images, such as p3" in " ".join(capsys.readouterr().err.split())
+    assert "other" in (place / "others-run" / "report.html").read_text()
+
+
+def test_a_folder_without_masks_of_the_pool_is_refused(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place / "tests-only").mkdir()
+    shutil.copy(place / "data" / "labels" / "p7.nii.gz", place / "tests-only")
+    assert align(place, "refused", "--others", json.dumps([str(place / "tests-only")])) == 1
+    assert "of none of the 3 images that are asked about, such as p1" in " ".join(
+        capsys.readouterr().err.split()
+    )
+    assert not (place / "refused").exists()

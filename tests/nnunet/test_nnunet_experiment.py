@@ -16,14 +16,14 @@ from nnunet_workplace import SHORT, Workplace, needs_nnunet
 def test_the_experiment_at_a_small_scale(workplace: Workplace, tmp_path: Path) -> None:
     scale = hippocampus.Scale(
         labelled=1, judge=1, validation=1, test=1, features=(0.1, 0.1), batch=(2, 1), epochs=(1, 1),
-        iterations=2, align=(" ".join(SHORT), " ".join(SHORT)), methods={"short": ""},
+        iterations=2, align=(" ".join(SHORT), " ".join(SHORT)), methods=({}, {"short": ""}),
     )  # fmt: skip
     given: Any = {"data": workplace.made, "out": tmp_path, "seeds": [0], "scale": scale}
     hippocampus.main(**given, configurations=["3d_fullres"])
     table = (tmp_path / "results.md").read_text()
     row = r"\| 3d_fullres \| mirrored \| short \| 1 \| 0\.\d+ \| [+-]0\.\d+ \| .* \| all \|"
     assert re.search(row, table)
-    assert table.count("| 3d_fullres | upright |") == 2
+    assert table.count("| 3d_fullres | upright |") == 4
     written = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*") if path.is_file()}
     (tmp_path / "results.md").unlink()
     hippocampus.main(**given, configurations=["3d_fullres"])

@@ -10,6 +10,7 @@ from segpref.cli.candidates import tell_of_dropout, tell_of_pairs
 from segpref.cli.methods import Method, MethodName, method_of
 from segpref.cli.opening import (
     beside,
+    families_with,
     open_judge,
     open_split,
     part_of,
@@ -54,6 +55,7 @@ def align(
     miner: Callable[[Any, Any], Any] | None = None,
     candidates: int = 32,
     families: list[Callable[[Any], Any]] | None = None,
+    others: list[Path] | None = None,
     supervised: float = 0.0,
     feedback: Feedback | None = None,
     epochs: int = 15,
@@ -108,6 +110,8 @@ def align(
         families: what makes the candidates (a list of class_path, init_args), such as
             segpref.proposals.DropoutRates (then it is told how far predictions under dropout differ);
             all that suit the labels if left out.
+        others: folders of masks that other models made of the images, named as predict names them:
+            candidates, too, whole and structure by structure.
         supervised: weight of the labels beside preferences (lambda of MAPO, 0.5 there); 0 for none.
         feedback: learn from what a person would say of four thresholds of the model's probabilities, in
             place of method, reduction, beta, objective, miner and candidates: --feedback.kind rating,
@@ -143,18 +147,20 @@ def align(
     store = Cache(cache)
     opened = open_model(model, trust=trust, labelled=labelled, preparation=preparation)
     card, reader, dataset = prepared_for(opened, data, data_options, store)
-    others = None if pool is None else images_for(pool, card.channels)
-    opinion, judged = open_judge(judge, card, reader, store, trust, others)
+    unlabelled = None if pool is None else images_for(pool, card.channels)
+    opinion, judged = open_judge(judge, card, reader, store, trust, unlabelled)
     parts = open_split(reader, split or beside(model), seen={*card.labelled, *judged})
     validation = part_of(dataset, parts, "validation")
-    if others is not None:
-        shown = prepare(others, card.preparation, store, card.label_space)
+    if unlabelled is not None:
+        shown = prepare(unlabelled, card.preparation, store, card.label_space)
     elif images == "labelled":
         shown = dataset.of_patients(set(parts.train) & set(card.labelled))
     else:
         # Nobody whose labels the base has seen, or the judge.
         shown = dataset.of_patients(set(parts.train) - {*card.labelled, *judged})
-    see_to_masks(opinion, shown)
+    readers = [reader] if unlabelled is None else [reader, unlabelled]
+    making = families_with(families, others, card, readers, store)
+    see_to_masks(opinion, making, shown)
     refuse_leakage(
         {"the judge's labelled cases": judged, "validation": parts.validation, "test": parts.test}
     )
@@ -167,7 +173,7 @@ def align(
         objective=objective,
         miner=miner,
         candidates=candidates,
-        families=families,
+        families=making,
         supervised=supervised,
         feedback=feedback,
         view=view,

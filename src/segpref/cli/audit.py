@@ -11,6 +11,7 @@ from rich.table import Table
 
 from segpref.cli.opening import (
     beside,
+    families_with,
     open_judge,
     open_split,
     part_of,
@@ -41,6 +42,8 @@ def audit(
     part: str = "validation",
     miner: Callable[[Any, Any], Any] | None = None,
     candidates: int = 32,
+    families: list[Callable[[Any], Any]] | None = None,
+    others: list[Path] | None = None,
     seed: int = 0,
     out: Path | None = None,
     trust: bool = False,
@@ -63,6 +66,10 @@ def audit(
         part: on whom to measure.
         miner: whose pairs PairFlip is about; Top-vs-Random if left out.
         candidates: number K of masks in a slate.
+        families: what makes the candidates (a list of class_path, init_args); all that suit the labels
+            if left out.
+        others: folders of masks that other models made of the images, named as predict names them:
+            candidates, too, whole and structure by structure.
         seed: of slates and pairs.
         out: JSON file for the figures.
         trust: whether code that comes with a model may be run; unpickling an nnU-Net checkpoint and the
@@ -78,13 +85,14 @@ def audit(
     opinion, judged = open_judge(judge, card, reader, store, trust)
     parts = open_split(reader, split or beside(model), seen={*card.labelled, *judged})
     cases = part_of(dataset, parts, part)
-    see_to_masks(opinion, cases)
+    making = families_with(families, others, card, [reader], store)
+    see_to_masks(opinion, making, cases)
     result = measure(
         whole_images(opened.policies(), card.preparation, opened.mirroring),
         cases,
         opinion,
         miner or TopVsRandom(),
-        SlateProposals(candidates),
+        SlateProposals(candidates, making),
         seed,
     )
     if out is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from segpref.judges import Committee, MasksJudge, ModelJudge, NamedJudge, Oracle
 from segpref.policies import ModelCard
 from segpref.policies.opening import OpenModel, holds_model, open_model
 from segpref.progress import console
+from segpref.proposals import OtherMasks, default_families
 from segpref.training import is_regressor, load_regressor
 from segpref.types import Judge, SegprefError
 
@@ -32,6 +33,7 @@ __all__ = [
     "Words",
     "as_words",
     "beside",
+    "families_with",
     "open_judge",
     "open_split",
     "part_of",
@@ -186,8 +188,29 @@ def open_judge(
     return ModelJudge(predictor, cache), labelled
 
 
-def see_to_masks(judge: Judge, dataset: Dataset) -> None:
-    """Say now if masks that judge are missing for images that will be asked about."""
+def families_with(
+    families: list[Callable[[Any], Any]] | None,
+    others: Sequence[Path] | None,
+    card: ModelCard,
+    readers: Sequence[Reader],
+    cache: Cache,
+) -> list[Any] | None:
+    """Families of candidates, with the masks of these folders; None for the usual ones alone."""
+    if not others:
+        return families
+    folders = [
+        MaskFolder(one, readers, card.label_space, card.preparation, cache) for one in others
+    ]
+    usual = default_families(card.label_space)
+    return [OtherMasks(folders), *(usual if families is None else families)]
+
+
+def see_to_masks(judge: Judge, families: Sequence[Any] | None, dataset: Dataset) -> None:
+    """Say now if masks that judge, or are candidates, are missing for images that are asked about."""
+    for family in families or ():
+        if isinstance(family, OtherMasks):
+            for folder in family.folders:
+                folder.require(dataset, "these have no candidate from there")
     for one in judge.judges if isinstance(judge, Committee) else [judge]:
         if isinstance(one, MasksJudge):
             one.require(dataset)

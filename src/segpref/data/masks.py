@@ -21,7 +21,7 @@ from segpref.data.preparation import ImagePreparation
 from segpref.data.source import Reader, Source
 from segpref.data.volumes import Volume as Grid
 from segpref.data.volumes import file_stem
-from segpref.progress import track
+from segpref.progress import console, track
 from segpref.types import IGNORE, Case, LabelSpace, SegprefError
 
 __all__ = ["MaskFolder", "mask_paths"]
@@ -96,6 +96,28 @@ class MaskFolder:
         """Volumes of the dataset that have no mask."""
         volumes = [volume for volume, _ in dataset.by_volume()]
         return [one.source.id for one in volumes if _identity(one.source) not in self._files]
+
+    def require(self, dataset: Dataset, otherwise: str) -> None:
+        """See to it that there are masks of some of the images, and say of how many there are none.
+
+        Args:
+            dataset: of the images.
+            otherwise: what that means for those without.
+
+        Raises:
+            SegprefError: there is a mask of none of them.
+        """
+        missing, count = self.missing(dataset), len(dataset.by_volume())
+        if len(missing) == count:
+            raise SegprefError(
+                f"{self.folder} holds masks, but of none of the {count} images that are asked "
+                f"about, such as {missing[0]}: add theirs, or give other images"
+            )
+        if missing:
+            console.print(
+                f"{self.folder} has no mask of {len(missing)} of {count} images, such as "
+                f"{missing[0]}: {otherwise}."
+            )
 
     def prepare(self, dataset: Dataset) -> None:
         """Read and prepare the masks of all volumes of the dataset, once."""

@@ -8,8 +8,7 @@ from jaxtyping import Float
 from segpref.data.dataset import Dataset
 from segpref.data.masks import MaskFolder
 from segpref.metrics import slate_iou
-from segpref.progress import console
-from segpref.types import IGNORE, Case, SegprefError, Slate
+from segpref.types import IGNORE, Case, Slate
 
 __all__ = ["MasksJudge"]
 
@@ -36,17 +35,7 @@ class MasksJudge:
         Raises:
             SegprefError: on none of them.
         """
-        missing, count = self.masks.missing(dataset), len(dataset.by_volume())
-        if len(missing) == count:
-            raise SegprefError(
-                f"{self.masks.folder} holds masks, but of none of the {count} images that are asked "
-                f"about, such as {missing[0]}: add theirs, or give other images"
-            )
-        if missing:
-            console.print(
-                f"{self.masks.folder} has no mask of {len(missing)} of {count} images, such as "
-                f"{missing[0]}: on these the judge abstains."
-            )
+        self.masks.require(dataset, "on these the judge abstains")
 
     def prepare(self, dataset: Dataset) -> None:
         """Read the masks of all images of the dataset."""

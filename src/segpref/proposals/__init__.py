@@ -10,10 +10,12 @@ from __future__ import annotations
 from segpref.proposals.boundary import InterfaceOffset, StructureOffset, UniformOffset
 from segpref.proposals.compositions import CleanedDropoutMean, CleanedExtremes, CleanedOffset
 from segpref.proposals.diversity import dropout_diversity
-from segpref.proposals.draft import Draft, NetworkProposal, Proposal
+from segpref.proposals.draft import Draft, NetworkProposal, Proposal, StoredProposal
 from segpref.proposals.dropout import MonteCarloDropout
 from segpref.proposals.extent import AreaQuantile, LogitBias
 from segpref.proposals.labelmap import LabelMap
+from segpref.proposals.mirrored import MirroredViews
+from segpref.proposals.others import OtherMasks
 from segpref.proposals.prompted import MultimaskOutput, OtherPrompts
 from segpref.proposals.rates import (
     DropoutRates,
@@ -40,13 +42,16 @@ __all__ = [
     "LabelMap",
     "LargestComponent",
     "LogitBias",
+    "MirroredViews",
     "MonteCarloDropout",
     "MultimaskOutput",
     "NetworkProposal",
+    "OtherMasks",
     "OtherPrompts",
     "Proposal",
     "SlateProposals",
     "StochasticPolicy",
+    "StoredProposal",
     "StructureOffset",
     "Thresholds",
     "UniformOffset",

@@ -11,8 +11,9 @@ import numpy as np
 from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 
+from segpref.data.dataset import Dataset
 from segpref.proposals.labelmap import LabelMap
-from segpref.types import LabelSpace, Policy, SegprefError, State
+from segpref.types import Case, LabelSpace, Policy, SegprefError, State
 
 __all__ = [
     "Contest",
@@ -21,6 +22,7 @@ __all__ = [
     "Proposal",
     "Proposed",
     "Settings",
+    "StoredProposal",
     "crossed",
     "stacked",
 ]
@@ -55,8 +57,8 @@ class Draft:
         anchor: the policy's own prediction, uint8 ``[field, *space]``.
         label_space: what the values mean.
         spacing_mm: voxel size per axis, or None where it is unknown: distances are then in voxels.
-        predictions: masks from network passes, by name: what
-            :meth:`NetworkProposal.predict` returned for this image.
+        predictions: masks that are not edits, by name: what :meth:`NetworkProposal.predict` or
+            :meth:`StoredProposal.given` returned for this image.
         rng: the image's own source of chance.
     """
 
@@ -163,6 +165,19 @@ class NetworkProposal(Proposal, Protocol):
         self, policy: Policy, state: State, images: Float[Tensor, "B channel *space"], seed: int
     ) -> Mapping[str, Tensor] | None:
         """Masks by name, uint8 ``[B, ..., field, *space]``, or None where the network cannot."""
+        ...
+
+
+@runtime_checkable
+class StoredProposal(Proposal, Protocol):
+    """A family whose candidates are there before: masks of the images themselves."""
+
+    def prepare(self, dataset: Dataset) -> None:
+        """Make ready what is known of all images of the dataset."""
+        ...
+
+    def given(self, case: Case) -> Mapping[str, UInt8[np.ndarray, "..."]]:
+        """Masks by name, of a case of a dataset that was prepared; none where there are none."""
         ...
 
 

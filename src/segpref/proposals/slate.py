@@ -11,9 +11,10 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from segpref.data.dataset import Dataset
 from segpref.proposals.boundary import InterfaceOffset, StructureOffset, UniformOffset
 from segpref.proposals.compositions import CleanedDropoutMean, CleanedExtremes, CleanedOffset
-from segpref.proposals.draft import Draft, NetworkProposal, Proposal, Proposed
+from segpref.proposals.draft import Draft, NetworkProposal, Proposal, Proposed, StoredProposal
 from segpref.proposals.dropout import MonteCarloDropout
 from segpref.proposals.extent import AreaQuantile, LogitBias
 from segpref.proposals.topology import HoleFilling, LargestComponent
@@ -73,6 +74,12 @@ class SlateProposals:
         self.families = families
         self._told: set[str] = set()
 
+    def prepare(self, dataset: Dataset) -> None:
+        """Make ready what the families know of all images of the dataset before any network pass."""
+        for family in self.families or ():
+            if isinstance(family, StoredProposal):
+                family.prepare(dataset)
+
     def __call__(
         self,
         policy: Policy,
@@ -129,6 +136,7 @@ class SlateProposals:
                         f"keep one {type(family).__name__}"
                     )
                 passes.update({name: masks.cpu().numpy() for name, masks in found.items()})
+            stored = [family for family in families if isinstance(family, StoredProposal)]
             logits = state.logits.detach()
             anchors = policy.label_space.decode(logits).cpu().numpy()
         return [
@@ -137,7 +145,8 @@ class SlateProposals:
                 anchor=anchor,
                 label_space=policy.label_space,
                 spacing_mm=_spacing(case, anchor.ndim - 1),
-                predictions={name: masks[index] for name, masks in passes.items()},
+                predictions={name: masks[index] for name, masks in passes.items()}
+                | {name: mask for family in stored for name, mask in family.given(case).items()},
                 rng=np.random.default_rng([seed, *keys, zlib.crc32(case.id.encode())]),
             )
             for index, (image_logits, anchor, case) in enumerate(

@@ -61,6 +61,7 @@ def scored_slates(
     """
     if hasattr(judge, "prepare"):
         judge.prepare(dataset)
+    proposals.prepare(dataset)
     shapes = {volume.images.shape[2:] for volume, _ in dataset.by_volume()}
     at_once = _at_once(shapes.pop(), batch_size) if len(shapes) == 1 else 1
     starts = range(0, len(dataset), at_once)
@@ -94,6 +95,7 @@ def patch_slates(
     """
     if hasattr(judge, "prepare"):
         judge.prepare(dataset)
+    proposals.prepare(dataset)
     made = StepSlates(policy, _no_reference, judge, proposals, seed)
     assert patches.preparation.patch is not None
     at_once = _at_once(patches.preparation.patch, batch_size)

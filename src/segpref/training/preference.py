@@ -147,6 +147,7 @@ def align(
         assert not isinstance(frozen, AmbiSeg)
         assert not isinstance(validated, AmbiSeg)
         edits = proposals if isinstance(proposals, SlateProposals) else SlateProposals()
+        edits.prepare(pool)
         course = mask_course(
             policy,
             frozen,
