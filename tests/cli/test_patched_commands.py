@@ -212,3 +212,17 @@ def test_a_folder_without_masks_of_the_pool_is_refused(
         capsys.readouterr().err.split()
     )
     assert not (place / "refused").exists()
+
+
+def test_calibration_wants_masks_of_the_validation_images(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place / "pool-only").mkdir()
+    for name in ("p1", "p2", "p3"):
+        shutil.copy(place / "data" / "labels" / f"{name}.nii.gz", place / "pool-only")
+    others = ("--others", json.dumps([str(place / "pool-only")]))
+    assert align(place, "unmeasured", "--method", "calibrated", *others) == 1
+    assert "of none of the 3 images that are asked about, such as p4" in " ".join(
+        capsys.readouterr().err.split()
+    )
+    assert not (place / "unmeasured").exists()

@@ -181,6 +181,9 @@ def align(
         control=control,
         seed=seed,
     )
+    if chosen.uncalibrated is not None:
+        # Without their masks it would be measured how other pairs are flipped.
+        see_to_masks(opinion, making, validation)
     several = len(opened.members) > 1
     folders = {name: RunFolder(out / name if several else out) for name in opened.members}
     bases: dict[str, Path] = {}
