@@ -214,6 +214,11 @@ def test_a_folder_without_masks_of_the_pool_is_refused(
     assert not (place / "refused").exists()
 
 
+def test_others_are_folders(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(place, "audit", "--others", json.dumps([str(place / "nowhere")])) == 1
+    assert f"there is no folder {place / 'nowhere'}" in " ".join(capsys.readouterr().err.split())
+
+
 def test_calibration_wants_masks_of_the_validation_images(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

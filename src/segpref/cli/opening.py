@@ -195,12 +195,18 @@ def families_with(
     readers: Sequence[Reader],
     cache: Cache,
 ) -> list[Any] | None:
-    """Families of candidates, with the masks of these folders; None for the usual ones alone."""
+    """Families of candidates, with the masks of these folders; None for the usual ones alone.
+
+    Raises:
+        SegprefError: one of them is no folder, or holds no mask of any image.
+    """
     if not others:
         return families
-    folders = [
-        MaskFolder(one, readers, card.label_space, card.preparation, cache) for one in others
-    ]
+    folders = []
+    for one in map(Path.expanduser, others):
+        if not one.is_dir():
+            raise SegprefError(f"there is no folder {one}: give folders of masks as others")
+        folders.append(MaskFolder(one, readers, card.label_space, card.preparation, cache))
     usual = default_families(card.label_space)
     return [OtherMasks(folders), *(usual if families is None else families)]
 
