@@ -116,9 +116,8 @@ class Stock:
         )
 
     def ensemble(self, masks: Sequence[Path], out: Path) -> None:
-        """Masks of the mean probabilities of several folders, by ``nnUNetv2_ensemble``."""
-        if not out.exists():
-            self.run("nnUNetv2_ensemble", "-i", *masks, "-o", out, "-np", 1)
+        """Masks of the mean probabilities of several folders, by ``nnUNetv2_ensemble``, made anew."""
+        self.run("nnUNetv2_ensemble", "-i", *masks, "-o", out, "-np", 1)
 
 
 def _number(dataset: str) -> int:
