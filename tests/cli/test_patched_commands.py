@@ -219,6 +219,17 @@ def test_others_are_folders(place: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert f"there is no folder {place / 'nowhere'}" in " ".join(capsys.readouterr().err.split())
 
 
+def test_masks_that_judge_are_no_candidates(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = str(place / "data" / "labels")
+    both = ("--judge", labels, "--others", json.dumps([labels]))
+    assert align(place, "favourite", *both) == 1
+    told = " ".join(capsys.readouterr().err.split())
+    assert f"the masks of {labels} are the judge and a candidate" in told
+    assert not (place / "favourite").exists()
+
+
 def test_calibration_wants_masks_of_the_validation_images(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

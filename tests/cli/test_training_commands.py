@@ -55,6 +55,38 @@ def test_a_base_goes_on_from_another_with_unlabelled_images(place: Path) -> None
     assert load_model(place / "semi")[0].digest() != load_model(place / "base")[0].digest()
 
 
+def test_what_goes_on_is_as_its_start_is(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    start = ["--start", str(place / "base"), "--epochs", "1"]
+    assert run(place, "fit", "longer", *start, "--learning_rate", "1e-6") == 0
+    before, after = read_card(place / "base"), read_card(place / "longer")
+    assert after.network == before.network
+    assert after.preparation == before.preparation
+    assert set(after.labelled) > set(before.labelled)  # --labelled was left out: all of train
+    split = (place / "base" / "split.json").read_text()
+    assert (place / "longer" / "split.json").read_text() == split
+    # What is asked for is not passed over.
+    assert run(place, "fit", "other", *start, "--preparation.size", "[16, 16]") == 1
+    assert "has another preparation than the model" in " ".join(capsys.readouterr().err.split())
+    # A mistake leaves the folder as free as it was.
+    assert run(place, "fit", "other", *start, "--learning_rate", "1e-6") == 0
+
+
+def test_nobody_is_tested_on_whom_the_start_has_seen(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parts = json.loads((place / "base" / "split.json").read_text())
+    known = read_card(place / "base").labelled[0]
+    parts["train"].remove(known)
+    parts["test"].append(known)
+    split = place / "leaking.json"
+    split.write_text(json.dumps(parts))
+    start = ["--start", str(place / "base"), "--split", str(split)]
+    assert fit(place, "leaked", *start) == 1
+    told = " ".join(capsys.readouterr().err.split())
+    assert f"patient {known} is in \"the start's labelled cases\" and in 'test'" in told
+    assert not (place / "leaked").exists()
+
+
 def mapo(place: Path, out: str, rate: float, tau: float) -> int:
     rates = {"rates": [0.0, rate / 2, rate]}
     families = [{"class_path": "segpref.proposals.DropoutRates", "init_args": rates}]

@@ -147,3 +147,20 @@ def test_what_was_aligned_of_such_a_bundle_is_opened_again(
     assert open_model(out, trust=True).policies()[0].digest() == tuned
     weights = torch.load(out / "tuned" / "spleen" / "models" / "model.pt", weights_only=True)
     assert set(weights) == set(load_model(out)[0].network.state_dict())
+
+    # Labels go on from there, with its preparation, network and split.
+    another_process()
+    more = ["fit", *given, "--start", str(out), "--epochs", "1", "--learning_rate", "1e-6"]
+    again = tmp_path / "again"
+    assert main([*more, "--out", str(again)]) == 1
+    assert "add --trust" in " ".join(capsys.readouterr().err.split())
+    assert main([*more, "--out", str(again), "--trust"]) == 0
+    before, card = read_card(out / "best.safetensors"), read_card(again / "best.safetensors")
+    assert (card.code, card.network, card.preparation) == (
+        before.code,
+        before.network,
+        before.preparation,
+    )
+    assert set(card.labelled) > {"p0"}
+    assert (again / "split.json").read_text() == (out / "split.json").read_text()
+    assert load_model(again)[0].network.mark == "1"

@@ -45,7 +45,7 @@ def test_other_settings_are_refused(
 
 def test_what_a_run_was_made_with(folder: RunFolder) -> None:
     about = json.loads((folder.path / "run.json").read_text())
-    assert about["versions"]["torch"] == torch.__version__.split("+")[0] or about["versions"]
+    assert about["versions"]["torch"] == torch.__version__
     assert about["threads"] == torch.get_num_threads()
     assert about["settings"]["epochs"] == 3
 
@@ -98,3 +98,28 @@ def test_a_summary_says_that_the_run_is_finished(folder: RunFolder) -> None:
     folder.write_summary({"val_iou": 0.5})
     assert folder.finished
     assert folder.read_summary() == {"val_iou": 0.5}
+
+
+@pytest.mark.parametrize("end", [SegprefError("no label"), KeyboardInterrupt()])
+def test_a_run_that_never_began_may_be_begun_otherwise(tmp_path: Path, end: BaseException) -> None:
+    folder = RunFolder(tmp_path / "run")
+    with pytest.raises(type(end)), folder.begun({"epochs": 2}, resume=False):
+        raise end
+    with folder.begun({"epochs": 3}, resume=False):
+        folder.write_metrics([{"epoch": 0}])
+    assert "epochs: 3" in folder.config.read_text()
+
+
+@pytest.mark.parametrize("kept", ["metrics.csv", "state.safetensors", "audit.json"])
+def test_a_run_that_left_something_is_not_begun_otherwise(tmp_path: Path, kept: str) -> None:
+    folder = RunFolder(tmp_path / "run")
+    (tmp_path / "run").mkdir()
+    (folder.path / kept).touch()
+    with pytest.raises(KeyboardInterrupt), folder.begun({"epochs": 2}, resume=False):
+        raise KeyboardInterrupt
+    with (
+        pytest.raises(SegprefError, match=r"begun with other settings \(epochs\)"),
+        folder.begun({"epochs": 3}, resume=True),
+    ):
+        pass
+    assert "epochs: 2" in folder.config.read_text()

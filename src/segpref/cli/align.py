@@ -189,38 +189,38 @@ def align(
     bases: dict[str, Path] = {}
     lost = False
     for name, folder in folders.items():
-        folder.open(settings, resume)
-        parts.save(folder.path / "split.json")
-        base = bases[name] = model
-        if opened.write is not None:
-            # Foreign models are converted at the door.
-            base = bases[name] = folder.path / "base.safetensors"
-            save_model(base, opened.members[name]().network, card)
-        if not folder.finished:
-            tell_of_dropout(base, shown, families, seed, store)
-        own = _calibrated(chosen, base, validation, folder.path / "audit.json", seed, store)
-        summary = train(
-            base,
-            shown,
-            validation,
-            own.judge,
-            own.signal,
-            folder,
-            proposals=own.proposals,
-            epochs=epochs,
-            images_per_epoch=images_per_epoch,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            schedule=schedule,
-            view=own.view,
-            average=own.average,
-            refresh=refresh,
-            reference=reference,
-            optimizer=optimizer,
-            seed=seed,
-            precision=precision,
-            cache=store,
-        )
+        with folder.begun(settings, resume):
+            parts.save(folder.path / "split.json")
+            base = bases[name] = model
+            if opened.write is not None:
+                # Foreign models are converted at the door.
+                base = bases[name] = folder.path / "base.safetensors"
+                save_model(base, opened.members[name]().network, card)
+            if not folder.finished:
+                tell_of_dropout(base, shown, families, seed, store)
+            own = _calibrated(chosen, base, validation, folder.audit, seed, store)
+            summary = train(
+                base,
+                shown,
+                validation,
+                own.judge,
+                own.signal,
+                folder,
+                proposals=own.proposals,
+                epochs=epochs,
+                images_per_epoch=images_per_epoch,
+                batch_size=batch_size,
+                learning_rate=learning_rate,
+                schedule=schedule,
+                view=own.view,
+                average=own.average,
+                refresh=refresh,
+                reference=reference,
+                optimizer=optimizer,
+                seed=seed,
+                precision=precision,
+                cache=store,
+            )
         before, peak = summary["val_iou_base"], summary["val_iou_peak"]
         lost = lost or peak < before
         verdict = "better than" if peak > before else "NOT better than"

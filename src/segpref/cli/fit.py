@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from segpref.cli.opening import open_split, part_of
+from segpref.cli.opening import beside, open_split, part_of
 from segpref.data import Cache, Preparation, draw_cases, draw_patients, open_dataset, prepare
+from segpref.data.splits import refuse_leakage
 from segpref.policies import ModelCard, NetworkSpec
+from segpref.policies.opening import own_card
 from segpref.policies.promptable import PARTS, Part, PromptableNetwork, promptable_card
 from segpref.progress import console
 from segpref.studies.recipe import default_network
@@ -21,6 +23,8 @@ from segpref.types import SegprefError
 
 __all__ = ["fit"]
 
+_USUAL = Preparation(size=(256, 256))
+
 
 def fit(
     data: Path,
@@ -31,7 +35,7 @@ def fit(
     part: Literal["train", "judge"] = "train",
     labelled: int | None = None,
     unit: Literal["patients", "cases"] = "patients",
-    preparation: Preparation = Preparation(size=(256, 256)),  # noqa: B008
+    preparation: Preparation = _USUAL,
     network: NetworkSpec | None = None,
     start: Path | None = None,
     method: Method | None = None,
@@ -47,6 +51,7 @@ def fit(
     augment: AugmentationName = "flips-rotations",
     seed: int = 0,
     precision: Literal["no", "bf16", "fp16"] = "no",
+    trust: bool = False,
     cache: Path | None = None,
     resume: bool = False,
 ) -> None:
@@ -57,12 +62,14 @@ def fit(
         out: run folder that is made.
         settings: the resolved options, kept in the run folder.
         data_options: passed to the reader, such as as_multilabel, patient_pattern or exclude.
-        split: JSON file with the patients of train, judge, validation and test; drawn if left out.
+        split: JSON file with the patients of train, judge, validation and test; the start's own, or
+            drawn, if left out.
         part: train for a base, judge for a judge.
         labelled: how many labelled patients or cases to use, drawn with the seed; all if left out.
         unit: what --labelled counts: patients, or cases (slices in 2D).
-        preparation: how images become network input.
-        network: class and arguments of a network; a MONAI residual U-Net if left out.
+        preparation: how images become network input; as in the start, where it is left out.
+        network: class and arguments of a network; that of the start, or a MONAI residual U-Net, if left
+            out.
         start: model file or run folder whose weights are the beginning; random ones if left out.
         method: a semi-supervised method that also learns from the training patients without labels
             (class_path, init_args), such as segpref.training.semisupervised.FixMatch.
@@ -85,6 +92,7 @@ def fit(
         augment: flips-rotations, photometric (not for promptable networks) or none.
         seed: of everything that is drawn.
         precision: mixed precision: no, bf16 or fp16.
+        trust: whether code that the start came with may be run, such as a MONAI bundle's.
         cache: where prepared images are kept; SEGPREF_CACHE or the user's cache folder if left out.
         resume: go on with a run that was stopped.
     """
@@ -96,9 +104,21 @@ def fit(
         )
     if method is not None and dropout:
         raise SegprefError("dropout is for supervised training: leave it or the method out")
+    before = None if start is None else own_card(start, trust=trust)
+    form = preparation if before is None or preparation != _USUAL else before.preparation
     reader = open_dataset(data, **(data_options or {}))
-    split_parts, store = open_split(reader, split), Cache(cache)
-    dataset = prepare(reader, preparation, store)
+    # Nobody is validated or tested on whose labels the start has seen.
+    seen = () if before is None else before.labelled
+    split_parts = open_split(reader, split or (start and beside(start)), seen=seen)
+    refuse_leakage(
+        {
+            "the start's labelled cases": seen,
+            "validation": split_parts.validation,
+            "test": split_parts.test,
+        }
+    )
+    store = Cache(cache)
+    dataset = prepare(reader, form, store)
     cases = part_of(dataset, split_parts, part)
     if labelled is not None and unit == "cases":
         cases = draw_cases(cases, labelled, seed)
@@ -110,18 +130,16 @@ def fit(
             promptable, label_space, preparation, channels, cases.patients, prompter
         )
     else:
-        spec = network or default_network(preparation.dims)
+        spec = network or (default_network(form.dims) if before is None else before.network)
         card = ModelCard(
             network=spec.for_data(len(channels), label_space.channels),
             label_space=label_space,
-            preparation=preparation,
+            preparation=form,
             channels=channels,
             labelled=cases.patients,
         )
     validation = part_of(dataset, split_parts, "validation")
     folder = RunFolder(out)
-    folder.open(settings, resume)
-    split_parts.save(out / "split.json")
     common: dict[str, Any] = {
         "epochs": epochs,
         "images_per_epoch": images_per_epoch,
@@ -130,25 +148,29 @@ def fit(
         "seed": seed,
         "precision": precision,
     }
-    if promptable is not None:
-        summary = fit_promptable(
-            cases,
-            validation,
-            promptable,
-            card,
-            folder,
-            parts=parts,
-            augment="none" if augment == "none" else "dihedral",
-            cache=store,
-            **common,
-        )
-    else:
-        common |= {"weight_decay": weight_decay, "augment": augment, "start": start}
-        if method is None:
-            summary = train(cases, validation, card, folder, dropout=dropout, **common)
+    with folder.begun(settings, resume):
+        split_parts.save(out / "split.json")
+        if promptable is not None:
+            summary = fit_promptable(
+                cases,
+                validation,
+                promptable,
+                card,
+                folder,
+                parts=parts,
+                augment="none" if augment == "none" else "dihedral",
+                cache=store,
+                **common,
+            )
         else:
-            rest = dataset.of_patients(set(split_parts.train) - set(cases.patients))
-            summary = fit_semisupervised(cases, rest, validation, card, folder, method, **common)
+            common |= {"weight_decay": weight_decay, "augment": augment, "start": start}
+            if method is None:
+                summary = train(cases, validation, card, folder, dropout=dropout, **common)
+            else:
+                rest = dataset.of_patients(set(split_parts.train) - set(cases.patients))
+                summary = fit_semisupervised(
+                    cases, rest, validation, card, folder, method, **common
+                )
     report = write_report(folder)
     console.print(
         f"{out}/best.safetensors: validation IoU {summary['val_iou']:.3f} after epoch "

@@ -212,10 +212,20 @@ def families_with(
 
 
 def see_to_masks(judge: Judge, families: Sequence[Any] | None, dataset: Dataset) -> None:
-    """Say now if masks that judge, or are candidates, are missing for images that are asked about."""
+    """Say now if masks that judge, or are candidates, are missing for images that are asked about.
+
+    Raises:
+        SegprefError: all masks of a folder are missing, or the masks that judge are candidates, too.
+    """
+    judging = judge.masks.folder.resolve() if isinstance(judge, MasksJudge) else None
     for family in families or ():
         if isinstance(family, OtherMasks):
             for folder in family.folders:
+                if folder.folder.resolve() == judging:
+                    raise SegprefError(
+                        f"the masks of {folder.folder} are the judge and a candidate, which would "
+                        "always be its favourite: leave them out of --others, or judge by other masks"
+                    )
                 folder.require(dataset, "these have no candidate from there")
     for one in judge.judges if isinstance(judge, Committee) else [judge]:
         if isinstance(one, MasksJudge):

@@ -19,7 +19,7 @@ from segpref.policies.plain import read_plain, write_plain
 from segpref.policies.trust import require_trust, trust_code
 from segpref.policies.tunable import TunablePolicy
 
-__all__ = ["OpenModel", "holds_model", "open_model"]
+__all__ = ["OpenModel", "holds_model", "open_model", "own_card"]
 
 log = logging.getLogger(__name__)
 
@@ -94,14 +94,28 @@ def open_model(
     elif path.suffix in _DESCRIPTIONS:
         opened = _plain(path)
     else:
-        card = read_card(path)
-        if card.code is not None:
-            if trust:
-                trust_code(card.code)
-            require_trust(card.code, path)
+        card = own_card(path, trust=trust)
         opened = OpenModel(path, card, {"": partial(_own, path)}, card.labelled)
     known = opened.labelled if labelled is None else {*(opened.labelled or ()), *labelled}
     return replace(opened, labelled=None if known is None else tuple(sorted(known)))
+
+
+def own_card(path: Path, *, trust: bool = False) -> ModelCard:
+    """The card of a model file or run folder of segpref's own, which may be opened from now on.
+
+    Args:
+        path: of the model.
+        trust: whether code that it came with may be run.
+
+    Raises:
+        SegprefError: there is no such model, or it needs ``trust``.
+    """
+    card = read_card(path)
+    if card.code is not None:
+        if trust:
+            trust_code(card.code)
+        require_trust(card.code, path)
+    return card
 
 
 def holds_model(folder: Path) -> bool:

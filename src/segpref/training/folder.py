@@ -4,6 +4,7 @@
 ``config.yaml``             the resolved settings; ``--config`` takes it back
 ``run.json``                versions, platform, threads, command
 ``metrics.csv``             one row per epoch
+``audit.json``              how often the judge was wrong, where that is measured first
 ``summary.json``            the figures that tables read; its presence says that the run is finished
 ``best.safetensors``        the model with the best validation IoU
 ``last.safetensors``        the model after the last finished epoch
@@ -21,7 +22,8 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -55,6 +57,7 @@ class RunFolder:
         self.metrics = self.path / "metrics.csv"
         self.summary = self.path / "summary.json"
         self.config = self.path / "config.yaml"
+        self.audit = self.path / "audit.json"
         self._note = self.path / "run.json"
 
     @property
@@ -91,6 +94,23 @@ class RunFolder:
         }
         write_atomically(self.config, yaml.safe_dump(plain, sort_keys=False).encode())
         write_atomically(self._note, json.dumps(about, indent=1).encode())
+
+    @contextmanager
+    def begun(self, settings: Mapping[str, Any], resume: bool) -> Iterator[None]:
+        """Open the folder for what is done within; see :meth:`open`.
+
+        Where a mistake, or the user, ends a new run before anything was learned, the folder takes other
+        settings.
+        """
+        new = is_first_process() and not self._note.exists()
+        self.open(settings, resume)
+        try:
+            yield
+        except (SegprefError, KeyboardInterrupt):
+            if new and not any(path.exists() for path in (self.state, self.metrics, self.audit)):
+                self.config.unlink(missing_ok=True)
+                self._note.unlink(missing_ok=True)
+            raise
 
     def refuse_others(self, settings: Mapping[str, Any]) -> None:
         """Refuse other settings than those that a run was begun with; none was where none is there.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,18 +16,24 @@ __all__ = ["card_of_start", "first_network"]
 
 
 def card_of_start(card: ModelCard, start: Path | None) -> ModelCard:
-    """The card with the patients that the start has seen; what makes no sense together is refused."""
+    """The card of the start, with all patients that were seen; another kind of model is refused."""
     if start is None:
         return card
     before = load_model(start)[1]
-    written = ModelCard.from_json(card.to_json())
-    for name in ("network", "label_space", "preparation", "channels"):
-        if getattr(before, name) != getattr(written, name):
+    if before.policy.class_path != card.policy.class_path:
+        raise SegprefError(
+            f"{start} is a {before.policy.class_path.rpartition('.')[2]}, which labels alone do not "
+            "train: start from a segmenter, or from scratch"
+        )
+    wanted = _kind(ModelCard.from_json(card.to_json()))
+    for name, known in _kind(before).items():
+        if known != wanted[name]:
             raise SegprefError(
-                f"{start} has another {name.replace('_', ' ')} than the model to be trained: start "
-                "from a model of the same kind, or from scratch"
+                f"{start} has another {name} than the model to be trained: start from a model of the "
+                "same kind, or from scratch"
             )
-    return replace(card, labelled=tuple(sorted({*card.labelled, *before.labelled})))
+    # Its own, for it tells more: mirrored views, and where the code of the network lies.
+    return replace(before, labelled=tuple(sorted({*card.labelled, *before.labelled})))
 
 
 def first_network(card: ModelCard, start: Path | None, seed: int) -> nn.Module:
@@ -36,3 +43,13 @@ def first_network(card: ModelCard, start: Path | None, seed: int) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return card.network.build()
+
+
+def _kind(card: ModelCard) -> dict[str, Any]:
+    return {
+        "network": card.network,
+        "label space": card.label_space,
+        "preparation": card.preparation,
+        # A bundle may call its channels by other names than the images do.
+        "number of channels": len(card.channels),
+    }
