@@ -127,7 +127,6 @@ class Numbers:
         torch.manual_seed(0)
         self.network: nn.Module = nn.Linear(2, 1)
         self.optimizer = torch.optim.Adam(self.network.parameters(), 1.0)
-        self.validations = 0
 
     def step(self, indices: list[int], epoch: int, number: int) -> StepResult:
         if self.fail_at is not None and len(self.steps) == self.fail_at:
@@ -145,10 +144,12 @@ class Numbers:
         self.folder.open({"epochs": epochs}, resume)
 
         def validate() -> dict[str, float]:
-            position = self.folder.load_state()
-            done = len(position[1]["history"]) if position else 0
-            self.validations += 1
-            return {"val_iou": self.ious[done] if done else self.ious[min(self.validations - 1, 1)]}
+            stopped = self.folder.load_state()
+            if self.steps:
+                done = self.steps[-1][0] + 1
+            else:  # at the start, or where a run was stopped that had just made its last step
+                done = 0 if stopped is None else stopped[1]["epoch"] + 1
+            return {"val_iou": self.ious[done]}
 
         return run_loop(
             folder=self.folder,
@@ -217,6 +218,34 @@ def test_an_interrupted_run_continues_to_the_same_bits(
     if checkpoint_seconds == 0:
         assert len(again.steps) == len(whole.steps) - sum(stops)
     assert again.rates == whole.rates[len(whole.rates) - len(again.rates) :]
+
+
+@pytest.mark.parametrize(
+    ("options", "saved"),
+    [
+        # With the best and at the end; before a round ends; after as long as was asked for.
+        ({}, [1, 3, 6]),
+        ({"rounds": 2}, [1, 2, 3, 4, 6]),
+        ({"checkpoint_seconds": -1}, [1, 2, 3, 4, 5, 6]),
+    ],
+)
+def test_when_the_position_is_saved(
+    numbers: Callable[..., Numbers], options: dict[str, Any], saved: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    epochs: list[int] = []
+    save_state = RunFolder.save_state
+
+    def listened(folder: RunFolder, tensors: Any, position: Any) -> None:
+        if position["step"] == 0:
+            epochs.append(position["epoch"])
+        save_state(folder, tensors, position)
+
+    monkeypatch.setattr(RunFolder, "save_state", listened)
+    run = numbers("saved", [0.1, 0.3, 0.2, 0.6, 0.5, 0.5, 0.4])
+    run.run(6, **options)
+    assert epochs == saved
+    assert len(run.folder.read_metrics()) == 7
 
 
 def test_a_run_of_nans_still_leaves_a_checkpoint(numbers: Callable[..., Numbers]) -> None:

@@ -82,7 +82,7 @@ def fit_diffusion(
         validation_sampler: draws them; 10 steps of DPM-Solver++ where None.
         seed: of weights, order, raters, prompts and noise.
         precision: ``no``, ``bf16`` or ``fp16``, as in Accelerate.
-        checkpoint_seconds: how often the position is saved within an epoch.
+        checkpoint_seconds: how often the position is saved (seconds).
 
     Returns:
         The run's summary.

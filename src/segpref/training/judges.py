@@ -93,7 +93,7 @@ def fit_regressor(
         augment: see :func:`~segpref.training.augmentation.augmentation`.
         seed: of weights, order, augmentation and slates.
         precision: ``no``, ``bf16`` or ``fp16``, as in Accelerate.
-        checkpoint_seconds: how often the position is saved within an epoch.
+        checkpoint_seconds: how often the position is saved (seconds).
 
     Returns:
         The run's summary.

@@ -170,6 +170,7 @@ def run_loop(
     accelerator: Accelerator,
     description: str,
     checkpoint_seconds: float = 30.0,
+    rounds: int | None = None,
     state_module: nn.Module | None = None,
 ) -> list[dict[str, float]]:
     """Train, validate after every epoch, keep the best; continue where the folder says.
@@ -186,7 +187,10 @@ def run_loop(
         validate: figures of the current weights; ``val_iou`` chooses the best checkpoint.
         accelerator: devices and precision.
         description: what the progress bar says.
-        checkpoint_seconds: save the position at least this often within an epoch.
+        checkpoint_seconds: save the position at least this often, and with every best checkpoint; a
+            resumed run repeats what came after.
+        rounds: epochs of a round, whose files go when the next one begins, so that the position is
+            saved before.
         state_module: all that a resumed run needs, where that is more than the network (a student
             and its teacher, say).
 
@@ -228,12 +232,15 @@ def run_loop(
                 position.best = row["val_iou"] if known else -math.inf
                 position.best_epoch = epoch + 1
             if main:
+                folder.write_metrics(position.history)
                 if better:
                     save_model(folder.best, network, card)
-                save_model(folder.last, network, card)
-                _save(folder, kept, optimizer, position)
-                folder.write_metrics(position.history)
-                saved = time.monotonic()
+                whole = position.epoch == epochs or (rounds and position.epoch % rounds == 0)
+                # An epoch may be shorter than it takes to write a large network and its moments.
+                if better or whole or time.monotonic() - saved > checkpoint_seconds:
+                    save_model(folder.last, network, card)
+                    _save(folder, kept, optimizer, position)
+                    saved = time.monotonic()
             note = f"IoU {row['val_iou']:.3f}, best {position.best:.3f}"
             bar.update(task, note=note)
             if main and not console.is_terminal:

@@ -105,7 +105,7 @@ def align(
         optimizer: ``adam`` or ``adamw``.
         parts: of the network that learn, the others being frozen; the policy's usual ones where None:
             all of a segmenter, the mask decoder of a promptable model.
-        checkpoint_seconds: how often the position is saved within an epoch.
+        checkpoint_seconds: how often the position is saved (seconds).
 
     Returns:
         The run's summary.
@@ -173,6 +173,7 @@ def align(
         accelerator=accelerator,
         description="stage 2",
         checkpoint_seconds=checkpoint_seconds,
+        rounds=refresh,
     )
     _tell_of_silence(history)
     summary = {"kind": "align", "seed": seed, "pool_cases": len(pool), **curve_summary(history)}

@@ -85,7 +85,7 @@ def fit_promptable(
         seed: of order, augmentation and drawn prompts.
         precision: ``no``, ``bf16`` or ``fp16``, as in Accelerate.
         cache: where image embeddings are kept while the encoder is frozen.
-        checkpoint_seconds: how often the position is saved within an epoch.
+        checkpoint_seconds: how often the position is saved (seconds).
 
     Returns:
         The run's summary.

@@ -77,7 +77,7 @@ def fit(
         dropout: rate of dropout after every block while training, also of the network's own dropout
             layers (MAPO's warm-up); 0 leaves the network as it is.
         loss: of logits and labels; Dice + (binary) cross-entropy where None, as in RN-DPO.
-        checkpoint_seconds: how often the position is saved within an epoch.
+        checkpoint_seconds: how often the position is saved (seconds).
 
     Returns:
         The run's summary.

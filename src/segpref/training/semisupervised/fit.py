@@ -79,7 +79,7 @@ def fit_semisupervised(
         seed: of weights, order, augmentation and all that the method draws.
         precision: ``no``, ``bf16`` or ``fp16``, as in Accelerate.
         start: model file or run folder to start from; from scratch where None.
-        checkpoint_seconds: how often the position is saved within an epoch.
+        checkpoint_seconds: how often the position is saved (seconds).
 
     Returns:
         The run's summary.
