@@ -129,6 +129,7 @@ def bands_chart(
     """
     figure, axes = _axes(6.0, 3.4, label)
     ends = []
+    shade = min(0.18, 0.36 / max(1, len(series)))  # many bands on one another would hide the lines
     for name, curves in series.items():
         number = list(order or series).index(name)
         length = min(len(curve) for curve in curves)
@@ -146,7 +147,7 @@ def bands_chart(
         )  # fmt: skip
         if len(curves) > 1:
             low, high = np.nanmin(values[:, told], axis=0), np.nanmax(values[:, told], axis=0)
-            axes.fill_between(epochs[told], low, high, color=colour, alpha=0.18, lw=0)
+            axes.fill_between(epochs[told], low, high, color=colour, alpha=shade, lw=0)
         begin, end = mean[told][0], mean[told][-1]
         ends.append(f"{name} from {begin:.3g} to {end:.3g}")
     if level is not None:
