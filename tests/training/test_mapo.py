@@ -100,6 +100,28 @@ def test_a_run_that_was_killed_in_a_round_ends_the_same(
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+def test_a_round_that_taught_nothing_is_not_gone_before_the_position_is_saved(
+    tmp_path: Path, heart_base: Path, hearts: Dataset, store: Cache
+) -> None:
+    # Too slow for a better checkpoint after the first epoch, which would save the position, too.
+    options: dict[str, Any] = {"learning_rate": 1e-12, "checkpoint_seconds": 1e9}
+    whole = mapo(tmp_path / "whole", heart_base, hearts, store, **options)
+    assert len({row["val_iou"] for row in whole.read_metrics()}) == 1
+    space = hearts.label_space
+    inner = PreferenceSignal(space, Extremes(1e-3), DPO(0.1), "image")
+
+    def failing(batch: Any) -> Any:
+        if (tmp_path / "run" / "rounds" / "round-001.json").exists():
+            raise KeyboardInterrupt
+        return inner(batch)
+
+    signal = AnchoredSignal(space, failing)
+    with pytest.raises(KeyboardInterrupt):
+        mapo(tmp_path / "run", heart_base, hearts, store, signal=signal, **options)
+    again = mapo(tmp_path / "run", heart_base, hearts, store, True, **options)
+    assert again.metrics.read_bytes() == whole.metrics.read_bytes()
+
+
 @pytest.mark.parametrize("family", [Thresholds((0.2, 0.8)), InputNoise((0.1, 0.2))])
 def test_the_strategies_of_table_4(
     tmp_path: Path, heart_base: Path, hearts: Dataset, store: Cache, family: Any
