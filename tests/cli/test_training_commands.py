@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import yaml
 
 from segpref.cli.main import main
 from segpref.data.phantoms import write_phantoms
-from segpref.policies import load_model, read_card
+from segpref.policies import PolicySpec, load_model, read_card, save_model
 from small_network import network_option
 
 NETWORK = network_option()
@@ -69,6 +70,17 @@ def test_what_goes_on_is_as_its_start_is(place: Path, capsys: pytest.CaptureFixt
     assert "has another preparation than the model" in " ".join(capsys.readouterr().err.split())
     # A mistake leaves the folder as free as it was.
     assert run(place, "fit", "other", *start, "--learning_rate", "1e-6") == 0
+
+
+def test_a_start_of_another_kind_is_refused(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    drawing = tmp_path / "drawing.safetensors"
+    card = replace(read_card(place / "base"), policy=PolicySpec("some.where.Drawing"))
+    save_model(drawing, load_model(place / "base")[0].network, card)
+    assert fit(place, "redrawn", "--start", str(drawing)) == 1
+    told = " ".join(capsys.readouterr().err.split())
+    assert "is no plain segmenter (Drawing): start from one" in told
 
 
 def test_nobody_is_tested_on_whom_the_start_has_seen(

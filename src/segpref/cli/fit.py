@@ -105,6 +105,7 @@ def fit(
     if method is not None and dropout:
         raise SegprefError("dropout is for supervised training: leave it or the method out")
     before = None if start is None else own_card(start, trust=trust)
+    # What equals the default was left out: options that are parsed do not tell who gave them.
     form = preparation if before is None or preparation != _USUAL else before.preparation
     reader = open_dataset(data, **(data_options or {}))
     # Nobody is validated or tested on whose labels the start has seen.

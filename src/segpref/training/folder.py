@@ -7,7 +7,7 @@
 ``audit.json``              how often the judge was wrong, where that is measured first
 ``summary.json``            the figures that tables read; its presence says that the run is finished
 ``best.safetensors``        the model with the best validation IoU
-``last.safetensors``        the model after the last finished epoch
+``last.safetensors``        the model after the last epoch, or where ``state`` is
 ``state.safetensors``       what ``--resume`` continues from (weights, optimiser, position)
 ``tensorboard/``            the curves of ``metrics.csv`` for TensorBoard
 ``report.html``             curves, tables and pictures in one file

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from segpref.policies import ModelCard, load_model
+from segpref.policies import ModelCard, load_model, read_card
 from segpref.types import SegprefError
 
 __all__ = ["card_of_start", "first_network"]
@@ -19,11 +19,11 @@ def card_of_start(card: ModelCard, start: Path | None) -> ModelCard:
     """The card of the start, with all patients that were seen; another kind of model is refused."""
     if start is None:
         return card
-    before = load_model(start)[1]
+    before = read_card(start)
     if before.policy.class_path != card.policy.class_path:
         raise SegprefError(
-            f"{start} is a {before.policy.class_path.rpartition('.')[2]}, which labels alone do not "
-            "train: start from a segmenter, or from scratch"
+            f"{start} is no plain segmenter ({before.policy.class_path.rpartition('.')[2]}): start "
+            "from one, or from scratch"
         )
     wanted = _kind(ModelCard.from_json(card.to_json()))
     for name, known in _kind(before).items():
