@@ -80,9 +80,11 @@ def test_a_network_that_can_not_be_told(tmp_path: Path, parts: dict[str, Any], m
 def test_a_target_that_is_no_network_is_not_called(tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     config = changed(network_def={"_target_": "pathlib.Path.touch", "self": str(mark)})
-    bundle = read_bundle(write(tmp_path / "b", config))
+    root = write(tmp_path / "b", config)
+    with pytest.raises(SegprefError, match=r"names the class pathlib\.Path\.touch.* --trust"):
+        read_bundle(root)
     with pytest.raises(SegprefError, match=r"can't be imported|no torch\.nn\.Module"):
-        bundle.policy()
+        read_bundle(root, trust=True).policy()
     assert not mark.exists()
 
 

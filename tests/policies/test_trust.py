@@ -14,9 +14,10 @@ from made_bundle import CONFIG, UNET, write
 
 from segpref.cli.main import main
 from segpref.data import Preparation
-from segpref.policies import load_model, read_card, save_model, trust
+from segpref.policies import load_model, read_card, save_model
 from segpref.policies.bundle import read_bundle
 from segpref.policies.opening import open_model
+from segpref.trust import check, folders
 from segpref.types import SegprefError
 
 SLICES = Preparation(dims=2, normalise="z-score")
@@ -25,14 +26,16 @@ SLICES = Preparation(dims=2, normalise="z-score")
 @pytest.fixture
 def another_process() -> Iterator[Callable[[], None]]:
     """Forgets what was trusted and imported since the test began, as a new process would."""
-    path, trusted = [*sys.path], dict(trust._TRUSTED)
+    path, trusted, vouched = [*sys.path], dict(folders._TRUSTED), set(check._vouched)
 
     def forget() -> None:
         sys.path[:] = path
         for name in [name for name in sys.modules if name.partition(".")[0] == "scripts"]:
             del sys.modules[name]
-        trust._TRUSTED.clear()
-        trust._TRUSTED.update(trusted)
+        folders._TRUSTED.clear()
+        folders._TRUSTED.update(trusted)
+        check._vouched.clear()
+        check._vouched.update(vouched)
 
     yield forget
     forget()

@@ -51,8 +51,9 @@ def evaluate(
         split: JSON file of the split; the model's own if left out.
         part: on whom to measure.
         out: CSV file for one row per volume and structure.
-        trust: whether code that comes with a model may be run; unpickling an nnU-Net checkpoint and the
-            expressions in a MONAI bundle can do anything, so ask where it comes from.
+        trust: whether a model may run code that comes with it and build whatever class it names; a
+            pickled nnU-Net checkpoint, an expression in a MONAI bundle and a class from elsewhere can
+            do anything, so ask where it comes from.
         labelled: patients that the model was trained with, where it does not tell itself.
         preparation: how images become the input of a MONAI bundle, where its configuration does not say
             so as text.

@@ -34,8 +34,9 @@ def export(
         settings: the resolved options.
         size: voxels of an example; of the model's own preparation if left out.
         tolerance: largest difference of a logit that is taken for equal.
-        trust: whether code that comes with a model may be run; unpickling an nnU-Net checkpoint and the
-            expressions in a MONAI bundle can do anything, so ask where it comes from.
+        trust: whether a model may run code that comes with it and build whatever class it names; a
+            pickled nnU-Net checkpoint, an expression in a MONAI bundle and a class from elsewhere can
+            do anything, so ask where it comes from.
         preparation: how images become the input of a MONAI bundle, where its configuration does not say
             so as text.
     """

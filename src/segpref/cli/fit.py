@@ -8,8 +8,7 @@ from typing import Any, Literal
 from segpref.cli.opening import beside, open_split, part_of
 from segpref.data import Cache, Preparation, draw_cases, draw_patients, open_dataset, prepare
 from segpref.data.splits import refuse_leakage
-from segpref.policies import ModelCard, NetworkSpec
-from segpref.policies.opening import own_card
+from segpref.policies import ModelCard, NetworkSpec, read_card
 from segpref.policies.promptable import PARTS, Part, PromptableNetwork, promptable_card
 from segpref.progress import console
 from segpref.studies.recipe import default_network
@@ -92,7 +91,9 @@ def fit(
         augment: flips-rotations, photometric (not for promptable networks) or none.
         seed: of everything that is drawn.
         precision: mixed precision: no, bf16 or fp16.
-        trust: whether code that the start came with may be run, such as a MONAI bundle's.
+        trust: whether a model may run code that comes with it and build whatever class it names; a
+            pickled nnU-Net checkpoint, an expression in a MONAI bundle and a class from elsewhere can
+            do anything, so ask where it comes from.
         cache: where prepared images are kept; SEGPREF_CACHE or the user's cache folder if left out.
         resume: go on with a run that was stopped.
     """
@@ -104,7 +105,7 @@ def fit(
         )
     if method is not None and dropout:
         raise SegprefError("dropout is for supervised training: leave it or the method out")
-    before = None if start is None else own_card(start, trust=trust)
+    before = None if start is None else read_card(start, trust)
     # What equals the default was left out: options that are parsed do not tell who gave them.
     form = preparation if before is None or preparation != _USUAL else before.preparation
     reader = open_dataset(data, **(data_options or {}))

@@ -49,8 +49,9 @@ def predict(
         overlap: share of a window that it has in common with the next.
         batch_size: slices or windows per pass.
         overwrite: make masks anew that are there already.
-        trust: whether code that comes with a model may be run; unpickling an nnU-Net checkpoint and the
-            expressions in a MONAI bundle can do anything, so ask where it comes from.
+        trust: whether a model may run code that comes with it and build whatever class it names; a
+            pickled nnU-Net checkpoint, an expression in a MONAI bundle and a class from elsewhere can
+            do anything, so ask where it comes from.
         preparation: how images become the input of a MONAI bundle, which has that as code.
         box: of a promptable model of one structure: where it is in every image, in pixels of the file,
             --box "[x_min, y_min, x_max, y_max]"; x counts columns and y rows, from 0.

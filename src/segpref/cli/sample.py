@@ -29,6 +29,7 @@ def sample(
     reference: Path | None = None,
     knob: float = 1.0,
     mixed: Literal["weights", "predictions"] = "weights",
+    trust: bool = False,
 ) -> None:
     """Draw several masks of new images from a diffusion model, with mean, majority and uncertainty.
 
@@ -54,9 +55,11 @@ def sample(
         knob: 0 is the reference (more diverse), 1 the aligned model (more accurate), 0.5 halfway;
             1.5 goes on in the same direction.
         mixed: what the knob mixes: weights cost nothing, predictions need both networks at every step.
+        trust: whether a model may name classes from elsewhere, or a text encoder that is downloaded;
+            either can run code, so ask where it comes from.
     """
     sampler = Sampler(solver, steps, threshold=threshold, batch_size=batch_size)
-    drawer = open_drawer(model, sampler, reference, knob, mixed)
+    drawer = open_drawer(model, sampler, reference, knob, mixed, trust)
     written = sample_folder(
         drawer, input, output, count=samples, text=text, seed=seed, centre=centre
     )

@@ -30,6 +30,9 @@ __all__ = [
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif")
 
+_PICTURE_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF")
+"""Pillow goes by the content, and for some of its formats (EPS) it runs another program."""
+
 Colours = Literal["channels", "grey", "labels"]
 
 
@@ -180,7 +183,7 @@ def _nifti_spacing(
 
 
 def _read_picture(path: Path, colours: Colours) -> Volume:
-    with Image.open(path) as opened:
+    with Image.open(path, formats=_PICTURE_FORMATS) as opened:
         pages = getattr(opened, "n_frames", 1)
     if pages > 1 and path.suffix.lower() in (".tif", ".tiff"):
         array = tifffile.imread(path)
@@ -193,7 +196,7 @@ def _read_picture(path: Path, colours: Colours) -> Volume:
         raise SegprefError(f"{path} holds {pages} frames: save every frame as a file of its own")
     # Medical readers put x first; pictures stay (row, column) here.
     reader = PILReader(converter=_converter(colours), reverse_indexing=False)
-    picture: Any = reader.read(path)
+    picture: Any = reader.read(path, formats=_PICTURE_FORMATS)
     array = np.asarray(reader.get_data(picture)[0])
     if array.ndim == 3 and colours == "labels":
         if not (array == array[..., :1]).all():

@@ -154,6 +154,7 @@ def open_drawer(
     reference: Path | str | None = None,
     knob: float = 1.0,
     mixed: Literal["weights", "predictions"] = "weights",
+    trust: bool = False,
 ) -> Drawer:
     """What draws masks, from model files.
 
@@ -163,13 +164,14 @@ def open_drawer(
         reference: the model that an alignment began with; needed for a knob other than 1.
         knob: w, from the reference (0) to the model (1) and beyond.
         mixed: what the knob mixes, see :func:`~segpref.policies.diffusion.between`.
+        trust: whether the files may name any class, and a text encoder that is downloaded.
 
     Raises:
         SegprefError: no diffusion model, a knob without a reference, or steps that its solver does not
             take.
     """
     for path in (model, reference):
-        if path is not None and not is_diffusion(read_card(Path(path))):
+        if path is not None and not is_diffusion(read_card(Path(path), trust)):
             raise SegprefError(
                 f"{path} predicts one mask and draws none: use `segpref predict`, or name a diffusion "
                 "model"
@@ -179,7 +181,7 @@ def open_drawer(
             f"a knob of {knob:g} lies between two models: give --reference, the model that the "
             "alignment began with"
         )
-    aligned, card = load_diffusion(model)
+    aligned, card = load_diffusion(model, trust=trust)
     sampler = sampler or Sampler()
     # Wrong steps or solvers are told before an image is read.
     aligned.process.scheduler(sampler.solver, sampler.steps)
@@ -187,6 +189,6 @@ def open_drawer(
     aligned.network.to(device)
     if reference is None:
         return Drawer(aligned, card, sampler)
-    start, _ = load_diffusion(reference, aligned.encoder)
+    start, _ = load_diffusion(reference, aligned.encoder, trust=trust)
     start.network.to(device)
     return Drawer(between(start, aligned, knob, mixed), card, sampler)

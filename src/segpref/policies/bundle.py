@@ -17,9 +17,9 @@ from segpref.policies.bundle_config import network_of, open_config, windows_of
 from segpref.policies.bundle_transforms import settings_of, transforms_of
 from segpref.policies.checkpoints import ModelCard, NetworkSpec
 from segpref.policies.segmenter import Segmenter
-from segpref.policies.trust import is_code_of
 from segpref.policies.weights import WeightFile, read_weights, write_weights
 from segpref.policies.writing import whole_folder
+from segpref.trust import is_code_of, read_json
 from segpref.types import LabelSpace, SegprefError
 
 __all__ = ["Bundle", "read_bundle", "write_bundle"]
@@ -148,7 +148,8 @@ def read_bundle(
 
     The label space is that of ``channel_def`` in the metadata: exclusive classes where channel 0 is the
     background, structures that may overlap otherwise. Weights are never unpickled. Configurations are
-    text, unless they hold expressions (``$...``), which are Python code, or name code of the bundle.
+    text, unless they hold expressions (``$...``), which are Python code, or name code of the bundle or
+    any other class than those of MONAI and torch that are known to be harmless.
 
     Args:
         path: folder of the bundle.
@@ -162,7 +163,7 @@ def read_bundle(
     """
     path = Path(path).expanduser()
     metadata = _json(path / "configs" / "metadata.json")
-    parser = open_config(path, config)
+    parser = open_config(path, config, trust)
     network = network_of(parser, path, trust)
     formats = metadata.get("network_data_format", {})
     return Bundle(
@@ -222,12 +223,12 @@ def _next_version(metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError as error:
-        raise SegprefError(f"there is no {path}: name the folder of a MONAI bundle") from error
-    except (OSError, ValueError, TypeError) as error:
-        raise SegprefError(f"{path} can't be read ({error}): copy it anew") from error
+    if not path.exists():
+        raise SegprefError(f"there is no {path}: name the folder of a MONAI bundle")
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise SegprefError(f"{path} does not describe a bundle: copy it anew")
+    return content
 
 
 def _label_space(outputs: Mapping[str, Any], path: Path) -> LabelSpace:

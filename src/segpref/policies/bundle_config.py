@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from monai.bundle import ComponentLocator, ConfigComponent, ConfigParser
 
 from segpref.policies.checkpoints import NetworkSpec
-from segpref.policies.trust import is_code_of, trust_code
+from segpref.trust import check_network, is_code_of, monai_path, trust_code
 from segpref.types import SegprefError
 
 __all__ = ["network_of", "open_config", "windows_of"]
@@ -19,8 +19,17 @@ _CONFIGS = ("json", "yaml", "yml")
 _NETWORKS = ("network_def", "network", "net")
 
 
-def open_config(path: Path, config: str) -> ConfigParser:
-    """The configuration of that name as text, with nothing of it run."""
+def open_config(path: Path, config: str, trust: bool = False) -> ConfigParser:
+    """The configuration of that name as text, with nothing of it run.
+
+    Args:
+        path: folder of the bundle.
+        config: its name.
+        trust: whether it may read files outside that folder (macros, ``%...``).
+
+    Raises:
+        SegprefError: there is no such configuration, it is damaged, or it needs ``trust``.
+    """
     files = [path / "configs" / f"{config}.{ending}" for ending in _CONFIGS]
     file = next((file for file in files if file.is_file()), None)
     if file is None:
@@ -28,8 +37,16 @@ def open_config(path: Path, config: str) -> ConfigParser:
     parser = ConfigParser()
     try:
         parser.read_config(str(file))
+        outside = [text for text in _strings(parser.get()) if _reads_outside(text)]
+        if outside and not trust:
+            raise SegprefError(
+                f"{file} reads a file outside the bundle ({outside[0][:60]}): if you know where the "
+                "bundle comes from, add --trust"
+            )
         parser["bundle_root"] = str(path)
         parser.resolve_macro_and_relative_ids()
+    except SegprefError:
+        raise
     except Exception as error:  # whatever the readers of JSON and YAML raise
         reason = " ".join(str(error).split())[:200]
         raise SegprefError(
@@ -45,11 +62,11 @@ def network_of(parser: ConfigParser, path: Path, trust: bool) -> NetworkSpec:
         parser: from :func:`open_config`.
         path: folder of the bundle.
         trust: whether expressions (``$...``) that the definition needs, and classes in the bundle's
-            own folder, may be run.
+            own folder or from anywhere else, may be run.
 
     Raises:
         SegprefError: there is no definition, it needs ``trust``, it can't be written down, or its code
-            has the name of other code (:func:`~segpref.policies.trust.trust_code`).
+            has the name of other code (:func:`~segpref.trust.trust_code`).
     """
     found = [name for name in _NETWORKS if ConfigComponent.is_instantiable(parser.get(name))]
     if not found:
@@ -76,6 +93,12 @@ def network_of(parser: ConfigParser, path: Path, trust: bool) -> NetworkSpec:
             trust_code(path)
         component = _component(parser, name, plain=code is None)
         arguments = json.loads(json.dumps(component.resolve_args()))
+        module = monai_path(target) or target
+        if not trust:
+            check_network(module, arguments, what)
+        elif "." not in module:
+            # Looking for a name without its package imports all of MONAI.
+            module = component.resolve_module_name()
     except SegprefError:
         raise
     except TypeError as error:
@@ -86,7 +109,7 @@ def network_of(parser: ConfigParser, path: Path, trust: bool) -> NetworkSpec:
     except Exception as error:  # a broken reference, or whatever the bundle's code raises
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise SegprefError(f"{what} can't be resolved ({reason}): correct it") from error
-    return NetworkSpec(component.resolve_module_name(), arguments)
+    return NetworkSpec(module, arguments)
 
 
 def _component(parser: ConfigParser, name: str, plain: bool) -> ConfigComponent:
@@ -133,6 +156,14 @@ def _first_expression(parser: ConfigParser, name: str, seen: set[str]) -> str | 
         if text.startswith("@") and (code := _first_expression(parser, text[1:], seen)):
             return code
     return None
+
+
+def _reads_outside(text: str) -> bool:
+    """Whether a macro of MONAI names a file by an absolute path or climbs out of the bundle."""
+    if not text.startswith("%"):
+        return False
+    name = text[1:].replace("\\", "/")
+    return PurePosixPath(name).is_absolute() or ":/" in name or ".." in name.split("/")
 
 
 def _strings(part: Any) -> list[str]:

@@ -17,8 +17,17 @@ from torch import nn
 from segpref import __version__
 from segpref.data.cache import write_atomically
 from segpref.data.preparation import ImagePreparation, Preparation
-from segpref.policies.trust import require_trust
 from segpref.policies.tunable import PolicySpec, TunablePolicy, imported
+from segpref.trust import (
+    PREPARATION,
+    check_network,
+    check_policy,
+    check_preparation,
+    parse_json,
+    require_trust,
+    trust_code,
+    vouch,
+)
 from segpref.types import LabelSpace, Region, SegprefError
 
 __all__ = [
@@ -54,7 +63,11 @@ class NetworkSpec:
         return NetworkSpec(self.module, filled)
 
     def build(self) -> nn.Module:
-        """A fresh network."""
+        """A fresh network.
+
+        What a file names must have been checked (:func:`~segpref.trust.check_network`).
+        """
+        vouch(self.module, self.arguments)
         network_class = imported(self.module)
         if not (isinstance(network_class, type) and issubclass(network_class, nn.Module)):
             raise SegprefError(f"{self.module} is no torch.nn.Module: name a network class")
@@ -108,12 +121,33 @@ class ModelCard:
         return json.dumps({"segpref": __version__, **content})
 
     @classmethod
-    def from_json(cls, text: str) -> ModelCard:
-        """The card back from JSON."""
-        raw = json.loads(text)
+    def from_json(cls, text: str, file: object = "a card", trust: bool = False) -> ModelCard:
+        """The card back from JSON, if it names nothing but what may be built.
+
+        Args:
+            text: from :meth:`to_json`.
+            file: what it stands in, for messages.
+            trust: whether it may name any class; from then on, this process opens other files with
+                the same names and arguments as well.
+
+        Raises:
+            SegprefError: it names a class, or an argument, that needs ``trust``.
+        """
+        raw = parse_json(text, f"the card in {file}")
         space = raw["label_space"]
-        return cls(
-            network=NetworkSpec(raw["network"]["module"], raw["network"]["arguments"]),
+        network = NetworkSpec(raw["network"]["module"], raw["network"]["arguments"])
+        # Older files know segmenters alone.
+        policy = PolicySpec(**raw.get("policy", {"init_args": {"tail": raw.get("tail")}}))
+        if (code := raw.get("code")) is not None:
+            if trust:
+                trust_code(code)
+            require_trust(code, file)
+        if not trust:
+            check_network(network.module, network.arguments, file)
+            check_policy(policy.class_path, policy.init_args, file)
+            check_preparation(raw["preparation"], file)
+        card = cls(
+            network=network,
             label_space=LabelSpace(
                 space["kind"],
                 tuple(space["names"]),
@@ -122,11 +156,18 @@ class ModelCard:
             preparation=_preparation(raw["preparation"]),
             channels=tuple(raw["channels"]),
             labelled=tuple(raw["labelled"]),
-            # Older files know segmenters alone.
-            policy=PolicySpec(**raw.get("policy", {"init_args": {"tail": raw.get("tail")}})),
+            policy=policy,
             mirroring=tuple(raw.get("mirroring", ())),
-            code=raw.get("code"),
+            code=code,
         )
+        card.vouch()
+        return card
+
+    def vouch(self) -> None:
+        """Let files name what this card names, for the rest of this process."""
+        vouch(self.network.module, self.network.arguments)
+        vouch(self.policy.class_path, self.policy.init_args)
+        vouch(PREPARATION, self.preparation.as_key())
 
 
 def _preparation(key: dict[str, Any]) -> ImagePreparation:
@@ -140,6 +181,8 @@ def _preparation(key: dict[str, Any]) -> ImagePreparation:
 
 def save_model(path: Path, network: nn.Module, card: ModelCard) -> None:
     """Write weights and card into one file, whole or not at all."""
+    # This process may read it again, whatever network it was told to train.
+    card.vouch()
     weights = {
         name: value.detach().cpu().contiguous().clone()
         for name, value in network.state_dict().items()
@@ -147,12 +190,17 @@ def save_model(path: Path, network: nn.Module, card: ModelCard) -> None:
     write_atomically(path, save(weights, metadata={"card": card.to_json()}))
 
 
-def read_card(path: Path) -> ModelCard:
-    """The card of a model file (or of the ``best.safetensors`` in a run folder)."""
+def read_card(path: Path, trust: bool = False) -> ModelCard:
+    """The card of a model file (or of the ``best.safetensors`` in a run folder).
+
+    Args:
+        path: of the model.
+        trust: whether it may name any class, see :meth:`ModelCard.from_json`.
+    """
     path = _model_file(path)
     try:
         with safe_open(path, framework="pt") as file:
-            return ModelCard.from_json(file.metadata()["card"])
+            return ModelCard.from_json(file.metadata()["card"], path, trust)
     except (OSError, SafetensorError) as error:
         raise SegprefError(
             f"{path} is no whole safetensors file ({error}): train it again or copy it anew"
@@ -164,23 +212,30 @@ def read_card(path: Path) -> ModelCard:
         ) from error
 
 
-def load_model(path: Path | str) -> tuple[TunablePolicy, ModelCard]:
-    """A model from its file or run folder."""
-    network, card = load_network(path)
+def load_model(path: Path | str, *, trust: bool = False) -> tuple[TunablePolicy, ModelCard]:
+    """A model from its file or run folder.
+
+    Args:
+        path: of the model.
+        trust: whether it may name any class, see :meth:`ModelCard.from_json`.
+    """
+    network, card = load_network(path, trust=trust)
     return card.policy_of(network), card
 
 
-def load_network(path: Path | str) -> tuple[nn.Module, ModelCard]:
+def load_network(path: Path | str, *, trust: bool = False) -> tuple[nn.Module, ModelCard]:
     """The network of a model file or run folder, and the card that says what it is.
+
+    Args:
+        path: of the model.
+        trust: whether it may name any class, see :meth:`ModelCard.from_json`.
 
     Raises:
         SegprefError: the file is damaged or does not fit its class, or that is code of a folder which
-            nobody has trusted in this process (:func:`~segpref.policies.trust.trust_code`).
+            nobody has trusted in this process (:func:`~segpref.trust.trust_code`).
     """
     path = _model_file(Path(path))
-    card = read_card(path)
-    if card.code is not None:
-        require_trust(card.code, path)
+    card = read_card(path, trust)
     network = card.network.build()
     try:
         network.load_state_dict(load_file(path))
@@ -191,15 +246,16 @@ def load_network(path: Path | str) -> tuple[nn.Module, ModelCard]:
     return network, card
 
 
-def load_segmenter(path: Path | str) -> TunablePolicy:
+def load_segmenter(path: Path | str, trust: bool = False) -> TunablePolicy:
     """A frozen network by the name of its file, on the GPU where there is one.
 
     Name this function as ``class_path`` wherever YAML asks for a predictor.
 
     Args:
         path: model file or run folder.
+        trust: whether it may name any class.
     """
-    policy, _ = load_model(path)
+    policy, _ = load_model(path, trust=trust)
     policy.network.to("cuda" if torch.cuda.is_available() else "cpu").requires_grad_(False)
     return policy
 

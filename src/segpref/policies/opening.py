@@ -16,10 +16,9 @@ from segpref.policies.checkpoints import ModelCard, load_model, read_card
 from segpref.policies.nnunet.files import FINAL, checkpoint_of
 from segpref.policies.nnunet.folder import read_nnunet, write_nnunet
 from segpref.policies.plain import read_plain, write_plain
-from segpref.policies.trust import require_trust, trust_code
 from segpref.policies.tunable import TunablePolicy
 
-__all__ = ["OpenModel", "holds_model", "open_model", "own_card"]
+__all__ = ["OpenModel", "holds_model", "open_model"]
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +78,8 @@ def open_model(
     Args:
         path: of the model.
         trust: whether code that comes with the model may be run (pickles of nnU-Net, expressions and
-            classes of a bundle, also where it was aligned and lies in a run folder).
+            classes of a bundle, also where it was aligned and lies in a run folder), and classes be
+            built that it names, other than segpref's, MONAI's and torch's own.
         labelled: patients that it was trained with, besides those that it tells itself.
         preparation: for a bundle, which has it as code.
 
@@ -92,30 +92,12 @@ def open_model(
     elif (path / "configs").is_dir():
         opened = _bundle(path, trust, preparation)
     elif path.suffix in _DESCRIPTIONS:
-        opened = _plain(path)
+        opened = _plain(path, trust)
     else:
-        card = own_card(path, trust=trust)
-        opened = OpenModel(path, card, {"": partial(_own, path)}, card.labelled)
+        card = read_card(path, trust)
+        opened = OpenModel(path, card, {"": partial(_own, path, trust)}, card.labelled)
     known = opened.labelled if labelled is None else {*(opened.labelled or ()), *labelled}
     return replace(opened, labelled=None if known is None else tuple(sorted(known)))
-
-
-def own_card(path: Path, *, trust: bool = False) -> ModelCard:
-    """The card of a model file or run folder of segpref's own, which may be opened from now on.
-
-    Args:
-        path: of the model.
-        trust: whether code that it came with may be run.
-
-    Raises:
-        SegprefError: there is no such model, or it needs ``trust``.
-    """
-    card = read_card(path)
-    if card.code is not None:
-        if trust:
-            trust_code(card.code)
-        require_trust(card.code, path)
-    return card
 
 
 def holds_model(folder: Path) -> bool:
@@ -128,8 +110,8 @@ def _is_nnunet(path: Path) -> bool:
     return (folder / "plans.json").is_file() or folder.name.count("__") == 2
 
 
-def _own(path: Path) -> TunablePolicy:
-    return load_model(path)[0]
+def _own(path: Path, trust: bool) -> TunablePolicy:
+    return load_model(path, trust=trust)[0]
 
 
 def _nnunet(path: Path, trust: bool) -> OpenModel:
@@ -172,8 +154,8 @@ def _bundle(path: Path, trust: bool, preparation: Preparation | None) -> OpenMod
     return OpenModel(path, bundle.card(preparation), {"": bundle.policy}, None, write)
 
 
-def _plain(path: Path) -> OpenModel:
-    model = read_plain(path)
+def _plain(path: Path, trust: bool) -> OpenModel:
+    model = read_plain(path, trust=trust)
 
     def write(networks: Mapping[str, nn.Module], out: Path) -> Path:
         (network,) = networks.values()

@@ -15,6 +15,7 @@ from segpref.policies.checkpoints import ModelCard, NetworkSpec
 from segpref.policies.tunable import PolicySpec, TunablePolicy
 from segpref.policies.weights import WeightFile, read_weights, write_weights
 from segpref.policies.writing import whole_folder
+from segpref.trust import check_network, read_yaml
 from segpref.types import LabelSpace, Region, SegprefError
 
 __all__ = ["PlainModel", "read_plain", "write_plain"]
@@ -46,7 +47,7 @@ class PlainModel:
         return self.card.policy_of(network)
 
 
-def read_plain(path: Path | str) -> PlainModel:
+def read_plain(path: Path | str, *, trust: bool = False) -> PlainModel:
     """Open the description of a model.
 
     .. code-block:: yaml
@@ -66,15 +67,16 @@ def read_plain(path: Path | str) -> PlainModel:
     ``patch`` that the network was trained on, or the ``size`` of its whole images. ``regions`` of the
     label space are written ``{whole: [1, 2]}``. Weights are never unpickled.
 
+    Args:
+        path: the description.
+        trust: whether it may name any network class; MONAI's, torch's and segpref's need none.
+
     Raises:
-        SegprefError: the file is no such description, or its weights can't be opened.
+        SegprefError: the file is no such description, it names a class that needs ``trust``, or its
+            weights can't be opened.
     """
     path = Path(path).expanduser()
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise SegprefError(f"{path} can't be read as YAML ({reason}): correct it") from error
+    content = read_yaml(path)
     if not isinstance(content, dict) or (lacking := [n for n in _NEEDED if n not in content]):
         told = ", ".join(_NEEDED if not isinstance(content, dict) else lacking)
         raise SegprefError(f"{path} does not describe a model: add {told}")
@@ -89,6 +91,8 @@ def read_plain(path: Path | str) -> PlainModel:
             f"{path} describes its network, label space or preparation in a way that is not known "
             f"({type(error).__name__}: {error}): see `read_plain` for an example"
         ) from error
+    if not trust:
+        check_network(card.network.module, card.network.arguments, path)
     weights = read_weights(path.parent / str(content["weights"]), content.get("key"))
     return PlainModel(path, content, card, weights)
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from segpref.data.cache import Cache
 from segpref.data.dataset import Dataset
+from segpref.trust import vouch
 from segpref.types import LabelSpace, Policy, SegprefError, State
 
 __all__ = ["PolicySpec", "TunablePolicy", "imported", "learn_parts"]
@@ -60,9 +61,12 @@ class PolicySpec:
     def build(self, network: nn.Module, label_space: LabelSpace) -> TunablePolicy:
         """The policy of a network.
 
+        What a file names must have been checked (:func:`~segpref.trust.check_policy`).
+
         Raises:
             SegprefError: there is no such class, or it does not take these settings.
         """
+        vouch(self.class_path, self.init_args)
         policy_class = imported(self.class_path)
         parser = ArgumentParser(exit_on_error=False)
         try:

@@ -26,6 +26,7 @@ from segpref.studies.stages import Stage1
 from segpref.training.folder import RunFolder
 from segpref.training.semisupervised import fit_semisupervised
 from segpref.training.supervised import fit
+from segpref.trust import allow_names
 from segpref.types import Judge, SegprefError
 
 __all__ = ["Lab"]
@@ -48,6 +49,10 @@ class Lab:
     out: Path
     cache: Cache = field(default_factory=Cache)
     proposals: SlateProposals | None = None
+
+    def __post_init__(self) -> None:
+        # Its networks are the user's choice; their files are read in other processes, too.
+        allow_names(plain(self.recipe))
 
     def open(self) -> None:
         """Prepare the images, draw or read the split, and refuse a recipe that was changed.

@@ -25,7 +25,7 @@ def card_of_start(card: ModelCard, start: Path | None) -> ModelCard:
             f"{start} is no plain segmenter ({before.policy.class_path.rpartition('.')[2]}): start "
             "from one, or from scratch"
         )
-    wanted = _kind(ModelCard.from_json(card.to_json()))
+    wanted = _kind(ModelCard.from_json(card.to_json(), trust=True))
     for name, known in _kind(before).items():
         if known != wanted[name]:
             raise SegprefError(

@@ -253,7 +253,7 @@ def is_diffusion(card: ModelCard) -> bool:
 
 
 def load_diffusion(
-    path: Path | str, encoder: TextEncoder | None = None
+    path: Path | str, encoder: TextEncoder | None = None, *, trust: bool = False
 ) -> tuple[AmbiSeg, ModelCard]:
     """A diffusion model from its file or run folder, in evaluation mode.
 
@@ -263,8 +263,9 @@ def load_diffusion(
     Args:
         path: model file or run folder.
         encoder: a text encoder that is loaded already; by its name where None.
+        trust: whether the file may name any class, and a text encoder that is downloaded.
     """
-    network, card = load_network(path)
+    network, card = load_network(path, trust=trust)
     try:
         return AmbiSeg(network.eval(), card.label_space, encoder), card
     except SegprefError as error:

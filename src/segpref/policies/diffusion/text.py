@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import cache, cached_property
-from importlib import resources
+from importlib.util import find_spec
 from inspect import signature
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -153,10 +154,12 @@ def _place(name: str) -> str:
     if not name.startswith("package:"):
         return name
     package, _, folder = name.removeprefix("package:").partition("/")
-    try:
-        return str(resources.files(package) / folder)
-    except ImportError as error:
+    # Found, not imported: the name may come from a model file, and importing a package runs it.
+    found = find_spec(package) if package.isidentifier() else None
+    places = found.submodule_search_locations if found is not None else None
+    if not places or ".." in Path(folder).parts:
         raise SegprefError(
             f"the text encoder {name} is in a package that is not installed: install {package}, or "
             "name another text_encoder"
-        ) from error
+        )
+    return str(Path(next(iter(places))) / folder)

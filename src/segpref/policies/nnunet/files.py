@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import torch
 
+from segpref.trust import read_json
 from segpref.types import SegprefError
 
 __all__ = [
@@ -35,15 +35,15 @@ SPLITS = "splits_final.json"
 
 def description(path: Path) -> dict[str, Any]:
     """Content of ``plans.json`` or ``dataset.json``."""
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError as error:
+    if not path.exists():
         raise SegprefError(
             f"there is no {path}: name the folder TRAINER__PLANS__CONFIGURATION of a trained nnU-Net "
             "v2 model"
-        ) from error
-    except (OSError, ValueError, TypeError) as error:
-        raise SegprefError(f"{path} can't be read ({error}): copy it anew") from error
+        )
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise SegprefError(f"{path} does not describe a model: copy it anew")
+    return content
 
 
 def checkpoint_of(path: Path, wanted: Collection[str | int] | None) -> str:
@@ -84,8 +84,8 @@ def cases_of(path: Path, dataset: str, folds: Collection[str]) -> tuple[str, ...
     file = next((place for place in places if place.is_file()), None)
     if file is None:
         return None
+    splits = read_json(file)
     try:
-        splits = json.loads(file.read_text(encoding="utf-8"))
         everything = {str(case) for split in splits for part in split.values() for case in part}
         trained = [
             everything if fold == "all" else set(map(str, splits[int(fold)]["train"]))
@@ -93,7 +93,7 @@ def cases_of(path: Path, dataset: str, folds: Collection[str]) -> tuple[str, ...
         ]
     except IndexError:
         return None  # nnU-Net draws folds beyond the file's by itself
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise SegprefError(f"{file} can't be read ({error}): copy it anew") from error
     return tuple(sorted(set().union(*trained)))
 

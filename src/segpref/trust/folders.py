@@ -52,7 +52,7 @@ def trust_code(folder: Path | str) -> None:
     importlib.invalidate_caches()
 
 
-def require_trust(folder: Path | str, model: Path) -> None:
+def require_trust(folder: Path | str, model: object) -> None:
     """Refuse a model whose network is code of a folder that was not trusted.
 
     Raises:

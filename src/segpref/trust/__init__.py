@@ -1,0 +1,40 @@
+"""What a file from a stranger may name: decided here, for every format, before anything is imported.
+
+A model file says which network it holds by the name of a class, and a name can be anything. Without
+``--trust`` a class is imported and called only if it is on the lists in ``allowed.py`` and its
+arguments are plain values, or if the user of this process asked it for the very same thing before.
+"""
+
+from __future__ import annotations
+
+from segpref.trust.check import (
+    PREPARATION,
+    allow_names,
+    check_network,
+    check_policy,
+    check_preparation,
+    monai_path,
+    stays_local,
+    vouch,
+)
+from segpref.trust.folders import is_code_of, require_trust, trust_code
+from segpref.trust.text import parse_json, read_json, read_yaml
+from segpref.trust.transformers import check_transformers_config
+
+__all__ = [
+    "PREPARATION",
+    "allow_names",
+    "check_network",
+    "check_policy",
+    "check_preparation",
+    "check_transformers_config",
+    "is_code_of",
+    "monai_path",
+    "parse_json",
+    "read_json",
+    "read_yaml",
+    "require_trust",
+    "stays_local",
+    "trust_code",
+    "vouch",
+]

@@ -1,0 +1,96 @@
+"""JSON and YAML from strangers: plain values of a sensible size, or one sentence."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from segpref.types import SegprefError
+
+__all__ = ["parse_json", "read_json", "read_yaml"]
+
+_BYTES = 256 * 1024 * 1024
+"""Larger than the index of a dataset of a million images."""
+_DEPTH = 60
+_VALUES = {"YAML": 1_000_000, "JSON": _BYTES}
+"""YAML may repeat a part by reference, and a part of it again: a page then stands for billions."""
+
+
+def read_json(path: Path, how: str = "correct it or copy it anew") -> Any:
+    """Content of a JSON file.
+
+    Args:
+        path: the file.
+        how: to fix it, for the sentence.
+
+    Raises:
+        SegprefError: it is not there, can't be read, is no JSON, or is nested without end.
+    """
+    return _parsed(json.loads, _text(path, how), path, "JSON", how)
+
+
+def parse_json(text: str, file: object, how: str = "copy it anew") -> Any:
+    """JSON that stands in another file, such as the header of a model file.
+
+    Raises:
+        SegprefError: it is no JSON, or is nested without end.
+    """
+    return _parsed(json.loads, text, file, "JSON", how)
+
+
+def read_yaml(path: Path, how: str = "correct it") -> Any:
+    """Content of a YAML file without tags: text, numbers, lists and mappings alone.
+
+    Raises:
+        SegprefError: it is not there, can't be read, is no such YAML, or stands for too much.
+    """
+    return _parsed(yaml.safe_load, _text(path, how), path, "YAML", how)
+
+
+def _text(path: Path, how: str) -> str:
+    try:
+        if path.stat().st_size > _BYTES:
+            raise SegprefError(f"{path} is larger than any description should be: {how}")
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise SegprefError(f"there is no file {path}: check the path, or restore it") from error
+    except OSError as error:
+        raise SegprefError(
+            f"{path} can't be read ({error.strerror}): restore it, or its permission to be read"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise SegprefError(f"{path} is not UTF-8 text ({error.reason}): {how}") from error
+
+
+def _parsed(parse: Callable[[str], Any], text: str, file: object, kind: str, how: str) -> Any:
+    try:
+        content = parse(text)
+        _check_extent(content, _VALUES[kind])
+    except RecursionError as error:
+        raise SegprefError(f"{file} is nested too deeply to be {kind} of ours: {how}") from error
+    except (ValueError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise SegprefError(f"{file} can't be read as {kind} ({reason}): {how}") from error
+    return content
+
+
+def _check_extent(content: Any, most: int) -> None:
+    """Raise where a value is nested too deeply (or in itself), or stands for too many values."""
+    left, layer = most, [content]
+    for _ in range(_DEPTH):
+        below: list[Any] = []
+        for value in layer:
+            if isinstance(value, Mapping):
+                below.extend(value.values())
+            elif isinstance(value, list | tuple | set):
+                below.extend(value)
+            if len(below) > left:
+                raise ValueError("it repeats its parts millions of times")
+        if not below:
+            return
+        left, layer = left - len(below), below
+    raise RecursionError

@@ -1,0 +1,59 @@
+"""Descriptions from strangers end in one sentence, however they are broken."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from segpref.trust import parse_json, read_json, read_yaml
+from segpref.types import SegprefError
+
+DEEP = "[" * 100_000 + "]" * 100_000
+NESTED = "[" * 200 + "]" * 200
+LAUGHS = "\n".join(
+    ["a0: &a0 [x, x]"] + [f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 40)]
+)
+
+
+@pytest.mark.parametrize("text", [DEEP, NESTED, "", "{", "\x00", '{"a": 1,}', '"\\ud800'])
+def test_json_that_is_none(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "x.json"
+    path.write_text(text)
+    for read in (lambda: read_json(path), lambda: parse_json(text, path)):
+        with pytest.raises(SegprefError, match=r"x\.json .*: "):
+            read()
+
+
+@pytest.mark.parametrize(
+    "text", [DEEP, NESTED, LAUGHS, "a: &a [*a]", "a: [", "a: !!python/name:os.system", "\x00", "*b"]
+)
+def test_yaml_that_is_none(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(text)
+    with pytest.raises(SegprefError, match=r"x\.yaml .*: correct it"):
+        read_yaml(path)
+
+
+def test_files_that_are_none(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"\xff\xfe")
+    with pytest.raises(SegprefError, match="not UTF-8"):
+        read_json(tmp_path / "x")
+    with pytest.raises(SegprefError, match="there is no file"):
+        read_json(tmp_path / "y")
+    with pytest.raises(SegprefError, match="can't be read"):
+        read_yaml(tmp_path)
+    with (tmp_path / "z").open("wb") as file:
+        file.truncate(300 * 1024 * 1024)
+    with pytest.raises(SegprefError, match="larger than"):
+        read_json(tmp_path / "z")
+
+
+def test_plain_values(tmp_path: Path) -> None:
+    (tmp_path / "x").write_text('{"a": [1, {"b": null}], "ü": "é"}', encoding="utf-8")
+    assert (
+        read_json(tmp_path / "x") == read_yaml(tmp_path / "x") == {"a": [1, {"b": None}], "ü": "é"}
+    )
+    again = "one: &one {n: 1}\nother: *one"
+    (tmp_path / "y").write_text(again)
+    assert read_yaml(tmp_path / "y") == {"one": {"n": 1}, "other": {"n": 1}}
