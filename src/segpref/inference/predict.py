@@ -27,6 +27,7 @@ from segpref.policies.nnunet.preparation import NnUNetPreparation
 from segpref.policies.opening import OpenModel, open_model
 from segpref.policies.promptable import PromptablePolicy
 from segpref.progress import console, progress_bar
+from segpref.terminal import one_line
 from segpref.types import Case, LabelSpace, Predictor, SegprefError
 
 __all__ = ["predict_case", "predict_folder"]
@@ -171,9 +172,7 @@ def each_image(
                 written += make(source, path, reader.read(source))
             except Exception as error:  # whatever it is, the other images are worth having
                 failed.append(_named(error, source))
-                console.print(
-                    failed[-1], style="red", highlight=False, markup=False, soft_wrap=True
-                )
+                console.print(one_line(failed[-1]), style="red", highlight=False, soft_wrap=True)
             bar.advance(task)
     if failed:
         raise SegprefError(
@@ -288,7 +287,7 @@ def mask_name(source: Source) -> str:
     if path.is_file() and (is_nifti(path) or is_picture(path)):
         stem = file_stem(path)
         ending = path.name[len(stem) :]
-        stem = stem if source.id.endswith("_0000") else stem.removesuffix("_0000")
+        stem = stem if source.id.endswith("_0000") else stem.removesuffix("_0000") or stem
         return stem + (".png" if ending.lower() in _LOSSY else ending)
     radiograph = path.is_file() and is_radiograph(path)
     return source.id + (".png" if radiograph else ".nii.gz")
