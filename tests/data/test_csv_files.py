@@ -70,6 +70,11 @@ def _number(cell: str) -> bool:
     return True
 
 
+def test_bytes_that_are_no_character_can_be_written(tmp_path: Path) -> None:
+    write_csv(tmp_path / "x.csv", [{"name": "a\udcff"}])
+    assert read_csv(tmp_path / "x.csv") == [{"name": "a\\udcff"}]
+
+
 def test_a_row_of_another_length_is_no_csv(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("a,b\n1\n")
     with pytest.raises(ValueError, match="shorter"):

@@ -145,7 +145,9 @@ def align(
             and feedback see a judge whose order of each slate is turned round so.
         resume: go on with a run that was stopped.
     """
-    check_outputs(files=[out / "split.json", out / "report.html"], folders=[out, cache])
+    check_outputs(
+        files=[out / "split.json", out / "report.html"], folders=[out, out / "tuned", cache]
+    )
     RunFolder(out).check()
     store = Cache(cache)
     opened = open_model(model, trust=trust, labelled=labelled, preparation=preparation)

@@ -23,7 +23,8 @@ def csv_lines(lines: Iterable[Sequence[object]]) -> str:
     A text that a spreadsheet would run as a formula (it begins with ``=``, ``+``, ``-``, ``@``, a tab
     or a line break and is no number) gets an apostrophe in front, which :func:`read_csv` takes away.
     """
-    return "".join(map(_line, lines))
+    # Names of files may hold halves of characters, which can't be written.
+    return "".join(map(_line, lines)).encode(errors="backslashreplace").decode()
 
 
 def csv_text(rows: Sequence[Mapping[str, object]], columns: Sequence[str] | None = None) -> str:

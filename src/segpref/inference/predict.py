@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -128,6 +128,9 @@ def predict_folder(
             "only a promptable model has prompts to carry from slice to slice: leave carry out"
         )
     targets = [(source, output / mask_name(source)) for source in reader.sources()]
+    refuse_inputs(
+        reader, (file for _, path in targets for file in mask_paths(path, card.label_space))
+    )
     todo = [(source, path) for source, path in targets if overwrite or not _there(path, card)]
 
     def made(source: Source, path: Path, case: Case) -> Sequence[Path]:
@@ -280,6 +283,17 @@ def check_output(output: Path, reader: Images, images: Path) -> None:
             f"{output} can't hold masks, for {there} is no folder that you may write to: choose "
             "another output folder"
         )
+
+
+def refuse_inputs(reader: Images, masks: Iterable[Path]) -> None:
+    """Refuse masks that would be written through a link into an image."""
+    images = {path.resolve() for source in reader.sources() for path in source.images}
+    for path in masks:
+        if path.is_symlink() and path.resolve() in images:
+            raise SegprefError(
+                f"{path} is a link to an image, which its mask would overwrite: remove the link, or "
+                "choose another output folder"
+            )
 
 
 def mask_name(source: Source) -> str:

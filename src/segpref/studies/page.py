@@ -198,7 +198,8 @@ def write_pictures(folder: Path, page: Page) -> list[Path]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("*.png"):
-        old.unlink()
+        if old.is_file() or old.is_symlink():
+            old.unlink()
     written = []
     for section in page.sections:
         for number, picture in enumerate(section.pictures, start=1):

@@ -72,7 +72,8 @@ class RunFolder:
             SegprefError: it is so.
         """
         files = (self.best, self.last, self.state, self.metrics, self.summary, self.config)
-        check_outputs(files=(*files, self.audit, self._note), folders=(self.path,))
+        folders = (self.path, self.path / "tensorboard", self.path / "rounds")
+        check_outputs(files=(*files, self.audit, self._note), folders=folders)
 
     def open(self, settings: Mapping[str, Any], resume: bool) -> None:
         """Make the folder, or check that a run with the same settings is continued.
