@@ -287,9 +287,10 @@ def check_output(output: Path, reader: Images, images: Path) -> None:
 
 def refuse_inputs(reader: Images, masks: Iterable[Path]) -> None:
     """Refuse masks that would be written through a link into an image."""
-    images = {path.resolve() for source in reader.sources() for path in source.images}
-    for path in masks:
-        if path.is_symlink() and path.resolve() in images:
+    images = [path for source in reader.sources() for path in source.images]
+    # A link of the images may lead nowhere or in a circle: reading it says so.
+    for path in (mask for mask in masks if mask.is_symlink() and mask.exists()):
+        if any(image.exists() and path.samefile(image) for image in images):
             raise SegprefError(
                 f"{path} is a link to an image, which its mask would overwrite: remove the link, or "
                 "choose another output folder"
