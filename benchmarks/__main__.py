@@ -20,6 +20,6 @@ for benchmark in (
     bench_prompted_epoch,
     bench_memory,
 ):
-    console.print(f"[bold]{benchmark.__name__}[/bold]")
+    console.print(benchmark.__name__, style="bold")
     benchmark.main()
     print()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean
@@ -13,7 +11,7 @@ import numpy as np
 
 from benchmarks.nnunet.stock import TRAINER
 from segpref.data import Reader
-from segpref.data.cache import write_atomically
+from segpref.data.csv_files import read_csv, write_csv
 from segpref.metrics import dice, overlap_counts
 from segpref.studies.results import Run
 from segpref.studies.tables import difference, mean_and_spread
@@ -58,11 +56,7 @@ def scores(reader: Reader, masks: Path, same: Path | None) -> list[Row]:
 
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
     """As CSV."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]))
-    writer.writeheader()
-    writer.writerows(rows)
-    write_atomically(path, text.getvalue().encode())
+    write_csv(path, rows)
 
 
 def table(out: Path) -> str:
@@ -119,9 +113,7 @@ def _dice(run: Run) -> float:
 
 def _read(path: Path) -> list[Row]:
     """Every case is a patient of its own here."""
-    with path.open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    return [{**row, "volume": row["case"], "patient": row["case"]} for row in rows]
+    return [{**row, "volume": row["case"], "patient": row["case"]} for row in read_csv(path)]
 
 
 def _mask(path: Path) -> np.ndarray:

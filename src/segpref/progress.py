@@ -6,37 +6,54 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    Task,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
-__all__ = ["console", "progress_bar", "stdout", "track"]
+from segpref.terminal import Terminal, one_line
+
+__all__ = ["console", "headed", "progress_bar", "stdout", "track"]
 
 T = TypeVar("T")
 
-console = Console(stderr=True)
+console = Terminal(stderr=True)
 """Messages and bars go to standard error, so that standard output can be piped."""
 
-stdout = Console(width=None if sys.stdout.isatty() else 110)
+stdout = Terminal(width=None if sys.stdout.isatty() else 110)
 """Results go to standard output."""
+
+
+class _Words(TextColumn):
+    """Text as it is, in one line."""
+
+    def render(self, task: Task) -> Text:
+        return Text(one_line(self.text_format.format(task=task)), style=self.style)
+
+
+def headed(head: str, rest: str, style: str = "bold") -> Text:
+    """A line for a console whose beginning is set off, and the rest highlighted as usual."""
+    line = console.render_str(f"{head}{rest}")
+    line.stylize(style, 0, len(console.render_str(head)))
+    return line
 
 
 def progress_bar(transient: bool = False) -> Progress:
     """A bar with count, elapsed time and time left, plus the free field ``note``."""
     return Progress(
-        TextColumn("{task.description}"),
+        _Words("{task.description}"),
         BarColumn(bar_width=30),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        _Words("{task.fields[note]}"),
         console=console,
         transient=transient,
         # In a log file a bar would only leave empty lines.

@@ -81,3 +81,18 @@ def test_a_folder_whose_name_looks_like_markup(
     out = tmp_path / "[bold]" / "[x]"
     assert predict(model, tmp_path / "images", out) == 0
     assert "[bold]/[x]: 1 masks written" in capsys.readouterr().err.replace("\n", "")
+
+
+@pytest.mark.parametrize("link", ["a.png", "b.png"])
+def test_a_mask_is_not_written_through_a_link_to_an_image(
+    tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str], link: str
+) -> None:
+    images, out = tmp_path / "images", tmp_path / "out"
+    for name in ("a.png", "b.png"):
+        picture(images / name)
+    out.mkdir()
+    (out / "a.png").symlink_to(images / link)
+    before = [path.read_bytes() for path in sorted(images.iterdir())]
+    assert predict(model, images, out, "--overwrite", "true") == 1
+    assert "is a link to an image" in " ".join(capsys.readouterr().err.split())
+    assert [path.read_bytes() for path in sorted(images.iterdir())] == before

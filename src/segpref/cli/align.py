@@ -20,6 +20,7 @@ from segpref.cli.opening import (
 from segpref.data import Cache, Dataset, Preparation, images_for, prepare
 from segpref.data.cache import sweep_partial
 from segpref.data.splits import refuse_leakage
+from segpref.data.targets import check_outputs
 from segpref.inference.windows import whole_images
 from segpref.judges import NamedJudge
 from segpref.objectives import Reduction
@@ -145,6 +146,10 @@ def align(
             and feedback see a judge whose order of each slate is turned round so.
         resume: go on with a run that was stopped.
     """
+    check_outputs(
+        files=[out / "split.json", out / "report.html"], folders=[out, out / "tuned", cache]
+    )
+    RunFolder(out).check()
     store = Cache(cache)
     opened = open_model(model, trust=trust, labelled=labelled, preparation=preparation)
     card, reader, dataset = prepared_for(opened, data, data_options, store)

@@ -6,9 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from segpref.cli.opening import Words, as_words
+from segpref.cli.opening import Words, as_words, check_study
 from segpref.data import Cache, open_dataset
-from segpref.progress import console, stdout
+from segpref.progress import console, headed, stdout
 from segpref.studies.ambiguity.lab import AmbiguityLab
 from segpref.studies.ambiguity.parts import parts
 from segpref.studies.ambiguity.recipe import load_ambiguity_recipe
@@ -50,13 +50,14 @@ def ambiguity(
     options = {**chosen.data_options, **(data_options or {})}
     chosen = replace(chosen, seeds=seeds or chosen.seeds, data_options=options)
     out = out or Path("runs") / chosen.name
+    check_study(out, cache)
     reader = open_dataset(data, **options)
     lab = AmbiguityLab(chosen, reader, out, Cache(cache or out / "cache"))
     todo = parts(lab, as_words(only))
     if list_only:
         list_parts(todo)
         return
-    console.print(f"[bold]{chosen.name}[/bold]: {chosen.description}")
+    console.print(headed(chosen.name, f": {chosen.description}"))
     try:
         run_parts(lab.out, todo)
     finally:

@@ -20,6 +20,7 @@ from segpref.cli.opening import (
 )
 from segpref.data import Cache, Preparation
 from segpref.data.cache import write_atomically
+from segpref.data.targets import check_outputs
 from segpref.inference.windows import whole_images
 from segpref.judges import NamedJudge
 from segpref.miners import TopVsRandom
@@ -80,6 +81,7 @@ def audit(
             so as text.
         cache: where prepared images and predictions are kept.
     """
+    check_outputs(files=[out], folders=[cache])
     store = Cache(cache)
     opened = open_model(model, trust=trust, labelled=labelled, preparation=preparation)
     card, reader, dataset = prepared_for(opened, data, data_options, store)
@@ -172,5 +174,6 @@ def _show(result: Audit) -> None:
         )
     if judge.headroom <= 0:
         stdout.print(
-            "[yellow]Its favourites are no better than what the model has: get a better judge.[/]"
+            "Its favourites are no better than what the model has: get a better judge.",
+            style="yellow",
         )

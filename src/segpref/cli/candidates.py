@@ -78,7 +78,8 @@ def tell_of_pairs(folder: RunFolder, refresh: int) -> None:
     console.print(f"Images that gave a pair, by round: {told}.", soft_wrap=True)
     if min(rounds) < _FEW:
         console.print(
-            f"[yellow]With less than {_FEW:.0%} of the images little is learned: give the miner a "
-            "smaller tau (--miner.tau), or candidates that differ more.[/]",
+            f"With less than {_FEW:.0%} of the images little is learned: give the miner a "
+            "smaller tau (--miner.tau), or candidates that differ more.",
+            style="yellow",
             soft_wrap=True,
         )

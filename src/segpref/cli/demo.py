@@ -7,10 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from segpref.cli.opening import check_study
 from segpref.cli.study import show
 from segpref.data import ACDC, Cache, Decathlon, Folders, Reader, open_dataset
 from segpref.data.phantoms import PATIENT_PATTERN, write_phantoms
-from segpref.progress import console
+from segpref.progress import console, headed
 from segpref.studies.lab import Lab
 from segpref.studies.recipe import load_recipe
 from segpref.studies.runner import run_study
@@ -43,9 +44,10 @@ def demo(
         data_options: passed to the reader, such as as_multilabel, patient_pattern or exclude.
         cache: where prepared images and predictions are kept; inside the output folder if left out.
     """
+    check_study(out, cache)
     reader = _reader(data, out, data_options)
     chosen, _ = load_recipe(recipe or _recipe_for(reader, data))
-    console.print(f"[bold]{chosen.name}[/bold]: {chosen.description}")
+    console.print(headed(chosen.name, f": {chosen.description}"))
     if not reader.patients_known:
         console.print("Nothing links volumes to patients in this dataset: the split is by volume.")
     # The first block of a recipe is its main job; `segpref study` runs them all.

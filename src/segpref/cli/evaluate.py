@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from pathlib import Path
 from typing import Any
@@ -12,8 +10,9 @@ from rich.table import Table
 
 from segpref.cli.opening import beside, open_split, part_of, prepared_for
 from segpref.data import Cache, Preparation
-from segpref.data.cache import write_atomically
+from segpref.data.csv_files import write_csv
 from segpref.data.splits import refuse_leakage
+from segpref.data.targets import check_outputs
 from segpref.inference.evaluation import mean_of, score_model
 from segpref.inference.windows import whole_images
 from segpref.metrics import summarise_distances
@@ -59,6 +58,7 @@ def evaluate(
             so as text.
         cache: where prepared images are kept.
     """
+    check_outputs(files=[out], folders=[cache])
     opened = open_model(model, trust=trust, labelled=labelled, preparation=preparation)
     card, reader, dataset = prepared_for(opened, data, data_options, Cache(cache))
     parts = open_split(reader, split or beside(model), seen=card.labelled)
@@ -70,11 +70,7 @@ def evaluate(
     whole = whole_images(opened.policies(), card.preparation, opened.mirroring)
     rows = score_model(whole, cases, surface=True, slices=card.preparation.dims == 2)
     if out is not None:
-        text = io.StringIO()
-        writer = csv.DictWriter(text, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-        write_atomically(out, text.getvalue().encode())
+        write_csv(out, rows)
         console.print(f"{out}: {len(rows)} rows")
     _show(rows, f"{model}: {part}, {len(cases.patients)} patients")
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from segpref.data import Preparation
+from segpref.data.targets import check_outputs
 from segpref.inference.deploy import export_network
 from segpref.policies.opening import open_model
 from segpref.progress import stdout
@@ -40,6 +41,7 @@ def export(
         preparation: how images become the input of a MONAI bundle, where its configuration does not say
             so as text.
     """
+    check_outputs(files=[out.expanduser()])
     opened = open_model(model, trust=trust, preparation=preparation)
     if len(opened.members) > 1:
         raise SegprefError(
@@ -56,7 +58,6 @@ def export(
     stdout.print(
         f"{made.path}: {made.format}, logits within {made.difference:.1g} of the network's; {free} may "
         "differ from the example's shape",
-        markup=False,
         highlight=False,
         soft_wrap=True,
     )

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from segpref.cli.opening import beside, open_split, part_of
 from segpref.data import Cache, Preparation, draw_cases, draw_patients, open_dataset, prepare
 from segpref.data.splits import refuse_leakage
+from segpref.data.targets import check_outputs
 from segpref.policies import ModelCard, NetworkSpec, read_card
 from segpref.policies.promptable import PARTS, Part, PromptableNetwork, promptable_card
 from segpref.progress import console
@@ -97,6 +98,9 @@ def fit(
         cache: where prepared images are kept; SEGPREF_CACHE or the user's cache folder if left out.
         resume: go on with a run that was stopped.
     """
+    check_outputs(files=[out / "split.json", out / "report.html"], folders=[out, cache])
+    folder = RunFolder(out)
+    folder.check()
     ours = network is not None or start is not None or method is not None or dropout
     if promptable is not None and (ours or augment == "photometric"):
         raise SegprefError(
@@ -141,7 +145,6 @@ def fit(
             labelled=cases.patients,
         )
     validation = part_of(dataset, split_parts, "validation")
-    folder = RunFolder(out)
     common: dict[str, Any] = {
         "epochs": epochs,
         "images_per_epoch": images_per_epoch,

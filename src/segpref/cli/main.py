@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import logging
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -51,8 +50,10 @@ def program() -> int:
     # Imported late, as in a command: `segpref --help` should not wait for torch.
     if sys.argv[1:2] and sys.argv[1] in COMMANDS:
         from segpref.machine import settle
+        from segpref.terminal import print_uncaught
 
         settle()
+        sys.excepthook = print_uncaught
     return main()
 
 
@@ -82,10 +83,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def command_parser(command: str) -> tuple[ArgumentParser, Callable[..., None]]:
     """The options of a command, and the function that takes them."""
     # Imported late: `segpref --help` should not wait for torch.
-    from jsonargparse import ArgumentParser
+    from segpref.cli.parser import CommandParser
 
     function: Any = getattr(importlib.import_module(f"segpref.cli.{command}"), command)
-    parser = ArgumentParser(
+    parser = CommandParser(
         prog=f"segpref {command}", description=function.__doc__.partition("\n")[0]
     )
     parser.add_argument("--config", action="config", help="YAML file with options")
@@ -99,12 +100,13 @@ def command_parser(command: str) -> tuple[ArgumentParser, Callable[..., None]]:
 def _run(command: str, arguments: list[str]) -> int:
     # Imported late: `segpref --help` should not wait for torch.
     warnings.filterwarnings("ignore", category=FutureWarning)
-    from rich.markup import escape
+    from rich.text import Text
 
     from segpref.progress import console
+    from segpref.terminal import one_line, set_up_messages
     from segpref.types import SegprefError
 
-    logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
+    set_up_messages()
     parser, function = command_parser(command)
     try:
         options = parser.parse_args(arguments)
@@ -113,9 +115,8 @@ def _run(command: str, arguments: list[str]) -> int:
         values.pop("config", None)
         function(**values, settings=settings)
     except SegprefError as error:
-        # A path may hold brackets, which would be read as markup.
-        told = f"[red]segpref {command}:[/red] {escape(str(error))}"
-        console.print(told, highlight=False, soft_wrap=True)
+        told = Text.assemble((f"segpref {command}:", "red"), " ", one_line(str(error)))
+        console.print(told, soft_wrap=True)
         return 1
     except KeyboardInterrupt:
         console.print(

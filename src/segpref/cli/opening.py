@@ -20,6 +20,7 @@ from segpref.data import (
 )
 from segpref.data.index import image_files
 from segpref.data.splits import PARTS
+from segpref.data.targets import check_outputs
 from segpref.inference.windows import whole_images
 from segpref.judges import Committee, MasksJudge, ModelJudge, NamedJudge, OracleJudge
 from segpref.policies import ModelCard
@@ -33,6 +34,7 @@ __all__ = [
     "Words",
     "as_words",
     "beside",
+    "check_study",
     "families_with",
     "open_judge",
     "open_split",
@@ -230,6 +232,16 @@ def see_to_masks(judge: Judge, families: Sequence[Any] | None, dataset: Dataset)
     for one in judge.judges if isinstance(judge, Committee) else [judge]:
         if isinstance(one, MasksJudge):
             one.require(dataset)
+
+
+def check_study(out: Path, cache: Path | None) -> None:
+    """Refuse a study's folder, or a cache, that can't be written to, before anything is opened.
+
+    Raises:
+        SegprefError: something else is there, or where one of the study's own files goes.
+    """
+    names = ("recipe.yaml", "split.json", "tables.md", "tables.csv", "tables.tex", "report.html")
+    check_outputs(files=[out / name for name in names], folders=[out, out / "figures", cache])
 
 
 def as_words(given: Words) -> list[str]:

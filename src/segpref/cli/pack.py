@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from segpref.data import open_dataset, write_pack
+from segpref.data.packed import PACK_FILE
+from segpref.data.targets import check_outputs
 from segpref.progress import stdout
 
 __all__ = ["pack"]
@@ -29,5 +31,6 @@ def pack(
         settings: the resolved options.
         data_options: passed to the reader, such as patient_pattern or exclude.
     """
+    check_outputs(files=[out / PACK_FILE], folders=[out, out / "volumes"])
     size = write_pack(open_dataset(data, **(data_options or {})), out)
     stdout.print(f"{out}: {size / 1e6:.1f} MB")

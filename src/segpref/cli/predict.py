@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from segpref.data import Preparation
+from segpref.data.targets import check_outputs
 from segpref.inference.given import Given, GivenPrompts, read_prompts
 from segpref.inference.predict import predict_folder
 from segpref.policies.opening import open_model
@@ -67,6 +68,7 @@ def predict(
         carry: in volumes, carry the model's own prompts, too, from the slice where it is surest, in
             place of asking each slice by itself.
     """
+    check_outputs(folders=[output.expanduser()])
     given = box is not None or bool(points) or text is not None
     if given and prompts is not None:
         raise SegprefError("give prompts by --prompts or by --box, --points and --text, not both")
@@ -85,10 +87,8 @@ def predict(
         carry=carry,
     )
     kept = "" if written or overwrite else ", all were there already"
-    # Brackets in a folder's name are no markup.
     console.print(
         f"{output}: {len(written)} masks written{kept}",
-        markup=False,
         highlight=False,
         soft_wrap=True,
     )

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from segpref.cli.opening import Words, as_words
+from segpref.cli.opening import Words, as_words, check_study
 from segpref.data import Cache
-from segpref.progress import console, stdout
+from segpref.progress import console, headed, stdout
 from segpref.studies.parts import list_parts, named
 from segpref.studies.prompted import load_prompted, open_prompted, parts, run_prompted
 
@@ -42,11 +42,12 @@ def prompted(
     """
     chosen, _ = load_prompted(recipe)
     out = out or Path("runs") / chosen.name
+    check_study(out, cache)
     lab = open_prompted(chosen, data, others, out, None if cache is None else Cache(cache))
     if list_only:
         list_parts(named(parts(lab), as_words(only)))
         return
-    console.print(f"[bold]{chosen.name}[/bold]: {chosen.description}")
+    console.print(headed(chosen.name, f": {chosen.description}"))
     page = run_prompted(lab, as_words(only))
-    stdout.print(page.read_text(), markup=False, highlight=False, soft_wrap=True)
+    stdout.print(page.read_text(), highlight=False, soft_wrap=True)
     stdout.print(f"Tables: {page} (also .csv), figures: {page.parent / 'figures'}", soft_wrap=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
+from segpref.data.targets import check_outputs
 from segpref.inference.drawer import open_drawer
 from segpref.inference.sample import sample_folder
 from segpref.policies.diffusion import Sampler, Solver
@@ -58,15 +59,14 @@ def sample(
         trust: whether a model may name classes from elsewhere, or a text encoder that is downloaded;
             either can run code, so ask where it comes from.
     """
+    check_outputs(folders=[output.expanduser()])
     sampler = Sampler(solver, steps, threshold=threshold, batch_size=batch_size)
     drawer = open_drawer(model, sampler, reference, knob, mixed, trust)
     written = sample_folder(
         drawer, input, output, count=samples, text=text, seed=seed, centre=centre
     )
-    # Brackets in a folder's name are no markup.
     console.print(
         f"{output}: {len(written)} files written, {samples} samples of every image",
-        markup=False,
         highlight=False,
         soft_wrap=True,
     )

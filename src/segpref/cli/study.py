@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.markup import escape
+from rich.text import Text
 
-from segpref.cli.opening import Words, as_words
+from segpref.cli.opening import Words, as_words, check_study
 from segpref.data import Cache, open_dataset
-from segpref.progress import console, stdout
+from segpref.progress import console, headed, stdout
 from segpref.studies.executors import Processes, RayCluster
 from segpref.studies.lab import Lab
 from segpref.studies.plan import plan
@@ -21,6 +21,7 @@ from segpref.studies.runner import Executor, run_study
 from segpref.studies.study_page import write_study
 from segpref.studies.study_tables import study_tables
 from segpref.studies.tables import MEASURE_NAMES, rich_table
+from segpref.terminal import one_line
 from segpref.types import SegprefError
 
 __all__ = ["show", "study"]
@@ -65,6 +66,7 @@ def study(
     """
     chosen, _ = load_recipe(recipe)
     out = out or Path("runs") / chosen.name
+    check_study(out, cache)
     reader = open_dataset(data, **(data_options or {}))
     lab = Lab(chosen, reader, out, Cache(cache or out / "cache"))
     tasks = plan(chosen, seeds, as_words(only))
@@ -74,7 +76,7 @@ def study(
                 "finished" if task.finished(out) else "to do   ", task.name, soft_wrap=True
             )
         return
-    console.print(f"[bold]{chosen.name}[/bold]: {chosen.description}")
+    console.print(headed(chosen.name, f": {chosen.description}"))
     if not reader.patients_known:
         console.print("Nothing links volumes to patients in this dataset: the split is by volume.")
     executor: Executor
@@ -110,7 +112,7 @@ def show(lab: Lab, results: Results) -> None:
             )
     for task, why in results.failed.items():
         console.print(
-            f"[red]failed[/red] {task.name}: {escape(why)}", highlight=False, soft_wrap=True
+            Text.assemble(("failed", "red"), f" {task.name}: {one_line(why)}"), soft_wrap=True
         )
     if tables:
         page = write_study(lab, results)

@@ -21,6 +21,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from segpref.data.targets import file_target
 from segpref.types import SegprefError
 
 __all__ = [
@@ -57,14 +58,20 @@ def key_digest(key: Mapping[str, Any]) -> str:
 def write_atomically(path: Path, data: bytes, partial: Path | None = None) -> None:
     """Write a file so that a reader, or a kill at any moment, sees the old or the new one whole.
 
+    A link to a regular file stays, and the file that it leads to is written.
+
     Args:
         path: the file; its folder is made where it is missing.
         data: its content.
         partial: folder on the same disk in which it is written; its own if left out.
+
+    Raises:
+        SegprefError: it can't be written, or something else than a regular file is there.
     """
-    place = partial or path.parent
+    target = file_target(path)
+    place = partial or target.parent
     try:
-        for folder in (path.parent, place):
+        for folder in (target.parent, place):
             folder.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=place, prefix=f".{path.name}.", suffix=_PARTIAL)
     except OSError as error:
@@ -75,7 +82,7 @@ def write_atomically(path: Path, data: bytes, partial: Path | None = None) -> No
         with os.fdopen(handle, "wb") as file:
             file.write(data)
         Path(name).chmod(0o644)
-        Path(name).replace(path)
+        Path(name).replace(target)
     except BaseException as error:
         Path(name).unlink(missing_ok=True)
         if isinstance(error, OSError):

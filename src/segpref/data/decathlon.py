@@ -14,6 +14,7 @@ from segpref.data.index import (
     required,
     source_id,
 )
+from segpref.data.names import inside
 from segpref.data.source import Source
 from segpref.data.volumes import file_stem
 from segpref.types import Case, LabelSpace, SegprefError
@@ -95,8 +96,10 @@ def _source(folder: Path, entry: Any, pattern: str | None) -> Source:
         raise SegprefError(
             f'{folder / "dataset.json"} has the entry {entry!r} without an "image": correct it'
         )
-    image = required(folder / files["image"], where)
-    label = required(folder / files["label"], where) if files.get("label") else None
+    index_file = folder / "dataset.json"
+    image = required(inside(folder, files["image"], index_file), where)
+    told = files.get("label")
+    label = required(inside(folder, told, index_file), where) if told else None
     return Source(
         id=source_id(file_stem(image)),
         patient=patient_of(file_stem(image), pattern),

@@ -111,7 +111,9 @@ def load_description(path: Path, keys: Iterable[str]) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
         raise SegprefError(f"{path} is not valid JSON ({error}): correct or restore it") from error
-    missing = [key for key in keys if not isinstance(content, dict) or key not in content]
+    if not isinstance(content, dict):
+        raise SegprefError(f"{path} holds no JSON object: correct or restore it")
+    missing = [key for key in keys if key not in content]
     if missing:
         raise SegprefError(f"{path} lacks {', '.join(map(repr, missing))}: add what is missing")
-    return dict(content)
+    return content

@@ -12,7 +12,7 @@ from jaxtyping import Float, UInt8
 
 from segpref.data.cases import read_binary
 from segpref.data.dataset import Dataset
-from segpref.data.index import dataset_folder, entries, index, required
+from segpref.data.index import dataset_folder, entries, index, required, source_id
 from segpref.data.prompts import CHARACTERISTICS, nodule_prompt
 from segpref.data.source import Source
 from segpref.data.volumes import Volume, is_picture, read_volume
@@ -172,7 +172,7 @@ def _source(nodule: Path, notes: Mapping[int, _Note]) -> Source:
         labels += masks
     patient = nodule.parent.name
     return Source(
-        id=f"{patient}_{nodule.name}",
+        id=source_id(f"{patient}_{nodule.name}"),
         patient=patient,
         images=tuple(images),
         labels=tuple(labels),

@@ -32,12 +32,25 @@ _Identity: TypeAlias = tuple[tuple[Path, ...], str | None]
 
 
 def mask_paths(path: Path | str, label_space: LabelSpace) -> tuple[Path, ...]:
-    """The files of a mask: ``path`` itself, or ``NAME_STRUCTURE.ext`` per structure."""
+    """The files of a mask: ``path`` itself, or ``NAME_STRUCTURE.ext`` per structure.
+
+    Signs of a structure's name that don't belong into file names become ``_``.
+
+    Raises:
+        SegprefError: two structures would share a file.
+    """
     path = Path(path)
     if label_space.kind == "multi-class":
         return (path,)
     stem, ending = file_stem(path), path.name[len(file_stem(path)) :]
-    names = [re.sub(r"[^A-Za-z0-9.-]+", "_", name) for name in label_space.names]
+    names = [re.sub(r"[^\w.-]+|_+", "_", name) for name in label_space.names]
+    for number, name in enumerate(names):
+        if name in names[:number]:
+            first, second = label_space.names[names.index(name)], label_space.names[number]
+            raise SegprefError(
+                f"masks of the structures {first!r} and {second!r} would share the file "
+                f"{stem}_{name}{ending}: rename one of them in the dataset and train the model anew"
+            )
     return tuple(path.with_name(f"{stem}_{name}{ending}") for name in names)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +50,9 @@ class NnUNetRaw:
         names = content["channel_names"]
         self.channels: tuple[str, ...] = tuple(str(names[key]) for key in sorted(names, key=int))
         self.patients_known = patient_pattern is not None
-        sources = _sources(folder, str(content["file_ending"]), len(self.channels), patient_pattern)
-        self._sources = index(folder, sources, f"imagesTr/NAME_0000{content['file_ending']}")
+        ending = _ending(path, content["file_ending"])
+        sources = _sources(folder, ending, len(self.channels), patient_pattern)
+        self._sources = index(folder, sources, f"imagesTr/NAME_0000{ending}")
 
     def sources(self) -> tuple[Source, ...]:
         """One source per case of imagesTr and imagesTs."""
@@ -87,6 +89,16 @@ def label_space_of(path: Path, labels: Any) -> tuple[dict[int, int], LabelSpace]
     names = tuple(single.get(value, f"class {value}") for value in values)
     space = LabelSpace("multi-class", names, regions)
     return {v: v for v in values} | ({ignore[0]: IGNORE} if ignore else {}), space
+
+
+def _ending(path: Path, ending: Any) -> str:
+    """It becomes part of names and of patterns of names."""
+    if not isinstance(ending, str) or not re.fullmatch(r"(\.\w+)+", ending):
+        raise SegprefError(
+            f'{path} has the "file_ending" {ending!r:.80}, which ends no file name: write it like '
+            '".nii.gz" or ".png"'
+        )
+    return ending
 
 
 def _sources(folder: Path, ending: str, channels: int, pattern: str | None) -> list[Source]:

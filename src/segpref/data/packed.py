@@ -14,7 +14,8 @@ from jaxtyping import Float, UInt8
 
 from segpref.data.cache import write_atomically
 from segpref.data.cases import multilabel_space, to_multilabel
-from segpref.data.index import dataset_folder, load_description, required
+from segpref.data.index import dataset_folder, index, load_description, required
+from segpref.data.names import check_id
 from segpref.data.source import Reader, Source
 from segpref.progress import track
 from segpref.types import Case, LabelSpace, Region, SegprefError
@@ -45,13 +46,20 @@ class Packed:
                 "pack the dataset anew"
             )
         self.as_multilabel = as_multilabel
-        self.channels: tuple[str, ...] = tuple(content["channels"])
-        self.patients_known: bool = content["patients_known"]
-        self._space = _label_space(content["label_space"])
+        try:
+            self.channels: tuple[str, ...] = tuple(map(str, content["channels"]))
+            self.patients_known: bool = bool(content["patients_known"])
+            self._space = _label_space(content["label_space"])
+            sources = [_source(folder, entry) for entry in content["volumes"]]
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise SegprefError(
+                f"{path} is not what `segpref pack` writes ({type(error).__name__}: {error}): pack the "
+                "dataset anew"
+            ) from error
         self.label_space = self._space
         if as_multilabel and self._space is not None and self._space.kind == "multi-class":
             self.label_space = multilabel_space(self._space)
-        self._sources = tuple(_source(folder, entry) for entry in content["volumes"])
+        self._sources = index(folder, sources, "volume listed in pack.json")
 
     def sources(self) -> Sequence[Source]:
         """One source per volume."""
@@ -126,15 +134,15 @@ def write_pack(reader: Reader, out: Path) -> int:
             for source in sources
         ],
     }
-    index = out / PACK_FILE
-    if index.exists() and json.loads(index.read_text()) != content:
+    index_file = out / PACK_FILE
+    if index_file.exists() and load_description(index_file, ()) != content:
         raise SegprefError(f"{out} holds another packed dataset: choose another --out")
     for source in track(sources, "packing", len(sources)):
         path = out / "volumes" / f"{source.id}.npz"
         if not path.exists():
             write_atomically(path, _packed(reader.read(source)))
     # The index comes last, so that half a pack is not taken for a dataset.
-    write_atomically(index, json.dumps(content, indent=1).encode())
+    write_atomically(index_file, json.dumps(content, indent=1).encode())
     return sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
 
 
@@ -177,7 +185,9 @@ def _in_8_bits(
 
 
 def _source(folder: Path, entry: Any) -> Source:
-    path = required(folder / "volumes" / f"{entry['id']}.npz", f"{folder / PACK_FILE} lists it")
+    index_file = folder / PACK_FILE
+    check_id(entry["id"], index_file)  # before anything is looked for by that name
+    path = required(folder / "volumes" / f"{entry['id']}.npz", f"{index_file} lists it")
     return Source(
         id=entry["id"],
         patient=entry["patient"],

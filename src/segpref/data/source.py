@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from segpref.data.names import check_id, check_patient
 from segpref.types import Case, LabelSpace
 
 __all__ = ["Reader", "Source"]
@@ -17,14 +18,18 @@ class Source:
     """The files of one volume (or one 2D image), before anything is read.
 
     Args:
-        id: unique in its dataset, made of letters, digits, ``.``, ``_`` and ``-``.
-        patient: who it is of.
+        id: unique in its dataset, made of letters, digits, ``.``, ``_`` and ``-``; files are named
+            after it (:func:`~segpref.data.names.check_id`).
+        patient: who it is of; a text in one line.
         images: one file per channel, or the one folder of a DICOM series.
         labels: the files that its label is made of; empty where there is none.
         stratum: what splits are balanced by, or None.
         text: what :attr:`~segpref.types.Case.text` will be, where the index tells it.
         key: what decides besides the content of its files and the reader's settings what is read of
             them: which nodule of a scan it is, or what a table says of it. None where nothing does.
+
+    Raises:
+        SegprefError: an id or a patient that is none.
     """
 
     id: str
@@ -34,6 +39,12 @@ class Source:
     stratum: str | None = None
     text: str | None = None
     key: str | None = None
+
+    def __post_init__(self) -> None:
+        # Here, so that no reader can leave it out: ids and patients often come from files.
+        place = self.images[0] if self.images else "an image"
+        check_id(self.id, place)
+        check_patient(self.patient, place)
 
 
 @runtime_checkable

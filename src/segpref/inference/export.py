@@ -14,6 +14,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 
 from segpref.data.masks import mask_paths
+from segpref.data.targets import file_target
 from segpref.data.volumes import file_stem, is_nifti, read_volume
 from segpref.types import IGNORE, Case, LabelSpace, SegprefError
 
@@ -128,11 +129,12 @@ def _geometry(like: Case | Path | str) -> _Geometry:
 
 def _write(path: Path, save: Callable[[Path], Any]) -> None:
     ending = path.name[len(file_stem(path)) :]
-    part = path.with_name(f".{uuid.uuid4().hex}{ending}")
+    target = file_target(path)
+    part = target.with_name(f".{uuid.uuid4().hex}{ending}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         save(part)
-        part.replace(path)
+        part.replace(target)
     except OSError as error:
         raise SegprefError(
             f"{path} cannot be written ({error.strerror or error}): choose a folder that you may write "

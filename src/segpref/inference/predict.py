@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from segpref.policies.nnunet.preparation import NnUNetPreparation
 from segpref.policies.opening import OpenModel, open_model
 from segpref.policies.promptable import PromptablePolicy
 from segpref.progress import console, progress_bar
+from segpref.terminal import one_line
 from segpref.types import Case, LabelSpace, Predictor, SegprefError
 
 __all__ = ["predict_case", "predict_folder"]
@@ -127,6 +128,9 @@ def predict_folder(
             "only a promptable model has prompts to carry from slice to slice: leave carry out"
         )
     targets = [(source, output / mask_name(source)) for source in reader.sources()]
+    refuse_inputs(
+        reader, (file for _, path in targets for file in mask_paths(path, card.label_space))
+    )
     todo = [(source, path) for source, path in targets if overwrite or not _there(path, card)]
 
     def made(source: Source, path: Path, case: Case) -> Sequence[Path]:
@@ -171,9 +175,7 @@ def each_image(
                 written += make(source, path, reader.read(source))
             except Exception as error:  # whatever it is, the other images are worth having
                 failed.append(_named(error, source))
-                console.print(
-                    failed[-1], style="red", highlight=False, markup=False, soft_wrap=True
-                )
+                console.print(one_line(failed[-1]), style="red", highlight=False, soft_wrap=True)
             bar.advance(task)
     if failed:
         raise SegprefError(
@@ -283,12 +285,24 @@ def check_output(output: Path, reader: Images, images: Path) -> None:
         )
 
 
+def refuse_inputs(reader: Images, masks: Iterable[Path]) -> None:
+    """Refuse masks that would be written through a link into an image."""
+    images = [path for source in reader.sources() for path in source.images]
+    # A link of the images may lead nowhere or in a circle: reading it says so.
+    for path in (mask for mask in masks if mask.is_symlink() and mask.exists()):
+        if any(image.exists() and path.samefile(image) for image in images):
+            raise SegprefError(
+                f"{path} is a link to an image, which its mask would overwrite: remove the link, or "
+                "choose another output folder"
+            )
+
+
 def mask_name(source: Source) -> str:
     path = source.images[0]
     if path.is_file() and (is_nifti(path) or is_picture(path)):
         stem = file_stem(path)
         ending = path.name[len(stem) :]
-        stem = stem if source.id.endswith("_0000") else stem.removesuffix("_0000")
+        stem = stem if source.id.endswith("_0000") else stem.removesuffix("_0000") or stem
         return stem + (".png" if ending.lower() in _LOSSY else ending)
     radiograph = path.is_file() and is_radiograph(path)
     return source.id + (".png" if radiograph else ".nii.gz")

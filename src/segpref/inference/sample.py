@@ -12,7 +12,7 @@ from segpref.data.source import Source
 from segpref.data.volumes import file_stem, is_nifti
 from segpref.inference.drawer import Drawer
 from segpref.inference.export import write_map, write_mask
-from segpref.inference.predict import check_output, each_image, like, mask_name
+from segpref.inference.predict import check_output, each_image, like, mask_name, refuse_inputs
 from segpref.inference.samples import summarise
 from segpref.types import Case, LabelSpace, SegprefError
 
@@ -73,6 +73,8 @@ def sample_folder(
     drawer.check(text, centre)
     todo = [(source, output / mask_name(source)) for source in reader.sources()]
     space = drawer.card.label_space
+    folders = {_folder(path) for _, path in todo}
+    refuse_inputs(reader, (file for one in folders if one.is_dir() for file in one.iterdir()))
     _refuse_leftovers([_samples(path, count) for _, path in todo], space)
     warned = False
 

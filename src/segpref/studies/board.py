@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import time
 from collections.abc import Sequence
 from statistics import median
 from types import TracebackType
 
 from rich.live import Live
-from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from segpref.progress import console
+from segpref.data.csv_files import read_csv
+from segpref.progress import console, headed
 from segpref.studies.lab import Lab
 from segpref.studies.plan import Task
 
@@ -64,11 +63,12 @@ class Board:
                 self._seconds.setdefault(task.kind, []).append(taken)
         self._done += why is None
         self._failed += why is not None
-        what = "done" if why is None else f"[red]failed[/red]: {escape(why)}"
-        console.print(
-            f"{self._done + self._failed} of {self._total}: {task.name} {what}{self._left_text()}",
-            soft_wrap=True,
+        line = console.render_str(f"{self._done + self._failed} of {self._total}: {task.name} ")
+        line.append_text(
+            console.render_str("done") if why is None else headed("failed", f": {why}", "red")
         )
+        line.append_text(console.render_str(self._left_text()))
+        console.print(line, soft_wrap=True)
 
     def refresh(self) -> None:
         """Draw the table anew."""
@@ -95,8 +95,7 @@ class Board:
         path = task.folder(self._lab.out) / "metrics.csv"
         if not epochs or not path.exists():
             return 0.0
-        with path.open(newline="") as file:
-            written = sum(1 for _ in csv.DictReader(file)) - 1
+        written = len(read_csv(path)) - 1
         return min(max(written, 0) / epochs, 1.0)
 
     def _epochs(self, task: Task) -> int | None:

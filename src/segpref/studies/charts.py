@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from segpref.studies.markup import in_figure
 from segpref.studies.page import Picture
 from segpref.training.curves import TAIL, WINDOW
 
@@ -142,7 +143,7 @@ def bands_chart(
         mean[told] = np.nanmean(values[:, told], axis=0)
         colour = PALETTE[number % len(PALETTE)]
         axes.plot(
-            epochs, mean, color=colour, lw=2, ls=_DASHES[number % len(_DASHES)], label=name,
+            epochs, mean, color=colour, lw=2, ls=_DASHES[number % len(_DASHES)], label=in_figure(name),
             marker="o" if told.sum() == 1 else None,
         )  # fmt: skip
         if len(curves) > 1:
@@ -151,7 +152,7 @@ def bands_chart(
         begin, end = mean[told][0], mean[told][-1]
         ends.append(f"{name} from {begin:.3g} to {end:.3g}")
     if level is not None:
-        axes.axhline(level, color=_INK, lw=1.2, ls="--", label=level_name or None)
+        axes.axhline(level, color=_INK, lw=1.2, ls="--", label=in_figure(level_name) or None)
     alt = f"{title} ({label}): " + "; ".join(ends) + "."
     return Picture(_png(figure, axes, len(series) > 1 or bool(level_name)), alt, title)
 

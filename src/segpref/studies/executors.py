@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from segpref.data.targets import file_target
 from segpref.machine import settle
 from segpref.studies.lab import Lab
 from segpref.studies.plan import Task
@@ -174,7 +175,7 @@ def _work(lab: Lab, task: Task, threads: int, answer: Connection) -> None:
     _stop_with_parent()
     folder = task.folder(lab.out)
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "log.txt").open("a") as log:
+    with file_target(folder / "log.txt").open("a") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
     settle(threads)

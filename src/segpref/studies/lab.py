@@ -17,7 +17,7 @@ from segpref.data.source import Reader
 from segpref.data.splits import Split, cross_validation, split_patients
 from segpref.objectives.supervised import OneHotLoss
 from segpref.policies import ModelCard, load_model
-from segpref.progress import console
+from segpref.progress import console, headed
 from segpref.proposals import SlateProposals
 from segpref.studies.judging import Bench
 from segpref.studies.plan import Task, judge_task
@@ -185,7 +185,7 @@ class Lab:
         folder.open(settings, resume=True)
         if not folder.finished:
             place = path.relative_to(self.out)
-            console.print(f"[bold]{place}[/bold]: stage 1 from {len(labelled)} cases")
+            console.print(headed(str(place), f": stage 1 from {len(labelled)} cases"))
         shared: dict[str, Any] = {
             "epochs": stage.epochs,
             "images_per_epoch": stage.images_per_epoch,

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Literal
 
 from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
 
 from segpref import __version__
 from segpref.data.cache import write_atomically
+from segpref.terminal import visible
 
 __all__ = [
     "GLOSSARY",
@@ -26,6 +28,9 @@ __all__ = [
     "write_page",
     "write_pictures",
 ]
+
+_LONGEST = 200
+"""Bytes of a picture's name."""
 
 GLOSSARY: Mapping[str, str] = {
     "IoU": "Overlap of the predicted and the true area: 0 is none, 1 is perfect. Given is the mean "
@@ -169,12 +174,21 @@ class Page:
 def write_page(path: Path, page: Page) -> Path:
     """Render a page into one HTML file that asks nothing of the network."""
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True,
+        finalize=_shown,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     source = resources.files("segpref.studies").joinpath("report.html.j2").read_text("utf-8")
     html = environment.from_string(source).render(page=page, glossary=GLOSSARY, version=__version__)
     write_atomically(path, html.encode())
     return path
+
+
+def _shown(value: object) -> object:
+    """Text without characters that turn the line round or that no encoding has; it is escaped later."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def write_pictures(folder: Path, page: Page) -> list[Path]:
@@ -184,12 +198,14 @@ def write_pictures(folder: Path, page: Page) -> list[Path]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("*.png"):
-        old.unlink()
+        if old.is_file() or old.is_symlink():
+            old.unlink()
     written = []
     for section in page.sections:
         for number, picture in enumerate(section.pictures, start=1):
             words = f"{section.title} {picture.title or number}".lower()
             name = "-".join("".join(c if c.isalnum() else " " for c in words).split())
+            name = name.encode()[:_LONGEST].decode(errors="ignore")
             path = folder / f"{name}.png"
             if path in written:
                 path = path.with_stem(f"{name}-{number}")

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from segpref.data.cache import write_atomically
+from segpref.data.csv_files import csv_text, read_csv
 from segpref.data.dataset import Dataset
 from segpref.inference.evaluation import score_masks, score_model
 from segpref.miners import TopVsRandom
 from segpref.policies import load_model
-from segpref.progress import console
+from segpref.progress import console, headed
 from segpref.studies.audit import audit
 from segpref.studies.calibration import read_flips
 from segpref.studies.gallery import alignment_report
@@ -37,8 +36,7 @@ def perform(lab: Lab, task: Task) -> None:
 
 def read_scores(path: Path) -> list[Row]:
     """The rows that a task wrote."""
-    with path.open(newline="") as file:
-        return [_typed(row) for row in csv.DictReader(file)]
+    return [_typed(row) for row in read_csv(path)]
 
 
 def _base(lab: Lab, task: Task) -> None:
@@ -80,7 +78,7 @@ def _audit(lab: Lab, task: Task) -> None:
         test = lab.test(task.seed)
         slates = scored_slates(policy, test, judge, lab.slates(), task.seed)
         masks = select_best(slates, test)
-        return _as_csv(score_masks(masks, card.label_space, surface=True, slices=True))
+        return csv_text(score_masks(masks, card.label_space, surface=True, slices=True))
 
     _keep(folder / "select-best.csv", scores)
 
@@ -100,7 +98,7 @@ def _run(lab: Lab, task: Task) -> None:
     }
     folder.open(settings, resume=True)
     if not folder.finished:
-        console.print(f"[bold]{task.name}[/bold]: stage 2")
+        console.print(headed(task.name, ": stage 2"))
     pool = lab.pool(task.seed, task.base)
     if stage.pool == "labelled":
         pool = lab.base_cases(task.seed, task.base)
@@ -136,21 +134,13 @@ def _run(lab: Lab, task: Task) -> None:
 def _keep_model_scores(test: Dataset, folder: Path, name: str, model: Path) -> None:
     _keep(
         folder / name,
-        lambda: _as_csv(score_model(load_model(model)[0], test, surface=True, slices=True)),
+        lambda: csv_text(score_model(load_model(model)[0], test, surface=True, slices=True)),
     )
 
 
 def _keep(path: Path, compute: Callable[[], str]) -> None:
     if not path.exists():
         write_atomically(path, compute().encode())
-
-
-def _as_csv(rows: Sequence[Row]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]))
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 def _typed(row: dict[str, str]) -> Row:

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from segpref.metrics import iou, overlap_counts, pairwise_dice, pixel_variance
+from segpref.studies.markup import in_figure
 from segpref.studies.page import Key, Picture
 from segpref.types import LabelSpace, Slate
 
@@ -114,9 +115,9 @@ def picture_grid(pictures: Sequence[Picture], columns: Sequence[str]) -> bytes:
     for number, (axes, picture) in enumerate(zip(every.flat, pictures, strict=True)):
         axes.imshow(np.asarray(Image.open(io.BytesIO(picture.png)).convert("RGB")))
         axes.set(xticks=[], yticks=[])
-        axes.set_xlabel(picture.caption, fontsize=7)
+        axes.set_xlabel(in_figure(picture.caption), fontsize=7)
         if number < len(columns):
-            axes.set_title(columns[number], fontsize=8)
+            axes.set_title(in_figure(columns[number]), fontsize=8)
     return _small_png(figure)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from segpref.data.names import check_folder_name
 from segpref.miners import TopVsRandom
 from segpref.objectives import DPO
 from segpref.studies.recipe import Block, Method, Recipe
@@ -184,6 +185,7 @@ def check_names(recipe: Recipe) -> None:
     ):
         slugs: dict[str, str] = {}
         for name in named:
+            check_folder_name(_slug(name), f"{name!r} among the recipe's {what}")
             if other := slugs.get(_slug(name)):
                 raise SegprefError(
                     f"the {what} {other} and {name} would share a folder: rename one in the recipe"

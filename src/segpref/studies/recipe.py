@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeAlias, TypeVar
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 
+from segpref.data.names import check_folder_name
 from segpref.data.preparation import Preparation
 from segpref.metrics.flips import FlipBin
 from segpref.miners import TopVsRandom
@@ -187,6 +188,9 @@ class Recipe:
     audits: bool = True
     proposed: str | None = None
     ceiling: str | None = None
+
+    def __post_init__(self) -> None:
+        check_folder_name(self.name, "the recipe")  # of the study, where no --out is given
 
     @property
     def blocks(self) -> list[Block]:

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from filelock import FileLock, Timeout
 
+from segpref.data.cache import write_atomically
 from segpref.studies.board import Board
 from segpref.studies.lab import Lab
 from segpref.studies.perform import perform
@@ -68,8 +69,7 @@ def attempt(lab: Lab, task: Task) -> str | None:
         return str(error)
     except Exception as error:
         log = task.folder(lab.out) / "error.txt"
-        log.parent.mkdir(parents=True, exist_ok=True)
-        log.write_text(traceback.format_exc())
+        write_atomically(log, traceback.format_exc().encode(errors="backslashreplace"))
         return f"{type(error).__name__}: {error} (see {log})"
     return None
 

@@ -12,6 +12,7 @@ from segpref.policies import load_model
 from segpref.proposals import SlateProposals
 from segpref.studies.gallery import overlays, typical, variance_rows
 from segpref.studies.lab import Lab
+from segpref.studies.markup import in_latex, in_markdown
 from segpref.studies.page import Picture, Section, write_page, write_pictures
 from segpref.studies.pictures import overlay_pictures, picture_grid
 from segpref.studies.plan import Task
@@ -53,10 +54,13 @@ def write_study(lab: Lab, results: Results, pictures: int = 4) -> Path:
     # Of the seed whose models are shown.
     first = min(run.seed for runs in tables[0].entries.values() for run in runs)
     listed = _listed(results, tables)
-    for suffix, render, remark in (("md", markdown, "## {}\n"), ("tex", latex, "% {}")):
+    for suffix, render, escape, remark in (
+        ("md", markdown, in_markdown, "## {}\n"),
+        ("tex", latex, in_latex, "% {}"),
+    ):
         parts = []
         for title, rows, columns, claims in listed:
-            parts.append("\n".join([remark.format(title), render(rows, columns)]))
+            parts.append("\n".join([remark.format(escape(title)), render(rows, columns)]))
             if claims and suffix == "md":
                 parts.append(_claims(claims))
         write_atomically(lab.out / f"tables.{suffix}", ("\n\n".join(parts) + "\n").encode())
@@ -167,9 +171,9 @@ def _claims(claims: Sequence[Difference]) -> str:
     names = ("Claim (on test)", "measure", "difference", "95 % interval", "seeds", "better?")
     lines = ["| " + " | ".join(names) + " |", "|---" * len(names) + "|"]
     lines += [
-        f"| {one.method} against {one.other} | {MEASURE_NAMES[one.measure]} | {one.mean:+.3f} | "
-        f"{one.low:+.3f} to {one.high:+.3f} | {one.seeds_better} of {one.seeds} | "
-        f"{'yes' if one.better else 'not shown'} |"
+        f"| {in_markdown(one.method)} against {in_markdown(one.other)} | "
+        f"{MEASURE_NAMES[one.measure]} | {one.mean:+.3f} | {one.low:+.3f} to {one.high:+.3f} | "
+        f"{one.seeds_better} of {one.seeds} | {'yes' if one.better else 'not shown'} |"
         for one in claims
     ]
     return "\n".join(lines)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,10 +10,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 from rich.table import Table
+from rich.text import Text
 from scipy import stats
 
+from segpref.data.csv_files import csv_lines
 from segpref.inference.evaluation import mean_iou, mean_of
 from segpref.studies.charts import History
+from segpref.studies.markup import in_latex, in_markdown
 from segpref.studies.perform import Row
 from segpref.studies.recipe import Measure
 from segpref.studies.results import Run
@@ -202,10 +203,15 @@ def markdown(rows: Sequence[TableRow], columns: Sequence[str] | None = COLUMNS) 
     """The table as Markdown, with all its figures where no columns are named; the best in bold."""
     columns = columns or list(rows[0].figures)
     best = _best(rows)
-    lines = ["| Method | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
+    lines = [
+        "| Method | " + " | ".join(map(in_markdown, columns)) + " |",
+        "|---|" + "---|" * len(columns),
+    ]
     for row in rows:
         cells = [_cell(*row.figures[column], best.get(column)) for column in columns]
-        lines.append(f"| {row.method}{_fewer(row, rows)} | " + " | ".join(cells) + " |")
+        lines.append(
+            f"| {in_markdown(row.method)}{_fewer(row, rows)} | " + " | ".join(cells) + " |"
+        )
     return "\n".join(lines)
 
 
@@ -216,29 +222,27 @@ def latex(rows: Sequence[TableRow], columns: Sequence[str] | None = COLUMNS) -> 
     lines = [
         r"\begin{tabular}{l" + "r" * len(columns) + "}",
         r"\toprule",
-        " & ".join(("Method", *columns)) + r" \\",
+        " & ".join(("Method", *map(in_latex, columns))) + r" \\",
         r"\midrule",
     ]
     for row in rows:
         cells = [_cell(*row.figures[column], best.get(column)) for column in columns]
         cells = [rf"\textbf{{{c.strip('*')}}}" if "*" in c else c for c in cells]
-        text = " & ".join((row.method.replace("_", r"\_") + _fewer(row, rows), *cells))
-        lines.append(text.replace(" ± ", r" $\pm$ ").replace("–", "--") + r" \\")
+        cells = [c.replace(" ± ", r" $\pm$ ").replace("–", "--") for c in cells]
+        lines.append(" & ".join((in_latex(row.method) + _fewer(row, rows), *cells)) + r" \\")
     return "\n".join((*lines, r"\bottomrule", r"\end{tabular}"))
 
 
 def as_csv(tables: Iterable[tuple[str, Sequence[TableRow]]]) -> str:
     """All figures of several tables, by their titles: one line per figure, unrounded enough."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["table", "row", "seeds", "figure", "mean", "sd"])
+    lines: list[list[object]] = [["table", "row", "seeds", "figure", "mean", "sd"]]
     for title, rows in tables:
         for row in rows:
             for name, pair in row.figures.items():
                 cells = ["" if math.isnan(value) else f"{value:.5f}" for value in pair]
                 if any(cells):
-                    writer.writerow([title, row.method, row.seeds, name, *cells])
-    return text.getvalue()
+                    lines.append([title, row.method, row.seeds, name, *cells])
+    return csv_lines(lines)
 
 
 def rich_table(
@@ -255,7 +259,7 @@ def rich_table(
     best = _best(rows)
     for row in rows:
         cells = (_cell(*row.figures[column], best.get(column)) for column in columns)
-        told = (f"[bold]{c.strip('*')}[/]" if "*" in c else c for c in cells)
+        told = (Text(c.strip("*"), style="bold") if "*" in c else c for c in cells)
         view.add_row(row.method + _fewer(row, rows), *told)
     return view
 

@@ -16,8 +16,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 import platform
@@ -35,6 +33,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from segpref.data.cache import sweep_partial, write_atomically
+from segpref.data.csv_files import read_csv, write_csv
+from segpref.data.targets import check_outputs
 from segpref.types import SegprefError
 
 __all__ = ["RunFolder", "is_first_process"]
@@ -65,16 +65,28 @@ class RunFolder:
         """Whether the run came to its end."""
         return self.summary.exists()
 
+    def check(self) -> None:
+        """Refuse a folder that can't be written to, or in which something else is where its files go.
+
+        Raises:
+            SegprefError: it is so.
+        """
+        files = (self.best, self.last, self.state, self.metrics, self.summary, self.config)
+        folders = (self.path, self.path / "tensorboard", self.path / "rounds")
+        check_outputs(files=(*files, self.audit, self._note), folders=folders)
+
     def open(self, settings: Mapping[str, Any], resume: bool) -> None:
         """Make the folder, or check that a run with the same settings is continued.
 
         What a killed process left half-written is removed once it is a day old.
 
         Raises:
-            SegprefError: the folder has a run and ``resume`` is off, or its settings differ.
+            SegprefError: the folder can't be written to, or has a run and ``resume`` is off, or its
+                settings differ.
         """
         if not is_first_process():
             return  # the first process of a launch makes the folder for all
+        self.check()
         sweep_partial(self.path)
         if self._note.exists():
             if not resume:
@@ -131,21 +143,16 @@ class RunFolder:
     def write_metrics(self, history: Sequence[Mapping[str, Any]]) -> None:
         """One row per epoch; columns are the union of what the epochs report."""
         columns = list(dict.fromkeys(name for row in history for name in row))
-        text = io.StringIO()
-        writer = csv.DictWriter(text, columns)
-        writer.writeheader()
-        writer.writerows(history)
-        write_atomically(self.metrics, text.getvalue().encode())
+        write_csv(self.metrics, history, columns)
 
     def read_metrics(self) -> list[dict[str, float]]:
         """The rows of ``metrics.csv``; an empty cell is left out."""
         try:
-            with self.metrics.open(newline="") as file:
-                return [
-                    {name: float(value) for name, value in row.items() if value}
-                    for row in csv.DictReader(file)
-                ]
-        except (OSError, ValueError, TypeError, csv.Error) as error:
+            return [
+                {name: float(value) for name, value in row.items() if value}
+                for row in read_csv(self.metrics)
+            ]
+        except (OSError, ValueError) as error:
             raise _damaged(self.metrics, error) from error
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:

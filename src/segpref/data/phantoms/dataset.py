@@ -15,6 +15,7 @@ from PIL import Image
 from segpref.data.phantoms.cardiac import Heart
 from segpref.data.phantoms.chest import Chest
 from segpref.data.phantoms.patient import Kind, cardiac_case, check, chest_case, label_space
+from segpref.data.targets import file_target
 from segpref.types import Case, SegprefError
 
 __all__ = ["PATIENT_PATTERN", "write_phantoms"]
@@ -132,7 +133,7 @@ def _write(path: Path, array: NDArray[np.generic], case: Case) -> None:
             assert case.spacing_mm is not None
             affine = np.diag([*case.spacing_mm, *[1.0] * (4 - len(case.spacing_mm))])
         nib.save(nib.Nifti1Image(array, affine), draft)
-    draft.replace(path)
+    draft.replace(file_target(path))
 
 
 def _claim(folder: Path, settings: dict[str, object]) -> None:
@@ -153,4 +154,4 @@ def _claim(folder: Path, settings: dict[str, object]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     draft = folder / f".{os.getpid()}-phantoms.json"
     draft.write_text(json.dumps(settings, indent=2) + "\n")
-    draft.replace(file)
+    draft.replace(file_target(file))

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from segpref.inference.samples import rated_masks, summarise
 from segpref.studies.charts import PALETTE
+from segpref.studies.markup import in_figure
 from segpref.types import Case
 
 __all__ = ["contrast_picture", "knob_chart", "samples_picture"]
@@ -24,7 +25,7 @@ def knob_chart(curves: Mapping[str, Curve]) -> bytes:
     figure = Figure((6.0, 4.2), dpi=150, layout="constrained")
     axes = figure.add_subplot()
     for colour, (name, (stops, dice, ged)) in zip(PALETTE, curves.items(), strict=False):
-        axes.plot(dice, ged, marker="o", ms=4, lw=1.8, color=colour, label=name)
+        axes.plot(dice, ged, marker="o", ms=4, lw=1.8, color=colour, label=in_figure(name))
         for w, x, y in zip(stops, dice, ged, strict=True):
             axes.annotate(f"{w:g}", (x, y), (4, 4), textcoords="offset points", fontsize=8)
     axes.set_xlabel("Average Dice (higher is more accurate)")
@@ -70,7 +71,7 @@ def _grid(
                 alpha=0.8,
             )  # fmt: skip
     for cell, name in zip(axes[0], ["image", *columns], strict=True):
-        cell.set_title(name, fontsize=9)
+        cell.set_title(in_figure(name), fontsize=9)
     for cell in axes.flat:
         cell.set_xticks([])
         cell.set_yticks([])

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from segpref.data.names import check_folder_name
 from segpref.data.preparation import Preparation
 from segpref.objectives.diffusion import BetaConvention
 from segpref.objectives.likelihood import Reduction
@@ -185,6 +186,7 @@ class AmbiguityRecipe:
     split_seed: int = 0
 
     def __post_init__(self) -> None:
+        check_folder_name(self.name, "the recipe")
         unknown = [name for name in self.knob if name not in self.methods]
         if unknown:
             raise SegprefError(f"knob names {unknown[0]}, which is no method: correct it")

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping
 
 from segpref.data.cache import write_atomically
+from segpref.data.csv_files import csv_lines
 from segpref.studies.ambiguity.figures import contrast_picture, knob_chart, samples_picture
 from segpref.studies.ambiguity.findings import Findings
 from segpref.studies.ambiguity.lab import REFERENCE, AmbiguityLab, Drawing
 from segpref.studies.ambiguity.scores import COLUMNS
 from segpref.studies.ambiguity.sections import Section, sections
+from segpref.studies.markup import in_latex, in_markdown
 from segpref.studies.tables import as_csv, latex, markdown
 
 __all__ = ["write_report"]
@@ -21,10 +21,11 @@ def write_report(lab: AmbiguityLab) -> list[Section]:
     """Write ``tables.md``, ``.csv`` and ``.tex`` and the pictures; returns the tables."""
     found = Findings(lab)
     made = sections(found)
-    text, tex = [f"# {lab.recipe.name}", lab.recipe.description], []
+    text, tex = [f"# {in_markdown(lab.recipe.name)}", in_markdown(lab.recipe.description)], []
     for one in made:
-        text += [f"## {one.title}", markdown(one.rows, None), *(f"- {c}" for c in one.claims)]
-        tex += [f"% {one.title}", latex(one.rows, None)]
+        claims = [f"- {in_markdown(claim)}" for claim in one.claims]
+        text += [f"## {in_markdown(one.title)}", markdown(one.rows, None), *claims]
+        tex += [f"% {in_latex(one.title)}", latex(one.rows, None)]
     files = {
         "tables.md": "\n\n".join(text) + "\n",
         "tables.tex": "\n\n".join(tex) + "\n",
@@ -62,9 +63,7 @@ def _pictures(found: Findings) -> Mapping[str, bytes]:
 
 def _per_image(found: Findings) -> str:
     """Scores of every test image and model, for analyses of one's own."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["model", "seed", "w", "patient", "image", *COLUMNS.values()])
+    lines: list[list[object]] = [["model", "seed", "w", "patient", "image", *COLUMNS.values()]]
     recipe = found.lab.recipe
     for name in (REFERENCE, *recipe.methods, *recipe.variants):
         for w in (1.0, *recipe.knob.get(name, ())):
@@ -73,5 +72,5 @@ def _per_image(found: Findings) -> str:
                 columns = [getattr(scores, measure) for measure in COLUMNS.values()]
                 for case, *values in zip(found.lab.test, *columns, strict=True):
                     told = [f"{value:.5f}" for value in values]
-                    writer.writerow([name, one.seed, w, case.patient, case.id, *told])
-    return text.getvalue()
+                    lines.append([name, one.seed, w, case.patient, case.id, *told])
+    return csv_lines(lines)

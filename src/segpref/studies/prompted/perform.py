@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -12,7 +10,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from segpref.data.cache import write_atomically
+from segpref.data.csv_files import write_csv
 from segpref.inference.evaluation import score_model
 from segpref.judges import OracleJudge
 from segpref.objectives import FocalDiceLoss
@@ -172,7 +170,7 @@ def _boxes(lab: PromptedLab, number: int, file: Path) -> None:
                 "nothing_found": float(whole and not prompt.points),
             }
         )
-    write_atomically(file, _as_csv(rows).encode())
+    write_csv(file, rows)
 
 
 def _stage1(lab: PromptedLab, number: int, row: Prompts | Literal["more labels"]) -> Part:
@@ -309,12 +307,4 @@ def _score(lab: PromptedLab, fold: Fold, folder: RunFolder) -> None:
     policy.learn()
     policy.prepare(fold.test, lab.cache)
     rows = score_model(policy, fold.test, surface=True)
-    write_atomically(folder.path / "test.csv", _as_csv(rows).encode())
-
-
-def _as_csv(rows: Sequence[Mapping[str, str | float]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]))
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    write_csv(folder.path / "test.csv", rows)

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentParser
 
+from segpref.data.names import check_folder_name
 from segpref.data.preparation import Preparation
 from segpref.policies import NetworkSpec
 from segpref.studies.recipe import default_network
@@ -161,6 +162,9 @@ class PromptedRecipe:
     flips: list[float] = field(default_factory=lambda: [0.1, 0.2, 0.3, 0.5])
     reversals: list[float] = field(default_factory=lambda: [0.1, 0.3, 0.5])
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_folder_name(self.name, "the recipe")
 
 
 def prompted_names() -> list[str]:

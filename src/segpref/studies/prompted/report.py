@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from segpref.data.cache import write_atomically
+from segpref.data.csv_files import csv_lines
+from segpref.studies.markup import in_markdown
 from segpref.studies.prompted.figures import examples, flip_curves
 from segpref.studies.prompted.lab import PromptedLab
 from segpref.studies.prompted.perform import (
@@ -60,9 +60,11 @@ class _Table:
     note: str = ""
 
     def markdown(self) -> str:
-        lines = [self.columns, ["---"] * len(self.columns), *self.rows]
+        head, *rows = [[*map(in_markdown, line)] for line in (self.columns, *self.rows)]
+        lines = [head, ["---"] * len(head), *rows]
         drawn = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-        return "\n\n".join(part for part in (f"## {self.title}", self.note, drawn) if part) + "\n"
+        title = f"## {in_markdown(self.title)}"
+        return "\n\n".join(part for part in (title, self.note, drawn) if part) + "\n"
 
 
 def write_prompted(lab: PromptedLab) -> Path:
@@ -78,15 +80,15 @@ def write_prompted(lab: PromptedLab) -> Path:
     found = [table for table in tables if table is not None and table.rows]
     recipe = lab.recipe
     how = _HOW.format(**vars(recipe))
-    head = f"# {recipe.name}\n\n{recipe.description}.\n\n{_STAND_INS}\n\n{how}\n"
+    name, description = in_markdown(recipe.name), in_markdown(recipe.description)
+    head = f"# {name}\n\n{description}.\n\n{_STAND_INS}\n\n{how}\n"
     path = lab.out / "tables.md"
     write_atomically(path, "\n".join([head, *(table.markdown() for table in found)]).encode())
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    lines: list[Sequence[str]] = []
     for table in found:
-        writer.writerow(["table", *table.columns])
-        writer.writerows([table.title, *row] for row in table.rows)
-    write_atomically(lab.out / "tables.csv", text.getvalue().encode())
+        lines.append(["table", *table.columns])
+        lines += [[table.title, *row] for row in table.rows]
+    write_atomically(lab.out / "tables.csv", csv_lines(lines).encode())
     for name, png in (("flips", flip_curves(lab)), ("examples", examples(lab))):
         if png is not None:
             write_atomically(lab.out / "figures" / f"{name}.png", png)

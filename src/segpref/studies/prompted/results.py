@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
+from segpref.data.csv_files import read_csv
 from segpref.studies.prompted.lab import PromptedLab
 from segpref.studies.prompted.perform import row_file
 from segpref.studies.tables import bootstrap_interval
@@ -50,7 +49,7 @@ def read_row(lab: PromptedLab, row: str) -> Scores | None:
         if not file.exists():
             continue
         folds += 1
-        for line in _lines(file):
+        for line in read_csv(file):
             for measure, values in found.items():
                 # What was not drawn at all has no surface, and agrees with none.
                 score = float(line[_column(line, measure)])
@@ -81,7 +80,7 @@ class Boxes:
 def read_boxes(lab: PromptedLab) -> Boxes | None:
     """Boxes of all finished folds; None where none is."""
     files = [lab.folder(number) / "boxes.csv" for number in range(lab.recipe.folds)]
-    lines = [line for file in files if file.exists() for line in _lines(file)]
+    lines = [line for file in files if file.exists() for line in read_csv(file)]
     if not lines:
         return None
     columns = {
@@ -111,8 +110,3 @@ def _with_interval(values: Float[np.ndarray, " image"]) -> Figure:
 def _column(line: Mapping[str, str], measure: str) -> str:
     start = measure.lower().replace(" ", "_")
     return next(name for name in line if name.startswith(start))
-
-
-def _lines(file: Path) -> list[dict[str, str]]:
-    with file.open(newline="") as opened:
-        return list(csv.DictReader(opened))

@@ -1,0 +1,111 @@
+"""Where output may go: a regular file, or a folder, and never in place of anything else."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+
+from segpref.types import SegprefError
+
+__all__ = ["check_outputs", "file_target"]
+
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+}
+
+
+def file_target(path: Path) -> Path:
+    """The regular file that is written where ``path`` is: itself, or what it is a link to.
+
+    Raises:
+        SegprefError: something else is there (a folder, a device, a named pipe, a socket), or a link
+            that leads nowhere.
+    """
+    mode = _mode(path)
+    if mode is not None and not stat.S_ISREG(mode):
+        raise SegprefError(f"{path} is {_kind(mode)}, not a file: choose another file to write to")
+    return path.resolve() if path.is_symlink() else path
+
+
+def check_outputs(files: Iterable[Path | None] = (), folders: Iterable[Path | None] = ()) -> None:
+    """Refuse places that can't be written to, before anything is computed.
+
+    Args:
+        files: files that are made or replaced; None stands for one that was not asked for.
+        folders: folders that are made or written into.
+
+    Raises:
+        SegprefError: something else than a file or a folder is there, or in a folder a device, a named
+            pipe or a socket; a link that leads nowhere; no permission to write.
+    """
+    for path in folders:
+        if path is not None:
+            _check_folder(path)
+    for path in files:
+        if path is not None:
+            target = file_target(path)
+            if target.exists() and not os.access(target, os.W_OK):
+                raise SegprefError(f"{path} is write-protected: choose another file to write to")
+            _check_place(path, target.parent)
+
+
+def _check_folder(path: Path) -> None:
+    mode = _mode(path)
+    if mode is None:
+        _check_place(path, path.parent)
+        return
+    if not stat.S_ISDIR(mode):
+        raise SegprefError(
+            f"{path} is {_kind(mode)}, not a folder: choose another folder to write to"
+        )
+    _check_place(path, path)
+    try:
+        entries = sorted(path.iterdir())
+    except OSError as error:
+        raise SegprefError(
+            f"{path} can't be listed ({error.strerror}): choose a folder that you may read"
+        ) from error
+    for entry in entries:
+        inner = entry.lstat().st_mode
+        if not (stat.S_ISREG(inner) or stat.S_ISDIR(inner) or stat.S_ISLNK(inner)):
+            raise SegprefError(
+                f"{path} holds {entry.name}, which is {_kind(inner)}: remove it, or choose another "
+                "folder"
+            )
+
+
+def _check_place(path: Path, folder: Path) -> None:
+    """The folder, or the nearest one above it that is there, must take new entries."""
+    there = next(
+        (one for one in (folder, *folder.absolute().parents) if os.path.lexists(one)), None
+    )
+    if there is None or not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise SegprefError(
+            f"{path} can't be written, for {there} is no folder that you may write to: choose another "
+            "place"
+        )
+
+
+def _mode(path: Path) -> int | None:
+    """What is at the end of all links; None where nothing is there."""
+    try:
+        return path.stat().st_mode
+    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle, until Python 3.13
+        if path.is_symlink():
+            raise SegprefError(
+                f"{path} is a link that leads nowhere: remove it, or choose another place"
+            ) from error
+        if isinstance(error, FileNotFoundError | NotADirectoryError):
+            return None
+        reason = getattr(error, "strerror", None) or error
+        raise SegprefError(f"{path} can't be written ({reason}): choose another place") from error
+
+
+def _kind(mode: int) -> str:
+    return _KINDS.get(stat.S_IFMT(mode), "a file")

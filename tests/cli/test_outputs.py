@@ -1,0 +1,123 @@
+"""Every command looks at where its output goes before it does anything else."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from segpref.cli.main import COMMANDS, main
+
+FILES = {("evaluate", "out"), ("audit", "out"), ("export", "out")}
+OUTPUTS = ("out", "output", "cache")
+GIVEN = {
+    "model": "no/model",
+    "data": "no/data",
+    "input": "no/input",
+    "others": "no/others",
+    "judge": "oracle",
+}
+"""Required options; what they name is not there, so that whatever is looked at first is told of."""
+
+
+def options_of(command: str) -> list[str]:
+    """Names of the options by which a command is told where to write."""
+    function = getattr(importlib.import_module(f"segpref.cli.{command}"), command)
+    return [name for name in inspect.signature(function).parameters if name in OUTPUTS]
+
+
+def required(command: str, without: str) -> list[str]:
+    function = getattr(importlib.import_module(f"segpref.cli.{command}"), command)
+    given = []
+    for name, one in inspect.signature(function).parameters.items():
+        needed = one.default is inspect.Parameter.empty and name not in ("settings", without)
+        if needed:
+            value = {"recipe": "phantoms", "out": "no/out", "output": "no/out"}.get(name)
+            given += [f"--{name}", value or GIVEN[name]]
+    return given
+
+
+PLACES = [(command, name) for command in COMMANDS for name in options_of(command)]
+
+
+def fifo(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def dangling(path: Path) -> None:
+    path.symlink_to(path.with_name("nowhere"))
+
+
+def link_to_device(path: Path) -> None:
+    path.symlink_to("/dev/full")
+
+
+def device(path: Path) -> None:
+    try:
+        os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(1, 7))  # a copy of /dev/full
+    except PermissionError:
+        pytest.skip("only the superuser makes devices")
+
+
+def below_a_file(path: Path) -> None:
+    path.parent.rmdir()
+    path.parent.write_text("mine")
+
+
+def refused(
+    command: str, name: str, path: Path, capsys: pytest.CaptureFixture[str], says: str
+) -> None:
+    assert main([command, *required(command, name), f"--{name}", str(path)]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith(f"segpref {command}: ")
+    assert told.count("\n") == 1
+    assert says in told
+
+
+@pytest.mark.parametrize("obstacle", [fifo, dangling, link_to_device, device, below_a_file])
+@pytest.mark.parametrize(("command", "name"), PLACES)
+def test_a_place_that_is_none_is_refused_first(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+    name: str,
+    obstacle: Callable[[Path], None],
+) -> None:
+    (tmp_path / "at").mkdir()
+    path = tmp_path / "at" / "out.ts"
+    obstacle(path)
+    before = sorted((one, one.lstat().st_mode, one.lstat().st_ino) for one in tmp_path.rglob("*"))
+    refused(command, name, path, capsys, str(path))
+    after = sorted((one, one.lstat().st_mode, one.lstat().st_ino) for one in tmp_path.rglob("*"))
+    assert after == before
+
+
+@pytest.mark.parametrize(("command", "name"), PLACES)
+def test_no_file_for_a_folder_and_no_folder_for_a_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, name: str
+) -> None:
+    path = tmp_path / "out.ts"
+    if (command, name) in FILES:
+        path.mkdir()
+        refused(command, name, path, capsys, f"{path} is a folder, not a file")
+    else:
+        path.write_text("mine")
+        refused(command, name, path, capsys, f"{path} is a file, not a folder")
+        assert path.read_text() == "mine"
+
+
+@pytest.mark.parametrize(("command", "name"), [one for one in PLACES if one not in FILES])
+def test_no_folder_with_a_pipe_in_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, name: str
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    refused(command, name, tmp_path, capsys, "which is a named pipe")
+
+
+def test_every_command_that_writes_is_asked() -> None:
+    assert {command for command, _ in PLACES} == set(COMMANDS)
