@@ -216,16 +216,16 @@ def test_a_patient_in_two_parts_of_a_file_is_refused(tmp_path: Path) -> None:
 def test_what_is_no_split_file_is_refused(tmp_path: Path, content: str) -> None:
     path = tmp_path / "split.json"
     path.write_text(content)
-    with pytest.raises(SegprefError, match="is no split file") as caught:
+    with pytest.raises(SegprefError, match=r"is no split file|is not valid JSON") as caught:
         Split.load(path)
     assert str(path) in str(caught.value)
 
 
 def test_a_split_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(SegprefError, match="can't be read"):
+    with pytest.raises(SegprefError, match=r"there is no file .*split\.json"):
         Split.load(tmp_path / "split.json")
     (tmp_path / "bytes.json").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(SegprefError, match="is no split file"):
+    with pytest.raises(SegprefError, match="leave it out for a new split"):
         Split.load(tmp_path / "bytes.json")
 
 

@@ -142,7 +142,7 @@ def test_what_a_description_needs(tmp_path: Path, lacking: str) -> None:
         read_plain(path)
 
 
-@pytest.mark.parametrize(("text", "match"), [("[1]", "add weights"), ("{", "read as YAML")])
+@pytest.mark.parametrize(("text", "match"), [("[1]", "add weights"), ("{", "is not valid YAML")])
 def test_no_description(tmp_path: Path, text: str, match: str) -> None:
     path = tmp_path / "model.yaml"
     path.write_text(text)

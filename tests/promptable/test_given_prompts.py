@@ -247,7 +247,7 @@ def test_a_bad_prompt_is_told_of_in_a_sentence(
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        ("{", "can't be read"),
+        ("{", "is not valid JSON"),
         ("[]", "holds no object"),
         ('{"c.png": {"box": [1, 2, 3, 4]}}', "prompts are given for 'c.png', but there is no such"),
         ('{"a.png": {"circle": 3}}', "a.png: a prompt is an object with box, points or text"),

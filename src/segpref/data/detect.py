@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from segpref.data.nnunet import NnUNetRaw
 from segpref.data.packed import PACK_FILE, Packed
 from segpref.data.source import Reader
 from segpref.data.volumes import file_stem
+from segpref.trust import read_json
 from segpref.types import SegprefError
 
 __all__ = ["open_dataset"]
@@ -84,10 +84,7 @@ def _has_structure(masks: Path, name: str) -> bool:
 
 
 def _json_reader(path: Path) -> Callable[..., Reader]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise SegprefError(f"{path} is not valid JSON ({error}): correct or restore it") from error
+    content = read_json(path, "correct or restore it")
     keys = set(content) if isinstance(content, dict) else set()
     if {"channel_names", "file_ending"} <= keys:
         return NnUNetRaw

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -12,6 +11,7 @@ from typing import Any
 
 from segpref.data.source import Source
 from segpref.data.volumes import is_nifti, is_picture
+from segpref.trust import read_json
 from segpref.types import SegprefError
 
 __all__ = [
@@ -107,10 +107,7 @@ def index(root: Path, sources: Iterable[Source], what: str) -> tuple[Source, ...
 def load_description(path: Path, keys: Iterable[str]) -> dict[str, Any]:
     """Content of a dataset.json that has the keys."""
     required(path, "describes the dataset", "point to the folder that holds it, or restore it")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise SegprefError(f"{path} is not valid JSON ({error}): correct or restore it") from error
+    content = read_json(path, "correct or restore it")
     if not isinstance(content, dict):
         raise SegprefError(f"{path} holds no JSON object: correct or restore it")
     missing = [key for key in keys if key not in content]

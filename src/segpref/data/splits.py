@@ -16,6 +16,7 @@ from scipy.optimize import linprog
 from segpref.data.cache import write_atomically
 from segpref.data.dataset import Dataset
 from segpref.data.source import Reader
+from segpref.trust import read_json
 from segpref.types import SegprefError
 
 __all__ = [
@@ -61,13 +62,9 @@ class Split:
     @classmethod
     def load(cls, path: Path) -> Split:
         """Read a split; a patient in two parts is refused."""
+        content = read_json(Path(path), "correct it, or leave it out for a new split")
         try:
-            content = json.loads(Path(path).read_text())
             parts = {part: tuple(str(name) for name in content[part]) for part in PARTS}
-        except OSError as error:
-            raise SegprefError(
-                f"the split {path} can't be read: check the path, or leave it out for a new one"
-            ) from error
         except (ValueError, KeyError, TypeError) as error:
             raise SegprefError(
                 f"{path} is no split file: it needs lists of patients under {', '.join(PARTS)}"

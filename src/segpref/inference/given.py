@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from segpref.data.preparation import ImagePreparation, Preparation
 from segpref.data.source import Source
 from segpref.policies.promptable import PromptablePolicy
 from segpref.prompts import FixedPrompts, Prompt, in_prepared
+from segpref.trust import read_json
 from segpref.types import Case, Predictor, SegprefError
 
 __all__ = ["Given", "GivenPrompts", "asked_with", "read_prompts"]
@@ -143,12 +143,7 @@ def read_prompts(path: Path) -> dict[str, Given]:
     Raises:
         SegprefError: a file that can't be read, or something else than that.
     """
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise SegprefError(
-            f"the prompts {path} can't be read ({error}): give a JSON file"
-        ) from error
+    content = read_json(path)
     if not isinstance(content, dict):
         raise SegprefError(f"{path} holds no object: give prompts by the names of images")
     return {name: _given(row, f"{path}, {name}") for name, row in content.items()}

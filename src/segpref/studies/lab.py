@@ -21,7 +21,7 @@ from segpref.progress import console, headed
 from segpref.proposals import SlateProposals
 from segpref.studies.judging import Bench
 from segpref.studies.plan import Task, judge_task
-from segpref.studies.recipe import Recipe, plain
+from segpref.studies.recipe import Recipe, plain, read_recipe
 from segpref.studies.stages import Stage1
 from segpref.training.folder import RunFolder
 from segpref.training.semisupervised import fit_semisupervised
@@ -206,7 +206,7 @@ class Lab:
         now = plain(self.recipe)
         path = self.out / "recipe.yaml"
         if path.exists():
-            before = yaml.safe_load(path.read_text())
+            before = read_recipe(path)
             if changed := _changed(before, now):
                 raise SegprefError(
                     f"{self.out} was begun with another recipe ({', '.join(changed)}): choose another "
@@ -221,11 +221,13 @@ def _changed(before: Mapping[str, object], now: Mapping[str, object]) -> list[st
     found = [
         name
         for name in ("split", "split_seed", "folds", "preparation", "network", "align")
-        if before[name] != now[name]
+        if before.get(name) != now[name]
     ]
     for section in ("bases", "judges", "methods"):
-        old, new = before[section], now[section]
-        assert isinstance(old, Mapping)
+        old, new = before.get(section), now[section]
         assert isinstance(new, Mapping)
+        if not isinstance(old, Mapping):
+            found.append(section)
+            continue
         found += [f"{section}: {name}" for name in new if name in old and old[name] != new[name]]
     return found

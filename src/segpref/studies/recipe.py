@@ -8,7 +8,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar
 
-import yaml
 from jsonargparse import ArgumentParser, Namespace
 
 from segpref.data.names import check_folder_name
@@ -25,6 +24,7 @@ from segpref.studies.stages import Stage1, Stage2
 from segpref.training.anchored import AnchoredSignal, SupervisedSignal
 from segpref.training.augmentation import StrongAugmentation
 from segpref.training.signals import PreferenceSignal, PseudoLabelSignal, Signal
+from segpref.trust import read_yaml
 from segpref.types import LabelSpace, Margins, SegprefError
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "load_recipe",
     "parse_recipe",
     "plain",
+    "read_recipe",
     "recipe_file",
     "recipe_names",
 ]
@@ -242,7 +243,7 @@ def parse_recipe(path: Path, kind: type[R]) -> tuple[R, Mapping[str, Any]]:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(kind, "recipe")
     try:
-        settings: Namespace = parser.parse_object({"recipe": yaml.safe_load(path.read_text())})
+        settings: Namespace = parser.parse_object({"recipe": read_yaml(path)})
         recipe = parser.instantiate(settings).recipe
     except Exception as error:
         # YAML and jsonargparse tell over several lines what is wrong.
@@ -250,6 +251,18 @@ def parse_recipe(path: Path, kind: type[R]) -> tuple[R, Mapping[str, Any]]:
         raise SegprefError(f"{path} is no valid recipe: {reason}") from error
     assert isinstance(recipe, kind)
     return recipe, settings.recipe.as_dict()
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """The settings that a study keeps in its folder.
+
+    Raises:
+        SegprefError: the file is damaged.
+    """
+    content = read_yaml(path, "restore it, or choose another --out")
+    if not isinstance(content, dict):
+        raise SegprefError(f"{path} holds no settings: restore it, or choose another --out")
+    return content
 
 
 def plain(value: Any) -> Any:

@@ -33,6 +33,7 @@ from segpref.studies.pictures import (
 from segpref.studies.verdict import alignment_warnings, verdict
 from segpref.training.curves import curve_summary
 from segpref.training.folder import RunFolder
+from segpref.trust import read_json
 from segpref.types import SegprefError
 
 __all__ = ["overlay_section", "slate_section", "variance_section", "write_report"]
@@ -301,12 +302,9 @@ def _unfinished(about: Mapping[str, Any], history: History) -> dict[str, Any]:
 
 def _read_about(folder: RunFolder) -> dict[str, Any]:
     path = folder.path / "run.json"
-    try:
-        about = json.loads(path.read_text()) if path.exists() else {}
-    except ValueError as error:
-        raise SegprefError(
-            f"{path} is not valid JSON ({error}): restore it, or delete it to report without it"
-        ) from error
+    about = (
+        read_json(path, "restore it, or delete it to report without it") if path.exists() else {}
+    )
     return about if isinstance(about, dict) else {}
 
 

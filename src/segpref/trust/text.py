@@ -71,10 +71,10 @@ def _parsed(parse: Callable[[str], Any], text: str, file: object, kind: str, how
         content = parse(text)
         _check_extent(content, _VALUES[kind])
     except RecursionError as error:
-        raise SegprefError(f"{file} is nested too deeply to be {kind} of ours: {how}") from error
+        raise SegprefError(f"{file} is not valid {kind} (nested too deeply): {how}") from error
     except (ValueError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise SegprefError(f"{file} can't be read as {kind} ({reason}): {how}") from error
+        raise SegprefError(f"{file} is not valid {kind} ({reason}): {how}") from error
     return content
 
 

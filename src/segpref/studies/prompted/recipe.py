@@ -8,13 +8,13 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jsonargparse import ArgumentParser
 
 from segpref.data.names import check_folder_name
 from segpref.data.preparation import Preparation
 from segpref.policies import NetworkSpec
 from segpref.studies.recipe import default_network
+from segpref.trust import read_yaml
 from segpref.types import SegprefError
 
 __all__ = ["Align", "Clip", "PromptedRecipe", "Stage1", "StandIn", "load_prompted"]
@@ -181,7 +181,7 @@ def load_prompted(name: str | Path) -> tuple[PromptedRecipe, Mapping[str, Any]]:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(PromptedRecipe, "recipe")
     try:
-        content = yaml.safe_load(path.read_text())
+        content = read_yaml(path)
         settings = parser.parse_object({"recipe": content})
         recipe = parser.instantiate(settings).recipe
     except Exception as error:  # YAML and jsonargparse tell over several lines what is wrong

@@ -14,7 +14,7 @@ from segpref.studies.prompted.lab import PromptedLab
 from segpref.studies.prompted.perform import parts
 from segpref.studies.prompted.recipe import PromptedRecipe
 from segpref.studies.prompted.report import write_prompted
-from segpref.studies.recipe import plain
+from segpref.studies.recipe import plain, read_recipe
 from segpref.types import SegprefError
 
 __all__ = ["open_prompted", "run_prompted"]
@@ -39,7 +39,7 @@ def open_prompted(
     out = Path(out)
     path, now = out / "recipe.yaml", plain(recipe)
     if path.exists():
-        before = yaml.safe_load(path.read_text())
+        before = read_recipe(path)
         if changed := [name for name in now if before.get(name) != now[name]]:
             raise SegprefError(
                 f"{out} was begun with another recipe ({', '.join(changed)}): choose another --out"
