@@ -16,14 +16,25 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from segpref.process import CLOSED_PIPE
+
 __all__ = ["console", "progress_bar", "stdout", "track"]
 
 T = TypeVar("T")
 
-console = Console(stderr=True)
+
+class _Console(Console):
+    """Ends the program as other programs end where nobody reads what they print."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True  # nor what is printed while it ends
+        raise SystemExit(CLOSED_PIPE)
+
+
+console = _Console(stderr=True)
 """Messages and bars go to standard error, so that standard output can be piped."""
 
-stdout = Console(width=None if sys.stdout.isatty() else 110)
+stdout = _Console(width=None if sys.stdout.isatty() else 110)
 """Results go to standard output."""
 
 

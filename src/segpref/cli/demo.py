@@ -10,6 +10,7 @@ from typing import Any
 from segpref.cli.study import show
 from segpref.data import ACDC, Cache, Decathlon, Folders, Reader, open_dataset
 from segpref.data.phantoms import PATIENT_PATTERN, write_phantoms
+from segpref.locking import alone_in_out
 from segpref.progress import console
 from segpref.studies.lab import Lab
 from segpref.studies.recipe import load_recipe
@@ -20,6 +21,7 @@ __all__ = ["demo"]
 PHANTOM_PATIENTS = 80
 
 
+@alone_in_out
 def demo(
     settings: dict[str, Any],
     data: Path | None = None,

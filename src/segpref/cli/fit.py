@@ -8,6 +8,7 @@ from typing import Any, Literal
 from segpref.cli.opening import beside, open_split, part_of
 from segpref.data import Cache, Preparation, draw_cases, draw_patients, open_dataset, prepare
 from segpref.data.splits import refuse_leakage
+from segpref.locking import alone_in_out
 from segpref.policies import ModelCard, NetworkSpec
 from segpref.policies.opening import own_card
 from segpref.policies.promptable import PARTS, Part, PromptableNetwork, promptable_card
@@ -26,6 +27,7 @@ __all__ = ["fit"]
 _USUAL = Preparation(size=(256, 256))
 
 
+@alone_in_out
 def fit(
     data: Path,
     out: Path,
