@@ -25,10 +25,10 @@ _TEXTS = (
 )
 _UNITS = {"bytes": 1} | {
     f"{letter}{form}": 1024**power
-    for power, letter in enumerate("KMGT", start=1)
+    for power, letter in enumerate("KMGTPE", start=1)
     for form in ("iB", "B")
 }
-_SIZE = r"([\d.]+) ?(bytes|[KMGT]i?B)"
+_SIZE = r"([\d.]+) ?(bytes|[KMGTPE]i?B)"
 _STEP = 16
 """Voxels of a patch are a multiple of what most networks halve them to."""
 
@@ -159,7 +159,7 @@ def _of_computer() -> tuple[float | None, float | None, float | None]:
 
 
 def _size(number: float) -> str:
-    for unit in ("TiB", "GiB", "MiB", "KiB"):
+    for unit in ("EiB", "PiB", "TiB", "GiB", "MiB", "KiB"):
         if number >= _UNITS[unit]:
             return f"{number / _UNITS[unit]:.2f} {unit}"
     return f"{number:.0f} bytes"
