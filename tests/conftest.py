@@ -14,6 +14,17 @@ from segpref.data.phantoms import PATIENT_PATTERN, write_phantoms
 from segpref.policies import ModelCard, NetworkSpec
 from segpref.training import RunFolder, fit
 
+try:
+    from hypothesis import HealthCheck, settings
+except ImportError:  # nnU-Net's tests have an environment of their own, without it
+    pass
+else:
+    # Neither a loaded machine nor chance decides whether a fresh clone passes.
+    settings.register_profile(
+        "segpref", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+    )
+    settings.load_profile("segpref")
+
 HEART = ("background", "RV", "MYO", "LV")
 HEART_INPUT = Preparation(dims=2, size=(32, 32))
 

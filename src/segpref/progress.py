@@ -17,16 +17,26 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from segpref.process import CLOSED_PIPE
 from segpref.terminal import Terminal, one_line
 
 __all__ = ["console", "headed", "progress_bar", "stdout", "track"]
 
 T = TypeVar("T")
 
-console = Terminal(stderr=True)
+
+class _Console(Terminal):
+    """Ends the program as other programs end where nobody reads what they print."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True  # nor what is printed while it ends
+        raise SystemExit(CLOSED_PIPE)
+
+
+console = _Console(stderr=True)
 """Messages and bars go to standard error, so that standard output can be piped."""
 
-stdout = Terminal(width=None if sys.stdout.isatty() else 110)
+stdout = _Console(width=None if sys.stdout.isatty() else 110)
 """Results go to standard output."""
 
 

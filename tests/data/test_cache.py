@@ -14,6 +14,7 @@ import pytest
 from segpref.data import cache as cache_module
 from segpref.data.cache import Cache, file_digest, key_digest, sweep_partial, write_atomically
 from segpref.types import SegprefError
+from waiting import FAILED_S
 
 KEY = {"what": "test", "number": 3}
 
@@ -81,23 +82,22 @@ def test_a_failure_while_computing_leaves_nothing(tmp_path: Path) -> None:
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
-def _race(root: Path, start: float, seen: Any) -> None:
+def _race(root: Path, both: Any, seen: Any) -> None:
     def compute() -> dict[str, np.ndarray]:
-        time.sleep(0.2)
+        both.wait()  # neither has written before both have looked
         return arrays()
 
-    time.sleep(max(0.0, start - time.time()))
     seen.put(float(Cache(root).entry(KEY, compute)["images"].sum()))
 
 
 def test_two_processes_may_make_the_same_entry(tmp_path: Path) -> None:
     context = multiprocessing.get_context("fork")
     seen = context.Queue()
-    start = time.time() + 0.2
-    racers = [context.Process(target=_race, args=(tmp_path, start, seen)) for _ in range(2)]
+    both = context.Barrier(2, timeout=FAILED_S)
+    racers = [context.Process(target=_race, args=(tmp_path, both, seen)) for _ in range(2)]
     for racer in racers:
         racer.start()
-    sums = [seen.get(timeout=20) for _ in racers]
+    sums = [seen.get(timeout=FAILED_S) for _ in racers]
     for racer in racers:
         racer.join()
     assert sums == [66.0, 66.0]

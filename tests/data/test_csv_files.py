@@ -9,7 +9,7 @@ import math
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from segpref.data.csv_files import csv_lines, csv_text, read_csv, write_csv
@@ -44,7 +44,6 @@ def test_other_text_stays(text: str) -> None:
     assert cells(csv_lines([[text]])) == [text]
 
 
-@settings(deadline=None)
 @given(
     st.lists(
         st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])), unique=True

@@ -70,7 +70,7 @@ def test_voxel_size_is_unknown_only_where_the_header_tells_nothing(
         assert spacing == pytest.approx(np.linalg.norm(affine[:3, :3], axis=0))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(rows=st.integers(1, 9), columns=st.integers(1, 9), seed=st.integers(0, 99))
 @pytest.mark.parametrize("ending", [".png", ".tif", ".bmp"])
 def test_pictures_are_row_column(

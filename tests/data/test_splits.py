@@ -257,7 +257,7 @@ def test_drawing_cases(hearts: Dataset) -> None:
         draw_cases(hearts, len(hearts) + 1, seed=0)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.lists(st.integers(1, 12), min_size=1, max_size=4), st.data())
 def test_every_patient_is_tested_in_exactly_one_fold(
     strata: list[int], data: st.DataObject

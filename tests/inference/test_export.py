@@ -63,7 +63,7 @@ angles = st.floats(-180, 180, allow_nan=False)
 sizes = st.floats(0.1, 12, allow_nan=False)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     euler=st.tuples(angles, angles, angles),
     zooms=st.tuples(sizes, sizes, sizes),

@@ -36,7 +36,7 @@ def test_a_structure_that_nobody_holds_is_left_out() -> None:
         pairwise_dice(masks[:1], LABELS)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(0, 2**32 - 1), st.integers(2, 5), st.sampled_from([CLASSES, REGIONS, LABELS]))
 def test_both_agree_with_slow_loops(seed: int, count: int, space: LabelSpace) -> None:
     rng = np.random.default_rng(seed)
@@ -52,7 +52,7 @@ def test_both_agree_with_slow_loops(seed: int, count: int, space: LabelSpace) ->
     np.testing.assert_allclose(pixel_variance(masks, space), held.astype(float).var(axis=0))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(0, 2**32 - 1), st.integers(2, 5), st.sampled_from([CLASSES, REGIONS, LABELS]))
 def test_ignored_pixels_are_left_out(seed: int, count: int, space: LabelSpace) -> None:
     rng = np.random.default_rng(seed)

@@ -247,7 +247,7 @@ class One(nn.Module):
         return self.head(self.body(x))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.floats(0.05, 0.9), st.integers(0, 2**62))
 def test_features_are_kept_and_stretched_at_the_rate(rate: float, seed: int) -> None:
     network, images = One().eval(), torch.zeros(2, 1, 40, 40)

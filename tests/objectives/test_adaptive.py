@@ -60,7 +60,7 @@ def test_amapo_by_hand():
     assert losses == pytest.approx([log_loss(-math.exp(0.7071068)), log_loss(2.0)])
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(st.floats(-5, 5), min_size=2, max_size=8), st.floats(0.05, 1), st.floats(0.5, 20))
 def test_gamma_po_finds_the_targets(deltas, gamma, tau):
     """Against a general solver of the problem in the docstring, over softmax weights."""

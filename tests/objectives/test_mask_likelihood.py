@@ -84,7 +84,7 @@ def test_objectives_on_a_row_of_pixels_by_hand():
 
 @pytest.mark.parametrize("space", [CLASSES, STRUCTURES], ids=lambda space: space.kind)
 @pytest.mark.parametrize("reduction", REDUCTIONS, ids=str)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 2**31))
 def test_against_the_likelihood_of_masks_one_at_a_time(space, reduction, seed):
     rng = np.random.default_rng(seed)

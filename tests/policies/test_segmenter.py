@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 
 from segpref.policies import NetworkSpec, Segmenter
 from segpref.types import LabelSpace, Policy, Predictor, SegprefError, State
+from waiting import in_time
 
 SPACE = LabelSpace("multi-class", ("background", "a", "b"))
 
@@ -23,23 +23,6 @@ def unet(tiny_unet: Callable[..., NetworkSpec], **changes: Any) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return tiny_unet(3, **changes).build()
-
-
-@contextmanager
-def in_time(seconds: int = 20) -> Iterator[None]:
-    """Turn a search that never ends into a failure."""
-    import signal
-
-    def over(*_: object) -> None:
-        raise TimeoutError("this never ends")
-
-    before = signal.signal(signal.SIGALRM, over)
-    signal.alarm(seconds)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
 
 
 VARIANTS: list[dict[str, Any]] = [

@@ -24,6 +24,7 @@ from segpref.proposals import SlateProposals, Thresholds
 from segpref.training import PreferenceSignal, RunFolder, align
 from segpref.training.augmentation import StrongAugmentation
 from segpref.types import SegprefError
+from waiting import FAILED_S
 
 PROMPTER: dict[str, Any] = {
     "class_path": "segpref.prompts.FixedPrompts",
@@ -187,7 +188,7 @@ def test_two_processes_align_as_one(base: Path, tmp_path: Path, parts: tuple[str
             process.start()
             started.append(process)
         for process in started:
-            process.join(timeout=180)
+            process.join(timeout=FAILED_S)
             if process.exitcode is None:
                 process.kill()
         assert [process.exitcode for process in started] == [0] * count

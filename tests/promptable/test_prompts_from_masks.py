@@ -66,7 +66,7 @@ def test_mask_logits_are_sure() -> None:
 
 
 @given(seed=st.integers(0, 10**6), shift=st.floats(0, 2))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_jittered_prompts_are_valid_and_in_the_image(seed: int, shift: float) -> None:
     rng = np.random.default_rng(seed)
     mask = rng.random((12, 9)) < 0.2

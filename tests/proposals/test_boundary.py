@@ -107,7 +107,7 @@ def test_offsets_are_in_millimetres_along_each_axis() -> None:
     assert grown.sum() == 5
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(LABELS, DISTANCES, SPACINGS)
 def test_uniform_offset_is_scipys(
     labels: np.ndarray, distance: float, spacing: tuple[float, ...]
@@ -124,7 +124,7 @@ def test_uniform_offset_is_scipys(
     np.testing.assert_array_equal(offset(field(labels, spacing), -distance).labels, shrunk)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(LABELS, DISTANCES, SPACINGS, st.permutations([0, 1, 2, 3]))
 def test_interface_offset_is_scipys(
     labels: np.ndarray, distance: float, spacing: tuple[float, ...], values: list[int]
@@ -144,7 +144,7 @@ def test_interface_offset_is_scipys(
     np.testing.assert_array_equal(back.labels, expected)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(LABELS, DISTANCES, DISTANCES)
 def test_shrunk_is_inside_the_anchor_is_inside_expanded(
     labels: np.ndarray, one: float, other: float
@@ -160,7 +160,7 @@ def test_shrunk_is_inside_the_anchor_is_inside_expanded(
         assert np.all((less == shrunk) | (less == 0))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(LABELS, DISTANCES, st.sampled_from([-1, 1]))
 def test_one_structure_moves_and_the_others_stay(
     labels: np.ndarray, distance: float, sign: int
@@ -171,7 +171,7 @@ def test_one_structure_moves_and_the_others_stay(
     assert set(labels[changed].tolist()) <= {0 if sign > 0 else 2}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(LABELS)
 def test_offset_zero_is_the_identity(labels: np.ndarray) -> None:
     start = field(labels)
@@ -180,7 +180,7 @@ def test_offset_zero_is_the_identity(labels: np.ndarray) -> None:
     np.testing.assert_array_equal(offset_interface(start, 1, 2, 0.0).labels, labels)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(hnp.arrays(np.uint8, (8, 9), elements=st.sampled_from([0, 0, 1, 2])), DISTANCES)
 def test_one_slice_of_a_volume_is_an_image(labels: np.ndarray, distance: float) -> None:
     solid = LabelMap(labels[np.newaxis], 4, (7.0, 1.0, 1.0))
@@ -196,7 +196,7 @@ def test_interfaces_come_by_contact() -> None:
     assert interfaces_by_contact(field(np.zeros((3, 3), np.uint8))) == []
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(hnp.arrays(np.uint8, (5, 6), elements=st.integers(0, 3)))
 def test_contact_is_counted_face_by_face(labels: np.ndarray) -> None:
     faces: dict[tuple[int, int], int] = {}

@@ -50,7 +50,7 @@ def test_ties_are_taken_together() -> None:
     assert scaled(logit, 0.6).tolist() == [[1, 1, 1, 0]]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(LOGITS, st.floats(0.1, 4.0))
 def test_area_is_exact_and_confidence_order_is_kept(logits: np.ndarray, scale: float) -> None:
     logit = logits[0]
@@ -65,7 +65,7 @@ def test_area_is_exact_and_confidence_order_is_kept(logits: np.ndarray, scale: f
     np.testing.assert_array_equal(mask, expected.reshape(logit.shape))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(LOGITS, st.sampled_from([None, 1, 2, 3]), st.floats(-6, 6, width=32))
 def test_logit_bias_is_the_argmax_of_biased_logits(
     logits: np.ndarray, value: int | None, bias: float
@@ -79,7 +79,7 @@ def test_logit_bias_is_the_argmax_of_biased_logits(
     np.testing.assert_array_equal(mask[0][clear], moved.argmax(axis=0)[clear])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(hnp.arrays(np.float32, (4, 3, 3), elements=st.integers(-2, 2).map(float)))
 def test_of_equal_logits_the_lower_class_wins_as_in_the_anchor(logits: np.ndarray) -> None:
     draft = multi_class(logits)

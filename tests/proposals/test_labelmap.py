@@ -65,7 +65,7 @@ def test_runs_end_with_the_row_and_with_the_value() -> None:
     assert runs.pixels(runs.values, 4).tolist() == [15, 3, 2, 0]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(label_maps())
 def test_runs_painted_with_their_own_values_are_the_mask(labels: np.ndarray) -> None:
     field = made(labels)
@@ -84,7 +84,7 @@ def test_an_empty_mask_has_nothing() -> None:
     assert field.distances(3.0).signed.size == 0
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(label_maps())
 def test_components_are_those_of_scikit_image(labels: np.ndarray) -> None:
     field = made(labels)
@@ -98,7 +98,7 @@ def test_components_are_those_of_scikit_image(labels: np.ndarray) -> None:
         assert set(labels[where].tolist()) == {int(found.owners[component])}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(label_maps(values=3))
 def test_holes_are_those_of_scipy(labels: np.ndarray) -> None:
     if 1 in labels.shape:
@@ -117,7 +117,7 @@ def test_holes_are_those_of_scipy(labels: np.ndarray) -> None:
         np.testing.assert_array_equal(actual, expected)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(label_maps(), st.data())
 def test_distances_are_those_of_scipy(labels: np.ndarray, data: st.DataObject) -> None:
     sides = st.sampled_from([0.5, 1.0, 1.5, 3.0])
@@ -147,7 +147,7 @@ def test_distances_are_those_of_scipy(labels: np.ndarray, data: st.DataObject) -
             assert np.all(found.signed[(crop == value) & ~shallow] < -(reach**2))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(label_maps(values=3))
 def test_distances_to_every_value_are_those_of_scipy(labels: np.ndarray) -> None:
     field = made(labels)

@@ -94,7 +94,7 @@ def test_dropout_agrees_with_numpy(space: LabelSpace) -> None:
     np.testing.assert_array_equal(found["dropout"].numpy(), each.swapaxes(0, 1))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @for_all(st.integers(0, 2**32 - 1), st.integers(2, 6), st.sampled_from([0, 1, -1]))
 def test_decoding_is_numpys_argmax_also_where_logits_are_equal(
     seed: int, classes: int, dim: int
@@ -124,7 +124,7 @@ def everywhere(samples: Tensor, space: LabelSpace) -> Tensor:
     return space.decode(total - len(samples) / 2)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @for_all(
     st.integers(0, 2**32 - 1),
     st.sampled_from([CARDIAC, CHEST]),

@@ -188,7 +188,7 @@ def test_thresholds_by_hand() -> None:
     assert found == [1, 0]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(0, 2**32 - 1), st.floats(0.05, 0.95))
 def test_with_two_classes_a_threshold_cuts_the_probability(seed: int, threshold: float) -> None:
     logits = torch.randn(2, 5, 6, generator=torch.Generator().manual_seed(seed))

@@ -122,7 +122,7 @@ def test_every_family_of_the_appendix_has_its_share(space: LabelSpace) -> None:
     assert len({candidate.family for candidate in small.candidates}) >= 7
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.integers(2, 40),
     st.sampled_from([CARDIAC, CHEST]),

@@ -99,14 +99,14 @@ def test_the_limit_counts_what_is_left_of_the_structure() -> None:
     assert drawn(clean(labels, relative=0.125, cap=1.0)) == "01110000 01110000 01110000 00000000"
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.one_of(masks((9, 12), 2), masks((5, 6, 4), 2)))
 def test_filling_a_binary_structure_is_scipys(labels: np.ndarray) -> None:
     filled = fill_holes(LabelMap(labels, 2, (1.0,) * labels.ndim))
     np.testing.assert_array_equal(filled.labels, ndimage.binary_fill_holes(labels))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(masks((9, 12), 2), st.sampled_from([0.05, 0.1, 0.3]), st.sampled_from([0.01, 0.02, 1.0]))
 def test_limited_filling_is_scipys_label(labels: np.ndarray, relative: float, cap: float) -> None:
     expected = labels.copy()
@@ -118,7 +118,7 @@ def test_limited_filling_is_scipys_label(labels: np.ndarray, relative: float, ca
     np.testing.assert_array_equal(filled.labels, expected)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.one_of(masks((9, 12), 4), masks((5, 6, 4), 3)))
 def test_cleaning_keeps_one_component_and_touches_nothing_else(labels: np.ndarray) -> None:
     original = LabelMap(labels, 4, (1.0,) * labels.ndim)
@@ -132,7 +132,7 @@ def test_cleaning_keeps_one_component_and_touches_nothing_else(labels: np.ndarra
     assert np.all((filled == labels) | (labels == 0))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(masks((9, 12), 4))
 def test_one_slice_of_a_volume_is_an_image(labels: np.ndarray) -> None:
     flat = clean(LabelMap(labels, 4, (1.0, 1.0)), math.inf, math.inf)

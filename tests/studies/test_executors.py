@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import multiprocessing
-import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -19,15 +17,12 @@ from segpref.studies.stages import Stage1, Stage2
 
 
 class Started:
-    """Stands in for a process: notes what the environment was when it began."""
+    """Stands in for a process: notes which GPUs it would see."""
 
     environments: ClassVar[list[str | None]] = []
 
-    def __init__(self, **_: Any) -> None:
-        self.sentinel = 0
-
-    def start(self) -> None:
-        Started.environments.append(os.environ.get("CUDA_VISIBLE_DEVICES"))
+    def __init__(self, *given: Any) -> None:
+        Started.environments.append(given[3].get("CUDA_VISIBLE_DEVICES"))
 
     def terminate(self) -> None: ...
 
@@ -37,9 +32,7 @@ class Started:
 @pytest.fixture
 def processes(monkeypatch: pytest.MonkeyPatch) -> None:
     Started.environments = []
-    pipe = SimpleNamespace(close=lambda: None)
-    context = SimpleNamespace(Process=Started, Pipe=lambda duplex: (pipe, pipe))
-    monkeypatch.setattr(multiprocessing, "get_context", lambda _: context)
+    monkeypatch.setattr("segpref.studies.executors.Launched", Started)
     monkeypatch.setattr("segpref.studies.executors.replace", lambda lab: lab)
 
 

@@ -7,12 +7,10 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import yaml
 from monai.losses import DiceLoss
@@ -35,6 +33,7 @@ from segpref.studies.study_page import write_study
 from segpref.studies.study_tables import study_tables
 from segpref.studies.tables import markdown
 from segpref.types import Judge, SegprefError
+from waiting import until
 
 
 @dataclass(frozen=True)
@@ -329,11 +328,11 @@ class Held:
 
     def __init__(self, path: Path) -> None:
         code = (
-            "import filelock, sys, time; lock = filelock.FileLock(sys.argv[1]); lock.acquire(); "
-            "print(1, flush=True); time.sleep(60)"
+            "import filelock, sys; lock = filelock.FileLock(sys.argv[1]); lock.acquire(); "
+            "print(1, flush=True); sys.stdin.read()"
         )
         self._process = subprocess.Popen(
-            [sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE
+            [sys.executable, "-c", code, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
 
     def __enter__(self) -> None:
@@ -371,16 +370,16 @@ def test_a_study_that_is_killed_five_times_ends_with_the_same_table(
     (tmp_path / "lab.pkl").write_bytes(pickle.dumps(killed))
     (tmp_path / "study.py").write_text(STUDY)
     command = [sys.executable, str(tmp_path / "study.py"), str(tmp_path / "lab.pkl"), where]
-    rng = np.random.default_rng(0)
     for least in (2, 10, 25, 40, 60):
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-        while files_in(killed.out) < least:
-            assert process.poll() is None, "it ended before it could be killed"
-            time.sleep(0.02)
-        time.sleep(rng.uniform(0, 0.5))
+        until(
+            lambda least=least, process=process: (
+                files_in(killed.out) >= least or process.poll() is not None
+            )
+        )
+        assert process.poll() is None, "it ended before it could be killed"
         process.send_signal(signal.SIGKILL)
         process.wait()
-        time.sleep(1.5)  # its tasks notice and stop
     assert collect(killed).missing
     subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
     again = collect(killed)

@@ -111,7 +111,7 @@ def test_only_the_largest_component_stays(dims: int) -> None:
 # Boxes ---------------------------------------------------------------------------------------
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     shape=st.lists(st.integers(1, 12), min_size=2, max_size=3),
     count=st.integers(1, 4),

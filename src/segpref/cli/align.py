@@ -23,6 +23,7 @@ from segpref.data.splits import refuse_leakage
 from segpref.data.targets import check_outputs
 from segpref.inference.windows import whole_images
 from segpref.judges import NamedJudge
+from segpref.locking import alone_in_out
 from segpref.objectives import Reduction
 from segpref.policies import load_model, load_segmenter, read_card, save_model
 from segpref.policies.opening import open_model
@@ -40,6 +41,7 @@ from segpref.types import Margins
 __all__ = ["align"]
 
 
+@alone_in_out
 def align(
     model: Path,
     judge: NamedJudge | list[str] | str,

@@ -8,6 +8,7 @@ from typing import Any
 
 from segpref.cli.opening import Words, as_words, check_study
 from segpref.data import Cache, open_dataset
+from segpref.locking import alone_in
 from segpref.progress import console, headed, stdout
 from segpref.studies.ambiguity.lab import AmbiguityLab
 from segpref.studies.ambiguity.parts import parts
@@ -58,11 +59,12 @@ def ambiguity(
         list_parts(todo)
         return
     console.print(headed(chosen.name, f": {chosen.description}"))
-    try:
-        run_parts(lab.out, todo)
-    finally:
-        # What is there is worth a table, whatever stopped the rest.
-        sections = write_report(lab)
+    with alone_in(out):
+        try:
+            run_parts(out, todo)
+        finally:
+            # What is there is worth a table, whatever stopped the rest.
+            sections = write_report(lab)
     for one in sections:
         stdout.print(
             rich_table(one.rows, one.title, list(one.rows[0].figures), "GED is better when lower.")

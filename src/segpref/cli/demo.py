@@ -11,6 +11,7 @@ from segpref.cli.opening import check_study
 from segpref.cli.study import show
 from segpref.data import ACDC, Cache, Decathlon, Folders, Reader, open_dataset
 from segpref.data.phantoms import PATIENT_PATTERN, write_phantoms
+from segpref.locking import alone_in_out
 from segpref.progress import console, headed
 from segpref.studies.lab import Lab
 from segpref.studies.recipe import load_recipe
@@ -21,6 +22,7 @@ __all__ = ["demo"]
 PHANTOM_PATIENTS = 80
 
 
+@alone_in_out
 def demo(
     settings: dict[str, Any],
     data: Path | None = None,

@@ -9,6 +9,7 @@ from segpref.cli.opening import beside, open_split, part_of
 from segpref.data import Cache, Preparation, draw_cases, draw_patients, open_dataset, prepare
 from segpref.data.splits import refuse_leakage
 from segpref.data.targets import check_outputs
+from segpref.locking import alone_in_out
 from segpref.policies import ModelCard, NetworkSpec, read_card
 from segpref.policies.promptable import PARTS, Part, PromptableNetwork, promptable_card
 from segpref.progress import console
@@ -26,6 +27,7 @@ __all__ = ["fit"]
 _USUAL = Preparation(size=(256, 256))
 
 
+@alone_in_out
 def fit(
     data: Path,
     out: Path,

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
-import warnings
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
 
+from segpref.cli.ending import Stopped, guarded, stoppable
+
+# Everything else is imported where it is needed: `segpref --help` should not wait for torch, and what
+# takes time to import is imported where Ctrl-C is a sentence.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+    from typing import Any
+
     from jsonargparse import ArgumentParser
 
 __all__ = ["COMMANDS", "USAGE", "command_parser", "main", "program"]
@@ -47,7 +52,10 @@ A first round on your own data (a folder of images with labels for some of them)
 
 def program() -> int:
     """The console script: the process belongs to segpref, so that it may be set up for training."""
-    # Imported late, as in a command: `segpref --help` should not wait for torch.
+    return guarded(_whole)
+
+
+def _whole() -> int:
     if sys.argv[1:2] and sys.argv[1] in COMMANDS:
         from segpref.machine import settle
         from segpref.terminal import print_uncaught
@@ -61,7 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        Exit status: 0, 1 after a mistake of the user, 2 for a wrong command line.
+        Exit status: 0, 1 after a mistake of the user or where memory ran out, 2 for a wrong command
+        line, 128 + the number of a signal that stopped it.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or given[0] in ("-h", "--help"):
@@ -82,12 +91,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def command_parser(command: str) -> tuple[ArgumentParser, Callable[..., None]]:
     """The options of a command, and the function that takes them."""
-    # Imported late: `segpref --help` should not wait for torch.
-    from segpref.cli.parser import CommandParser
+    import importlib
+
+    from jsonargparse import ArgumentParser
 
     function: Any = getattr(importlib.import_module(f"segpref.cli.{command}"), command)
-    parser = CommandParser(
-        prog=f"segpref {command}", description=function.__doc__.partition("\n")[0]
+    parser = ArgumentParser(
+        prog=f"segpref {command}",
+        description=function.__doc__.partition("\n")[0],
+        exit_on_error=False,
     )
     parser.add_argument("--config", action="config", help="YAML file with options")
     parser.add_function_arguments(function, skip={"settings"})
@@ -97,32 +109,88 @@ def command_parser(command: str) -> tuple[ArgumentParser, Callable[..., None]]:
     return parser, function
 
 
+def _configs(arguments: Sequence[str]) -> list[Path]:
+    """The files that options are read from."""
+    from itertools import pairwise
+    from pathlib import Path
+
+    joined = [one.removeprefix("--config=") for one in arguments if one.startswith("--config=")]
+    return [Path(value) for option, value in pairwise(arguments) if option == "--config"] + list(
+        map(Path, joined)
+    )
+
+
+def _read_configs(arguments: Sequence[str]) -> None:
+    """Name a file of options that can't be read.
+
+    Raises:
+        SegprefError: there is one.
+    """
+    import yaml
+
+    from segpref.types import SegprefError
+
+    for path in _configs(arguments):
+        if not path.is_file():
+            raise SegprefError(f"there is no file {path}: give --config a YAML file with options")
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            reason = " ".join(str(error).split())
+            raise SegprefError(f"{path} is no YAML file in UTF-8 ({reason}): correct it") from error
+        if not isinstance(content, dict):
+            raise SegprefError(
+                f"{path} holds no options: write one on each line, such as epochs: 20"
+            )
+
+
 def _run(command: str, arguments: list[str]) -> int:
-    # Imported late: `segpref --help` should not wait for torch.
+    import warnings
+
     warnings.filterwarnings("ignore", category=FutureWarning)
+    from jsonargparse import ArgumentError
     from rich.text import Text
 
+    from segpref.cli.shortage import shortage_told
+    from segpref.memory import ran_out
     from segpref.progress import console
     from segpref.terminal import one_line, set_up_messages
     from segpref.types import SegprefError
 
+    def refused(reason: str) -> None:
+        told = Text.assemble((f"segpref {command}:", "red"), " ", one_line(reason))
+        console.print(told, soft_wrap=True)
+
     set_up_messages()
     parser, function = command_parser(command)
+    values: Mapping[str, Any] = {}
     try:
+        _read_configs(arguments)
         options = parser.parse_args(arguments)
         settings = {k: v for k, v in options.as_dict().items() if k not in ("config", "resume")}
         values = parser.instantiate(options).as_dict()
-        values.pop("config", None)
-        function(**values, settings=settings)
+        given = {name: value for name, value in values.items() if name != "config"}
+        with stoppable():
+            function(**given, settings=settings)
+    except ArgumentError as error:
+        files = " and ".join(map(str, _configs(arguments)))
+        where = f" (on the command line or in {files})" if files else ""
+        reason = " ".join(str(error).split())
+        refused(f"{reason}{where}: segpref {command} --help names all options")
+        return 2
     except SegprefError as error:
-        told = Text.assemble((f"segpref {command}:", "red"), " ", one_line(str(error)))
-        console.print(told, soft_wrap=True)
+        refused(str(error))
         return 1
-    except KeyboardInterrupt:
+    except (MemoryError, RuntimeError) as error:
+        if not ran_out(error):
+            raise
+        refused(shortage_told(error, command, values))
+        return 1
+    except KeyboardInterrupt as error:
         console.print(
             "Stopped. Give the same command again (fit and align: with --resume) to go on."
         )
-        return 130
+        return error.status if isinstance(error, Stopped) else 130
     return 0
 
 

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from segpref.cli.opening import Words, as_words, check_study
 from segpref.data import Cache, open_dataset
+from segpref.locking import alone_in
 from segpref.progress import console, headed, stdout
 from segpref.studies.executors import Processes, RayCluster
 from segpref.studies.lab import Lab
@@ -84,11 +85,12 @@ def study(
         executor = RayCluster(ray, cpus, gpus)
     else:
         executor = Processes(workers or _workers(threads), threads)
-    results = run_study(lab, seeds, executor, as_words(only))
-    show(lab, results)
+    with alone_in(out):  # until the page is written, too
+        results = run_study(lab, seeds, executor, as_words(only))
+        show(lab, results)
     if results.failed:
         raise SegprefError(
-            f"{len(results.failed)} of {len(tasks)} tasks failed (see above): mend the cause and give "
+            f"{len(results.failed)} of {len(tasks)} tasks failed (see above): fix the cause and give "
             "the same command again, it does only what is missing"
         )
 

@@ -17,6 +17,7 @@ from segpref.data.cases import multilabel_space, to_multilabel
 from segpref.data.index import dataset_folder, index, load_description, required
 from segpref.data.names import check_id
 from segpref.data.source import Reader, Source
+from segpref.locking import alone_in
 from segpref.progress import track
 from segpref.types import Case, LabelSpace, Region, SegprefError
 
@@ -114,7 +115,8 @@ def write_pack(reader: Reader, out: Path) -> int:
         Size of the folder's files in bytes.
 
     Raises:
-        SegprefError: a file can't be read, or the folder holds another dataset.
+        SegprefError: a file can't be read, the folder holds another dataset, or another process packs
+            there.
     """
     sources = list(reader.sources())
     space = reader.label_space
@@ -135,14 +137,15 @@ def write_pack(reader: Reader, out: Path) -> int:
         ],
     }
     index_file = out / PACK_FILE
-    if index_file.exists() and load_description(index_file, ()) != content:
-        raise SegprefError(f"{out} holds another packed dataset: choose another --out")
-    for source in track(sources, "packing", len(sources)):
-        path = out / "volumes" / f"{source.id}.npz"
-        if not path.exists():
-            write_atomically(path, _packed(reader.read(source)))
-    # The index comes last, so that half a pack is not taken for a dataset.
-    write_atomically(index_file, json.dumps(content, indent=1).encode())
+    with alone_in(out):
+        if index_file.exists() and load_description(index_file, ()) != content:
+            raise SegprefError(f"{out} holds another packed dataset: choose another --out")
+        for source in track(sources, "packing", len(sources)):
+            path = out / "volumes" / f"{source.id}.npz"
+            if not path.exists():
+                write_atomically(path, _packed(reader.read(source)))
+        # The index comes last, so that half a pack is not taken for a dataset.
+        write_atomically(index_file, json.dumps(content, indent=1).encode())
     return sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from segpref.data.cache import write_atomically
 from segpref.extras import needed
+from segpref.memory import ran_out
 from segpref.policies import ModelCard, TunablePolicy
 from segpref.types import SegprefError
 
@@ -187,6 +188,8 @@ def _attempted(export: Callable[[], Any], network: _Logits) -> Any:
     try:
         return export()
     except Exception as error:  # whatever the class of somebody else raises while it is traced
+        if ran_out(error):
+            raise
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise SegprefError(
             f"{_name(network)} can't be exported ({reason}): its forward pass must depend on the shape "

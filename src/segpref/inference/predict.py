@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +21,8 @@ from segpref.inference.export import write_mask
 from segpref.inference.given import Given, GivenPrompts, asked_with
 from segpref.inference.propagate import propagate
 from segpref.inference.windows import WindowedNetwork
+from segpref.locking import alone_in
+from segpref.memory import Setting, memory_told, ran_out
 from segpref.policies import ModelCard
 from segpref.policies.nnunet.prediction import NnUNetPrediction
 from segpref.policies.nnunet.preparation import NnUNetPreparation
@@ -107,8 +109,9 @@ def predict_folder(
         The files that were written, in the order of the images.
 
     Raises:
-        SegprefError: no images, no place for masks, or prompts that don't suit the model; or, after all
-            others are written, images that could not be segmented, with their number and the reasons.
+        SegprefError: no images, no place for masks, prompts that don't suit the model, or another
+            process that writes there; or, after all others are written, images that could not be
+            segmented, with their number and the reasons.
     """
     opened = model if isinstance(model, OpenModel) else open_model(model)
     card, policies = opened.card, opened.policies()
@@ -131,7 +134,6 @@ def predict_folder(
     refuse_inputs(
         reader, (file for _, path in targets for file in mask_paths(path, card.label_space))
     )
-    todo = [(source, path) for source, path in targets if overwrite or not _there(path, card)]
 
     def made(source: Source, path: Path, case: Case) -> Sequence[Path]:
         asked = given.moved(source, case, card.preparation)
@@ -145,7 +147,10 @@ def predict_folder(
                     mask = _mask(network, card, case)
         return write_mask(path, mask, card.label_space, like(source, case))
 
-    return each_image(reader, todo, made, output)
+    with alone_in(output):
+        todo = [(source, path) for source, path in targets if overwrite or not _there(path, card)]
+        sizes: Mapping[str, Setting] = {"--batch_size": batch_size, "--patch": patch}
+        return each_image(reader, todo, made, output, sizes)
 
 
 def each_image(
@@ -153,6 +158,7 @@ def each_image(
     todo: Sequence[tuple[Source, Path]],
     make: Callable[[Source, Path, Case], Sequence[Path]],
     output: Path,
+    sizes: Mapping[str, Setting],
 ) -> list[Path]:
     """Segment images one by one; what can't be does not keep the others from it.
 
@@ -161,6 +167,7 @@ def each_image(
         todo: images and what their masks are called.
         make: writes the masks of an image and returns their files.
         output: where they go, as messages name it.
+        sizes: what memory grows with, by the names of the options.
 
     Raises:
         SegprefError: after all others are written, some could not be, with the reasons.
@@ -174,7 +181,7 @@ def each_image(
             try:
                 written += make(source, path, reader.read(source))
             except Exception as error:  # whatever it is, the other images are worth having
-                failed.append(_named(error, source))
+                failed.append(_named(error, source, sizes))
                 console.print(one_line(failed[-1]), style="red", highlight=False, soft_wrap=True)
             bar.advance(task)
     if failed:
@@ -312,8 +319,10 @@ def _there(path: Path, card: ModelCard) -> bool:
     return all(file.exists() for file in mask_paths(path, card.label_space))
 
 
-def _named(error: BaseException, source: Source) -> str:
+def _named(error: BaseException, source: Source, sizes: Mapping[str, Setting]) -> str:
     if isinstance(error, SegprefError):
         return str(error)
+    if ran_out(error):
+        return f"{source.images[0]} could not be segmented: {memory_told(error, sizes)}"
     reason = " ".join(str(error).split())[:200] or type(error).__name__
     return f"{source.images[0]} could not be segmented ({reason})"

@@ -14,6 +14,7 @@ from segpref.inference.drawer import Drawer
 from segpref.inference.export import write_map, write_mask
 from segpref.inference.predict import check_output, each_image, like, mask_name, refuse_inputs
 from segpref.inference.samples import summarise
+from segpref.locking import alone_in
 from segpref.types import Case, LabelSpace, SegprefError
 
 __all__ = ["sample_folder"]
@@ -61,9 +62,9 @@ def sample_folder(
         The files that were written.
 
     Raises:
-        SegprefError: no images, no place for masks, a text or centre that the model does not take, or
-            samples there that would stay beside the new ones; or, after all others are written, images
-            that could not be segmented, with the reasons.
+        SegprefError: no images, no place for masks, a text or centre that the model does not take,
+            samples there that would stay beside the new ones, or another process that writes there; or,
+            after all others are written, images that could not be segmented, with the reasons.
     """
     reader, output = images_for(images, drawer.card.channels), Path(output).expanduser()
     check_output(output, reader, Path(images).expanduser())
@@ -75,7 +76,6 @@ def sample_folder(
     space = drawer.card.label_space
     folders = {_folder(path) for _, path in todo}
     refuse_inputs(reader, (file for one in folders if one.is_dir() for file in one.iterdir()))
-    _refuse_leftovers([_samples(path, count) for _, path in todo], space)
     warned = False
 
     def make(source: Source, path: Path, case: Case) -> Sequence[Path]:
@@ -96,7 +96,9 @@ def sample_folder(
         written += write_map(folder / f"uncertainty{kept}", summary.uncertainty, space, shape)
         return written
 
-    return each_image(reader, todo, make, output)
+    with alone_in(output):
+        _refuse_leftovers([_samples(path, count) for _, path in todo], space)
+        return each_image(reader, todo, make, output, {"--batch_size": drawer.sampler.batch_size})
 
 
 def _folder(path: Path) -> Path:

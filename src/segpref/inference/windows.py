@@ -12,6 +12,7 @@ from monai.inferers import sliding_window_inference
 from torch import Tensor
 
 from segpref.data.preparation import ImagePreparation
+from segpref.memory import ran_out
 from segpref.networks import DropoutKind
 from segpref.policies import Segmenter, SegmenterState, TunablePolicy, load_model
 from segpref.policies.nnunet.prediction import NnUNetPrediction
@@ -121,9 +122,9 @@ class WindowedNetwork:
             padded, inner = _padded(images, _rounded_up(shape, multiple), lowest)
             try:
                 logits = self._model.logits(padded)
-            except torch.OutOfMemoryError:
-                raise
             except (RuntimeError, ValueError, SegprefError) as error:
+                if ran_out(error):
+                    raise
                 reason = reason or " ".join(str(error).split())
                 continue
             self._multiple = multiple

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
+import signal
+import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
+from queue import Empty, Queue
 from typing import Any, NamedTuple
 
 import torch
@@ -17,6 +17,7 @@ import torch
 from segpref.data.targets import file_target
 from segpref.machine import settle
 from segpref.studies.lab import Lab
+from segpref.studies.launching import Launched
 from segpref.studies.plan import Task
 from segpref.studies.runner import attempt
 from segpref.types import SegprefError
@@ -46,41 +47,31 @@ class Processes:
         self._threads = threads
         self._gpus = _visible_gpus()
         self._running: dict[Task, _Running] = {}
+        self._ended: Queue[tuple[Task, str | None]] = Queue()
 
     def start(self, lab: Lab, task: Task) -> None:
         """Begin a task in a new process."""
-        context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe(duplex=False)
-        process = context.Process(
-            # A fresh copy of the lab: what it has opened here need not travel.
-            target=_work,
-            args=(replace(lab), task, self._threads, theirs),
-            name=task.name,
-            daemon=True,
-        )
         settings = {"OMP_NUM_THREADS": str(self._threads)}
         gpu = self._idlest_gpu()
         if gpu is not None:
             settings["CUDA_VISIBLE_DEVICES"] = gpu
-        with _environment(settings):
-            process.start()
-        theirs.close()
-        self._running[task] = _Running(process, ours, gpu)
+
+        def ended(why: str | None, status: int) -> None:
+            killed = f"its process was killed (exit status {status})"
+            self._ended.put((task, killed if status else why))
+
+        # A fresh copy of the lab: what it has opened here need not travel.
+        process = Launched(task.name, _work, (replace(lab), task, self._threads), settings, ended)
+        self._running[task] = _Running(process, gpu)
 
     def wait(self) -> list[tuple[Task, str | None]]:
         """Tasks that have ended."""
-        wait([one.process.sentinel for one in self._running.values()], timeout=1.0)
-        ended: list[tuple[Task, str | None]] = []
-        for task, (process, answer, _) in list(self._running.items()):
-            if process.is_alive():
-                continue
-            process.join()
-            del self._running[task]
-            try:
-                ended.append((task, answer.recv()))
-            except EOFError:
-                ended.append((task, f"its process was killed (exit status {process.exitcode})"))
-        return ended
+        try:
+            task, why = self._ended.get(timeout=1.0)
+        except Empty:
+            return []
+        del self._running[task]
+        return [(task, why)]
 
     def close(self) -> None:
         """Stop what is still running."""
@@ -99,8 +90,7 @@ class Processes:
 
 
 class _Running(NamedTuple):
-    process: BaseProcess
-    answer: Connection
+    process: Launched
     gpu: str | None
 
 
@@ -123,11 +113,12 @@ class RayCluster:
             raise SegprefError("--ray needs Ray: pip install 'segpref[cluster]'") from error
         self._ray: Any = ray
         try:
-            ray.init(
-                address=None if address == "local" else address,
-                log_to_driver=False,
-                configure_logging=False,
-            )
+            with _own_signals():  # Ray takes SIGTERM for itself
+                ray.init(
+                    address=None if address == "local" else address,
+                    log_to_driver=False,
+                    configure_logging=False,
+                )
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise SegprefError(f"there is no Ray cluster at {address}: {error}") from error
         resources = ray.cluster_resources()
@@ -170,17 +161,17 @@ class RayCluster:
         self._ray.shutdown()
 
 
-def _work(lab: Lab, task: Task, threads: int, answer: Connection) -> None:
+def _work(lab: Lab, task: Task, threads: int) -> str | None:
     """What the process of a task does."""
-    _stop_with_parent()
+    # Where a study is stopped, what is half-written is removed.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     folder = task.folder(lab.out)
     folder.mkdir(parents=True, exist_ok=True)
     with file_target(folder / "log.txt").open("a") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
     settle(threads)
-    answer.send(attempt(lab, task))
-    answer.close()
+    return attempt(lab, task)
 
 
 def _on_cluster(lab: Lab, task: Task, threads: int) -> str | None:
@@ -188,15 +179,14 @@ def _on_cluster(lab: Lab, task: Task, threads: int) -> str | None:
     return attempt(lab, task)
 
 
-def _stop_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def _visible_gpus() -> list[str]:
@@ -204,17 +194,3 @@ def _visible_gpus() -> list[str]:
     count = torch.cuda.device_count()
     told = os.environ.get("CUDA_VISIBLE_DEVICES")
     return [str(number) for number in range(count)] if told is None else told.split(",")[:count]
-
-
-@contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value

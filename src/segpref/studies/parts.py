@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
+from segpref.locking import alone_in
 from segpref.progress import console, stdout
-from segpref.studies.runner import alone_in
 from segpref.types import SegprefError
 
 __all__ = ["Part", "list_parts", "named", "run_parts"]

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Protocol
 
-from filelock import FileLock, Timeout
-
 from segpref.data.cache import write_atomically
+from segpref.locking import alone_in
+from segpref.memory import Setting, memory_told, ran_out
 from segpref.studies.board import Board
 from segpref.studies.lab import Lab
 from segpref.studies.perform import perform
@@ -19,7 +17,9 @@ from segpref.studies.plan import Task, plan
 from segpref.studies.results import Results, collect
 from segpref.types import SegprefError
 
-__all__ = ["Executor", "InProcess", "alone_in", "run_study"]
+__all__ = ["Executor", "InProcess", "run_study"]
+
+_PATIENCE_S = 60.0
 
 
 class Executor(Protocol):
@@ -64,14 +64,27 @@ class InProcess:
 def attempt(lab: Lab, task: Task) -> str | None:
     """Do a task; the reason in a sentence where it failed, with the whole story in its log."""
     try:
-        perform(lab, task)
+        # Of a study that was killed a task may still be on its way out, on another machine, say.
+        with alone_in(task.folder(lab.out), patience_s=_PATIENCE_S):
+            perform(lab, task)
     except SegprefError as error:
         return str(error)
     except Exception as error:
+        if ran_out(error):
+            return memory_told(error, _settings(lab, task), "fewer --workers at a time")
         log = task.folder(lab.out) / "error.txt"
         write_atomically(log, traceback.format_exc().encode(errors="backslashreplace"))
         return f"{type(error).__name__}: {error} (see {log})"
     return None
+
+
+def _settings(lab: Lab, task: Task) -> Mapping[str, Setting]:
+    """What the memory of a task grows with, by its name in the recipe."""
+    if task.kind == "base":
+        return {f"bases: {task.base}: batch_size": lab.recipe.bases[task.base].batch_size}
+    align = task.resolved(lab.recipe)[1] if task.kind == "run" else lab.recipe.align
+    batch: Mapping[str, Setting] = {"align: batch_size": align.batch_size}
+    return {**(batch if task.kind == "run" else {}), "align: candidates": align.candidates}
 
 
 def run_study(
@@ -106,27 +119,6 @@ def run_study(
         finally:
             executor.close()
     return collect(lab, seeds, failed)
-
-
-@contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Keep other processes from running a study in this folder, which is made where it is missing.
-
-    Raises:
-        SegprefError: another one is running there.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise SegprefError(
-            f"another process is running a study in {folder}: wait for it, or choose another --out"
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _schedule(lab: Lab, tasks: Sequence[Task], executor: Executor) -> dict[Task, str]:

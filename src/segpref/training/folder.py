@@ -17,7 +17,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,6 +34,8 @@ from torch import Tensor
 from segpref.data.cache import sweep_partial, write_atomically
 from segpref.data.csv_files import read_csv, write_csv
 from segpref.data.targets import check_outputs
+from segpref.locking import alone_in
+from segpref.process import is_first_process
 from segpref.types import SegprefError
 
 __all__ = ["RunFolder", "is_first_process"]
@@ -109,20 +110,23 @@ class RunFolder:
 
     @contextmanager
     def begun(self, settings: Mapping[str, Any], resume: bool) -> Iterator[None]:
-        """Open the folder for what is done within; see :meth:`open`.
+        """Open the folder for what is done within, where no other process works; see :meth:`open`.
 
-        Where a mistake, or the user, ends a new run before anything was learned, the folder takes other
-        settings.
+        Where anything ends a new run before something was learned, the folder takes other settings: a
+        smaller batch, say, where memory ran out.
         """
-        new = is_first_process() and not self._note.exists()
-        self.open(settings, resume)
-        try:
-            yield
-        except (SegprefError, KeyboardInterrupt):
-            if new and not any(path.exists() for path in (self.state, self.metrics, self.audit)):
-                self.config.unlink(missing_ok=True)
-                self._note.unlink(missing_ok=True)
-            raise
+        with alone_in(self.path):
+            new = is_first_process() and not self._note.exists()
+            self.open(settings, resume)
+            try:
+                yield
+            except BaseException:
+                if new and not any(
+                    path.exists() for path in (self.state, self.metrics, self.audit)
+                ):
+                    self.config.unlink(missing_ok=True)
+                    self._note.unlink(missing_ok=True)
+                raise
 
     def refuse_others(self, settings: Mapping[str, Any]) -> None:
         """Refuse other settings than those that a run was begun with; none was where none is there.
@@ -180,11 +184,6 @@ class RunFolder:
             raise SegprefError(
                 f"{self.state} can't be read ({error}): delete it to begin the run anew"
             ) from error
-
-
-def is_first_process() -> bool:
-    """Whether this process writes for all of its launch (``accelerate launch``, ``torchrun``)."""
-    return int(os.environ.get("RANK", "0")) == 0
 
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:

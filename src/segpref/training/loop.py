@@ -20,6 +20,7 @@ from accelerate.utils import DistributedDataParallelKwargs, gather_object
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
+from segpref.locking import alone_in
 from segpref.policies import ModelCard, save_model
 from segpref.progress import console, progress_bar
 from segpref.training.folder import RunFolder
@@ -196,18 +197,21 @@ def run_loop(
 
     Returns:
         One row per epoch; row 0 is the start, before any update.
+
+    Raises:
+        SegprefError: less than one epoch, or another process trains in the folder.
     """
     if epochs < 1:
         raise SegprefError(f"epochs must be at least 1, not {epochs}")
     kept = network if state_module is None else state_module
-    position = _restore(folder, kept, optimizer)
     main = accelerator.is_main_process
-    if not position.history:
-        position.history.append({"epoch": 0.0, **validate()})
     total = sum(len(batches(epoch)) for epoch in range(epochs))
-    done = sum(len(batches(epoch)) for epoch in range(position.epoch)) + position.step
-    saved = time.monotonic()
-    with progress_bar() as bar:
+    with alone_in(folder.path), progress_bar() as bar:
+        position = _restore(folder, kept, optimizer)
+        if not position.history:
+            position.history.append({"epoch": 0.0, **validate()})
+        done = sum(len(batches(epoch)) for epoch in range(position.epoch)) + position.step
+        saved = time.monotonic()
         task = bar.add_task(description, total=total, completed=done, note="")
         for epoch in range(position.epoch, epochs):
             todo = batches(epoch)
@@ -245,9 +249,9 @@ def run_loop(
             bar.update(task, note=note)
             if main and not console.is_terminal:
                 console.print(f"{description}: epoch {epoch + 1} of {epochs}, {note}")
-    if main:
-        folder.write_metrics(position.history)
-        _write_tensorboard(folder, position.history)
+        if main:
+            folder.write_metrics(position.history)
+            _write_tensorboard(folder, position.history)
     return position.history
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from segpref.memory import ran_out
 from segpref.types import SegprefError
 
 __all__ = ["sizes_told"]
@@ -31,7 +32,7 @@ def sizes_told(images: Tensor, forward: Callable[[Tensor], object]) -> Iterator[
     try:
         yield
     except (RuntimeError, ValueError, SegprefError) as error:
-        if isinstance(error, torch.OutOfMemoryError) or not _takes_larger(forward, images[:1]):
+        if ran_out(error) or not _takes_larger(forward, images[:1]):
             raise
         shape, reason = " x ".join(map(str, images.shape[2:])), " ".join(str(error).split())
         raise SegprefError(

@@ -9,6 +9,7 @@ import yaml
 
 from segpref.data import Cache
 from segpref.data.cache import write_atomically
+from segpref.locking import alone_in
 from segpref.studies.parts import named, run_parts
 from segpref.studies.prompted.lab import PromptedLab
 from segpref.studies.prompted.perform import parts
@@ -60,11 +61,13 @@ def run_prompted(lab: PromptedLab, only: Sequence[str] = ()) -> Path:
         The page with the tables, which is written of what is there, whatever stopped the rest.
 
     Raises:
-        SegprefError: no part has such a name, or one can't be done.
+        SegprefError: no part has such a name, one can't be done, or another process is running in the
+            folder.
     """
     todo = named(parts(lab), only)
-    try:
-        run_parts(lab.out, todo)
-    finally:
-        page = write_prompted(lab)
+    with alone_in(lab.out):
+        try:
+            run_parts(lab.out, todo)
+        finally:
+            page = write_prompted(lab)
     return page

@@ -1,0 +1,15 @@
+"""What this process is to others, and how it tells them; imports nothing that takes time."""
+
+from __future__ import annotations
+
+import os
+
+__all__ = ["CLOSED_PIPE", "is_first_process"]
+
+CLOSED_PIPE = 128 + 13
+"""Exit status where the reader of a pipe has gone, as of a program that SIGPIPE ends."""
+
+
+def is_first_process() -> bool:
+    """Whether this process writes for all of its launch (``accelerate launch``, ``torchrun``)."""
+    return int(os.environ.get("RANK", "0")) == 0

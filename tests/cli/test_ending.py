@@ -1,0 +1,184 @@
+"""How the program ends when somebody stops it, or closes the pipe that it writes to."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from waiting import Trace
+
+PROGRAM = "import sys; from segpref.cli.main import program; sys.exit(program())"
+SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+
+HELD = """
+import os, threading
+pipe = open(os.environ["HOLD_AT"], "w")
+print("held", file=pipe, flush=True)
+threading.Event().wait()
+"""
+
+WORK = """
+import os, sys, threading
+from segpref.cli.ending import guarded, stoppable
+def run():
+    pipe = open(os.environ["HOLD_AT"], "w")
+    try:
+        with stoppable():
+            print("working", file=pipe, flush=True)
+            threading.Event().wait()
+    finally:
+        print("cleaning", file=pipe, flush=True)
+        if sys.argv[1] == "long":
+            threading.Event().wait()
+sys.exit(guarded(run))
+"""
+
+
+def started(code: str, *options: str, **environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, env={**os.environ, **environment},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_during_imports_is_no_traceback(number: int, tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text(HELD)
+    trace = Trace(tmp_path / "trace")
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    process = started(
+        PROGRAM, "fit", "--data", "a", "--out", str(tmp_path / "out"),
+        PYTHONPATH=path, HOLD_AT=str(trace.path),
+    )  # fmt: skip
+    assert trace.read() == b"held\n"
+    process.send_signal(number)
+    out, told = process.communicate()
+    assert process.returncode == 128 + number
+    assert (out, told) == ("", "segpref: stopped\n")
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_during_work_is_a_sentence_that_says_how_to_go_on(
+    number: int, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    os.mkfifo(recipe)
+    process = started(PROGRAM, "study", "--recipe", str(recipe), "--data", "nowhere")
+    with recipe.open("w"):  # the command reads it now, and waits
+        process.send_signal(number)
+        _, told = process.communicate()
+    assert process.returncode == 128 + number
+    assert "Traceback" not in told
+    assert "Give the same command again" in " ".join(told.split())
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("cleaning", ["short", "long"])
+def test_a_second_signal_ends_the_cleaning_up(number: int, cleaning: str, tmp_path: Path) -> None:
+    trace = Trace(tmp_path / "trace")
+    process = started(WORK, cleaning, HOLD_AT=str(trace.path))
+    assert trace.read() == b"working\n"
+    process.send_signal(number)
+    assert trace.read() == b"cleaning\n"
+    if cleaning == "long":
+        process.send_signal(number)
+    _, told = process.communicate()
+    assert process.returncode == 128 + number
+    assert "Traceback" not in told
+
+
+def test_what_is_ignored_stays_ignored(tmp_path: Path) -> None:
+    trace = Trace(tmp_path / "trace")
+    ignoring = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+    process = started(ignoring + WORK, "short", HOLD_AT=str(trace.path))
+    assert trace.read() == b"working\n"
+    process.send_signal(signal.SIGHUP)
+    process.send_signal(signal.SIGTERM)
+    process.communicate()
+    assert process.returncode == 128 + signal.SIGTERM
+
+
+@pytest.mark.parametrize("stderr", [False, True])
+@pytest.mark.parametrize(
+    ("options", "statuses"),
+    [
+        (["--help"], {141}),
+        (["--version"], {141}),
+        (["study", "--help"], {0, 141}),
+        (["study", "--list_only", "--recipe", "phantoms", "--data", "DATA"], {141}),
+    ],
+)
+def test_a_closed_pipe_is_no_traceback(
+    options: list[str], statuses: set[int], stderr: bool, heart_folder: Path
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    given = [str(heart_folder) if one == "DATA" else one for one in options]
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, *given], stdout=writer,
+        stderr=writer if stderr else subprocess.PIPE, text=True,
+    )  # fmt: skip
+    os.close(writer)
+    _, told = process.communicate()
+    assert process.returncode in statuses
+    assert not told
+
+
+def test_the_entry_point_imports_nothing_that_takes_time() -> None:
+    code = (
+        "import sys; before = set(sys.modules); import segpref.cli.main; "
+        "print(*sorted(set(sys.modules) - before))"
+    )
+    done = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True,
+                          check=True, env={**os.environ, "PYTHONPATH": "src"},
+                          cwd=Path(__file__).parents[2])  # fmt: skip
+    heavy = {"torch", "numpy", "rich", "jsonargparse", "logging", "yaml", "typing"}
+    assert not heavy & set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "there is no file"),
+        (b"\xff\xfe\x00", "no YAML file in UTF-8"),
+        (b"a: [", "no YAML file in UTF-8"),
+        (b"- 1", "holds no options"),
+        (b"nope: 3", "Option 'nope' is not accepted"),
+        (b"epochs: many", 'key "epochs"'),
+    ],
+)
+@pytest.mark.parametrize("joined", [False, True])
+def test_a_file_of_options_that_is_wrong_is_one_sentence_with_its_name(
+    content: bytes | None, said: str, joined: bool, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    from segpref.cli.main import main
+
+    path = tmp_path / "options.yaml"
+    if content is not None:
+        path.write_bytes(content)
+    given = [f"--config={path}"] if joined else ["--config", str(path)]
+    assert main(["fit", "--data", "a", "--out", str(tmp_path / "out"), *given]) in (1, 2)
+    told = capsys.readouterr().err
+    assert said in told
+    assert str(path) in told
+    assert told.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "options", [[], ["--nope", "3"], ["--data", "a", "--out", "b", "--epochs", "x"]]
+)
+def test_a_wrong_command_line_is_one_sentence(
+    options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    from segpref.cli.main import main
+
+    assert main(["fit", *options]) == 2
+    told = capsys.readouterr().err
+    assert "segpref fit --help names all options" in told
+    assert told.count("\n") == 1

@@ -1,0 +1,100 @@
+"""The process of a task ends with its study, at whatever moment that is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from waiting import Trace
+
+ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="the kernel of Linux does it")
+
+HELD = """
+import os, threading
+if os.environ.get("HOLD_IN") == __name__:
+    pipe = open(os.environ["HOLD_AT"], "w")
+    print("held", file=pipe, flush=True)
+    threading.Event().wait()
+"""
+
+LAB = """
+from dataclasses import dataclass
+from pathlib import Path
+
+@dataclass(frozen=True)
+class Lab:
+    out: Path
+"""
+
+STUDY = """
+import os, signal, sys
+from pathlib import Path
+import lab
+from segpref.studies.executors import Processes
+from segpref.studies.plan import Task
+
+if __name__ == "__main__":
+    where, at, platform = sys.argv[1:]
+    sys.platform = platform
+    os.environ.update(HOLD_IN=where, HOLD_AT=at)
+    executor = Processes(1)
+    executor.start(lab.Lab(Path("out")), Task(0, "base", "weak"))
+    try:
+        signal.pause()
+    finally:
+        executor.close()
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    (tmp_path / "sitecustomize.py").write_text(HELD)
+    (tmp_path / "lab.py").write_text(HELD + LAB)
+    (tmp_path / "study.py").write_text(STUDY)
+    return tmp_path
+
+
+def study(place: Path, held_in: str, platform: str) -> tuple[subprocess.Popen[bytes], Trace]:
+    """A study whose task is held in an import, and when that process is gone."""
+    trace = Trace(place / "trace")
+    path = os.pathsep.join([str(place), os.environ.get("PYTHONPATH", "")])
+    process = subprocess.Popen(
+        [sys.executable, "study.py", held_in, str(trace.path), platform],
+        cwd=place, env={**os.environ, "PYTHONPATH": path}, stderr=subprocess.PIPE,
+        start_new_session=True,
+    )  # fmt: skip
+    assert trace.read() == b"held\n"
+    return process, trace
+
+
+@pytest.mark.parametrize(
+    ("held_in", "platform"),
+    [
+        pytest.param("sitecustomize", "linux", marks=ON_LINUX),
+        pytest.param("lab", "linux", marks=ON_LINUX),
+        ("lab", "darwin"),
+    ],
+)  # fmt: skip
+def test_a_task_ends_with_its_study_also_while_it_imports(
+    held_in: str, platform: str, place: Path
+) -> None:
+    process, trace = study(place, held_in, platform)
+    process.kill()
+    process.communicate()
+    assert trace.read() == b"", "the task outlived its study"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_all_is_no_traceback_of_a_task(number: int, place: Path) -> None:
+    process, trace = study(place, "lab", sys.platform)
+    os.killpg(process.pid, number)
+    _, told = process.communicate()
+    assert trace.read() == b""
+    # The study's own traceback is its caller's business; this one has no command line around it.
+    assert told.count(b"Traceback") == (number == signal.SIGINT)
+    assert b"worker.py" not in told
