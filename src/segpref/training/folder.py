@@ -30,11 +30,11 @@ from typing import Any
 
 import torch
 import yaml
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from segpref.data.cache import sweep_partial, write_atomically
+from segpref.data.disk import Damaged
+from segpref.data.sealed import read_sealed, write_sealed
 from segpref.types import SegprefError
 
 __all__ = ["RunFolder", "is_first_process"]
@@ -158,20 +158,24 @@ class RunFolder:
 
     def save_state(self, tensors: Mapping[str, Tensor], position: Mapping[str, Any]) -> None:
         """Write what a resumed run needs."""
-        plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-        write_atomically(self.state, save(plain, metadata={"position": json.dumps(position)}))
+        write_sealed(self.state, tensors, "position", position)
 
     def load_state(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """Read it back; None where there is none yet."""
+        """Read it back; None where there is none yet.
+
+        Raises:
+            SegprefError: it is not what was written. A state without a checksum is of an earlier
+                version, and is refused: of a model another file can be told from the right one by
+                its figures, of a training that goes on nobody would see it.
+        """
         if not self.state.exists():
             return None
         try:
-            with safe_open(self.state, framework="pt") as file:
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-                return tensors, json.loads(file.metadata()["position"])
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+            return read_sealed(self.state, "position")
+        except Damaged as error:
             raise SegprefError(
-                f"{self.state} can't be read ({error}): delete it to begin the run anew"
+                f"{self.state} is not what was written ({error}): restore it, or delete it to begin "
+                "the run anew"
             ) from error
 
 
