@@ -112,9 +112,9 @@ def test_a_study_and_its_tables(place: Path, capsys: pytest.CaptureFixture[str])
     assert study(place, "--list_only", "true") == 0
     assert "to do" not in capsys.readouterr().out
     # What is there is not made again, and what was lost is.
-    drawn = place / "out" / "samples" / "mean-dice" / "seed-0" / "w-2" / "000.npy"
+    drawn = place / "out" / "samples" / "mean-dice" / "seed-0" / "w-2" / "000.safetensors"
     before, content = drawn.stat().st_mtime_ns, drawn.read_bytes()
-    kept = place / "out" / "samples" / "mean-dice" / "seed-0" / "w-1" / "000.npy"
+    kept = place / "out" / "samples" / "mean-dice" / "seed-0" / "w-1" / "000.safetensors"
     untouched = kept.stat().st_mtime_ns
     drawn.unlink()
     assert study(place) == 0

@@ -21,7 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from segpref.data.entries import PARTIAL, Entry
+from segpref.data.disk import cannot_write, refuse_scarcity
+from segpref.data.entries import ELSEWHERE, PARTIAL, Entry
 from segpref.data.stored import StoredArray
 from segpref.types import SegprefError
 
@@ -65,9 +66,7 @@ def write_atomically(path: Path, data: bytes, partial: Path | None = None) -> No
             folder.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=place, prefix=f".{path.name}.", suffix=PARTIAL)
     except OSError as error:
-        raise SegprefError(
-            f"{path} can't be written ({error.strerror}): choose a folder that you may write to"
-        ) from error
+        raise cannot_write(path, error, "choose a folder that you may write to") from error
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
@@ -76,9 +75,7 @@ def write_atomically(path: Path, data: bytes, partial: Path | None = None) -> No
     except BaseException as error:
         Path(name).unlink(missing_ok=True)
         if isinstance(error, OSError):
-            raise SegprefError(
-                f"{path} can't be written ({error.strerror}): free some space on that disk"
-            ) from error
+            raise cannot_write(path, error, "choose another disk") from error
         raise
 
 
@@ -171,8 +168,7 @@ class Cache:
             write_atomically(note, content, self._partial)
         except SegprefError as error:
             raise SegprefError(
-                f"the cache {self.root} can't be written: set SEGPREF_CACHE or --cache to a "
-                "folder that you may write to"
+                f"the cache {self.root} can't be used: {error}; or {ELSEWHERE}"
             ) from error
         return digest
 
@@ -184,6 +180,7 @@ def file_digest(path: Path) -> str:
 
 
 def _unreadable(path: Path, error: OSError | RuntimeError) -> SegprefError:
+    refuse_scarcity(path, error)
     reason = getattr(error, "strerror", None) or "links in a circle"
     return SegprefError(
         f"{path} can't be read ({reason}): restore it, or its permission to be read"

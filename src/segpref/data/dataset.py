@@ -22,6 +22,7 @@ Array = np.ndarray | StoredArray
 """In memory, or on disk until it is asked for."""
 
 _READ_LATE = ("image", "label", "raters")
+_KNOWN = {one.name: one.default for one in fields(Case) if one.name not in _READ_LATE}
 
 PREPARATION_VERSION = 1
 """Part of every key: raise it when prepared arrays change for equal settings."""
@@ -52,9 +53,8 @@ class StoredCase(Case):
         """A case with these arrays, and all else that there is to know of it."""
         case = cls.__new__(cls)
         object.__setattr__(case, "_stored", dict(arrays))
-        for field in fields(Case):
-            if field.name not in arrays:
-                object.__setattr__(case, field.name, known.get(field.name, field.default))
+        for name, otherwise in _KNOWN.items():
+            object.__setattr__(case, name, known.get(name, otherwise))
         return case
 
     def __getattr__(self, name: str) -> Any:
@@ -63,7 +63,7 @@ class StoredCase(Case):
             raise AttributeError(f"a case has no {name}")
         found = self._stored[name]
         if found is not None:
-            found = np.asarray(found)
+            found = np.asarray(found).view()
             found.flags.writeable = False
         object.__setattr__(self, name, found)
         return found

@@ -10,6 +10,7 @@ from typing import Any
 
 from segpref.data.acdc import ACDC
 from segpref.data.decathlon import Decathlon
+from segpref.data.disk import refuse_scarcity
 from segpref.data.folders import Folders
 from segpref.data.index import dataset_folder, image_files
 from segpref.data.jsrt import JSRT, STRUCTURES
@@ -87,6 +88,7 @@ def _json_reader(path: Path) -> Callable[..., Reader]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
+        refuse_scarcity(path, error)
         raise SegprefError(f"{path} is not valid JSON ({error}): correct or restore it") from error
     keys = set(content) if isinstance(content, dict) else set()
     if {"channel_names", "file_ending"} <= keys:

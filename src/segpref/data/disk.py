@@ -11,12 +11,25 @@ from typing import Any
 
 from segpref.types import SegprefError
 
-__all__ = ["GONE", "Damaged", "cannot_read", "cannot_write", "checksum", "sealed", "unsealed"]
+__all__ = [
+    "GONE",
+    "Damaged",
+    "cannot_read",
+    "cannot_write",
+    "checksum",
+    "refuse_scarcity",
+    "sealed",
+    "unsealed",
+]
 
 GONE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ESTALE)
 """Errors that say that a file is not there, whatever is in its place; all others leave that open."""
 
+_SCARCE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO)
+"""Errors that say nothing about a file, but that the machine can't read it now."""
+
 _FIXES = {
+    errno.ENOENT: "restore it",
     errno.EMFILE: "raise the limit of open files of this process (ulimit -n)",
     errno.ENFILE: "close other programs, or raise the system's limit of open files",
     errno.ENOMEM: "free some memory",
@@ -37,6 +50,16 @@ def cannot_read(path: Path | str, error: OSError) -> SegprefError:
     return SegprefError(
         f"{path} can't be read ({error.strerror or error}): {_FIXES.get(error.errno or 0, otherwise)}"
     )
+
+
+def refuse_scarcity(path: Path | str, error: BaseException) -> None:
+    """For who takes any error of reading for a damaged file: some are the machine's.
+
+    Raises:
+        SegprefError: the machine lacks descriptors or memory, or its disk fails.
+    """
+    if isinstance(error, OSError) and error.errno in _SCARCE:
+        raise cannot_read(path, error) from error
 
 
 def cannot_write(path: Path | str, error: OSError, elsewhere: str) -> SegprefError:

@@ -10,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from segpref.data.disk import refuse_scarcity
 from segpref.data.source import Source
 from segpref.data.volumes import is_nifti, is_picture
 from segpref.types import SegprefError
@@ -51,6 +52,7 @@ def entries(folder: Path) -> list[Path]:
     try:
         return sorted(folder.iterdir())
     except OSError as error:
+        refuse_scarcity(folder, error)
         raise SegprefError(
             f"{folder} can't be listed ({error.strerror}): ask for the permission to read it"
         ) from error
@@ -110,6 +112,7 @@ def load_description(path: Path, keys: Iterable[str]) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
+        refuse_scarcity(path, error)
         raise SegprefError(f"{path} is not valid JSON ({error}): correct or restore it") from error
     missing = [key for key in keys if not isinstance(content, dict) or key not in content]
     if missing:

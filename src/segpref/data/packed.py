@@ -14,6 +14,7 @@ from jaxtyping import Float, UInt8
 
 from segpref.data.cache import write_atomically
 from segpref.data.cases import multilabel_space, to_multilabel
+from segpref.data.disk import refuse_scarcity
 from segpref.data.index import dataset_folder, load_description, required
 from segpref.data.source import Reader, Source
 from segpref.progress import track
@@ -69,6 +70,7 @@ class Packed:
             )
             image = (found["image"] * scale + offset).astype(np.float32)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            refuse_scarcity(path, error)
             raise SegprefError(
                 f"{path} is damaged ({type(error).__name__}): pack the dataset anew"
             ) from error

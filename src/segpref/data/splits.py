@@ -15,6 +15,7 @@ from scipy.optimize import linprog
 
 from segpref.data.cache import write_atomically
 from segpref.data.dataset import Dataset
+from segpref.data.disk import refuse_scarcity
 from segpref.data.source import Reader
 from segpref.types import SegprefError
 
@@ -65,6 +66,7 @@ class Split:
             content = json.loads(Path(path).read_text())
             parts = {part: tuple(str(name) for name in content[part]) for part in PARTS}
         except OSError as error:
+            refuse_scarcity(path, error)
             raise SegprefError(
                 f"the split {path} can't be read: check the path, or leave it out for a new one"
             ) from error

@@ -110,7 +110,7 @@ class ArrayFile:
         """
         for trial in range(_TRIES):
             try:
-                with self.path.open("rb", buffering=0) as file:
+                with io.FileIO(self.path) as file:
                     self._check(file)
                     for place, row in zip(places, into, strict=True):
                         file.seek(self.note.offset + place)
@@ -186,7 +186,9 @@ class StoredArray:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if copy is False:
             raise ValueError("an array on disk can't be had without a copy")
-        return np.asarray(self[()], dtype)
+        found = np.empty(self.shape, self.dtype)
+        self._read([0], found, found.size)
+        return np.asarray(found, dtype)
 
     def at(self, index: int) -> StoredArray:
         """One item of the first axis, not read."""
@@ -196,6 +198,8 @@ class StoredArray:
 
     def __getitem__(self, key: Any) -> np.ndarray:
         """A part of it, by numbers and slices, or by a list of numbers of the first axis."""
+        if isinstance(key, int | np.integer):
+            return np.asarray(self.at(int(key)))
         if isinstance(key, list | np.ndarray):
             rows = np.arange(len(self))[np.asarray(key, None if len(key) else np.int64)]
             return self._rows(rows.tolist())
@@ -242,8 +246,7 @@ class StoredArray:
             places = [sum(place) + start for place in product(*ahead)]
             self._read(places, found, found.size // len(places))
         part: np.ndarray = found[tuple(inner)]
-        # What was read beside it must not stay in memory for as long as it does.
-        return part if part.size == found.size else part.copy()
+        return part
 
     def _read(self, places: Sequence[int], found: np.ndarray, count: int) -> None:
         """Fill an array, ``count`` items at each of these places."""

@@ -14,6 +14,7 @@ from nibabel.affines import voxel_sizes
 from PIL import Image
 
 from segpref.data.dicom import is_dicom, read_series
+from segpref.data.disk import refuse_scarcity
 from segpref.types import SegprefError
 
 __all__ = [
@@ -95,6 +96,7 @@ def read_volume(path: Path | str, colours: Colours = "channels") -> Volume:
             f"{path} does not fit into memory, or its header is damaged: crop it or export it again"
         ) from error
     except Exception as error:  # a damaged file makes the libraries stumble in any way
+        refuse_scarcity(path, error)
         raise _damaged(path, error) from error
     _check_finite(path, volume.array)
     return volume

@@ -33,7 +33,7 @@ import yaml
 from torch import Tensor
 
 from segpref.data.cache import sweep_partial, write_atomically
-from segpref.data.disk import Damaged
+from segpref.data.disk import Damaged, refuse_scarcity
 from segpref.data.sealed import read_sealed, write_sealed
 from segpref.types import SegprefError
 
@@ -198,6 +198,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _damaged(path: Path, error: Exception) -> SegprefError:
+    refuse_scarcity(path, error)
     reason = " ".join(str(error).split())
     return SegprefError(
         f"{path} can't be read ({reason[:120]}): restore it, or begin the run anew in another folder"
