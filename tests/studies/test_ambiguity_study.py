@@ -12,6 +12,7 @@ import torch
 import yaml
 from PIL import Image
 
+from flips import flip
 from segpref.cli.main import main
 from segpref.data import Cache, open_dataset
 from segpref.studies.ambiguity.lab import AmbiguityLab
@@ -121,6 +122,13 @@ def test_a_study_and_its_tables(place: Path, capsys: pytest.CaptureFixture[str])
     assert drawn.stat().st_mtime_ns > before
     assert drawn.read_bytes() == content
     assert kept.stat().st_mtime_ns == untouched
+    # What is not what was written is not used.
+    flip(kept)
+    capsys.readouterr()
+    assert study(place) == 1
+    assert "draws its samples anew" in " ".join("".join(capsys.readouterr()).split())
+    kept.unlink()
+    assert study(place) == 0
     # Samples are of the best checkpoint of a method, unless the last is asked for.
     runs = place / "out" / "runs"
     shutil.copy(

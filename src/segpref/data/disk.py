@@ -86,7 +86,7 @@ def checksum() -> hashlib._Hash:
 def sealed(content: Mapping[str, Any]) -> bytes:
     """JSON with a checksum of itself under ``digest``, for :func:`unsealed`."""
     plain = json.loads(json.dumps(content))
-    return json.dumps({**plain, "digest": _digest(plain)}, indent=1).encode()
+    return json.dumps({**plain, "digest": _digest(plain)}).encode()
 
 
 def unsealed(data: bytes | str, *, old: bool = False) -> dict[str, Any]:

@@ -58,7 +58,7 @@ class PatchDraw:
         assert image is not None
         window = self._window(case, image.shape[1:], rng, self.preparation.patch)
         beyond = any(n > full for n, full in zip(window.size, window.grid, strict=True))
-        level = self.preparation.outside(case.image) if beyond else np.zeros(len(image))
+        level = self.preparation.outside(image) if beyond else np.zeros(len(image))
         return replace(
             case,
             image=window.cut(image, level.reshape(-1, *[1] * len(window.size))),

@@ -284,7 +284,7 @@ class ArrayWriter:
         self._note = ArrayNote(dtype, shape, header.tell(), "")
         self._digest, self._written = checksum(), 0
         self._path, self._elsewhere = path, elsewhere
-        with self._told():
+        with self._reporting():
             self._file = path.open("wb")
         self._put(header.getvalue())
 
@@ -295,7 +295,7 @@ class ArrayWriter:
 
     def close(self) -> ArrayNote:
         """Finish the file, and say what is in it."""
-        with self._told():
+        with self._reporting():
             self._file.close()
         if self._written != self._note.size:
             raise ValueError(f"{self._written} bytes were written where {self._note.size} are due")
@@ -315,14 +315,14 @@ class ArrayWriter:
             self._file.close()
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _reporting(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
             raise cannot_write(self._path, error, self._elsewhere) from error
 
     def _put(self, data: bytes | memoryview) -> None:
-        with self._told():
+        with self._reporting():
             self._file.write(data)
         self._digest.update(data)
         self._written += len(data)

@@ -139,7 +139,8 @@ def _damaged(path: Path, error: Exception) -> SegprefError:
 def _read_nifti(path: Path) -> Volume:
     # Not MONAI's NibabelReader: it rewrites headers whose pixdim and affine differ, and a mask must
     # go back with the very geometry that the file states.
-    image: Any = nib.load(path)
+    # Read, not mapped: a file that is cut short meanwhile is an error then, not a signal.
+    image: Any = nib.load(path, mmap=False)
     array = np.asarray(image.dataobj)
     affine = np.array(image.affine, dtype=np.float64)
     if array.dtype.kind not in "buif":

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from segpref.data.cache import write_atomically
 from segpref.data.dataset import Dataset
-from segpref.data.disk import Damaged, cannot_read, sealed, unsealed
+from segpref.data.disk import Damaged, cannot_read, cannot_write, sealed, unsealed
 from segpref.data.patches import PatchDraw, slates_within, within_image
 from segpref.data.stored import ArrayFile, ArrayNote, ArrayWriter, StoredArray
 from segpref.policies import TunablePolicy
@@ -144,7 +144,8 @@ class PreferenceSets:
         """Scored slates of images of the pool in this epoch's round.
 
         Raises:
-            SegprefError: the round has begun, but its files are gone.
+            SegprefError: the round has begun, but its files are gone or not what was written; or they
+                can't be written, the disk being full, say.
         """
         self._open(epoch, number)
         rows = list(indices) if self._patches is None else self._patches.rows(indices, epoch)
@@ -167,11 +168,18 @@ class PreferenceSets:
                     f"{self._file(number, 'json')} is missing, and the policy has learned since it was "
                     "made: restore it, or begin the run anew"
                 )
-            self._folder.mkdir(parents=True, exist_ok=True)
             # Of several processes the first makes the set, from weights that all have.
-            with FileLock(self._folder / ".lock"):
+            lock = FileLock(self._folder / ".lock")
+            try:
+                self._folder.mkdir(parents=True, exist_ok=True)
+                lock.acquire()
+            except OSError as error:
+                raise cannot_write(self._folder, error, "choose another --out") from error
+            try:
                 if not self._file(number, "json").exists():
                     self._make(number)
+            finally:
+                lock.release()
         note = self._note(number)
         arrays = {
             name: StoredArray(ArrayFile(file, ArrayNote.from_json(one), partial(_refuse, file)))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from torch.nn import functional
 
@@ -102,7 +103,7 @@ def save_sam(network: PromptableNetwork, folder: Path | str) -> None:
     path = Path(folder)
     try:
         merged(network.sam).save_pretrained(path)  # type: ignore[operator]
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise SegprefError(f"{path} can't be written ({error}): choose another folder") from error
     if network.text_projection is not None:
         write_sealed(path / _PROJECTION, network.text_projection.state_dict(), "note", {})
