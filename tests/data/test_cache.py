@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from flips import flip
 from segpref.data.cache import Cache, file_digest, key_digest, sweep_partial, write_atomically
 from segpref.types import SegprefError
 
@@ -239,6 +240,19 @@ def test_changed_content_changes_the_digest_of_files(tmp_path: Path) -> None:
     assert cache.digest_of_files([file, other]) != before
     file.write_bytes(b"one")
     assert cache.digest_of_files([file, other]) == before
+
+
+@pytest.mark.parametrize("bit", range(8))
+def test_a_remembered_digest_is_checked(tmp_path: Path, bit: int) -> None:
+    image = tmp_path / "image.nii"
+    image.write_bytes(b"voxels")
+    before = Cache(tmp_path / "store").digest_of_files([image])
+    (note,) = (tmp_path / "store" / "files").iterdir()
+    whole = note.read_bytes()
+    for place in range(len(whole)):
+        flip(note, place / len(whole) + 1e-9, bit)
+        assert Cache(tmp_path / "store").digest_of_files([image]) == before
+        assert note.read_bytes() == whole
 
 
 def test_the_digest_is_of_content_not_of_names(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from segpref.data.disk import cannot_write, refuse_scarcity
+from segpref.data.disk import Damaged, cannot_write, refuse_scarcity, sealed, unsealed
 from segpref.data.entries import ELSEWHERE, PARTIAL, Entry
 from segpref.data.stored import StoredArray
 from segpref.types import SegprefError
@@ -140,7 +140,12 @@ class Cache:
         """Hash of the content of files; remembered per path, size and time of change."""
         whole = hashlib.blake2b(digest_size=16)
         for path in paths:
-            files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
+            try:
+                files = (
+                    sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
+                )
+            except OSError as error:
+                raise _unreadable(path, error) from error
             for file in files:
                 whole.update(self._digest_of_file(file).encode())
         return whole.hexdigest()
@@ -155,17 +160,16 @@ class Cache:
         ) as error:  # RuntimeError: links in a circle, until Python 3.13
             raise _unreadable(path, error) from error
         note = self.root / "files" / key_digest({"path": seen[0]})
-        with contextlib.suppress(OSError, ValueError):
-            remembered = json.loads(note.read_text())
+        with contextlib.suppress(OSError, Damaged):
+            remembered = unsealed(note.read_bytes())
             if remembered["seen"] == seen:
-                return str(remembered["digest"])
+                return str(remembered["content"])
         try:
             digest = file_digest(path)
         except OSError as error:
             raise _unreadable(path, error) from error
         try:
-            content = json.dumps({"seen": seen, "digest": digest}).encode()
-            write_atomically(note, content, self._partial)
+            write_atomically(note, sealed({"seen": seen, "content": digest}), self._partial)
         except SegprefError as error:
             raise SegprefError(
                 f"the cache {self.root} can't be used: {error}; or {ELSEWHERE}"
