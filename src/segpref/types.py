@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -35,6 +35,7 @@ __all__ = [
     "Region",
     "SegprefError",
     "Slate",
+    "Sliceable",
     "State",
     "UnsureJudge",
     "WeightedPairs",
@@ -152,6 +153,29 @@ def _argmax(logits: Tensor, dim: int, lead: float) -> Tensor:
     return labels.unsqueeze(dim)
 
 
+class Sliceable(Protocol):
+    """An array that need not be in memory to give a part of itself."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length of each axis."""
+        ...
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the items."""
+        ...
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        ...
+
+    def __getitem__(self, key: Any, /) -> Any:
+        """A part of it."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
     """A box in the grid of an image; it may reach beyond an image that is smaller.
@@ -181,8 +205,11 @@ class Window:
         sides = zip(self.start, self.size, self.grid, strict=True)
         return tuple(slice(max(0, -at), min(n, full - at)) for at, n, full in sides)
 
-    def cut(self, array: np.ndarray, fill: np.ndarray | float) -> np.ndarray:
-        """``[..., *size]`` of an array ``[..., *grid]``; ``fill`` stands outside the image."""
+    def cut(self, array: np.ndarray | Sliceable, fill: np.ndarray | float) -> np.ndarray:
+        """``[..., *size]`` of an array ``[..., *grid]``; ``fill`` stands outside the image.
+
+        Of an array on disk no more is read than what lies in the window.
+        """
         here = tuple(
             slice(at + part.start, at + part.stop)
             for at, part in zip(self.start, self._unmirrored, strict=True)

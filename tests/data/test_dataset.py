@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
@@ -67,7 +68,24 @@ def test_slices_are_cases_and_know_where_they_come_from(reader: InMemory, cache:
     assert one.spacing_mm == (1.0, 2.0)
     np.testing.assert_array_equal(one.label, dataset.volumes[0].labels[1])
     assert [c.id for c in dataset[3:5]] == ids[3:5]
-    assert isinstance(dataset[0].image, np.memmap) or dataset[0].image.base is not None
+
+
+def test_arrays_of_a_case_are_read_when_they_are_asked_for(reader: InMemory, cache: Cache) -> None:
+    dataset = prepare(reader, Preparation(), cache)
+    one, whole = dataset[4], np.asarray(dataset.volumes[2].images)
+    pickled, other = pickle.loads(pickle.dumps(dataset[4])), replace(dataset[4], text="another")
+    for file in cache.root.glob("*/*/images.npy"):
+        os.truncate(file, 0)  # is made anew, and only then
+    assert one.id == "p2-a/s000"
+    assert all(file.stat().st_size == 0 for file in cache.root.glob("*/*/images.npy"))
+    for case in (one, pickled, other):
+        np.testing.assert_array_equal(case.image, whole[0])
+        assert case.image is case.image
+    with pytest.raises(ValueError, match="read-only"):
+        one.image[0] = 1
+    assert (other.text, other.label is None, pickled.label is None) == ("another", False, False)
+    with pytest.raises(AttributeError, match="a case has no shape"):
+        _ = one.shape
 
 
 def test_parts_of_a_dataset(reader: InMemory, cache: Cache) -> None:

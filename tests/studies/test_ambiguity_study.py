@@ -12,6 +12,7 @@ import torch
 import yaml
 from PIL import Image
 
+from flips import flip
 from segpref.cli.main import main
 from segpref.data import Cache, open_dataset
 from segpref.studies.ambiguity.lab import AmbiguityLab
@@ -112,14 +113,21 @@ def test_a_study_and_its_tables(place: Path, capsys: pytest.CaptureFixture[str])
     assert study(place, "--list_only", "true") == 0
     assert "to do" not in capsys.readouterr().out
     # What is there is not made again, and what was lost is.
-    drawn = place / "out" / "samples" / "mean-dice" / "seed-0" / "w-2" / "000.npy"
+    drawn = place / "out" / "samples" / "mean-dice" / "seed-0" / "w-2" / "000.safetensors"
     content = drawn.read_bytes()
-    kept = place / "out" / "samples" / "mean-dice" / "seed-0" / "w-1" / "000.npy"
+    kept = place / "out" / "samples" / "mean-dice" / "seed-0" / "w-1" / "000.safetensors"
     untouched = kept.stat().st_mtime_ns
     drawn.unlink()
     assert study(place) == 0
     assert drawn.read_bytes() == content
     assert kept.stat().st_mtime_ns == untouched
+    # What is not what was written is not used.
+    flip(kept)
+    capsys.readouterr()
+    assert study(place) == 1
+    assert "draws its samples anew" in " ".join("".join(capsys.readouterr()).split())
+    kept.unlink()
+    assert study(place) == 0
     # Samples are of the best checkpoint of a method, unless the last is asked for.
     runs = place / "out" / "runs"
     shutil.copy(

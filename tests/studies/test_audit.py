@@ -15,7 +15,7 @@ from segpref.objectives import DPO, CalibratedDPO
 from segpref.policies import Segmenter
 from segpref.proposals import SlateProposals
 from segpref.studies.audit import audit
-from segpref.studies.calibration import measured_flips, waits_for_flips, with_flips
+from segpref.studies.calibration import measured_flips, read_flips, waits_for_flips, with_flips
 from segpref.studies.slates import scored_slates, select_best
 from segpref.types import Case, SegprefError, Slate
 
@@ -149,6 +149,11 @@ def test_flip_rates_are_measured_once_and_taken_by_the_loss(
     # What is on disk counts: the judge is not asked again.
     blind = Blind()
     assert measured_flips(file, policy, unseen, blind, TopVsRandom(), SlateProposals(8), 0) == flips
+    content = file.read_bytes()
+    # One bit: a 0 for a 1.
+    file.write_bytes(content.replace(b'"flip_rate": 1.0', b'"flip_rate": 0.0', 1))
+    with pytest.raises(SegprefError, match=r"audit.json is not what was written"):
+        read_flips(file)
     assert not blind.cases
     loss = CalibratedDPO(0.25)
     assert waits_for_flips(loss)

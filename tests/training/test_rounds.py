@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import multiprocessing
+import os
+import resource
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+from flips import flip
 from segpref.data import Dataset
 from segpref.judges import OracleJudge
 from segpref.policies import Segmenter, SegmenterState, load_model
@@ -151,3 +157,86 @@ def test_labels_reach_only_a_judge_that_declares_them(
 def test_a_round_has_an_epoch(policy: Segmenter, pool: Dataset, tmp_path: Path) -> None:
     with pytest.raises(SegprefError, match="at least 1 epoch"):
         rounds(policy, pool, tmp_path, every=0)
+
+
+# Disks that are full, and files that are not what was written ----------------------------------
+
+
+def test_a_full_disk_is_one_sentence(policy: Segmenter, pool: Dataset, tmp_path: Path) -> None:
+    made = rounds(policy, pool, tmp_path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        # Python ignores the signal, so that the write fails as on a full disk.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+        with pytest.raises(SegprefError, match=r"can't be written \(File too large\)") as caught:
+            drawn(made, [0], 0, 0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert str(tmp_path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.glob("*.partial")), "what is half-written may be what fills the disk"
+    assert same(
+        drawn(made, [0], 0, 0).slates, drawn(rounds(policy, pool, tmp_path), [0], 0, 0).slates
+    )
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_no_space_left_says_so(
+    policy: Segmenter, pool: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    class Full(io.BytesIO):
+        def write(self, data: Any) -> int:
+            raise OSError(number, os.strerror(number))
+
+    opened = Path.open
+
+    def full(self: Path, mode: str = "r", *args: Any, **options: Any) -> Any:
+        return (
+            Full()
+            if "w" in mode and self.suffix == ".partial"
+            else opened(self, mode, *args, **options)
+        )
+
+    monkeypatch.setattr(Path, "open", full)
+    with pytest.raises(SegprefError, match="free some space on that disk") as caught:
+        drawn(rounds(policy, pool, tmp_path), [0], 0, 0)
+    assert os.strerror(number) in str(caught.value)
+
+
+def _cut(policy: Segmenter, pool: Dataset, folder: Path, said: Any) -> None:
+    made = rounds(policy, pool, folder)
+    drawn(made, [0], 0, 0)
+    os.truncate(folder / "round-000.masks.npy", 5000)
+    try:
+        drawn(made, [11], 0, 1)
+    except SegprefError as error:
+        said.put(str(error))
+
+
+def test_a_file_that_is_cut_while_in_use_is_one_sentence(
+    policy: Segmenter, pool: Dataset, tmp_path: Path
+) -> None:
+    # Mapped into memory, it would end the process by a signal.
+    context = multiprocessing.get_context("fork")
+    said = context.Queue()
+    process = context.Process(target=_cut, args=(policy, pool, tmp_path, said))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    sentence = said.get()
+    assert "round-000.masks.npy is not what was written" in sentence
+    assert "begin the run anew in another folder" in sentence
+    assert "\n" not in sentence
+
+
+@pytest.mark.parametrize("kind", ["json", "masks.npy", "logits.npy"])
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.999])
+def test_a_flipped_bit_in_a_set_is_refused(
+    policy: Segmenter, pool: Dataset, tmp_path: Path, kind: str, share: float
+) -> None:
+    drawn(rounds(policy, pool, tmp_path), [0], 0, 0)
+    path = tmp_path / f"round-000.{kind}"
+    flip(path, share)
+    with pytest.raises(SegprefError, match="is not what was written") as caught:
+        drawn(rounds(policy, pool, tmp_path), [0], 1, 0)
+    assert str(path) in str(caught.value)

@@ -32,3 +32,7 @@ def test_no_gadget_is_opened(found: dict[str, Any]) -> None:
 
 def test_nothing_happens_on_the_way(found: dict[str, Any]) -> None:
     assert found["events"] == {}
+
+
+def test_a_poisoned_cache_is_made_anew(found: dict[str, Any]) -> None:
+    assert found["evaluated"] == 0

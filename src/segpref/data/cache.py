@@ -1,8 +1,8 @@
 """One content-addressed store on disk for everything that is computed once and read often.
 
-An entry is named by the hash of its key (case, preprocessing, checkpoint, operation), holds named
-arrays as ``.npy`` files and is memory-mapped when it is read. Entries appear whole or not at all, so
-a killed process leaves nothing half-written, and several processes may share one store. What is
+An entry is named by the hash of its key (case, preprocessing, checkpoint, operation) and holds named
+arrays as ``.npy`` files, with the checksum of each in ``key.json``. Entries appear whole or not at all,
+so a killed process leaves nothing half-written, and several processes may share one store. What is
 half-written lies under names that end in ``.partial``, and is removed when it is a day old.
 """
 
@@ -17,11 +17,14 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
+from segpref.data.entries import ELSEWHERE, PARTIAL, Entry
+from segpref.data.stored import StoredArray
 from segpref.data.targets import file_target
+from segpref.disk import Damaged, cannot_write, refuse_scarcity, sealed, unsealed
 from segpref.types import SegprefError
 
 __all__ = [
@@ -33,11 +36,6 @@ __all__ = [
     "write_atomically",
 ]
 
-Arrays: TypeAlias = dict[str, np.ndarray]
-
-_PARTIAL = ".partial"
-_WRITES = 3
-"""One, another for a damaged entry, another where a second process mends it at the same moment."""
 _STALE_S = 24 * 3600.0
 """No write takes as long, whoever shares the folder and however far apart their clocks are."""
 
@@ -73,11 +71,9 @@ def write_atomically(path: Path, data: bytes, partial: Path | None = None) -> No
     try:
         for folder in (target.parent, place):
             folder.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=place, prefix=f".{path.name}.", suffix=_PARTIAL)
+        handle, name = tempfile.mkstemp(dir=place, prefix=f".{path.name}.", suffix=PARTIAL)
     except OSError as error:
-        raise SegprefError(
-            f"{path} can't be written ({error.strerror}): choose a folder that you may write to"
-        ) from error
+        raise cannot_write(path, error, "choose a folder that you may write to") from error
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
@@ -86,9 +82,7 @@ def write_atomically(path: Path, data: bytes, partial: Path | None = None) -> No
     except BaseException as error:
         Path(name).unlink(missing_ok=True)
         if isinstance(error, OSError):
-            raise SegprefError(
-                f"{path} can't be written ({error.strerror}): free some space on that disk"
-            ) from error
+            raise cannot_write(path, error, "choose another disk") from error
         raise
 
 
@@ -100,7 +94,7 @@ def sweep_partial(folder: Path) -> None:
     """
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
-            if not (entry.name.startswith(".") and entry.name.endswith(_PARTIAL)):
+            if not (entry.name.startswith(".") and entry.name.endswith(PARTIAL)):
                 continue
             # Another process may be sweeping too.
             with contextlib.suppress(OSError):
@@ -127,65 +121,38 @@ class Cache:
 
     def entry(
         self, key: Mapping[str, Any], compute: Callable[[], Mapping[str, np.ndarray]]
-    ) -> Arrays:
-        """Arrays under ``key``, computed if they are not there yet, memory-mapped and read-only."""
-        folder = self._folder(key)
-        found = _load(folder)
-        if found is not None:
-            return found
-        arrays = compute()
-        for _ in range(_WRITES):
-            self._write(folder, key, arrays)
-            found = _load(folder)
-            if found is not None:
-                return found
-            # What stood in the way was damaged from outside. Not before writing, for what is not there
-            # yet another process may be about to put there.
-            shutil.rmtree(folder, ignore_errors=True)
-        raise SegprefError(f"{folder} can't be read back after writing: check that disk")
+    ) -> dict[str, StoredArray]:
+        """Arrays under ``key``, computed if they are not there yet, and read when they are asked for.
+
+        An array that turns out to be damaged when it is first read is computed anew, with a warning.
+
+        Args:
+            key: what the arrays depend on.
+            compute: makes them; is called now, or when one of them is found to be damaged.
+
+        Raises:
+            SegprefError: the store can't be read or written.
+        """
+        return Entry(self._folder(key), self._partial, key, compute).arrays()
 
     def has(self, key: Mapping[str, Any]) -> bool:
         """Whether there is an entry under ``key``."""
-        return (self._folder(key) / "key.json").exists()
+        return os.path.exists(self._folder(key) / "key.json")  # noqa: PTH110  False, not an error
 
     def _folder(self, key: Mapping[str, Any]) -> Path:
         digest = key_digest(key)
         return self.root / digest[:2] / digest[2:]
 
-    def _write(
-        self, folder: Path, key: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
-    ) -> None:
-        try:
-            for place in (folder.parent, self._partial):
-                place.mkdir(parents=True, exist_ok=True)
-            partial = Path(tempfile.mkdtemp(dir=self._partial, prefix=".", suffix=_PARTIAL))
-            partial.chmod(0o755)  # as for files: others who share the store may read
-        except OSError as error:
-            raise SegprefError(
-                f"the cache {self.root} can't be written ({error.strerror}): set SEGPREF_CACHE or "
-                "--cache to a folder that you may write to"
-            ) from error
-        try:
-            for name, array in arrays.items():
-                np.save(partial / f"{name}.npy", array, allow_pickle=False)
-            note = {"key": key, "arrays": sorted(arrays)}
-            (partial / "key.json").write_text(json.dumps(note, indent=1, sort_keys=True))
-            # Another process may have been faster: its entry is as good as ours.
-            with contextlib.suppress(OSError):
-                partial.rename(folder)
-        except OSError as error:
-            raise SegprefError(
-                f"the cache {self.root} can't be written ({error.strerror}): free some space there, "
-                "or set SEGPREF_CACHE or --cache to another disk"
-            ) from error
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-
     def digest_of_files(self, paths: Sequence[Path]) -> str:
         """Hash of the content of files; remembered per path, size and time of change."""
         whole = hashlib.blake2b(digest_size=16)
         for path in paths:
-            files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
+            try:
+                files = (
+                    sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
+                )
+            except OSError as error:
+                raise _unreadable(path, error) from error
             for file in files:
                 whole.update(self._digest_of_file(file).encode())
         return whole.hexdigest()
@@ -200,21 +167,19 @@ class Cache:
         ) as error:  # RuntimeError: links in a circle, until Python 3.13
             raise _unreadable(path, error) from error
         note = self.root / "files" / key_digest({"path": seen[0]})
-        with contextlib.suppress(OSError, ValueError):
-            remembered = json.loads(note.read_text())
+        with contextlib.suppress(OSError, Damaged):
+            remembered = unsealed(note.read_bytes())
             if remembered["seen"] == seen:
-                return str(remembered["digest"])
+                return str(remembered["content"])
         try:
             digest = file_digest(path)
         except OSError as error:
             raise _unreadable(path, error) from error
         try:
-            content = json.dumps({"seen": seen, "digest": digest}).encode()
-            write_atomically(note, content, self._partial)
+            write_atomically(note, sealed({"seen": seen, "content": digest}), self._partial)
         except SegprefError as error:
             raise SegprefError(
-                f"the cache {self.root} can't be written: set SEGPREF_CACHE or --cache to a "
-                "folder that you may write to"
+                f"the cache {self.root} can't be used: {error}; or {ELSEWHERE}"
             ) from error
         return digest
 
@@ -226,18 +191,8 @@ def file_digest(path: Path) -> str:
 
 
 def _unreadable(path: Path, error: OSError | RuntimeError) -> SegprefError:
+    refuse_scarcity(path, error)
     reason = getattr(error, "strerror", None) or "links in a circle"
     return SegprefError(
         f"{path} can't be read ({reason}): restore it, or its permission to be read"
     )
-
-
-def _load(folder: Path) -> Arrays | None:
-    try:
-        names = json.loads((folder / "key.json").read_text())["arrays"]
-        return {
-            name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-            for name in names
-        }
-    except (OSError, EOFError, ValueError, KeyError, TypeError):
-        return None

@@ -1,21 +1,28 @@
-"""Prepared cases of one dataset, memory-mapped from the cache."""
+"""Prepared cases of one dataset, read from the cache when they are asked for."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
 
 import numpy as np
 
 from segpref.data.cache import Cache
 from segpref.data.preparation import ImagePreparation, Preparation
 from segpref.data.source import Reader, Source
+from segpref.data.stored import StoredArray
 from segpref.progress import track
 from segpref.types import Case, LabelSpace, SegprefError
 
-__all__ = ["Dataset", "Volume", "item_of", "prepare"]
+__all__ = ["Array", "Dataset", "StoredCase", "Volume", "item_of", "part_of", "prepare", "stored"]
+
+Array = np.ndarray | StoredArray
+"""In memory, or on disk until it is asked for."""
+
+_READ_LATE = ("image", "label", "raters")
+_KNOWN = {one.name: one.default for one in fields(Case) if one.name not in _READ_LATE}
 
 PREPARATION_VERSION = 1
 """Part of every key: raise it when prepared arrays change for equal settings."""
@@ -27,15 +34,60 @@ class Volume:
 
     source: Source
     key: dict[str, Any]
-    images: np.ndarray
-    labels: np.ndarray | None
+    images: Array
+    labels: Array | None
     spacing_mm: tuple[float, ...] | None
-    raters: np.ndarray | None = None
+    raters: Array | None = None
+
+
+class StoredCase(Case):
+    """A case of a dataset: its arrays are read when they are first asked for, and then kept.
+
+    What was read can't be written to.
+    """
+
+    __slots__ = ("_stored",)
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, Array | None], **known: Any) -> StoredCase:
+        """A case with these arrays, and all else that there is to know of it."""
+        case = cls.__new__(cls)
+        object.__setattr__(case, "_stored", dict(arrays))
+        for name, otherwise in _KNOWN.items():
+            object.__setattr__(case, name, known.get(name, otherwise))
+        return case
+
+    def __getattr__(self, name: str) -> Any:
+        # Asked only for what is not there: an array that nobody has read.
+        if name not in _READ_LATE:
+            raise AttributeError(f"a case has no {name}")
+        found = self._stored[name]
+        if found is not None:
+            found = np.asarray(found).view()
+            found.flags.writeable = False
+        object.__setattr__(self, name, found)
+        return found
+
+
+def stored(case: Case, name: Literal["image", "label", "raters"]) -> Array | None:
+    """An array of a case, not read where it is on disk: for who wants its shape, or a part of it."""
+    arrays: dict[str, Array | None] = getattr(case, "_stored", {})
+    return arrays[name] if name in arrays else getattr(case, name)
 
 
 def item_of(case: Case) -> int:
     """Which item of its volume the case is."""
     return 0 if case.id == case.volume else int(case.id.rpartition("/s")[2])
+
+
+def part_of(array: Array, case: Case, fill: float) -> np.ndarray:
+    """A case's part of its volume's array ``[item, ..., *space]``; ``fill`` stands beyond the image."""
+    own = _item(array, item_of(case))
+    return np.asarray(own) if case.window is None else case.window.cut(own, fill)
+
+
+def _item(array: Array, item: int) -> Array:
+    return array.at(item) if isinstance(array, StoredArray) else array[item]
 
 
 class Dataset(Sequence[Case]):
@@ -68,14 +120,13 @@ class Dataset(Sequence[Case]):
         number, item = self._items[index]
         volume = self.volumes[number]
         single = len(volume.images) == 1
-        return Case(
+        arrays = {"image": volume.images, "label": volume.labels, "raters": volume.raters}
+        return StoredCase.of(
+            {name: None if one is None else _item(one, item) for name, one in arrays.items()},
             id=volume.source.id if single else f"{volume.source.id}/s{item:03d}",
             patient=volume.source.patient,
             volume=volume.source.id,
-            image=volume.images[item],
-            label=None if volume.labels is None else volume.labels[item],
             spacing_mm=volume.spacing_mm,
-            raters=None if volume.raters is None else volume.raters[item],
             stratum=volume.source.stratum,
             text=volume.source.text,
         )
@@ -130,7 +181,7 @@ def prepare(
     cache: Cache | None = None,
     label_space: LabelSpace | None = None,
 ) -> Dataset:
-    """Read, check and prepare every source once; later calls only map the cache.
+    """Read, check and prepare every source once; later calls only look into the cache.
 
     Args:
         reader: the dataset on disk.
@@ -194,7 +245,7 @@ def _prepared(
         key=key,
         images=arrays["images"],
         labels=arrays.get("labels"),
-        spacing_mm=None if spacing is None else tuple(float(step) for step in spacing),
+        spacing_mm=None if spacing is None else tuple(float(step) for step in np.asarray(spacing)),
         raters=arrays.get("raters"),
     )
 

@@ -13,6 +13,7 @@ from jaxtyping import Float, Num
 from monai.data.image_reader import PydicomReader
 from nibabel.affines import voxel_sizes
 
+from segpref.disk import refuse_scarcity
 from segpref.types import SegprefError
 
 __all__ = ["is_dicom", "is_radiograph", "radiographs", "read_series", "read_slices"]
@@ -205,7 +206,8 @@ def _has_mark(path: Path) -> bool:
         with path.open("rb") as stream:
             stream.seek(128)
             return stream.read(4) == b"DICM"
-    except OSError:
+    except OSError as error:
+        refuse_scarcity(path, error)
         return False
 
 
@@ -217,6 +219,7 @@ def _header(file: Path) -> Any:
             if tag in _NUMBERS and value is not None:
                 np.asarray(value, dtype=float)
     except OSError as error:
+        refuse_scarcity(file, error)
         raise SegprefError(
             f"{file} can't be read ({error.strerror}): restore it, or ask for the permission to read it"
         ) from error

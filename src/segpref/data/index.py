@@ -11,6 +11,7 @@ from typing import Any
 
 from segpref.data.source import Source
 from segpref.data.volumes import is_nifti, is_picture
+from segpref.disk import refuse_scarcity
 from segpref.trust import read_json
 from segpref.types import SegprefError
 
@@ -51,6 +52,7 @@ def entries(folder: Path) -> list[Path]:
     try:
         return sorted(folder.iterdir())
     except OSError as error:
+        refuse_scarcity(folder, error)
         raise SegprefError(
             f"{folder} can't be listed ({error.strerror}): ask for the permission to read it"
         ) from error

@@ -15,7 +15,7 @@ from jaxtyping import UInt8
 
 from segpref.data.cache import Cache
 from segpref.data.cases import read_binary, read_labels
-from segpref.data.dataset import Dataset, Volume, item_of
+from segpref.data.dataset import Array, Dataset, Volume, part_of
 from segpref.data.index import image_files, source_id
 from segpref.data.preparation import ImagePreparation
 from segpref.data.source import Reader, Source
@@ -103,7 +103,7 @@ class MaskFolder:
             raise SegprefError(
                 f"{self.folder} holds no mask of any image: name them as the images, such as {due}"
             )
-        self._arrays: dict[str, np.ndarray | None] = {}
+        self._arrays: dict[str, Array | None] = {}
 
     def missing(self, dataset: Dataset) -> list[str]:
         """Volumes of the dataset that have no mask."""
@@ -145,12 +145,9 @@ class MaskFolder:
         without a file is ``IGNORE`` everywhere.
         """
         array = self._arrays[case.volume]
-        if array is None:
-            return None
-        mask = array[item_of(case)]
-        return np.asarray(mask) if case.window is None else case.window.cut(mask, IGNORE)
+        return None if array is None else part_of(array, case, IGNORE)
 
-    def _prepared(self, volume: Volume) -> np.ndarray | None:
+    def _prepared(self, volume: Volume) -> Array | None:
         if _identity(volume.source) not in self._files:
             return None
         reader, files = self._files[_identity(volume.source)]

@@ -17,6 +17,7 @@ from segpref.data.cases import multilabel_space, to_multilabel
 from segpref.data.index import dataset_folder, index, load_description, required
 from segpref.data.names import check_id
 from segpref.data.source import Reader, Source
+from segpref.disk import refuse_scarcity
 from segpref.locking import alone_in
 from segpref.progress import track
 from segpref.types import Case, LabelSpace, Region, SegprefError
@@ -78,6 +79,7 @@ class Packed:
             )
             image = (found["image"] * scale + offset).astype(np.float32)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            refuse_scarcity(path, error)
             raise SegprefError(
                 f"{path} is damaged ({type(error).__name__}): pack the dataset anew"
             ) from error

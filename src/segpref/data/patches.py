@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Int32, UInt8
 
+from segpref.data.dataset import stored
 from segpref.data.preparation import ImagePreparation
 from segpref.types import IGNORE, Case, LabelSpace, SegprefError, Slate, Window
 
@@ -52,20 +53,28 @@ class PatchDraw:
 
     def _patch(self, case: Case, rng: np.random.Generator) -> Case:
         assert self.preparation.patch is not None
-        window = self._window(case, rng, self.preparation.patch)
+        # Of a large volume no more is read than the patch.
+        image, label, raters = stored(case, "image"), stored(case, "label"), stored(case, "raters")
+        assert image is not None
+        window = self._window(case, image.shape[1:], rng, self.preparation.patch)
         beyond = any(n > full for n, full in zip(window.size, window.grid, strict=True))
-        level = self.preparation.outside(case.image) if beyond else np.zeros(len(case.image))
+        level = self.preparation.outside(image) if beyond else np.zeros(len(image))
         return replace(
             case,
-            image=window.cut(case.image, level.reshape(-1, *[1] * len(window.size))),
-            label=None if case.label is None else window.cut(case.label, IGNORE),
-            raters=None if case.raters is None else window.cut(case.raters, IGNORE),
+            image=window.cut(image, level.reshape(-1, *[1] * len(window.size))),
+            label=None if label is None else window.cut(label, IGNORE),
+            raters=None if raters is None else window.cut(raters, IGNORE),
             affine=None,
             window=window,
         )
 
-    def _window(self, case: Case, rng: np.random.Generator, size: tuple[int, ...]) -> Window:
-        grid = case.image.shape[1:]
+    def _window(
+        self,
+        case: Case,
+        grid: tuple[int, ...],
+        rng: np.random.Generator,
+        size: tuple[int, ...],
+    ) -> Window:
         bounds = [(min(0, full - n), max(0, full - n)) for full, n in zip(grid, size, strict=True)]
         start = [int(rng.integers(low, high + 1)) for low, high in bounds]
         if rng.random() < self.foreground:

@@ -1,4 +1,4 @@
-"""What a frozen network says about every case, computed once and memory-mapped."""
+"""What a frozen network says about every case, computed once and kept on disk."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from segpref.data.cache import Cache
-from segpref.data.dataset import Dataset, Volume, item_of
+from segpref.data.dataset import Dataset, Volume, item_of, part_of
 from segpref.data.patches import foreground_places
+from segpref.data.stored import StoredArray
 from segpref.progress import track
 from segpref.types import IGNORE, Case, Predictor
 
@@ -45,7 +46,7 @@ class PredictionStore:
         self.what = what
         self._cache = cache
         self._batch_size = batch_size
-        self._arrays: dict[str, tuple[dict[str, Any], np.ndarray]] = {}
+        self._arrays: dict[str, tuple[dict[str, Any], StoredArray]] = {}
 
     def prepare(self, dataset: Dataset) -> None:
         """Compute what is missing for all volumes of the dataset."""
@@ -66,10 +67,9 @@ class PredictionStore:
     def __getitem__(self, case: Case) -> np.ndarray:
         """The array of one case; its dataset must have been prepared."""
         _, array = self._arrays[case.volume]
-        own = array[item_of(case)]
-        if case.window is None or self.what == "places":
-            return np.asarray(own)
-        return case.window.cut(own, IGNORE if self.what == "masks" else 0)
+        if self.what == "places":
+            return array[item_of(case)]
+        return part_of(array, case, IGNORE if self.what == "masks" else 0)
 
     def batch(self, cases: Sequence[Case], images: Tensor) -> Tensor:
         """The arrays of several cases; their images are not looked at."""

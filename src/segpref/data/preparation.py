@@ -14,7 +14,7 @@ from monai.transforms import Resize
 from torch import Tensor
 
 from segpref.data.orientation import is_orientation, turned, turned_back
-from segpref.types import Case, SegprefError
+from segpref.types import Case, SegprefError, Sliceable
 
 __all__ = ["ImagePreparation", "Preparation", "Prepared"]
 
@@ -80,8 +80,8 @@ class ImagePreparation(Protocol):
         """Logits on the case's own voxels; ``outside`` is what lies beyond the crop."""
         ...
 
-    def outside(self, image: Float[np.ndarray, "channel *grid"]) -> Float[np.ndarray, " channel"]:
-        """What a prepared image is padded with."""
+    def outside(self, image: np.ndarray | Sliceable) -> Float[np.ndarray, " channel"]:
+        """What a prepared image ``[channel, *grid]`` is padded with."""
         ...
 
 
@@ -151,9 +151,9 @@ class Preparation:
         # What was prepared before there was such a setting stays valid.
         return key if self.orientation else {k: v for k, v in key.items() if k != "orientation"}
 
-    def outside(self, image: Float[np.ndarray, "channel *grid"]) -> Float[np.ndarray, " channel"]:
+    def outside(self, image: np.ndarray | Sliceable) -> Float[np.ndarray, " channel"]:
         """What a prepared image is padded with: its lowest intensity, as where it is cropped."""
-        return np.array([channel.min() for channel in image])
+        return np.array([image[channel].min() for channel in range(image.shape[0])])
 
     @classmethod
     def from_key(cls, key: dict[str, Any]) -> Preparation:

@@ -14,6 +14,7 @@ from nibabel.affines import voxel_sizes
 from PIL import Image
 
 from segpref.data.dicom import is_dicom, read_series
+from segpref.disk import refuse_scarcity
 from segpref.types import SegprefError
 
 __all__ = [
@@ -98,6 +99,7 @@ def read_volume(path: Path | str, colours: Colours = "channels") -> Volume:
             f"{path} does not fit into memory, or its header is damaged: crop it or export it again"
         ) from error
     except Exception as error:  # a damaged file makes the libraries stumble in any way
+        refuse_scarcity(path, error)
         raise _damaged(path, error) from error
     _check_finite(path, volume.array)
     return volume
@@ -140,7 +142,8 @@ def _damaged(path: Path, error: Exception) -> SegprefError:
 def _read_nifti(path: Path) -> Volume:
     # Not MONAI's NibabelReader: it rewrites headers whose pixdim and affine differ, and a mask must
     # go back with the very geometry that the file states.
-    image: Any = nib.load(path)
+    # Read, not mapped: a file that is cut short meanwhile is an error then, not a signal.
+    image: Any = nib.load(path, mmap=False)
     array = np.asarray(image.dataobj)
     affine = np.array(image.affine, dtype=np.float64)
     if array.dtype.kind not in "buif":

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
 from torch import nn
 
 from segpref import __version__
-from segpref.data.cache import write_atomically
 from segpref.data.preparation import ImagePreparation, Preparation
+from segpref.data.sealed import read_note, read_sealed, write_sealed
+from segpref.disk import Damaged
 from segpref.policies.tunable import PolicySpec, TunablePolicy, imported
 from segpref.trust import (
     PREPARATION,
@@ -183,11 +182,7 @@ def save_model(path: Path, network: nn.Module, card: ModelCard) -> None:
     """Write weights and card into one file, whole or not at all."""
     # This process may read it again, whatever network it was told to train.
     card.vouch()
-    weights = {
-        name: value.detach().cpu().contiguous().clone()
-        for name, value in network.state_dict().items()
-    }
-    write_atomically(path, save(weights, metadata={"card": card.to_json()}))
+    write_sealed(path, network.state_dict(), "card", json.loads(card.to_json()))
 
 
 def read_card(path: Path, trust: bool = False) -> ModelCard:
@@ -199,12 +194,9 @@ def read_card(path: Path, trust: bool = False) -> ModelCard:
     """
     path = _model_file(path)
     try:
-        with safe_open(path, framework="pt") as file:
-            return ModelCard.from_json(file.metadata()["card"], path, trust)
-    except (OSError, SafetensorError) as error:
-        raise SegprefError(
-            f"{path} is no whole safetensors file ({error}): train it again or copy it anew"
-        ) from error
+        return ModelCard.from_json(json.dumps(read_note(path, "card")), path, trust)
+    except Damaged as error:
+        raise _damaged(path, error) from error
     except (KeyError, TypeError, ValueError) as error:
         raise SegprefError(
             f"{path} holds weights but does not say of what: use a model written by `segpref fit` "
@@ -238,7 +230,9 @@ def load_network(path: Path | str, *, trust: bool = False) -> tuple[nn.Module, M
     card = read_card(path, trust)
     network = card.network.build()
     try:
-        network.load_state_dict(load_file(path))
+        network.load_state_dict(read_sealed(path, "card", old=True)[0])
+    except Damaged as error:
+        raise _damaged(path, error) from error
     except RuntimeError as error:
         raise SegprefError(
             f"the weights in {path} do not fit {card.network.module}: was the class changed since?"
@@ -258,6 +252,12 @@ def load_segmenter(path: Path | str, trust: bool = False) -> TunablePolicy:
     policy, _ = load_model(path, trust=trust)
     policy.network.to("cuda" if torch.cuda.is_available() else "cpu").requires_grad_(False)
     return policy
+
+
+def _damaged(path: Path, error: Damaged) -> SegprefError:
+    return SegprefError(
+        f"{path} is not what was written ({error}): copy it anew, or train it again"
+    )
 
 
 def _model_file(path: Path) -> Path:

@@ -47,7 +47,7 @@ class KeptPrompts:
         steps = track(wanted, "making prompts", len(wanted)) if todo else wanted
         for volume, key in steps:
             found = cache.entry(key, partial(self._compute, volume))
-            rows = json.loads(found["prompts"].tobytes())
+            rows = json.loads(np.asarray(found["prompts"]).tobytes())
             for image, row in zip(volume.images, rows, strict=True):
                 digest = image_digest(torch.from_numpy(np.array(image)))
                 self._known[digest] = [_read(one) for one in row]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TypeGuard
 from segpref.data.cache import write_atomically
 from segpref.data.dataset import Dataset
 from segpref.data.patches import PatchDraw
+from segpref.disk import Damaged, cannot_read, sealed, unsealed
 from segpref.metrics.flips import FlipBin
 from segpref.objectives import CalibratedDPO
 from segpref.proposals import SlateProposals
@@ -71,7 +71,7 @@ def measured_flips(
     """
     if not file.exists():
         found = audit(policy, cases, judge, miner, proposals, seed, patches)
-        write_atomically(file, json.dumps(found.as_dict(), indent=1).encode())
+        write_atomically(file, sealed(found.as_dict()))
     return read_flips(file)
 
 
@@ -81,7 +81,15 @@ def read_flips(file: Path) -> list[FlipBin]:
     Raises:
         SegprefError: there are none.
     """
-    flips = json.loads(file.read_text()).get("mined")
+    try:
+        flips = unsealed(file.read_bytes(), old=True).get("mined")
+    except Damaged as error:
+        raise SegprefError(
+            f"{file} is not what was written ({error}), and the loss depends on it: restore it, or "
+            "begin the run anew in another folder"
+        ) from error
+    except OSError as error:
+        raise cannot_read(file, error) from error
     if not flips:
         raise SegprefError(
             f"{file} tells no flip rates by score gap, which CalibratedDPO needs: the judge gives no "

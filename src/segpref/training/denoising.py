@@ -67,7 +67,7 @@ class SampledSlates:
             return self.proposals.slates(draw(), keys), None
         name = self._name(cases, keys)
         kept = self.cache.entry(name, lambda: {"masks": draw()})["masks"]
-        return self.proposals.slates(np.array(kept), keys), None
+        return self.proposals.slates(np.asarray(kept), keys), None
 
     def prompt(self, case: Case, number: int) -> str | None:
         """The text under which the slate of a case was sampled."""

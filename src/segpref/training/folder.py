@@ -27,13 +27,13 @@ from typing import Any
 
 import torch
 import yaml
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from segpref.data.cache import sweep_partial, write_atomically
 from segpref.data.csv_files import read_csv, write_csv
+from segpref.data.sealed import read_sealed, write_sealed
 from segpref.data.targets import check_outputs
+from segpref.disk import Damaged, refuse_scarcity
 from segpref.locking import alone_in
 from segpref.process import is_first_process
 from segpref.types import SegprefError
@@ -169,20 +169,24 @@ class RunFolder:
 
     def save_state(self, tensors: Mapping[str, Tensor], position: Mapping[str, Any]) -> None:
         """Write what a resumed run needs."""
-        plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-        write_atomically(self.state, save(plain, metadata={"position": json.dumps(position)}))
+        write_sealed(self.state, tensors, "position", position)
 
     def load_state(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """Read it back; None where there is none yet."""
+        """Read it back; None where there is none yet.
+
+        Raises:
+            SegprefError: it is not what was written. A state without a checksum is of an earlier
+                version, and is refused: of a model another file can be told from the right one by
+                its figures, of a training that goes on nobody would see it.
+        """
         if not self.state.exists():
             return None
         try:
-            with safe_open(self.state, framework="pt") as file:
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-                return tensors, json.loads(file.metadata()["position"])
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+            return read_sealed(self.state, "position")
+        except Damaged as error:
             raise SegprefError(
-                f"{self.state} can't be read ({error}): delete it to begin the run anew"
+                f"{self.state} is not what was written ({error}): restore it, or delete it to begin "
+                "the run anew"
             ) from error
 
 
@@ -200,6 +204,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _damaged(path: Path, error: Exception) -> SegprefError:
+    refuse_scarcity(path, error)
     reason = " ".join(str(error).split())
     return SegprefError(
         f"{path} can't be read ({reason[:120]}): restore it, or begin the run anew in another folder"

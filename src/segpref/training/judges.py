@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from monai.transforms import Compose
-from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
 
@@ -27,6 +26,7 @@ from segpref.policies import (
     load_model,
     read_card,
 )
+from segpref.policies.checkpoints import load_network
 from segpref.proposals import SlateProposals
 from segpref.training.augmentation import AugmentationName, augmentation, augmented_batch
 from segpref.training.folder import RunFolder
@@ -205,8 +205,7 @@ def load_regressor(path: Path | str, batch_size: int = 16) -> RegressorJudge:
             f"{path} holds a {card.network.module}, no IoU regressor: name the folder that the "
             "regressor was trained into"
         )
-    network = card.network.build()
-    network.load_state_dict(load_file(path / "best.safetensors" if path.is_dir() else path))
+    network, card = load_network(path)
     return RegressorJudge(network, card.label_space, batch_size, card.labelled)
 
 

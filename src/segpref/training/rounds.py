@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +18,8 @@ from torch import Tensor
 from segpref.data.cache import write_atomically
 from segpref.data.dataset import Dataset
 from segpref.data.patches import PatchDraw, slates_within, within_image
+from segpref.data.stored import ArrayFile, ArrayNote, ArrayWriter, StoredArray
+from segpref.disk import Damaged, cannot_read, cannot_write, sealed, unsealed
 from segpref.policies import TunablePolicy
 from segpref.progress import track
 from segpref.proposals import SlateProposals
@@ -131,8 +134,8 @@ class PreferenceSets:
         self._unsure = unsure
         self._patches = patches
         self._round = -1
-        self._masks = np.empty(0, np.uint8)
-        self._logits: np.ndarray | None = None
+        self._masks: StoredArray | None = None
+        self._logits: StoredArray | None = None
         self._scores = np.empty(0)
         self._doubts: np.ndarray | None = None
         self._candidates: list[tuple[Candidate, ...]] = []
@@ -141,15 +144,18 @@ class PreferenceSets:
         """Scored slates of images of the pool in this epoch's round.
 
         Raises:
-            SegprefError: the round has begun, but its files are gone.
+            SegprefError: the round has begun, but its files are gone or not what was written; or they
+                can't be written, the disk being full, say.
         """
         self._open(epoch, number)
         rows = list(indices) if self._patches is None else self._patches.rows(indices, epoch)
+        assert self._masks is not None
+        masks_of = self._masks[rows]
         return Standing(
-            [Slate(np.array(self._masks[i]), self._candidates[i]) for i in rows],
+            [Slate(masks, self._candidates[i]) for masks, i in zip(masks_of, rows, strict=True)],
             [self._scores[i] for i in rows],
             None if self._doubts is None else [self._doubts[i] for i in rows],
-            None if self._logits is None else np.array(self._logits[rows]),
+            None if self._logits is None else self._logits[rows],
         )
 
     def _open(self, epoch: int, step: int) -> None:
@@ -162,29 +168,55 @@ class PreferenceSets:
                     f"{self._file(number, 'json')} is missing, and the policy has learned since it was "
                     "made: restore it, or begin the run anew"
                 )
-            self._folder.mkdir(parents=True, exist_ok=True)
             # Of several processes the first makes the set, from weights that all have.
-            with FileLock(self._folder / ".lock"):
+            lock = FileLock(self._folder / ".lock")
+            try:
+                self._folder.mkdir(parents=True, exist_ok=True)
+                lock.acquire()
+            except OSError as error:
+                raise cannot_write(self._folder, error, "choose another --out") from error
+            try:
                 if not self._file(number, "json").exists():
                     self._make(number)
-        note = json.loads(self._file(number, "json").read_text())
+            finally:
+                lock.release()
+        note = self._note(number)
+        arrays = {
+            name: StoredArray(ArrayFile(file, ArrayNote.from_json(one), partial(_refuse, file)))
+            for name, one in note["arrays"].items()
+            for file in [self._file(number, f"{name}.npy")]
+        }
         self._candidates = [
             tuple(Candidate(family, settings) for family, settings in slate)
             for slate in note["candidates"]
         ]
         self._scores = np.array(note["scores"])
         self._doubts = np.array(note["uncertainty"]) if self._unsure else None
-        self._masks = np.load(self._file(number, "masks.npy"), mmap_mode="r")
-        kept = self._file(number, "logits.npy")
-        self._logits = np.load(kept, mmap_mode="r") if kept.exists() else None
+        self._masks, self._logits = arrays["masks"], arrays.get("logits")
         self._round = number
         for old in self._folder.glob("round-*"):
             if not old.name.startswith(f"round-{number:03d}."):
                 old.unlink(missing_ok=True)
 
     def _make(self, number: int) -> None:
+        with ExitStack() as files:
+            try:
+                notes, content = self._write(number, files)
+                for name in notes:
+                    self._partial(number, name).replace(self._file(number, f"{name}.npy"))
+            except BaseException:
+                # What is half-written may be what fills the disk.
+                for path in self._folder.glob(f".round-{number:03d}.*.partial"):
+                    path.unlink(missing_ok=True)
+                raise
+        # The last file says that all of them are there.
+        content["arrays"] = {name: note.to_json() for name, note in notes.items()}
+        write_atomically(self._file(number, "json"), sealed(content))
+
+    def _write(self, number: int, files: ExitStack) -> tuple[dict[str, ArrayNote], dict[str, Any]]:
+        """Make the set, write its arrays, and give what is to be known of them and of the slates."""
         candidates, scores, doubts = [], [], []
-        arrays: dict[str, np.ndarray] = {}
+        writers: dict[str, ArrayWriter] = {}
         images = len(self._seen)
         count = images if self._patches is None else self._patches.count
         starts = range(0, count, self._batch_size)
@@ -198,28 +230,45 @@ class PreferenceSets:
             if logits is not None:
                 found["logits"] = logits
             for name, values in found.items():
-                if name not in arrays:
+                if name not in writers:
                     path, shape = self._partial(number, name), (count, *values.shape[1:])
-                    arrays[name] = np.lib.format.open_memmap(path, "w+", values.dtype, shape)
-                arrays[name][rows.start : rows.stop] = values
+                    writer = ArrayWriter(path, values.dtype, shape, "choose another --out")
+                    writers[name] = files.enter_context(writer)
+                writers[name].append(values)
             for case, slate in zip(cases, slates, strict=True):
                 scores.append(self._judge.score(case, slate).tolist())
                 if self._unsure:
                     assert isinstance(self._judge, UnsureJudge)
                     doubts.append(self._judge.uncertainty(case, slate).tolist())
                 candidates.append([(one.family, dict(one.settings)) for one in slate.candidates])
-        for name in list(arrays):
-            del arrays[name]  # written to the end before it gets its name
-            self._partial(number, name).replace(self._file(number, f"{name}.npy"))
-        # The last file says that all of them are there.
-        note = json.dumps({"candidates": candidates, "scores": scores, "uncertainty": doubts})
-        write_atomically(self._file(number, "json"), note.encode())
+        notes = {name: writer.close() for name, writer in writers.items()}
+        return notes, {"candidates": candidates, "scores": scores, "uncertainty": doubts}
+
+    def _note(self, number: int) -> dict[str, Any]:
+        path = self._file(number, "json")
+        try:
+            return unsealed(path.read_bytes())
+        except Damaged as error:
+            raise _bad(path, str(error)) from error
+        except OSError as error:
+            raise cannot_read(path, error) from error
 
     def _file(self, number: int, kind: str) -> Path:
         return self._folder / f"round-{number:03d}.{kind}"
 
     def _partial(self, number: int, name: str) -> Path:
         return self._folder / f".round-{number:03d}.{name}.partial"
+
+
+def _refuse(path: Path, _: ArrayNote, reason: str) -> ArrayNote:
+    raise _bad(path, reason)
+
+
+def _bad(path: Path, reason: str) -> SegprefError:
+    return SegprefError(
+        f"{path} is not what was written ({reason}), and the policy may have learned since: restore "
+        "it, or begin the run anew in another folder"
+    )
 
 
 class PreferenceRounds:

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from segpref.disk import cannot_read
 from segpref.types import SegprefError
 
 __all__ = ["parse_json", "read_json", "read_yaml"]
@@ -59,9 +60,7 @@ def _text(path: Path, how: str) -> str:
     except FileNotFoundError as error:
         raise SegprefError(f"there is no file {path}: check the path, or restore it") from error
     except OSError as error:
-        raise SegprefError(
-            f"{path} can't be read ({error.strerror}): restore it, or its permission to be read"
-        ) from error
+        raise cannot_read(path, error) from error
     except UnicodeDecodeError as error:
         raise SegprefError(f"{path} is not UTF-8 text ({error.reason}): {how}") from error
 

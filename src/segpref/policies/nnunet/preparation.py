@@ -13,7 +13,7 @@ from torch import Tensor
 
 from segpref.data.preparation import Prepared
 from segpref.policies.nnunet.library import Managers, managers, nnunet
-from segpref.types import IGNORE, Case, SegprefError
+from segpref.types import IGNORE, Case, SegprefError, Sliceable
 
 __all__ = ["NnUNetPreparation"]
 
@@ -69,9 +69,9 @@ class NnUNetPreparation:
         """What identifies the preparation in the cache and in a model file."""
         return asdict(self)
 
-    def outside(self, image: Float[np.ndarray, "channel *grid"]) -> Float[np.ndarray, " channel"]:
+    def outside(self, image: np.ndarray | Sliceable) -> Float[np.ndarray, " channel"]:
         """What a prepared image is padded with, as nnU-Net does: zeros."""
-        return np.zeros(len(image), np.float32)
+        return np.zeros(image.shape[0], np.float32)
 
     @classmethod
     def from_key(cls, key: Mapping[str, Any]) -> NnUNetPreparation:

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
 from torch import Tensor
 from torch.nn import functional
 
 from segpref.data.preparation import Preparation
+from segpref.data.sealed import read_sealed, write_sealed
+from segpref.disk import Damaged
 from segpref.extras import needed
 from segpref.policies.checkpoints import ModelCard, NetworkSpec
 from segpref.policies.promptable.adapters import Lora, merged
@@ -87,7 +89,7 @@ def load_sam(
         network.sam.load_state_dict(_fitted(state, network.sam.state_dict()))
         projection = Path(name) / _PROJECTION
         if network.text_projection is not None and projection.exists():
-            network.text_projection.load_state_dict(load_file(projection))
+            network.text_projection.load_state_dict(_read(projection))
         if lora is not None:
             network.add_lora(lora)
     return network
@@ -101,11 +103,19 @@ def save_sam(network: PromptableNetwork, folder: Path | str) -> None:
     path = Path(folder)
     try:
         merged(network.sam).save_pretrained(path)  # type: ignore[operator]
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise SegprefError(f"{path} can't be written ({error}): choose another folder") from error
     if network.text_projection is not None:
-        weights = {n: v.detach().cpu() for n, v in network.text_projection.state_dict().items()}
-        save_file(weights, path / _PROJECTION)
+        write_sealed(path / _PROJECTION, network.text_projection.state_dict(), "note", {})
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        return read_sealed(path, "note", old=True)[0]
+    except Damaged as error:
+        raise SegprefError(
+            f"{path} is not what was written ({error}): copy it anew, or write the folder again"
+        ) from error
 
 
 def promptable_card(

@@ -1,4 +1,4 @@
-"""Image embeddings of a frozen encoder: computed once per image, kept on disk, memory-mapped."""
+"""Image embeddings of a frozen encoder: computed once per image and kept on disk."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from segpref.data.cache import Cache
 from segpref.data.dataset import Dataset, Volume
+from segpref.data.stored import StoredArray
 from segpref.progress import track
 from segpref.prompts import image_digest
 
@@ -30,7 +31,7 @@ class ImageEmbeddings:
     def __init__(self, batch_size: int = 8) -> None:
         self._batch_size = batch_size
         self._weights: str | None = None
-        self._places: dict[str, tuple[list[np.ndarray], int]] = {}
+        self._places: dict[str, tuple[list[StoredArray], int]] = {}
 
     def prepare(self, dataset: Dataset, encode: Encode, weights: str, cache: Cache) -> None:
         """Compute what is missing for all images of the dataset.
@@ -53,7 +54,7 @@ class ImageEmbeddings:
             found = cache.entry(key, partial(self._compute, volume, encode))
             levels = [found[name] for name in sorted(found)]
             for item, image in enumerate(volume.images):
-                digest = image_digest(torch.from_numpy(np.array(image)))
+                digest = image_digest(torch.from_numpy(image))
                 self._places[digest] = levels, item
 
     def find(self, images: Float[Tensor, "B channel H W"]) -> tuple[Tensor, ...] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -11,14 +10,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from jaxtyping import UInt8
 
-from segpref.data.cache import Cache, write_atomically
+from segpref.data.cache import Cache
 from segpref.data.dataset import Dataset, prepare
 from segpref.data.lidc import middle_slices
 from segpref.data.prompts import nodule_prompt
+from segpref.data.sealed import read_sealed, write_sealed
 from segpref.data.source import Reader
 from segpref.data.splits import Split, draw_patients, split_patients
+from segpref.disk import Damaged
 from segpref.inference.samples import sample_cases
 from segpref.judges import DiversityJudge, NamedJudge, RatersJudge
 from segpref.miners import Extremes
@@ -41,6 +43,7 @@ from segpref.training.diffusion import fit_diffusion
 from segpref.training.folder import RunFolder
 from segpref.training.preference import align
 from segpref.training.signals import PreferenceSignal
+from segpref.types import SegprefError
 
 __all__ = ["REFERENCE", "AmbiguityLab", "Drawing"]
 
@@ -280,9 +283,7 @@ class AmbiguityLab:
                 continue
             cases = self.test[number * _TOGETHER : (number + 1) * _TOGETHER]
             masks = sample_cases(model, cases, count, recipe.sampler, drawing.seed, text)
-            file = io.BytesIO()
-            np.save(file, np.packbits(np.stack(masks), axis=-1))
-            write_atomically(path, file.getvalue())
+            _keep(path, masks=np.packbits(np.stack(masks), axis=-1))
 
     def as_it_is(self, drawing: Drawing) -> bool:
         """Refuse samples of another model, sampler or text than the study has now.
@@ -309,7 +310,7 @@ class AmbiguityLab:
 
     def samples(self, drawing: Drawing) -> UInt8[np.ndarray, "image N row column"]:
         """The samples of the first structure."""
-        bits = np.concatenate([np.load(path) for path in self._chunks(drawing)])
+        bits = np.concatenate([_kept(path)["masks"] for path in self._chunks(drawing)])
         width = self.test[0].image.shape[-1]
         return np.unpackbits(bits, axis=-1, count=width)[:, :, 0]
 
@@ -323,13 +324,16 @@ class AmbiguityLab:
         wall, cpu = time.perf_counter(), time.process_time()
         masks = sample_cases(model, cases, self.recipe.samples, sampler, seed)
         seconds = time.perf_counter() - wall, time.process_time() - cpu
-        file = io.BytesIO()
-        np.savez_compressed(file, masks=np.stack(masks), seconds=np.array(seconds))
-        write_atomically(path, file.getvalue())
+        _keep(path, masks=np.stack(masks), seconds=np.array(seconds))
 
     def timed(self, sampler: Sampler) -> Path:
         """Where what was timed lies."""
-        return self.out / "speed" / f"{sampler.solver}-{sampler.steps}.npz"
+        return self.out / "speed" / f"{sampler.solver}-{sampler.steps}.safetensors"
+
+    def what_was_timed(self, sampler: Sampler) -> tuple[np.ndarray, np.ndarray]:
+        """Masks ``[image, N, field, row, column]``, and seconds on the clock and of the CPU."""
+        found = _kept(self.timed(sampler))
+        return found["masks"], found["seconds"]
 
     def _load(self, path: Path) -> AmbiSeg:
         model, _ = load_diffusion(path)
@@ -353,7 +357,22 @@ class AmbiguityLab:
 
     def _chunks(self, drawing: Drawing) -> list[Path]:
         count = -(-len(self.test) // _TOGETHER)
-        return [self._samples(drawing) / f"{number:03d}.npy" for number in range(count)]
+        return [self._samples(drawing) / f"{number:03d}.safetensors" for number in range(count)]
+
+
+def _keep(path: Path, **arrays: np.ndarray) -> None:
+    write_sealed(path, {name: torch.from_numpy(one) for name, one in arrays.items()}, "note", {})
+
+
+def _kept(path: Path) -> dict[str, np.ndarray]:
+    try:
+        tensors, _ = read_sealed(path, "note")
+    except Damaged as error:
+        raise SegprefError(
+            f"{path} is not what was written ({error}): delete it, and the same command draws its "
+            "samples anew"
+        ) from error
+    return {name: one.numpy() for name, one in tensors.items()}
 
 
 def _plain_name(name: str) -> str:
