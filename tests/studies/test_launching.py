@@ -63,11 +63,11 @@ def study(place: Path, held_in: str, platform: str) -> tuple[subprocess.Popen[by
     """A study whose task is held in an import, and when that process is gone."""
     trace = Trace(place / "trace")
     path = os.pathsep.join([str(place), os.environ.get("PYTHONPATH", "")])
-    process = subprocess.Popen(
-        [sys.executable, "study.py", held_in, str(trace.path), platform],
-        cwd=place, env={**os.environ, "PYTHONPATH": path}, stderr=subprocess.PIPE,
-        start_new_session=True,
-    )  # fmt: skip
+    with (place / "told.txt").open("w") as told:
+        process = subprocess.Popen(
+            [sys.executable, "study.py", held_in, str(trace.path), platform],
+            cwd=place, env={**os.environ, "PYTHONPATH": path}, stderr=told, start_new_session=True,
+        )  # fmt: skip
     assert trace.read() == b"held\n"
     return process, trace
 
@@ -85,7 +85,7 @@ def test_a_task_ends_with_its_study_also_while_it_imports(
 ) -> None:
     process, trace = study(place, held_in, platform)
     process.kill()
-    process.communicate()
+    process.wait()
     assert trace.read() == b"", "the task outlived its study"
 
 
@@ -93,8 +93,9 @@ def test_a_task_ends_with_its_study_also_while_it_imports(
 def test_a_signal_to_all_is_no_traceback_of_a_task(number: int, place: Path) -> None:
     process, trace = study(place, "lab", sys.platform)
     os.killpg(process.pid, number)
-    _, told = process.communicate()
+    process.wait()
     assert trace.read() == b""
+    told = (place / "told.txt").read_text()
     # The study's own traceback is its caller's business; this one has no command line around it.
-    assert told.count(b"Traceback") == (number == signal.SIGINT)
-    assert b"worker.py" not in told
+    assert told.count("Traceback") == (number == signal.SIGINT)
+    assert "worker.py" not in told
