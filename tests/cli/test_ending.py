@@ -62,6 +62,7 @@ def test_a_signal_during_imports_is_no_traceback(number: int, tmp_path: Path) ->
     assert (out, told) == ("", "segpref: stopped\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_during_work_is_a_sentence_that_says_how_to_go_on(
     number: int, tmp_path: Path
@@ -109,8 +110,12 @@ def test_what_is_ignored_stays_ignored(tmp_path: Path) -> None:
     [
         (["--help"], {141}),
         (["--version"], {141}),
-        (["study", "--help"], {0, 141}),
-        (["study", "--list_only", "--recipe", "phantoms", "--data", "DATA"], {141}),
+        pytest.param(["study", "--help"], {0, 141}, marks=pytest.mark.slow),
+        pytest.param(
+            ["study", "--list_only", "--recipe", "phantoms", "--data", "DATA"],
+            {141},
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_closed_pipe_is_no_traceback(
@@ -137,7 +142,7 @@ def test_the_entry_point_imports_nothing_that_takes_time() -> None:
     done = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True,
                           check=True, env={**os.environ, "PYTHONPATH": "src"},
                           cwd=Path(__file__).parents[2])  # fmt: skip
-    heavy = {"torch", "numpy", "rich", "jsonargparse", "logging", "yaml", "typing"}
+    heavy = {"torch", "numpy", "rich", "jsonargparse", "logging", "yaml"}
     assert not heavy & set(done.stdout.split())
 
 
