@@ -21,8 +21,8 @@ from typing import ParamSpec
 
 from filelock import FileLock, Timeout
 
-from segpref.data.targets import check_outputs
 from segpref.process import is_first_process
+from segpref.targets import check_outputs
 from segpref.types import SegprefError
 
 __all__ = ["alone_in", "alone_in_out"]

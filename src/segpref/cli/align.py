@@ -20,7 +20,6 @@ from segpref.cli.opening import (
 from segpref.data import Cache, Dataset, Preparation, images_for, prepare
 from segpref.data.cache import sweep_partial
 from segpref.data.splits import refuse_leakage
-from segpref.data.targets import check_outputs
 from segpref.inference.windows import whole_images
 from segpref.judges import NamedJudge
 from segpref.locking import alone_in_out
@@ -31,6 +30,7 @@ from segpref.progress import console
 from segpref.studies.calibration import measured_flips
 from segpref.studies.gallery import alignment_report
 from segpref.studies.slates import patch_draw
+from segpref.targets import check_outputs
 from segpref.training import RunFolder, is_first_process
 from segpref.training import align as train
 from segpref.training.augmentation import StrongAugmentation

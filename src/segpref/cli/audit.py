@@ -20,7 +20,6 @@ from segpref.cli.opening import (
 )
 from segpref.data import Cache, Preparation
 from segpref.data.cache import write_atomically
-from segpref.data.targets import check_outputs
 from segpref.inference.windows import whole_images
 from segpref.judges import NamedJudge
 from segpref.miners import TopVsRandom
@@ -29,6 +28,7 @@ from segpref.progress import stdout
 from segpref.proposals import SlateProposals
 from segpref.studies.audit import Audit
 from segpref.studies.audit import audit as measure
+from segpref.targets import check_outputs
 
 __all__ = ["audit"]
 

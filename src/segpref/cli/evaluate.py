@@ -12,12 +12,12 @@ from segpref.cli.opening import beside, open_split, part_of, prepared_for
 from segpref.data import Cache, Preparation
 from segpref.data.csv_files import write_csv
 from segpref.data.splits import refuse_leakage
-from segpref.data.targets import check_outputs
 from segpref.inference.evaluation import mean_of, score_model
 from segpref.inference.windows import whole_images
 from segpref.metrics import summarise_distances
 from segpref.policies.opening import open_model
 from segpref.progress import console, stdout
+from segpref.targets import check_outputs
 from segpref.types import SegprefError
 
 __all__ = ["evaluate"]

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from segpref.data import Preparation
-from segpref.data.targets import check_outputs
 from segpref.inference.deploy import export_network
 from segpref.policies.opening import open_model
 from segpref.progress import stdout
+from segpref.targets import check_outputs
 from segpref.types import SegprefError
 
 __all__ = ["export"]

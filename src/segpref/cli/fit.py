@@ -8,13 +8,13 @@ from typing import Any, Literal
 from segpref.cli.opening import beside, open_split, part_of
 from segpref.data import Cache, Preparation, draw_cases, draw_patients, open_dataset, prepare
 from segpref.data.splits import refuse_leakage
-from segpref.data.targets import check_outputs
 from segpref.locking import alone_in_out
 from segpref.policies import ModelCard, NetworkSpec, read_card
 from segpref.policies.promptable import PARTS, Part, PromptableNetwork, promptable_card
 from segpref.progress import console
 from segpref.studies.recipe import default_network
 from segpref.studies.report import write_report
+from segpref.targets import check_outputs
 from segpref.training import RunFolder, fit_semisupervised
 from segpref.training import fit as train
 from segpref.training.augmentation import AugmentationName

@@ -20,13 +20,13 @@ from segpref.data import (
 )
 from segpref.data.index import image_files
 from segpref.data.splits import PARTS
-from segpref.data.targets import check_outputs
 from segpref.inference.windows import whole_images
 from segpref.judges import Committee, MasksJudge, ModelJudge, NamedJudge, OracleJudge
 from segpref.policies import ModelCard
 from segpref.policies.opening import OpenModel, holds_model, open_model
 from segpref.progress import console
 from segpref.proposals import OtherMasks, default_families
+from segpref.targets import check_outputs
 from segpref.training import is_regressor, load_regressor
 from segpref.types import Judge, SegprefError
 

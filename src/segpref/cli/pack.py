@@ -7,8 +7,8 @@ from typing import Any
 
 from segpref.data import open_dataset, write_pack
 from segpref.data.packed import PACK_FILE
-from segpref.data.targets import check_outputs
 from segpref.progress import stdout
+from segpref.targets import check_outputs
 
 __all__ = ["pack"]
 

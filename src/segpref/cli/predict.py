@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from segpref.data import Preparation
-from segpref.data.targets import check_outputs
 from segpref.inference.given import Given, GivenPrompts, read_prompts
 from segpref.inference.predict import predict_folder
 from segpref.policies.opening import open_model
 from segpref.progress import console
 from segpref.prompts import Prompt
+from segpref.targets import check_outputs
 from segpref.types import SegprefError
 
 __all__ = ["predict"]

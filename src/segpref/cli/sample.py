@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from segpref.data.targets import check_outputs
 from segpref.inference.drawer import open_drawer
 from segpref.inference.sample import sample_folder
 from segpref.policies.diffusion import Sampler, Solver
 from segpref.progress import console
+from segpref.targets import check_outputs
 
 __all__ = ["sample"]
 

@@ -23,8 +23,8 @@ import numpy as np
 
 from segpref.data.entries import ELSEWHERE, PARTIAL, Entry
 from segpref.data.stored import StoredArray
-from segpref.data.targets import file_target
 from segpref.disk import Damaged, cannot_write, refuse_scarcity, sealed, unsealed
+from segpref.targets import file_target
 from segpref.types import SegprefError
 
 __all__ = [

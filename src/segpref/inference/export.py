@@ -14,8 +14,8 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 
 from segpref.data.masks import mask_paths
-from segpref.data.targets import file_target
 from segpref.data.volumes import file_stem, is_nifti, read_volume
+from segpref.targets import file_target
 from segpref.types import IGNORE, Case, LabelSpace, SegprefError
 
 __all__ = ["write_map", "write_mask"]

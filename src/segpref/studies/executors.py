@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 
 import torch
 
-from segpref.data.targets import file_target
 from segpref.machine import settle
 from segpref.studies.lab import Lab
 from segpref.studies.launching import Launched
 from segpref.studies.plan import Task
 from segpref.studies.runner import attempt
+from segpref.targets import file_target
 from segpref.types import SegprefError
 
 __all__ = ["Processes", "RayCluster"]

@@ -32,10 +32,10 @@ from torch import Tensor
 from segpref.data.cache import sweep_partial, write_atomically
 from segpref.data.csv_files import read_csv, write_csv
 from segpref.data.sealed import read_sealed, write_sealed
-from segpref.data.targets import check_outputs
 from segpref.disk import Damaged, refuse_scarcity
 from segpref.locking import alone_in
 from segpref.process import is_first_process
+from segpref.targets import check_outputs
 from segpref.types import SegprefError
 
 __all__ = ["RunFolder", "is_first_process"]

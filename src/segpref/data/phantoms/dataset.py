@@ -15,7 +15,7 @@ from PIL import Image
 from segpref.data.phantoms.cardiac import Heart
 from segpref.data.phantoms.chest import Chest
 from segpref.data.phantoms.patient import Kind, cardiac_case, check, chest_case, label_space
-from segpref.data.targets import file_target
+from segpref.targets import file_target
 from segpref.types import Case, SegprefError
 
 __all__ = ["PATIENT_PATTERN", "write_phantoms"]
