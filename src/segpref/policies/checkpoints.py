@@ -197,7 +197,7 @@ def read_card(path: Path, trust: bool = False) -> ModelCard:
         return ModelCard.from_json(json.dumps(read_note(path, "card")), path, trust)
     except Damaged as error:
         raise _damaged(path, error) from error
-    except (KeyError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise SegprefError(
             f"{path} holds weights but does not say of what: use a model written by `segpref fit` "
             "or `segpref align`"

@@ -86,7 +86,7 @@ def read_plain(path: Path | str, *, trust: bool = False) -> PlainModel:
         )
     try:
         card = _card(content)
-    except (KeyError, TypeError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise SegprefError(
             f"{path} describes its network, label space or preparation in a way that is not known "
             f"({type(error).__name__}: {error}): see `read_plain` for an example"
