@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
+from odd_values import ODD, changed, places
 from segpref.data import Preparation
 from segpref.policies import ModelCard, NetworkSpec, read_card
 from segpref.policies.plain import read_plain
@@ -26,29 +25,6 @@ UNET = {
     "channels": [4, 8],
     "strides": [2],
 }
-ODD: list[Any] = [
-    *(None, True, 0, -1, 1.5, 10**30, "", "a", "os.system", "../x"),
-    *([], [1], ["a"], [[1]], [None], {}, {"a": 1}, {"class_path": 1, "init_args": 2}),
-]
-
-
-def places(value: Any, above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    yield above
-    if isinstance(value, list):
-        value = dict(enumerate(value))
-    for name, part in value.items() if isinstance(value, dict) else ():
-        yield from places(part, (*above, name))
-
-
-def changed(value: Any, place: tuple[Any, ...], odd: Any) -> Any:
-    if not place:
-        return odd
-    content = copy.deepcopy(value)
-    part = content
-    for name in place[:-1]:
-        part = part[name]
-    part[place[-1]] = odd
-    return content
 
 
 def card() -> Any:

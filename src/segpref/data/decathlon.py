@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from segpref.data.index import (
     dataset_folder,
     index,
     load_description,
+    numbered_names,
     patient_of,
     required,
     source_id,
@@ -44,9 +46,11 @@ class Decathlon:
         self._values, self._space = _label_space(path, content["labels"])
         self.as_multilabel = as_multilabel
         self.label_space = multilabel_space(self._space) if as_multilabel else self._space
-        self.channels = _channels(path, content["modality"])
+        self.channels = numbered_names(path, "modality", content["modality"])
         self.patients_known = patient_pattern is not None
-        entries = [*content["training"], *content.get("test", [])]
+        entries = [
+            entry for part in ("training", "test") for entry in _entries(path, content, part)
+        ]
         sources = [_source(folder, entry, patient_pattern) for entry in entries]
         self._sources = index(folder, sources, "volume listed in dataset.json")
 
@@ -80,13 +84,11 @@ def _label_space(path: Path, labels: Any) -> tuple[dict[int, int], LabelSpace]:
     return {value: number for number, value in enumerate(ordered)}, space
 
 
-def _channels(path: Path, modality: Any) -> tuple[str, ...]:
-    try:
-        return tuple(str(modality[key]) for key in sorted(modality, key=int))
-    except (TypeError, ValueError) as error:
-        raise SegprefError(
-            f'{path} has a "modality" that is no numbered list: write it as {{"0": "MRI"}}'
-        ) from error
+def _entries(path: Path, content: Mapping[str, Any], part: str) -> list[Any]:
+    entries = content.get(part, [])
+    if not isinstance(entries, list):
+        raise SegprefError(f'{path} has a "{part}" that is no list of images: correct it')
+    return entries
 
 
 def _source(folder: Path, entry: Any, pattern: str | None) -> Source:

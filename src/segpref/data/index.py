@@ -21,6 +21,7 @@ __all__ = [
     "image_files",
     "index",
     "load_description",
+    "numbered_names",
     "patient_of",
     "required",
     "source_id",
@@ -104,6 +105,24 @@ def index(root: Path, sources: Iterable[Source], what: str) -> tuple[Source, ...
                 "remove one"
             )
     return tuple(ordered)
+
+
+def numbered_names(path: Path, setting: str, names: Any) -> tuple[str, ...]:
+    """The names of channels in the order of their numbers, such as ``{"0": "MRI"}``.
+
+    Raises:
+        SegprefError: there is none, or they are no names by number.
+    """
+    try:
+        found = tuple(str(names[key]) for key in sorted(names, key=int))
+    except (LookupError, TypeError, ValueError) as error:
+        raise SegprefError(
+            f'{path} has a "{setting}" that does not name channels by number: write it as '
+            '{"0": "MRI"}'
+        ) from error
+    if not found or not isinstance(names, dict):
+        raise SegprefError(f'{path} has a "{setting}" without channels: write it as {{"0": "MRI"}}')
+    return found
 
 
 def load_description(path: Path, keys: Iterable[str]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from segpref.data.index import (
     dataset_folder,
     index,
     load_description,
+    numbered_names,
     patient_of,
     required,
     source_id,
@@ -47,8 +48,7 @@ class NnUNetRaw:
         self._values, self._space = label_space_of(path, content["labels"])
         self.as_multilabel = as_multilabel
         self.label_space = multilabel_space(self._space) if as_multilabel else self._space
-        names = content["channel_names"]
-        self.channels: tuple[str, ...] = tuple(str(names[key]) for key in sorted(names, key=int))
+        self.channels = numbered_names(path, "channel_names", content["channel_names"])
         self.patients_known = patient_pattern is not None
         ending = _ending(path, content["file_ending"])
         sources = _sources(folder, ending, len(self.channels), patient_pattern)

@@ -152,8 +152,8 @@ def read_prompts(path: Path) -> dict[str, Given]:
 def _given(written: Any, place: str) -> Given:
     rows = written if isinstance(written, list) else [written]
     prompts = tuple(_prompt(one, place) for one in rows)
-    slices = {one.get("slice") for one in rows}
-    (start,) = slices if len(slices) == 1 else (-1,)
+    slices = [one.get("slice") for one in rows]
+    start = slices[0] if slices and all(one == slices[0] for one in slices) else -1
     if start is not None and (not isinstance(start, int) or start < 0):
         raise SegprefError(
             f"{place}: a slice is a whole number from 0, and the same for all structures"
