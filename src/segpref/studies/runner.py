@@ -70,7 +70,8 @@ def attempt(lab: Lab, task: Task) -> str | None:
         return str(error)
     except Exception as error:
         if ran_out(error):
-            return memory_told(error, _settings(lab, task), "fewer --workers at a time")
+            workers = "fewer --workers at a time (a changed recipe needs another --out)"
+            return memory_told(error, _settings(lab, task), workers)
         log = task.folder(lab.out) / "error.txt"
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_text(traceback.format_exc())
