@@ -39,9 +39,19 @@ sys.exit(guarded(run))
 """
 
 
+AS_USUAL = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGTERM, signal.SIG_DFL)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+"""
+"""Under nohup, or in the background of a script, some are ignored, and the program leaves them so."""
+
+
 def started(code: str, *options: str, **environment: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", code, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        [sys.executable, "-c", AS_USUAL + code, *options],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         text=True, env={**os.environ, **environment},
     )  # fmt: skip
 

@@ -323,6 +323,6 @@ def _named(error: BaseException, source: Source, sizes: Mapping[str, Setting]) -
     if isinstance(error, SegprefError):
         return str(error)
     if ran_out(error):
-        return f"{source.images[0]} could not be segmented: {memory_told(error, sizes)}"
+        return f"{source.images[0]} could not be segmented ({memory_told(error, sizes)})"
     reason = " ".join(str(error).split())[:200] or type(error).__name__
     return f"{source.images[0]} could not be segmented ({reason})"

@@ -71,7 +71,8 @@ def attempt(lab: Lab, task: Task) -> str | None:
         return str(error)
     except Exception as error:
         if ran_out(error):
-            return memory_told(error, _settings(lab, task), "fewer --workers at a time")
+            workers = "fewer --workers at a time (a changed recipe needs another --out)"
+            return memory_told(error, _settings(lab, task), workers)
         log = task.folder(lab.out) / "error.txt"
         write_atomically(log, traceback.format_exc().encode(errors="backslashreplace"))
         return f"{type(error).__name__}: {error} (see {log})"
