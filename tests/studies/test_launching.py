@@ -12,6 +12,7 @@ import pytest
 
 from waiting import Trace
 
+pytestmark = pytest.mark.slow
 ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="the kernel of Linux does it")
 
 HELD = """
