@@ -16,6 +16,7 @@ from segpref import __version__
 from segpref.data.preparation import ImagePreparation, Preparation
 from segpref.data.sealed import read_note, read_sealed, write_sealed
 from segpref.disk import Damaged
+from segpref.memory import ran_out
 from segpref.policies.tunable import PolicySpec, TunablePolicy, imported
 from segpref.trust import (
     PREPARATION,
@@ -73,6 +74,8 @@ class NetworkSpec:
         try:
             network = network_class(**self.arguments)
         except Exception as error:  # whatever the class of somebody else raises
+            if ran_out(error):
+                raise
             # An nnU-Net's plans are pages long.
             given = textwrap.shorten(str(dict(self.arguments)), 300, placeholder=" ...")
             raise SegprefError(f"{self.module} can't be made with {given}: {error}") from error

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from segpref.data.cache import Cache
 from segpref.data.dataset import Dataset
+from segpref.memory import ran_out
 from segpref.trust import vouch
 from segpref.types import LabelSpace, Policy, SegprefError, State
 
@@ -77,6 +78,8 @@ class PolicySpec:
         except SegprefError:
             raise
         except Exception as error:  # whatever the class of somebody else raises
+            if ran_out(error):
+                raise
             reason = " ".join(str(error).split())
             raise SegprefError(
                 f"{self.class_path} can't be made with {dict(self.init_args)}: {reason}"
