@@ -108,7 +108,7 @@ def unsealed(data: bytes | str, *, old: bool = False) -> dict[str, Any]:
         raise Damaged("it is no JSON of segpref") from error
     digest = content.pop("digest", None)
     if digest is None and not old:
-        raise Damaged("it holds no checksum")
+        raise Damaged("it holds no checksum, as files of earlier versions do not")
     if digest is not None and digest != _digest(content):
         raise Damaged("its checksum does not match")
     return content
