@@ -160,8 +160,9 @@ def test_the_entry_point_imports_nothing_that_takes_time() -> None:
     ("content", "said"),
     [
         (None, "there is no file"),
-        (b"\xff\xfe\x00", "no YAML file in UTF-8"),
-        (b"a: [", "no YAML file in UTF-8"),
+        (b"\xff\xfe\x00", "is not UTF-8 text"),
+        (b"a: [", "is not valid YAML"),
+        (b"a: &a [*a]", "is not valid YAML"),
         (b"- 1", "holds no options"),
         (b"nope: 3", "Option 'nope' is not accepted"),
         (b"epochs: many", 'key "epochs"'),

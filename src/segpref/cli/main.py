@@ -126,18 +126,13 @@ def _read_configs(arguments: Sequence[str]) -> None:
     Raises:
         SegprefError: there is one.
     """
-    import yaml
-
+    from segpref.trust import read_yaml
     from segpref.types import SegprefError
 
     for path in _configs(arguments):
         if not path.is_file():
             raise SegprefError(f"there is no file {path}: give --config a YAML file with options")
-        try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, yaml.YAMLError) as error:
-            reason = " ".join(str(error).split())
-            raise SegprefError(f"{path} is no YAML file in UTF-8 ({reason}): correct it") from error
+        content = read_yaml(path)
         if not isinstance(content, dict):
             raise SegprefError(
                 f"{path} holds no options: write one on each line, such as epochs: 20"

@@ -162,7 +162,8 @@ class ModelCard:
             mirroring=tuple(raw.get("mirroring", ())),
             code=code,
         )
-        card.vouch()
+        if trust:
+            card.vouch()
         return card
 
     def vouch(self) -> None:
