@@ -10,7 +10,7 @@ independent label maps of a mask, ``*space`` two or three spatial axes in array 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -401,11 +401,12 @@ class Policy(Predictor, Protocol):
         ...
 
     def dropout_logits(
-        self, state: State, count: int, rate: float | None, seed: int
+        self, state: State, count: int, rate: float | None, seeds: Sequence[int]
     ) -> Float[Tensor, "S B C *space"] | None:
         """``count`` stochastic reruns of the last stage with dropout; None where it has no dropout.
 
-        ``rate`` None keeps the network's own rates. No graph; the global random state is untouched.
+        ``rate`` None keeps the network's own rates. ``seeds`` has one number per image, which
+        determines its masks. No graph; the global random state is untouched.
         """
         ...
 

@@ -99,10 +99,10 @@ def test_images_without_a_size_are_padded_where_they_must_be(depth: int) -> None
     assert whole.digest() == model.digest()
     # As the model itself where nothing is padded.
     state = whole.forward(even)
-    samples = whole.dropout_logits(state, 2, None, 7)
+    samples = whole.dropout_logits(state, 2, None, [7] * 8)
     assert samples is not None
-    assert torch.equal(samples, model.dropout_logits(model.forward(even), 2, None, 7))
-    assert whole.dropout_logits(whole.forward(odd), 2, None, 7) is None
+    assert torch.equal(samples, model.dropout_logits(model.forward(even), 2, None, [7] * 8))
+    assert whole.dropout_logits(whole.forward(odd), 2, None, [7] * 8) is None
     for images in (odd, even):
         some = whole.stochastic_logits(images, 0.3, [1, 2])
         assert some is not None

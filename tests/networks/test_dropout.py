@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from segpref.metrics.diversity import pairwise_dice
-from segpref.networks import InjectedDropout
+from segpref.networks import ImageChance, InjectedDropout, keyed_dropout
 from segpref.types import LabelSpace, SegprefError
 
 
@@ -269,7 +269,7 @@ def test_channels_fall_at_all_places_at_once(tokens: bool, own: bool) -> None:
     assert (dropout.own_layers == ("body.2",)) == own
     with dropout.active(0.5, range(40), "channel"):
         evaluated = logits(network, images)
-    with dropout.training(0.5, "channel"):
+    with keyed_dropout(dropout.places(0.5, "channel"), ImageChance(range(40))):
         trained = logits(network.train(), images)
     network.eval()
     for features in (evaluated, trained):
@@ -343,17 +343,20 @@ def test_training_has_dropout_in_training_mode_only() -> None:
     dropout = InjectedDropout(network, images)
     assert network.training
     for kind in ("element", "channel"):
-        with dropout.training(0.5, kind):  # type: ignore[arg-type]
-            values = {
-                value for _ in range(8) for value in logits(network, images).unique().tolist()
-            }
+        chance = ImageChance([0])
+        places = dropout.places(0.5, kind)  # type: ignore[arg-type]
+        with keyed_dropout(places, chance):
+            values = set()
+            for number in range(8):
+                chance.seeds = [number]
+                values |= set(logits(network, images).unique().tolist())
             assert values == {0.0, 2.0}
             assert (logits(network.eval(), images) == 1).all()
             with dropout.active(0.75, [0]):
                 assert set(logits(network, images).unique().tolist()) == {0.0, 4.0}
         assert (logits(network.train(), images) == 1).all()
     own = One(nn.Dropout(0.1)).train()
-    with InjectedDropout(own, images).training(0.75):
+    with keyed_dropout(InjectedDropout(own, images).places(0.75), ImageChance([0])):
         assert set(logits(own, images).unique().tolist()) == {0.0, 4.0}
     assert own.body[2].p == 0.1
 

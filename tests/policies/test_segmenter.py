@@ -45,7 +45,7 @@ def test_the_tail_of_a_unet_reproduces_its_logits(
     with torch.no_grad():
         torch.testing.assert_close(state.logits, policy.network(images), rtol=0, atol=0)
     # With next to no dropout the reruns of the last stage are the logits, bit by bit.
-    samples = policy.dropout_logits(state, 2, 1e-12, seed=0)
+    samples = policy.dropout_logits(state, 2, 1e-12, seeds=[0] * len(images))
     assert samples is not None
     assert samples.shape == (2, *state.logits.shape)
     for sample in samples:
@@ -58,7 +58,7 @@ def test_monais_basic_unet_has_a_tail(images: Tensor) -> None:
     network = BasicUNet(2, 1, 3, features=(4, 4, 8, 8, 8, 4), dropout=0.2)
     policy = Segmenter(network, SPACE)
     state = policy.forward(images.repeat(1, 1, 2, 2))
-    samples = policy.dropout_logits(state, 3, None, seed=0)
+    samples = policy.dropout_logits(state, 3, None, seeds=[0] * len(images))
     assert samples is not None
     assert not torch.equal(samples[0], samples[1])
 
@@ -74,14 +74,14 @@ def test_samples_differ_are_seeded_and_leave_no_trace(
     weights = policy.digest()
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    first = policy.dropout_logits(state, 2, 0.5, seed=1)
+    first = policy.dropout_logits(state, 2, 0.5, seeds=[1] * len(images))
     assert torch.equal(torch.get_rng_state(), before)
     assert {name: module.training for name, module in network.named_modules()} == flags
     assert {n: m.p for n, m in network.named_modules() if isinstance(m, nn.Dropout)} == rates
     assert policy.digest() == weights
     torch.manual_seed(6)
-    again = policy.dropout_logits(state, 2, 0.5, seed=1)
-    other = policy.dropout_logits(state, 2, 0.5, seed=2)
+    again = policy.dropout_logits(state, 2, 0.5, seeds=[1] * len(images))
+    other = policy.dropout_logits(state, 2, 0.5, seeds=[2] * len(images))
     assert first is not None
     assert again is not None
     assert other is not None
@@ -97,7 +97,9 @@ def test_the_networks_own_rate_is_the_default(
 ) -> None:
     policy = Segmenter(unet(tiny_unet, dropout=0.3), SPACE)
     state = policy.forward(images)
-    own, same, other = (policy.dropout_logits(state, 1, rate, seed=0) for rate in (None, 0.3, 0.6))
+    own, same, other = (
+        policy.dropout_logits(state, 1, rate, seeds=[0] * len(images)) for rate in (None, 0.3, 0.6)
+    )
     assert own is not None
     assert same is not None
     assert other is not None
@@ -110,7 +112,7 @@ def test_a_rate_of_zero_changes_nothing(
 ) -> None:
     policy = Segmenter(unet(tiny_unet), SPACE)
     state = policy.forward(images)
-    samples = policy.dropout_logits(state, 1, 0.0, seed=0)
+    samples = policy.dropout_logits(state, 1, 0.0, seeds=[0] * len(images))
     assert samples is None or torch.equal(samples[0], state.logits.detach())
 
 
@@ -127,7 +129,7 @@ def test_without_dropout_there_are_no_samples(network: nn.Module, images: Tensor
     policy = Segmenter(network, SPACE)
     with in_time():
         state = policy.forward(images)
-    assert policy.dropout_logits(state, 2, None, seed=0) is None
+    assert policy.dropout_logits(state, 2, None, seeds=[0] * len(images)) is None
 
 
 def test_a_residual_unet_without_dropout(
@@ -135,7 +137,9 @@ def test_a_residual_unet_without_dropout(
 ) -> None:
     policy = Segmenter(unet(tiny_unet, dropout=0.0), SPACE)
     with in_time():
-        assert policy.dropout_logits(policy.forward(images), 2, None, seed=0) is None
+        assert (
+            policy.dropout_logits(policy.forward(images), 2, None, seeds=[0] * len(images)) is None
+        )
 
 
 def test_dropout_in_place_reaches_neither_the_graph_nor_the_next_sample(images: Tensor) -> None:
@@ -143,8 +147,8 @@ def test_dropout_in_place_reaches_neither_the_graph_nor_the_next_sample(images: 
     network = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), head)
     policy = Segmenter(network, SPACE)
     state = policy.forward(images)
-    samples = policy.dropout_logits(state, 2, None, seed=0)
-    one = policy.dropout_logits(state, 1, None, seed=0)
+    samples = policy.dropout_logits(state, 2, None, seeds=[0] * len(images))
+    one = policy.dropout_logits(state, 1, None, seeds=[0] * len(images))
     assert samples is not None
     assert one is not None
     assert torch.equal(samples[0], one[0])
@@ -177,7 +181,7 @@ def test_deep_supervision(tail: tuple[str, ...] | None, images: Tensor) -> None:
     state = policy.forward(images)
     assert torch.equal(state.logits, network(images)[0])
     assert torch.equal(policy.logits(images), network(images)[0])
-    samples = policy.dropout_logits(state, 2, None, seed=0)
+    samples = policy.dropout_logits(state, 2, None, seeds=[0] * len(images))
     assert samples is not None
     assert not torch.equal(samples[0], samples[1])
 
@@ -190,8 +194,8 @@ def test_a_named_tail_is_checked(tiny_unet: Callable[..., NetworkSpec], images: 
         Segmenter(network, SPACE, ["model.0"]).forward(images)
     named = Segmenter(network, SPACE, ["model.2"])
     found = Segmenter(network, SPACE)
-    first = named.dropout_logits(named.forward(images), 2, None, seed=0)
-    second = found.dropout_logits(found.forward(images), 2, None, seed=0)
+    first = named.dropout_logits(named.forward(images), 2, None, seeds=[0] * len(images))
+    second = found.dropout_logits(found.forward(images), 2, None, seeds=[0] * len(images))
     assert first is not None
     assert second is not None
     assert torch.equal(first, second)
@@ -210,7 +214,10 @@ def test_a_named_tail_is_found_inside_a_wrapper(
 
     for tail in (None, ["model.2"]):
         policy = Segmenter(Wrapped(unet(tiny_unet)), SPACE, tail)
-        assert policy.dropout_logits(policy.forward(images), 1, None, seed=0) is not None
+        assert (
+            policy.dropout_logits(policy.forward(images), 1, None, seeds=[0] * len(images))
+            is not None
+        )
 
 
 def test_the_tail_runs_in_the_mixed_precision_of_the_pass(
@@ -230,7 +237,7 @@ def test_the_tail_runs_in_the_mixed_precision_of_the_pass(
     policy = Segmenter(Mixed(unet(tiny_unet)), SPACE)
     state = policy.forward(images)
     assert state.logits.dtype == torch.float32
-    samples = policy.dropout_logits(state, 1, 1e-12, seed=0)
+    samples = policy.dropout_logits(state, 1, 1e-12, seeds=[0] * len(images))
     assert samples is not None
     assert torch.equal(samples[0], state.logits.detach())
 

@@ -94,7 +94,7 @@ def test_other_prompts_give_other_masks_and_the_same_for_the_same_seed(
     family = OtherPrompts(samples=3, shift=0.3)
 
     def masks(seed: int) -> Tensor:
-        found = family.predict(policy, state, images, seed)
+        found = family.predict(policy, state, images, [seed, seed + 10])
         assert found is not None
         return found["prompt"]
 
@@ -105,7 +105,7 @@ def test_other_prompts_give_other_masks_and_the_same_for_the_same_seed(
     assert not torch.equal(first[:, 0], first[:, 1])
     # The state brings the embeddings: further prompts cost no pass of the encoder.
     assert calls == []
-    still = OtherPrompts(samples=1, shift=0.0, points=False).predict(policy, state, images, 0)
+    still = OtherPrompts(samples=1, shift=0.0, points=False).predict(policy, state, images, [0, 1])
     assert still is not None
     assert torch.equal(still["prompt"][:, 0], (state.logits > 0).to(torch.uint8))
 
@@ -117,7 +117,7 @@ def test_other_texts_are_tried_in_turn(sam_folder: Path, clip_folder: Path) -> N
     state = policy.forward(images)
     texts = ("a dark lesion", "the breast")
     family = OtherPrompts(samples=2, shift=0.0, points=False, texts=texts)
-    found = family.predict(policy, state, images, 0)
+    found = family.predict(policy, state, images, [0])
     assert found is not None
     for number, text in enumerate(texts):
         box = state.prompts[0][0].box
@@ -130,7 +130,7 @@ def test_a_policy_without_prompts_has_no_such_candidates() -> None:
         label_space = LESION
 
     for family in (MultimaskOutput(), OtherPrompts()):
-        assert family.predict(Plain(), None, torch.zeros(1, 1, 4, 4), 0) is None  # type: ignore[arg-type]
+        assert family.predict(Plain(), None, torch.zeros(1, 1, 4, 4), [0]) is None  # type: ignore[arg-type]
 
 
 # What the annotator says

@@ -41,9 +41,9 @@ def test_alignment_of_the_decoder_with_kept_embeddings(sam_folder: Path, tmp_pat
     slates = StepSlates(policy, logits.batch, OracleJudge(LESION), SlateProposals(8, families), 0)
     step = PreferenceStep(policy, pool, slates, PreferenceSignal(LESION), 0)
     learning = [w for w in policy.network.parameters() if w.requires_grad]
-    optimizer = torch.optim.Adam(learning, 3e-3)
+    optimizer = torch.optim.Adam(learning, 1e-3)
     losses = []
-    for number in range(6):
+    for number in range(10):
         result = step([0, 1, 2, 3], 0, number)
         assert result.loss is not None
         assert result.terms == 4
@@ -53,7 +53,8 @@ def test_alignment_of_the_decoder_with_kept_embeddings(sam_folder: Path, tmp_pat
         optimizer.zero_grad()
     # The policy starts as its reference: every margin is 0. The encoder ran once, for both.
     assert losses[0] == pytest.approx(math.log(2), abs=1e-4)
-    assert losses[-1] < 0.9 * losses[0]
+    # Every step has other slates.
+    assert sum(losses[-3:]) / 3 < 0.95 * losses[0], losses
     assert sum(passes) == 4
 
 

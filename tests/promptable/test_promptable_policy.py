@@ -106,7 +106,7 @@ def test_it_is_a_policy(sam_folder: Path) -> None:
     assert isinstance(state, State)
     assert state.logits.requires_grad
     assert not state.quality.requires_grad
-    assert policy.dropout_logits(state, 2, None, 0) is None
+    assert policy.dropout_logits(state, 2, None, [0]) is None
     with pytest.raises(SegprefError, match="one binary mask per prompt"):
         PromptablePolicy(policy.network, LabelSpace("multi-class", ("background", "lesion")))
 

@@ -47,7 +47,7 @@ def test_what_a_network_sees_on_one_side_only_it_sees_mirrored() -> None:
     image = np.array([[1, 0, 0, 1], [0, 0, 0, 0]], np.float32)
     images = torch.from_numpy(image)[None, None]
     state = policy.forward(images)
-    found = MirroredViews().predict(policy, state, images, seed=0)
+    found = MirroredViews().predict(policy, state, images, seeds=[0] * len(images))
     assert found is not None
     along_rows, along_columns, both = found["mirrored"][0, :, 0].tolist()
     assert along_rows == [[1, 0, 0, 0], [0, 0, 0, 0]]
@@ -61,7 +61,9 @@ def test_equal_to_numpy_of_a_real_network(label_space: LabelSpace, dims: int) ->
     policy = network(label_space, dims)
     images = torch.randn(2, 1, *(8, 12, 16)[:dims], generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        found = MirroredViews().predict(policy, policy.forward(images), images, seed=0)
+        found = MirroredViews().predict(
+            policy, policy.forward(images), images, seeds=[0] * len(images)
+        )
         assert found is not None
         total = policy.logits(images).double()
         total = total.softmax(1) if label_space.kind == "multi-class" else total.sigmoid()
@@ -103,7 +105,7 @@ def test_a_network_that_does_not_care_has_nothing_new() -> None:
     policy = Segmenter(torch.nn.Conv2d(1, 3, 1), CARDIAC)
     images = torch.randn(1, 1, 8, 8, generator=torch.Generator().manual_seed(1))
     state = policy.forward(images)
-    found = MirroredViews().predict(policy, state, images, seed=0)
+    found = MirroredViews().predict(policy, state, images, seeds=[0] * len(images))
     assert found is not None
     anchor = CARDIAC.decode(state.logits)
     assert all(torch.equal(view, anchor) for view in found["mirrored"].unbind(1))

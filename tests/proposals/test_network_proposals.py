@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
@@ -31,7 +33,7 @@ class Network:
         self.label_space = label_space
         self.samples = samples
         self.seen: list[Tensor] = []
-        self.asked: list[tuple[int, float | None, int]] = []
+        self.asked: list[tuple[int, float | None, list[int]]] = []
 
     def logits(self, images: Tensor) -> Tensor:
         self.seen.append(images)
@@ -41,9 +43,9 @@ class Network:
         return State(self.logits(images))
 
     def dropout_logits(
-        self, state: State, count: int, rate: float | None, seed: int
+        self, state: State, count: int, rate: float | None, seeds: Sequence[int]
     ) -> Tensor | None:
-        self.asked.append((count, rate, seed))
+        self.asked.append((count, rate, list(seeds)))
         return self.samples
 
 
@@ -57,9 +59,9 @@ def test_the_mean_is_one_of_probabilities_and_not_of_votes() -> None:
     samples = torch.tensor([[0.0, 0.4, 0.0], [0.0, 0.4, 0.0], [0.0, 0.0, 9.0]])
     network = Network(CARDIAC, samples.reshape(3, 1, 3, 1, 1))
     found = MonteCarloDropout(samples=3, rate=0.3).predict(
-        network, State(torch.zeros(1, 3, 1, 1)), torch.zeros(1, 1, 1, 1), seed=5
+        network, State(torch.zeros(1, 3, 1, 1)), torch.zeros(1, 1, 1, 1), seeds=[5]
     )
-    assert network.asked == [(3, 0.3, 5)]
+    assert network.asked == [(3, 0.3, [5])]
     assert found is not None
     assert found["dropout"].shape == (1, 3, 1, 1, 1)
     assert found["dropout"].flatten().tolist() == [1, 1, 2]
@@ -70,7 +72,7 @@ def test_the_mean_of_structures_is_cut_at_one_half() -> None:
     # Sigmoids .5 + .88 over 2 = .69; and .5 + .12 over 2 = .31.
     samples = torch.tensor([[0.0, 0.0], [2.0, -2.0]]).reshape(2, 1, 2, 1, 1)
     found = MonteCarloDropout(samples=2).predict(
-        Network(CHEST, samples), State(torch.zeros(1, 2, 1, 1)), torch.zeros(1, 1, 1, 1), seed=0
+        Network(CHEST, samples), State(torch.zeros(1, 2, 1, 1)), torch.zeros(1, 1, 1, 1), seeds=[0]
     )
     assert found is not None
     assert found["dropout-mean"].flatten().tolist() == [1, 0]
@@ -81,7 +83,7 @@ def test_the_mean_of_structures_is_cut_at_one_half() -> None:
 def test_dropout_agrees_with_numpy(space: LabelSpace) -> None:
     samples = torch.randn(4, 2, space.channels, 3, 5, generator=torch.Generator().manual_seed(0))
     found = MonteCarloDropout(samples=4).predict(
-        Network(space, samples), State(samples[0]), torch.zeros(2, 1, 3, 5), seed=0
+        Network(space, samples), State(samples[0]), torch.zeros(2, 1, 3, 5), seeds=[0, 1]
     )
     assert found is not None
     z = samples.numpy().astype(np.float64)
@@ -187,7 +189,10 @@ def test_a_lead_that_rounding_takes_away_is_none_in_the_mean() -> None:
 def test_without_a_dropout_layer_there_is_nothing() -> None:
     state = State(torch.zeros(1, 3, 2, 2))
     images = torch.zeros(1, 1, 2, 2)
-    assert MonteCarloDropout().predict(Network(CARDIAC), state, images, seed=0) is None
+    assert (
+        MonteCarloDropout().predict(Network(CARDIAC), state, images, seeds=[0] * len(images))
+        is None
+    )
     assert list(MonteCarloDropout()(given())) == []
     assert list(IntensityTTA()(given())) == []
 
@@ -235,7 +240,7 @@ def test_tta_is_the_mean_over_image_and_views_with_one_pass_per_view() -> None:
     state = network.forward(images)
     network.seen.clear()
     family = IntensityTTA(gammas=(0.5, 2.0), brightness=(0.3,), contrasts=())
-    found = family.predict(network, state, images, seed=0)
+    found = family.predict(network, state, images, seeds=[0] * len(images))
     assert len(network.seen) == family.views == 3
     views = torch.stack([images, *network.seen])
     z = torch.cat([views * (1 - 2 * c) for c in range(3)], dim=2)

@@ -158,11 +158,11 @@ def test_a_policy_that_cannot_gives_its_places_away(caplog: pytest.LogCaptureFix
     )
     assert isinstance(plain, Policy)
     assert not isinstance(plain, StochasticPolicy)
-    assert DropoutRates().predict(plain, state, batch, 0) is None
+    assert DropoutRates().predict(plain, state, batch, [0]) is None
     assert list(DropoutRates()(draft(state.logits[0].detach(), CARDIAC))) == []
     pointwise = Stochastic(nn.Conv2d(1, 3, 1), CARDIAC)
     assert isinstance(pointwise, StochasticPolicy)
-    assert DropoutRates().predict(pointwise, pointwise.forward(batch), batch, 0) is None
+    assert DropoutRates().predict(pointwise, pointwise.forward(batch), batch, [0]) is None
     with caplog.at_level(logging.WARNING):
         full_slates(DropoutRates())(plain, state, batch, cases(batch), 0)
     assert "dropout-rate could not act" in caplog.text
@@ -221,7 +221,7 @@ def test_noise_is_relative_to_the_range_of_the_image() -> None:
     unit = torch.rand(2, 1, 200, 200, generator=torch.Generator().manual_seed(0))
     batch = torch.stack([unit[0], 100 * unit[1] - 7])
     family = InputNoise((0.0, 0.02, 0.05))
-    found = family.predict(model, model.forward(batch), batch, seed=0)
+    found = family.predict(model, model.forward(batch), batch, seeds=range(len(batch)))
     assert found is not None
     assert found["input-noise"].shape == (2, 2, 1, 200, 200)
     for noisy, size in zip(seen, (0.02, 0.05), strict=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
@@ -27,6 +27,7 @@ from segpref.proposals import (
     default_families,
 )
 from segpref.proposals.slate import draw
+from segpref.seeds import generators
 from segpref.types import Candidate, Case, LabelSpace, SegprefError, Slate
 
 CARDIAC = LabelSpace("multi-class", ("background", "RV", "MYO", "LV"))
@@ -53,12 +54,13 @@ class Network:
         return State(self.given)
 
     def dropout_logits(
-        self, state: State, count: int, rate: float | None, seed: int
+        self, state: State, count: int, rate: float | None, seeds: Sequence[int]
     ) -> Tensor | None:
         if not self.dropout:
             return None
-        generator = torch.Generator().manual_seed(seed)
-        return state.logits + torch.randn((count, *state.logits.shape), generator=generator)
+        shape = (count, *state.logits.shape[1:])
+        noise = [torch.randn(shape, generator=one) for one in generators(seeds)]
+        return state.logits + torch.stack(noise, dim=1)
 
 
 def smooth(space: LabelSpace, shape: tuple[int, ...], batch: int = 2, seed: int = 0) -> Tensor:

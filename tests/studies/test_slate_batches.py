@@ -23,9 +23,9 @@ from segpref.metrics.flips import flip_curves
 from segpref.miners import TopVsRandom
 from segpref.policies import ModelCard, Segmenter, load_model
 from segpref.proposals import SlateProposals
+from segpref.seeds import derive_seed
 from segpref.studies.audit import audit
 from segpref.studies.slates import ScoredSlate, patch_draw, patch_slates, scored_slates
-from segpref.training.loop import step_seed
 from segpref.types import IGNORE
 
 PATCHED = Preparation(dims=2, patch=(16, 16))
@@ -72,7 +72,7 @@ def test_images_of_one_size_keep_their_seeds(policy: Segmenter, unseen: Dataset)
         cases = unseen[start : start + 8]
         images = torch.from_numpy(np.stack([case.image for case in cases]))
         state = policy.forward(images)
-        made = proposals(policy, state, images, cases, step_seed(3, start))
+        made = proposals(policy, state, images, cases, derive_seed(3, start))
         for one, expected in zip(found[start : start + 8], made, strict=True):
             np.testing.assert_array_equal(one, expected.masks)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -61,7 +62,7 @@ def test_batches_repeat_with_their_seed() -> None:
         assert torch.equal(a, b)
         assert not torch.equal(a, c)
     # The cases of a batch are changed differently, and the originals not at all.
-    same = [batch[0], batch[0]]
+    same = [batch[0], replace(batch[0], id="another")]
     images, _ = augmented_batch(same, transforms, 7)
     assert not torch.equal(images[0], images[1])
     np.testing.assert_array_equal(batch[0].image, cases(32, 32)[0].image)

@@ -15,6 +15,7 @@ from torch import nn
 
 from segpref.data import Preparation
 from segpref.policies import ModelCard, NetworkSpec
+from segpref.seeds import derive_seed
 from segpref.training import RunFolder, loop
 from segpref.training.curves import curve_summary, smoothed, tail_average
 from segpref.training.loop import (
@@ -24,7 +25,6 @@ from segpref.training.loop import (
     cosine,
     make_accelerator,
     run_loop,
-    step_seed,
 )
 from segpref.types import LabelSpace, SegprefError
 
@@ -70,13 +70,13 @@ def test_nothing_to_draw(sizes: tuple[int, int | None, int], said: str) -> None:
         batch_stream(*sizes, seed=0)
 
 
-def test_step_seeds_are_distinct_and_stable() -> None:
-    seeds = {step_seed(s, e, n) for s in range(5) for e in range(20) for n in range(50)}
+def test_derive_seeds_are_distinct_and_stable() -> None:
+    seeds = {derive_seed(s, e, n) for s in range(5) for e in range(20) for n in range(50)}
     assert len(seeds) == 5 * 20 * 50
     assert all(0 <= seed < 2**63 for seed in seeds)
-    assert step_seed(1, 2, 3) == step_seed(1, 2, 3) != step_seed(3, 2, 1)
+    assert derive_seed(1, 2, 3) == derive_seed(1, 2, 3) != derive_seed(3, 2, 1)
     # Neighbours share no more bits than chance would have it.
-    bits = [bin(step_seed(0, 0, n) ^ step_seed(0, 0, n + 1)).count("1") for n in range(200)]
+    bits = [bin(derive_seed(0, 0, n) ^ derive_seed(0, 0, n + 1)).count("1") for n in range(200)]
     assert abs(np.mean(bits) - 31.5) < 1.5
 
 

@@ -40,6 +40,10 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+def chances(count: int, seed: int = 0) -> list[torch.Generator]:
+    return [seeded(100 * seed + number) for number in range(count)]
+
+
 class Recorder(Student):
     """Gives logits that were made beforehand, and remembers what it was shown."""
 
@@ -87,7 +91,7 @@ def test_mean_teacher_by_hand(space: LabelSpace) -> None:
         return aim
 
     result = MeanTeacher(weight=0.5, ramp_up=0.4, noise=0.0).loss(
-        student, teacher, data, 0.2, seeded()
+        student, teacher, data, 0.2, chances(len(data.images))
     )
     activation = torch.sigmoid if space is CHEST else lambda z: functional.softmax(z, 1)
     expected = (activation(student.logits[3:]) - activation(aim)).square().mean()
@@ -107,7 +111,7 @@ def test_student_and_teacher_see_different_noise() -> None:
         shown.append(images)
         return logits_for(HEART, 3, (64, 64))
 
-    MeanTeacher(noise=0.2).loss(student, teacher, data, 0.5, seeded())
+    MeanTeacher(noise=0.2).loss(student, teacher, data, 0.5, chances(len(data.images)))
     ours, theirs = student.seen[0][3:] - data.unlabelled, shown[0] - data.unlabelled
     assert torch.equal(student.seen[0][:3], data.images)
     for noise in (ours, theirs):
@@ -123,7 +127,7 @@ def test_student_and_teacher_see_different_noise() -> None:
 def test_a_box_comes_from_the_next_image_with_its_target() -> None:
     images = torch.arange(1.0, 5).reshape(4, 1, 1, 1).expand(4, 1, 16, 16).clone()
     targets = images.to(torch.uint8).repeat(1, 2, 1, 1)
-    view, mixed = strong_view(images, targets, STILL, 1.0, seeded())
+    view, mixed = strong_view(images, targets, STILL, 1.0, chances(4))
     assert torch.equal(view[:, 0].to(torch.uint8), mixed[:, 0])
     assert torch.equal(mixed[:, 0], mixed[:, 1])
     for number in range(4):
@@ -148,7 +152,7 @@ def test_fixmatch_by_hand() -> None:
     logits = torch.stack([(1 - given).log(), given.log()]).reshape(1, 2, 1, 4)
     student = Recorder(torch.cat([torch.zeros(1, 2, 1, 4), logits]))
     result = FixMatch(weight=2.0, cutmix=0.0, strong=STILL).loss(
-        student, lambda _: aim, data, 0.0, seeded()
+        student, lambda _: aim, data, 0.0, chances(len(data.images))
     )
     # Dice of the confident pixels: 1 - 2 (.8 + .1) / (.8 + .1 + 2); both parts count for 2 of 4.
     entropy = -(math.log(0.8) + math.log(0.1)) / 4
@@ -168,7 +172,7 @@ def test_where_nothing_is_confident_nothing_is_learned(method: Any) -> None:
     data = batch(HEART, (8, 8))
     student = Recorder(logits_for(HEART, 12 if isinstance(method, UniMatch) else 6, (8, 8)))
     aim = logits_for(HEART, 3, (8, 8)) * 0.1
-    result = method.loss(student, lambda _: aim, data, 0.5, seeded())
+    result = method.loss(student, lambda _: aim, data, 0.5, chances(len(data.images)))
     assert float(result.unsupervised.detach()) == 0
     assert result.figures["confident"] == 0
     result.total.backward()
@@ -182,7 +186,7 @@ def test_unimatch_is_two_strong_views_and_one_of_features(space: LabelSpace) -> 
     student = Recorder(logits_for(space, 12, (8, 8)))
     aim = logits_for(space, 3, (8, 8), seed=2) * 10
     method = UniMatch(weight=0.7, threshold=0.2, cutmix=0.0, strong=STILL)
-    result = method.loss(student, lambda _: aim, data, 0.0, seeded())
+    result = method.loss(student, lambda _: aim, data, 0.0, chances(len(data.images)))
     loss, target = SupervisedLoss(space), space.decode(aim)
     parts = [loss(views, target) for views in student.logits.split(3)[1:]]
     expected = parts[0] / 4 + parts[1] / 4 + parts[2] / 2
@@ -198,7 +202,9 @@ def test_unimatch_is_two_strong_views_and_one_of_features(space: LabelSpace) -> 
 def test_the_strong_views_are_drawn_independently() -> None:
     data = batch(HEART, (16, 16))
     student = Recorder(logits_for(HEART, 12, (16, 16)))
-    UniMatch().loss(student, lambda _: logits_for(HEART, 3, (16, 16)), data, 0.0, seeded())
+    UniMatch().loss(
+        student, lambda _: logits_for(HEART, 3, (16, 16)), data, 0.0, chances(len(data.images))
+    )
     _, first, second, weak = student.seen[0].split(3)
     assert torch.equal(weak, data.unlabelled)
     for number in range(3):
@@ -228,7 +234,7 @@ def test_copy_paste_both_ways(shape: tuple[int, ...]) -> None:
     values = torch.tensor([3, 2, 1]).reshape(3, *[1] * len(shape)).expand(3, *shape)
     aim = 9 * functional.one_hot(values, 4).movedim(-1, 1).float()
     result = CopyPaste(weight=0.5, pretraining=0.2).loss(
-        student, lambda _: aim, data, 0.2, seeded()
+        student, lambda _: aim, data, 0.2, chances(len(data.images))
     )
     (shown,) = student.seen
     box = math.prod(round(2 * n / 3) for n in shape)
@@ -254,7 +260,7 @@ def test_pretraining_mixes_labelled_images_only() -> None:
     def nobody(_: Tensor) -> Tensor:
         raise AssertionError("there is no teacher yet")
 
-    result = CopyPaste(pretraining=0.2).loss(student, nobody, data, 0.19, seeded())
+    result = CopyPaste(pretraining=0.2).loss(student, nobody, data, 0.19, chances(len(data.images)))
     (shown,) = student.seen
     assert set(shown.unique().tolist()) == {1.0, 2.0, 3.0}
     for row in range(6):
@@ -271,7 +277,7 @@ def test_small_components_of_the_teacher_are_dropped(largest: bool) -> None:
     aim = 9 * functional.one_hot(mask, 4).movedim(-1, 1).float()
     student = Recorder(logits_for(HEART, 6, (12, 12)))
     method = CopyPaste(pretraining=0.0, largest=largest)
-    result = method.loss(student, lambda _: aim, data, 0.0, seeded())
+    result = method.loss(student, lambda _: aim, data, 0.0, chances(len(data.images)))
     pixels = 72 if largest else 73
     assert result.figures["pseudo_foreground"] == pytest.approx(pixels / 144)
 
@@ -294,7 +300,7 @@ def test_every_method_learns_in_2d_and_3d(
             return network.eval()(images) * 5
 
     assert isinstance(method, Method)
-    result = method.loss(Student(network), teacher, batch(space, shape), 0.5, seeded())
+    result = method.loss(Student(network), teacher, batch(space, shape), 0.5, chances(3))
     result.total.backward()
     assert network.training
     assert torch.isfinite(result.total)
@@ -309,7 +315,7 @@ def test_ignored_pixels_take_no_part(method: Method) -> None:
     rows = 12 if isinstance(method, UniMatch) else 6
     student = Recorder(logits_for(HEART, rows, (8, 8)))
     aim = logits_for(HEART, 3, (8, 8), seed=2)
-    result = method.loss(student, lambda _: aim, data, 0.1, seeded())
+    result = method.loss(student, lambda _: aim, data, 0.1, chances(len(data.images)))
     result.supervised.backward()
     gradient = student.logits.grad
     assert gradient is not None
@@ -330,7 +336,7 @@ def test_what_a_method_draws_is_its_generators(method: Method) -> None:
     for seed in (0, 0, 1):
         torch.manual_seed(len(shown))
         student = Recorder(logits_for(HEART, rows, (8, 8)))
-        method.loss(student, lambda _: aim, data, 0.1, seeded(seed))
+        method.loss(student, lambda _: aim, data, 0.1, chances(len(data.images), seed))
         shown.append(student.seen[0])
     assert torch.equal(shown[0], shown[1])
     assert not torch.equal(shown[0], shown[2])

@@ -28,6 +28,10 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+def chances(count: int, seed: int = 0) -> list[torch.Generator]:
+    return [seeded(10000 * seed + number) for number in range(count)]
+
+
 # The teacher ---------------------------------------------------------------------------------
 
 
@@ -119,7 +123,7 @@ def test_only_the_largest_component_stays(dims: int) -> None:
 )
 def test_boxes_have_the_sides_asked_for(shape: list[int], count: int, seed: int) -> None:
     sides = torch.rand(count, len(shape), generator=seeded(seed)) * 1.2
-    boxes = box_masks(sides, shape, seeded(seed))
+    boxes = box_masks(sides, shape, chances(count, seed))
     assert boxes.shape == (count, 1, *shape)
     for box, side in zip(boxes[:, 0], sides, strict=True):
         lengths = [round(min(float(s), 1) * n) for s, n in zip(side, shape, strict=True)]
@@ -132,7 +136,7 @@ def test_boxes_have_the_sides_asked_for(shape: list[int], count: int, seed: int)
 
 
 def test_boxes_reach_every_pixel() -> None:
-    boxes = box_masks(torch.full((2000, 2), 0.5), (4, 6), seeded())
+    boxes = box_masks(torch.full((2000, 2), 0.5), (4, 6), chances(2000))
     covered = boxes[:, 0].float().mean(0)
     # Starts 0, 1, 2 along an axis of 4 are equally likely: corner pixels are covered by one of them.
     expected = torch.tensor([1 / 3, 2 / 3, 2 / 3, 1 / 3])[:, None] * torch.tensor(
@@ -143,7 +147,7 @@ def test_boxes_reach_every_pixel() -> None:
 
 @pytest.mark.parametrize("shape", [(96, 96), (32, 40, 24)])
 def test_cutmix_areas_and_shapes(shape: tuple[int, ...]) -> None:
-    boxes = cutmix_masks(400, shape, seeded(), probability=0.5)[:, 0]
+    boxes = cutmix_masks(shape, chances(400), probability=0.5)[:, 0]
     share = boxes.flatten(1).float().mean(1)
     used = share > 0
     assert abs(used.float().mean() - 0.5) < 0.07
@@ -151,7 +155,7 @@ def test_cutmix_areas_and_shapes(shape: tuple[int, ...]) -> None:
     assert share[used].max() < 0.42
     # Uniform between .02 and .4, but for sides that the image cuts off.
     assert abs(share[used].mean() - 0.2) < 0.02
-    assert not cutmix_masks(50, shape, seeded(), probability=0.0).any()
+    assert not cutmix_masks(shape, chances(50), probability=0.0).any()
     if len(shape) == 2:
         height = boxes.any(2).sum(1)[used] / shape[0]
         width = boxes.any(1).sum(1)[used] / shape[1]
@@ -162,7 +166,7 @@ def test_cutmix_areas_and_shapes(shape: tuple[int, ...]) -> None:
 
 
 def test_copy_paste_boxes_are_two_thirds() -> None:
-    boxes = paste_masks(5, (96, 48), seeded())
+    boxes = paste_masks((96, 48), chances(5))
     assert boxes.flatten(1).sum(1).tolist() == [64 * 32] * 5
     assert len({tuple(box.nonzero()[0].tolist()) for box in boxes}) == 5
 
@@ -219,7 +223,7 @@ def test_channels_are_lost_in_the_chosen_images_only() -> None:
     network, layer = nn.Sequential(nn.Identity(), nn.Identity()), nn.Identity()
     network[1] = layer
     features = torch.ones(5, 400, 2, 2)
-    with lost_channels([layer], [1, 3], 0.25, seeded()):
+    with lost_channels([layer], [1, 3], 0.25, chances(2)):
         result = network(features)
     for row in (0, 2, 4):
         assert torch.equal(result[row], features[row])
@@ -238,7 +242,7 @@ def test_of_a_skip_connection_only_the_encoders_part_is_touched() -> None:
     skip = feature_layers(network, torch.rand(1, 1, 8, 8))[0]
     seen: list[Tensor] = []
     images = torch.rand(1, 1, 8, 8)
-    with lost_channels([skip], [0], 0.999, seeded()):
+    with lost_channels([skip], [0], 0.999, chances(1)):
         handle = skip.register_forward_hook(lambda *call: seen.append(call[2]))
         network(images)
         handle.remove()
@@ -251,7 +255,7 @@ def test_the_student_perturbs_no_more_than_it_is_asked_to() -> None:
     network = UNet(2, 1, 3, channels=(4, 8, 16), strides=(2, 2), num_res_units=1)
     student, images = Student(network), torch.rand(3, 1, 16, 16)
     clean = student(images)
-    half = student.perturbed(images, [2], 0.5, seeded())
+    half = student.perturbed(images, [2], 0.5, chances(1))
     assert torch.equal(clean[:2], half[:2])
     assert not torch.allclose(clean[2], half[2], atol=1e-3)
     assert torch.equal(student(images), clean)
@@ -263,24 +267,24 @@ def test_the_student_perturbs_no_more_than_it_is_asked_to() -> None:
 @pytest.mark.parametrize("shape", [(3, 2, 24, 20), (2, 1, 12, 10, 8)])
 def test_strong_augmentation_follows_the_range(shape: tuple[int, ...]) -> None:
     images, strong = torch.rand(shape, generator=seeded()), StrongAugmentation()
-    changed = strong(images, seeded(1))
+    changed = strong(images, chances(len(images), 1))
     assert changed.shape == images.shape
-    other = strong(images * 40 - 7, seeded(1))
+    other = strong(images * 40 - 7, chances(len(images), 1))
     torch.testing.assert_close(other, changed * 40 - 7, atol=2e-3, rtol=0)
-    assert torch.equal(strong(images, seeded(1)), changed)
-    assert not torch.equal(strong(images, seeded(2)), changed)
+    assert torch.equal(strong(images, chances(len(images), 1)), changed)
+    assert not torch.equal(strong(images, chances(len(images), 2)), changed)
 
 
 def test_each_image_and_channel_has_its_own_strengths() -> None:
     images = torch.rand(1, 1, 16, 16, generator=seeded()).repeat(3, 2, 1, 1)
-    changed = StrongAugmentation(probability=1.0)(images, seeded())
+    changed = StrongAugmentation(probability=1.0)(images, chances(len(images)))
     flat = changed.reshape(6, -1)
     assert len({tuple(row.tolist()) for row in flat}) == 6
 
 
 def test_nothing_is_changed_with_probability_zero() -> None:
     images = torch.rand(2, 1, 16, 16, generator=seeded())
-    still = StrongAugmentation(probability=0.0)(images, seeded())
+    still = StrongAugmentation(probability=0.0)(images, chances(len(images)))
     torch.testing.assert_close(still, images, atol=1e-6, rtol=0)
 
 
@@ -292,7 +296,7 @@ def only(**options: float) -> StrongAugmentation:
 @pytest.mark.parametrize("name", ["brightness", "contrast", "gamma"])
 def test_tone_changes_keep_the_order_of_grey_values(name: str) -> None:
     ramp = torch.linspace(0, 1, 64).reshape(1, 1, 8, 8).repeat(200, 1, 1, 1)
-    changed = only(**{name: 2.0 if name == "gamma" else 0.3})(ramp, seeded()).flatten(1)
+    changed = only(**{name: 2.0 if name == "gamma" else 0.3})(ramp, chances(len(ramp))).flatten(1)
     assert (changed.diff(dim=1) > 0).all()
     if name == "brightness":
         shift = changed - ramp.flatten(1)
@@ -314,7 +318,7 @@ def test_tone_changes_keep_the_order_of_grey_values(name: str) -> None:
 def test_blur_is_gaussian() -> None:
     image = torch.rand(1, 1, 20, 14, generator=seeded(3))
     image[0, 0, 0, :2] = torch.tensor([0.0, 1.0])
-    changed = only(blur=2.0)(image, seeded(5))[0, 0].numpy()
+    changed = only(blur=2.0)(image, chances(len(image), 5))[0, 0].numpy()
     ones = np.ones((20, 14))
     errors = []
     for sigma in np.linspace(0.05, 2.0, 400):
@@ -326,14 +330,14 @@ def test_blur_is_gaussian() -> None:
 
 def test_noise_has_the_strength_asked_for() -> None:
     image = torch.linspace(0, 1, 4096).reshape(1, 1, 64, 64).repeat(200, 1, 1, 1)
-    spread = (only(noise=0.2)(image, seeded()) - image).flatten(1).std(1)
+    spread = (only(noise=0.2)(image, chances(len(image))) - image).flatten(1).std(1)
     assert spread.max() < 0.21
     assert abs(spread.mean() - 0.1) < 0.01
 
 
 def test_an_even_image_stays_even() -> None:
     image = torch.full((2, 1, 8, 8), 3.0)
-    assert (StrongAugmentation()(image, seeded()) - 3).abs().max() < 1e-4
+    assert (StrongAugmentation()(image, chances(len(image))) - 3).abs().max() < 1e-4
 
 
 @pytest.mark.parametrize(

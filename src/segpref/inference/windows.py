@@ -162,7 +162,9 @@ class WholeImages:
         """The same as a state: slates of whole images are made from it."""
         return SegmenterState(self.logits(images))
 
-    def dropout_logits(self, state: State, count: int, rate: float | None, seed: int) -> None:
+    def dropout_logits(
+        self, state: State, count: int, rate: float | None, seeds: Sequence[int]
+    ) -> None:
         """None: windows have no last stage in common that could be run again."""
 
     def digest(self) -> str:
@@ -196,10 +198,10 @@ class PaddedImages:
         return state if padded is images else SegmenterState(state.logits[inner])
 
     def dropout_logits(
-        self, state: State, count: int, rate: float | None, seed: int
+        self, state: State, count: int, rate: float | None, seeds: Sequence[int]
     ) -> Float[Tensor, "S B C *grid"] | None:
         """The model's, and so None of images that must be padded."""
-        return self._model.dropout_logits(state, count, rate, seed)
+        return self._model.dropout_logits(state, count, rate, seeds)
 
     def stochastic_logits(
         self,

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional
 
 from segpref.networks.blocks import find_blocks, find_dropout
+from segpref.networks.chance import DropoutPlace, axis_of, masked
 from segpref.types import SegprefError
 
 __all__ = ["DropoutKind", "InjectedDropout"]
@@ -25,7 +24,7 @@ class InjectedDropout:
     """Dropout after every block of a network, at a rate that is chosen anew for each pass.
 
     With rate d a feature x becomes ``x m / (1 - d)`` with ``m = 1`` at probability 1 - d and else 0.
-    Hooks are there only inside :meth:`active` and :meth:`training`: outside of them, and at rate 0,
+    Hooks are there only inside :meth:`active` and ``keyed_dropout``: outside of them, and at rate 0,
     the network runs as if it had never been touched; its code, weights and checkpoint keys never
     change.
 
@@ -115,7 +114,7 @@ class InjectedDropout:
                         f"the block {name!r} gives {output.shape[0]} rows for {len(seeds)} seeds: give "
                         "one seed per image of the batch"
                     )
-                return _dropped(output, rate, axis, sources[device])
+                return masked(output, rate, axis, sources[device])
 
             return hook
 
@@ -135,70 +134,23 @@ class InjectedDropout:
             for hook in hooks:
                 hook.remove()
 
-    @contextmanager
-    def training(self, rate: float, kind: DropoutKind = "element") -> Iterator[None]:
-        """Passes inside have dropout at this rate in training mode, and none in evaluation mode.
+    def places(self, rate: float, kind: DropoutKind = "element") -> list[DropoutPlace]:
+        """Where features are dropped at this rate in training mode, with ``keyed_dropout``.
 
-        For the warm-up (Sec. 3.3.1) of a network that has no dropout. Chance is torch's global one,
-        as in any dropout layer.
+        For the warm-up (Sec. 3.3.1) of a network that has no dropout.
 
         Raises:
             SegprefError: a rate out of range.
         """
         _check(rate)
-        before = [(layer, layer.p) for _, layer in self._own]
-        hooks = []
-        try:
-            for name, layer in self._own:
-                axis = self._own_axis(name, layer, kind)
-                layer.p = rate
-                if axis is not None and type(layer) is nn.Dropout:
-                    layer.p = 0.0  # it could drop nothing but single numbers
-                    hooks.append(layer.register_forward_hook(partial(_train_hook, rate, axis)))
-            for block in self._blocks:
-                axis = block.channel_axis if kind == "channel" else None
-                hook = partial(_train_hook, rate, axis)
-                hooks.append(block.module.register_forward_hook(hook))
-            yield
-        finally:
-            for hook_handle in hooks:
-                hook_handle.remove()
-            for layer, p in before:
-                layer.p = p
+        own = [(layer, self._own_axis(name, layer, kind)) for name, layer in self._own]
+        blocks = [(b.module, b.channel_axis if kind == "channel" else None) for b in self._blocks]
+        return [DropoutPlace(module, rate, axis) for module, axis in (*own, *blocks)]
 
     def _own_axis(self, name: str, layer: nn.Module, kind: DropoutKind) -> int | None:
         """What one of the network's own layers drops together: None for single numbers."""
-        if type(layer) is not nn.Dropout:
-            return 1
-        return self._axes[name] if kind == "channel" else None
-
-
-def _train_hook(
-    rate: float, axis: int | None, module: nn.Module, inputs: tuple[Any, ...], output: Tensor
-) -> Tensor:
-    if not module.training or rate == 0:
-        return output
-    if axis is None:
-        return functional.dropout(output, rate)
-    shape = [1] * output.ndim
-    shape[0], shape[axis] = output.shape[0], output.shape[axis]
-    return output * functional.dropout(output.new_ones(shape), rate)
-
-
-def _dropped(
-    features: Tensor, rate: float, axis: int | None, sources: Sequence[torch.Generator]
-) -> Tensor:
-    """Features with the masks of each image; ``axis`` None drops single numbers.
-
-    Windows of one image share the mask where channels are dropped.
-    """
-    rows = features.reshape(len(sources), -1, *features.shape[1:])
-    shape = list(rows.shape[1:])
-    if axis is not None:
-        kept = axis % features.ndim
-        shape = [size if number == kept else 1 for number, size in enumerate(shape)]
-    masks = [features.new_empty(shape).bernoulli_(1 - rate, generator=source) for source in sources]
-    return (rows * torch.stack(masks).div_(1 - rate)).reshape(features.shape)
+        own = axis_of(layer)
+        return self._axes[name] if own is None and kind == "channel" else own
 
 
 def _check(rate: float) -> None:

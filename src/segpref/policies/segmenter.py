@@ -17,13 +17,20 @@ from torch import Tensor, nn
 
 from segpref.data.cache import Cache
 from segpref.data.dataset import Dataset
-from segpref.networks import DropoutKind, InjectedDropout, weights_digest
+from segpref.networks import (
+    DropoutKind,
+    ImageChance,
+    InjectedDropout,
+    dropout_places,
+    keyed_dropout,
+    weights_digest,
+)
+from segpref.networks.chance import DROPOUT
 from segpref.policies.tunable import learn_parts
+from segpref.seeds import image_seeds
 from segpref.types import LabelSpace, SegprefError, State
 
 __all__ = ["Segmenter", "SegmenterState"]
-
-_DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +89,7 @@ class Segmenter:
             return self._checked(self.network(images), images)
 
     def dropout_logits(
-        self, state: State, count: int, rate: float | None, seed: int
+        self, state: State, count: int, rate: float | None, seeds: Sequence[int]
     ) -> Float[Tensor, "S B C *space"] | None:
         """``count`` stochastic reruns of the last stage; None where that stage has no dropout.
 
@@ -90,15 +97,17 @@ class Segmenter:
             state: of this policy's forward pass.
             count: number S of samples.
             rate: dropout probability; None keeps the network's own.
-            seed: of the dropout masks; the global random state is left as it was.
+            seeds: one per image; it determines the image's masks, whatever else is in the batch.
         """
         assert isinstance(state, SegmenterState)
-        layers = [m for part in self._tail or () for m in part.modules() if isinstance(m, _DROPOUT)]
-        if state.tail_input is None or not any((rate or layer.p) > 0 for layer in layers):
+        places = [place for part in self._tail or () for place in dropout_places(part, rate)]
+        if state.tail_input is None or not any(place.rate > 0 for place in places):
             return None
-        samples = []
-        with torch.no_grad(), _seeded(seed, self.device), _active(layers, rate):
-            for _ in range(count):
+        samples, chance = [], ImageChance()
+        layers = [place.module for place in places]
+        with torch.no_grad(), _training(layers), keyed_dropout(places, chance):
+            for number in range(count):
+                chance.seeds = image_seeds(seeds, number)
                 # Layers that work in place must not reach what the update's graph holds.
                 tail_input = state.tail_input.clone()
                 sample = _run(self._tail or (), tail_input, state.tail_precision)
@@ -198,7 +207,7 @@ def _trace_tail(network: nn.Module, image: Tensor) -> tuple[nn.Module, ...]:
         if len(inputs) != 1 or not isinstance(inputs[0], Tensor) or not isinstance(output, Tensor):
             return
         # What gives back its very input (nn.Identity) would be met again and again on the way back.
-        if output is not inputs[0] or isinstance(module, _DROPOUT):
+        if output is not inputs[0] or isinstance(module, DROPOUT):
             calls.append((module, inputs[0], output))
 
     hooks = [module.register_forward_hook(note) for module in network.modules()]
@@ -214,7 +223,7 @@ def _trace_tail(network: nn.Module, image: Tensor) -> tuple[nn.Module, ...]:
         # Under mixed precision the network hands out a float32 copy of its head's output.
         wanted = next((out for _, _, out in reversed(calls) if _same(out, logits)), logits)
     tail: list[nn.Module] = []
-    while not any(isinstance(m, _DROPOUT) for part in tail for m in part.modules()):
+    while not any(isinstance(m, DROPOUT) for part in tail for m in part.modules()):
         # Hooks fire inner modules first, so the last match is the outermost.
         found = [call for call in calls if call[2] is wanted]
         if not found:
@@ -263,22 +272,12 @@ def _watched(module: nn.Module) -> Iterator[list[tuple[Tensor, torch.dtype | Non
 
 
 @contextmanager
-def _active(layers: Sequence[Any], rate: float | None) -> Iterator[None]:
-    before = [(layer.p, layer.training) for layer in layers]
+def _training(layers: Sequence[nn.Module]) -> Iterator[None]:
+    before = [layer.training for layer in layers]
     try:
         for layer in layers:
             layer.train()
-            layer.p = layer.p if rate is None else rate
         yield
     finally:
-        for layer, (p, training) in zip(layers, before, strict=True):
-            layer.p = p
+        for layer, training in zip(layers, before, strict=True):
             layer.train(training)
-
-
-@contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
-        yield

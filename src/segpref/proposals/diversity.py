@@ -11,7 +11,8 @@ from torch import Tensor
 
 from segpref.metrics.diversity import pairwise_dice
 from segpref.networks.dropout import DropoutKind
-from segpref.proposals.rates import RATES_2D, StochasticPolicy, image_seeds
+from segpref.proposals.rates import RATES_2D, StochasticPolicy
+from segpref.seeds import image_seeds
 from segpref.types import SegprefError
 
 __all__ = ["dropout_diversity"]
@@ -53,7 +54,7 @@ def dropout_diversity(
     for place, rate in enumerate(rates):
         masks = []
         for sample in range(samples):
-            seeds = image_seeds(images, seed, place * samples + sample)
+            seeds = image_seeds(range(len(images)), seed, place * samples + sample)
             logits = policy.stochastic_logits(images, rate, seeds, kind)
             if logits is None:
                 log.warning(

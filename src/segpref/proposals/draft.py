@@ -162,7 +162,11 @@ class NetworkProposal(Proposal, Protocol):
     """A family whose candidates need further passes of the network, done for a whole batch."""
 
     def predict(
-        self, policy: Policy, state: State, images: Float[Tensor, "B channel *space"], seed: int
+        self,
+        policy: Policy,
+        state: State,
+        images: Float[Tensor, "B channel *space"],
+        seeds: Sequence[int],
     ) -> Mapping[str, Tensor] | None:
         """Masks by name, uint8 ``[B, ..., field, *space]``, or None where the network cannot."""
         ...

@@ -42,10 +42,14 @@ class MonteCarloDropout:
         self.weight = weight
 
     def predict(
-        self, policy: Policy, state: State, images: Float[Tensor, "B channel *space"], seed: int
+        self,
+        policy: Policy,
+        state: State,
+        images: Float[Tensor, "B channel *space"],
+        seeds: Sequence[int],
     ) -> Mapping[str, Tensor] | None:
         """``dropout [B, S, field, *space]`` and ``dropout-mean``; None without a dropout layer."""
-        logits = policy.dropout_logits(state, self.samples, self.rate, seed)
+        logits = policy.dropout_logits(state, self.samples, self.rate, seeds)
         if logits is None:
             return None
         space = policy.label_space

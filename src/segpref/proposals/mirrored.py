@@ -56,7 +56,11 @@ class MirroredViews:
         return [some for count in range(1, len(axes) + 1) for some in combinations(axes, count)]
 
     def predict(
-        self, policy: Policy, state: State, images: Float[Tensor, "B channel *space"], seed: int
+        self,
+        policy: Policy,
+        state: State,
+        images: Float[Tensor, "B channel *space"],
+        seeds: Sequence[int],
     ) -> Mapping[str, Tensor] | None:
         """``mirrored [B, V, field, *space]`` and ``mirrored-mean``; the image is not passed again."""
         space = policy.label_space

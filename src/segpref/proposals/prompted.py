@@ -32,7 +32,11 @@ class MultimaskOutput:
         self.weight = weight
 
     def predict(
-        self, policy: Policy, state: State, images: Float[Tensor, "B channel H W"], seed: int
+        self,
+        policy: Policy,
+        state: State,
+        images: Float[Tensor, "B channel H W"],
+        seeds: Sequence[int],
     ) -> Mapping[str, Tensor] | None:
         """``multimask [B, M, field, *space]``; None where the policy takes no prompts."""
         if not isinstance(policy, Promptable):
@@ -53,7 +57,7 @@ class MultimaskOutput:
 class OtherPrompts:
     """Masks of perturbed prompts: moved boxes, other points, other texts.
 
-    Chance is one's own per image of the batch. Points are drawn anew from the anchor, for that is
+    Every image has its own source of chance. Points are drawn anew from the anchor, for that is
     what the policy takes for the structure.
 
     Args:
@@ -88,14 +92,18 @@ class OtherPrompts:
         self.weight = weight
 
     def predict(
-        self, policy: Policy, state: State, images: Float[Tensor, "B channel H W"], seed: int
+        self,
+        policy: Policy,
+        state: State,
+        images: Float[Tensor, "B channel H W"],
+        seeds: Sequence[int],
     ) -> Mapping[str, Tensor] | None:
         """``prompt [B, S, field, *space]``; None where the policy takes no prompts."""
         if not isinstance(policy, Promptable):
             return None
         prompts = _asked_with(policy, state, images)
         anchors = (state.logits.detach() > 0).cpu().numpy()
-        rngs = [np.random.default_rng([seed, image]) for image in range(len(images))]
+        rngs = [np.random.default_rng(seed) for seed in seeds]
         masks = []
         for sample in range(self.samples):
             others = [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
@@ -16,6 +15,7 @@ from segpref.networks.dropout import DropoutKind
 from segpref.proposals.draft import Draft, Proposed
 from segpref.proposals.extent import biased
 from segpref.proposals.slate import SlateProposals
+from segpref.seeds import generators, image_seeds
 from segpref.types import Policy, SegprefError, State
 
 __all__ = [
@@ -27,7 +27,6 @@ __all__ = [
     "StochasticPolicy",
     "Thresholds",
     "full_slates",
-    "image_seeds",
 ]
 
 RATES_2D = tuple(step / 200 for step in range(11))
@@ -106,15 +105,19 @@ class DropoutRates:
         return len(self.passes)
 
     def predict(
-        self, policy: Policy, state: State, images: Float[Tensor, "B channel *space"], seed: int
+        self,
+        policy: Policy,
+        state: State,
+        images: Float[Tensor, "B channel *space"],
+        seeds: Sequence[int],
     ) -> Mapping[str, Tensor] | None:
         """``dropout-rate [B, S, field, *space]``; None where the policy cannot."""
         if not isinstance(policy, StochasticPolicy):
             return None
         masks = []
         for number, (rate, _) in enumerate(self.passes):
-            seeds = image_seeds(images, seed, number)
-            logits = policy.stochastic_logits(images, rate, seeds, self.kind)
+            own = image_seeds(seeds, number)
+            logits = policy.stochastic_logits(images, rate, own, self.kind)
             if logits is None:
                 return None
             masks.append(policy.label_space.decode(logits))
@@ -215,19 +218,19 @@ class InputNoise:
         return len(self.passes)
 
     def predict(
-        self, policy: Policy, state: State, images: Float[Tensor, "B channel *space"], seed: int
+        self,
+        policy: Policy,
+        state: State,
+        images: Float[Tensor, "B channel *space"],
+        seeds: Sequence[int],
     ) -> Mapping[str, Tensor] | None:
         """``input-noise [B, S, field, *space]``."""
         space = tuple(range(2, images.ndim))
         width = images.amax(space, keepdim=True) - images.amin(space, keepdim=True)
         masks = []
         for number, (size, _) in enumerate(self.passes):
-            noise = torch.stack(
-                [
-                    torch.randn(image.shape, generator=torch.Generator().manual_seed(one))
-                    for image, one in zip(images, image_seeds(images, seed, number), strict=True)
-                ]
-            )
+            chance = generators(image_seeds(seeds, number))
+            noise = torch.stack([torch.randn(images.shape[1:], generator=one) for one in chance])
             noisy = images + size * width * noise.to(images)
             masks.append(policy.label_space.decode(policy.logits(noisy)))
         return {self.family: torch.stack(masks, dim=1)}
@@ -243,14 +246,6 @@ class InputNoise:
 def full_slates(family: DropoutRates | Thresholds | InputNoise) -> SlateProposals:
     """Slates of the anchor and all candidates of one family: one row of Table 4."""
     return SlateProposals(1 + family.candidates, [family])
-
-
-def image_seeds(images: Float[Tensor, "B channel *space"], seed: int, number: int) -> list[int]:
-    """One seed per image, from what is in it: the rest of the batch and its order do not matter."""
-    return [
-        int(np.random.SeedSequence([seed, number, content]).generate_state(1, np.uint64)[0] >> 1)
-        for content in (zlib.crc32(image.contiguous().cpu().numpy()) for image in images)
-    ]
 
 
 def _passes(sizes: Sequence[float], samples: int) -> list[tuple[float, int]]:

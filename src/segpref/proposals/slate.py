@@ -19,6 +19,7 @@ from segpref.proposals.dropout import MonteCarloDropout
 from segpref.proposals.extent import AreaQuantile, LogitBias
 from segpref.proposals.topology import HoleFilling, LargestComponent
 from segpref.proposals.tta import IntensityTTA
+from segpref.seeds import image_seeds
 from segpref.types import Candidate, Case, LabelSpace, Policy, SegprefError, Slate, State
 
 __all__ = ["SlateProposals", "default_families", "draw"]
@@ -125,8 +126,8 @@ class SlateProposals:
             for number, family in enumerate(families):
                 if not isinstance(family, NetworkProposal):
                     continue
-                chance = np.random.SeedSequence([seed, *keys, number]).generate_state(1)
-                found = family.predict(policy, state, images, int(chance[0]))
+                seeds = image_seeds([case.id for case in cases], seed, *keys, number)
+                found = family.predict(policy, state, images, seeds)
                 if found is None:
                     self._tell(family.family, "could not act (the network offers no such pass)")
                     continue

@@ -75,7 +75,11 @@ class IntensityTTA:
         return len(self.gammas) + len(self.brightness) + len(self.contrasts)
 
     def predict(
-        self, policy: Policy, state: State, images: Float[Tensor, "B channel *space"], seed: int
+        self,
+        policy: Policy,
+        state: State,
+        images: Float[Tensor, "B channel *space"],
+        seeds: Sequence[int],
     ) -> Mapping[str, Tensor] | None:
         """``tta [B, field, *space]``; the unchanged image is not passed again."""
         views = intensity_views(images, self.gammas, self.brightness, self.contrasts)

@@ -20,8 +20,8 @@ from segpref.metrics.flips import FlipBin, FlipCurves, flip_curves, mined_flips
 from segpref.miners import mine
 from segpref.policies import TunablePolicy
 from segpref.proposals import SlateProposals
+from segpref.seeds import derive_seed
 from segpref.studies.slates import ScoredSlate, patch_slates, scored_slates
-from segpref.training.loop import step_seed
 from segpref.types import Candidate, Judge, LabelSpace, Miner, Policy, SegprefError
 
 __all__ = ["Audit", "FamilyFigures", "audit"]
@@ -114,7 +114,7 @@ def audit(
     # A loop would keep a slate while the next one is made.
     seen = list(map(partial(_measured, masks, dataset.label_space), slates))
     truth, judged = [one.quality for one in seen], [one.scores for one in seen]
-    rngs = [np.random.default_rng(step_seed(seed, 1, number)) for number in range(len(seen))]
+    rngs = [np.random.default_rng(derive_seed(seed, 1, number)) for number in range(len(seen))]
     # A miner that draws finds other pairs every time: one draw of few slates says little of a gap.
     mined = [mine(miner, judged, rngs).pairs for _ in range(_DRAWS)]
     return Audit(

@@ -20,7 +20,7 @@ from segpref.metrics import opinion
 from segpref.policies import ModelCard, TunablePolicy
 from segpref.progress import track
 from segpref.proposals import SlateProposals
-from segpref.training.loop import step_seed
+from segpref.seeds import derive_seed
 from segpref.training.step import StepSlates
 from segpref.types import Case, Judge, Policy, Slate
 
@@ -68,7 +68,9 @@ def scored_slates(
     for start in track(starts, "making slates", len(starts)):
         indices = range(start, min(start + at_once, len(dataset)))
         # Nothing of a batch is kept while the next is made.
-        yield from _scored(policy, dataset.take(indices), judge, proposals, step_seed(seed, start))
+        yield from _scored(
+            policy, dataset.take(indices), judge, proposals, derive_seed(seed, start)
+        )
 
 
 def patch_slates(
@@ -103,7 +105,7 @@ def patch_slates(
     steps = [(turn, number) for turn in range(count) for number in batches]
     for turn, number in track(steps, "making slates", len(steps)):
         indices = range(len(dataset))[number * at_once : (number + 1) * at_once]
-        key = step_seed(seed, turn, number)
+        key = derive_seed(seed, turn, number)
         cases = patches([dataset[i] for i in indices], indices, key)
         images = torch.from_numpy(np.stack([case.image for case in cases]))
         with torch.no_grad():

@@ -25,9 +25,16 @@ from monai.transforms import (
 )
 from torch import Tensor
 
+from segpref.seeds import derive_seed
 from segpref.types import Case, SegprefError
 
-__all__ = ["AugmentationName", "StrongAugmentation", "augmentation", "augmented_batch"]
+__all__ = [
+    "AugmentationName",
+    "StrongAugmentation",
+    "augmentation",
+    "augmented_batch",
+    "normal_noise",
+]
 
 AugmentationName = Literal["flips-rotations", "photometric", "none"]
 
@@ -82,9 +89,10 @@ def augmentation(name: AugmentationName, dims: int, angle_degrees: float = 180.0
 def augmented_batch(
     cases: Sequence[Case], transforms: Compose | None, seed: int
 ) -> tuple[Tensor, Tensor]:
-    """Images ``[B, channel, *space]`` and labels ``[B, field, *space]``, changed alike."""
-    if transforms is not None:
-        transforms.set_random_state(seed)
+    """Images ``[B, channel, *space]`` and labels ``[B, field, *space]``, changed alike.
+
+    The seed and a case's id determine how the case is changed, whatever else is in the batch.
+    """
     images, labels = [], []
     with _plain_tensors():
         for case in cases:
@@ -94,6 +102,7 @@ def augmented_batch(
                 "label": torch.from_numpy(np.array(case.label)),
             }
             if transforms is not None:
+                transforms.set_random_state(derive_seed(seed, case.id) % 2**32)
                 item = transforms({"image": item["image"], "label": item["label"].float()})
             images.append(item["image"])
             labels.append(item["label"].to(torch.uint8))
@@ -149,15 +158,20 @@ class StrongAugmentation:
             )
 
     def __call__(
-        self, images: Float[Tensor, "B channel *space"], generator: torch.Generator
+        self,
+        images: Float[Tensor, "B channel *space"],
+        generators: Sequence[torch.Generator],
     ) -> Float[Tensor, "B channel *space"]:
-        """Changed copies of the images; ``generator`` lives on the CPU."""
+        """Changed copies of the images; one generator per image, on the CPU."""
         axes = tuple(range(2, images.ndim))
-        shape = (*images.shape[:2], *[1] * len(axes))
+        shape = (images.shape[1], *[1] * len(axes))
+
+        def uniform() -> Tensor:
+            return torch.stack([torch.rand(shape, generator=one) for one in generators])
 
         def drawn(least: float, most: float, neutral: float) -> Tensor:
-            value = least + (most - least) * torch.rand(shape, generator=generator)
-            used = torch.rand(shape, generator=generator) < self.probability
+            value = least + (most - least) * uniform()
+            used = uniform() < self.probability
             return torch.where(used, value, neutral).to(images.device)
 
         low = images.amin(axes, keepdim=True)
@@ -168,8 +182,16 @@ class StrongAugmentation:
         relative = mean + (relative - mean) * drawn(1 - self.contrast, 1 + self.contrast, 1.0)
         relative = relative + drawn(-self.brightness, self.brightness, 0.0)
         relative = _blurred(relative, drawn(0.0, self.blur, 0.0))
-        noise = torch.randn(images.shape, generator=generator).to(images.device)
+        noise = normal_noise(images, generators)
         return low + span * (relative + drawn(0.0, self.noise, 0.0) * noise)
+
+
+def normal_noise(
+    images: Float[Tensor, "B channel *space"], generators: Sequence[torch.Generator]
+) -> Float[Tensor, "B channel *space"]:
+    """Standard normal noise of the images' shape, of each image from its own generator."""
+    drawn = [torch.randn(images.shape[1:], generator=one) for one in generators]
+    return torch.stack(drawn).to(images.device)
 
 
 def _blurred(images: Tensor, sigma: Tensor) -> Tensor:

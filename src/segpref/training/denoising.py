@@ -15,8 +15,9 @@ from segpref.data.dataset import Dataset
 from segpref.networks import weights_digest
 from segpref.objectives.diffusion import BetaConvention
 from segpref.policies.diffusion import AmbiSeg, DenoisingMargins, SampleSlates, prompt_of
+from segpref.seeds import derive_seed
 from segpref.training.diffusion import sample_figures
-from segpref.training.loop import StepResult, step_seed
+from segpref.training.loop import StepResult
 from segpref.training.rounds import PreferenceSets
 from segpref.training.signals import ScoredBatch, Signal
 from segpref.training.teaching import Course, Teaching
@@ -92,7 +93,7 @@ class SampledSlates:
         }
 
     def _key(self, case: Case, number: int) -> int:
-        return step_seed(self.seed, number, zlib.crc32(case.id.encode()))
+        return derive_seed(self.seed, number, zlib.crc32(case.id.encode()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +125,7 @@ class DenoisingStep:
         cases = [self.pool[i] for i in indices]
         found = self.sets(indices, epoch, number)
         self.policy.network.eval()
-        key = step_seed(self.seed, epoch, number)
+        key = derive_seed(self.seed, epoch, number)
         # By image, so that it does not matter which process an image falls to.
         rngs = [np.random.default_rng([key, i]) for i in indices]
         margins = DenoisingMargins(

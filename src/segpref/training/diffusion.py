@@ -16,13 +16,13 @@ from segpref.data.splits import refuse_leakage
 from segpref.inference.samples import rated_masks, sample_cases, score_samples
 from segpref.policies import ModelCard
 from segpref.policies.diffusion import DIFFUSION, AmbiSeg, Sampler, TextEncoder, draw, signed
+from segpref.seeds import derive_seed
 from segpref.training.folder import RunFolder
 from segpref.training.loop import (
     StepResult,
     batch_stream,
     make_accelerator,
     run_loop,
-    step_seed,
 )
 from segpref.types import Case, SegprefError
 
@@ -122,7 +122,7 @@ def fit_diffusion(
     validated = AmbiSeg(steady, card.label_space, policy.encoder)
 
     def step(indices: list[int], epoch: int, number: int) -> StepResult:
-        key = step_seed(seed, epoch, number)
+        key = derive_seed(seed, epoch, number)
         # By image, so that it does not matter which process an image falls to.
         rngs = [np.random.default_rng([key, i]) for i in indices]
         images, masks, texts = _drawn([cases[i] for i in indices], rngs, augment)

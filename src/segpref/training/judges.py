@@ -28,6 +28,7 @@ from segpref.policies import (
 )
 from segpref.policies.checkpoints import load_network
 from segpref.proposals import SlateProposals
+from segpref.seeds import derive_seed
 from segpref.training.augmentation import AugmentationName, augmentation, augmented_batch
 from segpref.training.folder import RunFolder
 from segpref.training.loop import (
@@ -36,7 +37,6 @@ from segpref.training.loop import (
     cosine,
     make_accelerator,
     run_loop,
-    step_seed,
 )
 from segpref.types import IGNORE, Case, Pairs, SegprefError, Slate
 
@@ -139,7 +139,8 @@ def fit_regressor(
 
     def step(indices: list[int], epoch: int, number: int) -> StepResult:
         inputs, target, known = (
-            part.to(accelerator.device) for part in lessons(indices, step_seed(seed, epoch, number))
+            part.to(accelerator.device)
+            for part in lessons(indices, derive_seed(seed, epoch, number))
         )
         wrapped.train()
         logits = wrapped(inputs).float()
@@ -149,7 +150,7 @@ def fit_regressor(
         logs = {"train_loss": (float(value.detach()) * count, float(count))}
         return StepResult(value * count, count, logs)
 
-    watched = _validation_slates(segmenter, validation, proposals, step_seed(seed))
+    watched = _validation_slates(segmenter, validation, proposals, derive_seed(seed))
 
     def validate() -> Mapping[str, float]:
         wrapped.eval()
@@ -223,7 +224,7 @@ class _Lessons:
     def __call__(self, indices: list[int], key: int) -> tuple[Tensor, Tensor, Tensor]:
         """Inputs ``[n, input, *space]``, true IoUs ``[n, structure]``, and which of them are known."""
         cases = [self.labelled[i] for i in indices]
-        images, labels = augmented_batch(cases, self.transforms, key % 2**32)
+        images, labels = augmented_batch(cases, self.transforms, key)
         slates = _slates(self.policy, self.proposals, images, cases, key)
         rows = zip(indices, images, labels.numpy(), slates, strict=True)
         parts = [self._lesson(*row, np.random.default_rng([key, row[0]])) for row in rows]

@@ -37,7 +37,6 @@ __all__ = [
     "learning_rate_of",
     "make_accelerator",
     "run_loop",
-    "step_seed",
 ]
 
 
@@ -71,11 +70,6 @@ class Position:
     best_epoch: int = 0
     totals: dict[str, list[float]] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)
-
-
-def step_seed(*keys: int) -> int:
-    """An independent 63-bit seed for these keys."""
-    return int(np.random.SeedSequence(keys).generate_state(1, np.uint64)[0] >> 1)
 
 
 def batch_stream(

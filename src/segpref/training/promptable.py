@@ -21,6 +21,7 @@ from segpref.policies.promptable import (
     PromptablePolicy,
 )
 from segpref.prompts import ExpertPrompts, LabelPrompts, Prompts, turned, turned_prompt
+from segpref.seeds import derive_seed
 from segpref.training.folder import RunFolder
 from segpref.training.loop import (
     StepResult,
@@ -28,7 +29,6 @@ from segpref.training.loop import (
     halved,
     make_accelerator,
     run_loop,
-    step_seed,
 )
 from segpref.types import Case, SegprefError
 
@@ -117,7 +117,7 @@ def fit_promptable(
 
     def step(indices: list[int], epoch: int, number: int) -> StepResult:
         cases = [labelled[i] for i in indices]
-        rngs = [np.random.default_rng([step_seed(seed, epoch, number), i]) for i in indices]
+        rngs = [np.random.default_rng([derive_seed(seed, epoch, number), i]) for i in indices]
         images, targets, prompts = _batch(cases, rngs, policy, guide, augment)
         state = policy.forward(images, prompts, every=True)
         targets = targets.to(state.logits.device)

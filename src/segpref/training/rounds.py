@@ -23,7 +23,7 @@ from segpref.disk import Damaged, cannot_read, cannot_write, sealed, unsealed
 from segpref.policies import TunablePolicy
 from segpref.progress import track
 from segpref.proposals import SlateProposals
-from segpref.training.loop import step_seed
+from segpref.seeds import derive_seed
 from segpref.training.step import Reference, ScoredSlates
 from segpref.types import Candidate, Case, Judge, SegprefError, Slate, State, UnsureJudge
 
@@ -80,7 +80,7 @@ class StandingPatches:
 
     def cut(self, cases: Sequence[Case], rows: Sequence[int], number: int) -> list[Case]:
         """These patches of a round, from the cases that they are of."""
-        return self.draw(cases, rows, step_seed(self.seed, number, 0))
+        return self.draw(cases, rows, derive_seed(self.seed, number, 0))
 
     def __call__(
         self, cases: Sequence[Case], indices: Sequence[int], epoch: int, step: int

@@ -16,8 +16,9 @@ from segpref.data.patches import slates_within
 from segpref.metrics import slate_iou
 from segpref.policies import TunablePolicy
 from segpref.proposals import SlateProposals
+from segpref.seeds import derive_seed, generators, image_seeds
 from segpref.training.augmentation import StrongAugmentation
-from segpref.training.loop import StepResult, step_seed
+from segpref.training.loop import StepResult
 from segpref.training.margins import LogitMargins
 from segpref.training.signals import ScoredBatch, Signal
 from segpref.training.sizes import sizes_told
@@ -113,7 +114,7 @@ class StepSlates:
         """Scored slates from the policy's one pass."""
         if not self.judge.needs_label:
             cases = [replace(case, label=None, raters=None) for case in cases]
-        key = step_seed(self.seed, epoch, number)
+        key = derive_seed(self.seed, epoch, number)
         slates = self.proposals(self.policy, state, images, cases, key)
         slates = slates_within(slates, cases)
         scores = [self.judge.score(case, slate) for case, slate in zip(cases, slates, strict=True)]
@@ -154,7 +155,7 @@ class PreferenceStep:
             SegprefError: the network can't take images of that size.
         """
         cases = [self.pool[i] for i in indices]
-        key = step_seed(self.seed, epoch, number)
+        key = derive_seed(self.seed, epoch, number)
         if self.patches is not None:
             cases = self.patches(cases, indices, epoch, number)
         images = torch.from_numpy(np.stack([case.image for case in cases]))
@@ -167,8 +168,8 @@ class PreferenceStep:
         found = self.slates(indices, cases, images, state, epoch, number)
         logits = state.logits
         if self.view is not None:
-            generator = torch.Generator().manual_seed(key)
-            logits = self.policy.viewed(self.view(images, generator), state).logits
+            chance = generators(image_seeds([case.id for case in cases], key))
+            logits = self.policy.viewed(self.view(images, chance), state).logits
         needs_label = getattr(self.signal, "needs_label", False)
         reference = found.reference.to(logits.device)
         batch = ScoredBatch(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,10 @@ from segpref.data.dataset import Dataset
 from segpref.data.patches import LabelPlaces, PatchDraw
 from segpref.inference.evaluation import mean_iou, score_model
 from segpref.inference.windows import whole_images
-from segpref.networks import InjectedDropout
+from segpref.networks import ImageChance, InjectedDropout, dropout_places, keyed_dropout
 from segpref.objectives.supervised import SupervisedLoss
 from segpref.policies import ModelCard
+from segpref.seeds import derive_seed, image_seeds
 from segpref.training.augmentation import AugmentationName, augmentation, augmented_batch
 from segpref.training.folder import RunFolder
 from segpref.training.loop import (
@@ -27,7 +27,6 @@ from segpref.training.loop import (
     cosine,
     make_accelerator,
     run_loop,
-    step_seed,
 )
 from segpref.training.sizes import sizes_told
 from segpref.training.start import card_of_start, first_network
@@ -97,19 +96,21 @@ def fit(
     wrapped, prepared = accelerator.prepare(network, optimizer)
     measure = loss or SupervisedLoss(card.label_space)
     transforms = augmentation(augment, card.preparation.dims)
-    whole = whole_images([model], card.preparation)
+    whole, chance = whole_images([model], card.preparation), ImageChance()
     patches: PatchDraw | None = None
     if card.preparation.patch is not None:
-        places = LabelPlaces(card.label_space)
-        patches = PatchDraw(card.preparation, places, mirroring=card.mirroring)
+        found = LabelPlaces(card.label_space)
+        patches = PatchDraw(card.preparation, found, mirroring=card.mirroring)
 
     def step(indices: list[int], epoch: int, number: int) -> StepResult:
         cases = [labelled[i] for i in indices]
-        key = step_seed(seed, epoch, number)
+        key = derive_seed(seed, epoch, number)
         if patches is not None:
             cases = patches(cases, indices, key)
-        images, labels = augmented_batch(cases, transforms, key % 2**32)
+        images, labels = augmented_batch(cases, transforms, key)
         wrapped.train()
+        chance.seeds = image_seeds([case.id for case in cases], key)
+        # Layers of another kind than dropout that draw do so from the global state.
         with torch.random.fork_rng():
             torch.manual_seed(key)
             images = images.to(accelerator.device)
@@ -129,8 +130,10 @@ def fit(
     first = labelled[0] if patches is None else patches([labelled[0]], [0], seed)[0]
     image = torch.from_numpy(np.array(first.image))[None].to(accelerator.device)
     with sizes_told(image, network):
-        active = InjectedDropout(network, image).training(dropout) if dropout else nullcontext()
-    with active:
+        places = (
+            InjectedDropout(network, image).places(dropout) if dropout else dropout_places(network)
+        )
+    with keyed_dropout(places, chance):
         history = run_loop(
             folder=folder,
             network=network,

@@ -19,8 +19,9 @@ from segpref.inference.windows import whole_images
 from segpref.objectives.supervised import SupervisedLoss
 from segpref.policies import ModelCard, TunablePolicy
 from segpref.proposals import SlateProposals
+from segpref.seeds import derive_seed
 from segpref.training.augmentation import StrongAugmentation
-from segpref.training.loop import Step, step_seed
+from segpref.training.loop import Step
 from segpref.training.rounds import PreferenceRounds, StandingPatches
 from segpref.training.signals import Signal
 from segpref.training.step import (
@@ -172,7 +173,7 @@ def _drawn_anew(
     epoch: int,
     number: int,
 ) -> list[Case]:
-    return draw(cases, indices, step_seed(seed, epoch, number))
+    return draw(cases, indices, derive_seed(seed, epoch, number))
 
 
 def _passed(frozen: TunablePolicy, _: Sequence[Case], images: Tensor) -> Tensor:

@@ -63,7 +63,9 @@ class NnUNetPrediction:
         """The same as a state, without a graph: slates of whole volumes are made from it."""
         return SegmenterState(self.logits(images))
 
-    def dropout_logits(self, state: State, count: int, rate: float | None, seed: int) -> None:
+    def dropout_logits(
+        self, state: State, count: int, rate: float | None, seeds: Sequence[int]
+    ) -> None:
         """None: whole volumes have no last stage that could be run again by itself."""
 
     def heads(self, volume: Float[Tensor, "channel z y x"]) -> Float16[Tensor, "head z y x"]:

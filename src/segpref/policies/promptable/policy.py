@@ -205,7 +205,9 @@ class PromptablePolicy:
                 return tuple(level.to(self.device) for level in found)
         return self._encoded(images)
 
-    def dropout_logits(self, state: State, count: int, rate: float | None, seed: int) -> None:
+    def dropout_logits(
+        self, state: State, count: int, rate: float | None, seeds: Sequence[int]
+    ) -> None:
         """None: SAM has no dropout."""
         return
 

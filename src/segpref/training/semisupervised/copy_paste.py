@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -62,13 +63,12 @@ class CopyPaste:
         teacher: Teacher,
         batch: StepBatch,
         progress: float,
-        generator: torch.Generator,
+        generators: Sequence[torch.Generator],
     ) -> MethodLoss:
         """Loss of one step."""
         loss = SupervisedLoss(batch.label_space)
-        count, shape = len(batch.images), batch.images.shape[2:]
-        boxes = paste_masks(2 * count, shape, generator, self.side).to(batch.images.device)
-        box_in, box_out = boxes.chunk(2)
+        shape = batch.images.shape[2:]
+        box_in, box_out = (paste_masks(shape, generators, self.side) for _ in range(2))
         if progress < self.pretraining:
             others, labels = batch.images.roll(-1, 0), batch.labels.roll(-1, 0)
             images = [pasted(others, batch.images, box_in), pasted(batch.images, others, box_out)]

@@ -45,16 +45,20 @@ def feature_layers(network: nn.Module, image: Tensor) -> list[nn.Module]:
 
 @contextmanager
 def lost_channels(
-    layers: Sequence[nn.Module], rows: Sequence[int], rate: float, generator: torch.Generator
+    layers: Sequence[nn.Module],
+    rows: Sequence[int],
+    rate: float,
+    generators: Sequence[torch.Generator],
 ) -> Iterator[None]:
     """Inside, these images of a batch lose channels of the layers' features with probability ``rate``.
 
-    Of a skip connection's output ``[features, decoded]`` only the features are touched.
+    Each of them draws from its own generator. Of a skip connection's output ``[features, decoded]``
+    only the features are touched.
     """
 
     def drop(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
         width = inputs[0].shape[1] if isinstance(module, SkipConnection) else output.shape[1]
-        kept = torch.rand(len(rows), width, generator=generator) >= rate
+        kept = torch.stack([torch.rand(width, generator=one) for one in generators]) >= rate
         scale = torch.ones(output.shape[:2])
         scale[list(rows), :width] = kept / (1 - rate)
         return output * scale.to(output).reshape(*scale.shape, *[1] * (output.ndim - 2))

@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from segpref.data.dataset import Dataset
 from segpref.data.splits import refuse_leakage
 from segpref.inference.evaluation import mean_iou, score_model
+from segpref.networks import dropout_places, keyed_dropout
 from segpref.policies import ModelCard
+from segpref.seeds import derive_seed, generators, image_seeds
 from segpref.training.augmentation import AugmentationName, augmentation, augmented_batch
 from segpref.training.averaging import averaged
 from segpref.training.curves import curve_summary
@@ -26,7 +28,6 @@ from segpref.training.loop import (
     cosine,
     make_accelerator,
     run_loop,
-    step_seed,
 )
 from segpref.training.semisupervised.method import Method, StepBatch
 from segpref.training.semisupervised.student import Student
@@ -111,6 +112,7 @@ def fit_semisupervised(
     optimizer.register_step_post_hook(lambda *_: average.update_parameters(network))
     wrapped, prepared = accelerator.prepare(network, optimizer)
     student, model = Student(wrapped), card.policy_of(average.module)
+    dropout = keyed_dropout(dropout_places(network), student.chance)
     transforms = augmentation(augment, card.preparation.dims)
     per_epoch = len(unlabelled) if images_per_epoch is None else images_per_epoch
     batches = batch_stream(len(unlabelled), per_epoch, batch_size, seed)
@@ -124,12 +126,14 @@ def fit_semisupervised(
     def step(indices: list[int], epoch: int, number: int) -> StepResult:
         known = labelled_batches(epoch)[number]
         known = known[accelerator.process_index :: accelerator.num_processes] or known[:1]
-        key = step_seed(seed, epoch, number)
-        images, labels = augmented_batch([labelled[i] for i in known], transforms, key % 2**32)
+        key = derive_seed(seed, epoch, number)
+        cases = [labelled[i] for i in known]
+        images, labels = augmented_batch(cases, transforms, key)
+        rest = [unlabelled[i] for i in indices]
         free = _augmented_images(
-            [unlabelled[i] for i in indices],
+            rest,
             transforms,
-            step_seed(seed, epoch, number, 1) % 2**32,
+            derive_seed(seed, epoch, number, 1),
         )
         batch = StepBatch(
             images.to(accelerator.device),
@@ -138,10 +142,12 @@ def fit_semisupervised(
             card.label_space,
         )
         progress = (epoch * steps + number) / (epochs * steps)
-        generator = torch.Generator().manual_seed(step_seed(seed, epoch, number, 2))
+        names = [case.id for case in rest]
+        student.shown([case.id for case in cases], names, key)
+        chance = generators(image_seeds(names, seed, epoch, number, 2))
         with torch.random.fork_rng():
             torch.manual_seed(key)
-            loss = method.loss(student, teacher, batch, progress, generator)
+            loss = method.loss(student, teacher, batch, progress, chance)
         figures = {
             "train_loss": float(loss.supervised.detach()),
             "unsupervised_loss": float(loss.unsupervised.detach()),
@@ -155,21 +161,22 @@ def fit_semisupervised(
     def validate() -> Mapping[str, float]:
         return {"val_iou": mean_iou(score_model(model, validation))}
 
-    history = run_loop(
-        folder=folder,
-        network=average.module,
-        state_module=nn.ModuleDict({"student": network, "teacher": average}),
-        card=card,
-        optimizer=prepared,
-        learning_rate=cosine(learning_rate),
-        epochs=epochs,
-        batches=batches,
-        step=step,
-        validate=validate,
-        accelerator=accelerator,
-        description=type(method).__name__,
-        checkpoint_seconds=checkpoint_seconds,
-    )
+    with dropout:
+        history = run_loop(
+            folder=folder,
+            network=average.module,
+            state_module=nn.ModuleDict({"student": network, "teacher": average}),
+            card=card,
+            optimizer=prepared,
+            learning_rate=cosine(learning_rate),
+            epochs=epochs,
+            batches=batches,
+            step=step,
+            validate=validate,
+            accelerator=accelerator,
+            description=type(method).__name__,
+            checkpoint_seconds=checkpoint_seconds,
+        )
     curve = np.array([row["val_iou"] for row in history[1:]])
     summary = {
         "kind": "semisupervised",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -59,11 +60,11 @@ class FixMatch:
         teacher: Teacher,
         batch: StepBatch,
         progress: float,
-        generator: torch.Generator,
+        generators: Sequence[torch.Generator],
     ) -> MethodLoss:
         """Loss of one step."""
         sure = confident_labels(teacher(batch.unlabelled), batch.label_space, self.threshold)
-        view, target = strong_view(batch.unlabelled, sure, self.strong, self.cutmix, generator)
+        view, target = strong_view(batch.unlabelled, sure, self.strong, self.cutmix, generators)
         logits = student(torch.cat([batch.images, view]))
         labelled, unlabelled = logits.tensor_split([len(batch.images)])
         loss = SupervisedLoss(batch.label_space)
@@ -117,16 +118,16 @@ class UniMatch:
         teacher: Teacher,
         batch: StepBatch,
         progress: float,
-        generator: torch.Generator,
+        generators: Sequence[torch.Generator],
     ) -> MethodLoss:
         """Loss of one step."""
         weak, known, count = batch.unlabelled, len(batch.images), len(batch.unlabelled)
         sure = confident_labels(teacher(weak), batch.label_space, self.threshold)
-        first, first_target = strong_view(weak, sure, self.strong, self.cutmix, generator)
-        second, second_target = strong_view(weak, sure, self.strong, self.cutmix, generator)
+        first, first_target = strong_view(weak, sure, self.strong, self.cutmix, generators)
+        second, second_target = strong_view(weak, sure, self.strong, self.cutmix, generators)
         images = torch.cat([batch.images, first, second, weak])
         perturbed = range(known + 2 * count, len(images))
-        logits = student.perturbed(images, perturbed, self.feature_dropout, generator)
+        logits = student.perturbed(images, perturbed, self.feature_dropout, generators)
         views = logits.tensor_split([known, known + count, known + 2 * count])
         loss = SupervisedLoss(batch.label_space)
         unsupervised = (
@@ -156,11 +157,11 @@ def strong_view(
     targets: UInt8[Tensor, "B field *space"],
     strong: StrongAugmentation,
     cutmix: float,
-    generator: torch.Generator,
+    generators: Sequence[torch.Generator],
 ) -> tuple[Float[Tensor, "B channel *space"], UInt8[Tensor, "B field *space"]]:
     """Strongly changed images with a box of the next image in the batch, and their targets."""
-    changed = strong(images, generator)
-    boxes = cutmix_masks(len(images), images.shape[2:], generator, cutmix)
+    changed = strong(images, generators)
+    boxes = cutmix_masks(images.shape[2:], generators, cutmix)
     view = pasted(changed.roll(-1, 0), changed, boxes)
     return view, pasted(targets.roll(-1, 0), targets, boxes)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from segpref.objectives.supervised import SupervisedLoss
+from segpref.training.augmentation import normal_noise
 from segpref.training.semisupervised.checks import share, strength
 from segpref.training.semisupervised.method import MethodLoss, StepBatch, Teacher
 from segpref.training.semisupervised.student import Student
@@ -49,11 +51,11 @@ class MeanTeacher:
         teacher: Teacher,
         batch: StepBatch,
         progress: float,
-        generator: torch.Generator,
+        generators: Sequence[torch.Generator],
     ) -> MethodLoss:
         """Loss of one step."""
-        aim = probabilities(teacher(self._noisy(batch.unlabelled, generator)), batch.label_space)
-        logits = student(torch.cat([batch.images, self._noisy(batch.unlabelled, generator)]))
+        aim = probabilities(teacher(self._noisy(batch.unlabelled, generators)), batch.label_space)
+        logits = student(torch.cat([batch.images, self._noisy(batch.unlabelled, generators)]))
         labelled, unlabelled = logits.tensor_split([len(batch.images)])
         given = probabilities(unlabelled.float(), batch.label_space)
         return MethodLoss(
@@ -63,8 +65,8 @@ class MeanTeacher:
             {},
         )
 
-    def _noisy(self, images: Tensor, generator: torch.Generator) -> Tensor:
+    def _noisy(self, images: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
         axes = tuple(range(2, images.ndim))
         span = images.amax(axes, keepdim=True) - images.amin(axes, keepdim=True)
-        noise = torch.randn(images.shape, generator=generator).clamp(-2, 2).to(images.device)
+        noise = normal_noise(images, generators).clamp(-2, 2)
         return images + self.noise * span * noise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -75,7 +75,7 @@ class Method(Protocol):
         teacher: Teacher,
         batch: StepBatch,
         progress: float,
-        generator: torch.Generator,
+        generators: Sequence[torch.Generator],
     ) -> MethodLoss:
         """Loss of one step.
 
@@ -84,6 +84,6 @@ class Method(Protocol):
             teacher: its average.
             batch: the images.
             progress: share of the training that is done, 0 to 1.
-            generator: of all that the method draws, on the CPU.
+            generators: one per unlabelled image, on the CPU, of all that the method draws for it.
         """
         ...
