@@ -276,7 +276,8 @@ import sys
 from types import SimpleNamespace
 import torch
 from segpref.training import RunFolder
-from segpref.training.loop import constant, make_accelerator, run_loop
+from segpref.runtime import Runtime
+from segpref.training.loop import constant, run_loop
 def validate():
     print("training", flush=True)
     sys.stdin.read()
@@ -285,7 +286,7 @@ network = torch.nn.Linear(1, 1)
 run_loop(folder=RunFolder(sys.argv[1]), network=network, card=None,
          optimizer=torch.optim.SGD(network.parameters()), learning_rate=constant(1), epochs=1,
          batches=lambda epoch: [[0]], step=None, validate=validate,
-         accelerator=make_accelerator("no"), description="")
+         runtime=Runtime("no"), description="")
 """
     process = subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE

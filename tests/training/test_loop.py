@@ -15,6 +15,7 @@ from torch import nn
 
 from segpref.data import Preparation
 from segpref.policies import ModelCard, NetworkSpec
+from segpref.runtime import Runtime
 from segpref.seeds import derive_seed
 from segpref.training import RunFolder, loop
 from segpref.training.curves import curve_summary, smoothed, tail_average
@@ -23,7 +24,6 @@ from segpref.training.loop import (
     batch_stream,
     constant,
     cosine,
-    make_accelerator,
     run_loop,
 )
 from segpref.types import LabelSpace, SegprefError
@@ -161,7 +161,7 @@ class Numbers:
             batches=batch_stream(7, None, 2, seed=1),
             step=self.step,
             validate=validate,
-            accelerator=make_accelerator("no"),
+            runtime=Runtime("no"),
             description="test",
             **{"checkpoint_seconds": 1e9, **options},
         )
@@ -297,17 +297,18 @@ def test_no_epoch_is_an_error(numbers: Callable[..., Numbers]) -> None:
 
 def test_one_process_may_train_in_several_precisions() -> None:
     for precision in ("no", "bf16", "no"):
-        assert make_accelerator(precision).mixed_precision == precision
+        assert Runtime(precision).precision == precision
 
 
-def test_processes_share_one_mean(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_share_one_mean() -> None:
     """Gradients are averaged over processes, so that each must scale its sum by their number."""
     others = [(0, {}), (5, {"loss": (2.0, 5.0)})]
-    monkeypatch.setattr(loop, "gather_object", lambda own: [*own, *others])
     weight = nn.Parameter(torch.tensor(1.0))
     optimizer, position = torch.optim.SGD([weight], lr=1.0), loop.Position()
-    accelerator: Any = SimpleNamespace(num_processes=3, backward=lambda loss: loss.backward())
-    loop._update(StepResult(weight * 4, 3, {"loss": (1.0, 3.0)}), optimizer, position, accelerator)
+    third: Any = SimpleNamespace(
+        processes=3, backward=lambda loss: loss.backward(), gathered=lambda own: [*own, *others]
+    )
+    loop._update(StepResult(weight * 4, 3, {"loss": (1.0, 3.0)}), optimizer, position, third)
     assert weight.item() == pytest.approx(1 - 4 * 3 / 8)
     assert position.totals == {"loss": [3.0, 8.0]}
     assert position.updates == 1
@@ -326,7 +327,7 @@ def test_a_process_without_images_adds_nothing() -> None:
             [4, 7],
             0,
             0,
-            SimpleNamespace(process_index=rank, num_processes=3),  # type: ignore[arg-type]
+            SimpleNamespace(shared=lambda items, rank=rank: items[rank::3]),  # type: ignore[arg-type]
         )
         for rank in range(3)
     ]

@@ -16,12 +16,12 @@ from segpref.data.splits import refuse_leakage
 from segpref.inference.samples import rated_masks, sample_cases, score_samples
 from segpref.policies import ModelCard
 from segpref.policies.diffusion import DIFFUSION, AmbiSeg, Sampler, TextEncoder, draw, signed
+from segpref.runtime import Runtime
 from segpref.seeds import derive_seed
 from segpref.training.folder import RunFolder
 from segpref.training.loop import (
     StepResult,
     batch_stream,
-    make_accelerator,
     run_loop,
 )
 from segpref.types import Case, SegprefError
@@ -105,15 +105,15 @@ def fit_diffusion(
     if folder.finished:
         return folder.read_summary()
     card = replace(card, policy=DIFFUSION)
-    accelerator = make_accelerator(precision)
+    runtime = Runtime(precision)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        network = card.network.build().to(accelerator.device)
+        network = card.network.build().to(runtime.device)
     policy = AmbiSeg(network, card.label_space, encoder)
     if policy.encoder is not None:
         policy.encoder.prepare(text for case in (*cases, *validation) for text in prompts_of(case))
     optimizer = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=weight_decay)
-    wrapped, prepared = accelerator.prepare(network, optimizer)
+    wrapped, prepared = runtime.learning(network, optimizer)
     steady, state = network, None
     if average:
         mean = warm_average(network, average)
@@ -162,7 +162,7 @@ def fit_diffusion(
         validate=lambda: sample_figures(
             validated, validation, validation_samples, validation_sampler, seed
         ),
-        accelerator=accelerator,
+        runtime=runtime,
         description="diffusion stage 1",
         checkpoint_seconds=checkpoint_seconds,
     )
@@ -176,7 +176,7 @@ def fit_diffusion(
         "val_iou": float(curve.max()),
         "val_ged": float(history[int(curve.argmax()) + 1]["val_ged"]),
     }
-    if accelerator.is_main_process:
+    if runtime.first:
         folder.write_summary(summary)
     return summary
 

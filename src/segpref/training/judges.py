@@ -28,6 +28,7 @@ from segpref.policies import (
 )
 from segpref.policies.checkpoints import load_network
 from segpref.proposals import SlateProposals
+from segpref.runtime import Runtime
 from segpref.seeds import derive_seed
 from segpref.training.augmentation import AugmentationName, augmentation, augmented_batch
 from segpref.training.folder import RunFolder
@@ -35,7 +36,6 @@ from segpref.training.loop import (
     StepResult,
     batch_stream,
     cosine,
-    make_accelerator,
     run_loop,
 )
 from segpref.types import IGNORE, Case, Pairs, SegprefError, Slate
@@ -119,14 +119,14 @@ def fit_regressor(
         labelled=labelled.patients,
         policy=PolicySpec(),
     )
-    accelerator = make_accelerator(precision)
-    segmenter.network.to(accelerator.device)
+    runtime = Runtime(precision)
+    segmenter.network.to(runtime.device)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        network = card.network.build().to(accelerator.device)
+        network = card.network.build().to(runtime.device)
     judge = RegressorJudge(network, card.label_space)
     optimizer = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=weight_decay)
-    wrapped, prepared = accelerator.prepare(network, optimizer)
+    wrapped, prepared = runtime.learning(network, optimizer)
     proposals = proposals or SlateProposals(16)
     lessons = _Lessons(
         segmenter,
@@ -139,8 +139,7 @@ def fit_regressor(
 
     def step(indices: list[int], epoch: int, number: int) -> StepResult:
         inputs, target, known = (
-            part.to(accelerator.device)
-            for part in lessons(indices, derive_seed(seed, epoch, number))
+            part.to(runtime.device) for part in lessons(indices, derive_seed(seed, epoch, number))
         )
         wrapped.train()
         logits = wrapped(inputs).float()
@@ -166,7 +165,7 @@ def fit_regressor(
         batches=batch_stream(len(labelled), images_per_epoch, batch_size, seed),
         step=step,
         validate=validate,
-        accelerator=accelerator,
+        runtime=runtime,
         description="regressor",
         checkpoint_seconds=checkpoint_seconds,
     )
@@ -179,7 +178,7 @@ def fit_regressor(
         "best_epoch": int(best["epoch"]),
         **{name: best[name] for name in ("val_iou", "val_kendall", "val_error")},
     }
-    if accelerator.is_main_process:
+    if runtime.first:
         folder.write_summary(summary)
     return summary
 

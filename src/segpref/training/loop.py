@@ -14,15 +14,13 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedDataParallelKwargs, gather_object
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from segpref.locking import alone_in
 from segpref.policies import ModelCard, save_model
 from segpref.progress import console, progress_bar
+from segpref.runtime import Runtime
 from segpref.training.folder import RunFolder
 from segpref.types import SegprefError
 
@@ -35,7 +33,6 @@ __all__ = [
     "cosine",
     "halved",
     "learning_rate_of",
-    "make_accelerator",
     "run_loop",
 ]
 
@@ -98,23 +95,6 @@ def batch_stream(
     return batches
 
 
-def make_accelerator(precision: str) -> Accelerator:
-    """Devices and mixed precision of one training: on the GPU where there is one."""
-    # Accelerate keeps the precision of the first training of a process and refuses another one.
-    AcceleratorState._reset_state()
-    try:
-        return Accelerator(
-            mixed_precision=precision,
-            cpu=not torch.cuda.is_available(),
-            # Of a promptable model not every weight is asked for by every prompt.
-            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
-        )
-    except ValueError as error:
-        raise SegprefError(
-            f"precision {precision} can't be had on this machine ({error}): use precision no"
-        ) from error
-
-
 def constant(rate: float) -> Callable[[float], float]:
     """The same learning rate from beginning to end."""
     return lambda progress: rate
@@ -162,7 +142,7 @@ def run_loop(
     batches: Callable[[int], list[list[int]]],
     step: Step,
     validate: Callable[[], Mapping[str, float]],
-    accelerator: Accelerator,
+    runtime: Runtime,
     description: str,
     checkpoint_seconds: float = 30.0,
     rounds: int | None = None,
@@ -180,7 +160,7 @@ def run_loop(
         batches: epoch -> batches of image indices.
         step: computes the loss of a batch.
         validate: figures of the current weights; ``val_iou`` chooses the best checkpoint.
-        accelerator: devices and precision.
+        runtime: devices, precision and processes.
         description: what the progress bar says.
         checkpoint_seconds: save the position at least this often, and with every best checkpoint; a
             resumed run repeats what came after.
@@ -198,7 +178,7 @@ def run_loop(
     if epochs < 1:
         raise SegprefError(f"epochs must be at least 1, not {epochs}")
     kept = network if state_module is None else state_module
-    main = accelerator.is_main_process
+    main = runtime.first
     total = sum(len(batches(epoch)) for epoch in range(epochs))
     with alone_in(folder.path), progress_bar() as bar:
         position = _restore(folder, kept, optimizer)
@@ -212,8 +192,8 @@ def run_loop(
             for number in range(position.step, len(todo)):
                 for group in optimizer.param_groups:
                     group["lr"] = learning_rate(done / total)
-                result = _shared(step, todo[number], epoch, number, accelerator)
-                _update(result, optimizer, position, accelerator)
+                result = _shared(step, todo[number], epoch, number, runtime)
+                _update(result, optimizer, position, runtime)
                 done += 1
                 bar.advance(task)
                 position.step = number + 1
@@ -249,11 +229,9 @@ def run_loop(
     return position.history
 
 
-def _shared(
-    step: Step, batch: list[int], epoch: int, number: int, accelerator: Accelerator
-) -> StepResult:
+def _shared(step: Step, batch: list[int], epoch: int, number: int, runtime: Runtime) -> StepResult:
     """The step on the part of the batch that falls to this process."""
-    share = batch[accelerator.process_index :: accelerator.num_processes]
+    share = list(runtime.shared(batch))
     if share:
         return step(share, epoch, number)
     # Fewer images than processes: all must take part in averaging gradients, this one with zeros.
@@ -265,11 +243,10 @@ def _update(
     result: StepResult,
     optimizer: torch.optim.Optimizer,
     position: Position,
-    accelerator: Accelerator,
+    runtime: Runtime,
 ) -> None:
     parts = [(result.terms, dict(result.logs))]
-    if accelerator.num_processes > 1:
-        parts = gather_object(parts)
+    parts = runtime.gathered(parts)
     terms = sum(count for count, _ in parts)
     for name, (amount, weight) in (item for _, logs in parts for item in logs.items()):
         entry = position.totals.setdefault(name, [0.0, 0.0])
@@ -280,7 +257,7 @@ def _update(
     if result.loss is None:
         raise AssertionError("a process without terms must give a zero that touches its logits")
     # Processes average their gradients; the loss is the sum over all terms of the step by their number.
-    accelerator.backward(result.loss * (accelerator.num_processes / terms))
+    runtime.backward(result.loss * (runtime.processes / terms))
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     position.updates += 1

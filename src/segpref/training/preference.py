@@ -17,6 +17,7 @@ from segpref.data.splits import refuse_leakage
 from segpref.policies import ModelCard, TunablePolicy, load_policy
 from segpref.policies.diffusion import AmbiSeg, SampleSlates
 from segpref.proposals import SlateProposals
+from segpref.runtime import Runtime
 from segpref.training.augmentation import StrongAugmentation
 from segpref.training.averaging import averaged
 from segpref.training.curves import curve_summary
@@ -26,7 +27,6 @@ from segpref.training.loop import (
     Schedule,
     batch_stream,
     learning_rate_of,
-    make_accelerator,
     run_loop,
 )
 from segpref.training.signals import Signal
@@ -117,14 +117,14 @@ def align(
     _check(policy, card, teaching, proposals, view is not None, reference == "round")
     if folder.finished:
         return folder.read_summary()
-    accelerator = make_accelerator(precision)
-    network = policy.network.to(accelerator.device)
-    frozen.network.to(accelerator.device).requires_grad_(False)
+    runtime = Runtime(precision)
+    network = policy.network.to(runtime.device)
+    frozen.network.to(runtime.device).requires_grad_(False)
     policy.learn(parts)
     learning = [weight for weight in network.parameters() if weight.requires_grad]
     kind = torch.optim.Adam if optimizer == "adam" else torch.optim.AdamW
     updater = kind(learning, learning_rate)
-    policy.network, prepared = accelerator.prepare(network, updater)
+    policy.network, prepared = runtime.learning(network, updater)
     if hasattr(judge, "prepare"):
         judge.prepare(pool)
     steady, state, validated = network, None, policy
@@ -138,7 +138,7 @@ def align(
         assert isinstance(frozen, AmbiSeg)
         assert isinstance(validated, AmbiSeg)
         # In another precision than the policy's, it would have a margin before anything is learned.
-        frozen.network = accelerator.prepare_model(frozen.network, evaluation_mode=True)
+        frozen.network = runtime.frozen(frozen.network)
         samples = proposals if isinstance(proposals, SampleSlates) else SampleSlates()
         course = denoising_course(
             policy, frozen, validated, teaching, samples, denoising, epochs, cache
@@ -170,14 +170,14 @@ def align(
         batches=batch_stream(len(pool), images_per_epoch, batch_size, seed),
         step=course.step,
         validate=course.figures,
-        accelerator=accelerator,
+        runtime=runtime,
         description="stage 2",
         checkpoint_seconds=checkpoint_seconds,
         rounds=refresh,
     )
     _tell_of_silence(history)
     summary = {"kind": "align", "seed": seed, "pool_cases": len(pool), **curve_summary(history)}
-    if accelerator.is_main_process:
+    if runtime.first:
         folder.write_summary(summary)
     return summary
 

@@ -21,13 +21,13 @@ from segpref.policies.promptable import (
     PromptablePolicy,
 )
 from segpref.prompts import ExpertPrompts, LabelPrompts, Prompts, turned, turned_prompt
+from segpref.runtime import Runtime
 from segpref.seeds import derive_seed
 from segpref.training.folder import RunFolder
 from segpref.training.loop import (
     StepResult,
     batch_stream,
     halved,
-    make_accelerator,
     run_loop,
 )
 from segpref.types import Case, SegprefError
@@ -100,13 +100,13 @@ def fit_promptable(
     )
     if folder.finished:
         return folder.read_summary()
-    accelerator = make_accelerator(precision)
-    network.to(accelerator.device)
+    runtime = Runtime(precision)
+    network.to(runtime.device)
     policy = _policy(card, network)
     policy.learn(parts)
     learning = [weight for weight in network.parameters() if weight.requires_grad]
     optimizer = torch.optim.Adam(learning, learning_rate)
-    wrapped, prepared = accelerator.prepare(network, optimizer)
+    wrapped, prepared = runtime.learning(network, optimizer)
     policy.network, judged = wrapped, policy
     if guide is not None:
         texts_of = None if network.text_encoder is None else policy.prompter
@@ -143,7 +143,7 @@ def fit_promptable(
         batches=batch_stream(len(labelled), images_per_epoch, batch_size, seed),
         step=step,
         validate=validate,
-        accelerator=accelerator,
+        runtime=runtime,
         description="stage 1",
         checkpoint_seconds=checkpoint_seconds,
     )
@@ -157,7 +157,7 @@ def fit_promptable(
         "best_epoch": int(curve.argmax()) + 1,
         "val_iou": float(curve.max()),
     }
-    if accelerator.is_main_process:
+    if runtime.first:
         folder.write_summary(summary)
     return summary
 

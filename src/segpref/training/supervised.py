@@ -18,6 +18,7 @@ from segpref.inference.windows import whole_images
 from segpref.networks import ImageChance, InjectedDropout, dropout_places, keyed_dropout
 from segpref.objectives.supervised import SupervisedLoss
 from segpref.policies import ModelCard
+from segpref.runtime import Runtime
 from segpref.seeds import derive_seed, image_seeds
 from segpref.training.augmentation import AugmentationName, augmentation, augmented_batch
 from segpref.training.folder import RunFolder
@@ -25,7 +26,6 @@ from segpref.training.loop import (
     StepResult,
     batch_stream,
     cosine,
-    make_accelerator,
     run_loop,
 )
 from segpref.training.sizes import sizes_told
@@ -89,11 +89,11 @@ def fit(
     card = card_of_start(card, start)
     if folder.finished:
         return folder.read_summary()
-    accelerator = make_accelerator(precision)
-    network = first_network(card, start, seed).to(accelerator.device)
+    runtime = Runtime(precision)
+    network = first_network(card, start, seed).to(runtime.device)
     model = card.policy_of(network)
     optimizer = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=weight_decay)
-    wrapped, prepared = accelerator.prepare(network, optimizer)
+    wrapped, prepared = runtime.learning(network, optimizer)
     measure = loss or SupervisedLoss(card.label_space)
     transforms = augmentation(augment, card.preparation.dims)
     whole, chance = whole_images([model], card.preparation), ImageChance()
@@ -113,12 +113,12 @@ def fit(
         # Layers of another kind than dropout that draw do so from the global state.
         with torch.random.fork_rng():
             torch.manual_seed(key)
-            images = images.to(accelerator.device)
+            images = images.to(runtime.device)
             with sizes_told(images, network):
                 logits = wrapped(images)
         if isinstance(logits, list | tuple):
             logits = logits[0]
-        value = measure(logits, labels.to(accelerator.device))
+        value = measure(logits, labels.to(runtime.device))
         amount = float(value.detach()) * len(cases)
         return StepResult(value * len(cases), len(cases), {"train_loss": (amount, len(cases))})
 
@@ -128,7 +128,7 @@ def fit(
         return {"val_iou": mean_iou(scores)}
 
     first = labelled[0] if patches is None else patches([labelled[0]], [0], seed)[0]
-    image = torch.from_numpy(np.array(first.image))[None].to(accelerator.device)
+    image = torch.from_numpy(np.array(first.image))[None].to(runtime.device)
     with sizes_told(image, network):
         places = (
             InjectedDropout(network, image).places(dropout) if dropout else dropout_places(network)
@@ -144,7 +144,7 @@ def fit(
             batches=batch_stream(len(labelled), images_per_epoch, batch_size, seed),
             step=step,
             validate=validate,
-            accelerator=accelerator,
+            runtime=runtime,
             description="stage 1",
             checkpoint_seconds=checkpoint_seconds,
         )
@@ -157,6 +157,6 @@ def fit(
         "best_epoch": int(curve.argmax()) + 1 if len(curve) else 0,
         "val_iou": float(curve.max()) if len(curve) else math.nan,
     }
-    if accelerator.is_main_process:
+    if runtime.first:
         folder.write_summary(summary)
     return summary

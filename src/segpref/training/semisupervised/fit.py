@@ -17,6 +17,7 @@ from segpref.data.splits import refuse_leakage
 from segpref.inference.evaluation import mean_iou, score_model
 from segpref.networks import dropout_places, keyed_dropout
 from segpref.policies import ModelCard
+from segpref.runtime import Runtime
 from segpref.seeds import derive_seed, generators, image_seeds
 from segpref.training.augmentation import AugmentationName, augmentation, augmented_batch
 from segpref.training.averaging import averaged
@@ -26,7 +27,6 @@ from segpref.training.loop import (
     StepResult,
     batch_stream,
     cosine,
-    make_accelerator,
     run_loop,
 )
 from segpref.training.semisupervised.method import Method, StepBatch
@@ -105,12 +105,12 @@ def fit_semisupervised(
     )
     if folder.finished:
         return folder.read_summary()
-    accelerator = make_accelerator(precision)
-    network = first_network(card, start, seed).to(accelerator.device)
+    runtime = Runtime(precision)
+    network = first_network(card, start, seed).to(runtime.device)
     average = averaged(network, method.decay)
     optimizer = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=weight_decay)
     optimizer.register_step_post_hook(lambda *_: average.update_parameters(network))
-    wrapped, prepared = accelerator.prepare(network, optimizer)
+    wrapped, prepared = runtime.learning(network, optimizer)
     student, model = Student(wrapped), card.policy_of(average.module)
     dropout = keyed_dropout(dropout_places(network), student.chance)
     transforms = augmentation(augment, card.preparation.dims)
@@ -120,12 +120,12 @@ def fit_semisupervised(
     steps = len(batches(0))
 
     def teacher(images: Tensor) -> Tensor:
-        with accelerator.autocast():
+        with runtime.autocast():
             return model.logits(images).float()
 
     def step(indices: list[int], epoch: int, number: int) -> StepResult:
         known = labelled_batches(epoch)[number]
-        known = known[accelerator.process_index :: accelerator.num_processes] or known[:1]
+        known = list(runtime.shared(known)) or known[:1]
         key = derive_seed(seed, epoch, number)
         cases = [labelled[i] for i in known]
         images, labels = augmented_batch(cases, transforms, key)
@@ -136,9 +136,9 @@ def fit_semisupervised(
             derive_seed(seed, epoch, number, 1),
         )
         batch = StepBatch(
-            images.to(accelerator.device),
-            labels.to(accelerator.device),
-            free.to(accelerator.device),
+            images.to(runtime.device),
+            labels.to(runtime.device),
+            free.to(runtime.device),
             card.label_space,
         )
         progress = (epoch * steps + number) / (epochs * steps)
@@ -173,7 +173,7 @@ def fit_semisupervised(
             batches=batches,
             step=step,
             validate=validate,
-            accelerator=accelerator,
+            runtime=runtime,
             description=type(method).__name__,
             checkpoint_seconds=checkpoint_seconds,
         )
@@ -189,7 +189,7 @@ def fit_semisupervised(
         "val_iou": float(curve.max()),
         **curve_summary(history),
     }
-    if accelerator.is_main_process:
+    if runtime.first:
         folder.write_summary(summary)
     return summary
 

@@ -1,0 +1,101 @@
+"""Settings that are declared once: default, range and help of each stand at its field.
+
+A class of settings is a frozen dataclass whose fields say what they mean in the string below them.
+Whoever builds one, the command line, a recipe or Python, gets the same checks and the same sentences.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import Field, dataclass, field, fields
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from docstring_parser import DocstringStyle, parse_from_object
+
+from segpref.types import SegprefError
+
+__all__ = ["Settings", "described", "setting"]
+
+T = TypeVar("T")
+
+
+def setting(
+    default: T,
+    *,
+    least: float | None = None,
+    above: float | None = None,
+    most: float | None = None,
+    below: float | None = None,
+) -> T:
+    """A field with a default and a range of numbers that it may have.
+
+    Args:
+        default: where nothing is given; None where a setting has no number of its own.
+        least: the lowest number.
+        above: what the number must be above.
+        most: the highest number.
+        below: what the number must be below.
+    """
+    bounds = {"least": least, "above": above, "most": most, "below": below}
+    told = {name: bound for name, bound in bounds.items() if bound is not None}
+    made: T = field(default=default, metadata=told)
+    return made
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A frozen dataclass whose numbers and choices are checked, whoever builds it.
+
+    Raises:
+        SegprefError: a number out of its range, or a word that is none of the choices.
+    """
+
+    def __post_init__(self) -> None:
+        hints = get_type_hints(type(self))
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if value is None:
+                continue
+            _check_choice(one.name, value, hints[one.name])
+            _check_range(one, value)
+
+
+def described(cls: type) -> Mapping[str, str]:
+    """What the fields of a class of settings mean, in the order of its fields; a sentence each."""
+    found: dict[str, str] = {}
+    for one in reversed(cls.__mro__):
+        if one is not object:
+            docs = parse_from_object(one, style=DocstringStyle.GOOGLE)
+            found |= {p.arg_name: p.description or "" for p in docs.params}
+    return {one.name: found[one.name] for one in fields(cls) if one.name in found}
+
+
+def _check_choice(name: str, value: object, hint: Any) -> None:
+    choices = [word for part in (hint, *get_args(hint)) for word in _words(part)]
+    if choices and isinstance(value, str) and value not in choices:
+        raise SegprefError(f"{name} is one of {', '.join(choices)}, not {value!r}")
+
+
+def _words(hint: Any) -> tuple[str, ...]:
+    return get_args(hint) if get_origin(hint) is Literal else ()
+
+
+def _check_range(one: Field[Any], value: object) -> None:
+    if not one.metadata:
+        return
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise SegprefError(f"{one.name} must be a number, not {value!r}")
+    if isinstance(one.default, int) and not isinstance(value, int):
+        raise SegprefError(f"{one.name} must be a whole number, not {value!r}")
+    least, above = one.metadata.get("least", -math.inf), one.metadata.get("above", -math.inf)
+    most, below = one.metadata.get("most", math.inf), one.metadata.get("below", math.inf)
+    # Written so that NaN and infinity are out of every range.
+    inside = least <= value <= most and (above == -math.inf or above < value) and value < below
+    if not inside or not math.isfinite(value):
+        raise SegprefError(f"{one.name} must be {_range(one.metadata)}, not {value!r}")
+
+
+def _range(bounds: Mapping[str, Any]) -> str:
+    words = {"least": "at least", "above": "above", "most": "at most", "below": "below"}
+    return " and ".join(f"{words[name]} {bound:g}" for name, bound in bounds.items())

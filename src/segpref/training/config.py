@@ -1,0 +1,203 @@
+"""The one configuration of a training: the same for the command line, YAML recipes and Python.
+
+Every setting is one field, whose default, range and help stand here and nowhere else. All classes are
+flat: ``AlignConfig(epochs=40, candidates=16, method="calibrated")``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from segpref.objectives import Reduction
+from segpref.settings import Settings, setting
+from segpref.training.augmentation import AugmentationName, StrongAugmentation
+from segpref.training.feedback import Feedback
+from segpref.training.semisupervised import Method as SemiSupervised
+from segpref.types import Margins, SegprefError
+
+__all__ = [
+    "AlignConfig",
+    "FitConfig",
+    "MethodConfig",
+    "MethodName",
+    "Precision",
+    "SlateConfig",
+    "TrainingConfig",
+]
+
+MethodName = Literal["preference", "calibrated", "pseudo-label", "supervised"]
+Precision = Literal["no", "bf16", "fp16"]
+Schedule = Literal["constant", "cosine", "halved", "linear"]
+Optimizer = Literal["adam", "adamw"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig(Settings):
+    """Training."""
+
+    epochs: int = setting(15, least=1)
+    """Number of epochs."""
+
+    images_per_epoch: int | None = setting(None, least=1)
+    """Images in an epoch, drawn without repeats until all were seen; all images if left out."""
+
+    batch_size: int = setting(8, least=1)
+    """Images per update."""
+
+    learning_rate: float = setting(1e-4, above=0)
+    """Highest learning rate."""
+
+    schedule: Schedule = "constant"
+    """constant, cosine (with warm-up), halved (every ten epochs) or linear (falling to 0)."""
+
+    optimizer: Optimizer = "adam"
+    """adam or adamw."""
+
+    weight_decay: float = setting(0.0, least=0)
+    """Weight decay of the optimiser."""
+
+    seed: int = setting(0, least=0)
+    """Random seed, for everything that is drawn."""
+
+    precision: Precision = "no"
+    """Mixed precision: no, bf16 or fp16."""
+
+    checkpoint_seconds: float = setting(30.0, least=0)
+    """How often the position is saved, in seconds; --resume repeats what came after."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitConfig(TrainingConfig):
+    """Stage 1: a segmenter from labelled images (RN-DPO, Sec. 4.2)."""
+
+    epochs: int = setting(100, least=1)
+    learning_rate: float = setting(1e-3, above=0)
+    schedule: Schedule = "cosine"
+    optimizer: Optimizer = "adamw"
+    weight_decay: float = setting(1e-4, least=0)
+
+    augment: AugmentationName = "flips-rotations"
+    """flips-rotations, photometric (where left and right differ) or none."""
+
+    dropout: float = setting(0.0, least=0, below=1)
+    """Rate of dropout after every block while training (the warm-up of MAPO); 0 for the network's own.
+    Supervised training only."""
+
+    method: SemiSupervised | None = None
+    """A semi-supervised method that also learns from training images without labels (class_path,
+    init_args), such as segpref.training.semisupervised.FixMatch."""
+
+    loss: Callable[[Any, Any], Any] | None = None
+    """Supervised loss of logits and one-hot masks, such as monai.losses.DiceLoss; Dice + cross-entropy
+    if left out. Supervised training only."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("dropout", "loss"):
+            if self.method is not None and getattr(self, name):
+                kind = type(self.method).__name__
+                raise SegprefError(
+                    f"{name} is for supervised training, not for {kind}: leave one of the two out"
+                )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlateConfig(Settings):
+    """Candidates."""
+
+    candidates: int = setting(32, least=2)
+    """Number K of masks in a slate; the first is the model's own."""
+
+    families: list[Callable[[Any], Any]] | None = None
+    """What makes the candidates (a list of class_path, init_args), such as
+    segpref.proposals.DropoutRates; all families that suit the labels if left out."""
+
+    refresh: int | None = setting(None, least=1)
+    """Epochs for which slates and scores stand (MAPO's rounds); made at every step if left out."""
+
+    reference: Literal["base", "round"] = "base"
+    """base, or with refresh the model at the beginning of each round."""
+
+    images: Literal["unlabelled", "labelled"] = "unlabelled"
+    """Learn from the training patients without the base's labels, or from the base's labelled ones
+    (MAPO)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.families is not None and not self.families:
+            raise SegprefError("families must name at least one proposal family, or be left out")
+        if self.reference == "round" and self.refresh is None:
+            raise SegprefError("a reference per round needs rounds: give refresh, in epochs")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodConfig(Settings):
+    """Preferences: what is learned from the judge."""
+
+    method: MethodName = "preference"
+    """preference (pairs of candidates), calibrated (preference that learns a pair as far as the judge
+    was right at its score gap on labelled validation images; on a strong view, with averaged weights),
+    pseudo-label (the best candidate as target) or supervised (the labels of the images alone)."""
+
+    reduction: Reduction = "region"
+    """region is RN-DPO, image is DPO as usual, [power, a] lies between."""
+
+    beta: float | None = setting(None, above=0)
+    """Strength of the preference, for DPO (1 if left out) and method calibrated (0.25); other
+    objectives bring their own."""
+
+    objective: Callable[[Margins], Any] | None = None
+    """Loss on margins (class_path, init_args); DPO if left out. CalibratedDPO without gaps and
+    flip_rates has them measured first."""
+
+    miner: Callable[[Any, Any], Any] | None = None
+    """Picks pairs from scores (class_path, init_args); Top-vs-Random if left out."""
+
+    feedback: Feedback | None = None
+    """Learn from what a person would say of four thresholds of the model's probabilities, in place of
+    method, objective, miner and families: --feedback.kind rating, ranking or best-only."""
+
+    supervised: float = setting(0.0, least=0)
+    """Weight of the labels beside preferences (lambda of MAPO, 0.5 there); 0 for none."""
+
+    loss: Callable[[Any, Any], Any] | None = None
+    """Supervised loss of logits and one-hot masks, such as monai.losses.DiceLoss; Dice + cross-entropy
+    if left out."""
+
+    view: StrongAugmentation | None = None
+    """The update is made on such a view of the image, while slates and judge see the image itself; on
+    the image if left out, but for method calibrated."""
+
+    average: float | None = setting(None, least=0, below=1)
+    """Decay of the moving average of weights that is validated and saved; 0 for none, which is meant if
+    left out, but for method calibrated (0.99)."""
+
+    control: bool = False
+    """Random-preference control: the order of each pair is drawn by chance, so that nothing can be
+    learned from the judge. A gain is the judge's as far as it is above what this run gains."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.feedback is not None and (
+            self.objective or self.miner or self.method != "preference" or self.supervised
+        ):
+            raise SegprefError(
+                "feedback brings its own method, objective, miner and candidates, and no supervised "
+                "part: leave those out, or the feedback"
+            )
+        if self.method == "calibrated" and self.objective is not None:
+            raise SegprefError("method calibrated brings its own objective: leave that out")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlignConfig(MethodConfig, SlateConfig, TrainingConfig):
+    """Stage 2: candidates, what is learned from them, and how (RN-DPO, Sec. 3)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.feedback is not None and self.families:
+            raise SegprefError(
+                "feedback brings its own candidates: leave families out, or the feedback"
+            )
