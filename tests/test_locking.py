@@ -277,7 +277,8 @@ from types import SimpleNamespace
 import torch
 from segpref.training import RunFolder
 from segpref.runtime import Runtime
-from segpref.training.loop import constant, run_loop
+from segpref.training.loop import run_loop
+from segpref.training.schedules import constant
 def validate():
     print("training", flush=True)
     sys.stdin.read()

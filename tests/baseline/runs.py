@@ -32,8 +32,7 @@ from segpref.miners import Extremes
 from segpref.objectives import DPO
 from segpref.policies import ModelCard, NetworkSpec
 from segpref.policies.diffusion import DIFFUSION, Sampler, SampleSlates
-from segpref.training import PreferenceSignal, RunFolder, align
-from segpref.training.diffusion import fit_diffusion
+from segpref.training import PreferenceSignal, RunFolder, align, fit_diffusion
 from segpref.types import LabelSpace
 
 RECORD = Path(__file__).parent / "record.json"

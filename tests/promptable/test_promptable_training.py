@@ -16,9 +16,8 @@ from segpref.inference.propagate import Propagation, propagate
 from segpref.policies import load_model
 from segpref.policies.promptable import PromptablePolicy, promptable_card, small_sam
 from segpref.prompts import Answer, ExpertPrompts, LabelPrompts, Prompt, Prompts, box_of
-from segpref.training import RunFolder
-from segpref.training.loop import halved
-from segpref.training.promptable import fit_promptable
+from segpref.training import RunFolder, fit_promptable
+from segpref.training.schedules import halved
 from segpref.types import LabelSpace, Predictor, SegprefError
 
 PREPARATION = Preparation(dims=2, size=(SIDE, SIDE))
@@ -76,7 +75,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(
 ) -> None:
     options: dict[str, Any] = {"augment": "dihedral", "learning_rate": 1e-3}
     run(tmp_path / "whole", **options)
-    import segpref.training.promptable as module
+    import segpref.training.tasks.promptable as module
 
     batches, calls = module._batch, 0
 

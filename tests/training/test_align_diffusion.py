@@ -28,9 +28,9 @@ from segpref.training import (
     align,
 )
 from segpref.training.augmentation import StrongAugmentation
-from segpref.training.denoising import SampledSlates
 from segpref.training.loop import StepResult
 from segpref.training.signals import ScoredBatch
+from segpref.training.tasks.samples import SampledSlates
 from segpref.types import LabelSpace, SegprefError
 
 pytest.importorskip("diffusers")

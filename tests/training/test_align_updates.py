@@ -78,7 +78,7 @@ def test_no_network_pass_is_done_twice(
         )
         return model, card
 
-    monkeypatch.setattr("segpref.training.preference.load_policy", counted)
+    monkeypatch.setattr("segpref.training.tasks.preference.load_policy", counted)
     one = hearts.of_patients(patients[VALIDATION]).take([0])
     run(
         tmp_path / "run", heart_base, hearts, model_judge, store,

@@ -14,9 +14,10 @@ from segpref.data import Preparation
 from segpref.inference.samples import sample_cases, score_samples
 from segpref.policies import ModelCard, NetworkSpec
 from segpref.policies.diffusion import Sampler, TextEncoder, load_diffusion
-from segpref.training import RunFolder
-from segpref.training import diffusion as module
-from segpref.training.diffusion import fit_diffusion, linear, warm_average
+from segpref.training import RunFolder, fit_diffusion
+from segpref.training.schedules import linear
+from segpref.training.tasks import diffusion as module
+from segpref.training.tasks.diffusion import warm_average
 from segpref.types import Case, LabelSpace, SegprefError
 
 pytest.importorskip("diffusers")
@@ -241,7 +242,7 @@ def test_what_cannot_be_trained(tmp_path: Path) -> None:
     with pytest.raises(SegprefError, match="leaks"):
         fit_diffusion(cases(2, 0), cases(2, 0), card(), folder)
     for share in (-0.1, 1.0):
-        with pytest.raises(SegprefError, match="from 0 to below 1"):
+        with pytest.raises(SegprefError, match="at least 0 and below 1"):
             fit_diffusion(cases(2, 0), cases(2, 1), card(), folder, text_dropout=share)
 
 

@@ -16,8 +16,8 @@ from segpref.metrics import iou, overlap_counts
 from segpref.policies import Segmenter, load_model, read_card
 from segpref.proposals import SlateProposals
 from segpref.studies.slates import scored_slates
-from segpref.training import RunFolder
-from segpref.training.judges import _Lessons, fit_regressor, load_regressor
+from segpref.training import RunFolder, fit_regressor, load_regressor
+from segpref.training.tasks.regressor import _Lessons
 from segpref.types import IGNORE, SegprefError
 
 TEACHERS = slice(2, 6)
@@ -79,7 +79,7 @@ def test_the_judge_from_its_file(finished: RunFolder, hearts: Dataset) -> None:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--judge", type=NamedJudge)
     text = (
-        "judge: {class_path: segpref.training.judges.load_regressor, "
+        "judge: {class_path: segpref.training.tasks.regressor.load_regressor, "
         f"init_args: {{path: {finished.path}}}}}"
     )
     named = parser.instantiate_classes(parser.parse_string(text)).judge

@@ -81,7 +81,7 @@ def test_a_resumed_fit_with_augmentation_and_dropout_gives_the_same_bits(
         return folder
 
     whole = go("whole")
-    import segpref.training.supervised as module
+    import segpref.training.tasks.supervised as module
 
     original, calls = module.augmented_batch, [0]
 

@@ -22,10 +22,9 @@ from segpref.training.curves import curve_summary, smoothed, tail_average
 from segpref.training.loop import (
     StepResult,
     batch_stream,
-    constant,
-    cosine,
     run_loop,
 )
+from segpref.training.schedules import constant, cosine
 from segpref.types import LabelSpace, SegprefError
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-import segpref.training.semisupervised.fit as module
+import segpref.training.tasks.semisupervised as module
 from segpref.data import Dataset, Preparation
 from segpref.inference.evaluation import mean_iou, score_model
 from segpref.policies import ModelCard, NetworkSpec, load_model, read_card
@@ -21,7 +21,6 @@ from segpref.training.semisupervised import (
     MeanTeacher,
     Method,
     UniMatch,
-    fit_semisupervised,
 )
 from segpref.types import IGNORE, SegprefError
 
@@ -52,7 +51,9 @@ def run(
     unlabelled = settings.pop("unlabelled", hearts.of_patients(patients[2:8]))
     validation = settings.pop("validation", hearts.of_patients(patients[8:]))
     card = settings.pop("card", card_for(hearts, spec))
-    summary = fit_semisupervised(labelled, unlabelled, validation, card, target, method, **settings)
+    summary = fit(
+        labelled, validation, card, target, method=method, unlabelled=unlabelled, **settings
+    )
     return target, summary
 
 
@@ -123,10 +124,10 @@ def test_the_model_is_the_teacher(hearts: Dataset, spec: NetworkSpec, tmp_path: 
     folder, summary = run(tmp_path / "run", hearts, method, spec)
     state, last = load_file(folder.state), load_file(folder.last)
     for name, value in last.items():
-        assert torch.equal(value, state[f"network.teacher.module.{name}"])
-    students = [torch.equal(v, state[f"network.student.{name}"]) for name, v in last.items()]
+        assert torch.equal(value, state[f"network.average.module.{name}"])
+    students = [torch.equal(v, state[f"network.network.{name}"]) for name, v in last.items()]
     assert not any(students)
-    assert state["network.teacher.n_averaged"] == 6
+    assert state["network.average.n_averaged"] == 6
     validation = hearts.of_patients(hearts.patients[8:])
     reached = mean_iou(score_model(load_model(folder.last)[0], validation))
     assert reached == pytest.approx(summary["val_iou_last"], abs=1e-9)
@@ -138,7 +139,7 @@ def test_without_decay_the_model_is_the_student(
     folder, _ = run(tmp_path / "run", hearts, FixMatch(threshold=0.5), spec, epochs=1)
     state = load_file(folder.state)
     for name, value in load_file(folder.last).items():
-        assert torch.equal(value, state[f"network.student.{name}"])
+        assert torch.equal(value, state[f"network.network.{name}"])
 
 
 @pytest.mark.slow

@@ -34,8 +34,8 @@ from segpref.targets import check_outputs
 from segpref.training import RunFolder, is_first_process
 from segpref.training import align as train
 from segpref.training.augmentation import StrongAugmentation
+from segpref.training.config import Schedule
 from segpref.training.feedback import Feedback
-from segpref.training.loop import Schedule
 from segpref.types import Margins
 
 __all__ = ["align"]

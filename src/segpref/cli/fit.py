@@ -15,10 +15,9 @@ from segpref.progress import console
 from segpref.studies.recipe import default_network
 from segpref.studies.report import write_report
 from segpref.targets import check_outputs
-from segpref.training import RunFolder, fit_semisupervised
+from segpref.training import RunFolder, fit_promptable
 from segpref.training import fit as train
 from segpref.training.augmentation import AugmentationName
-from segpref.training.promptable import fit_promptable
 from segpref.training.semisupervised import Method
 from segpref.types import SegprefError
 
@@ -171,13 +170,9 @@ def fit(
             )
         else:
             common |= {"weight_decay": weight_decay, "augment": augment, "start": start}
-            if method is None:
-                summary = train(cases, validation, card, folder, dropout=dropout, **common)
-            else:
-                rest = dataset.of_patients(set(split_parts.train) - set(cases.patients))
-                summary = fit_semisupervised(
-                    cases, rest, validation, card, folder, method, **common
-                )
+            rest = dataset.of_patients(set(split_parts.train) - set(cases.patients))
+            common |= {"method": method, "dropout": dropout}
+            summary = train(cases, validation, card, folder, unlabelled=rest, **common)
     report = write_report(folder)
     console.print(
         f"{out}/best.safetensors: validation IoU {summary['val_iou']:.3f} after epoch "

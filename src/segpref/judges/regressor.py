@@ -23,9 +23,9 @@ class RegressorJudge:
     that all candidates are scored on the same ones. What the network says of an empty mask is what it
     learned: 1 where the structure is absent from the image, 0 elsewhere.
 
-    :func:`segpref.training.judges.fit_regressor` trains the network and
-    :func:`segpref.training.judges.load_regressor` makes the judge from its file; name that function
-    as ``class_path`` in YAML.
+    :func:`segpref.training.fit_regressor` trains the network and
+    :func:`segpref.training.load_regressor` makes the judge from its file; name that function as
+    ``class_path`` in YAML.
 
     Args:
         network: maps ``[B, channel + structure, *space]`` (:func:`regressor_input`) to the logits

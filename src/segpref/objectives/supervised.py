@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from segpref.types import IGNORE, LabelSpace, SegprefError
 
-__all__ = ["OneHotLoss", "SupervisedLoss"]
+__all__ = ["OneHotLoss", "SupervisedLoss", "supervised_loss"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +105,13 @@ class OneHotLoss:
             )
         held = _one_hot(targets, space) if space.kind == "multi-class" else targets == 1
         return self.loss(logits.float(), held.float())
+
+
+def supervised_loss(
+    label_space: LabelSpace, loss: Callable[[Tensor, Tensor], Tensor] | None = None
+) -> SupervisedLoss | OneHotLoss:
+    """Dice + cross-entropy, or another loss of logits and one-hot masks."""
+    return SupervisedLoss(label_space) if loss is None else OneHotLoss(label_space, loss)
 
 
 def _one_hot(targets: UInt8[Tensor, "B 1 *space"], space: LabelSpace) -> Bool[Tensor, "B C *space"]:

@@ -24,7 +24,13 @@ __all__ = ["PolicySpec", "TunablePolicy", "imported", "learn_parts"]
 
 @runtime_checkable
 class TunablePolicy(Policy, Protocol):
-    """A policy with a network whose weights can be trained, or a part of them."""
+    """A policy with a network whose weights can be trained, or a part of them.
+
+    One that has no candidates of its own is aligned on edits of its prediction, with margins that are
+    linear in its logits. A class with other ones names the task that aligns it in a class attribute
+    ``aligned_by``: the import path of a :class:`segpref.training.tasks.preference.PreferenceTask`,
+    which brings candidates, margins and validation.
+    """
 
     network: nn.Module
 

@@ -15,7 +15,6 @@ from segpref.data.dataset import Dataset, prepare
 from segpref.data.masks import MaskFolder
 from segpref.data.source import Reader
 from segpref.data.splits import Split, cross_validation, split_patients
-from segpref.objectives.supervised import OneHotLoss
 from segpref.policies import ModelCard, load_model
 from segpref.progress import console, headed
 from segpref.proposals import SlateProposals
@@ -23,9 +22,7 @@ from segpref.studies.judging import Bench
 from segpref.studies.plan import Task, judge_task
 from segpref.studies.recipe import Recipe, plain, read_recipe
 from segpref.studies.stages import Stage1
-from segpref.training.folder import RunFolder
-from segpref.training.semisupervised import fit_semisupervised
-from segpref.training.supervised import fit
+from segpref.training import RunFolder, fit
 from segpref.trust import allow_names
 from segpref.types import Judge, SegprefError
 
@@ -186,21 +183,23 @@ class Lab:
         if not folder.finished:
             place = path.relative_to(self.out)
             console.print(headed(str(place), f": stage 1 from {len(labelled)} cases"))
-        shared: dict[str, Any] = {
-            "epochs": stage.epochs,
-            "images_per_epoch": stage.images_per_epoch,
-            "batch_size": stage.batch_size,
-            "learning_rate": stage.learning_rate,
-            "augment": stage.augment,
-            "seed": seed,
-            "start": start,
-        }
-        if stage.method is None:
-            loss = None if stage.loss is None else OneHotLoss(labelled.label_space, stage.loss)
-            fit(labelled, validation, card, folder, dropout=stage.dropout, loss=loss, **shared)
-        else:
-            assert pool is not None
-            fit_semisupervised(labelled, pool, validation, card, folder, stage.method, **shared)
+        fit(
+            labelled,
+            validation,
+            card,
+            folder,
+            unlabelled=None if stage.method is None else pool,
+            start=start,
+            epochs=stage.epochs,
+            images_per_epoch=stage.images_per_epoch,
+            batch_size=stage.batch_size,
+            learning_rate=stage.learning_rate,
+            augment=stage.augment,
+            method=stage.method,
+            dropout=stage.dropout,
+            loss=stage.loss,
+            seed=seed,
+        )
 
     def _keep_recipe(self) -> None:
         now = plain(self.recipe)

@@ -20,8 +20,7 @@ from segpref.studies.lab import Lab
 from segpref.studies.plan import Task
 from segpref.studies.recipe import plain
 from segpref.studies.slates import scored_slates, select_best
-from segpref.training.folder import RunFolder
-from segpref.training.preference import align
+from segpref.training import RunFolder, align
 
 __all__ = ["Row", "perform", "read_scores"]
 

@@ -46,11 +46,14 @@ class TrainingConfig(Settings):
     batch_size: int = setting(8, least=1)
     """Images per update."""
 
-    learning_rate: float = setting(1e-4, above=0)
+    learning_rate: float = setting(1e-4, least=0)
     """Highest learning rate."""
 
     schedule: Schedule = "constant"
-    """constant, cosine (with warm-up), halved (every ten epochs) or linear (falling to 0)."""
+    """constant, cosine (with warm-up), halved (every so many epochs) or linear (falling to 0)."""
+
+    halve_every: float = setting(10.0, above=0)
+    """Epochs after which schedule halved halves the learning rate."""
 
     optimizer: Optimizer = "adam"
     """adam or adamw."""
@@ -73,7 +76,7 @@ class FitConfig(TrainingConfig):
     """Stage 1: a segmenter from labelled images (RN-DPO, Sec. 4.2)."""
 
     epochs: int = setting(100, least=1)
-    learning_rate: float = setting(1e-3, above=0)
+    learning_rate: float = setting(1e-3, least=0)
     schedule: Schedule = "cosine"
     optimizer: Optimizer = "adamw"
     weight_decay: float = setting(1e-4, least=0)

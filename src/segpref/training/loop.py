@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,14 +25,9 @@ from segpref.training.folder import RunFolder
 from segpref.types import SegprefError
 
 __all__ = [
-    "Schedule",
     "Step",
     "StepResult",
     "batch_stream",
-    "constant",
-    "cosine",
-    "halved",
-    "learning_rate_of",
     "run_loop",
 ]
 
@@ -93,42 +88,6 @@ def batch_stream(
         return [chosen[i : i + batch_size] for i in range(0, len(chosen), batch_size)]
 
     return batches
-
-
-def constant(rate: float) -> Callable[[float], float]:
-    """The same learning rate from beginning to end."""
-    return lambda progress: rate
-
-
-def cosine(rate: float, warm_up: float = 0.05) -> Callable[[float], float]:
-    """Linear warm-up over a share of the run, then a half cosine down to zero."""
-
-    def at(progress: float) -> float:
-        if progress < warm_up:
-            return rate * (progress / warm_up * 0.9 + 0.1)
-        return rate * 0.5 * (1 + math.cos(math.pi * (progress - warm_up) / (1 - warm_up)))
-
-    return at
-
-
-def halved(rate: float, every: float, epochs: int) -> Callable[[float], float]:
-    """A learning rate that is halved every so many of the run's epochs."""
-
-    def at(progress: float) -> float:
-        # Progress is a quotient: 10 / 30 x 30 may fall short of 10.
-        return rate * 0.5 ** math.floor(progress * epochs / every + 1e-6)
-
-    return at
-
-
-Schedule = Literal["constant", "cosine", "halved"]
-
-
-def learning_rate_of(schedule: Schedule, rate: float, epochs: int) -> Callable[[float], float]:
-    """The learning rate of a run: constant, cosine with warm-up, or halved every ten epochs."""
-    if schedule == "halved":
-        return halved(rate, 10, epochs)
-    return (constant if schedule == "constant" else cosine)(rate)
 
 
 def run_loop(

@@ -130,6 +130,9 @@ class AmbiSeg:
         encoder: of the text; the one that the network's ``text_encoder`` names where None.
     """
 
+    aligned_by = "segpref.training.tasks.samples.SamplePreferences"
+    """Its candidates are its samples, its margins differences of denoising errors."""
+
     def __init__(
         self, network: nn.Module, label_space: LabelSpace, encoder: TextEncoder | None = None
     ) -> None:

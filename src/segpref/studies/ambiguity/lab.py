@@ -38,11 +38,7 @@ from segpref.policies.diffusion import (
 from segpref.progress import track
 from segpref.studies.ambiguity.recipe import AmbiguityRecipe, Variant
 from segpref.studies.recipe import plain
-from segpref.training.denoising import Denoising
-from segpref.training.diffusion import fit_diffusion
-from segpref.training.folder import RunFolder
-from segpref.training.preference import align
-from segpref.training.signals import PreferenceSignal
+from segpref.training import Denoising, PreferenceSignal, RunFolder, align, fit_diffusion
 from segpref.types import SegprefError
 
 __all__ = ["REFERENCE", "AmbiguityLab", "Drawing"]

@@ -13,7 +13,6 @@ import torch
 from segpref.data.csv_files import write_csv
 from segpref.inference.evaluation import score_model
 from segpref.judges import OracleJudge
-from segpref.objectives import FocalDiceLoss
 from segpref.policies import ModelCard, PolicySpec, load_model, save_model
 from segpref.policies.promptable import PromptableNetwork, PromptablePolicy, promptable_card
 from segpref.prompts import LabelPrompts, box_iou, box_of
@@ -22,9 +21,8 @@ from segpref.studies.prompted.clip import fit_clip
 from segpref.studies.prompted.lab import Fold, PromptedLab, Prompts
 from segpref.studies.prompted.stand_in import OneStructure
 from segpref.studies.recipe import plain
-from segpref.training import RunFolder, align, fit
+from segpref.training import RunFolder, align, fit, fit_promptable
 from segpref.training.feedback import Feedback, FeedbackKind
-from segpref.training.promptable import fit_promptable
 
 __all__ = [
     "ABLATIONS",
@@ -120,7 +118,7 @@ def _start(lab: PromptedLab, folder: RunFolder) -> None:
         card,
         folder,
         guide=LabelPrompts(shift=0.15, box_rate=0.8, point_rate=0.7),
-        loss=FocalDiceLoss(focal=recipe.start.focal),
+        focal=recipe.start.focal,
         epochs=recipe.start.epochs,
         images_per_epoch=recipe.start.images_per_epoch,
         batch_size=recipe.start.batch_size,
@@ -195,7 +193,7 @@ def _stage1(lab: PromptedLab, number: int, row: Prompts | Literal["more labels"]
             network,
             lab.card(network, fold, cases, prompts),
             folder,
-            loss=FocalDiceLoss(focal=stage.focal),
+            focal=stage.focal,
             epochs=stage.epochs,
             images_per_epoch=stage.images_per_epoch,
             batch_size=stage.batch_size,

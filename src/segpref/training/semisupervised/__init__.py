@@ -7,7 +7,6 @@ one more such class, here or on the user's own import path, named in YAML.
 from __future__ import annotations
 
 from segpref.training.semisupervised.copy_paste import CopyPaste
-from segpref.training.semisupervised.fit import fit_semisupervised
 from segpref.training.semisupervised.matching import FixMatch, UniMatch
 from segpref.training.semisupervised.mean_teacher import MeanTeacher
 from segpref.training.semisupervised.method import Method, MethodLoss, StepBatch, Teacher
@@ -23,5 +22,4 @@ __all__ = [
     "Student",
     "Teacher",
     "UniMatch",
-    "fit_semisupervised",
 ]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from monai.transforms import Compose
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from segpref.data.dataset import Dataset
@@ -28,43 +29,43 @@ from segpref.policies import (
 )
 from segpref.policies.checkpoints import load_network
 from segpref.proposals import SlateProposals
-from segpref.runtime import Runtime
 from segpref.seeds import derive_seed
+from segpref.settings import setting
 from segpref.training.augmentation import AugmentationName, augmentation, augmented_batch
-from segpref.training.folder import RunFolder
-from segpref.training.loop import (
-    StepResult,
-    batch_stream,
-    cosine,
-    run_loop,
-)
+from segpref.training.config import Optimizer, Schedule, TrainingConfig
+from segpref.training.loop import StepResult
+from segpref.training.trainer import Course, History, Learner, Task
 from segpref.types import IGNORE, Case, Pairs, SegprefError, Slate
 
-__all__ = ["fit_regressor", "is_regressor", "load_regressor"]
+__all__ = ["Regressor", "RegressorConfig", "is_regressor", "load_regressor"]
 
 _NETWORK = "monai.networks.nets.ResNet"
 
 
-def fit_regressor(
-    policy: Path | str,
-    labelled: Dataset,
-    validation: Dataset,
-    folder: RunFolder,
-    *,
-    proposals: SlateProposals | None = None,
-    candidates: int = 8,
-    width: int = 16,
-    epochs: int = 100,
-    images_per_epoch: int | None = None,
-    batch_size: int = 4,
-    learning_rate: float = 1e-3,
-    weight_decay: float = 1e-4,
-    augment: AugmentationName = "flips-rotations",
-    seed: int = 0,
-    precision: str = "no",
-    checkpoint_seconds: float = 30.0,
-) -> dict[str, Any]:
-    """Train the IoU regressor of RN-DPO's judge ablation (Table 5).
+@dataclass(frozen=True, kw_only=True)
+class RegressorConfig(TrainingConfig):
+    """Training of an IoU regressor."""
+
+    epochs: int = setting(100, least=1)
+    batch_size: int = setting(4, least=1)
+    learning_rate: float = setting(1e-3, least=0)
+    schedule: Schedule = "cosine"
+    optimizer: Optimizer = "adamw"
+    weight_decay: float = setting(1e-4, least=0)
+
+    candidates: int = setting(8, least=1)
+    """How many of a slate are learned from at a visit, besides the truth."""
+
+    width: int = setting(16, least=1)
+    """Channels of the network's first stage; they double thrice."""
+
+    augment: AugmentationName = "flips-rotations"
+    """flips-rotations, photometric or none."""
+
+
+@dataclass(frozen=True)
+class Regressor(Task):
+    """The IoU regressor of RN-DPO's judge ablation (Table 5).
 
     A residual network sees an image with a candidate's structures as further channels and predicts
     ``IoU(y(k), y*)`` of every structure; binary cross-entropy against the true IoU, whose minimum is
@@ -81,106 +82,96 @@ def fit_regressor(
             trained on the same cases, whose masks are too good to learn much from.
         labelled: cases with labels.
         validation: chooses the checkpoint; its slates are held in memory.
-        folder: where the run goes, opened.
+        config: candidates, width and augmentation.
         proposals: make the slates; K = 16 by default.
-        candidates: how many of a slate are learned from at a visit, besides the truth.
-        width: channels of the network's first stage; they double thrice.
-        epochs: number of epochs.
-        images_per_epoch: images in an epoch, drawn without repeats until all were seen.
-        batch_size: images per update.
-        learning_rate: highest learning rate of AdamW, cosine schedule with warm-up.
-        weight_decay: of AdamW.
-        augment: see :func:`~segpref.training.augmentation.augmentation`.
-        seed: of weights, order, augmentation and slates.
-        precision: ``no``, ``bf16`` or ``fp16``, as in Accelerate.
-        checkpoint_seconds: how often the position is saved (seconds).
 
-    Returns:
-        The run's summary.
+    Raises:
+        SegprefError: no labels to learn from or to validate on, or a patient in both.
     """
-    segmenter, base_card = load_model(policy)
-    labelled, validation = labelled.labelled(), validation.labelled()
-    if not len(labelled) or not len(validation):
-        raise SegprefError(
-            "a regressor needs labelled cases to learn from and labelled cases to be validated on: "
-            "check the labels' folder and the split"
+
+    policy: Path | str
+    labelled: Dataset
+    validation: Dataset
+    config: RegressorConfig
+    proposals: SlateProposals | None = None
+    kind = title = "regressor"
+
+    def __post_init__(self) -> None:
+        if not len(self.labelled) or not len(self.validation):
+            raise SegprefError(
+                "a regressor needs labelled cases to learn from and labelled cases to be validated on: "
+                "check the labels' folder and the split"
+            )
+        refuse_leakage(
+            {
+                "the regressor's labelled cases": self.labelled.patients,
+                "the validation set": self.validation.patients,
+            }
         )
-    refuse_leakage(
-        {
-            "the regressor's labelled cases": labelled.patients,
-            "the validation set": validation.patients,
+
+    @property
+    def images(self) -> int:
+        """The labelled cases."""
+        return len(self.labelled)
+
+    @cached_property
+    def card(self) -> ModelCard:  # type: ignore[override]
+        """That of the policy, with a network of its own."""
+        base = read_card(Path(self.policy))
+        network = _network(base, self.config.width)
+        return replace(base, network=network, labelled=self.labelled.patients, policy=PolicySpec())
+
+    def network(self) -> nn.Module:
+        """Random weights."""
+        with torch.random.fork_rng():
+            torch.manual_seed(self.config.seed)
+            return self.card.network.build()
+
+    def begin(self, learner: Learner) -> Course:
+        """Candidates of a policy and how good they are."""
+        config, runtime, proposals = (
+            self.config,
+            learner.runtime,
+            self.proposals or SlateProposals(16),
+        )
+        segmenter, _ = load_model(self.policy)
+        runtime.place(segmenter.network)
+        judge = RegressorJudge(learner.plain, self.card.label_space)
+        transforms = augmentation(config.augment, self.card.preparation.dims)
+        lessons = _Lessons(
+            segmenter, self.labelled, proposals, config.candidates, transforms, config.seed
+        )
+
+        def step(indices: list[int], epoch: int, number: int) -> StepResult:
+            drawn = lessons(indices, derive_seed(config.seed, epoch, number))
+            inputs, target, known = map(runtime.move, drawn)
+            learner.network.train()
+            logits = learner.network(inputs).float()
+            each = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
+            value = (each * known).sum() / known.sum().clamp(min=1)
+            count = len(indices)
+            logs = {"train_loss": (float(value.detach()) * count, float(count))}
+            return StepResult(value * count, count, logs)
+
+        watched = _validation_slates(
+            segmenter, self.validation, proposals, derive_seed(config.seed)
+        )
+
+        def validate() -> Mapping[str, float]:
+            learner.network.eval()
+            return _figures(judge, watched)
+
+        return Course(step, validate)
+
+    def summary(self, history: History) -> dict[str, Any]:
+        """Who was learned from, and the best epoch's figures."""
+        best = max(history[1:], key=lambda row: row["val_iou"])
+        return {
+            "labelled_cases": len(self.labelled),
+            "labelled_patients": list(self.labelled.patients),
+            "best_epoch": int(best["epoch"]),
+            **{name: best[name] for name in ("val_iou", "val_kendall", "val_error")},
         }
-    )
-    if folder.finished:
-        return folder.read_summary()
-    card = replace(
-        base_card,
-        network=_network(base_card, width),
-        labelled=labelled.patients,
-        policy=PolicySpec(),
-    )
-    runtime = Runtime(precision)
-    segmenter.network.to(runtime.device)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        network = card.network.build().to(runtime.device)
-    judge = RegressorJudge(network, card.label_space)
-    optimizer = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=weight_decay)
-    wrapped, prepared = runtime.learning(network, optimizer)
-    proposals = proposals or SlateProposals(16)
-    lessons = _Lessons(
-        segmenter,
-        labelled,
-        proposals,
-        candidates,
-        augmentation(augment, card.preparation.dims),
-        seed,
-    )
-
-    def step(indices: list[int], epoch: int, number: int) -> StepResult:
-        inputs, target, known = (
-            part.to(runtime.device) for part in lessons(indices, derive_seed(seed, epoch, number))
-        )
-        wrapped.train()
-        logits = wrapped(inputs).float()
-        each = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
-        value = (each * known).sum() / known.sum().clamp(min=1)
-        count = len(indices)
-        logs = {"train_loss": (float(value.detach()) * count, float(count))}
-        return StepResult(value * count, count, logs)
-
-    watched = _validation_slates(segmenter, validation, proposals, derive_seed(seed))
-
-    def validate() -> Mapping[str, float]:
-        wrapped.eval()
-        return _figures(judge, watched)
-
-    history = run_loop(
-        folder=folder,
-        network=network,
-        card=card,
-        optimizer=prepared,
-        learning_rate=cosine(learning_rate),
-        epochs=epochs,
-        batches=batch_stream(len(labelled), images_per_epoch, batch_size, seed),
-        step=step,
-        validate=validate,
-        runtime=runtime,
-        description="regressor",
-        checkpoint_seconds=checkpoint_seconds,
-    )
-    best = max(history[1:], key=lambda row: row["val_iou"])
-    summary = {
-        "kind": "regressor",
-        "seed": seed,
-        "labelled_cases": len(labelled),
-        "labelled_patients": list(labelled.patients),
-        "best_epoch": int(best["epoch"]),
-        **{name: best[name] for name in ("val_iou", "val_kendall", "val_error")},
-    }
-    if runtime.first:
-        folder.write_summary(summary)
-    return summary
 
 
 def is_regressor(card: ModelCard) -> bool:

@@ -15,15 +15,17 @@ from segpref.data.dataset import Dataset
 from segpref.networks import weights_digest
 from segpref.objectives.diffusion import BetaConvention
 from segpref.policies.diffusion import AmbiSeg, DenoisingMargins, SampleSlates, prompt_of
+from segpref.proposals import SlateProposals
 from segpref.seeds import derive_seed
-from segpref.training.diffusion import sample_figures
 from segpref.training.loop import StepResult
 from segpref.training.rounds import PreferenceSets
 from segpref.training.signals import ScoredBatch, Signal
-from segpref.training.teaching import Course, Teaching
-from segpref.types import Case, Slate
+from segpref.training.tasks.diffusion import sample_figures
+from segpref.training.tasks.preference import PreferenceTask
+from segpref.training.trainer import Course, Learner
+from segpref.types import Case, SegprefError, Slate
 
-__all__ = ["Denoising", "DenoisingStep", "SampledSlates", "denoising_course"]
+__all__ = ["Denoising", "DenoisingStep", "SamplePreferences", "SampledSlates"]
 
 
 @dataclass(frozen=True)
@@ -149,39 +151,47 @@ class DenoisingStep:
         return self.signal(batch)
 
 
-def denoising_course(
-    policy: AmbiSeg,
-    frozen: AmbiSeg,
-    validated: AmbiSeg,
-    teaching: Teaching,
-    proposals: SampleSlates,
-    denoising: Denoising,
-    epochs: int,
-    cache: Cache | None = None,
-) -> Course:
-    """The course of a diffusion model: margins are differences of denoising errors.
+@dataclass(frozen=True)
+class SamplePreferences(PreferenceTask[AmbiSeg]):
+    """Preferences between samples of a diffusion model: margins are differences of denoising errors.
+
+    Slates stand for the whole run where there is no ``refresh``, as in TDG-DiffDPO.
 
     Args:
-        policy: what is tuned.
-        frozen: its start.
-        validated: what is validated: the policy, or the average of its weights.
-        teaching: what it learns from.
-        proposals: draw the samples that are the slates.
         denoising: how denoising errors become margins.
-        epochs: of the run, for which slates stand where ``teaching`` has no ``refresh``.
-        cache: where samples of the reference are kept; not kept where None.
     """
-    source = SampledSlates(policy, proposals, teaching.seed, cache)
-    sets = PreferenceSets(
-        source,
-        teaching.pool,
-        teaching.judge,
-        teaching.sets,
-        every=teaching.refresh or epochs,
-        batch_size=teaching.batch_size,
-        unsure=teaching.unsure,
-    )
-    step = DenoisingStep(
-        policy, frozen, teaching.pool, source, sets, teaching.signal, teaching.seed, denoising
-    )
-    return Course(step, partial(sample_figures, validated, teaching.validation, seed=teaching.seed))
+
+    denoising: Denoising = Denoising()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        proposals = self.lessons.proposals
+        moved = self.config.view is not None or self.config.reference == "round"
+        if moved or isinstance(proposals, SlateProposals):
+            raise SegprefError(
+                "a diffusion model is aligned on its own samples, without a view and against its base: "
+                "leave out view and reference, and give SampleSlates as proposals"
+            )
+
+    def course(self, learner: Learner, validated: AmbiSeg) -> Course:
+        """Samples of a round, scored, and their errors under noise and time that all share."""
+        lessons, config = self.lessons, self.config
+        # In another precision than the policy's, it would have a margin before anything is learned.
+        self.reference.network = learner.runtime.frozen(self.reference.network)
+        proposals = lessons.proposals or SampleSlates()
+        source = SampledSlates(self.policy, proposals, config.seed, lessons.cache)
+        sets = PreferenceSets(
+            source,
+            lessons.pool,
+            lessons.judge,
+            lessons.sets,
+            every=config.refresh or config.epochs,
+            batch_size=config.batch_size,
+            unsure=lessons.unsure,
+        )
+        step = DenoisingStep(
+            self.policy, self.reference, lessons.pool, source, sets, lessons.signal, config.seed,
+            self.denoising,
+        )  # fmt: skip
+        figures = partial(sample_figures, validated, lessons.validation, seed=config.seed)
+        return Course(step, figures, config.refresh)

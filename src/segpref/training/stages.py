@@ -1,0 +1,191 @@
+"""Both stages in one call each: :func:`fit` and :func:`align`, and the trainings of other kinds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from segpref.data.cache import Cache
+from segpref.data.dataset import Dataset
+from segpref.policies import ModelCard, read_card
+from segpref.policies.diffusion import DIFFUSION, SampleSlates, TextEncoder
+from segpref.policies.promptable import PromptableNetwork
+from segpref.policies.tunable import imported
+from segpref.prompts import LabelPrompts
+from segpref.proposals import SlateProposals
+from segpref.training.config import AlignConfig, FitConfig
+from segpref.training.folder import RunFolder
+from segpref.training.signals import Signal
+from segpref.training.start import card_of_start
+from segpref.training.tasks.diffusion import Diffusion, DiffusionConfig
+from segpref.training.tasks.preference import Lessons, PreferenceTask
+from segpref.training.tasks.promptable import Promptable, PromptableConfig
+from segpref.training.tasks.regressor import Regressor, RegressorConfig
+from segpref.training.tasks.semisupervised import SemiSupervised
+from segpref.training.tasks.supervised import Supervised
+from segpref.training.trainer import Task, train
+from segpref.types import Case, Judge
+
+__all__ = ["align", "fit", "fit_diffusion", "fit_promptable", "fit_regressor"]
+
+
+def fit(
+    labelled: Dataset,
+    validation: Dataset,
+    card: ModelCard,
+    folder: RunFolder,
+    config: FitConfig | None = None,
+    *,
+    unlabelled: Dataset | None = None,
+    start: Path | None = None,
+    **settings: Any,
+) -> dict[str, Any]:
+    """Train a segmenter; the best validation checkpoint is the reference of stage 2.
+
+    Args:
+        labelled: cases to learn from; those without a label are left out.
+        validation: chooses the checkpoint.
+        card: what the model file will say; names the network.
+        folder: where the run goes, opened.
+        config: of the training.
+        unlabelled: images of other patients for ``config.method``, whose labels are taken away.
+        start: model file or run folder to go on from; random weights where None.
+        settings: fields of :class:`~segpref.training.FitConfig`, changed in ``config``.
+
+    Returns:
+        The run's summary.
+
+    Raises:
+        SegprefError: no labels, nothing to validate on, patients on both sides, or another start.
+    """
+    config = _with(config or FitConfig(), settings)
+    labelled, card = labelled.labelled(), card_of_start(card, start)
+    task: Task
+    if config.method is None:
+        task = Supervised(labelled, validation, card, config, start)
+    else:
+        rest = (unlabelled or labelled.take([])).without_labels()
+        task = SemiSupervised(labelled, rest, validation, card, config, start)
+    return train(task, config, folder)
+
+
+def fit_promptable(
+    labelled: Dataset,
+    validation: Dataset,
+    network: PromptableNetwork,
+    card: ModelCard,
+    folder: RunFolder,
+    config: PromptableConfig | None = None,
+    *,
+    guide: LabelPrompts | None = None,
+    cache: Cache | None = None,
+    **settings: Any,
+) -> dict[str, Any]:
+    """Train a promptable model; see :class:`~segpref.training.tasks.promptable.Promptable`.
+
+    Returns:
+        The run's summary.
+    """
+    config = _with(config or PromptableConfig(), settings)
+    task = Promptable(labelled.labelled(), validation, network, card, config, guide, cache)
+    return train(task, config, folder)
+
+
+def fit_diffusion(
+    cases: Sequence[Case],
+    validation: Sequence[Case],
+    card: ModelCard,
+    folder: RunFolder,
+    config: DiffusionConfig | None = None,
+    *,
+    encoder: TextEncoder | None = None,
+    **settings: Any,
+) -> dict[str, Any]:
+    """Train a diffusion model; see :class:`~segpref.training.tasks.diffusion.Diffusion`.
+
+    Returns:
+        The run's summary.
+    """
+    config = _with(config or DiffusionConfig(), settings)
+    task = Diffusion(cases, validation, replace(card, policy=DIFFUSION), config, encoder)
+    return train(task, config, folder)
+
+
+def fit_regressor(
+    policy: Path | str,
+    labelled: Dataset,
+    validation: Dataset,
+    folder: RunFolder,
+    config: RegressorConfig | None = None,
+    *,
+    proposals: SlateProposals | None = None,
+    **settings: Any,
+) -> dict[str, Any]:
+    """Train a judge that predicts IoU; see :class:`~segpref.training.tasks.regressor.Regressor`.
+
+    Returns:
+        The run's summary.
+    """
+    config = _with(config or RegressorConfig(), settings)
+    task = Regressor(policy, labelled.labelled(), validation.labelled(), config, proposals)
+    return train(task, config, folder)
+
+
+def align(
+    base: Path | str,
+    pool: Dataset,
+    validation: Dataset,
+    judge: Judge,
+    signal: Signal,
+    folder: RunFolder,
+    config: AlignConfig | None = None,
+    *,
+    proposals: SlateProposals | SampleSlates | None = None,
+    cache: Cache | None = None,
+    parts: Sequence[str] | None = None,
+    denoising: Any = None,
+    **settings: Any,
+) -> dict[str, Any]:
+    """Fine-tune a policy on preferences between its own candidates.
+
+    Args:
+        base: model file or run folder of stage 1; the frozen copy of it is the reference.
+        pool: unlabelled images.
+        validation: labelled cases that choose the checkpoint.
+        judge: scores candidates.
+        signal: what is learned from scored slates.
+        folder: where the run goes, opened.
+        config: of candidates and training.
+        proposals: make the slates; those of ``config`` where None. A diffusion model's are its samples
+            (:class:`~segpref.policies.diffusion.SampleSlates`, K = 4).
+        cache: where reference logits and judge predictions are kept.
+        parts: of the network that learn; the policy's usual ones where None.
+        denoising: of a diffusion model: how its denoising errors become margins.
+        settings: fields of :class:`~segpref.training.AlignConfig`, changed in ``config``.
+
+    Returns:
+        The run's summary.
+
+    Raises:
+        SegprefError: what does not fit together, before any work.
+    """
+    config = _with(config or AlignConfig(), settings)
+    sets = folder.path / "rounds"
+    lessons = Lessons(base, pool, validation, judge, signal, sets, proposals, cache, parts)
+    own = {} if denoising is None else {"denoising": denoising}
+    return train(_task_of(base)(lessons, config, **own), config, folder)
+
+
+def _task_of(base: Path | str) -> type[PreferenceTask[Any]]:
+    """What the class of a policy says that it is aligned by."""
+    policy_class = imported(read_card(Path(base)).policy.class_path)
+    task: type[PreferenceTask[Any]] = imported(
+        getattr(policy_class, "aligned_by", "segpref.training.tasks.masks.MaskPreferences")
+    )
+    return task
+
+
+def _with(config: Any, settings: dict[str, Any]) -> Any:
+    return replace(config, **settings) if settings else config

@@ -1,0 +1,1 @@
+"""What a training learns: one task per file; see :class:`segpref.training.Task`."""

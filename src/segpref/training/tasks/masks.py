@@ -1,0 +1,135 @@
+"""Preferences between masks, for policies with logits: margins are linear in them (RN-DPO, Fig. 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from torch import Tensor
+
+from segpref.data.cache import Cache
+from segpref.data.dataset import Dataset
+from segpref.data.patches import PatchDraw
+from segpref.data.predictions import PredictionStore
+from segpref.inference.evaluation import MeanLoss, mean_iou, score_model
+from segpref.inference.windows import whole_images
+from segpref.objectives.supervised import SupervisedLoss
+from segpref.policies import ModelCard, TunablePolicy
+from segpref.proposals import SlateProposals
+from segpref.seeds import derive_seed
+from segpref.training.rounds import PreferenceRounds, StandingPatches
+from segpref.training.step import (
+    DrawPatches,
+    PreferenceStep,
+    Reference,
+    SlateSource,
+    StepSlates,
+)
+from segpref.training.tasks.preference import PreferenceTask
+from segpref.training.trainer import Course, Learner
+from segpref.types import Case, SegprefError
+
+__all__ = ["MaskPreferences"]
+
+
+@dataclass(frozen=True)
+class MaskPreferences(PreferenceTask[TunablePolicy]):
+    """Preferences between masks that are edited from the policy's own prediction.
+
+    Where the model sees patches, a step is about one patch of each image: slate, scores, region and
+    Omega are the patch's, and the reference sees the same patch. It is drawn anew at every step; with
+    ``refresh`` a few of each image stand for a round, and its epochs take them in turn. Validation is
+    by windows that slide over whole images.
+    """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        proposals = self.lessons.proposals
+        if proposals is not None and not isinstance(proposals, SlateProposals):
+            raise SegprefError(
+                "only a diffusion model's candidates are samples, and the base is none: give "
+                "SlateProposals"
+            )
+
+    def course(self, learner: Learner, validated: TunablePolicy) -> Course:
+        """Figure 1: one pass, its slates and scores, pairs, margins on the regions."""
+        lessons, config, policy, frozen = self.lessons, self.config, self.policy, self.reference
+        learner.runtime.place(frozen.network).requires_grad_(False)
+        pool, judge, seed = lessons.pool, lessons.judge, config.seed
+        families: Any = (
+            config.families
+        )  # jsonargparse takes a list of classes by name for callables
+        proposals = lessons.proposals or SlateProposals(config.candidates, families)
+        proposals.prepare(pool)
+        cache = lessons.cache or Cache()
+        for model, images in ((policy, pool), (policy, lessons.validation), (frozen, pool)):
+            model.prepare(images, cache)
+        logits, draw = _reference_of(frozen, pool, self.card, cache)
+        slates: SlateSource
+        patches: DrawPatches | None = None
+        if config.refresh is None:
+            slates = StepSlates(policy, logits, judge, proposals, seed, lessons.unsure)
+            patches = None if draw is None else partial(_drawn_anew, draw, seed)
+        else:
+            standing = (
+                None if draw is None else StandingPatches(draw, len(pool), config.refresh, seed)
+            )
+            patches = standing
+            slates = PreferenceRounds(
+                policy,
+                None if config.reference == "round" else logits,
+                pool,
+                judge,
+                proposals,
+                lessons.sets,
+                every=config.refresh,
+                seed=seed,
+                batch_size=config.batch_size,
+                unsure=lessons.unsure,
+                patches=standing,
+            )
+        step = PreferenceStep(policy, pool, slates, lessons.signal, seed, config.view, patches)
+        whole = whole_images([validated], self.card.preparation)
+
+        def validate() -> Mapping[str, float]:
+            if not lessons.needs_label or patches is not None:
+                return {"val_iou": mean_iou(score_model(whole, lessons.validation))}
+            # What learns from labels shows its loss on others (MAPO, Fig. 2).
+            loss = MeanLoss(SupervisedLoss(policy.label_space))
+            scores = score_model(whole, lessons.validation, loss=loss)
+            return {"val_iou": mean_iou(scores), "val_loss": loss.mean}
+
+        return Course(step, validate, config.refresh)
+
+
+def _reference_of(
+    frozen: TunablePolicy, pool: Dataset, card: ModelCard, cache: Cache
+) -> tuple[Reference, PatchDraw | None]:
+    """Logits of the frozen start, and what draws patches where the model sees such."""
+    in_patches = card.preparation.patch is not None
+    stored = PredictionStore(
+        whole_images([frozen], card.preparation), "places" if in_patches else "logits", cache
+    )
+    stored.prepare(pool)
+    if not in_patches:
+        return stored.batch, None
+    # Windows that overlap have other logits than a patch alone: the reference sees the very patch.
+    draw = PatchDraw(card.preparation, stored.__getitem__, mirroring=card.mirroring)
+    return partial(_passed, frozen), draw
+
+
+def _drawn_anew(
+    draw: PatchDraw,
+    seed: int,
+    cases: Sequence[Case],
+    indices: Sequence[int],
+    epoch: int,
+    number: int,
+) -> list[Case]:
+    return draw(cases, indices, derive_seed(seed, epoch, number))
+
+
+def _passed(frozen: TunablePolicy, _: Sequence[Case], images: Tensor) -> Tensor:
+    return frozen.logits(images).float()

@@ -1,0 +1,191 @@
+"""Stage 2: a better segmenter from preferences (RN-DPO, Figure 1 and Sec. 3)."""
+
+from __future__ import annotations
+
+import logging
+from abc import abstractmethod
+from collections.abc import Sequence
+from copy import copy
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
+
+from segpref.data.cache import Cache
+from segpref.data.dataset import Dataset
+from segpref.data.splits import refuse_leakage
+from segpref.policies import ModelCard, load_policy
+from segpref.training.averaging import averaged
+from segpref.training.config import AlignConfig
+from segpref.training.curves import curve_summary
+from segpref.training.signals import Signal
+from segpref.training.trainer import Course, History, Learner, Task
+from segpref.types import Judge, SegprefError, UnsureJudge
+
+__all__ = ["Lessons", "PreferenceTask"]
+
+log = logging.getLogger(__name__)
+
+P = TypeVar("P")
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """What an alignment learns from, whatever the policy.
+
+    Args:
+        base: model file or run folder of stage 1; the frozen copy of it is the reference.
+        pool: unlabelled images; their labels, where there are any, reach only figures, and a judge or
+            signal that declares ``needs_label``.
+        validation: labelled cases that choose the checkpoint.
+        judge: scores candidates.
+        signal: what is learned from scored slates.
+        sets: folder of slates that stand for some epochs.
+        proposals: make the slates; those that suit the policy where None.
+        cache: where predictions of frozen networks are kept.
+        parts: of the network that learn, the others being frozen; the policy's usual ones where None:
+            all of a segmenter, the mask decoder of a promptable model.
+    """
+
+    base: Path | str
+    pool: Dataset
+    validation: Dataset
+    judge: Judge
+    signal: Signal
+    sets: Path
+    proposals: Any = None
+    cache: Cache | None = None
+    parts: Sequence[str] | None = None
+
+    @property
+    def needs_label(self) -> bool:
+        """Whether the signal learns from labels, too."""
+        return bool(getattr(self.signal, "needs_label", False))
+
+    @property
+    def unsure(self) -> bool:
+        """Whether the judge is asked how unsure it is."""
+        return bool(getattr(self.signal, "needs_uncertainty", False))
+
+
+@dataclass(frozen=True)
+class PreferenceTask(Task, Generic[P]):
+    """Fine-tuning of a policy on preferences between its own candidates.
+
+    As in the paper unless told otherwise: Adam, constant learning rate, no augmentation; dropout and
+    normalisation statistics are frozen. A policy names its own kind of this task by ``aligned_by``
+    (:class:`~segpref.policies.TunablePolicy`), which brings candidates, margins and validation.
+
+    Args:
+        lessons: what is learned from.
+        config: candidates, method and training.
+
+    Raises:
+        SegprefError: what does not fit together, before any work.
+    """
+
+    lessons: Lessons
+    config: AlignConfig
+    kind = "align"
+    title = "stage 2"
+
+    def __post_init__(self) -> None:
+        lessons, card = self.lessons, self.card
+        if lessons.needs_label and not len(lessons.pool.labelled()):
+            raise SegprefError(
+                "the supervised part of the loss needs labels, and the pool has none: give a labelled "
+                "pool, or a method without it"
+            )
+        if lessons.unsure and not isinstance(lessons.judge, UnsureJudge):
+            name = type(lessons.judge).__name__
+            raise SegprefError(
+                f"the objective asks how unsure the judge is, which {name} does not tell: take an "
+                "ensemble, or set the objective's temperature"
+            )
+        # Who learns or judges by labels may do so on the cases that the base learned from.
+        by_label = lessons.needs_label or lessons.judge.needs_label
+        shared = lessons.pool.patients if by_label else ()
+        refuse_leakage(
+            {
+                "the pool": lessons.pool.patients,
+                "the validation set": lessons.validation.patients,
+                "the base's labelled cases": [n for n in card.labelled if n not in shared],
+            }
+        )
+        if not len(lessons.validation):
+            raise SegprefError(
+                "there is no validation image: give validation patients in the split"
+            )
+
+    @cached_property
+    def _opened(self) -> tuple[P, ModelCard]:
+        opened: tuple[Any, ModelCard] = load_policy(self.lessons.base)
+        return opened
+
+    @property
+    def policy(self) -> P:
+        """What is tuned."""
+        return self._opened[0]
+
+    @cached_property
+    def reference(self) -> P:
+        """The frozen start."""
+        opened: tuple[Any, ModelCard] = load_policy(self.lessons.base)
+        reference: P = opened[0]
+        return reference
+
+    @property
+    def card(self) -> ModelCard:  # type: ignore[override]
+        """The base's."""
+        return self._opened[1]
+
+    @property
+    def images(self) -> int:
+        """The pool."""
+        return len(self.lessons.pool)
+
+    def network(self) -> nn.Module:
+        """The base's, of which some parts learn."""
+        policy: Any = self.policy
+        policy.learn(self.lessons.parts)
+        network: nn.Module = policy.network
+        return network
+
+    def average(self, network: nn.Module) -> AveragedModel | None:
+        """The moving average that is validated and saved, where one is asked for."""
+        return averaged(network, self.config.average) if self.config.average else None
+
+    def begin(self, learner: Learner) -> Course:
+        """The judge made ready, and the course of this kind of policy."""
+        policy: Any = self.policy
+        policy.network = learner.network
+        validated = policy
+        if learner.validated is not learner.plain:
+            validated = copy(policy)
+            validated.network = learner.validated
+        if hasattr(self.lessons.judge, "prepare"):
+            self.lessons.judge.prepare(self.lessons.pool)
+        return self.course(learner, validated)
+
+    @abstractmethod
+    def course(self, learner: Learner, validated: P) -> Course:
+        """Candidates, margins and validation of this kind of policy.
+
+        Args:
+            learner: network, device and processes.
+            validated: the policy that is validated: the one that learns, or with averaged weights.
+        """
+
+    def summary(self, history: History) -> dict[str, Any]:
+        """The curve's figures; warns where nothing was learned from the judge."""
+        shares = [row["images_with_pair"] for row in history[1:] if "images_with_pair" in row]
+        if shares and not any(shares):
+            log.warning(
+                "No image gave a pair in the whole run, so nothing was learned from the judge: it "
+                "found no candidate better than another, or the miner's threshold is above all its "
+                "differences. segpref audit shows what a judge tells apart."
+            )
+        return {"pool_cases": self.images, **curve_summary(history)}

@@ -1,0 +1,165 @@
+"""One trainer for every task: what is learned differs, how a run goes does not.
+
+A task says which network learns, what a step's loss is, how the weights are validated and what is said
+at the end. The trainer gives it a device, an optimiser and the processes, and sees to epochs,
+checkpoints and resume (:mod:`segpref.training.loop`).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
+
+from segpref.networks import ImageChance, keyed_dropout
+from segpref.networks.chance import DropoutPlace
+from segpref.policies import ModelCard
+from segpref.runtime import Runtime
+from segpref.training.config import TrainingConfig
+from segpref.training.folder import RunFolder
+from segpref.training.loop import Step, batch_stream, run_loop
+from segpref.training.schedules import learning_rate_of
+
+__all__ = ["Course", "History", "Learner", "Task", "train"]
+
+History = Sequence[Mapping[str, float]]
+"""One row per epoch; row 0 is the start, before any update."""
+
+_OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+
+
+class Course(NamedTuple):
+    """What the loop runs.
+
+    Args:
+        step: from the places of a batch's images in the pool to the loss.
+        validate: figures of the current weights; ``val_iou`` chooses the best checkpoint.
+        rounds: epochs of a round, whose files go when the next one begins; None where nothing stands.
+    """
+
+    step: Step
+    validate: Callable[[], Mapping[str, float]]
+    rounds: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Learner:
+    """What a task is given to learn with.
+
+    Args:
+        network: on the device, in the run's precision, its gradients shared by all processes.
+        plain: the same module, not wrapped.
+        validated: whose weights are validated and saved: ``plain``, or the average that follows it.
+        runtime: device, precision and processes.
+        chance: where dropout layers draw; its seeds are set before every pass in training mode.
+        config: of the training.
+    """
+
+    network: nn.Module
+    plain: nn.Module
+    validated: nn.Module
+    runtime: Runtime
+    chance: ImageChance
+    config: TrainingConfig
+
+
+class Task(ABC):
+    """What a training learns."""
+
+    kind: str
+    """What the summary calls it."""
+
+    card: ModelCard
+    """Written into every model file."""
+
+    title: str
+    """What the progress bar says."""
+
+    @property
+    @abstractmethod
+    def images(self) -> int:
+        """How many images an epoch draws from."""
+
+    @abstractmethod
+    def network(self) -> nn.Module:
+        """The network before its first update; what does not learn in it requires no gradient."""
+
+    @abstractmethod
+    def begin(self, learner: Learner) -> Course:
+        """Make ready what the steps need."""
+
+    @abstractmethod
+    def summary(self, history: History) -> dict[str, Any]:
+        """What the run came to; ``kind`` and ``seed`` are added to it."""
+
+    def average(self, network: nn.Module) -> AveragedModel | None:
+        """An average that follows the weights, and is validated and saved; None for the weights."""
+        return None
+
+    def dropout(self, network: nn.Module) -> Sequence[DropoutPlace]:
+        """Where features are dropped while the network is in training mode."""
+        return ()
+
+
+def train(
+    task: Task, config: TrainingConfig, folder: RunFolder, runtime: Runtime | None = None
+) -> dict[str, Any]:
+    """Train, or go on where the folder says; a finished run is not done again.
+
+    Args:
+        task: what is learned.
+        config: how long, how fast and from which seed.
+        folder: where the run goes, opened.
+        runtime: device, precision and processes; the usual ones in the config's precision where None.
+
+    Returns:
+        The run's summary.
+
+    Raises:
+        SegprefError: another process trains in the folder, or it holds another run's state.
+    """
+    if folder.finished:
+        return folder.read_summary()
+    runtime = runtime or Runtime(config.precision)
+    network = runtime.place(task.network())
+    weights = [weight for weight in network.parameters() if weight.requires_grad]
+    optimizer = _OPTIMIZERS[config.optimizer](
+        weights, config.learning_rate, weight_decay=config.weight_decay
+    )
+    average = task.average(network)
+    validated, state = network, None
+    if average is not None:
+        follow = average.update_parameters
+        optimizer.register_step_post_hook(lambda *_: follow(network))
+        validated, state = average.module, nn.ModuleDict({"network": network, "average": average})
+    wrapped, prepared = runtime.learning(network, optimizer)
+    chance = ImageChance()
+    course = task.begin(Learner(wrapped, network, validated, runtime, chance, config))
+    with keyed_dropout(task.dropout(network), chance):
+        history = run_loop(
+            folder=folder,
+            network=validated,
+            state_module=state,
+            card=task.card,
+            optimizer=prepared,
+            learning_rate=learning_rate_of(config),
+            epochs=config.epochs,
+            batches=batch_stream(
+                task.images, config.images_per_epoch, config.batch_size, config.seed
+            ),
+            step=course.step,
+            validate=course.validate,
+            runtime=runtime,
+            description=task.title,
+            checkpoint_seconds=config.checkpoint_seconds,
+            rounds=course.rounds,
+        )
+    summary = {"kind": task.kind, "seed": config.seed, **task.summary(history)}
+    if runtime.first:
+        folder.write_summary(summary)
+    return summary
