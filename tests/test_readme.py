@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import yaml
 
-from segpref.cli.main import COMMANDS, USAGE, command_parser, main
+from segpref.cli.main import COMMANDS, USAGE, main
+from segpref.cli.options import command_parser
 from segpref.data.phantoms import write_phantoms
 from segpref.types import Candidate, Case, Judge, Slate
 from small_network import network_option
@@ -25,14 +26,19 @@ def blocks(language: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_the_ten_lines_in_python_end_with_a_tuned_model(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_lines_in_python_end_with_masks_of_a_tuned_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    write_phantoms(tmp_path / "data", "cardiac", (32, 32), 12, seed=0, slices_per_patient=2)
-    exec(compile(blocks("python")[0], "README.md", "exec"), {})
-    assert (tmp_path / "runs/rn-dpo/best.safetensors").exists()
+    monkeypatch.setenv("SEGPREF_CACHE", str(tmp_path / "cache"))
+    example = blocks("python")[0]
+    assert len([line for line in example.splitlines() if line]) <= 12
+    exec(compile(example, "README.md", "exec"), {})
     assert (tmp_path / "runs/rn-dpo/summary.json").exists()
+    assert "pairs the wrong way round: 0." in capsys.readouterr().out
+    assert len(list((tmp_path / "masks").iterdir())) == len(
+        list((tmp_path / "data/images").iterdir())
+    )
 
 
 def test_the_judge_in_the_readme_is_a_judge_and_prefers_smooth_masks() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
+import inspect
 import json
 import logging
 import os
@@ -17,7 +18,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import ParamSpec
+from typing import ParamSpec, TypeVar
 
 from filelock import FileLock, Timeout
 
@@ -29,6 +30,7 @@ __all__ = ["alone_in", "alone_in_out"]
 
 log = logging.getLogger(__name__)
 P = ParamSpec("P")
+T = TypeVar("T")
 
 _NAME = ".lock"
 _WITHOUT_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP}
@@ -71,16 +73,18 @@ def alone_in(folder: Path, patience_s: float = 0.0) -> Iterator[None]:
         yield
 
 
-def alone_in_out(command: Callable[P, None]) -> Callable[P, None]:
-    """A command that is alone in its folder ``out`` from beginning to end; see :func:`alone_in`."""
+def alone_in_out(command: Callable[P, T]) -> Callable[P, T]:
+    """A workflow that is alone in its folder ``out`` from beginning to end; see :func:`alone_in`."""
+    signature = inspect.signature(command)
 
     @functools.wraps(command)
-    def alone(*args: P.args, **options: P.kwargs) -> None:
-        out = options["out"]
-        assert isinstance(out, Path)
+    def alone(*args: P.args, **options: P.kwargs) -> T:
+        bound = signature.bind(*args, **options)
+        bound.apply_defaults()
+        out = Path(bound.arguments["out"])
         check_outputs(folders=[out])
         with alone_in(out):
-            command(*args, **options)
+            return command(*args, **options)
 
     return alone
 

@@ -8,11 +8,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from segpref.cli.opening import open_judge, open_split
 from segpref.data import Cache, Folders, Preparation, Reader
 from segpref.judges import OracleJudge
 from segpref.policies import ModelCard, NetworkSpec
 from segpref.types import Candidate, Case, LabelSpace, SegprefError, Slate
+from segpref.workflows.opening import open_judge, open_split
 
 SPACE = LabelSpace("multi-class", ("background", "core"))
 CARD = ModelCard(NetworkSpec("any"), SPACE, Preparation())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import inspect
 import os
 import stat
 from collections.abc import Callable
@@ -12,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from segpref.cli.main import COMMANDS, main
+from segpref.cli.options import command_parser
 
 FILES = {("evaluate", "out"), ("audit", "out"), ("export", "out")}
 OUTPUTS = ("out", "output", "cache")
@@ -27,18 +26,16 @@ GIVEN = {
 
 def options_of(command: str) -> list[str]:
     """Names of the options by which a command is told where to write."""
-    function = getattr(importlib.import_module(f"segpref.cli.{command}"), command)
-    return [name for name in inspect.signature(function).parameters if name in OUTPUTS]
+    parser, _ = command_parser(command)
+    return [action.dest for action in parser._actions if action.dest in OUTPUTS]
 
 
 def required(command: str, without: str) -> list[str]:
-    function = getattr(importlib.import_module(f"segpref.cli.{command}"), command)
     given = []
-    for name, one in inspect.signature(function).parameters.items():
-        needed = one.default is inspect.Parameter.empty and name not in ("settings", without)
-        if needed:
-            value = {"recipe": "phantoms", "out": "no/out", "output": "no/out"}.get(name)
-            given += [f"--{name}", value or GIVEN[name]]
+    parser, _ = command_parser(command)
+    for name in (one.dest for one in parser._actions if one.required and one.dest != without):
+        value = {"recipe": "phantoms", "out": "no/out", "output": "no/out"}.get(name)
+        given += [f"--{name}", value or GIVEN[name]]
     return given
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ import yaml
 from monai.networks.nets import UNet
 from safetensors.torch import load_file, save_file
 
-import segpref.cli.align as command
 from segpref.cli.main import main
 from segpref.judges import OracleJudge
 from segpref.policies.plain import read_plain
@@ -95,7 +95,7 @@ def test_flip_rates_are_measured_on_patches_as_the_training_sees_them(
 
     score = OracleJudge.score
     monkeypatch.setattr(OracleJudge, "score", noted)
-    monkeypatch.setattr(command, "train", stopped)
+    monkeypatch.setattr(sys.modules["segpref.workflows.align"], "train", stopped)
     assert align(place, "flips", "--method", "calibrated") == 130
     found = json.loads((place / "flips" / "audit.json").read_text())
     assert {case.id for case in seen} == {"p4", "p5", "p6"}
@@ -174,7 +174,7 @@ def test_what_is_tuned_is_written_before_the_report(
         raise ZeroDivisionError
 
     with monkeypatch.context() as patched:
-        patched.setattr(command, "alignment_report", starved)
+        patched.setattr(sys.modules["segpref.workflows.align"], "alignment_report", starved)
         with pytest.raises(ZeroDivisionError):
             align(place, "starved")
     assert tuned(place, "starved")

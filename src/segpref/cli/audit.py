@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
-from segpref.cli.opening import (
-    beside,
-    families_with,
-    open_judge,
-    open_split,
-    part_of,
-    prepared_for,
-    see_to_masks,
-)
-from segpref.data import Cache, Preparation
-from segpref.data.cache import write_atomically
-from segpref.inference.windows import whole_images
 from segpref.judges import NamedJudge
-from segpref.miners import TopVsRandom
-from segpref.policies.opening import open_model
 from segpref.progress import stdout
-from segpref.proposals import SlateProposals
 from segpref.studies.audit import Audit
-from segpref.studies.audit import audit as measure
-from segpref.targets import check_outputs
+from segpref.workflows import audit as run
+from segpref.workflows.options import DataOptions, TrainedModel
 
-__all__ = ["audit"]
+__all__ = ["EXAMPLES", "audit"]
+
+EXAMPLES = """\
+  segpref audit --data DATA --model runs/base --judge runs/judge
+  segpref audit --data DATA --model NNUNET/fold_0 --judge MASKS --trust --out audit.json
+"""
 
 
 def audit(
@@ -38,8 +27,8 @@ def audit(
     judge: NamedJudge | list[str] | str,
     data: Path,
     settings: dict[str, Any],
-    data_options: dict[str, Any] | None = None,
-    split: Path | None = None,
+    where: DataOptions,
+    opening: TrainedModel,
     part: str = "validation",
     miner: Callable[[Any, Any], Any] | None = None,
     candidates: int = 32,
@@ -47,10 +36,6 @@ def audit(
     others: list[Path] | None = None,
     seed: int = 0,
     out: Path | None = None,
-    trust: bool = False,
-    labelled: list[str] | None = None,
-    preparation: Preparation | None = None,
-    cache: Path | None = None,
 ) -> None:
     """Measure the judge and the slates on labelled cases, before anything is trained.
 
@@ -62,8 +47,8 @@ def audit(
             oracle-dice; or a class with its arguments.
         data: folder of the dataset.
         settings: the resolved options.
-        data_options: passed to the reader, such as as_multilabel, patient_pattern or exclude.
-        split: JSON file of the split; the base's own if left out.
+        where: data, split and cache.
+        opening: what may be opened.
         part: on whom to measure.
         miner: whose pairs PairFlip is about; Top-vs-Random if left out.
         candidates: number K of masks in a slate.
@@ -71,36 +56,13 @@ def audit(
             if left out.
         others: folders of masks that other models made of the images, named as predict names them:
             candidates, too, whole and structure by structure.
-        seed: of slates and pairs.
+        seed: random seed of slates and pairs.
         out: JSON file for the figures.
-        trust: whether a model may run code that comes with it and build whatever class it names; a
-            pickled nnU-Net checkpoint, an expression in a MONAI bundle and a class from elsewhere can
-            do anything, so ask where it comes from.
-        labelled: patients that the model was trained with, where it does not tell itself.
-        preparation: how images become the input of a MONAI bundle, where its configuration does not say
-            so as text.
-        cache: where prepared images and predictions are kept.
     """
-    check_outputs(files=[out], folders=[cache])
-    store = Cache(cache)
-    opened = open_model(model, trust=trust, labelled=labelled, preparation=preparation)
-    card, reader, dataset = prepared_for(opened, data, data_options, store)
-    opinion, judged = open_judge(judge, card, reader, store, trust)
-    parts = open_split(reader, split or beside(model), seen={*card.labelled, *judged})
-    cases = part_of(dataset, parts, part)
-    making = families_with(families, others, card, [reader], store)
-    see_to_masks(opinion, making, cases)
-    result = measure(
-        whole_images(opened.policies(), card.preparation, opened.mirroring),
-        cases,
-        opinion,
-        miner or TopVsRandom(),
-        SlateProposals(candidates, making),
-        seed,
-    )
-    if out is not None:
-        content = {"settings": settings, **result.as_dict()}
-        write_atomically(out, json.dumps(content, indent=1, default=str).encode())
+    result = run(
+        model, data, judge=judge, part=part, miner=miner, candidates=candidates, families=families,
+        others=others, seed=seed, out=out, settings=settings, **vars(where), **vars(opening),
+    )  # fmt: skip
     _show(result)
 
 

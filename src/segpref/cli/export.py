@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from segpref.data import Preparation
 from segpref.inference.deploy import export_network
 from segpref.policies.opening import open_model
 from segpref.progress import stdout
 from segpref.targets import check_outputs
 from segpref.types import SegprefError
+from segpref.workflows.options import ModelOptions
 
 __all__ = ["export"]
 
@@ -19,10 +19,9 @@ def export(
     model: Path,
     out: Path,
     settings: dict[str, Any],
+    opening: ModelOptions,
     size: tuple[int, ...] | None = None,
     tolerance: float = 1e-4,
-    trust: bool = False,
-    preparation: Preparation | None = None,
 ) -> None:
     """Write a model's network as TorchScript or ONNX, checked against the network itself.
 
@@ -33,16 +32,13 @@ def export(
             that describes plain weights.
         out: file to write, ending in .ts (TorchScript) or .onnx.
         settings: the resolved options.
+        opening: what may be opened.
         size: voxels of an example; of the model's own preparation if left out.
         tolerance: largest difference of a logit that is taken for equal.
-        trust: whether a model may run code that comes with it and build whatever class it names; a
-            pickled nnU-Net checkpoint, an expression in a MONAI bundle and a class from elsewhere can
-            do anything, so ask where it comes from.
-        preparation: how images become the input of a MONAI bundle, where its configuration does not say
-            so as text.
+
     """
     check_outputs(files=[out.expanduser()])
-    opened = open_model(model, trust=trust, preparation=preparation)
+    opened = open_model(model, trust=opening.trust, preparation=opening.preparation)
     if len(opened.members) > 1:
         raise SegprefError(
             f"{model} holds {len(opened.members)} networks: name one of them, such as "

@@ -10,13 +10,11 @@ from segpref.cli.ending import Stopped, guarded, stoppable
 # takes time to import is imported where Ctrl-C is a sentence.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
     from typing import Any
 
-    from jsonargparse import ArgumentParser
-
-__all__ = ["COMMANDS", "USAGE", "command_parser", "main", "program"]
+__all__ = ["COMMANDS", "USAGE", "main", "program"]
 
 COMMANDS = {
     "demo": "the main job, whole: base, judge, DPO and RN-DPO on phantoms or on your data",
@@ -79,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(USAGE.format(commands=listed))
         return 0 if given else 2
     if given[0] == "--version":
-        from segpref import __version__
+        from segpref.version import __version__
 
         print(f"segpref {__version__}")
         return 0
@@ -87,26 +85,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"segpref: there is no command {given[0]!r}: {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
     return _run(given[0], given[1:])
-
-
-def command_parser(command: str) -> tuple[ArgumentParser, Callable[..., None]]:
-    """The options of a command, and the function that takes them."""
-    import importlib
-
-    from jsonargparse import ArgumentParser
-
-    function: Any = getattr(importlib.import_module(f"segpref.cli.{command}"), command)
-    parser = ArgumentParser(
-        prog=f"segpref {command}",
-        description=function.__doc__.partition("\n")[0],
-        exit_on_error=False,
-    )
-    parser.add_argument("--config", action="config", help="YAML file with options")
-    parser.add_function_arguments(function, skip={"settings"})
-    for action in parser._actions:
-        if getattr(action, "_typehint", None) is bool:  # a switch needs no value: --resume
-            action.nargs, action.const = "?", True
-    return parser, function
 
 
 def _configs(arguments: Sequence[str]) -> list[Path]:
@@ -146,6 +124,7 @@ def _run(command: str, arguments: list[str]) -> int:
     from jsonargparse import ArgumentError
     from rich.text import Text
 
+    from segpref.cli.options import command_parser, with_settings
     from segpref.cli.shortage import shortage_told
     from segpref.memory import ran_out
     from segpref.progress import console
@@ -164,7 +143,7 @@ def _run(command: str, arguments: list[str]) -> int:
         options = parser.parse_args(arguments)
         settings = {k: v for k, v in options.as_dict().items() if k not in ("config", "resume")}
         values = parser.instantiate(options).as_dict()
-        given = {name: value for name, value in values.items() if name != "config"}
+        given = with_settings(function, values)
         with stoppable():
             function(**given, settings=settings)
     except ArgumentError as error:

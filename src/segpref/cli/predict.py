@@ -5,16 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from segpref.data import Preparation
-from segpref.inference.given import Given, GivenPrompts, read_prompts
-from segpref.inference.predict import predict_folder
-from segpref.policies.opening import open_model
 from segpref.progress import console
-from segpref.prompts import Prompt
-from segpref.targets import check_outputs
-from segpref.types import SegprefError
+from segpref.workflows import predict as run
+from segpref.workflows.options import ModelOptions
 
-__all__ = ["predict"]
+__all__ = ["EXAMPLES", "predict"]
+
+EXAMPLES = """\
+  segpref predict --model runs/rn-dpo --input IMAGES --output masks
+  segpref predict --model NNUNET --input IMAGES --output masks --trust
+  segpref predict --model runs/sam --input image.png --output masks --box "[10, 20, 60, 80]"
+"""
 
 
 def predict(
@@ -22,12 +23,11 @@ def predict(
     input: Path,
     output: Path,
     settings: dict[str, Any],
+    opening: ModelOptions,
     patch: tuple[int, ...] | None = None,
     overlap: float = 0.5,
     batch_size: int = 8,
     overwrite: bool = False,
-    trust: bool = False,
-    preparation: Preparation | None = None,
     box: tuple[float, float, float, float] | None = None,
     points: list[tuple[float, float, int]] | None = None,
     text: str | None = None,
@@ -45,15 +45,12 @@ def predict(
         input: an image, the folder of a DICOM series, or a folder of images or series.
         output: folder for the masks.
         settings: the resolved options.
+        opening: what may be opened.
         patch: window in voxels for images that are too large for one pass, where the model's
             preparation has none; not for one with a fixed size.
         overlap: share of a window that it has in common with the next.
         batch_size: slices or windows per pass.
         overwrite: make masks anew that are there already.
-        trust: whether a model may run code that comes with it and build whatever class it names; a
-            pickled nnU-Net checkpoint, an expression in a MONAI bundle and a class from elsewhere can
-            do anything, so ask where it comes from.
-        preparation: how images become the input of a MONAI bundle, which has that as code.
         box: of a promptable model of one structure: where it is in every image, in pixels of the file,
             --box "[x_min, y_min, x_max, y_max]"; x counts columns and y rows, from 0.
         points: likewise, --points "[[x, y, 1], [x, y, 0]]", 1 on the structure and 0 beside it.
@@ -68,24 +65,11 @@ def predict(
         carry: in volumes, carry the model's own prompts, too, from the slice where it is surest, in
             place of asking each slice by itself.
     """
-    check_outputs(folders=[output.expanduser()])
-    given = box is not None or bool(points) or text is not None
-    if given and prompts is not None:
-        raise SegprefError("give prompts by --prompts or by --box, --points and --text, not both")
-    one = Given((Prompt(box, tuple(points or ()), text=text),), slice) if given else Given()
-    if slice is not None and not given:
-        raise SegprefError("--slice says where prompts are drawn: give --box, --points or --text")
-    written = predict_folder(
-        open_model(model, trust=trust, preparation=preparation),
-        input,
-        output,
-        patch=patch,
-        overlap=overlap,
-        batch_size=batch_size,
-        overwrite=overwrite,
-        prompts=GivenPrompts(one, None if prompts is None else read_prompts(prompts)),
-        carry=carry,
-    )
+    written = run(
+        model, input, output, patch=patch, overlap=overlap, batch_size=batch_size,
+        overwrite=overwrite, box=box, points=points, text=text, slice=slice, prompts=prompts,
+        carry=carry, **vars(opening),
+    )  # fmt: skip
     kept = "" if written or overwrite else ", all were there already"
     console.print(
         f"{output}: {len(written)} masks written{kept}",

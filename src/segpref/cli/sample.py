@@ -10,6 +10,7 @@ from segpref.inference.sample import sample_folder
 from segpref.policies.diffusion import Sampler, Solver
 from segpref.progress import console
 from segpref.targets import check_outputs
+from segpref.workflows.options import Trust
 
 __all__ = ["sample"]
 
@@ -19,6 +20,7 @@ def sample(
     input: Path,
     output: Path,
     settings: dict[str, Any],
+    opening: Trust,
     text: str | None = None,
     centre: tuple[float, float] | None = None,
     samples: int = 16,
@@ -30,7 +32,6 @@ def sample(
     reference: Path | None = None,
     knob: float = 1.0,
     mixed: Literal["weights", "predictions"] = "weights",
-    trust: bool = False,
 ) -> None:
     """Draw several masks of new images from a diffusion model, with mean, majority and uncertainty.
 
@@ -39,6 +40,7 @@ def sample(
         input: an image, the folder of a DICOM series, or a folder of images or series.
         output: folder for the masks; each image gets a folder of its own there.
         settings: the resolved options.
+        opening: what may be opened.
         text: what is seen, in the words of the texts that the model was trained with, such as "The
             Margin is Sharp."; it can be left out where some of its images had none (text_dropout).
         centre: where a model that sees a crop should look in every image, --centre "[x, y]"; in the
@@ -56,12 +58,11 @@ def sample(
         knob: 0 is the reference (more diverse), 1 the aligned model (more accurate), 0.5 halfway;
             1.5 goes on in the same direction.
         mixed: what the knob mixes: weights cost nothing, predictions need both networks at every step.
-        trust: whether a model may name classes from elsewhere, or a text encoder that is downloaded;
-            either can run code, so ask where it comes from.
+
     """
     check_outputs(folders=[output.expanduser()])
     sampler = Sampler(solver, steps, threshold=threshold, batch_size=batch_size)
-    drawer = open_drawer(model, sampler, reference, knob, mixed, trust)
+    drawer = open_drawer(model, sampler, reference, knob, mixed, opening.trust)
     written = sample_folder(
         drawer, input, output, count=samples, text=text, seed=seed, centre=centre
     )

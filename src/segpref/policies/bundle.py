@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 from torch import nn
 
-from segpref import __version__
 from segpref.data.preparation import Preparation
 from segpref.policies.bundle_config import network_of, open_config, windows_of
 from segpref.policies.bundle_transforms import settings_of, transforms_of
@@ -21,6 +20,7 @@ from segpref.policies.weights import WeightFile, read_weights, write_weights
 from segpref.policies.writing import whole_folder
 from segpref.trust import is_code_of, read_json
 from segpref.types import LabelSpace, SegprefError
+from segpref.version import __version__
 
 __all__ = ["Bundle", "read_bundle", "write_bundle"]
 

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from segpref import __version__
 from segpref.data.preparation import ImagePreparation, Preparation
 from segpref.data.sealed import read_note, read_sealed, write_sealed
 from segpref.disk import Damaged
@@ -29,6 +28,7 @@ from segpref.trust import (
     vouch,
 )
 from segpref.types import LabelSpace, Region, SegprefError
+from segpref.version import __version__
 
 __all__ = [
     "ModelCard",

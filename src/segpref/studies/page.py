@@ -12,9 +12,9 @@ from typing import Literal
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from segpref import __version__
 from segpref.data.cache import write_atomically
 from segpref.terminal import visible
+from segpref.version import __version__
 
 __all__ = [
     "GLOSSARY",

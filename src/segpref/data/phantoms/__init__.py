@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from segpref.data.phantoms.dataset import PATIENT_PATTERN, write_phantoms
+from segpref.data.phantoms.opened import phantoms
 from segpref.data.phantoms.patient import Kind, label_space, make_phantom
 
-__all__ = ["PATIENT_PATTERN", "Kind", "label_space", "make_phantom", "write_phantoms"]
+__all__ = ["PATIENT_PATTERN", "Kind", "label_space", "make_phantom", "phantoms", "write_phantoms"]

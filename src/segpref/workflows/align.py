@@ -1,0 +1,221 @@
+"""Stage 2 in one call: from a model, a dataset and a judge to a better model of the same format."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from segpref.data import Cache, Dataset, Reader, Split, images_for, prepare
+from segpref.data.cache import sweep_partial
+from segpref.data.splits import refuse_leakage
+from segpref.inference.windows import whole_images
+from segpref.judges import NamedJudge
+from segpref.locking import alone_in_out
+from segpref.policies import load_model, load_segmenter, read_card, save_model
+from segpref.policies.opening import OpenModel
+from segpref.studies.calibration import measured_flips
+from segpref.studies.gallery import alignment_report
+from segpref.studies.slates import patch_draw
+from segpref.targets import check_outputs
+from segpref.training import AlignConfig, RunFolder, is_first_process
+from segpref.training import align as train
+from segpref.types import Judge
+from segpref.workflows.candidates import tell_of_dropout
+from segpref.workflows.methods import Method, method_of
+from segpref.workflows.opening import (
+    beside,
+    families_with,
+    open_judge,
+    open_split,
+    open_trained,
+    part_of,
+    prepared_for,
+    see_to_masks,
+)
+from segpref.workflows.options import DataOptions, TrainedModel
+from segpref.workflows.runs import Run, chosen, text_of
+
+__all__ = ["Alignment", "align"]
+
+
+@dataclass(frozen=True)
+class Alignment(Run):
+    """What an alignment made; stands for its model wherever a path does.
+
+    Args:
+        out: the folder that was made.
+        runs: run folders by member: one, or one for each fold of an nnU-Net.
+        tuned: the model in the format that it came in; None where that is segpref's own.
+        config: of the alignment.
+    """
+
+    runs: Mapping[str, RunFolder]
+    tuned: Path | None
+    config: AlignConfig
+
+    @property
+    def summaries(self) -> list[dict[str, Any]]:
+        """The figures of every run."""
+        return [run.read_summary() for run in self.runs.values()]
+
+    @property
+    def reports(self) -> list[Path]:
+        """The pages of every run."""
+        return [run.path / "report.html" for run in self.runs.values()]
+
+
+@alone_in_out
+def align(
+    model: Path | str | Run,
+    data: Reader | Path | str,
+    *,
+    judge: Judge | NamedJudge | Sequence[str] | Path | str | Run,
+    out: Path | str = "runs/align",
+    config: AlignConfig | None = None,
+    pool: Path | str | None = None,
+    others: Sequence[Path] | None = None,
+    resume: bool = False,
+    settings: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Alignment:
+    """Make a segmenter better from a judge's preferences on unlabelled images.
+
+    A model of another format is written back in that format, into the folder ``tuned`` of the run; of
+    an nnU-Net folder with several folds, each is tuned in a run folder of its own.
+
+    Args:
+        model: the base; segpref's file or run folder, a trained nnU-Net folder (or one fold of it), a
+            MONAI bundle, or a ``.yaml`` that describes plain weights; a frozen copy is the reference.
+        data: folder of the dataset, or its reader; labels are read for validation only, never for the
+            update.
+        judge: a model as above; a folder of masks that another program made of the images, named as
+            predict names them; several of these, of which the mean counts; ``oracle``, or
+            ``oracle-dice`` by which MAPO ranks (need labels, for studies only); or an object.
+        out: run folder that is made.
+        config: of candidates, method and training.
+        pool: folder of unlabelled images; the training patients without the base's where None.
+        others: folders of masks that other models made of the images, named as predict names them:
+            candidates, too, whole and structure by structure.
+        resume: go on with a run that was stopped.
+        settings: what the run folder keeps as its settings; ``config`` and ``options`` where None.
+        options: fields of :class:`~segpref.AlignConfig`, :class:`DataOptions` and
+            :class:`TrainedModel`, such as ``method="calibrated"`` or ``trust=True``.
+
+    Returns:
+        The run, which stands for its model.
+
+    Raises:
+        SegprefError: what does not fit together, before any work.
+    """
+    out, base_path = Path(out), Path(model)
+    config, where, opening = chosen(options, config or AlignConfig(), DataOptions(), TrainedModel())
+    check_outputs(
+        files=[out / "split.json", out / "report.html"], folders=[out, out / "tuned", where.cache]
+    )
+    RunFolder(out).check()
+    store = Cache(where.cache)
+    opened = open_trained(base_path, opening)
+    card, reader, dataset = prepared_for(opened, data, where, store)
+    opened = replace(opened, card=card)
+    unlabelled = None if pool is None else images_for(pool, card.channels)
+    opinion, judged = open_judge(judge, card, reader, store, opening.trust, unlabelled)
+    seen = {*card.labelled, *judged}
+    parts = open_split(reader, where.split or beside(base_path), seen=seen)
+    validation = part_of(dataset, parts, "validation")
+    if unlabelled is not None:
+        shown = prepare(unlabelled, card.preparation, store, card.label_space)
+    elif config.images == "labelled":
+        shown = dataset.of_patients(set(parts.train) & set(card.labelled))
+    else:
+        # Nobody whose labels the base has seen, or the judge.
+        shown = dataset.of_patients(set(parts.train) - seen)
+    readers = [reader] if unlabelled is None else [reader, unlabelled]
+    making = families_with(config.families, others, card, readers, store)
+    see_to_masks(opinion, making, shown)
+    refuse_leakage(
+        {"the judge's labelled cases": judged, "validation": parts.validation, "test": parts.test}
+    )
+    method = method_of(config, card.label_space, opinion, making)
+    if method.uncalibrated is not None:
+        # Without their masks it would be measured how other pairs are flipped.
+        see_to_masks(opinion, making, validation)
+    several = len(opened.members) > 1
+    runs = {name: RunFolder(out / name if several else out) for name in opened.members}
+    kept = settings or text_of(config, where, opening, model=base_path, judge=judge, pool=pool)
+    for name, run in runs.items():
+        with run.begun(kept, resume):
+            _tune(opened, name, run, config, method, parts, shown, validation, store)
+    tuned = _written_back(opened, runs, out) if is_first_process() else None
+    if is_first_process():
+        for run in runs.values():
+            base = base_path if opened.write is None else _converted(run)
+            judged_by, proposals = method.judge, method.proposals
+            alignment_report(run, base, validation, judged_by, proposals, config.seed)
+    return Alignment(out, runs, tuned, config)
+
+
+def _tune(
+    opened: OpenModel,
+    name: str,
+    run: RunFolder,
+    config: AlignConfig,
+    method: Method,
+    parts: Split,
+    pool: Dataset,
+    validation: Dataset,
+    store: Cache,
+) -> None:
+    """One member in its run folder, which is opened."""
+    parts.save(run.path / "split.json")
+    base = opened.path
+    if opened.write is not None:
+        # Foreign models are converted at the door.
+        base = _converted(run)
+        save_model(base, opened.members[name]().network, opened.card)
+    if not run.finished:
+        tell_of_dropout(base, pool, config.families, config.seed, store)
+    own = _calibrated(method, base, validation, run.audit, config.seed, store)
+    train(
+        base,
+        pool,
+        validation,
+        own.judge,
+        own.signal,
+        run,
+        replace(config, view=own.view, average=own.average),
+        proposals=own.proposals,
+        cache=store,
+    )
+
+
+def _converted(run: RunFolder) -> Path:
+    return run.path / "base.safetensors"
+
+
+def _written_back(opened: OpenModel, runs: Mapping[str, RunFolder], out: Path) -> Path | None:
+    """The tuned model in the format that it came in, before reports, which can be made again."""
+    if opened.write is None:
+        return None
+    if there := next((out / "tuned").glob("[!.]*"), None):
+        return there
+    sweep_partial(out)
+    networks = {name: load_model(run.best)[0].network for name, run in runs.items()}
+    return opened.write(networks, out / "tuned")
+
+
+def _calibrated(
+    method: Method, base: Path, validation: Dataset, file: Path, seed: int, cache: Cache
+) -> Method:
+    """The method, with flip rates of slates like those of the training where it waits for them."""
+    pairs = method.uncalibrated
+    if pairs is None:
+        return method
+    policy, card = load_segmenter(base), read_card(base)
+    patches = patch_draw(policy, card, validation, cache)
+    asked = whole_images([policy], card.preparation) if patches is None else policy
+    judge, proposals = method.judge, method.proposals
+    return method.calibrated(
+        measured_flips(file, asked, validation, judge, pairs.miner, proposals, seed, patches)
+    )

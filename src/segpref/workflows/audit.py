@@ -1,0 +1,93 @@
+"""What a judge and its slates are worth, in one call."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from segpref.data import Cache, Reader
+from segpref.data.cache import write_atomically
+from segpref.inference.windows import whole_images
+from segpref.judges import NamedJudge
+from segpref.miners import TopVsRandom
+from segpref.proposals import SlateProposals
+from segpref.studies.audit import Audit
+from segpref.studies.audit import audit as measure
+from segpref.targets import check_outputs
+from segpref.types import Judge, Miner
+from segpref.workflows.opening import (
+    beside,
+    families_with,
+    open_judge,
+    open_split,
+    open_trained,
+    part_of,
+    prepared_for,
+    see_to_masks,
+)
+from segpref.workflows.options import DataOptions, TrainedModel, Trust
+from segpref.workflows.runs import Run, chosen, text_of
+
+__all__ = ["audit"]
+
+
+def audit(
+    model: Path | str | Run,
+    data: Reader | Path | str,
+    *,
+    judge: Judge | NamedJudge | Sequence[str] | Path | str | Run,
+    part: str = "validation",
+    miner: Miner | None = None,
+    candidates: int = 32,
+    families: Sequence[Any] | None = None,
+    others: Sequence[Path] | None = None,
+    seed: int = 0,
+    out: Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Audit:
+    """Measure the judge and the slates on labelled cases, before anything is trained.
+
+    Args:
+        model: as in :func:`~segpref.align`.
+        data: folder of the dataset, or its reader.
+        judge: as in :func:`~segpref.align`.
+        part: on whom to measure.
+        miner: whose pairs PairFlip is about; Top-vs-Random where None.
+        candidates: number K of masks in a slate.
+        families: what makes the candidates; all that suit the labels where None.
+        others: folders of masks that other models made of the images.
+        seed: random seed of slates and pairs.
+        out: JSON file for the figures.
+        settings: what ``out`` keeps as its settings.
+        options: fields of :class:`DataOptions` and :class:`TrainedModel`.
+
+    Raises:
+        SegprefError: what does not fit together, before any work.
+    """
+    path = Path(model)
+    where, opening, _ = chosen(options, DataOptions(), TrainedModel(), Trust())
+    check_outputs(files=[out], folders=[where.cache])
+    store = Cache(where.cache)
+    opened = open_trained(path, opening)
+    card, reader, dataset = prepared_for(opened, data, where, store)
+    opinion, judged = open_judge(judge, card, reader, store, opening.trust)
+    seen = {*card.labelled, *judged}
+    parts = open_split(reader, where.split or beside(path), seen=seen)
+    cases = part_of(dataset, parts, part)
+    making = families_with(families, others, card, [reader], store)
+    see_to_masks(opinion, making, cases)
+    result = measure(
+        whole_images(opened.policies(), card.preparation, opened.mirroring),
+        cases,
+        opinion,
+        miner or TopVsRandom(),
+        SlateProposals(candidates, making),
+        seed,
+    )
+    if out is not None:
+        content = {"settings": settings or text_of(where, opening), **result.as_dict()}
+        write_atomically(out, json.dumps(content, indent=1, default=str).encode())
+    return result

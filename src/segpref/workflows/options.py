@@ -1,0 +1,55 @@
+"""Settings that several workflows share, besides those of a training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from segpref.data import Preparation
+from segpref.settings import Settings
+
+__all__ = ["DataOptions", "ModelOptions", "TrainedModel", "Trust"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions(Settings):
+    """Data."""
+
+    data_options: dict[str, Any] | None = None
+    """Passed to the reader, such as as_multilabel, patient_pattern or exclude."""
+
+    split: Path | None = None
+    """JSON file with the patients of train, judge, validation and test; the model's own if left out, or
+    a new one with the default shares."""
+
+    cache: Path | None = None
+    """Where prepared images and predictions are kept; SEGPREF_CACHE or the user's cache folder if left
+    out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trust(Settings):
+    """Trust."""
+
+    trust: bool = False
+    """Whether a model may run code that comes with it and build whatever class it names; a pickled
+    nnU-Net checkpoint, an expression in a MONAI bundle and a class from elsewhere can do anything, so
+    ask where it comes from."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions(Trust):
+    """Models from elsewhere."""
+
+    preparation: Preparation | None = None
+    """How images become the input of a MONAI bundle, where its configuration does not say so as
+    text."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedModel(ModelOptions):
+    """Models from elsewhere."""
+
+    labelled: list[str] | None = None
+    """Patients that the model was trained with, where it does not say so itself."""

@@ -1,0 +1,88 @@
+"""Masks of new images in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from segpref.inference.given import Given, GivenPrompts, read_prompts
+from segpref.inference.predict import predict_folder
+from segpref.policies.opening import open_model
+from segpref.prompts import Prompt
+from segpref.targets import check_outputs
+from segpref.types import SegprefError
+from segpref.workflows.options import ModelOptions, Trust
+from segpref.workflows.runs import Run, chosen
+
+__all__ = ["predict"]
+
+
+def predict(
+    model: Path | str | Run,
+    input: Path | str,
+    output: Path | str,
+    *,
+    patch: tuple[int, ...] | None = None,
+    overlap: float = 0.5,
+    batch_size: int = 8,
+    overwrite: bool = False,
+    box: tuple[float, float, float, float] | None = None,
+    points: Sequence[tuple[float, float, int]] | None = None,
+    text: str | None = None,
+    slice: int | None = None,
+    prompts: Path | None = None,
+    carry: bool = False,
+    **options: Any,
+) -> list[Path]:
+    """Write masks of new images, in the images' own geometry.
+
+    A promptable model makes its own prompts; what is given here takes their place.
+
+    Args:
+        model: segpref's file or run folder, a trained nnU-Net folder (or one fold of it), a MONAI
+            bundle, or a ``.yaml`` that describes plain weights.
+        input: an image, the folder of a DICOM series, or a folder of images or series.
+        output: folder for the masks.
+        patch: window in voxels for images that are too large for one pass, where the model's
+            preparation has none; not for one with a fixed size.
+        overlap: share of a window that it has in common with the next.
+        batch_size: slices or windows per pass.
+        overwrite: make masks anew that are there already.
+        box: of a promptable model of one structure: where it is in every image, in pixels of the file
+            ``(x_min, y_min, x_max, y_max)``; x counts columns and y rows, from 0.
+        points: likewise ``(x, y, 1)`` on the structure and ``(x, y, 0)`` beside it.
+        text: likewise, what the structure is, for a model that was made with a text encoder.
+        slice: of a volume, the slice (from 0) that box and points are drawn on; from there they are
+            carried to the slices on both sides, as far as the structure reaches.
+        prompts: JSON file with prompts by name of image.
+        carry: in volumes, carry the model's own prompts, too, from the slice where it is surest.
+        options: fields of :class:`ModelOptions`: ``trust`` and ``preparation``.
+
+    Returns:
+        The masks that were written.
+
+    Raises:
+        SegprefError: no images, no place for masks, or prompts that the model does not take.
+    """
+    opening, _, _ = chosen(options, ModelOptions(), Trust(), Trust())
+    output = Path(output)
+    check_outputs(folders=[output.expanduser()])
+    given = box is not None or bool(points) or text is not None
+    if given and prompts is not None:
+        raise SegprefError("give prompts by --prompts or by --box, --points and --text, not both")
+    one = Given((Prompt(box, tuple(points or ()), text=text),), slice) if given else Given()
+    if slice is not None and not given:
+        raise SegprefError("--slice says where prompts are drawn: give --box, --points or --text")
+    opened = open_model(Path(model), trust=opening.trust, preparation=opening.preparation)
+    return predict_folder(
+        opened,
+        input,
+        output,
+        patch=patch,
+        overlap=overlap,
+        batch_size=batch_size,
+        overwrite=overwrite,
+        prompts=GivenPrompts(one, None if prompts is None else read_prompts(prompts)),
+        carry=carry,
+    )

@@ -1,0 +1,34 @@
+"""The public interface: complete, documented, and imported late."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import segpref
+
+
+@pytest.mark.parametrize("name", segpref.__all__)
+def test_every_public_name_is_there_and_says_what_it_is(name: str) -> None:
+    found = getattr(segpref, name)
+    assert (found.__doc__ or "").strip()
+    assert found.__name__ == name
+    assert name in dir(segpref)
+
+
+def test_the_interface_is_small_and_complete() -> None:
+    assert len(segpref.__all__) == len(set(segpref.__all__)) <= 50
+    assert set(segpref.__all__) == set(segpref._WHERE)
+    with pytest.raises(AttributeError, match="no attribute 'Align'"):
+        _ = segpref.Align  # type: ignore[attr-defined]
+
+
+def test_importing_segpref_imports_nothing_that_takes_time() -> None:
+    code = (
+        "import sys, segpref; "
+        "print([name for name in ('torch', 'numpy', 'monai', 'accelerate') if name in sys.modules])"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "[]"
