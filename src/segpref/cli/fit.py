@@ -36,7 +36,7 @@ def fit(
     unit: Literal["patients", "cases"] = "patients",
     preparation: Preparation = USUAL,
     network: NetworkSpec | None = None,
-    policy: PolicySpec | None = None,
+    policy: dict[str, Any] | None = None,
     start: Path | None = None,
     promptable: PromptableNetwork | None = None,
     prompter: dict[str, Any] | None = None,
@@ -74,7 +74,8 @@ def fit(
     """
     made = run(
         data, out=out, config=config, part=part, labelled=labelled, unit=unit,
-        preparation=preparation, network=network, policy=policy, start=start,
+        preparation=preparation, network=network,
+        policy=None if policy is None else PolicySpec(**policy), start=start,
         promptable=promptable, prompter=prompter, parts=parts, resume=resume, settings=settings,
         **vars(where), **vars(opening),
     )  # fmt: skip
