@@ -111,8 +111,15 @@ class Segmenter:
                 # Layers that work in place must not reach what the update's graph holds.
                 tail_input = state.tail_input.clone()
                 sample = _run(self._tail or (), tail_input, state.tail_precision)
-                samples.append(sample.to(state.logits.dtype))
+                samples.append(self.logits_of(sample).to(state.logits.dtype))
         return torch.stack(samples)
+
+    def logits_of(self, output: Any) -> Any:
+        """Logits ``[B, C, *space]`` of what the network gives; the place for a subclass to change them.
+
+        Deep supervision heads only propose; the first output is the full-size one.
+        """
+        return output[0] if isinstance(output, list | tuple) and output else output
 
     def stochastic_logits(
         self,
@@ -153,7 +160,7 @@ class Segmenter:
         return weights_digest(self.network.state_dict())
 
     def _checked(self, output: Any, images: Tensor) -> Tensor:
-        logits = _full_size(output)
+        logits = self.logits_of(output)
         if not isinstance(logits, Tensor):
             raise SegprefError(
                 f"the network gives a {type(logits).__name__} where a tensor of logits is needed: wrap "
@@ -191,7 +198,6 @@ class Segmenter:
 
 
 def _full_size(output: Any) -> Any:
-    # Deep supervision heads only propose; the first output is the full-size one.
     return output[0] if isinstance(output, list | tuple) and output else output
 
 
