@@ -20,8 +20,8 @@ from segpref.inference.windows import whole_images
 from segpref.judges import OracleJudge
 from segpref.metrics import slate_iou
 from segpref.metrics.flips import flip_curves
-from segpref.miners import TopVsRandom
 from segpref.policies import ModelCard, Segmenter, load_model
+from segpref.preferences import TopVsRandom
 from segpref.proposals import SlateProposals
 from segpref.seeds import derive_seed
 from segpref.studies.audit import audit

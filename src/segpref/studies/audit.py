@@ -17,8 +17,8 @@ from segpref.data.dataset import Dataset
 from segpref.data.patches import PatchDraw
 from segpref.metrics import SlateDiagnostics, diagnose, slate_iou
 from segpref.metrics.flips import FlipBin, FlipCurves, flip_curves, mined_flips
-from segpref.miners import mine
 from segpref.policies import TunablePolicy
+from segpref.preferences import mine
 from segpref.proposals import SlateProposals
 from segpref.seeds import derive_seed
 from segpref.studies.slates import ScoredSlate, patch_slates, scored_slates

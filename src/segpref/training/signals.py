@@ -12,11 +12,11 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from segpref.metrics import harmful_update_mass, opinion
-from segpref.miners import TopVsRandom, mine
 from segpref.objectives.groups import grouped
 from segpref.objectives.likelihood import Disagreement, Reduction, disagreement
 from segpref.objectives.pairwise import DPO, update_strength
 from segpref.objectives.supervised import SupervisedLoss
+from segpref.preferences import TopVsRandom, mine
 from segpref.training.loop import StepResult
 from segpref.training.margins import MarginSource
 from segpref.types import (
