@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from segpref.preferences.exchange import from_trl, read_trl, to_trl, write_trl
 from segpref.preferences.miners import (
     Extremes,
     Mined,
@@ -12,14 +13,28 @@ from segpref.preferences.miners import (
     TopVsRandom,
     mine,
 )
+from segpref.preferences.record import Choice, Preference, Question
+from segpref.preferences.store import PreferenceFile, PreferenceStore, Where, distinct, latest
 
 __all__ = [
+    "Choice",
     "Extremes",
     "Mined",
     "NestedPairs",
+    "Preference",
+    "PreferenceFile",
+    "PreferenceStore",
+    "Question",
     "RandomPair",
     "Threshold",
     "TopVsBase",
     "TopVsRandom",
+    "Where",
+    "distinct",
+    "from_trl",
+    "latest",
     "mine",
+    "read_trl",
+    "to_trl",
+    "write_trl",
 ]
