@@ -2,8 +2,8 @@
 
 TRL's *preference* type has ``prompt``, ``chosen`` and ``rejected``, its *unpaired preference* type
 ``prompt``, ``completion`` and ``label``; here the prompt is the id of a case, and the others are
-content ids of masks. ``margin`` is that of its reward trainer. Other columns (``field``, ``structure``) are
-passed over by its trainers. A file has one JSON object a line, as ``datasets`` reads it.
+content ids of masks. ``margin`` is that of its reward trainer. Other columns (``field``, ``structure``)
+are passed over by its trainers. A file has one JSON object a line, as ``datasets`` reads it.
 """
 
 from __future__ import annotations

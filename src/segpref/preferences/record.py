@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 import re
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
@@ -21,6 +21,7 @@ Question = tuple[str, str | None, str, int | None, str | None, frozenset[str]]
 """Who was asked (source, rater) about what (case, field, structure, candidates)."""
 
 _ONE = ("accept", "reject")
+_NUMBERS = (("strength", math.inf, "above 0"), ("confidence", 1.0, "above 0 and at most 1"))
 _ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -63,16 +64,14 @@ class Preference:
             _check_text(name, getattr(self, name), optional=name in ("structure", "rater"))
         self._check_choice()
         _check_field(self.field)
-        _check_number("strength", self.strength, sys.float_info.max, "above 0")
-        _check_number("confidence", self.confidence, 1.0, "above 0 and at most 1")
         if self.strength is not None and self.choice not in ("first", "second"):
             raise SegprefError(
                 f"strength says how much better one candidate is than another, which {self.choice!r} "
                 "does not: leave it out, or give confidence"
             )
-        for name in ("strength", "confidence"):
+        for name, most, meaning in _NUMBERS:
             if (value := getattr(self, name)) is not None:
-                object.__setattr__(self, name, float(value))
+                object.__setattr__(self, name, _number(name, value, most, meaning))
         if self.time is not None:
             object.__setattr__(self, "time", _utc(self.time))
 
@@ -188,12 +187,15 @@ def _check_field(value: Any) -> None:
         raise SegprefError(f"field is a whole number from 0, not {_short(value)}")
 
 
-def _check_number(name: str, value: Any, most: float, meaning: str) -> None:
-    if value is None:
-        return
-    number = isinstance(value, Real) and not isinstance(value, bool)
-    if not number or not 0 < value <= most:
+def _number(name: str, value: Any, most: float, meaning: str) -> float:
+    """The value as a number of Python's, above 0."""
+    try:
+        number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else 0.0
+    except OverflowError:
+        number = math.inf
+    if not 0 < number <= most or number == math.inf:
         raise SegprefError(f"{name} is a number {meaning}, not {_short(value)}")
+    return number
 
 
 def _short(value: Any) -> str:

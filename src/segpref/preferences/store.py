@@ -162,7 +162,8 @@ class PreferenceFile:
     @contextmanager
     def _alone(self, target: Path) -> Iterator[None]:
         """One writer at a time, by a lock of the kernel that ends with its process."""
-        lock = FileLock(target.with_name(f".{target.name}.lock"), fallback_to_soft=False)
+        place = target.with_name(f".{target.name}.lock")
+        lock = FileLock(place, fallback_to_soft=False)
         try:
             lock.acquire(timeout=self._patience_s)
         except Timeout as error:
@@ -180,6 +181,9 @@ class PreferenceFile:
         try:
             yield
         finally:
+            # Who waits for it sees that its file is gone, and makes another.
+            if lock.is_locked:
+                place.unlink(missing_ok=True)
             lock.release()
 
 
