@@ -20,11 +20,11 @@ from segpref.inference.windows import WholeImages, whole_images
 from segpref.judges import OracleJudge
 from segpref.objectives import DPO
 from segpref.policies import ModelCard, NetworkSpec, Segmenter, load_model, save_model
-from segpref.preferences import Extremes
+from segpref.preferences import Extremes, StandingPatches
 from segpref.proposals import DropoutRates, SlateProposals, full_slates
 from segpref.training import PreferenceSignal, RunFolder, align, fit
 from segpref.training.anchored import AnchoredSignal
-from segpref.training.rounds import PreferenceRounds, StandingPatches
+from segpref.training.rounds import PreferenceRounds
 from segpref.types import IGNORE, Case, LabelSpace, SegprefError, Slate, Window
 
 BALLS = ("background", "rind", "core")

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
+from segpref.preferences.candidates import (
+    Candidates,
+    Passed,
+    ProposeSlates,
+    ScoredSlate,
+    Scoring,
+    Unjudged,
+    content_id,
+    content_ids,
+)
 from segpref.preferences.exchange import from_trl, read_trl, to_trl, write_trl
+from segpref.preferences.filters import Where, distinct, latest
 from segpref.preferences.miners import (
     Extremes,
     Mined,
@@ -13,23 +24,37 @@ from segpref.preferences.miners import (
     TopVsRandom,
     mine,
 )
+from segpref.preferences.patches import StandingPatches
 from segpref.preferences.record import Choice, Preference, Question
-from segpref.preferences.store import PreferenceFile, PreferenceStore, Where, distinct, latest
+from segpref.preferences.standing import MakeSlates, Standing, StandingSlates
+from segpref.preferences.store import PreferenceFile, PreferenceStore
 
 __all__ = [
+    "Candidates",
     "Choice",
     "Extremes",
+    "MakeSlates",
     "Mined",
     "NestedPairs",
+    "Passed",
     "Preference",
     "PreferenceFile",
     "PreferenceStore",
+    "ProposeSlates",
     "Question",
     "RandomPair",
+    "ScoredSlate",
+    "Scoring",
+    "Standing",
+    "StandingPatches",
+    "StandingSlates",
     "Threshold",
     "TopVsBase",
     "TopVsRandom",
+    "Unjudged",
     "Where",
+    "content_id",
+    "content_ids",
     "distinct",
     "from_trl",
     "latest",

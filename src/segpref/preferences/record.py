@@ -190,7 +190,7 @@ def _check_field(value: Any) -> None:
 def _number(name: str, value: Any, most: float, meaning: str) -> float:
     """The value as a number of Python's, above 0."""
     try:
-        number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else 0.0
+        number = float(value) if not isinstance(value, bool) and isinstance(value, Real) else 0.0
     except OverflowError:
         number = math.inf
     if not 0 < number <= most or number == math.inf:

@@ -10,10 +10,8 @@ import errno
 import json
 import logging
 import os
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from datetime import datetime
 from io import FileIO
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -21,12 +19,13 @@ from typing import Protocol, runtime_checkable
 from filelock import FileLock, Timeout
 
 from segpref.disk import GONE, cannot_read, cannot_write
-from segpref.preferences.record import Preference, Question
+from segpref.preferences.filters import EVERYTHING, Where
+from segpref.preferences.record import Preference
 from segpref.targets import file_target
 from segpref.trust import parse_json
 from segpref.types import SegprefError
 
-__all__ = ["PreferenceFile", "PreferenceStore", "Where", "distinct", "latest"]
+__all__ = ["PreferenceFile", "PreferenceStore"]
 
 log = logging.getLogger(__name__)
 
@@ -34,32 +33,6 @@ _ELSEWHERE = "choose another file"
 _FIX = "correct that line, or remove it"
 _WITHOUT_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP}
 _BLOCK = 1 << 16
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Where:
-    """Which preferences are asked for; whatever is None is no condition.
-
-    Args:
-        cases: ids of cases.
-        sources: names of judges, or ``votes``.
-        raters: who said it.
-        since: said at this time or later, which a record without a time was not.
-    """
-
-    cases: Collection[str] | None = None
-    sources: Collection[str] | None = None
-    raters: Collection[str] | None = None
-    since: datetime | None = None
-
-    def __call__(self, record: Preference) -> bool:
-        """Whether the record is asked for."""
-        return (
-            (self.cases is None or record.case in self.cases)
-            and (self.sources is None or record.source in self.sources)
-            and (self.raters is None or record.rater in self.raters)
-            and (self.since is None or (record.time is not None and record.time >= self.since))
-        )
 
 
 @runtime_checkable
@@ -70,7 +43,7 @@ class PreferenceStore(Protocol):
         """Add records; when this returns, they are not lost whatever happens to the program."""
         ...
 
-    def read(self, where: Where = ..., /) -> Iterator[Preference]:
+    def read(self, where: Where = EVERYTHING, /) -> Iterator[Preference]:
         """The records that are asked for, in the order in which they were added."""
         ...
 
@@ -105,7 +78,7 @@ class PreferenceFile:
         except OSError as error:
             raise cannot_write(self.path, error, _ELSEWHERE) from error
 
-    def read(self, where: Where = Where(), /) -> Iterator[Preference]:
+    def read(self, where: Where = EVERYTHING, /) -> Iterator[Preference]:
         """The records that are asked for; none where there is no file yet.
 
         A half-written last line is left out with a warning.
@@ -185,24 +158,6 @@ class PreferenceFile:
             if lock.is_locked:
                 place.unlink(missing_ok=True)
             lock.release()
-
-
-def distinct(records: Iterable[Preference]) -> Iterator[Preference]:
-    """The records without those that were there before, such as of steps that a run repeated."""
-    seen = set[Preference]()
-    for record in records:
-        if record not in seen:
-            seen.add(record)
-            yield record
-
-
-def latest(records: Iterable[Preference]) -> list[Preference]:
-    """Of several answers of one rater to one question the last, in the order of the last ones."""
-    found: dict[Question, Preference] = {}
-    for record in records:
-        found.pop(record.question, None)
-        found[record.question] = record
-    return list(found.values())
 
 
 def _line(record: Preference) -> bytes:

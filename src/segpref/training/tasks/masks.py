@@ -17,9 +17,10 @@ from segpref.inference.evaluation import MeanLoss, mean_iou, score_model
 from segpref.inference.windows import whole_images
 from segpref.objectives.supervised import SupervisedLoss
 from segpref.policies import ModelCard, TunablePolicy
+from segpref.preferences import StandingPatches
 from segpref.proposals import SlateProposals
 from segpref.seeds import derive_seed
-from segpref.training.rounds import PreferenceRounds, StandingPatches
+from segpref.training.rounds import PreferenceRounds
 from segpref.training.step import (
     DrawPatches,
     PreferenceStep,
