@@ -26,6 +26,7 @@ from segpref.preferences.miners import (
 )
 from segpref.preferences.patches import StandingPatches
 from segpref.preferences.record import Choice, Preference, Question
+from segpref.preferences.recorded import KeepPairs, RecordedPairs, pairs_from, preferences_of
 from segpref.preferences.standing import MakeSlates, Standing, StandingSlates
 from segpref.preferences.store import PreferenceFile, PreferenceStore
 
@@ -33,6 +34,7 @@ __all__ = [
     "Candidates",
     "Choice",
     "Extremes",
+    "KeepPairs",
     "MakeSlates",
     "Mined",
     "NestedPairs",
@@ -43,6 +45,7 @@ __all__ = [
     "ProposeSlates",
     "Question",
     "RandomPair",
+    "RecordedPairs",
     "ScoredSlate",
     "Scoring",
     "Standing",
@@ -59,6 +62,8 @@ __all__ = [
     "from_trl",
     "latest",
     "mine",
+    "pairs_from",
+    "preferences_of",
     "read_trl",
     "to_trl",
     "write_trl",

@@ -172,8 +172,8 @@ def align(
         SegprefError: what does not fit together, before any work.
     """
     config = _with(config or AlignConfig(), settings)
-    sets = folder.path / "rounds"
-    lessons = Lessons(base, pool, validation, judge, signal, sets, proposals, cache, parts)
+    sets, kept = folder.path / "rounds", folder.preferences
+    lessons = Lessons(base, pool, validation, judge, signal, sets, proposals, cache, parts, kept)
     own = {} if denoising is None else {"denoising": denoising}
     return train(_task_of(base)(lessons, config, **own), config, folder)
 

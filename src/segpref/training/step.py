@@ -177,6 +177,7 @@ class PreferenceStep:
             rngs=[np.random.default_rng([key, i]) for i in indices],
             uncertainty=found.uncertainty,
             labels=_labels(cases, space.fields) if needs_label else None,
+            cases=[case.id for case in cases],
         )
         result = self.signal(batch)
         anchors = found.anchors

@@ -91,7 +91,7 @@ class MaskPreferences(PreferenceTask[TunablePolicy]):
                 unsure=lessons.unsure,
                 patches=standing,
             )
-        step = PreferenceStep(policy, pool, slates, lessons.signal, seed, config.view, patches)
+        step = PreferenceStep(policy, pool, slates, self.signal, seed, config.view, patches)
         whole = whole_images([validated], self.card.preparation)
 
         def validate() -> Mapping[str, float]:

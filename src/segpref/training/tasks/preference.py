@@ -18,6 +18,8 @@ from segpref.data.cache import Cache
 from segpref.data.dataset import Dataset
 from segpref.data.splits import refuse_leakage
 from segpref.policies import ModelCard, load_policy
+from segpref.preferences import KeepPairs, PreferenceFile
+from segpref.training.anchored import keeping
 from segpref.training.averaging import averaged
 from segpref.training.config import AlignConfig
 from segpref.training.curves import curve_summary
@@ -48,6 +50,7 @@ class Lessons:
         cache: where predictions of frozen networks are kept.
         parts: of the network that learn, the others being frozen; the policy's usual ones where None:
             all of a segmenter, the mask decoder of a promptable model.
+        preferences: file in which mined pairs are kept, where the configuration asks for it.
     """
 
     base: Path | str
@@ -59,6 +62,7 @@ class Lessons:
     proposals: Any = None
     cache: Cache | None = None
     parts: Sequence[str] | None = None
+    preferences: Path | None = None
 
     @property
     def needs_label(self) -> bool:
@@ -119,6 +123,15 @@ class PreferenceTask(Task, Generic[P]):
             raise SegprefError(
                 "there is no validation image: give validation patients in the split"
             )
+
+    @cached_property
+    def signal(self) -> Signal:
+        """What is learned; it keeps the mined pairs where that is asked for."""
+        lessons = self.lessons
+        if not self.config.keep_preferences or lessons.preferences is None:
+            return lessons.signal
+        store = PreferenceFile(lessons.preferences)
+        return keeping(lessons.signal, KeepPairs(store, type(lessons.judge).__name__))
 
     @cached_property
     def _opened(self) -> tuple[P, ModelCard]:

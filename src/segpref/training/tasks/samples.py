@@ -147,6 +147,7 @@ class DenoisingStep:
             truth=None,
             rngs=rngs,
             uncertainty=found.uncertainty,
+            cases=[case.id for case in cases],
         )
         return self.signal(batch)
 
@@ -190,7 +191,7 @@ class SamplePreferences(PreferenceTask[AmbiSeg]):
             unsure=lessons.unsure,
         )
         step = DenoisingStep(
-            self.policy, self.reference, lessons.pool, source, sets, lessons.signal, config.seed,
+            self.policy, self.reference, lessons.pool, source, sets, self.signal, config.seed,
             self.denoising,
         )  # fmt: skip
         figures = partial(sample_figures, validated, lessons.validation, seed=config.seed)
