@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,14 +22,16 @@ from segpref.preferences import (
     PreferenceFile,
     RecordedPairs,
     Scoring,
+    StandingSlates,
     TopVsRandom,
     Unjudged,
+    content_ids,
     distinct,
 )
 from segpref.proposals import SlateProposals
 from segpref.training import PreferenceSignal, PseudoLabelSignal, RunFolder
 from segpref.training.anchored import AnchoredSignal
-from segpref.types import SegprefError
+from segpref.types import Case, SegprefError, Slate
 
 STANDING = {"refresh": 2, "images_per_epoch": None}
 
@@ -107,6 +110,70 @@ def test_votes_on_slates_teach_as_a_judge_does(
         assert row["skipped_elsewhere"] == 0
         assert row["images_with_pair"] == len(list(votes.read())) / len(pool) > 0.3
         assert row["pair_flip"] == 0
+
+
+def test_slates_that_were_voted_on_are_those_that_are_learned_from(
+    tmp_path: Path,
+    heart_base: Path,
+    hearts: Dataset,
+    store: Cache,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    space, pool = hearts.label_space, hearts.of_patients(hearts.patients[POOL])
+    made = Candidates(load_model(heart_base)[0], SlateProposals(8))
+
+    def make(cases: Sequence[Case], number: int) -> tuple[list[Slate], None]:
+        return made(cases, 99, (number,)), None  # not the run's own seed
+
+    standing = StandingSlates(make, pool, Unjudged(), tmp_path / "slates", every=1)
+    slates = standing(range(len(pool)), 0, 0).slates
+    before = {path.name: path.read_bytes() for path in (tmp_path / "slates").iterdir()}
+    records = []
+    for case, slate in zip(pool, slates, strict=True):
+        truth = OracleJudge(space).score(case, slate)[:, 0]
+        ids = content_ids(slate)
+        shown = ids[int(truth.argmin())], ids[int(truth.argmax())]
+        if shown[0] != shown[1]:
+            records.append(
+                Preference(case=case.id, candidates=shown, choice="second", source="votes")
+            )
+    signal = PreferenceSignal(space, records=RecordedPairs.of(records))
+    options = {"signal": signal, "images_per_epoch": None}
+    taught = run(
+        tmp_path / "run",
+        heart_base,
+        hearts,
+        Unjudged(),
+        store,
+        slates=tmp_path / "slates",
+        **options,
+    )
+    rows = taught.read_metrics()[1:]
+    assert [row["images_with_pair"] for row in rows] == [len(records) / len(pool)] * 2
+    assert [row["skipped_elsewhere"] for row in rows] == [0, 0]
+    after = {path.name: path.read_bytes() for path in (tmp_path / "slates").glob("round-*")}
+    assert after.items() <= before.items()
+    assert "nothing was learned from the records" not in caplog.text
+    # Slates of the run's own are others.
+    other = run(tmp_path / "own", heart_base, hearts, Unjudged(), store, refresh=2, **options)
+    assert other.read_metrics()[1]["skipped_elsewhere"] > 0
+
+
+def test_records_need_slates_that_stand(
+    tmp_path: Path,
+    heart_base: Path,
+    hearts: Dataset,
+    store: Cache,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    space = hearts.label_space
+    vote = Preference(case="x", candidates=("0" * 32, "1" * 32), choice="first", source="votes")
+    signal = PreferenceSignal(space, records=RecordedPairs.of([vote]))
+    for name, one in (("plain", signal), ("anchored", AnchoredSignal(space, signal))):
+        with pytest.raises(SegprefError, match="about slates that stand"):
+            run(tmp_path / name, heart_base, hearts, Unjudged(), store, signal=one)
+    run(tmp_path / "none", heart_base, hearts, Unjudged(), store, signal=signal, **STANDING)
+    assert "nothing was learned from the records" in caplog.text
 
 
 def test_nothing_is_kept_that_nobody_asked_for(

@@ -89,6 +89,11 @@ class AnchoredSignal:
         """Whether the preference part reads how unsure the judge is."""
         return bool(getattr(self.preference, "needs_uncertainty", False))
 
+    @property
+    def needs_standing(self) -> bool:
+        """Whether the preference part learns only from slates that stand."""
+        return bool(getattr(self.preference, "needs_standing", False))
+
     def __call__(self, batch: ScoredBatch) -> StepResult:
         """Loss times the number of images; the preference signal's figures and its own.
 

@@ -112,6 +112,11 @@ class PreferenceSignal:
         """Whether the objective reads how unsure the judge is."""
         return bool(getattr(self.objective, "needs_uncertainty", False))
 
+    @property
+    def needs_standing(self) -> bool:
+        """Whether it learns only from slates that stand: records are about these."""
+        return self.records is not None
+
     def __call__(self, batch: ScoredBatch) -> StepResult:
         """Loss summed over the mined pairs, or over groups of them."""
         mined = self._mined(batch)

@@ -53,6 +53,11 @@ class MaskPreferences(PreferenceTask[TunablePolicy]):
                 "only a diffusion model's candidates are samples, and the base is none: give "
                 "SlateProposals"
             )
+        if self.lessons.needs_standing and self.config.refresh is None:
+            raise SegprefError(
+                "records of preferences are about slates that stand, and these would be made anew at "
+                "every step: give refresh, in epochs"
+            )
 
     def course(self, learner: Learner, validated: TunablePolicy) -> Course:
         """Figure 1: one pass, its slates and scores, pairs, margins on the regions."""

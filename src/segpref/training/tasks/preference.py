@@ -70,6 +70,11 @@ class Lessons:
         return bool(getattr(self.signal, "needs_label", False))
 
     @property
+    def needs_standing(self) -> bool:
+        """Whether the signal learns only from slates that stand."""
+        return bool(getattr(self.signal, "needs_standing", False))
+
+    @property
     def unsure(self) -> bool:
         """Whether the judge is asked how unsure it is."""
         return bool(getattr(self.signal, "needs_uncertainty", False))
@@ -195,7 +200,13 @@ class PreferenceTask(Task, Generic[P]):
     def summary(self, history: History) -> dict[str, Any]:
         """The curve's figures; warns where nothing was learned from the judge."""
         shares = [row["images_with_pair"] for row in history[1:] if "images_with_pair" in row]
-        if shares and not any(shares):
+        if shares and not any(shares) and self.lessons.needs_standing:
+            log.warning(
+                "No image gave a pair in the whole run, so nothing was learned from the records: they "
+                "are about other slates than those of %s, or about other cases.",
+                self.lessons.sets,
+            )
+        elif shares and not any(shares):
             log.warning(
                 "No image gave a pair in the whole run, so nothing was learned from the judge: it "
                 "found no candidate better than another, or the miner's threshold is above all its "
