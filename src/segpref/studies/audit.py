@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import zlib
 from collections.abc import Sequence
@@ -162,8 +161,8 @@ def _measured(masks: _Packed, label_space: LabelSpace, scored: ScoredSlate) -> _
     slate = scored.slate
     masks.append(slate.masks)
     quality = slate_iou(slate.masks, np.asarray(scored.case.label), label_space)
-    digests = {hashlib.blake2b(np.ascontiguousarray(mask).data).digest() for mask in slate.masks}
-    return _Measured(slate.candidates, scored.scores, quality, len(digests) / len(slate))
+    distinct = len(set(scored.ids)) / len(slate)
+    return _Measured(slate.candidates, scored.scores, quality, distinct)
 
 
 def _families(seen: Sequence[_Measured]) -> tuple[FamilyFigures, ...]:
