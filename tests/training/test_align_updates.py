@@ -13,9 +13,9 @@ from safetensors.torch import load_file
 from short_align import VALIDATION, run
 from torch import nn
 
+from segpref.contrib.objectives import UncertaintyPenalizedDPO
 from segpref.data import Cache, Dataset, Preparation
 from segpref.judges import EnsembleJudge, ModelJudge, OracleJudge
-from segpref.objectives import UncertaintyPenalizedDPO
 from segpref.policies import ModelCard, NetworkSpec, Segmenter, load_model, load_policy, save_model
 from segpref.proposals import IntensityTTA, SlateProposals
 from segpref.training import PreferenceSignal, PseudoLabelSignal, RunFolder, align, fit

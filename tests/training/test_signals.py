@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from segpref.contrib.objectives import RPO, UncertaintyPenalizedDPO
 from segpref.miners import TopVsBase, mine
-from segpref.objectives import DPO, RPO, UncertaintyPenalizedDPO, log_likelihood
+from segpref.objectives import DPO, log_likelihood
 from segpref.objectives.supervised import SupervisedLoss
 from segpref.training import PreferenceSignal, PseudoLabelSignal, ScoredBatch
 from segpref.training.margins import LogitMargins
