@@ -11,7 +11,6 @@ from segpref.judges.noisy import NoisyJudge
 from segpref.judges.oracle import OracleJudge
 from segpref.judges.raters import RatersJudge
 from segpref.judges.regressor import RegressorJudge
-from segpref.judges.staple import staple
 
 __all__ = [
     "Committee",
@@ -26,6 +25,5 @@ __all__ = [
     "RatersJudge",
     "RegressorJudge",
     "VirtualAnnotator",
-    "staple",
     "trust_weights",
 ]

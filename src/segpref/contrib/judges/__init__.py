@@ -9,5 +9,13 @@ from segpref.contrib.judges.confidence import ConfidenceJudge
 from segpref.contrib.judges.consistency import ConsistencyJudge
 from segpref.contrib.judges.predicted_iou import PredictedIoU
 from segpref.contrib.judges.reverse import ReverseClassificationJudge
+from segpref.contrib.judges.staple import ConsensusJudge, staple
 
-__all__ = ["ConfidenceJudge", "ConsistencyJudge", "PredictedIoU", "ReverseClassificationJudge"]
+__all__ = [
+    "ConfidenceJudge",
+    "ConsensusJudge",
+    "ConsistencyJudge",
+    "PredictedIoU",
+    "ReverseClassificationJudge",
+    "staple",
+]
