@@ -15,8 +15,8 @@ __all__ = ["ConsensusJudge", "consensus", "staple"]
 class ConsensusJudge:
     """Scores a candidate by its IoU with what the raters together say, per field.
 
-    ``IoU(y(k), STAPLE(y_1 ... y_R))`` (:func:`staple`), as :func:`~segpref.metrics.slate_iou` has it. It
-    abstains on a field of which no rater says anything. It reads ``case.raters``, which are labels.
+    ``IoU(y(k), STAPLE(y_1 ... y_R))`` (:func:`staple`), IoU as in :func:`~segpref.metrics.slate_iou`.
+    It abstains on a field of which no rater says anything. It reads ``case.raters``, which are labels.
 
     Args:
         label_space: what the masks mean.
