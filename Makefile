@@ -4,20 +4,27 @@ VENV := .venv
 BIN := $(VENV)/bin
 NNUNET := .venv-nnunet
 DATA ?=
+# The test files go to two processes in their own order, so that the longest of them do not come last.
+PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+PYTEST_NNUNET = OMP_NUM_THREADS=1 $(NNUNET)/bin/python -m pytest -q
 
-.PHONY: demo test test-nnunet check check-static bench clean
+.PHONY: demo test test-long test-nnunet check check-static bench help clean
 
 demo: $(VENV)/.runtime  ## set up, then run the main job: on generated phantoms, or on DATA=path
 	$(BIN)/segpref demo $(if $(DATA),--data "$(DATA)")
 
-test: $(VENV)/.dev  ## set up, then pass every test
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+test: $(VENV)/.dev  ## set up, then pass every test but those marked long
+	$(PYTEST) -m "not long"
 
-test-nnunet: $(NNUNET)/.made  ## nnU-Net in and out, in an environment of its own
-	OMP_NUM_THREADS=1 $(NNUNET)/bin/python -m pytest -q tests/nnunet tests/policies/test_bundle.py
+test-long: $(VENV)/.dev $(NNUNET)/.made  ## the tests marked long: whole studies, killed and resumed runs
+	$(PYTEST) -m long
+	$(PYTEST_NNUNET) -m long tests/nnunet
 
-check: check-static  ## format, lint, types, import direction, fast tests
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow"
+test-nnunet: $(NNUNET)/.made  ## nnU-Net in and out, in an environment of its own; none marked long
+	$(PYTEST_NNUNET) -m "not long" tests/nnunet tests/policies/test_bundle.py
+
+check: check-static  ## format, lint, types, import direction, fast tests: under three minutes
+	$(PYTEST) -q -m "not slow and not long" --hypothesis-profile quick
 
 check-static: $(VENV)/.dev  ## the same without the tests
 	$(BIN)/ruff format --check .
@@ -27,6 +34,9 @@ check-static: $(VENV)/.dev  ## the same without the tests
 
 bench: $(VENV)/.dev  ## side-by-side ratios
 	$(BIN)/python -m benchmarks
+
+help:  ## what there is to make
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 clean:
 	rm -rf $(VENV) $(NNUNET) runs

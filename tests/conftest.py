@@ -20,9 +20,10 @@ except ImportError:  # nnU-Net's tests have an environment of their own, without
     pass
 else:
     # Neither a loaded machine nor chance decides whether a fresh clone passes.
-    settings.register_profile(
-        "segpref", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
-    )
+    always = settings(deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+    settings.register_profile("segpref", always)
+    # For `make check`: `--hypothesis-profile quick`, which is loaded after this file.
+    settings.register_profile("quick", always, max_examples=15)
     settings.load_profile("segpref")
 
 HEART = ("background", "RV", "MYO", "LV")

@@ -140,6 +140,7 @@ def test_masks_of_a_model_judge_as_the_model_does(
     assert told[0] == told[1]
 
 
+@pytest.mark.slow
 def test_a_control_turns_the_judge_round_by_chance(
     models: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -167,6 +168,7 @@ def test_export_writes_the_network_for_other_programs(
     assert ".ts (TorchScript) or .onnx" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_run_is_not_overwritten_but_resumed(
     models: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -196,7 +198,8 @@ def test_a_judge_that_saw_the_validation_patients_is_refused(
     [
         (["predict", "--model", "nowhere", "--input", "x", "--output", "y"], "nowhere"),
         (["fit", "--data", "nowhere", "--out", "y"], "nowhere"),
-        (["demo", "--recipe", "nowhere"], "nowhere"),
+        # It makes its phantoms first.
+        pytest.param(["demo", "--recipe", "nowhere"], "nowhere", marks=pytest.mark.slow),
     ],
 )
 def test_mistakes_are_one_sentence_without_a_traceback(

@@ -72,6 +72,7 @@ def files(folder: Path) -> set[Path]:
     return {path.relative_to(folder) for path in folder.rglob("*")}
 
 
+@pytest.mark.slow
 def test_a_second_process_is_told_who_is_there(
     occupied: Occupied,
 ) -> None:
@@ -86,6 +87,7 @@ def test_a_second_process_is_told_who_is_there(
     assert files(folder) == {Path(".lock")}
 
 
+@pytest.mark.slow
 def test_a_process_that_was_killed_blocks_nobody(
     leaving: Occupied, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -99,6 +101,7 @@ def test_a_process_that_was_killed_blocks_nobody(
     assert not (folder / ".lock").exists()
 
 
+@pytest.mark.slow
 def test_a_process_that_ends_lets_the_next_one_in(
     leaving: Occupied,
 ) -> None:

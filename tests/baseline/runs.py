@@ -6,21 +6,15 @@ Each takes seconds and needs nothing but a folder; run as a program, the module 
 
 from __future__ import annotations
 
-import csv
-import hashlib
 import json
-import os
-import platform
 import sys
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
-import torch
 import yaml
-from safetensors.torch import load_file
+from records import Run, make_record
 
 from segpref.cli.main import main
 from segpref.data import Preparation
@@ -35,10 +29,7 @@ from segpref.preferences import Extremes
 from segpref.training import PreferenceSignal, RunFolder, align, fit_diffusion
 from segpref.types import LabelSpace
 
-RECORD = Path(__file__).parent / "record.json"
-
-Run = Callable[[Path], Path]
-"""Trains in a folder, where other runs may have been already, and says which one it made."""
+RECORD = Path(__file__).with_name("record.json")
 
 RUNS: dict[str, Run] = {}
 
@@ -313,38 +304,5 @@ def study(place: Path) -> Path:
     return out / "seed-0" / "runs" / "weak" / "weak" / "rn-dpo"
 
 
-def result(folder: Path) -> dict[str, Any]:
-    """What a run came to: the figures of every epoch and a hash of its final weights."""
-    with (folder / "metrics.csv").open() as file:
-        rows = [{name: float(v) for name, v in row.items() if v} for row in csv.DictReader(file)]
-    digest = hashlib.blake2b(digest_size=16)
-    for name, value in sorted(load_file(folder / "last.safetensors").items()):
-        digest.update(name.encode())
-        digest.update(value.contiguous().numpy().tobytes())
-    return {"weights": digest.hexdigest(), "epochs": rows}
-
-
-def machine() -> str:
-    """What the last bits of a training depend on."""
-    model = platform.processor() or platform.machine()
-    if Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next((line for line in lines if line.startswith("model name")), model)
-    return f"{model.partition(':')[2].strip() or model}, torch {torch.__version__}"
-
-
-def recorded() -> Mapping[str, Any]:
-    record: dict[str, Any] = json.loads(RECORD.read_text())
-    return record
-
-
 if __name__ == "__main__":
-    import tempfile
-
-    torch.set_num_threads(1)
-    os.environ["OMP_NUM_THREADS"] = "1"
-    with tempfile.TemporaryDirectory() as place:
-        wanted = sys.argv[1:] or list(RUNS)
-        runs = dict(recorded()["runs"]) if RECORD.exists() else {}
-        runs.update({name: result(RUNS[name](Path(place))) for name in wanted})
-    RECORD.write_text(json.dumps({"machine": machine(), "runs": runs}, indent=1) + "\n")
+    make_record(RECORD, RUNS, sys.argv[1:])

@@ -106,6 +106,7 @@ def test_flip_rates_are_measured_on_patches_as_the_training_sees_them(
     assert sum(part["count"] for part in found["mined"]) > 100
 
 
+@pytest.mark.slow
 def test_a_calibrated_alignment_on_patches(place: Path) -> None:
     assert align(place, "calibrated", "--method", "calibrated") == 0
     assert json.loads((place / "calibrated" / "summary.json").read_text())["pool_cases"] == 3
@@ -113,6 +114,7 @@ def test_a_calibrated_alignment_on_patches(place: Path) -> None:
     assert "candidate masks of a patch of p" in page
 
 
+@pytest.mark.slow
 def test_diversity_is_that_of_patches(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rates = {"class_path": "segpref.proposals.DropoutRates", "init_args": {"rates": [0.0, 0.5]}}
     assert align(place, "rates", "--families", json.dumps([rates])) == 0
@@ -127,6 +129,7 @@ def tuned(place: Path, out: str) -> bool:
     return all(torch.equal(value, best[name]) for name, value in model.file.weights.items())
 
 
+@pytest.mark.slow
 def test_what_could_not_be_written_back_is_written_when_the_run_goes_on(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,6 +151,7 @@ def test_what_could_not_be_written_back_is_written_when_the_run_goes_on(
     assert (place / "killed" / "tuned" / "unet.safetensors").stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 def test_an_empty_folder_in_the_place_of_what_is_tuned_is_filled(place: Path) -> None:
     assert align(place, "empty") == 0
     for file in (place / "empty" / "tuned").iterdir():
@@ -156,6 +160,7 @@ def test_an_empty_folder_in_the_place_of_what_is_tuned_is_filled(place: Path) ->
     assert tuned(place, "empty")
 
 
+@pytest.mark.slow
 def test_the_first_process_of_a_launch_writes_for_all(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,6 +172,7 @@ def test_the_first_process_of_a_launch_writes_for_all(
         assert (place / "launched" / "tuned").exists() == (rank == "0")
 
 
+@pytest.mark.slow
 def test_what_is_tuned_is_written_before_the_report(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

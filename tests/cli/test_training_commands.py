@@ -110,6 +110,7 @@ def mapo(place: Path, out: str, rate: float, tau: float) -> int:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_mapo_as_a_command(
     place: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -144,6 +145,7 @@ def test_few_pairs_and_candidates_that_hardly_differ_are_told(
     assert any("predictions that hardly differ" in record.message for record in caplog.records)
 
 
+@pytest.mark.slow
 def test_what_to_try_where_nothing_was_gained(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,9 +9,9 @@ import torch
 from small_cases import CLASSES, LABELS, Fixed, dataset, noise_slate, slate
 from torch.nn import functional
 
+from segpref.contrib.judges import ConfidenceJudge
+from segpref.contrib.judges.confidence import _BLOCK, _weighted
 from segpref.data import Cache
-from segpref.judges import ConfidenceJudge
-from segpref.judges.confidence import _BLOCK, _weighted
 from segpref.types import LabelSpace, Region, SegprefError
 
 BINARY = LabelSpace("multi-label", ("a",))

@@ -10,8 +10,9 @@ import torch
 from small_cases import CLASSES, Fixed, dataset, noise_slate, says, slate
 from torch import Tensor
 
+from segpref.contrib.judges import ConsistencyJudge
 from segpref.data import Cache
-from segpref.judges import ConsistencyJudge, EnsembleJudge, ModelJudge
+from segpref.judges import EnsembleJudge, ModelJudge
 from segpref.types import Judge, LabelSpace, SegprefError
 
 ROW = [[[1, 1, 1, 1, 0, 0, 0, 0]]]

@@ -9,11 +9,10 @@ import pytest
 from jsonargparse import ArgumentParser
 from small_cases import slate
 
+from segpref.contrib.judges import ConfidenceJudge, ConsistencyJudge, ReverseClassificationJudge
 from segpref.data import Cache, Dataset
 from segpref.judges import (
     Committee,
-    ConfidenceJudge,
-    ConsistencyJudge,
     DiversityJudge,
     EnsembleJudge,
     ModelJudge,
@@ -21,7 +20,6 @@ from segpref.judges import (
     NoisyJudge,
     OracleJudge,
     RatersJudge,
-    ReverseClassificationJudge,
 )
 from segpref.policies import load_model
 from segpref.types import Case, Slate
@@ -90,9 +88,9 @@ def test_all_others(
         ModelJudge: model,
         OracleJudge: oracle,
         RatersJudge: f"{{class_path: segpref.judges.RatersJudge, init_args: {{label_space: {space}}}}}",
-        ConfidenceJudge: "{class_path: segpref.judges.ConfidenceJudge, init_args: "
+        ConfidenceJudge: "{class_path: segpref.contrib.judges.ConfidenceJudge, init_args: "
         f"{{predictor: {one}, over: boundary, cache: {cache}}}}}",
-        ConsistencyJudge: "{class_path: segpref.judges.ConsistencyJudge, init_args: "
+        ConsistencyJudge: "{class_path: segpref.contrib.judges.ConsistencyJudge, init_args: "
         f"{{predictor: {one}, flips: [0, 1], gammas: [0.5], cache: {cache}}}}}",
         NoisyJudge: "{class_path: segpref.judges.NoisyJudge, init_args: "
         f"{{judge: {model}, flip_rate: 0.2}}}}",
@@ -100,7 +98,7 @@ def test_all_others(
         f"{{judge: {model}, label_space: {space}, weight: 0.5}}}}",
         Committee: "{class_path: segpref.judges.Committee, init_args: "
         f"{{judges: [{model}, {oracle}], weights: [2, 1]}}}}",
-        ReverseClassificationJudge: "{class_path: segpref.judges.ReverseClassificationJudge, "
+        ReverseClassificationJudge: "{class_path: segpref.contrib.judges.ReverseClassificationJudge, "
         f"init_args: {{reference: {reference}, cases: 2}}}}",
     }
     some = hearts.take([3])

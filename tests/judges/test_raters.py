@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from small_cases import BINARY, CLASSES, FOUR, LABELS, NONE, TWO, dataset, noise_slate, rated, slate
 
-from segpref.judges import RatersJudge, staple
-from segpref.judges.staple import consensus
+from segpref.contrib.judges import ConsensusJudge, staple
+from segpref.contrib.judges.staple import consensus
+from segpref.judges import RatersJudge
 from segpref.metrics import slate_iou
 from segpref.types import IGNORE, LabelSpace, SegprefError
 
@@ -22,20 +23,20 @@ def test_mean_and_best_by_hand() -> None:
 
 def test_agreement_with_the_consensus() -> None:
     case = rated(FOUR, FOUR, TWO)
-    scores = RatersJudge(BINARY, "consensus").score(case, slate(FOUR, TWO))
+    scores = ConsensusJudge(BINARY).score(case, slate(FOUR, TWO))
     np.testing.assert_allclose(scores[:, 0], [1, 0.5])
 
 
 def test_who_says_nothing_has_no_voice() -> None:
     silent = np.full((1, 1, 6), IGNORE)
-    for agreement, expected in (("mean", 0.5), ("best", 0.5), ("consensus", 0.5)):
-        judge = RatersJudge(BINARY, agreement)  # type: ignore[arg-type]
-        assert judge.score(rated(TWO, silent), slate(FOUR))[0, 0] == expected
+    for judge in (RatersJudge(BINARY, "mean"), RatersJudge(BINARY, "best"), ConsensusJudge(BINARY)):
+        assert judge.score(rated(TWO, silent), slate(FOUR))[0, 0] == 0.5
         assert np.isnan(judge.score(rated(silent, silent), slate(FOUR))).all()
     # Of two structures, one that nobody rated.
     both = np.array([TWO[0], silent[0]])
-    scores = RatersJudge(LABELS).score(rated(both, space=LABELS), slate([FOUR[0], TWO[0]]))
-    np.testing.assert_array_equal(scores, [[0.5, np.nan]])
+    for judge in (RatersJudge(LABELS), ConsensusJudge(LABELS)):
+        scores = judge.score(rated(both, space=LABELS), slate([FOUR[0], TWO[0]]))
+        np.testing.assert_array_equal(scores, [[0.5, np.nan]])
 
 
 def test_one_rater_is_the_oracle() -> None:
@@ -44,8 +45,12 @@ def test_one_rater_is_the_oracle() -> None:
         candidates = noise_slate(rng, space, (4, 5, 3), 6)
         truth = rng.integers(0, space.values, (space.fields, 4, 5, 3)).astype(np.uint8)
         truth[..., 0] = IGNORE
-        for agreement in ("mean", "best", "consensus"):
-            scores = RatersJudge(space, agreement).score(rated(truth, space=space), candidates)  # type: ignore[arg-type]
+        for judge in (
+            RatersJudge(space, "mean"),
+            RatersJudge(space, "best"),
+            ConsensusJudge(space),
+        ):
+            scores = judge.score(rated(truth, space=space), candidates)
             np.testing.assert_allclose(scores, slate_iou(candidates.masks, truth, space))
 
 
@@ -53,6 +58,8 @@ def test_cases_without_raters_and_unknown_agreements() -> None:
     case = dataset([np.zeros((1, 1, 6))], BINARY)[0]
     with pytest.raises(SegprefError, match="p00 has no masks of several raters"):
         RatersJudge(BINARY).score(case, slate(FOUR))
+    with pytest.raises(SegprefError, match="p00 has no masks of several raters"):
+        ConsensusJudge(BINARY).score(case, slate(FOUR))
     with pytest.raises(SegprefError, match="not 'median'"):
         RatersJudge(BINARY, "median")  # type: ignore[arg-type]
 

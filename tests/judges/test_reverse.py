@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from small_cases import CLASSES, LABELS, dataset, slate
 
+from segpref.contrib.judges import ReverseClassificationJudge
 from segpref.data import Dataset
-from segpref.judges import ReverseClassificationJudge
 from segpref.metrics import slate_iou
 from segpref.types import IGNORE, Judge, LabelSpace, SegprefError
 

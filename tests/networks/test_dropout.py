@@ -116,8 +116,9 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "functions": (Functional, (16, 16)),
     "torch's transformer": (Tokens, (16, 16)),
 }  # fmt: skip
+LARGE = [pytest.mark.slow, NEEDS_EINOPS]
 # 45 million weights.
-MARKS = {"V-Net 3D": pytest.mark.slow, "UNETR 3D": NEEDS_EINOPS, "Swin UNETR 2D": NEEDS_EINOPS}
+MARKS = {"V-Net 3D": pytest.mark.slow, "UNETR 3D": LARGE, "Swin UNETR 2D": LARGE}
 EACH = pytest.mark.parametrize(
     "name", [pytest.param(name, marks=MARKS.get(name, ())) for name in NETWORKS]
 )

@@ -52,6 +52,33 @@ class Workplace(Stock):
         return out / "new.nii.gz"
 
 
+FOLDS = (("3d_fullres", 0), ("3d_fullres", 1), ("2d", 0))
+
+
+def made_workplace(root: Path, folds: Sequence[tuple[str, int]] = FOLDS) -> Workplace:
+    """The made dataset in a folder, and folds that stock nnU-Net trained on it."""
+    place = Workplace(root)
+    place.enter()
+    for folder in ("imagesTr", "labelsTr", "imagesTs"):
+        (place.made / folder).mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for name in (*CASES, "new"):
+        write_case(place.made, name, rng)
+    description = {
+        "channel_names": {"0": "MRI"},
+        "labels": {"background": 0, "rind": 1, "core": 2},
+        "numTraining": len(CASES),
+        "file_ending": ".nii.gz",
+    }
+    (place.made / "dataset.json").write_text(json.dumps(description))
+    splits = [{"train": CASES[1:3], "val": CASES[:1]}, {"train": CASES[3:4], "val": CASES[2:3]}]
+    place.plan(NAME, ("2d", "3d_fullres"), shrink, splits)
+    for configuration, fold in folds:
+        # Long enough that slates hold masks of which one is better.
+        place.train(NAME, configuration, fold, SHORT_ITERATIONS=100)
+    return place
+
+
 def mask(path: Path) -> np.ndarray:
     return np.asarray(nib.load(path).dataobj)
 

@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import torch
 
-from segpref.objectives import (
-    DPO,
+from segpref.contrib.objectives import (
     DPOPRO,
-    IPO,
     ODPO,
     ORPO,
     RPO,
     AlphaDPO,
     AMaPO,
-    BestOnly,
     BetaDPO,
-    CalibratedDPO,
     ConservativeDPO,
     DrDPO,
     GammaPO,
     Hinge,
     RampLoss,
-    RobustDPO,
     SigmoidLoss,
     SimPO,
     SoftDPO,
     UncertaintyPenalizedDPO,
 )
+from segpref.objectives import DPO, IPO, BestOnly, CalibratedDPO, RobustDPO
 from segpref.types import Margins
 
 ALL = {

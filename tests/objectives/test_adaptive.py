@@ -12,15 +12,8 @@ from hypothesis import strategies as st
 from made_margins import of
 from scipy.optimize import minimize
 
-from segpref.objectives import (
-    DPO,
-    AlphaDPO,
-    AMaPO,
-    BetaDPO,
-    GammaPO,
-    SimPO,
-    update_strength,
-)
+from segpref.contrib.objectives import AlphaDPO, AMaPO, BetaDPO, GammaPO, SimPO
+from segpref.objectives import DPO, update_strength
 
 DELTAS = [-2.0, -0.3, 0.0, 1.2]
 

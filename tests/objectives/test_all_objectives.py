@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, fields, is_dataclass, replace
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -11,8 +12,10 @@ import torch
 from jsonargparse import ArgumentParser
 from made_margins import ALL, BATCH, everything
 
+import segpref.contrib.objectives
 import segpref.objectives
-from segpref.objectives import DrDPO, grouped, update_strength
+from segpref.contrib.objectives import DrDPO
+from segpref.objectives import grouped, update_strength
 from segpref.types import Margins, Objective, SegprefError
 
 EACH = pytest.mark.parametrize("name", ALL)
@@ -25,8 +28,9 @@ DELTAS = [-1.7, -0.4, 0.3, 0.9, 2.6]
 def test_none_is_left_out():
     exported = {
         name
-        for name in segpref.objectives.__all__
-        if "__call__" in vars(getattr(segpref.objectives, name))
+        for package in (segpref.objectives, segpref.contrib.objectives)
+        for name in package.__all__
+        if "__call__" in vars(getattr(package, name))
     }
     assert {type(objective).__name__ for objective in ALL.values()} == exported - {
         "FocalDiceLoss",
@@ -132,7 +136,7 @@ def test_settings_survive_a_recipe(name):
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--objective", type=Callable[[Margins], Any])
     settings = {
-        "class_path": f"segpref.objectives.{type(objective).__name__}",
+        "class_path": f"{_package(type(objective).__name__).__name__}.{type(objective).__name__}",
         "init_args": asdict(objective),
     }
     made = parser.instantiate_classes(parser.parse_object({"objective": settings})).objective
@@ -187,7 +191,12 @@ def test_without_the_likelihood_it_needs_an_objective_says_so(name):
 )
 def test_settings_out_of_range_are_refused(name, settings):
     with pytest.raises(SegprefError, match=next(iter(settings))):
-        getattr(segpref.objectives, name)(**settings)
+        getattr(_package(name), name)(**settings)
+
+
+def _package(name: str) -> ModuleType:
+    core = name in segpref.objectives.__all__
+    return segpref.objectives if core else segpref.contrib.objectives
 
 
 def _columns(margins: Margins) -> list[torch.Tensor]:

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_margins import of
 
-from segpref.objectives import DPO, CalibratedDPO, ConservativeDPO
+from segpref.contrib.objectives import ConservativeDPO
+from segpref.objectives import DPO, CalibratedDPO
 from segpref.types import SegprefError
 
 DELTAS = [-2.0, -0.3, 0.0, 1.2]

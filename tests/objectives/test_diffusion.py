@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from segpref.objectives import DPO, IPO, RPO
+from segpref.contrib.objectives import RPO
+from segpref.objectives import DPO, IPO
 from segpref.objectives.diffusion import (
     denoising_log_ratio,
     diffusion_margins,

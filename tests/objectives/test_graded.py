@@ -11,15 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_margins import of
 
-from segpref.objectives import (
-    DPO,
+from segpref.contrib.objectives import (
     DPOPRO,
     ODPO,
     ConservativeDPO,
     SoftDPO,
     UncertaintyPenalizedDPO,
-    update_strength,
 )
+from segpref.objectives import DPO, update_strength
 from segpref.types import SegprefError
 
 AT_ONE = 0.3132617  # -log sigmoid(1) = log(1 + e^-1)

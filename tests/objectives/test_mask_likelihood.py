@@ -11,15 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segpref.objectives import (
-    ORPO,
-    RPO,
-    SimPO,
-    disagreement,
-    log_likelihood,
-    margins,
-    winner_log_likelihood,
-)
+from segpref.contrib.objectives import ORPO, RPO, SimPO
+from segpref.objectives import disagreement, log_likelihood, margins, winner_log_likelihood
 from segpref.types import IGNORE, Candidate, LabelSpace, Pairs, Slate
 
 CLASSES = LabelSpace("multi-class", ("background", "a", "b"))

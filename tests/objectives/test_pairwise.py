@@ -8,7 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segpref.objectives import DPO, IPO, ConservativeDPO, Hinge, RobustDPO, update_strength
+from segpref.contrib.objectives import ConservativeDPO, Hinge
+from segpref.objectives import DPO, IPO, RobustDPO, update_strength
 from segpref.types import Margins, Objective, SegprefError
 
 BETAS = st.floats(0.05, 5)

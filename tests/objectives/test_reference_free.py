@@ -8,7 +8,8 @@ import pytest
 import torch
 from made_margins import everything, of
 
-from segpref.objectives import DPO, ORPO, RPO, SimPO, update_strength
+from segpref.contrib.objectives import ORPO, RPO, SimPO
+from segpref.objectives import DPO, update_strength
 from segpref.types import Margins
 
 PARTS = ("policy", "reference", "gap", "winner")

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_margins import of
 
-from segpref.objectives import DPO, DrDPO, RampLoss, SigmoidLoss, update_strength
+from segpref.contrib.objectives import DrDPO, RampLoss, SigmoidLoss
+from segpref.objectives import DPO, update_strength
 
 SYMMETRIC = pytest.mark.parametrize("make", [SigmoidLoss, RampLoss])
 NUMBERS = st.lists(st.floats(-20, 20), min_size=1, max_size=6)

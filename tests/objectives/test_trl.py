@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+import segpref.contrib.objectives
 import segpref.objectives
 from segpref.objectives import disagreement, margins, winner_log_likelihood
-from segpref.types import IGNORE, Candidate, LabelSpace, Margins, Pairs, Slate
+from segpref.types import IGNORE, Candidate, LabelSpace, Margins, Objective, Pairs, Slate
 
 RECORD = json.loads(Path(__file__).with_name("trl_losses.json").read_text())
 SPACE = LabelSpace("multi-class", ("background", "a", "b"))
@@ -24,12 +25,19 @@ def named(case: dict) -> str:
     return f"{case['objective']} {settings}"
 
 
+def objective_of(case: dict) -> Objective:
+    name = case["objective"]
+    core = name in segpref.objectives.__all__
+    package = segpref.objectives if core else segpref.contrib.objectives
+    return getattr(package, name)(**case["settings"])
+
+
 @pytest.mark.parametrize("case", RECORD["cases"], ids=named)
 def test_losses_of_log_probabilities(case):
     chosen, rejected, old_chosen, old_rejected = torch.tensor(
         RECORD["pairs"], dtype=torch.float64
     ).unbind(1)
-    objective = getattr(segpref.objectives, case["objective"])(**case["settings"])
+    objective = objective_of(case)
     losses = objective(
         Margins(
             policy=chosen - rejected,
@@ -68,7 +76,7 @@ def test_likelihood_of_masks_is_that_of_answers():
 
 @pytest.mark.parametrize("case", RECORD["masks"]["cases"], ids=named)
 def test_losses_of_masks(case):
-    objective = getattr(segpref.objectives, case["objective"])(**case["settings"])
+    objective = objective_of(case)
     losses = objective(from_masks())
     bound = PRECISION.get(case["objective"], 1e-12)
     np.testing.assert_allclose(losses.numpy(), case["losses"], rtol=bound)

@@ -153,6 +153,7 @@ def test_prompts_of_a_volume_are_carried_from_their_slice(
     )
 
 
+@pytest.mark.slow
 def test_a_text_goes_for_every_slice_of_a_volume(
     tmp_path: Path, volumes: Path, clip_folder: Path
 ) -> None:

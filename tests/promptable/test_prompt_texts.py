@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from dark_probe import Probe
 from PIL import Image
-from tiny_models import SIDE, images_of, lesions, write_vqa
+from tiny_models import SIDE, images_of, lesions, write_vilt, write_vqa
 
 from segpref.prompts import Descriptions, Endpoint, GradCAM, LocalVQA, SaliencyPrompts, Target
 from segpref.types import SegprefError
@@ -128,3 +129,15 @@ def test_a_local_model_answers(tmp_path: Path) -> None:
     assert vqa.key() == LocalVQA(str(tmp_path), max_new_tokens=4, device="cpu").key()
     with pytest.raises(SegprefError, match="can't be loaded"):
         LocalVQA(str(tmp_path / "nothing"))
+
+
+def test_a_local_model_chooses_among_its_answers(tmp_path: Path) -> None:
+    write_vilt(tmp_path)
+    vqa = LocalVQA(str(tmp_path), device="cpu")
+    images = images_of(lesions(6))
+    said = [vqa(image, "what is the shape of the lesion ?") for image in images]
+    assert set(said) <= {"round", "oval", "irregular"}
+    assert said == [vqa(image, "what is the shape of the lesion ?") for image in images]
+    with torch.no_grad():
+        vqa._model.classifier[-1].bias[2] += 100
+    assert vqa(images[0], "what is the shape of the lesion ?") == "irregular"

@@ -94,6 +94,7 @@ def test_a_prompter_that_is_none(base: Path, prompter: dict[str, Any], said: str
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"average": 0.9}, {"refresh": 1}])
 def test_the_decoder_learns(base: Path, tmp_path: Path, options: dict[str, Any]) -> None:
     summary = aligned(base, tmp_path / "run", **options)
@@ -104,6 +105,7 @@ def test_the_decoder_learns(base: Path, tmp_path: Path, options: dict[str, Any])
     assert summary["pool_cases"] == 6
 
 
+@pytest.mark.slow
 def test_other_parts_learn_if_told_so(base: Path, tmp_path: Path) -> None:
     aligned(base, tmp_path / "run", parts=("prompts", "encoder"), epochs=1)
     assert changed_parts(base, tmp_path / "run") == {"prompts", "encoder"}
@@ -111,6 +113,7 @@ def test_other_parts_learn_if_told_so(base: Path, tmp_path: Path) -> None:
         aligned(base, tmp_path / "other", parts=("head",))
 
 
+@pytest.mark.slow
 def test_the_encoder_sees_the_images_once(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,6 +129,7 @@ def test_the_encoder_sees_the_images_once(
     assert sum(passes) == 6 + 3
 
 
+@pytest.mark.slow
 def test_a_view_is_asked_what_the_image_was_asked(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

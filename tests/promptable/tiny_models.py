@@ -23,6 +23,10 @@ from transformers import (
     Sam2Model,
     SamConfig,
     SamModel,
+    ViltConfig,
+    ViltForQuestionAnswering,
+    ViltImageProcessorPil,
+    ViltProcessor,
 )
 
 from segpref.data import Dataset
@@ -140,6 +144,19 @@ def write_vqa(folder: Path) -> None:
     BlipForQuestionAnswering(config).eval().save_pretrained(folder)
     images = BlipImageProcessorPil(size={"height": 32, "width": 32})
     BlipProcessor(images, tokenizer()).save_pretrained(folder)
+
+
+def write_vilt(folder: Path) -> None:
+    """A model that chooses one of its answers instead of writing one."""
+    torch.manual_seed(0)
+    config = ViltConfig(
+        vocab_size=4 + len(WORDS), hidden_size=24, num_hidden_layers=1, num_attention_heads=2,
+        intermediate_size=32, image_size=32, patch_size=8, max_position_embeddings=64,
+        id2label={0: "round", 1: "oval", 2: "irregular"},
+    )  # fmt: skip
+    lively(ViltForQuestionAnswering(config)).save_pretrained(folder)
+    images = ViltImageProcessorPil(size={"shortest_edge": 32})
+    ViltProcessor(images, tokenizer()).save_pretrained(folder)
 
 
 def lesions(count: int = 4, side: int = SIDE, first: int = 0) -> Dataset:

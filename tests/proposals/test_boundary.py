@@ -107,6 +107,7 @@ def test_offsets_are_in_millimetres_along_each_axis() -> None:
     assert grown.sum() == 5
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(LABELS, DISTANCES, SPACINGS)
 def test_uniform_offset_is_scipys(

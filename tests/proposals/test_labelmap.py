@@ -84,6 +84,7 @@ def test_an_empty_mask_has_nothing() -> None:
     assert field.distances(3.0).signed.size == 0
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(label_maps())
 def test_components_are_those_of_scikit_image(labels: np.ndarray) -> None:
@@ -98,6 +99,7 @@ def test_components_are_those_of_scikit_image(labels: np.ndarray) -> None:
         assert set(labels[where].tolist()) == {int(found.owners[component])}
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(label_maps(values=3))
 def test_holes_are_those_of_scipy(labels: np.ndarray) -> None:
@@ -117,6 +119,7 @@ def test_holes_are_those_of_scipy(labels: np.ndarray) -> None:
         np.testing.assert_array_equal(actual, expected)
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(label_maps(), st.data())
 def test_distances_are_those_of_scipy(labels: np.ndarray, data: st.DataObject) -> None:

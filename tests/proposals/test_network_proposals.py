@@ -126,6 +126,7 @@ def everywhere(samples: Tensor, space: LabelSpace) -> Tensor:
     return space.decode(total - len(samples) / 2)
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @for_all(
     st.integers(0, 2**32 - 1),

@@ -92,6 +92,7 @@ def test_a_family_without_folders_is_refused() -> None:
     assert not isinstance(HoleFilling(), StoredProposal)
 
 
+@pytest.mark.slow
 def test_patches_hold_the_part_of_the_mask_that_they_show(
     heart_folder: Path, heart_reader: Reader, tmp_path: Path, store: Cache
 ) -> None:

@@ -118,6 +118,7 @@ def test_limited_filling_is_scipys_label(labels: np.ndarray, relative: float, ca
     np.testing.assert_array_equal(filled.labels, expected)
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(st.one_of(masks((9, 12), 4), masks((5, 6, 4), 3)))
 def test_cleaning_keeps_one_component_and_touches_nothing_else(labels: np.ndarray) -> None:

@@ -190,6 +190,7 @@ def test_the_recipe_that_comes_with_segpref(tmp_path: Path) -> None:
     assert "fit Without text, seed 1" not in names
 
 
+@pytest.mark.slow
 def test_the_recipe_of_the_paper() -> None:
     recipe = load_ambiguity_recipe("lidc")
     assert recipe.fit.epochs * recipe.fit.images_per_epoch // recipe.fit.batch_size == 50_000

@@ -6,6 +6,7 @@ import math
 import re
 from pathlib import Path
 
+import pytest
 from made_reports import BETTER, FLAT, NASTY, checked, history, overlay
 
 from segpref.studies.page import write_page, write_pictures
@@ -28,6 +29,7 @@ def histories() -> dict[str, list[list[dict[str, float]]]]:
     return {"DPO": runs, NASTY: runs}
 
 
+@pytest.mark.slow
 def test_the_comparison_marks_the_best_of_every_column(tmp_path: Path) -> None:
     claims = [
         Difference(NASTY, "Base", "iou", 0.082, 0.05, 0.11, 2, 2),
@@ -51,6 +53,7 @@ def test_the_comparison_marks_the_best_of_every_column(tmp_path: Path) -> None:
     assert "from 0.5 to 2.5" in next(str(alt) for alt in titles if str(alt).startswith("Harm"))
 
 
+@pytest.mark.slow
 def test_pictures_of_a_page_are_files_of_their_own(tmp_path: Path) -> None:
     (tmp_path / "old.png").write_bytes(b"")
     parts = [Part(title, table_rows(), histories()) for title in ("a/b", "a b")]

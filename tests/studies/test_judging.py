@@ -43,12 +43,14 @@ ensemble:
 regressor:
   class_path: segpref.studies.judging.Regressor
   init_args: {{labelled: 2, epochs: 1, images_per_epoch: 4}}
-consistency: {{class_path: segpref.studies.judging.Consistency}}
+consistency: {{class_path: segpref.contrib.judges.recipes.Consistency}}
 own consistency:
-  class_path: segpref.studies.judging.Consistency
+  class_path: segpref.contrib.judges.recipes.Consistency
   init_args: {{train_on: {STAGE}, gammas: [0.8]}}
-confidence: {{class_path: segpref.studies.judging.Confidence}}
-reverse: {{class_path: segpref.studies.judging.ReverseClassification, init_args: {{labelled: 2}}}}
+confidence: {{class_path: segpref.contrib.judges.recipes.Confidence}}
+reverse:
+  class_path: segpref.contrib.judges.recipes.ReverseClassification
+  init_args: {{labelled: 2}}
 noisy:
   class_path: segpref.studies.judging.Noisy
   init_args:
@@ -58,7 +60,7 @@ together:
   class_path: segpref.studies.judging.Together
   init_args:
     judges:
-      - {{class_path: segpref.studies.judging.Confidence}}
+      - {{class_path: segpref.contrib.judges.recipes.Confidence}}
       - {{class_path: segpref.studies.judging.Oracle}}
 oracle: {{class_path: segpref.studies.judging.Oracle}}
 """

@@ -33,7 +33,13 @@ def write(folder: Path, text: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", recipe_names())
+EACH = [
+    pytest.param(name, marks=[] if name in ("jsrt", "phantoms") else pytest.mark.slow)
+    for name in recipe_names()
+]
+
+
+@pytest.mark.parametrize("name", EACH)
 def test_every_recipe_that_comes_along_is_whole(name: str) -> None:
     recipe, settings = load_recipe(name)
     assert recipe.name == name

@@ -49,6 +49,7 @@ def bytes_per_voxel(act: Callable[[], Any]) -> float:
     return highest / np.prod(GRID)
 
 
+@pytest.mark.slow
 def test_the_pictures_of_a_slate(balls: np.ndarray) -> None:
     shown = SlatePicture(
         name="a",
@@ -76,6 +77,7 @@ def test_measures_of_diversity(balls: np.ndarray) -> None:
     assert bytes_per_voxel(lambda: pixel_variance(balls, SPACE)) < 50
 
 
+@pytest.mark.slow
 def test_the_slate_of_a_model_that_sees_patches_is_of_a_patch(
     heart_base: Path, hearts: Dataset, tmp_path: Path
 ) -> None:

@@ -16,6 +16,7 @@ from segpref.training.folder import RunFolder
 from segpref.types import SegprefError
 
 
+@pytest.mark.slow
 def test_the_report_of_an_alignment_holds_everything(tmp_path: Path) -> None:
     rows = history(
         BETTER,
@@ -56,6 +57,7 @@ def _glossary() -> dict[str, str]:
     return dict(GLOSSARY)
 
 
+@pytest.mark.slow
 def test_names_can_not_break_the_page(tmp_path: Path) -> None:
     rows = history(BETTER, **{f"volume_ratio_{NASTY}": [1.5] * 5})
     folder = run_folder(tmp_path / "a <b> run", rows)
@@ -68,12 +70,14 @@ def test_names_can_not_break_the_page(tmp_path: Path) -> None:
     assert "http" not in re.sub(re.escape("http://evil.example"), "", page.text)
 
 
+@pytest.mark.slow
 def test_the_same_run_gives_the_same_report(tmp_path: Path) -> None:
     folder = run_folder(tmp_path / "run", history(BETTER, **FLAT))
     first = write_report(folder, overlays=[overlay()]).read_bytes()
     assert write_report(folder, overlays=[overlay()]).read_bytes() == first
 
 
+@pytest.mark.slow
 def test_a_failed_run_says_so(tmp_path: Path) -> None:
     rows = history([0.5, 0.48, 0.45, 0.4, 0.4, 0.4], **FLAT)
     page = checked(write_report(run_folder(tmp_path / "run", rows)))
@@ -82,6 +86,7 @@ def test_a_failed_run_says_so(tmp_path: Path) -> None:
     assert [one for one in page.all("p") if one.get("class") == "verdict bad"]
 
 
+@pytest.mark.slow
 def test_an_unfinished_run_says_so(tmp_path: Path) -> None:
     folder = run_folder(tmp_path / "run", history(BETTER, **FLAT), finished=False)
     page = checked(write_report(folder))
@@ -113,6 +118,7 @@ def test_a_run_without_an_epoch_is_an_error(tmp_path: Path) -> None:
         write_report(folder)
 
 
+@pytest.mark.slow
 def test_metrics_survive_their_file(tmp_path: Path) -> None:
     """The report reads what the run folder wrote, gaps and missing numbers included."""
     rows = history(BETTER, **FLAT)

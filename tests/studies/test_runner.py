@@ -89,6 +89,7 @@ def text_of(results: Results) -> str:
     return "\n".join(markdown(one.rows) for one in study_tables(results))
 
 
+@pytest.mark.slow
 def test_every_method_is_there_for_every_seed(finished: tuple[Results, Lab]) -> None:
     results, lab = finished
     assert not results.failed
@@ -108,6 +109,7 @@ def test_every_method_is_there_for_every_seed(finished: tuple[Results, Lab]) -> 
     assert all(0 <= found["judge"]["pair_flip"] <= 1 for found in results.audits.values())
 
 
+@pytest.mark.slow
 def test_a_second_call_trains_nothing_and_says_the_same(finished: tuple[Results, Lab]) -> None:
     results, lab = finished
     before = times(lab.out)
@@ -116,6 +118,7 @@ def test_a_second_call_trains_nothing_and_says_the_same(finished: tuple[Results,
     assert text_of(again) == text_of(results) == text_of(collect(lab))
 
 
+@pytest.mark.slow
 def test_a_lost_file_is_made_again_and_is_the_same(finished: tuple[Results, Lab]) -> None:
     results, lab = finished
     run = Task(1, "run", "weak", "weak", "RN-DPO").folder(lab.out)
@@ -129,6 +132,7 @@ def test_a_lost_file_is_made_again_and_is_the_same(finished: tuple[Results, Lab]
     assert text_of(again) == text_of(results)
 
 
+@pytest.mark.slow
 def test_nobody_is_in_two_roles(finished: tuple[Results, Lab]) -> None:
     _, lab = finished
     split = Split.load(lab.out / "split.json")
@@ -141,12 +145,14 @@ def test_nobody_is_in_two_roles(finished: tuple[Results, Lab]) -> None:
     assert set(lab.pool(0, "weak").patients) == set(split.train) - set(bases[0].labelled)
 
 
+@pytest.mark.slow
 def test_base_and_judge_do_not_start_alike(finished: tuple[Results, Lab]) -> None:
     _, lab = finished
     base, judge = lab.base_folder(0, "weak"), Task(0, "judge", "", "weak").folder(lab.out)
     assert load_model(base)[0].digest() != load_model(judge)[0].digest()
 
 
+@pytest.mark.slow
 def test_fewer_seeds_may_be_asked_for(finished: tuple[Results, Lab]) -> None:
     _, lab = finished
     part = run_study(lab, seeds=[1])
@@ -154,6 +160,7 @@ def test_fewer_seeds_may_be_asked_for(finished: tuple[Results, Lab]) -> None:
     assert [row.seeds for row in study_tables(part)[0].rows] == [1, 1, 1, 1]
 
 
+@pytest.mark.slow
 def test_tables_figures_and_page_are_written(finished: tuple[Results, Lab]) -> None:
     results, lab = finished
     page = write_study(lab, results)
@@ -175,6 +182,7 @@ def test_tables_figures_and_page_are_written(finished: tuple[Results, Lab]) -> N
     assert grid.width > single.width
 
 
+@pytest.mark.slow
 def test_ways_of_making_candidates_stand_side_by_side(
     finished: tuple[Results, Lab], tmp_path: Path
 ) -> None:
@@ -198,6 +206,7 @@ def test_ways_of_making_candidates_stand_side_by_side(
         assert grid.size == pytest.approx((2 * 240, 2 * 270), abs=5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -223,6 +232,7 @@ def test_a_recipe_that_was_changed_is_not_mixed_with_the_old_one(
     assert times(lab.out) == before
 
 
+@pytest.mark.slow
 def test_names_may_be_added(
     recipe: Recipe, heart_reader: Reader, store: Cache, tmp_path: Path
 ) -> None:
@@ -240,6 +250,7 @@ def test_names_may_be_added(
     assert before.items() <= times(tmp_path).items()
 
 
+@pytest.mark.slow
 def test_a_calibrated_method_learns_what_the_audit_measured(
     recipe: Recipe, finished: tuple[Results, Lab], tmp_path: Path
 ) -> None:
@@ -292,6 +303,7 @@ def test_needs_come_first(recipe: Recipe) -> None:
         assert all(need in order[:place] for need in task.needs(full))
 
 
+@pytest.mark.slow
 def test_what_fails_takes_only_what_needs_it(
     recipe: Recipe, heart_reader: Reader, store: Cache, tmp_path: Path
 ) -> None:
@@ -391,6 +403,7 @@ def test_a_study_that_is_killed_five_times_ends_with_the_same_table(
         assert ours.read_bytes() == theirs.read_bytes()
 
 
+@pytest.mark.slow
 def test_seeds_test_on_folds_and_bases_have_networks_and_losses_of_their_own(
     recipe: Recipe, heart_reader: Reader, store: Cache, tmp_path: Path, tiny_unet: Any
 ) -> None:

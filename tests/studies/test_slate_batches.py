@@ -54,6 +54,7 @@ def masks(found: Iterator[ScoredSlate]) -> list[np.ndarray]:
     return [one.slate.masks for one in found]
 
 
+@pytest.mark.slow
 def test_images_of_several_sizes_go_one_by_one(policy: Segmenter, several: Dataset) -> None:
     whole, oracle = whole_images([policy], PATCHED), OracleJudge(several.label_space)
     found = [
@@ -95,6 +96,7 @@ def test_large_images_go_one_by_one(
         assert set(seen) == expected
 
 
+@pytest.mark.slow
 def test_an_audit_keeps_no_slate(
     policy: Segmenter, unseen: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,6 +126,7 @@ def test_an_audit_keeps_no_slate(
     assert found.flips == flip_curves(scores, truth, shown, 0)
 
 
+@pytest.mark.slow
 def test_patches_are_drawn_as_in_training(
     policy: Segmenter, card: ModelCard, several: Dataset, store: Cache
 ) -> None:

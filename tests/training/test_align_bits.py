@@ -51,6 +51,7 @@ def changed_labels(folder: Path, target: Path, patients: set[str], how: str) -> 
     return Folders(target, names=("background", "RV", "MYO", "LV"), patient_pattern=PATIENT_PATTERN)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["absent", "scrambled"])
 def test_labels_of_the_pool_do_not_reach_the_weights(
     how: str,
@@ -102,6 +103,7 @@ def test_only_a_judge_that_asks_is_shown_labels(
 # Repetitions ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_run_can_be_repeated_bit_by_bit(
     undisturbed: RunFolder, heart_base: Path, hearts: Dataset, model_judge: ModelJudge,
     store: Cache, tmp_path: Path,
@@ -150,6 +152,7 @@ class Stops(ModelJudge):
         return super().score(case, slate)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("checkpoint_seconds", [0.0, 1e9])
 @pytest.mark.parametrize(
     "options", [{}, {"view": StrongAugmentation(), "average": 0.9}], ids=["plain", "view, average"]

@@ -118,6 +118,7 @@ def test_preferences_are_learned(
         assert np.isfinite(rows[0][name])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["no", "bf16"])
 def test_without_learning_there_is_no_margin_in_any_precision(
     base: Path, tmp_path: Path, precision: str
@@ -129,6 +130,7 @@ def test_without_learning_there_is_no_margin_in_any_precision(
     assert last["loss"] == pytest.approx(np.log(2))
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_goes_on_to_the_same_weights(base: Path, tmp_path: Path) -> None:
     class Killed(PreferenceSignal):
         steps = 0
@@ -153,6 +155,7 @@ def test_a_run_that_was_killed_goes_on_to_the_same_weights(base: Path, tmp_path:
     assert (tmp_path / "part" / "rounds" / "round-001.json").exists()
 
 
+@pytest.mark.slow
 def test_slates_stand_for_the_whole_run_unless_they_are_refreshed(
     base: Path, tmp_path: Path
 ) -> None:

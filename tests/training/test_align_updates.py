@@ -13,9 +13,9 @@ from safetensors.torch import load_file
 from short_align import VALIDATION, run
 from torch import nn
 
+from segpref.contrib.objectives import UncertaintyPenalizedDPO
 from segpref.data import Cache, Dataset, Preparation
 from segpref.judges import EnsembleJudge, ModelJudge, OracleJudge
-from segpref.objectives import UncertaintyPenalizedDPO
 from segpref.policies import ModelCard, NetworkSpec, Segmenter, load_model, load_policy, save_model
 from segpref.proposals import IntensityTTA, SlateProposals
 from segpref.training import PreferenceSignal, PseudoLabelSignal, RunFolder, align, fit
@@ -119,6 +119,7 @@ def test_a_view_changes_the_image_of_the_update_and_nothing_else(
         assert plain[name] == same[name] == other[name]
 
 
+@pytest.mark.slow
 def test_the_average_lags_behind_the_policy(
     heart_base: Path, hearts: Dataset, model_judge: ModelJudge, store: Cache, tmp_path: Path
 ) -> None:
@@ -135,6 +136,7 @@ def test_the_average_lags_behind_the_policy(
 # Signals ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("refresh", [None, 1])
 def test_an_objective_hears_how_unsure_the_judge_is(
     refresh: int | None, tmp_path: Path, heart_base: Path, heart_judge: Path, hearts: Dataset,
@@ -169,6 +171,7 @@ def test_pseudo_labels_from_the_oracle_move_the_weights(
     assert second["loss"] < first["loss"]
 
 
+@pytest.mark.slow
 def test_a_judge_without_an_opinion_changes_nothing(
     heart_base: Path,
     hearts: Dataset,

@@ -71,6 +71,7 @@ def weights(path: Path, name: str = "last") -> Mapping[str, torch.Tensor]:
     return load_diffusion(path / f"{name}.safetensors")[0].inner.state_dict()
 
 
+@pytest.mark.slow
 def test_a_run_leaves_a_model_and_its_figures(tmp_path: Path) -> None:
     summary = trained(tmp_path)
     assert summary["kind"] == "fit-diffusion"
@@ -104,6 +105,7 @@ def kill_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_drawn", fails)
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_identical_result(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -135,6 +137,7 @@ def spoken(path: Path, resume: bool = False, **changes: Any) -> dict[str, Any]:
     return fit_diffusion(train, validation, network, folder, **options)
 
 
+@pytest.mark.slow
 def test_texts_that_are_left_out_teach_silence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -155,6 +158,7 @@ def test_texts_that_are_left_out_teach_silence(
     assert load_diffusion(tmp_path / "often")[0].inner.knows_silence
 
 
+@pytest.mark.slow
 def test_a_killed_run_leaves_out_the_same_texts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,6 +171,7 @@ def test_a_killed_run_leaves_out_the_same_texts(
     assert all(torch.equal(value, other[name]) for name, value in one.items())
 
 
+@pytest.mark.slow
 def test_leaving_out_texts_changes_no_other_draw(tmp_path: Path) -> None:
     # A model without text shows all that is drawn besides.
     trained(tmp_path / "never")
@@ -175,6 +180,7 @@ def test_leaving_out_texts_changes_no_other_draw(tmp_path: Path) -> None:
     assert all(torch.equal(value, other[name]) for name, value in one.items())
 
 
+@pytest.mark.slow
 def test_the_average_is_saved_and_the_text_free_model_has_no_text(tmp_path: Path) -> None:
     trained(tmp_path / "with", average=0.9999)
     trained(tmp_path / "without", average=0.0)

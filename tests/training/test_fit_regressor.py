@@ -100,6 +100,7 @@ class Killed(Exception):
     pass
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_weights(
     finished: RunFolder, heart_base: Path, hearts: Dataset, tmp_path: Path
 ) -> None:

@@ -16,6 +16,7 @@ from segpref.training import RunFolder, fit
 from segpref.types import SegprefError
 
 
+@pytest.mark.slow
 def test_fitting_learns_and_repeats_bit_by_bit(
     hearts: Dataset, tiny_unet: Callable[..., NetworkSpec], tmp_path: Path
 ) -> None:
@@ -67,6 +68,7 @@ def test_fitting_tells_of_sizes_that_the_network_can_not_halve(
         )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_resumed_fit_with_augmentation_and_dropout_gives_the_same_bits(
     hearts: Dataset, tiny_unet: Callable[..., NetworkSpec], tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

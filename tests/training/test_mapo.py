@@ -72,6 +72,7 @@ def test_rounds_on_the_cases_of_the_base(
     }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reference", ["base", "round"])
 def test_a_run_that_was_killed_in_a_round_ends_the_same(
     tmp_path: Path, heart_base: Path, hearts: Dataset, store: Cache, reference: str
@@ -100,6 +101,7 @@ def test_a_run_that_was_killed_in_a_round_ends_the_same(
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+@pytest.mark.slow
 def test_a_round_that_taught_nothing_is_not_gone_before_the_position_is_saved(
     tmp_path: Path, heart_base: Path, hearts: Dataset, store: Cache
 ) -> None:

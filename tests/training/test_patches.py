@@ -217,6 +217,7 @@ def test_alignment_on_patches_mends_what_is_wrong(
     assert rows[-1]["volume_ratio_core"] > 1.2
 
 
+@pytest.mark.slow
 def test_a_model_that_is_used_in_a_mirror_learns_in_it(
     base: Path, balls: Dataset, tmp_path: Path, store: Cache
 ) -> None:
@@ -323,6 +324,7 @@ def test_patches_that_stand_for_a_round(balls: Dataset, tmp_path: Path) -> None:
             np.testing.assert_array_equal(found.scores[row], OracleJudge(SPACE).score(case, slate))
 
 
+@pytest.mark.slow
 def test_rounds_of_mapo_on_patches_go_on_where_they_were_killed(
     base: Path, balls: Dataset, tmp_path: Path, store: Cache
 ) -> None:

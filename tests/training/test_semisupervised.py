@@ -76,6 +76,7 @@ def scrambled(dataset: Dataset) -> Dataset:
     return Dataset(volumes, dataset.label_space, dataset._items)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_labels_of_the_unlabelled_images_are_never_touched(
     name: str, hearts: Dataset, spec: NetworkSpec, tmp_path: Path
@@ -89,6 +90,7 @@ def test_labels_of_the_unlabelled_images_are_never_touched(
     assert results[0] == results[1] == results[2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_a_run_that_was_killed_continues_to_the_same_bits(
     name: str, hearts: Dataset, spec: NetworkSpec, tmp_path: Path,
@@ -119,6 +121,7 @@ def test_a_run_that_was_killed_continues_to_the_same_bits(
     assert part.last.read_bytes() == whole.last.read_bytes()
 
 
+@pytest.mark.slow
 def test_the_model_is_the_teacher(hearts: Dataset, spec: NetworkSpec, tmp_path: Path) -> None:
     method = MeanTeacher(decay=0.9)
     folder, summary = run(tmp_path / "run", hearts, method, spec)
@@ -164,6 +167,7 @@ def test_training_lowers_the_loss(
     assert (summary["labelled_cases"], summary["unlabelled_cases"]) == (8, 24)
 
 
+@pytest.mark.slow
 def test_unlabelled_images_change_the_outcome(
     hearts: Dataset, spec: NetworkSpec, tmp_path: Path
 ) -> None:
@@ -174,6 +178,7 @@ def test_unlabelled_images_change_the_outcome(
     assert any(not torch.equal(weights[0][name], value) for name, value in weights[1].items())
 
 
+@pytest.mark.slow
 def test_mixed_precision(hearts: Dataset, spec: NetworkSpec, tmp_path: Path) -> None:
     for name, method in METHODS.items():
         folder, _ = run(tmp_path / name, hearts, method, spec, epochs=1, precision="bf16")
@@ -181,6 +186,7 @@ def test_mixed_precision(hearts: Dataset, spec: NetworkSpec, tmp_path: Path) -> 
         assert all(value.dtype == torch.float32 for value in load_file(folder.last).values())
 
 
+@pytest.mark.slow
 def test_structures_that_overlap(
     chests: Dataset, tiny_unet: Callable[..., NetworkSpec], tmp_path: Path
 ) -> None:
@@ -195,6 +201,7 @@ def test_structures_that_overlap(
         assert np.isfinite(summary["val_iou"])
 
 
+@pytest.mark.slow
 def test_labels_that_nobody_knows(hearts: Dataset, spec: NetworkSpec, tmp_path: Path) -> None:
     def unknown(dataset: Dataset) -> Dataset:
         volumes = [replace(v, labels=np.full_like(v.labels, IGNORE)) for v in dataset.volumes]

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from segpref.objectives import DPO, RPO, UncertaintyPenalizedDPO, log_likelihood
+from segpref.contrib.objectives import RPO, UncertaintyPenalizedDPO
+from segpref.objectives import DPO, log_likelihood
 from segpref.objectives.supervised import SupervisedLoss
 from segpref.preferences import TopVsBase, mine
 from segpref.training import PreferenceSignal, PseudoLabelSignal, ScoredBatch

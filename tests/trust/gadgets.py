@@ -89,7 +89,7 @@ CLASSES: list[tuple[str, dict[str, Any]]] = [
     ("segpref.policies.load_segmenter", {"path": "x"}),
     ("segpref.policies.promptable.load_sam", {"name": "a/b"}),
     ("segpref.policies.promptable.small_sam", {}),
-    ("segpref.prompts.OpenClip", {"name": "hf-hub:a/b"}),
+    ("segpref.contrib.prompts.OpenClip", {"name": "hf-hub:a/b"}),
     ("segpref.prompts.Endpoint", {"url": "http://127.0.0.1:9/v1", "model": "m"}),
     ("segpref.trust.trust_code", {"folder": "."}),
     ("transformers.pipeline", {"task": "text-generation", "trust_remote_code": True}),

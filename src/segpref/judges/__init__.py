@@ -2,8 +2,6 @@
 
 from segpref.judges.annotator import VirtualAnnotator
 from segpref.judges.committee import Committee, trust_weights
-from segpref.judges.confidence import ConfidenceJudge
-from segpref.judges.consistency import ConsistencyJudge
 from segpref.judges.diversity import DiversityJudge
 from segpref.judges.ensemble import EnsembleJudge
 from segpref.judges.masks import MasksJudge
@@ -11,16 +9,11 @@ from segpref.judges.model import ModelJudge
 from segpref.judges.naming import NamedJudge, NamedPredictor
 from segpref.judges.noisy import NoisyJudge
 from segpref.judges.oracle import OracleJudge
-from segpref.judges.predicted_iou import PredictedIoU
 from segpref.judges.raters import RatersJudge
 from segpref.judges.regressor import RegressorJudge
-from segpref.judges.reverse import ReverseClassificationJudge
-from segpref.judges.staple import staple
 
 __all__ = [
     "Committee",
-    "ConfidenceJudge",
-    "ConsistencyJudge",
     "DiversityJudge",
     "EnsembleJudge",
     "MasksJudge",
@@ -29,11 +22,8 @@ __all__ = [
     "NamedPredictor",
     "NoisyJudge",
     "OracleJudge",
-    "PredictedIoU",
     "RatersJudge",
     "RegressorJudge",
-    "ReverseClassificationJudge",
     "VirtualAnnotator",
-    "staple",
     "trust_weights",
 ]

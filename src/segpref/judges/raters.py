@@ -7,11 +7,10 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from segpref.judges.staple import consensus
 from segpref.metrics import slate_iou
 from segpref.types import IGNORE, Case, LabelSpace, SegprefError, Slate
 
-__all__ = ["RatersJudge"]
+__all__ = ["RatersJudge", "raters_of"]
 
 
 class RatersJudge:
@@ -20,11 +19,9 @@ class RatersJudge:
     Per field, with the masks ``y_1 ... y_R`` of the raters:
 
     - ``mean``: ``1/R sum_r IoU(y(k), y_r)``, what a rater drawn at random would say;
-    - ``best``: ``max_r IoU(y(k), y_r)``, so that a mask is right if anybody draws it so;
-    - ``consensus``: ``IoU(y(k), STAPLE(y_1 ... y_R))`` (:func:`~segpref.judges.staple.staple`).
+    - ``best``: ``max_r IoU(y(k), y_r)``, so that a mask is right if anybody draws it so.
 
-    With ``measure="dice"``, ``mean`` and ``best`` are Mean Dice and Best-Rater of TDG-DiffDPO
-    (Sec. 3.4.2).
+    With ``measure="dice"`` they are Mean Dice and Best-Rater of TDG-DiffDPO (Sec. 3.4.2).
 
     Each IoU or Dice follows :func:`~segpref.metrics.slate_iou`: pixels that are ``IGNORE`` to a rater
     do not count, of a multi-class mask the mean over the foreground classes that the rater or any
@@ -47,13 +44,11 @@ class RatersJudge:
     def __init__(
         self,
         label_space: LabelSpace,
-        agreement: Literal["mean", "best", "consensus"] = "mean",
+        agreement: Literal["mean", "best"] = "mean",
         measure: Literal["iou", "dice"] = "iou",
     ) -> None:
-        if agreement not in ("mean", "best", "consensus"):
-            raise SegprefError(
-                f"raters are asked for mean, best or consensus agreement, not {agreement!r}"
-            )
+        if agreement not in ("mean", "best"):
+            raise SegprefError(f"raters are asked for mean or best agreement, not {agreement!r}")
         if measure not in ("iou", "dice"):
             raise SegprefError(f"agreement is measured as iou or dice, not {measure!r}")
         self.label_space = label_space
@@ -62,25 +57,27 @@ class RatersJudge:
 
     def score(self, case: Case, slate: Slate) -> Float[np.ndarray, "K field"]:
         """Agreement of every candidate with the raters."""
-        if case.raters is None or not len(case.raters):
-            raise SegprefError(
-                f"{case.id} has no masks of several raters: judge it with the oracle or a model"
-            )
-        raters = np.asarray(case.raters)
+        raters = raters_of(case)
         voices = (raters != IGNORE).reshape(*raters.shape[:2], -1).any(axis=2)
-        if self.agreement == "consensus":
-            agreed = consensus(raters, self.label_space)
-            scores = self._agreement(slate, agreed)
+        each = np.stack(
+            [slate_iou(slate.masks, one, self.label_space, measure=self.measure) for one in raters]
+        )
+        heard = np.broadcast_to(voices[:, None], each.shape)
+        if self.agreement == "mean":
+            scores = np.where(heard, each, 0).sum(axis=0) / np.maximum(voices.sum(axis=0), 1)
         else:
-            each = np.stack([self._agreement(slate, one) for one in raters])
-            heard = np.broadcast_to(voices[:, None], each.shape)
-            if self.agreement == "mean":
-                scores = np.where(heard, each, 0).sum(axis=0) / np.maximum(voices.sum(axis=0), 1)
-            else:
-                scores = np.where(heard, each, 0).max(axis=0)
+            scores = np.where(heard, each, 0).max(axis=0)
         return np.where(voices.any(axis=0), scores, np.nan)
 
-    def _agreement(
-        self, slate: Slate, mask: UInt8[np.ndarray, "field *space"]
-    ) -> Float[np.ndarray, "K field"]:
-        return slate_iou(slate.masks, mask, self.label_space, measure=self.measure)
+
+def raters_of(case: Case) -> UInt8[np.ndarray, "rater field *space"]:
+    """The raters' masks of a case.
+
+    Raises:
+        SegprefError: it has none.
+    """
+    if case.raters is None or not len(case.raters):
+        raise SegprefError(
+            f"{case.id} has no masks of several raters: judge it with the oracle or a model"
+        )
+    return np.asarray(case.raters)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from segpref.objectives.adaptive import AlphaDPO, AMaPO, BetaDPO, GammaPO
 from segpref.objectives.best_only import BestOnly
 from segpref.objectives.calibrated import CalibratedDPO
 from segpref.objectives.diffusion import diffusion_margins
 from segpref.objectives.focal_dice import FocalDiceLoss
-from segpref.objectives.graded import DPOPRO, ODPO, SoftDPO, UncertaintyPenalizedDPO
 from segpref.objectives.groups import grouped
 from segpref.objectives.likelihood import (
     Disagreement,
@@ -22,42 +20,21 @@ from segpref.objectives.mask_likelihood import log_likelihood, winner_log_likeli
 from segpref.objectives.pairwise import (
     DPO,
     IPO,
-    RPO,
-    ConservativeDPO,
-    Hinge,
     RobustDPO,
     update_strength,
 )
-from segpref.objectives.reference_free import ORPO, SimPO
-from segpref.objectives.robust import DrDPO, RampLoss, SigmoidLoss
 from segpref.objectives.supervised import SupervisedLoss
 
 __all__ = [
     "DPO",
-    "DPOPRO",
     "IPO",
-    "ODPO",
-    "ORPO",
-    "RPO",
-    "AMaPO",
-    "AlphaDPO",
     "BestOnly",
-    "BetaDPO",
     "CalibratedDPO",
-    "ConservativeDPO",
     "Disagreement",
-    "DrDPO",
     "FocalDiceLoss",
-    "GammaPO",
-    "Hinge",
-    "RampLoss",
     "Reduction",
     "RobustDPO",
-    "SigmoidLoss",
-    "SimPO",
-    "SoftDPO",
     "SupervisedLoss",
-    "UncertaintyPenalizedDPO",
     "diffusion_margins",
     "disagreement",
     "grouped",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from segpref.prompts.answers import QUESTION, Answerer, Endpoint, LocalVQA
-from segpref.prompts.clip import ContrastiveModel, OpenClip, TransformersClip
+from segpref.prompts.clip import ContrastiveModel, TransformersClip
 from segpref.prompts.crf import DenseCRF
 from segpref.prompts.descriptions import Descriptions
 from segpref.prompts.labels import ExpertPrompts, LabelPrompts
@@ -39,7 +39,6 @@ __all__ = [
     "KeptPrompts",
     "LabelPrompts",
     "LocalVQA",
-    "OpenClip",
     "Point",
     "Prompt",
     "Promptable",

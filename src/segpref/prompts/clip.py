@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -16,7 +15,7 @@ from segpref.networks import weights_digest
 from segpref.prompts.checkpoints import pretrained
 from segpref.types import SegprefError
 
-__all__ = ["ContrastiveModel", "OpenClip", "TransformersClip", "rgb"]
+__all__ = ["ContrastiveModel", "TransformersClip", "network_input", "rgb", "token_map"]
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -111,20 +110,13 @@ class TransformersClip:
         self, images: Float[Tensor, "B 3 H W"]
     ) -> tuple[Float[Tensor, "B D"], Tensor]:
         """Unit vectors of images from 0 to 1, and the tokens of the layer."""
-        pixels = _square(images.to(self._device), self._side)
-        shape = (1, 3, 1, 1)
-        pixels = (pixels - pixels.new_tensor(self._mean).reshape(shape)) / pixels.new_tensor(
-            self._std
-        ).reshape(shape)
-        if torch.is_grad_enabled():
-            # The weights are frozen: without this the feature map would have no graph.
-            pixels = pixels.requires_grad_()
+        pixels = network_input(images.to(self._device), self._side, self._mean, self._std)
         output = self._model.get_image_features(pixel_values=pixels, output_hidden_states=True)
         return functional.normalize(_pooled(output), dim=-1), output.hidden_states[self.layer]
 
     def feature_map(self, activations: Tensor) -> Float[Tensor, "B channel h w"]:
         """Tokens, or their gradient, as a map of the image."""
-        return _mapped(activations, self._grid)
+        return token_map(activations, self._grid)
 
     def key(self) -> dict[str, object]:
         """What identifies the model."""
@@ -134,76 +126,6 @@ class TransformersClip:
             "mean": self._mean,
             "std": self._std,
         }
-
-
-class OpenClip:
-    """A model of the package open_clip, such as BiomedCLIP.
-
-    open_clip needs torchvision and timm; it is no part of the extra ``[promptable]``.
-
-    Args:
-        name: as open_clip takes it; BiomedCLIP's is
-            ``hf-hub:microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224``.
-        block: import path, from the model, of the module whose output tokens are the feature map;
-            the last but one block of timm's vision transformers if None.
-        device: where it runs; the GPU where there is one if None.
-
-    Raises:
-        SegprefError: open_clip is not installed.
-    """
-
-    def __init__(self, name: str, block: str | None = None, device: str | None = None) -> None:
-        try:
-            open_clip = needed("open_clip", "promptable")
-        except SegprefError as error:
-            raise SegprefError(
-                f"{name} needs the package open_clip: pip install open_clip_torch (with a torchvision "
-                "that fits torch), or name a CLIP of transformers (segpref.prompts.TransformersClip)"
-            ) from error
-        self.name = name
-        self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        self._model = open_clip.create_model_from_pretrained(name, return_transform=False)
-        self._model = self._model.eval().requires_grad_(False).to(self._device)
-        self._tokenizer = open_clip.get_tokenizer(name)
-        visual = self._model.visual
-        size = visual.image_size
-        self._side = int(size[0] if isinstance(size, list | tuple) else size)
-        self._mean = tuple(getattr(visual, "image_mean", None) or CLIP_MEAN)
-        self._std = tuple(getattr(visual, "image_std", None) or CLIP_STD)
-        self._block = visual.trunk.blocks[-2] if block is None else self._model.get_submodule(block)
-
-    def text_embeddings(self, texts: Sequence[str]) -> Float[Tensor, "T D"]:
-        """Unit vectors, without a graph; open_clip cuts what is too long."""
-        with torch.no_grad():
-            found = self._model.encode_text(self._tokenizer(list(texts)).to(self._device))
-        return functional.normalize(found, dim=-1)
-
-    def image_embeddings(
-        self, images: Float[Tensor, "B 3 H W"]
-    ) -> tuple[Float[Tensor, "B D"], Tensor]:
-        """Unit vectors of images from 0 to 1, and the tokens of the block."""
-        seen: list[Tensor] = []
-        hook = self._block.register_forward_hook(lambda *call: seen.append(call[2]))
-        try:
-            pixels = _square(images.to(self._device), self._side)
-            shape = (1, 3, 1, 1)
-            pixels = (pixels - pixels.new_tensor(self._mean).reshape(shape)) / pixels.new_tensor(
-                self._std
-            ).reshape(shape)
-            if torch.is_grad_enabled():
-                pixels = pixels.requires_grad_()
-            found = self._model.encode_image(pixels)
-        finally:
-            hook.remove()
-        return functional.normalize(found, dim=-1), seen[0]
-
-    def feature_map(self, activations: Tensor) -> Float[Tensor, "B channel h w"]:
-        """Tokens, or their gradient, as a map of the image."""
-        return _mapped(activations, math.isqrt(activations.shape[1]))
-
-    def key(self) -> dict[str, object]:
-        """What identifies the model."""
-        return {"open_clip": weights_digest(self._model.state_dict())}
 
 
 def rgb(images: Float[Tensor, "B channel H W"]) -> Float[Tensor, "B 3 H W"]:
@@ -235,16 +157,29 @@ def check_length(text: str, tokens: int, longest: int, name: str) -> None:
         )
 
 
-def _mapped(tokens: Float[Tensor, "B n channel"], grid: int) -> Float[Tensor, "B channel h w"]:
+def network_input(
+    images: Float[Tensor, "B 3 H W"], side: int, mean: Sequence[float], std: Sequence[float]
+) -> Float[Tensor, "B 3 side side"]:
+    """Images from 0 to 1 as a frozen image encoder takes them: a normalised square.
+
+    Where gradients are on it asks for one: the weights are frozen, and without it a feature map would
+    have no graph.
+    """
+    pixels = functional.interpolate(
+        images, size=(side, side), mode="bicubic", antialias=True, align_corners=False
+    ).clamp(0, 1)
+    shape = (1, 3, 1, 1)
+    pixels = (pixels - pixels.new_tensor(mean).reshape(shape)) / pixels.new_tensor(std).reshape(
+        shape
+    )
+    return pixels.requires_grad_() if torch.is_grad_enabled() else pixels
+
+
+def token_map(tokens: Float[Tensor, "B n channel"], grid: int) -> Float[Tensor, "B channel h w"]:
+    """The tokens of a square grid of patches as a map of the image; a class token is left out."""
     # A class token comes first, where there is one.
     spatial = tokens[:, tokens.shape[1] - grid**2 :]
     return spatial.transpose(1, 2).reshape(len(tokens), -1, grid, grid)
-
-
-def _square(images: Float[Tensor, "B 3 H W"], side: int) -> Float[Tensor, "B 3 side side"]:
-    return functional.interpolate(
-        images, size=(side, side), mode="bicubic", antialias=True, align_corners=False
-    ).clamp(0, 1)
 
 
 def _pooled(output: Any) -> Tensor:

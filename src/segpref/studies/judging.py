@@ -13,24 +13,19 @@ from segpref.data.index import image_files
 from segpref.data.masks import MaskFolder
 from segpref.judges import (
     Committee,
-    ConfidenceJudge,
-    ConsistencyJudge,
     EnsembleJudge,
     MasksJudge,
     ModelJudge,
     NoisyJudge,
     OracleJudge,
-    ReverseClassificationJudge,
 )
 from segpref.policies import load_model
 from segpref.studies.stages import Stage1
 from segpref.training import RunFolder, fit_regressor, load_regressor
-from segpref.types import Judge, Predictor, SegprefError
+from segpref.types import Judge, SegprefError
 
 __all__ = [
     "Bench",
-    "Confidence",
-    "Consistency",
     "Ensemble",
     "JudgeRecipe",
     "Masks",
@@ -38,7 +33,6 @@ __all__ = [
     "Noisy",
     "Oracle",
     "Regressor",
-    "ReverseClassification",
     "Together",
 ]
 
@@ -225,77 +219,6 @@ class Masks:
 
 
 @dataclass(frozen=True)
-class Consistency:
-    """Agreement with a segmenter's predictions of changed views of the image.
-
-    Args:
-        train_on: stage 1 of a segmenter of the judge's cases; the base itself is asked where None.
-        flips: axes to flip.
-        gammas: changes of contrast.
-    """
-
-    train_on: Stage1 | None = None
-    flips: tuple[int, ...] = ()
-    gammas: tuple[float, ...] = (0.7, 0.85, 1.2, 1.5)
-    of_base = True
-
-    def train(self, bench: Bench) -> None:
-        """Train the segmenter, if it is not the base."""
-        _train_own(self.train_on, bench)
-
-    def build(self, bench: Bench) -> Judge:
-        """Mean IoU with the predictions of the views."""
-        own = _own_or_base(self.train_on, bench)
-        return ConsistencyJudge(own, self.flips, self.gammas, cache=bench.cache)
-
-
-@dataclass(frozen=True)
-class Confidence:
-    """A segmenter's confidence in the candidate.
-
-    Args:
-        train_on: stage 1 of a segmenter of the judge's cases; the base itself is asked where None.
-        over: ``foreground``, ``boundary`` or ``image``.
-    """
-
-    train_on: Stage1 | None = None
-    over: Literal["image", "foreground", "boundary"] = "foreground"
-    of_base = True
-
-    def train(self, bench: Bench) -> None:
-        """Train the segmenter, if it is not the base."""
-        _train_own(self.train_on, bench)
-
-    def build(self, bench: Bench) -> Judge:
-        """Mean probability of the candidate."""
-        return ConfidenceJudge(_own_or_base(self.train_on, bench), self.over, cache=bench.cache)
-
-
-@dataclass(frozen=True)
-class ReverseClassification:
-    """What a classifier that learned from the candidate reaches on labelled cases.
-
-    Args:
-        labelled: number of labelled cases.
-        unit: ``patients``, or ``cases`` (slices in 2D).
-        over: ``best`` or ``mean`` of the labelled cases.
-    """
-
-    labelled: int = 8
-    unit: Literal["patients", "cases"] = "cases"
-    over: Literal["best", "mean"] = "best"
-    of_base = False
-
-    def train(self, bench: Bench) -> None:
-        """Nothing."""
-
-    def build(self, bench: Bench) -> Judge:
-        """IoU that is reached there."""
-        cases = Stage1(labelled=self.labelled, unit=self.unit).drawn(bench.judge_cases, bench.seed)
-        return ReverseClassificationJudge(cases, cases=len(cases), over=self.over)
-
-
-@dataclass(frozen=True)
 class Noisy:
     """Another judge with noise of known strength.
 
@@ -379,15 +302,3 @@ class Oracle:
     def build(self, bench: Bench) -> Judge:
         """IoU or Dice with the ground truth."""
         return OracleJudge(bench.judge_cases.label_space, self.measure)
-
-
-def _train_own(stage: Stage1 | None, bench: Bench) -> None:
-    if stage is not None:
-        cases = stage.drawn(bench.judge_cases, bench.seed)
-        bench.fit(stage, cases, bench.folder, bench.seed + JUDGE_SEED)
-
-
-def _own_or_base(stage: Stage1 | None, bench: Bench) -> Predictor:
-    folder = bench.base if stage is None else bench.folder
-    assert folder is not None
-    return load_model(folder)[0]

@@ -100,7 +100,7 @@ _PROMPTS = {
             "smoothness_sigma"
         )
     ),
-    # Not `file`: it is a path. Not Endpoint and OpenClip: they reach a network.
+    # Not `file`: it is a path. Not Endpoint: it reaches a network.
     "Descriptions": Settings(),
 }
 PARTS = {"segpref.prompts": _PROMPTS}

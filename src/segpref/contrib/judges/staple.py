@@ -1,13 +1,41 @@
-"""STAPLE: what several raters together say, each trusted as far as the others bear him out."""
+"""STAPLE: what several raters together say, each trusted as far as the others agree."""
 
 from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Float, Int64, UInt8
 
-from segpref.types import IGNORE, LabelSpace
+from segpref.judges.raters import raters_of
+from segpref.metrics import slate_iou
+from segpref.types import IGNORE, Case, LabelSpace, Slate
 
-__all__ = ["consensus", "staple"]
+__all__ = ["ConsensusJudge", "consensus", "staple"]
+
+
+class ConsensusJudge:
+    """Scores a candidate by its IoU with what the raters together say, per field.
+
+    ``IoU(y(k), STAPLE(y_1 ... y_R))`` (:func:`staple`), IoU as in :func:`~segpref.metrics.slate_iou`.
+    It abstains on a field of which no rater says anything. It reads ``case.raters``, which are labels.
+
+    Args:
+        label_space: what the masks mean.
+
+    Raises:
+        SegprefError: a case without raters' masks.
+    """
+
+    needs_label = True
+
+    def __init__(self, label_space: LabelSpace) -> None:
+        self.label_space = label_space
+
+    def score(self, case: Case, slate: Slate) -> Float[np.ndarray, "K field"]:
+        """Agreement of every candidate with the consensus."""
+        agreed = consensus(raters_of(case), self.label_space)
+        scores = slate_iou(slate.masks, agreed, self.label_space)
+        silent = (agreed == IGNORE).reshape(len(agreed), -1).all(axis=1)
+        return np.where(silent, np.nan, scores)
 
 
 def staple(

@@ -1,0 +1,63 @@
+"""Results of short trainings on record: how they are made and compared."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import platform
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+Run = Callable[[Path], Path]
+"""Trains in a folder, where other runs may have been already, and says which one it made."""
+
+
+def result(folder: Path) -> dict[str, Any]:
+    """What a run came to: the figures of every epoch and a hash of its final weights."""
+    with (folder / "metrics.csv").open() as file:
+        rows = [{name: float(v) for name, v in row.items() if v} for row in csv.DictReader(file)]
+    digest = hashlib.blake2b(digest_size=16)
+    for name, value in sorted(load_file(folder / "last.safetensors").items()):
+        digest.update(name.encode())
+        digest.update(value.contiguous().numpy().tobytes())
+    return {"weights": digest.hexdigest(), "epochs": rows}
+
+
+def machine() -> str:
+    """What the last bits of a training depend on."""
+    model = platform.processor() or platform.machine()
+    if Path("/proc/cpuinfo").exists():
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next((line for line in lines if line.startswith("model name")), model)
+    return f"{model.partition(':')[2].strip() or model}, torch {torch.__version__}"
+
+
+def check(found: Mapping[str, Any], expected: Mapping[str, Any], same: bool) -> None:
+    """Compare a result with the one on record: to the bit on the ``same`` machine."""
+    assert len(found["epochs"]) == len(expected["epochs"])
+    for now, before in zip(found["epochs"], expected["epochs"], strict=True):
+        assert now.keys() == before.keys()
+        for figure, value in before.items():
+            # Elsewhere a last bit may turn a pixel, and with it a candidate or a pair.
+            tolerance = {"rel": 0, "abs": 0} if same else {"rel": 0.05, "abs": 0.05}
+            assert now[figure] == pytest.approx(value, **tolerance, nan_ok=True), figure
+    if same:
+        assert found["weights"] == expected["weights"]
+
+
+def make_record(path: Path, runs: Mapping[str, Run], wanted: Sequence[str] = ()) -> None:
+    """Run the wanted trainings, or all, and write what they come to into the record."""
+    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"
+    known = json.loads(path.read_text())["runs"] if path.exists() else {}
+    with tempfile.TemporaryDirectory() as place:
+        known.update({name: result(runs[name](Path(place))) for name in wanted or runs})
+    path.write_text(json.dumps({"machine": machine(), "runs": known}, indent=1) + "\n")
