@@ -20,10 +20,10 @@ from segpref.data.phantoms import PATIENT_PATTERN
 from segpref.inference.windows import whole_images
 from segpref.miners import TopVsRandom
 from segpref.policies import load_model
-from segpref.studies.gallery import typical
+from segpref.report.gallery import typical
+from segpref.report.page import Picture
+from segpref.report.pictures import SlatePicture, slate_tiles
 from segpref.studies.lab import Lab
-from segpref.studies.page import Picture
-from segpref.studies.pictures import SlatePicture, slate_tiles
 from segpref.studies.recipe import load_recipe
 from segpref.studies.slates import scored_slates
 

@@ -20,18 +20,19 @@ from segpref.data import Cache, Preparation, Reader, Split
 from segpref.objectives import DPO, CalibratedDPO
 from segpref.policies import load_model, read_card
 from segpref.proposals import SlateProposals, UniformOffset
+from segpref.report.formats import markdown
+from segpref.report.runs import BASE, SELECT_BEST
 from segpref.studies.executors import Processes
 from segpref.studies.judging import Bench, ModelBased, Oracle
 from segpref.studies.lab import Lab
 from segpref.studies.perform import perform
 from segpref.studies.plan import Task, plan
 from segpref.studies.recipe import Block, Method, Recipe
-from segpref.studies.results import BASE, SELECT_BEST, Results, collect
+from segpref.studies.results import Results, collect
 from segpref.studies.runner import run_study
 from segpref.studies.stages import Stage1, Stage2
-from segpref.studies.study_page import write_study
+from segpref.studies.study_output import write_study
 from segpref.studies.study_tables import study_tables
-from segpref.studies.tables import markdown
 from segpref.types import Judge, SegprefError
 from waiting import until
 

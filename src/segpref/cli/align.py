@@ -28,7 +28,7 @@ from segpref.policies import load_model, load_segmenter, read_card, save_model
 from segpref.policies.opening import open_model
 from segpref.progress import console
 from segpref.studies.calibration import measured_flips
-from segpref.studies.gallery import alignment_report
+from segpref.studies.examples import alignment_report
 from segpref.studies.slates import patch_draw
 from segpref.targets import check_outputs
 from segpref.training import RunFolder, is_first_process

@@ -10,12 +10,12 @@ from segpref.cli.opening import Words, as_words, check_study
 from segpref.data import Cache, open_dataset
 from segpref.locking import alone_in
 from segpref.progress import console, headed, stdout
+from segpref.report.formats import rich_table
 from segpref.studies.ambiguity.lab import AmbiguityLab
 from segpref.studies.ambiguity.parts import parts
 from segpref.studies.ambiguity.recipe import load_ambiguity_recipe
 from segpref.studies.ambiguity.report import write_report
 from segpref.studies.parts import list_parts, run_parts
-from segpref.studies.tables import rich_table
 
 __all__ = ["ambiguity"]
 
@@ -69,7 +69,7 @@ def ambiguity(
         stdout.print(
             rich_table(one.rows, one.title, list(one.rows[0].figures), "GED is better when lower.")
         )
-        for claim in one.claims:
+        for claim in one.remarks:
             stdout.print(claim, soft_wrap=True)
     if not sections:
         stdout.print("\nNo table yet: none of the samples that tables are made of are drawn.")

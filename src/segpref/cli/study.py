@@ -13,15 +13,16 @@ from segpref.cli.opening import Words, as_words, check_study
 from segpref.data import Cache, open_dataset
 from segpref.locking import alone_in
 from segpref.progress import console, headed, stdout
+from segpref.report.formats import rich_table
+from segpref.report.runs import BASE, MEASURE_NAMES
 from segpref.studies.executors import Processes, RayCluster
 from segpref.studies.lab import Lab
 from segpref.studies.plan import plan
 from segpref.studies.recipe import load_recipe
-from segpref.studies.results import BASE, Results
+from segpref.studies.results import Results
 from segpref.studies.runner import Executor, run_study
-from segpref.studies.study_page import write_study
+from segpref.studies.study_output import write_study
 from segpref.studies.study_tables import study_tables
-from segpref.studies.tables import MEASURE_NAMES, rich_table
 from segpref.terminal import one_line
 from segpref.types import SegprefError
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from segpref.data.cache import write_atomically
-from segpref.data.csv_files import csv_text, read_csv
+from segpref.data.csv_files import csv_text
 from segpref.data.dataset import Dataset
 from segpref.inference.evaluation import score_masks, score_model
 from segpref.miners import TopVsRandom
@@ -15,27 +15,19 @@ from segpref.policies import load_model
 from segpref.progress import console, headed
 from segpref.studies.audit import audit
 from segpref.studies.calibration import read_flips
-from segpref.studies.gallery import alignment_report
+from segpref.studies.examples import alignment_report
 from segpref.studies.lab import Lab
 from segpref.studies.plan import Task
 from segpref.studies.recipe import plain
 from segpref.studies.slates import scored_slates, select_best
 from segpref.training import RunFolder, align
 
-__all__ = ["Row", "perform", "read_scores"]
-
-Row = dict[str, str | float]
-"""Scores of one structure of one volume."""
+__all__ = ["perform"]
 
 
 def perform(lab: Lab, task: Task) -> None:
     """Do a task whose needs are finished."""
     {"base": _base, "judge": _judge, "audit": _audit, "run": _run}[task.kind](lab, task)
-
-
-def read_scores(path: Path) -> list[Row]:
-    """The rows that a task wrote."""
-    return [_typed(row) for row in read_csv(path)]
 
 
 def _base(lab: Lab, task: Task) -> None:
@@ -140,8 +132,3 @@ def _keep_model_scores(test: Dataset, folder: Path, name: str, model: Path) -> N
 def _keep(path: Path, compute: Callable[[], str]) -> None:
     if not path.exists():
         write_atomically(path, compute().encode())
-
-
-def _typed(row: dict[str, str]) -> Row:
-    names = ("volume", "patient", "structure")
-    return {key: value if key in names else float(value) for key, value in row.items()}

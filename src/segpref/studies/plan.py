@@ -11,14 +11,12 @@ from typing import Any, Literal
 from segpref.data.names import check_folder_name
 from segpref.miners import TopVsRandom
 from segpref.objectives import DPO
+from segpref.report.runs import Change
 from segpref.studies.recipe import Block, Method, Recipe
 from segpref.studies.stages import Stage2
 from segpref.types import SegprefError
 
-__all__ = ["Change", "Task", "check_names", "in_block", "plan"]
-
-Change = tuple[str, Any]
-"""A setting of a sweep and its value, such as ``("objective.beta", 1.5)``."""
+__all__ = ["Task", "check_names", "in_block", "plan"]
 
 _LAST_FILES = {
     "base": ("summary.json", "test.csv"),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Any, Literal, TypeVar
 
 from jsonargparse import ArgumentParser, Namespace
 
@@ -18,6 +18,7 @@ from segpref.objectives.likelihood import Reduction
 from segpref.objectives.pairwise import DPO
 from segpref.objectives.supervised import OneHotLoss
 from segpref.policies import NetworkSpec
+from segpref.report.runs import Measure
 from segpref.studies.calibration import waits_for_flips, with_flips
 from segpref.studies.judging import JudgeRecipe
 from segpref.studies.stages import Stage1, Stage2
@@ -29,7 +30,6 @@ from segpref.types import LabelSpace, Margins, SegprefError
 
 __all__ = [
     "Block",
-    "Measure",
     "Method",
     "Recipe",
     "default_network",
@@ -42,9 +42,6 @@ __all__ = [
 ]
 
 R = TypeVar("R")
-
-Measure: TypeAlias = Literal["iou", "dice", "assd"]
-"""What methods are compared in, on test."""
 
 
 @dataclass(frozen=True)

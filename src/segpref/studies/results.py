@@ -5,53 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from segpref.inference.evaluation import mean_iou
+from segpref.report.runs import BASE, SELECT_BEST, Change, Run, read_scores
 from segpref.studies.lab import Lab
-from segpref.studies.perform import Row, read_scores
-from segpref.studies.plan import Change, Task, plan
+from segpref.studies.plan import Task, plan
 from segpref.studies.recipe import Recipe
 from segpref.training.folder import RunFolder
 
-__all__ = ["BASE", "SELECT_BEST", "Results", "Run", "collect", "label"]
-
-BASE = "Base"
-SELECT_BEST = "Select-best"
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One method with one seed.
-
-    Args:
-        method: its name; :data:`BASE` for the base itself, :data:`SELECT_BEST` for the judge's
-            favourite candidates of the base.
-        base: name of the base.
-        judge: name of the judge; empty for the base itself.
-        seed: of everything that was drawn.
-        changes: settings that differ from the recipe's.
-        folder: of its training; None for Select-best, which trains nothing.
-        summary: the training's figures.
-        test: rows of the checkpoint with the best validation IoU.
-        test_last: rows of the final weights; empty where there are none.
-    """
-
-    method: str
-    base: str
-    judge: str
-    seed: int
-    changes: tuple[Change, ...]
-    folder: Path | None
-    summary: Mapping[str, Any]
-    test: Sequence[Row]
-    test_last: Sequence[Row]
-
-    @property
-    def iou(self) -> float:
-        """Mean test IoU."""
-        return mean_iou(self.test)
+__all__ = ["Results", "collect"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,16 +46,6 @@ class Results:
             if (run.method, run.base, run.judge, run.changes) == (method, base, judge, changes)
         ]
         return sorted(found, key=lambda run: run.seed)
-
-
-def label(method: str, changes: Sequence[Change]) -> str:
-    """What a table calls a method with changed settings."""
-    told = [f"{key.rpartition('.')[2].replace('_', ' ')} {_told(value)}" for key, value in changes]
-    return ", ".join((method, *told))
-
-
-def _told(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def collect(

@@ -10,8 +10,8 @@ from jaxtyping import Float, UInt8
 from matplotlib.figure import Figure
 
 from segpref.inference.samples import rated_masks, summarise
-from segpref.studies.charts import PALETTE
-from segpref.studies.markup import in_figure
+from segpref.report.charts import PALETTE
+from segpref.report.markup import in_figure
 from segpref.types import Case
 
 __all__ = ["contrast_picture", "knob_chart", "samples_picture"]

@@ -6,34 +6,24 @@ from collections.abc import Mapping
 
 from segpref.data.cache import write_atomically
 from segpref.data.csv_files import csv_lines
+from segpref.report.markup import in_markdown
+from segpref.report.table_files import TitledTable, write_tables
 from segpref.studies.ambiguity.figures import contrast_picture, knob_chart, samples_picture
 from segpref.studies.ambiguity.findings import Findings
 from segpref.studies.ambiguity.lab import REFERENCE, AmbiguityLab, Drawing
 from segpref.studies.ambiguity.scores import COLUMNS
-from segpref.studies.ambiguity.sections import Section, sections
-from segpref.studies.markup import in_latex, in_markdown
-from segpref.studies.tables import as_csv, latex, markdown
+from segpref.studies.ambiguity.sections import sections
 
 __all__ = ["write_report"]
 
 
-def write_report(lab: AmbiguityLab) -> list[Section]:
+def write_report(lab: AmbiguityLab) -> list[TitledTable]:
     """Write ``tables.md``, ``.csv`` and ``.tex`` and the pictures; returns the tables."""
     found = Findings(lab)
     made = sections(found)
-    text, tex = [f"# {in_markdown(lab.recipe.name)}", in_markdown(lab.recipe.description)], []
-    for one in made:
-        claims = [f"- {in_markdown(claim)}" for claim in one.claims]
-        text += [f"## {in_markdown(one.title)}", markdown(one.rows, None), *claims]
-        tex += [f"% {in_latex(one.title)}", latex(one.rows, None)]
-    files = {
-        "tables.md": "\n\n".join(text) + "\n",
-        "tables.tex": "\n\n".join(tex) + "\n",
-        "tables.csv": as_csv((one.title, one.rows) for one in made),
-        "images.csv": _per_image(found),
-    }
-    for name, content in files.items():
-        write_atomically(lab.out / name, content.encode())
+    name, description = in_markdown(lab.recipe.name), in_markdown(lab.recipe.description)
+    write_tables(lab.out, made, [f"# {name}", description])
+    write_atomically(lab.out / "images.csv", _per_image(found).encode())
     for name, picture in _pictures(found).items():
         write_atomically(lab.out / "figures" / f"{name}.png", picture)
     return made

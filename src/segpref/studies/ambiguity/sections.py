@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
 
 from segpref.inference.samples import rated_masks
 from segpref.metrics.ambiguity import ambiguity_scores
+from segpref.report.table_files import TitledTable
+from segpref.report.tables import TableRow, mean_and_spread
 from segpref.studies.ambiguity.findings import Findings
 from segpref.studies.ambiguity.lab import REFERENCE, Drawing
 from segpref.studies.ambiguity.scores import (
@@ -22,27 +23,11 @@ from segpref.studies.ambiguity.scores import (
     pairs_of_a_size,
     trade,
 )
-from segpref.studies.tables import TableRow, mean_and_spread
 
-__all__ = ["Section", "price", "sections"]
-
-
-@dataclass(frozen=True)
-class Section:
-    """A table with what can be claimed from it.
-
-    Args:
-        title: of the table.
-        rows: models, with mean and spread over seeds.
-        claims: sentences.
-    """
-
-    title: str
-    rows: Sequence[TableRow]
-    claims: Sequence[str] = ()
+__all__ = ["price", "sections"]
 
 
-def sections(found: Findings) -> list[Section]:
+def sections(found: Findings) -> list[TitledTable]:
     """All tables that have at least a row."""
     made = [
         _methods(found),
@@ -57,7 +42,7 @@ def sections(found: Findings) -> list[Section]:
     return [one for one in made if one.rows]
 
 
-def _methods(found: Findings) -> Section:
+def _methods(found: Findings) -> TitledTable:
     methods = found.lab.recipe.methods
     names = [REFERENCE, *methods]
     compared = [(name, REFERENCE) for name in names[1:]]
@@ -67,7 +52,7 @@ def _methods(found: Findings) -> Section:
     claims += [claim for pair in compared if (claim := _compared(found, *pair))]
     rows = [_row(found, name, found.seeds(name)) for name in names if found.seeds(name)]
     title = f"Alignments, N = {found.lab.recipe.samples} (TDG-DiffDPO, Tables 3 and 6)"
-    return Section(title, rows, claims)
+    return TitledTable(title, rows, remarks=claims)
 
 
 def _compared(found: Findings, name: str, other: str) -> str:
@@ -87,7 +72,7 @@ def _compared(found: Findings, name: str, other: str) -> str:
     return f"{name} against {other}: {'; '.join(told)}."
 
 
-def _validation(found: Findings) -> Section:
+def _validation(found: Findings) -> TitledTable:
     """What settings are chosen by: the start of the alignments and the epoch that is taken of each."""
     lab = found.lab
     starts: dict[int, Mapping[str, float]] = {}
@@ -121,10 +106,10 @@ def _validation(found: Findings) -> Section:
         for name, last in told.items()
         if last
     ]
-    return Section("Validation, by which settings are chosen, N = 8", rows)
+    return TitledTable("Validation, by which settings are chosen, N = 8", rows)
 
 
-def _knob(found: Findings) -> Section:
+def _knob(found: Findings) -> TitledTable:
     recipe = found.lab.recipe
     rows = [
         _row(found, f"{name}, w = {w:g}", found.seeds(name, w))
@@ -137,7 +122,7 @@ def _knob(found: Findings) -> Section:
         # Who is more accurate than the first one at any stop turns the own knob back to it.
         claim = "" if name == first else price(found, first, name) or price(found, name, first)
         claims += [claim] if claim else []
-    return Section("The knob, and the price at equal Average Dice", rows, claims)
+    return TitledTable("The knob, and the price at equal Average Dice", rows, remarks=claims)
 
 
 def price(found: Findings, turned: str, fixed: str) -> str:
@@ -165,32 +150,32 @@ def price(found: Findings, turned: str, fixed: str) -> str:
     )
 
 
-def _numbers(found: Findings) -> Section:
+def _numbers(found: Findings) -> TitledTable:
     drawing = Drawing(REFERENCE, found.lab.recipe.seeds[0])
     if not found.lab.drawn(drawing):
-        return Section("", [])
+        return TitledTable("", [])
     rows = [_row(found, f"N = {count}", [drawing], count) for count in found.lab.recipe.numbers]
-    return Section(f"Number of samples of {REFERENCE} (TDG-DiffDPO, Table 4)", rows)
+    return TitledTable(f"Number of samples of {REFERENCE} (TDG-DiffDPO, Table 4)", rows)
 
 
-def _variants(found: Findings, table: str, title: str) -> Section:
+def _variants(found: Findings, table: str, title: str) -> TitledTable:
     recipe = found.lab.recipe
     names = [name for name, variant in recipe.variants.items() if variant.table == table]
     rows = [_row(found, name, found.seeds(name)) for name in names if found.seeds(name)]
     if not rows or table != "components":
-        return Section(title, rows)
+        return TitledTable(title, rows)
     whole = [one for one in found.seeds(REFERENCE) if one.seed == recipe.seeds[0]]
     claims = [claim for name in names if (claim := _compared(found, name, REFERENCE))]
     rows = [_row(found, REFERENCE, whole), *rows] if whole else rows
-    return Section(f"{title} (TDG-DiffDPO, Table 5)", rows, claims)
+    return TitledTable(f"{title} (TDG-DiffDPO, Table 5)", rows, remarks=claims)
 
 
-def _control(found: Findings) -> Section:
+def _control(found: Findings) -> TitledTable:
     names, patients = list(found.lab.recipe.control), found.patients
     drawn = [found.seeds(REFERENCE, described=name) for name in names]
     count = min((len(one) for one in drawn), default=0)
     if not count:
-        return Section("", [])
+        return TitledTable("", [])
     rows, outlines, sizes = [], [], []
     for name, drawings in zip(names, drawn, strict=True):
         masks = [found.lab.samples(one) for one in drawings[:count]]
@@ -209,10 +194,10 @@ def _control(found: Findings) -> Section:
     of_a_size = np.concatenate(
         [_at_equal_size(*pair) for pair in zip(*outlines, *sizes, strict=True)], axis=1
     )
-    return Section(
+    return TitledTable(
         "Semantic control: boundary irregularity P^2 / (4 pi A) with the same noise",
         rows,
-        [
+        remarks=[
             _moved(f"{names[0]} against {names[1]}", change, patients),
             _moved(
                 f"Samples of an image matched one to one for size, at most {SAME_SIZE:.0%} apart",
@@ -248,7 +233,7 @@ def _moved(what: str, change: Float[np.ndarray, "image n"], patients: Sequence[s
     )
 
 
-def _speed(found: Findings) -> Section:
+def _speed(found: Findings) -> TitledTable:
     lab, rows, base = found.lab, [], None
     for sampler in lab.recipe.speed:
         path = lab.timed(sampler)
@@ -270,7 +255,7 @@ def _speed(found: Findings) -> Section:
         }
         pairs = {name: (value, float("nan")) for name, value in figures.items()}
         rows.append(TableRow(f"{sampler.solver}, {sampler.steps} steps", 1, pairs))
-    return Section(f"Speed on {lab.recipe.speed_images} images, N = {lab.recipe.samples}", rows)
+    return TitledTable(f"Speed on {lab.recipe.speed_images} images, N = {lab.recipe.samples}", rows)
 
 
 def _row(

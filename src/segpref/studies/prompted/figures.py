@@ -11,7 +11,7 @@ from matplotlib.patches import Rectangle
 
 from segpref.policies import load_model
 from segpref.policies.promptable import PromptablePolicy
-from segpref.studies.charts import PALETTE
+from segpref.report.charts import PALETTE
 from segpref.studies.prompted.lab import PromptedLab
 from segpref.studies.prompted.perform import BASE, FLIPPED, aligned_row, row_file
 from segpref.studies.prompted.results import read_row

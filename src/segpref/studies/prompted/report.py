@@ -9,7 +9,8 @@ from pathlib import Path
 
 from segpref.data.cache import write_atomically
 from segpref.data.csv_files import csv_lines
-from segpref.studies.markup import in_markdown
+from segpref.report.formats import markdown_grid
+from segpref.report.markup import in_markdown
 from segpref.studies.prompted.figures import examples, flip_curves
 from segpref.studies.prompted.lab import PromptedLab
 from segpref.studies.prompted.perform import (
@@ -60,9 +61,7 @@ class _Table:
     note: str = ""
 
     def markdown(self) -> str:
-        head, *rows = [[*map(in_markdown, line)] for line in (self.columns, *self.rows)]
-        lines = [head, ["---"] * len(head), *rows]
-        drawn = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        drawn = markdown_grid(self.columns, self.rows)
         title = f"## {in_markdown(self.title)}"
         return "\n\n".join(part for part in (title, self.note, drawn) if part) + "\n"
 

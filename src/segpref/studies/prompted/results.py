@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import Float
 
 from segpref.data.csv_files import read_csv
+from segpref.report.differences import bootstrap_interval
 from segpref.studies.prompted.lab import PromptedLab
 from segpref.studies.prompted.perform import row_file
-from segpref.studies.tables import bootstrap_interval
 
 __all__ = ["MEASURES", "Boxes", "Figure", "Scores", "gain", "read_boxes", "read_row"]
 

@@ -180,7 +180,7 @@ def write_page(path: Path, page: Page) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    source = resources.files("segpref.studies").joinpath("report.html.j2").read_text("utf-8")
+    source = resources.files("segpref.report").joinpath("report.html.j2").read_text("utf-8")
     html = environment.from_string(source).render(page=page, glossary=GLOSSARY, version=__version__)
     write_atomically(path, html.encode())
     return path

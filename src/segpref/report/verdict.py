@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from segpref.studies.charts import History, column, volume_ratios
+from segpref.report.charts import History, column, volume_ratios
 
 __all__ = ["alignment_warnings", "verdict"]
 

@@ -18,8 +18,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from segpref.metrics import iou, overlap_counts, pairwise_dice, pixel_variance
-from segpref.studies.markup import in_figure
-from segpref.studies.page import Key, Picture
+from segpref.report.markup import in_figure
+from segpref.report.page import Key, Picture
 from segpref.types import LabelSpace, Slate
 
 __all__ = [

@@ -5,38 +5,27 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypeAlias
 
 from segpref.data.cache import write_atomically
 from segpref.policies import load_model
 from segpref.proposals import SlateProposals
-from segpref.studies.gallery import overlays, typical, variance_rows
+from segpref.report.gallery import overlays, typical
+from segpref.report.page import Picture, Section, write_page, write_pictures
+from segpref.report.pictures import overlay_pictures, picture_grid
+from segpref.report.runs import BASE, SELECT_BEST, Entries, Run
+from segpref.report.study_page import Part, study_report
+from segpref.report.table_files import TitledTable, write_tables
+from segpref.report.tables import COLUMNS, round_table
+from segpref.studies.examples import variance_rows
 from segpref.studies.lab import Lab
-from segpref.studies.markup import in_latex, in_markdown
-from segpref.studies.page import Picture, Section, write_page, write_pictures
-from segpref.studies.pictures import overlay_pictures, picture_grid
 from segpref.studies.plan import Task
 from segpref.studies.recipe import plain
-from segpref.studies.results import BASE, SELECT_BEST, Results, Run
-from segpref.studies.study_report import Part, study_report
+from segpref.studies.results import Results
 from segpref.studies.study_tables import StudyTable, judges_of, study_tables
-from segpref.studies.tables import (
-    COLUMNS,
-    MEASURE_NAMES,
-    Difference,
-    Entries,
-    TableRow,
-    as_csv,
-    latex,
-    markdown,
-    round_table,
-)
 from segpref.training.folder import RunFolder
 from segpref.types import Predictor
 
 __all__ = ["write_study"]
-
-Listed: TypeAlias = tuple[str, Sequence[TableRow], Sequence[str] | None, Sequence[Difference]]
 
 
 def write_study(lab: Lab, results: Results, pictures: int = 4) -> Path:
@@ -53,19 +42,7 @@ def write_study(lab: Lab, results: Results, pictures: int = 4) -> Path:
     tables = study_tables(results)
     # Of the seed whose models are shown.
     first = min(run.seed for runs in tables[0].entries.values() for run in runs)
-    listed = _listed(results, tables)
-    for suffix, render, escape, remark in (
-        ("md", markdown, in_markdown, "## {}\n"),
-        ("tex", latex, in_latex, "% {}"),
-    ):
-        parts = []
-        for title, rows, columns, claims in listed:
-            parts.append("\n".join([remark.format(escape(title)), render(rows, columns)]))
-            if claims and suffix == "md":
-                parts.append(_claims(claims))
-        write_atomically(lab.out / f"tables.{suffix}", ("\n\n".join(parts) + "\n").encode())
-    figures = as_csv([(title, rows) for title, rows, _, _ in listed])
-    write_atomically(lab.out / "tables.csv", figures.encode())
+    write_tables(lab.out, _listed(results, tables))
     shown = overlays(typical(lab.test(first), pictures), _models(tables[0].entries))
     ways = {
         base: (variance_rows(folder, typical(lab.test(first), 2), several), [*several])
@@ -150,30 +127,18 @@ def _models(entries: Entries) -> dict[str, Predictor]:
     return {name: load_model(folder)[0] for name, folder in first.items() if folder is not None}
 
 
-def _listed(results: Results, tables: Sequence[StudyTable]) -> list[Listed]:
+def _listed(results: Results, tables: Sequence[StudyTable]) -> list[TitledTable]:
     """Every table with its title, columns and claims, the judges' last."""
-    listed: list[Listed] = []
+    listed = []
     for one in tables:
         title = one.title or "Methods"
-        listed.append((title, one.rows, one.columns, one.claims))
+        listed.append(TitledTable(title, one.rows, one.columns, one.claims))
         if set(COLUMNS) <= set(one.columns):
-            listed.append((f"{title}, test IoU of every structure", one.structures, None, []))
+            listed.append(TitledTable(f"{title}, test IoU of every structure", one.structures))
         if results.recipe.align.refresh is not None:
             histories = {name: _histories(runs) for name, runs in _trained(one.entries).items()}
             if shares := round_table(histories, results.recipe.align.refresh):
-                listed.append((f"{title}, share of images with a pair", shares, None, []))
+                listed.append(TitledTable(f"{title}, share of images with a pair", shares))
     if judges := judges_of(results):
-        listed.append(("Judges on validation", judges, None, []))
+        listed.append(TitledTable("Judges on validation", judges))
     return listed
-
-
-def _claims(claims: Sequence[Difference]) -> str:
-    names = ("Claim (on test)", "measure", "difference", "95 % interval", "seeds", "better?")
-    lines = ["| " + " | ".join(names) + " |", "|---" * len(names) + "|"]
-    lines += [
-        f"| {in_markdown(one.method)} against {in_markdown(one.other)} | "
-        f"{MEASURE_NAMES[one.measure]} | {one.mean:+.3f} | {one.low:+.3f} to {one.high:+.3f} | "
-        f"{one.seeds_better} of {one.seeds} | {'yes' if one.better else 'not shown'} |"
-        for one in claims
-    ]
-    return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Pictures and pages of finished runs: what a person looks at before trusting a model."""
+"""Examples of what a run does: outlines before and after, and slates, of a few typical cases."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from segpref.data.dataset import Dataset
 from segpref.data.patches import LabelPlaces, PatchDraw
@@ -16,14 +15,15 @@ from segpref.judges import OracleJudge
 from segpref.miners import TopVsRandom
 from segpref.policies import load_model
 from segpref.proposals import SlateProposals
-from segpref.studies.page import Picture
-from segpref.studies.pictures import Overlay, SlatePicture, variance_pictures
-from segpref.studies.report import write_report
+from segpref.report.gallery import overlays, typical
+from segpref.report.page import Picture
+from segpref.report.pictures import SlatePicture, variance_pictures
+from segpref.report.run_report import write_report
 from segpref.studies.slates import patch_slates, scored_slates
 from segpref.training.folder import RunFolder
-from segpref.types import Case, Judge, Predictor
+from segpref.types import Judge
 
-__all__ = ["alignment_report", "overlays", "typical", "variance_rows"]
+__all__ = ["alignment_report", "variance_rows"]
 
 
 def alignment_report(
@@ -56,28 +56,6 @@ def alignment_report(
     )
 
 
-def overlays(cases: Dataset, models: Mapping[str, Predictor]) -> list[Overlay]:
-    """Outlines of several models on the same cases."""
-    result = []
-    for index in range(len(cases)):
-        case: Case = cases[index]
-        images = torch.from_numpy(np.array(case.image))[None]
-        result.append(
-            Overlay(
-                name=case.id,
-                image=np.asarray(case.image),
-                masks={
-                    name: model.label_space.decode(model.logits(images))[0].cpu().numpy()
-                    for name, model in models.items()
-                },
-                label_space=cases.label_space,
-                truth=None if case.label is None else np.asarray(case.label),
-                spacing_mm=case.spacing_mm,
-            )
-        )
-    return result
-
-
 def variance_rows(
     base: Path | str, cases: Dataset, ways: Mapping[str, SlateProposals], seed: int = 0
 ) -> list[Picture]:
@@ -97,25 +75,6 @@ def variance_rows(
         for name, picture in zip(ways, variance_pictures(slates), strict=True):
             made.append(replace(picture, title=f"{picture.title}: {name}"))
     return made
-
-
-def typical(cases: Dataset, count: int) -> Dataset:
-    """A few cases with many structures, of different patients."""
-    patients = cases.patients
-    chosen = [patients[i] for i in np.linspace(0, len(patients) - 1, count).round().astype(int)]
-    picked = []
-    for patient in dict.fromkeys(chosen):
-        own = [i for i in range(len(cases)) if cases[i].patient == patient]
-        picked.append(max(own, key=lambda i: _foreground(cases[i])))
-    return cases.take(picked)
-
-
-def _foreground(case: Case) -> tuple[int, int]:
-    if case.label is None:
-        return 0, 0
-    label = np.asarray(case.label)
-    drawn = (label > 0) & (label < 255)
-    return len(np.unique(label[drawn])), int(drawn.sum())
 
 
 def _slate_picture(

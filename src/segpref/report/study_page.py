@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from segpref.studies.charts import (
+from segpref.report.charts import (
     Curve,
     History,
     bands_chart,
@@ -16,10 +16,12 @@ from segpref.studies.charts import (
     relative_to_start,
     volume_ratios,
 )
-from segpref.studies.page import Cell, Details, Page, Picture, Section, Table
-from segpref.studies.pictures import Overlay
-from segpref.studies.report import overlay_section
-from segpref.studies.tables import LOW_COLUMNS, MEASURE_NAMES, Difference, TableRow
+from segpref.report.differences import Difference
+from segpref.report.page import Cell, Details, Page, Picture, Section, Table
+from segpref.report.pictures import Overlay
+from segpref.report.run_report import overlay_section
+from segpref.report.runs import MEASURE_NAMES
+from segpref.report.tables import LOW_COLUMNS, TableRow
 
 __all__ = ["Part", "study_report"]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from segpref.studies.charts import (
+from segpref.report.charts import (
     Curve,
     History,
     column,
@@ -20,8 +20,8 @@ from segpref.studies.charts import (
     validation_chart,
     volume_ratios,
 )
-from segpref.studies.page import Details, Page, Picture, Section, Table, write_page
-from segpref.studies.pictures import (
+from segpref.report.page import Details, Page, Picture, Section, Table, write_page
+from segpref.report.pictures import (
     Overlay,
     SlatePicture,
     overlay_keys,
@@ -30,7 +30,7 @@ from segpref.studies.pictures import (
     slate_tiles,
     variance_pictures,
 )
-from segpref.studies.verdict import alignment_warnings, verdict
+from segpref.report.verdict import alignment_warnings, verdict
 from segpref.training.curves import curve_summary
 from segpref.training.folder import RunFolder
 from segpref.trust import read_json

@@ -13,8 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from segpref.studies.markup import in_figure
-from segpref.studies.page import Picture
+from segpref.report.markup import in_figure
+from segpref.report.page import Picture
 from segpref.training.curves import TAIL, WINDOW
 
 __all__ = [
