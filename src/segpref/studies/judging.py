@@ -28,10 +28,10 @@ from segpref.training import RunFolder, fit_regressor, load_regressor
 from segpref.types import Judge, Predictor, SegprefError
 
 __all__ = [
-    "Bench",
     "Confidence",
     "Consistency",
     "Ensemble",
+    "JudgeInputs",
     "JudgeRecipe",
     "Masks",
     "ModelBased",
@@ -49,7 +49,7 @@ JUDGE_SEED = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Bench:
+class JudgeInputs:
     """What a judge may be made from.
 
     Args:
@@ -76,7 +76,7 @@ class Bench:
     fit: Callable[[Stage1, Dataset, Path, int], None]
     masks: Callable[[Path], MaskFolder]
 
-    def inside(self, name: str) -> Bench:
+    def inside(self, name: str) -> JudgeInputs:
         """The same with a folder of its own for a part of the judge."""
         return replace(self, folder=self.folder / name)
 
@@ -88,11 +88,11 @@ class JudgeRecipe(Protocol):
     of_base: bool
     """Whether it is another one for every base; otherwise the bases of a seed share it."""
 
-    def train(self, bench: Bench) -> None:
+    def train(self, inputs: JudgeInputs) -> None:
         """Train what it needs; what is finished is not trained again."""
         ...
 
-    def build(self, bench: Bench) -> Judge:
+    def build(self, inputs: JudgeInputs) -> Judge:
         """The judge, from what was trained."""
         ...
 
@@ -108,14 +108,14 @@ class ModelBased:
     train_on: Stage1 = field(default_factory=Stage1)
     of_base = False
 
-    def train(self, bench: Bench) -> None:
+    def train(self, inputs: JudgeInputs) -> None:
         """Train the segmenter."""
-        cases = self.train_on.drawn(bench.judge_cases, bench.seed)
-        bench.fit(self.train_on, cases, bench.folder, bench.seed + JUDGE_SEED)
+        cases = self.train_on.drawn(inputs.judge_cases, inputs.seed)
+        inputs.fit(self.train_on, cases, inputs.folder, inputs.seed + JUDGE_SEED)
 
-    def build(self, bench: Bench) -> Judge:
+    def build(self, inputs: JudgeInputs) -> Judge:
         """IoU with the segmenter's prediction."""
-        return ModelJudge(load_model(bench.folder)[0], bench.cache)
+        return ModelJudge(load_model(inputs.folder)[0], inputs.cache)
 
 
 @dataclass(frozen=True)
@@ -135,18 +135,18 @@ class Ensemble:
     max_disagreement: float | None = None
     of_base = True
 
-    def train(self, bench: Bench) -> None:
+    def train(self, inputs: JudgeInputs) -> None:
         """Train the segmenters."""
-        assert bench.base_cases is not None
+        assert inputs.base_cases is not None
         for number in range(self.members):
-            seed = bench.seed + JUDGE_SEED * (number + 1)
-            bench.fit(self.train_on, bench.base_cases, bench.folder / str(number), seed)
+            seed = inputs.seed + JUDGE_SEED * (number + 1)
+            inputs.fit(self.train_on, inputs.base_cases, inputs.folder / str(number), seed)
 
-    def build(self, bench: Bench) -> Judge:
+    def build(self, inputs: JudgeInputs) -> Judge:
         """Mean IoU with their predictions."""
-        folders = [bench.folder / str(number) for number in range(self.members)]
+        folders = [inputs.folder / str(number) for number in range(self.members)]
         predictors = [load_model(folder)[0] for folder in folders]
-        return EnsembleJudge(predictors, self.max_disagreement, bench.cache)
+        return EnsembleJudge(predictors, self.max_disagreement, inputs.cache)
 
 
 @dataclass(frozen=True)
@@ -168,26 +168,28 @@ class Regressor:
     learning_rate: float = 1e-3
     of_base = True
 
-    def train(self, bench: Bench) -> None:
+    def train(self, inputs: JudgeInputs) -> None:
         """Train the regressor."""
-        assert bench.base is not None
-        cases = Stage1(labelled=self.labelled, unit=self.unit).drawn(bench.judge_cases, bench.seed)
-        folder = RunFolder(bench.folder)
-        folder.open({"regressor": str(self), "seed": bench.seed}, resume=True)
+        assert inputs.base is not None
+        cases = Stage1(labelled=self.labelled, unit=self.unit).drawn(
+            inputs.judge_cases, inputs.seed
+        )
+        folder = RunFolder(inputs.folder)
+        folder.open({"regressor": str(self), "seed": inputs.seed}, resume=True)
         fit_regressor(
-            bench.base,
+            inputs.base,
             cases,
-            bench.validation,
+            inputs.validation,
             folder,
             epochs=self.epochs,
             images_per_epoch=self.images_per_epoch,
             learning_rate=self.learning_rate,
-            seed=bench.seed + JUDGE_SEED,
+            seed=inputs.seed + JUDGE_SEED,
         )
 
-    def build(self, bench: Bench) -> Judge:
+    def build(self, inputs: JudgeInputs) -> Judge:
         """The predicted IoU."""
-        return load_regressor(bench.folder)
+        return load_regressor(inputs.folder)
 
 
 @dataclass(frozen=True)
@@ -201,27 +203,27 @@ class Masks:
     folder: Path
     of_base = False
 
-    def train(self, bench: Bench) -> None:
+    def train(self, inputs: JudgeInputs) -> None:
         """Nothing, but a folder without masks is told now, and which masks these are is kept."""
-        bench.masks(self.folder)
-        bench.folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(bench.folder / _CONTENT, self._content(bench))
+        inputs.masks(self.folder)
+        inputs.folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(inputs.folder / _CONTENT, self._content(inputs))
 
-    def build(self, bench: Bench) -> Judge:
+    def build(self, inputs: JudgeInputs) -> Judge:
         """IoU with the masks.
 
         Raises:
             SegprefError: the masks are no longer those that this study has begun with.
         """
-        if (bench.folder / _CONTENT).read_bytes() != self._content(bench):
+        if (inputs.folder / _CONTENT).read_bytes() != self._content(inputs):
             raise SegprefError(
                 f"the masks in {self.folder} were changed since this study has begun: put the old ones "
                 "back, or write the study into a new folder"
             )
-        return MasksJudge(bench.masks(self.folder))
+        return MasksJudge(inputs.masks(self.folder))
 
-    def _content(self, bench: Bench) -> bytes:
-        return bench.cache.digest_of_files(image_files(self.folder)).encode()
+    def _content(self, inputs: JudgeInputs) -> bytes:
+        return inputs.cache.digest_of_files(image_files(self.folder)).encode()
 
 
 @dataclass(frozen=True)
@@ -239,14 +241,14 @@ class Consistency:
     gammas: tuple[float, ...] = (0.7, 0.85, 1.2, 1.5)
     of_base = True
 
-    def train(self, bench: Bench) -> None:
+    def train(self, inputs: JudgeInputs) -> None:
         """Train the segmenter, if it is not the base."""
-        _train_own(self.train_on, bench)
+        _train_own(self.train_on, inputs)
 
-    def build(self, bench: Bench) -> Judge:
+    def build(self, inputs: JudgeInputs) -> Judge:
         """Mean IoU with the predictions of the views."""
-        own = _own_or_base(self.train_on, bench)
-        return ConsistencyJudge(own, self.flips, self.gammas, cache=bench.cache)
+        own = _own_or_base(self.train_on, inputs)
+        return ConsistencyJudge(own, self.flips, self.gammas, cache=inputs.cache)
 
 
 @dataclass(frozen=True)
@@ -262,13 +264,13 @@ class Confidence:
     over: Literal["image", "foreground", "boundary"] = "foreground"
     of_base = True
 
-    def train(self, bench: Bench) -> None:
+    def train(self, inputs: JudgeInputs) -> None:
         """Train the segmenter, if it is not the base."""
-        _train_own(self.train_on, bench)
+        _train_own(self.train_on, inputs)
 
-    def build(self, bench: Bench) -> Judge:
+    def build(self, inputs: JudgeInputs) -> Judge:
         """Mean probability of the candidate."""
-        return ConfidenceJudge(_own_or_base(self.train_on, bench), self.over, cache=bench.cache)
+        return ConfidenceJudge(_own_or_base(self.train_on, inputs), self.over, cache=inputs.cache)
 
 
 @dataclass(frozen=True)
@@ -286,12 +288,14 @@ class ReverseClassification:
     over: Literal["best", "mean"] = "best"
     of_base = False
 
-    def train(self, bench: Bench) -> None:
+    def train(self, inputs: JudgeInputs) -> None:
         """Nothing."""
 
-    def build(self, bench: Bench) -> Judge:
+    def build(self, inputs: JudgeInputs) -> Judge:
         """IoU that is reached there."""
-        cases = Stage1(labelled=self.labelled, unit=self.unit).drawn(bench.judge_cases, bench.seed)
+        cases = Stage1(labelled=self.labelled, unit=self.unit).drawn(
+            inputs.judge_cases, inputs.seed
+        )
         return ReverseClassificationJudge(cases, cases=len(cases), over=self.over)
 
 
@@ -318,15 +322,15 @@ class Noisy:
         """Whether the judge inside is."""
         return self.judge.of_base
 
-    def train(self, bench: Bench) -> None:
+    def train(self, inputs: JudgeInputs) -> None:
         """Train the judge inside."""
-        self.judge.train(bench)
+        self.judge.train(inputs)
 
-    def build(self, bench: Bench) -> Judge:
+    def build(self, inputs: JudgeInputs) -> Judge:
         """The judge with noise."""
-        inside = self.judge.build(bench)
+        inside = self.judge.build(inputs)
         return NoisyJudge(
-            inside, self.flip_rate, self.noise, self.tie_width, self.size_bias, bench.seed
+            inside, self.flip_rate, self.noise, self.tie_width, self.size_bias, inputs.seed
         )
 
 
@@ -351,14 +355,14 @@ class Together:
         """Whether any of them is."""
         return any(judge.of_base for judge in self.judges)
 
-    def train(self, bench: Bench) -> None:
+    def train(self, inputs: JudgeInputs) -> None:
         """Train them all."""
         for number, judge in enumerate(self.judges):
-            judge.train(bench.inside(str(number)))
+            judge.train(inputs.inside(str(number)))
 
-    def build(self, bench: Bench) -> Judge:
+    def build(self, inputs: JudgeInputs) -> Judge:
         """The committee."""
-        members = [judge.build(bench.inside(str(i))) for i, judge in enumerate(self.judges)]
+        members = [judge.build(inputs.inside(str(i))) for i, judge in enumerate(self.judges)]
         return Committee(members, self.by, self.weights, self.min_agreement)
 
 
@@ -373,21 +377,21 @@ class Oracle:
     measure: Literal["iou", "dice"] = "iou"
     of_base = False
 
-    def train(self, bench: Bench) -> None:
+    def train(self, inputs: JudgeInputs) -> None:
         """Nothing."""
 
-    def build(self, bench: Bench) -> Judge:
+    def build(self, inputs: JudgeInputs) -> Judge:
         """IoU or Dice with the ground truth."""
-        return OracleJudge(bench.judge_cases.label_space, self.measure)
+        return OracleJudge(inputs.judge_cases.label_space, self.measure)
 
 
-def _train_own(stage: Stage1 | None, bench: Bench) -> None:
+def _train_own(stage: Stage1 | None, inputs: JudgeInputs) -> None:
     if stage is not None:
-        cases = stage.drawn(bench.judge_cases, bench.seed)
-        bench.fit(stage, cases, bench.folder, bench.seed + JUDGE_SEED)
+        cases = stage.drawn(inputs.judge_cases, inputs.seed)
+        inputs.fit(stage, cases, inputs.folder, inputs.seed + JUDGE_SEED)
 
 
-def _own_or_base(stage: Stage1 | None, bench: Bench) -> Predictor:
-    folder = bench.base if stage is None else bench.folder
+def _own_or_base(stage: Stage1 | None, inputs: JudgeInputs) -> Predictor:
+    folder = inputs.base if stage is None else inputs.folder
     assert folder is not None
     return load_model(folder)[0]

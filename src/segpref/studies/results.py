@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from segpref.report.runs import BASE, SELECT_BEST, Change, Run, read_scores
-from segpref.studies.lab import Lab
 from segpref.studies.plan import Task, plan
 from segpref.studies.recipe import Recipe
+from segpref.studies.workspace import Workspace
 from segpref.training.folder import RunFolder
 
 __all__ = ["Results", "collect"]
@@ -24,7 +24,7 @@ class Results:
         recipe: the study.
         runs: what is finished.
         audits: a judge's diagnostics by (base, judge, seed).
-        failed: why a task failed, by the task.
+        failed: why a task failed, by its name.
         missing: what has neither finished nor failed.
         seeds: which were asked for instead of the recipe's.
     """
@@ -32,7 +32,7 @@ class Results:
     recipe: Recipe
     runs: tuple[Run, ...]
     audits: Mapping[tuple[str, str, int], Mapping[str, Any]]
-    failed: Mapping[Task, str]
+    failed: Mapping[str, str]
     missing: tuple[Task, ...] = ()
     seeds: Sequence[int] | None = None
 
@@ -49,30 +49,33 @@ class Results:
 
 
 def collect(
-    lab: Lab, seeds: Sequence[int] | None = None, failed: Mapping[Task, str] | None = None
+    workspace: Workspace,
+    seeds: Sequence[int] | None = None,
+    failed: Mapping[str, str] | None = None,
 ) -> Results:
     """Read what is finished in the study's folder."""
-    tasks = plan(lab.recipe, seeds)
-    done = [task for task in tasks if task.finished(lab.out)]
-    failed = {task: why for task, why in (failed or {}).items() if task not in done}
+    tasks = plan(workspace.recipe, seeds)
+    done = [task for task in tasks if task.finished(workspace.out)]
+    names = {task.name for task in done}
+    failed = {name: why for name, why in (failed or {}).items() if name not in names}
     return Results(
-        recipe=lab.recipe,
-        runs=tuple(_read(lab, task) for task in done if task.kind != "judge"),
+        recipe=workspace.recipe,
+        runs=tuple(_read(workspace, task) for task in done if task.kind != "judge"),
         audits={
             (task.base, task.judge, task.seed): json.loads(
-                (task.folder(lab.out) / "audit.json").read_text()
+                (task.folder(workspace.out) / "audit.json").read_text()
             )
             for task in done
             if task.kind == "audit"
         },
         failed=failed,
-        missing=tuple(task for task in tasks if task not in done and task not in failed),
+        missing=tuple(task for task in tasks if task.name not in names | failed.keys()),
         seeds=seeds,
     )
 
 
-def _read(lab: Lab, task: Task) -> Run:
-    folder = task.folder(lab.out)
+def _read(workspace: Workspace, task: Task) -> Run:
+    folder = task.folder(workspace.out)
     trained = task.kind != "audit"
     names = {"base": BASE, "audit": SELECT_BEST, "run": task.method}
     return Run(

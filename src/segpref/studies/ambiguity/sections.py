@@ -12,7 +12,6 @@ from segpref.metrics.ambiguity import ambiguity_scores
 from segpref.report.table_files import TitledTable
 from segpref.report.tables import TableRow, mean_and_spread
 from segpref.studies.ambiguity.findings import Findings
-from segpref.studies.ambiguity.lab import REFERENCE, Drawing
 from segpref.studies.ambiguity.scores import (
     COLUMNS,
     SAME_SIZE,
@@ -23,6 +22,7 @@ from segpref.studies.ambiguity.scores import (
     pairs_of_a_size,
     trade,
 )
+from segpref.studies.ambiguity.workspace import REFERENCE, Drawing
 
 __all__ = ["price", "sections"]
 
@@ -43,7 +43,7 @@ def sections(found: Findings) -> list[TitledTable]:
 
 
 def _methods(found: Findings) -> TitledTable:
-    methods = found.lab.recipe.methods
+    methods = found.workspace.recipe.methods
     names = [REFERENCE, *methods]
     compared = [(name, REFERENCE) for name in names[1:]]
     # The other ways against the first one, a coin among them: the same pairs without the preference.
@@ -51,7 +51,7 @@ def _methods(found: Findings) -> TitledTable:
     claims = [found.frame] if any(found.seeds(name) for name in names) else []
     claims += [claim for pair in compared if (claim := _compared(found, *pair))]
     rows = [_row(found, name, found.seeds(name)) for name in names if found.seeds(name)]
-    title = f"Alignments, N = {found.lab.recipe.samples} (TDG-DiffDPO, Tables 3 and 6)"
+    title = f"Alignments, N = {found.workspace.recipe.samples} (TDG-DiffDPO, Tables 3 and 6)"
     return TitledTable(title, rows, remarks=claims)
 
 
@@ -74,17 +74,17 @@ def _compared(found: Findings, name: str, other: str) -> str:
 
 def _validation(found: Findings) -> TitledTable:
     """What settings are chosen by: the start of the alignments and the epoch that is taken of each."""
-    lab = found.lab
+    workspace = found.workspace
     starts: dict[int, Mapping[str, float]] = {}
     ends: dict[str, Sequence[Mapping[str, float]]] = {}
-    for name in lab.recipe.methods:
-        folders = {seed: lab.folder(name, seed) for seed in lab.recipe.seeds}
+    for name in workspace.recipe.methods:
+        folders = {seed: workspace.folder(name, seed) for seed in workspace.recipe.seeds}
         runs = {seed: one.read_metrics() for seed, one in folders.items() if one.finished}
         starts |= {seed: history[0] for seed, history in runs.items()}
         if runs:
             ends[name] = [
                 history[-1]
-                if lab.recipe.checkpoint == "last"
+                if workspace.recipe.checkpoint == "last"
                 else max(history[1:], key=lambda row: row["val_iou"])
                 for history in runs.values()
             ]
@@ -110,7 +110,7 @@ def _validation(found: Findings) -> TitledTable:
 
 
 def _knob(found: Findings) -> TitledTable:
-    recipe = found.lab.recipe
+    recipe = found.workspace.recipe
     rows = [
         _row(found, f"{name}, w = {w:g}", found.seeds(name, w))
         for name in recipe.knob
@@ -132,7 +132,7 @@ def price(found: Findings, turned: str, fixed: str) -> str:
     the knob does not reach that Dice. The curve is a line between stops: where GED bends upwards it is
     a little lower in truth.
     """
-    if turned not in found.lab.recipe.knob:
+    if turned not in found.workspace.recipe.knob:
         return ""
     seeds = found.curve_seeds(turned) & {one.seed for one in found.seeds(fixed)}
     curve = found.curve(turned, seeds)
@@ -151,15 +151,17 @@ def price(found: Findings, turned: str, fixed: str) -> str:
 
 
 def _numbers(found: Findings) -> TitledTable:
-    drawing = Drawing(REFERENCE, found.lab.recipe.seeds[0])
-    if not found.lab.drawn(drawing):
+    drawing = Drawing(REFERENCE, found.workspace.recipe.seeds[0])
+    if not found.workspace.drawn(drawing):
         return TitledTable("", [])
-    rows = [_row(found, f"N = {count}", [drawing], count) for count in found.lab.recipe.numbers]
+    rows = [
+        _row(found, f"N = {count}", [drawing], count) for count in found.workspace.recipe.numbers
+    ]
     return TitledTable(f"Number of samples of {REFERENCE} (TDG-DiffDPO, Table 4)", rows)
 
 
 def _variants(found: Findings, table: str, title: str) -> TitledTable:
-    recipe = found.lab.recipe
+    recipe = found.workspace.recipe
     names = [name for name, variant in recipe.variants.items() if variant.table == table]
     rows = [_row(found, name, found.seeds(name)) for name in names if found.seeds(name)]
     if not rows or table != "components":
@@ -171,14 +173,14 @@ def _variants(found: Findings, table: str, title: str) -> TitledTable:
 
 
 def _control(found: Findings) -> TitledTable:
-    names, patients = list(found.lab.recipe.control), found.patients
+    names, patients = list(found.workspace.recipe.control), found.patients
     drawn = [found.seeds(REFERENCE, described=name) for name in names]
     count = min((len(one) for one in drawn), default=0)
     if not count:
         return TitledTable("", [])
     rows, outlines, sizes = [], [], []
     for name, drawings in zip(names, drawn, strict=True):
-        masks = [found.lab.samples(one) for one in drawings[:count]]
+        masks = [found.workspace.samples(one) for one in drawings[:count]]
         each = [irregularity(one) for one in masks]
         area = [one.sum((-2, -1), dtype=float) for one in masks]
         outlines.append(each)
@@ -234,14 +236,14 @@ def _moved(what: str, change: Float[np.ndarray, "image n"], patients: Sequence[s
 
 
 def _speed(found: Findings) -> TitledTable:
-    lab, rows, base = found.lab, [], None
-    for sampler in lab.recipe.speed:
-        path = lab.timed(sampler)
+    workspace, rows, base = found.workspace, [], None
+    for sampler in workspace.recipe.speed:
+        path = workspace.timed(sampler)
         if not path.exists():
             continue
-        masks, seconds = lab.what_was_timed(sampler)
+        masks, seconds = workspace.what_was_timed(sampler)
         masks = masks[:, :, 0]
-        raters = [rated_masks(case)[:, 0] for case in lab.test[: len(masks)]]
+        raters = [rated_masks(case)[:, 0] for case in workspace.test[: len(masks)]]
         ged = ambiguity_scores(list(masks), raters).mean()["ged"]
         base = base or (sampler.steps, *seconds)
         figures = {
@@ -255,7 +257,9 @@ def _speed(found: Findings) -> TitledTable:
         }
         pairs = {name: (value, float("nan")) for name, value in figures.items()}
         rows.append(TableRow(f"{sampler.solver}, {sampler.steps} steps", 1, pairs))
-    return TitledTable(f"Speed on {lab.recipe.speed_images} images, N = {lab.recipe.samples}", rows)
+    return TitledTable(
+        f"Speed on {workspace.recipe.speed_images} images, N = {workspace.recipe.samples}", rows
+    )
 
 
 def _row(

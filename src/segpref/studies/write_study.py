@@ -17,22 +17,22 @@ from segpref.report.study_page import Part, study_report
 from segpref.report.table_files import TitledTable, write_tables
 from segpref.report.tables import COLUMNS, round_table
 from segpref.studies.examples import variance_rows
-from segpref.studies.lab import Lab
 from segpref.studies.plan import Task
 from segpref.studies.recipe import plain
 from segpref.studies.results import Results
 from segpref.studies.study_tables import StudyTable, judges_of, study_tables
+from segpref.studies.workspace import Workspace
 from segpref.training.folder import RunFolder
 from segpref.types import Predictor
 
 __all__ = ["write_study"]
 
 
-def write_study(lab: Lab, results: Results, pictures: int = 4) -> Path:
+def write_study(workspace: Workspace, results: Results, pictures: int = 4) -> Path:
     """Write ``tables.md``, ``.csv`` and ``.tex``, ``figures/`` and ``report.html`` into its folder.
 
     Args:
-        lab: the study.
+        workspace: the study.
         results: what it found.
         pictures: how many test images are shown with outlines.
 
@@ -42,34 +42,34 @@ def write_study(lab: Lab, results: Results, pictures: int = 4) -> Path:
     tables = study_tables(results)
     # Of the seed whose models are shown.
     first = min(run.seed for runs in tables[0].entries.values() for run in runs)
-    write_tables(lab.out, _listed(results, tables))
-    shown = overlays(typical(lab.test(first), pictures), _models(tables[0].entries))
+    write_tables(workspace.out, _listed(results, tables))
+    shown = overlays(typical(workspace.test(first), pictures), _models(tables[0].entries))
     ways = {
-        base: (variance_rows(folder, typical(lab.test(first), 2), several), [*several])
-        for base, (folder, several) in _ways(lab, results, first).items()
+        base: (variance_rows(folder, typical(workspace.test(first), 2), several), [*several])
+        for base, (folder, several) in _ways(workspace, results, first).items()
     }
     page = study_report(
-        [_part(lab, one) for one in tables],
+        [_part(workspace, one) for one in tables],
         title=f"segpref: {results.recipe.name}",
         lead=results.recipe.description,
         overlays=shown,
         sections=[_variance_section(*one) for one in ways.items()],
-        warnings=[f"{task.name} failed: {why}" for task, why in results.failed.items()],
-        details={"Recipe": (lab.out / "recipe.yaml").read_text()},
+        warnings=[f"{name} failed: {why}" for name, why in results.failed.items()],
+        details={"Recipe": (workspace.out / "recipe.yaml").read_text()},
     )
-    write_pictures(lab.out / "figures", page)
+    write_pictures(workspace.out / "figures", page)
     if shown:
         grid = picture_grid(overlay_pictures(shown), [*shown[0].masks])
-        write_atomically(lab.out / "figures" / "outlines.png", grid)
+        write_atomically(workspace.out / "figures" / "outlines.png", grid)
     for base, (tiles, columns) in ways.items():
-        name = Task(first, "base", base).folder(lab.out).name
+        name = Task(first, "base", base).folder(workspace.out).name
         grid = picture_grid(tiles, columns)
-        write_atomically(lab.out / "figures" / f"variance-{name}.png", grid)
-    return write_page(lab.out / "report.html", page)
+        write_atomically(workspace.out / "figures" / f"variance-{name}.png", grid)
+    return write_page(workspace.out / "report.html", page)
 
 
 def _ways(
-    lab: Lab, results: Results, seed: int
+    workspace: Workspace, results: Results, seed: int
 ) -> dict[str, tuple[Path, dict[str, SlateProposals]]]:
     """Folder of each base whose methods make candidates in several ways, by the first of each."""
     found: dict[str, dict[str, tuple[str, SlateProposals]]] = {}
@@ -78,9 +78,9 @@ def _ways(
         if run.seed == seed and method is not None and method.signal != "supervised":
             families = json.dumps(plain(method.families))
             known = found.setdefault(run.base, {})
-            known.setdefault(families, (run.method, lab.slates(families=method.families)))
+            known.setdefault(families, (run.method, workspace.slates(families=method.families)))
     return {
-        base: (lab.base_folder(seed, base), dict(ways.values()))
+        base: (workspace.base_folder(seed, base), dict(ways.values()))
         for base, ways in found.items()
         if len(ways) > 1
     }
@@ -98,7 +98,7 @@ def _variance_section(base: str, shown: tuple[Sequence[Picture], Sequence[str]])
     )
 
 
-def _part(lab: Lab, one: StudyTable) -> Part:
+def _part(workspace: Workspace, one: StudyTable) -> Part:
     return Part(
         title=one.title,
         rows=one.rows,
@@ -106,7 +106,7 @@ def _part(lab: Lab, one: StudyTable) -> Part:
         differences=one.claims,
         columns=one.columns,
         reports={
-            f"{name}, seed {run.seed}": str((run.folder / "report.html").relative_to(lab.out))
+            f"{name}, seed {run.seed}": str((run.folder / "report.html").relative_to(workspace.out))
             for name, runs in _trained(one.entries).items()
             for run in runs
             if run.folder is not None

@@ -1,4 +1,4 @@
-"""What the parts of the study share: data, folds, prompters and networks."""
+"""The workspace of the study: data, folds, prompters and networks."""
 
 from __future__ import annotations
 
@@ -9,15 +9,21 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+import yaml
+
 from segpref.data import Cache, Dataset, Reader, open_dataset, prepare
+from segpref.data.cache import write_atomically
 from segpref.data.splits import Split, cross_validation, draw_patients
 from segpref.policies import ModelCard
 from segpref.policies.promptable import PromptableNetwork, promptable_card, small_sam
+from segpref.studies.engine import Portable
 from segpref.studies.prompted.recipe import PromptedRecipe
 from segpref.studies.prompted.stand_in import Some, other_data
+from segpref.studies.recipe import plain, read_recipe
+from segpref.studies.recorded import changed_settings
 from segpref.types import SegprefError
 
-__all__ = ["Fold", "PromptedLab", "Prompts"]
+__all__ = ["Fold", "PromptedWorkspace", "Prompts"]
 
 Prompts = Literal["box, points and text", "box and points", "text", "none", "expert"]
 """Where prompts come from: Table 1's rows as far as their models exist, nothing, and the truth."""
@@ -44,7 +50,8 @@ class Fold:
     test: Dataset
 
 
-class PromptedLab:
+@dataclass(frozen=True)
+class PromptedWorkspace(Portable):
     """Data, folds and networks of a study.
 
     Args:
@@ -55,13 +62,44 @@ class PromptedLab:
         cache: where prepared images, prompts and predictions are kept.
     """
 
-    def __init__(
-        self, recipe: PromptedRecipe, data: Path, others: Path, out: Path, cache: Cache
-    ) -> None:
-        self.recipe, self.out, self.cache = recipe, Path(out), cache
-        self.others = others
-        self._all = open_dataset(data, **recipe.data_options)
-        self.reader = self._of(recipe.strata)
+    recipe: PromptedRecipe
+    data: Path
+    others: Path
+    out: Path
+    cache: Cache
+
+    def open(self) -> None:
+        """Write down the recipe, or refuse another one than that of the folder, and prepare the images.
+
+        Raises:
+            SegprefError: the folder was begun with another recipe.
+        """
+        self.keep_recipe()
+        _ = self.images, self.empty
+
+    def keep_recipe(self) -> None:
+        """Write down the recipe, or refuse another one than that of the folder.
+
+        Raises:
+            SegprefError: the folder was begun with another recipe.
+        """
+        path = self.out / "recipe.yaml"
+        if not path.exists():
+            text = yaml.safe_dump(plain(self.recipe), sort_keys=False)
+            write_atomically(path, text.encode())
+        elif changed := changed_settings(read_recipe(path), self.recipe):
+            raise SegprefError(
+                f"{self.out} was begun with another recipe ({', '.join(changed)}): choose another --out"
+            )
+
+    @cached_property
+    def reader(self) -> Reader:
+        """The images with the structure, as files."""
+        return self._of(self.recipe.strata)
+
+    @cached_property
+    def _all(self) -> Reader:
+        return open_dataset(self.data, **self.recipe.data_options)
 
     @cached_property
     def images(self) -> Dataset:
@@ -123,7 +161,7 @@ class PromptedLab:
         )
 
     def folder(self, fold: int) -> Path:
-        """Where the parts of a fold lie."""
+        """Where the jobs of a fold write."""
         return self.out / f"fold{fold}"
 
     def card(

@@ -1,4 +1,4 @@
-"""What the parts of the study share: data, split, trainings, and the samples of every model."""
+"""The workspace of the study: data, split, trainings, and the samples of every model."""
 
 from __future__ import annotations
 
@@ -36,12 +36,13 @@ from segpref.policies.diffusion import (
     load_diffusion,
 )
 from segpref.progress import track
-from segpref.studies.ambiguity.recipe import AmbiguityRecipe, Variant
-from segpref.studies.recipe import plain
+from segpref.studies.ambiguity.recipe import AmbiguityRecipe, FitStage, Variant
+from segpref.studies.engine import Portable
+from segpref.studies.recorded import as_recorded
 from segpref.training import Denoising, PreferenceSignal, RunFolder, align, fit_diffusion
 from segpref.types import SegprefError
 
-__all__ = ["REFERENCE", "AmbiguityLab", "Drawing"]
+__all__ = ["REFERENCE", "AmbiguityWorkspace", "Drawing"]
 
 REFERENCE = "AmbiSeg"
 _TOGETHER = 8
@@ -73,7 +74,7 @@ class Drawing:
 
 
 @dataclass(frozen=True)
-class AmbiguityLab:
+class AmbiguityWorkspace(Portable):
     """A recipe, the data that it is for, and the folder in which it happens.
 
     Args:
@@ -141,19 +142,24 @@ class AmbiguityLab:
         """Run folder of a training."""
         return RunFolder(self.out / "runs" / _plain_name(name) / f"seed-{seed}")
 
-    def trained(self, name: str, seed: int) -> bool:
-        """Whether a training came to its end.
+    def open(self) -> None:
+        """Draw or read the split, and prepare the images."""
+        _ = self.split, self.dataset
+
+    def check_training(self, name: str, seed: int) -> None:
+        """Refuse a training with other settings than the recipe has now.
 
         Raises:
-            SegprefError: it was begun with other settings than the recipe has now.
+            SegprefError: it was begun with such.
         """
+        aligned = name in self.recipe.methods
+        settings = self._align_settings if aligned else self._fit_settings
         folder = self.folder(name, seed)
-        if folder.path.exists():
-            align = name in self.recipe.methods
-            folder.refuse_others(
-                self._align_settings(name, seed) if align else self._fit_settings(name, seed)
-            )
-        return folder.finished
+        folder.refuse_others(as_recorded(folder, settings(name, seed)))
+
+    def stage1(self, name: str) -> FitStage:
+        """Stage 1 of the reference or of a variant."""
+        return self.recipe.stage1(self._variant(name).fit)
 
     def _variant(self, name: str) -> Variant:
         return self.recipe.variants.get(name, Variant())
@@ -180,13 +186,12 @@ class AmbiguityLab:
         }
 
     def _fit_settings(self, name: str, seed: int) -> Mapping[str, Any]:
-        stage = self.recipe.stage1(self._variant(name).fit)
-        return {"stage": plain(stage), "card": plain(self._card(name)), "seed": seed, **self._data}
+        return {"stage": self.stage1(name), "card": self._card(name), "seed": seed, **self._data}
 
     def fit(self, name: str, seed: int) -> None:
         """Stage 1 of the reference or of a variant."""
         folder, card = self.folder(name, seed), self._card(name)
-        folder.open(self._fit_settings(name, seed), resume=True)
+        folder.open(as_recorded(folder, self._fit_settings(name, seed)), resume=True)
         fit_diffusion(
             self.train,
             self.validation,
@@ -195,13 +200,13 @@ class AmbiguityLab:
             encoder=self.encoder if card.network.arguments.get("text_encoder") else None,
             validation_samples=4,
             seed=seed,
-            **asdict(self.recipe.stage1(self._variant(name).fit)),
+            **asdict(self.stage1(name)),
         )
 
     def _align_settings(self, name: str, seed: int) -> Mapping[str, Any]:
         return {
-            "method": plain(self.recipe.methods[name]),
-            "stage": plain(self.recipe.align),
+            "method": self.recipe.methods[name],
+            "stage": self.recipe.align,
             "seed": seed,
             "base": self._digest(self.folder(REFERENCE, seed).best),
             **self._data,
@@ -216,7 +221,7 @@ class AmbiguityLab:
         )
         folder = self.folder(name, seed)
         base = self.folder(REFERENCE, seed).best
-        folder.open(self._align_settings(name, seed), resume=True)
+        folder.open(as_recorded(folder, self._align_settings(name, seed)), resume=True)
         # Stochastic Run is the best of two runs against the worst, by the rater who likes it most.
         runs = 2 if method.preference == "stochastic-run" else 1
         agreement: Literal["mean", "best"] = "mean" if method.preference == "mean-dice" else "best"
@@ -265,15 +270,16 @@ class AmbiguityLab:
 
     def drawn(self, drawing: Drawing) -> bool:
         """Whether all samples are there."""
-        return all(path.exists() for path in self._chunks(drawing))
+        return all(path.exists() for path in self.sample_files(drawing))
 
     def draw(self, drawing: Drawing) -> None:
         """Draw the samples that are not there yet, a few images at a time."""
         recipe, settings = self.recipe, self._draw_settings(drawing)
         text, count = settings["text"], settings["count"]
-        RunFolder(self._samples(drawing)).open(settings, resume=True)
+        folder = RunFolder(self.samples_folder(drawing))
+        folder.open(as_recorded(folder, settings), resume=True)
         model = self.model(drawing.model, drawing.seed, drawing.w)
-        chunks = self._chunks(drawing)
+        chunks = self.sample_files(drawing)
         for number, path in enumerate(track(chunks, f"samples of {drawing.name}", len(chunks))):
             if path.exists():
                 continue
@@ -281,14 +287,14 @@ class AmbiguityLab:
             masks = sample_cases(model, cases, count, recipe.sampler, drawing.seed, text)
             _keep(path, masks=np.packbits(np.stack(masks), axis=-1))
 
-    def as_it_is(self, drawing: Drawing) -> bool:
+    def check_samples(self, drawing: Drawing) -> None:
         """Refuse samples of another model, sampler or text than the study has now.
 
         Raises:
             SegprefError: they are such.
         """
-        RunFolder(self._samples(drawing)).refuse_others(self._draw_settings(drawing))
-        return True
+        folder = RunFolder(self.samples_folder(drawing))
+        folder.refuse_others(as_recorded(folder, self._draw_settings(drawing)))
 
     def _draw_settings(self, drawing: Drawing) -> Mapping[str, Any]:
         text = None
@@ -297,7 +303,7 @@ class AmbiguityLab:
         return {
             "models": [self._digest(path) for path in self._weights(drawing.model, drawing.seed)],
             "w": drawing.w,
-            "sampler": plain(self.recipe.sampler),
+            "sampler": self.recipe.sampler,
             "count": self._count(drawing),
             "cases": [case.id for case in self.test],
             "text": text,
@@ -306,11 +312,11 @@ class AmbiguityLab:
 
     def samples(self, drawing: Drawing) -> UInt8[np.ndarray, "image N row column"]:
         """The samples of the first structure."""
-        bits = np.concatenate([_kept(path)["masks"] for path in self._chunks(drawing)])
+        bits = np.concatenate([_kept(path)["masks"] for path in self.sample_files(drawing)])
         width = self.test[0].image.shape[-1]
         return np.unpackbits(bits, axis=-1, count=width)[:, :, 0]
 
-    def time(self, sampler: Sampler, path: Path) -> None:
+    def time(self, sampler: Sampler) -> None:
         """Draw N samples of some test images of the reference, and keep them with their seconds."""
         seed = self.recipe.seeds[0]
         model = self.model(REFERENCE, seed)
@@ -320,7 +326,7 @@ class AmbiguityLab:
         wall, cpu = time.perf_counter(), time.process_time()
         masks = sample_cases(model, cases, self.recipe.samples, sampler, seed)
         seconds = time.perf_counter() - wall, time.process_time() - cpu
-        _keep(path, masks=np.stack(masks), seconds=np.array(seconds))
+        _keep(self.timed(sampler), masks=np.stack(masks), seconds=np.array(seconds))
 
     def timed(self, sampler: Sampler) -> Path:
         """Where what was timed lies."""
@@ -347,13 +353,15 @@ class AmbiguityLab:
             return max([recipe.samples, *recipe.numbers])
         return recipe.samples
 
-    def _samples(self, drawing: Drawing) -> Path:
+    def samples_folder(self, drawing: Drawing) -> Path:
+        """Where samples lie, a few images in a file."""
         what = f"w-{drawing.w:g}" if drawing.described is None else _plain_name(drawing.described)
         return self.out / "samples" / _plain_name(drawing.model) / f"seed-{drawing.seed}" / what
 
-    def _chunks(self, drawing: Drawing) -> list[Path]:
-        count = -(-len(self.test) // _TOGETHER)
-        return [self._samples(drawing) / f"{number:03d}.safetensors" for number in range(count)]
+    def sample_files(self, drawing: Drawing) -> list[Path]:
+        """The files of a drawing, which are there when all is drawn."""
+        count, folder = -(-len(self.test) // _TOGETHER), self.samples_folder(drawing)
+        return [folder / f"{number:03d}.safetensors" for number in range(count)]
 
 
 def _keep(path: Path, **arrays: np.ndarray) -> None:

@@ -1,4 +1,4 @@
-"""What the process of a task runs: a script of the standard library alone, until its job is here.
+"""What the process of a job runs: a script of the standard library alone, until its job is here.
 
 Nothing of ``segpref``, torch or the user's own code is imported before it is sure that this process
 ends with the one that started it.

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from multiprocessing import spawn, util
 from typing import Any
 
-from segpref.studies import worker
+from segpref.studies.engine import worker
 from segpref.types import SegprefError
 
 __all__ = ["Launched"]

@@ -1,4 +1,4 @@
-"""What the tasks of a study share: dataset, split, and how networks and judges are made."""
+"""The workspace of a study: dataset, split, and how networks and judges are made."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from segpref.data.splits import Split, cross_validation, split_patients
 from segpref.policies import ModelCard, load_model
 from segpref.progress import console, headed
 from segpref.proposals import SlateProposals
-from segpref.studies.judging import Bench
+from segpref.studies.engine.job import Portable
+from segpref.studies.judging import JudgeInputs
 from segpref.studies.plan import Task, judge_task
 from segpref.studies.recipe import Recipe, plain, read_recipe
 from segpref.studies.stages import Stage1
@@ -26,11 +27,11 @@ from segpref.training import RunFolder, fit
 from segpref.trust import allow_names
 from segpref.types import Judge, SegprefError
 
-__all__ = ["Lab"]
+__all__ = ["Workspace"]
 
 
 @dataclass(frozen=True)
-class Lab:
+class Workspace(Portable):
     """A recipe, the data that it is for, and the folder in which it happens.
 
     Args:
@@ -115,14 +116,14 @@ class Lab:
         """Run folder of a base."""
         return Task(seed, "base", base).folder(self.out)
 
-    def bench(self, seed: int, base: str, judge: str) -> Bench:
+    def judge_inputs(self, seed: int, base: str, judge: str) -> JudgeInputs:
         """What a judge is made from."""
         # A judge that bases share has no base, which may not even be trained yet.
         task = judge_task(self.recipe, seed, base, judge)
         split = self.split(seed)
         everybody = self.dataset.of_patients(split.train)
         pool = self.pool(seed, task.base) if task.base else everybody
-        return Bench(
+        return JudgeInputs(
             seed=seed,
             judge_cases=self.dataset.of_patients(split.judge).labelled(),
             base_cases=self.base_cases(seed, task.base) if task.base else None,
@@ -143,7 +144,7 @@ class Lab:
 
     def judge(self, seed: int, base: str, judge: str) -> Judge:
         """A judge whose networks are trained."""
-        return self.recipe.judges[judge].build(self.bench(seed, base, judge))
+        return self.recipe.judges[judge].build(self.judge_inputs(seed, base, judge))
 
     def fit(
         self,

@@ -1,4 +1,4 @@
-"""Where the tasks of a study run: in processes of this machine, or on a Ray cluster."""
+"""Where the jobs of a study run: in this process, in processes of this machine, or on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -8,33 +8,74 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field
+from pathlib import Path
 from queue import Empty, Queue
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 
 from segpref.machine import settle
-from segpref.studies.lab import Lab
-from segpref.studies.launching import Launched
-from segpref.studies.plan import Task
-from segpref.studies.runner import attempt
+from segpref.studies.engine.job import Job, attempt
+from segpref.studies.engine.launching import Launched
 from segpref.targets import file_target
 from segpref.types import SegprefError
 
-__all__ = ["Processes", "RayCluster"]
+__all__ = ["Executor", "InProcess", "Processes", "RayCluster"]
+
+Ended = list[tuple[str, str | None]]
+"""Names of jobs that have ended, and why where they failed."""
+
+
+class Executor(Protocol):
+    """Does jobs, here or elsewhere."""
+
+    slots: int
+    """How many it does at a time."""
+
+    def start(self, out: Path, job: Job) -> None:
+        """Begin a job of the study in this folder."""
+        ...
+
+    def wait(self) -> Ended:
+        """Jobs that have ended since; blocks for a second at most."""
+        ...
+
+    def close(self) -> None:
+        """Stop what is still running."""
+        ...
+
+
+@dataclass
+class InProcess:
+    """One job after the other in this process, so that its progress bars are seen."""
+
+    slots: int = 1
+    _ended: Ended = field(default_factory=list)
+
+    def start(self, out: Path, job: Job) -> None:
+        """Do the job."""
+        self._ended.append((job.name, attempt(out, job)))
+
+    def wait(self) -> Ended:
+        """What was done."""
+        ended, self._ended = self._ended, []
+        return ended
+
+    def close(self) -> None:
+        """Nothing runs any more."""
 
 
 class Processes:
-    """Every task in a process of its own, so that none can take another with it.
+    """Every job in a process of its own, so that none can take another with it.
 
-    What a task prints goes to ``log.txt`` in its folder. When this process dies, however it does, its
-    tasks stop too, and can be continued.
+    What a job prints goes to ``log.txt`` in its folder. When this process dies, however it does, its
+    jobs stop too, and can be continued.
 
-    Where there are GPUs, each task sees one alone: the one with the fewest tasks.
+    Where there are GPUs, each job sees one alone: the one with the fewest jobs.
 
     Args:
-        slots: how many tasks run at a time.
+        slots: how many jobs run at a time.
         threads: CPU threads of each.
     """
 
@@ -46,11 +87,11 @@ class Processes:
         self.slots = slots
         self._threads = threads
         self._gpus = _visible_gpus()
-        self._running: dict[Task, _Running] = {}
-        self._ended: Queue[tuple[Task, str | None]] = Queue()
+        self._running: dict[str, _Running] = {}
+        self._ended: Queue[tuple[str, str | None]] = Queue()
 
-    def start(self, lab: Lab, task: Task) -> None:
-        """Begin a task in a new process."""
+    def start(self, out: Path, job: Job) -> None:
+        """Begin a job in a new process."""
         settings = {"OMP_NUM_THREADS": str(self._threads)}
         gpu = self._idlest_gpu()
         if gpu is not None:
@@ -58,20 +99,19 @@ class Processes:
 
         def ended(why: str | None, status: int) -> None:
             killed = f"its process was killed (exit status {status})"
-            self._ended.put((task, killed if status else why))
+            self._ended.put((job.name, killed if status else why))
 
-        # A fresh copy of the lab: what it has opened here need not travel.
-        process = Launched(task.name, _work, (replace(lab), task, self._threads), settings, ended)
-        self._running[task] = _Running(process, gpu)
+        process = Launched(job.name, _work, (out, job, self._threads), settings, ended)
+        self._running[job.name] = _Running(process, gpu)
 
-    def wait(self) -> list[tuple[Task, str | None]]:
-        """Tasks that have ended."""
+    def wait(self) -> Ended:
+        """Jobs that have ended."""
         try:
-            task, why = self._ended.get(timeout=1.0)
+            name, why = self._ended.get(timeout=1.0)
         except Empty:
             return []
-        del self._running[task]
-        return [(task, why)]
+        del self._running[name]
+        return [(name, why)]
 
     def close(self) -> None:
         """Stop what is still running."""
@@ -82,11 +122,11 @@ class Processes:
         self._running.clear()
 
     def _idlest_gpu(self) -> str | None:
-        tasks = dict.fromkeys(self._gpus, 0)
+        jobs = dict.fromkeys(self._gpus, 0)
         for one in self._running.values():
             if one.gpu is not None:
-                tasks[one.gpu] += 1
-        return min(tasks, key=tasks.__getitem__, default=None)
+                jobs[one.gpu] += 1
+        return min(jobs, key=jobs.__getitem__, default=None)
 
 
 class _Running(NamedTuple):
@@ -95,12 +135,12 @@ class _Running(NamedTuple):
 
 
 class RayCluster:
-    """Every task on a Ray cluster that sees the same files.
+    """Every job on a Ray cluster that sees the same files.
 
     Args:
         address: of the cluster, such as ``auto`` or ``ray://host:10001``; ``local`` starts one here.
-        cpus: cores that each task asks for.
-        gpus: GPUs, or a share of one, that each task asks for.
+        cpus: cores that each job asks for.
+        gpus: GPUs, or a share of one, that each job asks for.
 
     Raises:
         SegprefError: Ray is not installed, or there is no cluster at the address.
@@ -127,30 +167,30 @@ class RayCluster:
         self.slots = min(fit, default=1)
         if self.slots < 1:
             raise SegprefError(
-                f"no task fits on the Ray cluster at {address}: a task asks for {cpus} cores and "
+                f"no job fits on the Ray cluster at {address}: a job asks for {cpus} cores and "
                 f"{gpus} GPUs, and it has {resources.get('CPU', 0):g} and {resources.get('GPU', 0):g}"
             )
         self._remote = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0)(_on_cluster)
         self._threads = max(1, int(cpus))
-        self._running: dict[Any, Task] = {}
+        self._running: dict[Any, str] = {}
 
-    def start(self, lab: Lab, task: Task) -> None:
-        """Hand a task to the cluster."""
-        self._running[self._remote.remote(replace(lab), task, self._threads)] = task
+    def start(self, out: Path, job: Job) -> None:
+        """Hand a job to the cluster."""
+        self._running[self._remote.remote(out, job, self._threads)] = job.name
 
-    def wait(self) -> list[tuple[Task, str | None]]:
-        """Tasks that have ended."""
+    def wait(self) -> Ended:
+        """Jobs that have ended."""
         if not self._running:
             return []
         ready, _ = self._ray.wait(list(self._running), num_returns=1, timeout=1.0)
-        ended: list[tuple[Task, str | None]] = []
+        ended: Ended = []
         for reference in ready:
-            task = self._running.pop(reference)
+            name = self._running.pop(reference)
             try:
-                ended.append((task, self._ray.get(reference)))
+                ended.append((name, self._ray.get(reference)))
             except self._ray.exceptions.RayError as error:
                 reason = str(error).strip().splitlines()[0]
-                ended.append((task, f"its process on the cluster died: {reason}"))
+                ended.append((name, f"its process on the cluster died: {reason}"))
         return ended
 
     def close(self) -> None:
@@ -161,22 +201,22 @@ class RayCluster:
         self._ray.shutdown()
 
 
-def _work(lab: Lab, task: Task, threads: int) -> str | None:
-    """What the process of a task does."""
+def _work(out: Path, job: Job, threads: int) -> str | None:
+    """What the process of a job does."""
     # Where a study is stopped, what is half-written is removed.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    folder = task.folder(lab.out)
+    folder = out / job.name
     folder.mkdir(parents=True, exist_ok=True)
     with file_target(folder / "log.txt").open("a") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
     settle(threads)
-    return attempt(lab, task)
+    return attempt(out, job)
 
 
-def _on_cluster(lab: Lab, task: Task, threads: int) -> str | None:
+def _on_cluster(out: Path, job: Job, threads: int) -> str | None:
     settle(threads)
-    return attempt(lab, task)
+    return attempt(out, job)
 
 
 @contextmanager
