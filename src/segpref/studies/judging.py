@@ -23,6 +23,7 @@ from segpref.judges import (
     ReverseClassificationJudge,
 )
 from segpref.policies import load_model
+from segpref.studies.recorded import as_recorded
 from segpref.studies.stages import Stage1
 from segpref.training import RunFolder, fit_regressor, load_regressor
 from segpref.types import Judge, Predictor, SegprefError
@@ -175,7 +176,8 @@ class Regressor:
             inputs.judge_cases, inputs.seed
         )
         folder = RunFolder(inputs.folder)
-        folder.open({"regressor": str(self), "seed": inputs.seed}, resume=True)
+        settings = {"regressor": self, "seed": inputs.seed}
+        folder.open(as_recorded(folder, settings), resume=True)
         fit_regressor(
             inputs.base,
             cases,

@@ -18,6 +18,7 @@ from segpref.studies.calibration import read_flips
 from segpref.studies.examples import alignment_report
 from segpref.studies.plan import Task
 from segpref.studies.recipe import plain
+from segpref.studies.recorded import as_recorded
 from segpref.studies.slates import scored_slates, select_best
 from segpref.studies.workspace import Workspace
 from segpref.training import RunFolder, align
@@ -81,12 +82,12 @@ def _run(workspace: Workspace, task: Task) -> None:
     base = workspace.base_folder(task.seed, task.base)
     folder = RunFolder(task.folder(workspace.out))
     settings = {
-        "method": plain(method),
-        "align": plain(stage),
+        "method": method,
+        "align": stage,
         "seed": task.seed,
         "base": load_model(base)[0].digest(),
     }
-    folder.open(settings, resume=True)
+    folder.open(as_recorded(folder, settings), resume=True)
     if not folder.finished:
         console.print(headed(task.name, ": stage 2"))
     pool = workspace.pool(task.seed, task.base)

@@ -22,12 +22,16 @@ from segpref.studies.engine.job import Portable
 from segpref.studies.judging import JudgeInputs
 from segpref.studies.plan import Task, judge_task
 from segpref.studies.recipe import Recipe, plain, read_recipe
+from segpref.studies.recorded import as_recorded, changed_settings, same_settings
 from segpref.studies.stages import Stage1
 from segpref.training import RunFolder, fit
 from segpref.trust import allow_names
 from segpref.types import Judge, SegprefError
 
 __all__ = ["Workspace"]
+
+_SHARED = ("split", "split_seed", "folds", "preparation", "network", "align")
+_NAMED = ("bases", "judges", "methods")
 
 
 @dataclass(frozen=True)
@@ -177,10 +181,10 @@ class Workspace(Portable):
             labelled=labelled.patients,
         )
         folder = RunFolder(path)
-        settings = {"stage": plain(stage), "card": plain(card), "seed": seed}
+        settings: dict[str, Any] = {"stage": stage, "card": card, "seed": seed}
         if start is not None:
             settings["start"] = load_model(start)[0].digest()
-        folder.open(settings, resume=True)
+        folder.open(as_recorded(folder, settings), resume=True)
         if not folder.finished:
             place = path.relative_to(self.out)
             console.print(headed(str(place), f": stage 1 from {len(labelled)} cases"))
@@ -207,27 +211,27 @@ class Workspace(Portable):
         path = self.out / "recipe.yaml"
         if path.exists():
             before = read_recipe(path)
-            if changed := _changed(before, now):
+            if changed := _changed(before, self.recipe):
                 raise SegprefError(
                     f"{self.out} was begun with another recipe ({', '.join(changed)}): choose another "
                     "--out, or give what was changed a new name"
                 )
-            for section in ("bases", "judges", "methods"):
+            for section in _NAMED:
                 now[section] = {**before[section], **now[section]}
         write_atomically(path, yaml.safe_dump(now, sort_keys=False).encode())
 
 
-def _changed(before: Mapping[str, object], now: Mapping[str, object]) -> list[str]:
-    found = [
-        name
-        for name in ("split", "split_seed", "folds", "preparation", "network", "align")
-        if before.get(name) != now[name]
-    ]
-    for section in ("bases", "judges", "methods"):
-        old, new = before.get(section), now[section]
-        assert isinstance(new, Mapping)
+def _changed(before: Mapping[str, Any], now: Recipe) -> list[str]:
+    """What was changed of what decides results; names may be added."""
+    found = [name for name in changed_settings(before, now) if name in _SHARED]
+    for section in _NAMED:
+        old = before.get(section)
         if not isinstance(old, Mapping):
             found.append(section)
             continue
-        found += [f"{section}: {name}" for name in new if name in old and old[name] != new[name]]
+        found += [
+            f"{section}: {name}"
+            for name, one in getattr(now, section).items()
+            if name in old and not same_settings(old[name], one)
+        ]
     return found
