@@ -15,8 +15,8 @@ from segpref.objectives import DPO
 from segpref.policies import NetworkSpec
 from segpref.proposals import UniformOffset
 from segpref.studies.judging import ModelBased, Noisy, Oracle
-from segpref.studies.recipe import Method, Recipe, plain
-from segpref.studies.recorded import as_recorded, changed_settings, same_settings
+from segpref.studies.recipe import Method, Recipe
+from segpref.studies.recorded import as_recorded, changed_settings, plain, same_settings
 from segpref.studies.stages import Stage1, Stage2
 from segpref.studies.workspace import Workspace
 from segpref.training import RunFolder

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -35,7 +35,6 @@ __all__ = [
     "default_network",
     "load_recipe",
     "parse_recipe",
-    "plain",
     "read_recipe",
     "recipe_file",
     "recipe_names",
@@ -260,20 +259,3 @@ def read_recipe(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise SegprefError(f"{path} holds no settings: restore it, or choose another --out")
     return content
-
-
-def plain(value: Any) -> Any:
-    """Settings as JSON has them; an object is its class's name and its own settings."""
-    if isinstance(value, Mapping):
-        return {str(name): plain(one) for name, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(one) for one in value]
-    if value is None or isinstance(value, str | int | float | bool):
-        return value
-    if isinstance(value, Path):
-        return str(value)
-    if is_dataclass(value):
-        own = {one.name: getattr(value, one.name) for one in fields(value)}
-    else:
-        own = {name: one for name, one in vars(value).items() if not name.startswith("_")}
-    return {"class": type(value).__name__, **plain(own)}

@@ -10,22 +10,39 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
+from pathlib import Path
 from typing import Any
 
-from segpref.studies.recipe import plain
 from segpref.training.folder import RunFolder
 from segpref.trust import read_json
 
-__all__ = ["as_recorded", "changed_settings", "same_settings"]
+__all__ = ["as_recorded", "changed_settings", "plain", "same_settings"]
 
 _CLASS = "class"
+
+
+def plain(value: Any) -> Any:
+    """Settings as JSON has them; an object is its class's name and its own settings."""
+    if isinstance(value, Mapping):
+        return {str(name): plain(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(one) for one in value]
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    if isinstance(value, Path):
+        return str(value)
+    if is_dataclass(value):
+        own = {one.name: getattr(value, one.name) for one in fields(value)}
+    else:
+        own = {name: one for name, one in vars(value).items() if not name.startswith("_")}
+    return {"class": type(value).__name__, **plain(own)}
 
 
 def same_settings(recorded: Any, now: Any) -> bool:
     """Whether what was recorded means what the settings mean now.
 
     Args:
-        recorded: as :func:`~segpref.studies.recipe.plain` wrote it.
+        recorded: as :func:`plain` wrote it.
         now: any value of a recipe: plain ones, containers, and objects with settings.
     """
     if recorded == plain(now):

@@ -17,8 +17,7 @@ from segpref.studies.audit import audit
 from segpref.studies.calibration import read_flips
 from segpref.studies.examples import alignment_report
 from segpref.studies.plan import Task
-from segpref.studies.recipe import plain
-from segpref.studies.recorded import as_recorded
+from segpref.studies.recorded import as_recorded, plain
 from segpref.studies.slates import scored_slates, select_best
 from segpref.studies.workspace import Workspace
 from segpref.training import RunFolder, align

@@ -21,8 +21,8 @@ from segpref.proposals import SlateProposals
 from segpref.studies.engine.job import Portable
 from segpref.studies.judging import JudgeInputs
 from segpref.studies.plan import Task, judge_task
-from segpref.studies.recipe import Recipe, plain, read_recipe
-from segpref.studies.recorded import as_recorded, changed_settings, same_settings
+from segpref.studies.recipe import Recipe, read_recipe
+from segpref.studies.recorded import as_recorded, changed_settings, plain, same_settings
 from segpref.studies.stages import Stage1
 from segpref.training import RunFolder, fit
 from segpref.trust import allow_names

@@ -19,8 +19,8 @@ from segpref.policies.promptable import PromptableNetwork, promptable_card, smal
 from segpref.studies.engine import Portable
 from segpref.studies.prompted.recipe import PromptedRecipe
 from segpref.studies.prompted.stand_in import Some, other_data
-from segpref.studies.recipe import plain, read_recipe
-from segpref.studies.recorded import changed_settings
+from segpref.studies.recipe import read_recipe
+from segpref.studies.recorded import changed_settings, plain
 from segpref.types import SegprefError
 
 __all__ = ["Fold", "PromptedWorkspace", "Prompts"]
