@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from segpref.studies.ambiguity.drawing import Drawing
 from segpref.studies.ambiguity.scores import (
     SAME_SIZE,
     gain,
@@ -23,7 +24,6 @@ from segpref.studies.ambiguity.scores import (
     trade,
 )
 from segpref.studies.ambiguity.sections import price
-from segpref.studies.ambiguity.workspace import Drawing
 
 
 def disc(radius: float, side: int = 64) -> np.ndarray:

@@ -23,6 +23,7 @@ __all__ = [
     "bands_chart",
     "column",
     "lines_chart",
+    "png_of",
     "relative_to_start",
     "validation_chart",
     "volume_ratios",
@@ -179,6 +180,11 @@ def _png(figure: Figure, axes: Axes, legend: bool = True) -> bytes:
             loc="outside upper left", ncols=3, frameon=False, fontsize=10.5, labelcolor=_INK,
             handlelength=2.2, columnspacing=1.4,
         )  # fmt: skip
+    return png_of(figure, transparent=True)
+
+
+def png_of(figure: Figure, transparent: bool = False) -> bytes:
+    """A figure as a PNG."""
     file = io.BytesIO()
-    figure.savefig(file, format="png", transparent=True)
+    figure.savefig(file, format="png", transparent=transparent)
     return file.getvalue()

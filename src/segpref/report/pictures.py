@@ -7,19 +7,16 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
-from matplotlib import patheffects
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from PIL import Image
 
 from segpref.metrics import iou, overlap_counts, pairwise_dice, pixel_variance
 from segpref.report.markup import in_figure
 from segpref.report.page import Key, Picture
+from segpref.report.views import COLOURS, TINT, View, small_png, view_of
 from segpref.types import LabelSpace, Slate
 
 __all__ = [
@@ -32,10 +29,6 @@ __all__ = [
     "slate_tiles",
     "variance_pictures",
 ]
-
-_TRUTH = "#ffffff"
-_TINT = "#F0E442"
-_COLOURS = ("#56B4E9", "#E69F00", "#00C08B", "#FF86C8", "#B9A2FF", "#FF6F3C")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +86,7 @@ def overlay_pictures(overlays: Iterable[Overlay]) -> tuple[Picture, ...]:
     pictures = []
     for one in overlays:
         known = [*one.masks.values()] + ([] if one.truth is None else [one.truth])
-        view = _view(one.image, known, one.label_space, one.spacing_mm)
+        view = view_of(one.image, known, one.label_space, one.spacing_mm)
         true = None if one.truth is None else one.label_space.structure_masks(one.truth)
         for name, mask in one.masks.items():
             parts = one.label_space.structure_masks(mask)
@@ -118,7 +111,7 @@ def picture_grid(pictures: Sequence[Picture], columns: Sequence[str]) -> bytes:
         axes.set_xlabel(in_figure(picture.caption), fontsize=7)
         if number < len(columns):
             axes.set_title(in_figure(columns[number]), fontsize=8)
-    return _small_png(figure)
+    return small_png(figure)
 
 
 def overlay_keys(overlays: Sequence[Overlay]) -> tuple[Key, ...]:
@@ -132,7 +125,7 @@ def overlay_keys(overlays: Sequence[Overlay]) -> tuple[Key, ...]:
 def slate_tiles(shown: SlatePicture) -> tuple[Picture, ...]:
     """A picture per candidate, best score first, abstained ones last; winner, loser, anchor marked."""
     masks = shown.slate.masks
-    view = _view(shown.image, masks, shown.label_space, shown.spacing_mm)
+    view = view_of(shown.image, masks, shown.label_space, shown.spacing_mm)
     true = None if shown.truth is None else _of_field(shown.truth, shown.label_space, shown.field)
     differ = None
     if shown.pair is not None:
@@ -153,18 +146,18 @@ def slate_keys(shown: SlatePicture) -> tuple[Key, ...]:
     keys = _structure_keys(structures, shown.truth is not None)
     if shown.pair is None:
         return keys
-    return (*keys, Key("where winner and loser differ", _TINT, "fill"))
+    return (*keys, Key("where winner and loser differ", TINT, "fill"))
 
 
 def variance_pictures(slates: Sequence[SlatePicture]) -> tuple[Picture, ...]:
     """Where the candidates of each slate of one image differ (MAPO, Fig. 3), all in the same view."""
     first = slates[0]
     every = [mask for shown in slates for mask in shown.slate.masks]
-    view = _view(first.image, every, first.label_space, first.spacing_mm)
+    view = view_of(first.image, every, first.label_space, first.spacing_mm)
     return tuple(_variance(shown, view) for shown in slates)
 
 
-def _variance(shown: SlatePicture, view: _View) -> Picture:
+def _variance(shown: SlatePicture, view: View) -> Picture:
     masks = shown.slate.masks
     # Of the part that is shown: of a whole volume it would take much memory.
     variance = pixel_variance(view.of(masks), shown.label_space)
@@ -180,7 +173,7 @@ def _variance(shown: SlatePicture, view: _View) -> Picture:
 
 def _tile(
     shown: SlatePicture,
-    view: _View,
+    view: View,
     true: Bool[np.ndarray, "structure *space"] | None,
     differ: Bool[np.ndarray, "*space"] | None,
     number: int,
@@ -199,7 +192,7 @@ def _tile(
 
 
 def _structure_keys(structures: Sequence[str], truth: bool) -> tuple[Key, ...]:
-    keys = [Key(name, colour) for name, colour in zip(structures, cycle(_COLOURS), strict=False)]
+    keys = [Key(name, colour) for name, colour in zip(structures, cycle(COLOURS), strict=False)]
     return (*keys, Key("ground truth", "#9aa2ab", "dashed")) if truth else tuple(keys)
 
 
@@ -216,115 +209,3 @@ def _iou(mask: np.ndarray, truth: np.ndarray | None, space: LabelSpace) -> float
     each = iou(overlap_counts(mask[None], truth, space), math.nan)[0]
     told = each[~np.isnan(each)]
     return float(told.mean()) if len(told) else math.nan
-
-
-@dataclass(frozen=True)
-class _View:
-    """The part of an image that is shown: one slice, cut to where the masks are."""
-
-    grey: Float[np.ndarray, "row column"]
-    aspect: float
-    level: int | None
-    cut: tuple[slice, slice]
-    limits: tuple[float, float]
-
-    def of(self, array: np.ndarray) -> np.ndarray:
-        """The same part of a mask."""
-        plane = array if self.level is None else array[..., self.level].swapaxes(-1, -2)
-        return plane[(..., *self.cut)]
-
-    def draw(
-        self,
-        parts: Iterable[Bool[np.ndarray, "*space"]],
-        true: Bool[np.ndarray, "structure *space"] | None,
-        tint: Bool[np.ndarray, "*space"] | None = None,
-        heat: Float[np.ndarray, "row column"] | None = None,
-        size: float = 2.5,
-    ) -> bytes:
-        """PNG of the image with outlines.
-
-        Args:
-            parts: masks that are outlined, each in a colour of its own.
-            true: the true ones, dashed.
-            tint: where it is tinted.
-            heat: of the part that is shown (:meth:`of`), 0 to 1.
-            size: width in inches at 130 dpi.
-        """
-        rows, columns = self.grey.shape
-        height = min(max(size * self.aspect * rows / columns, size / 2), size * 2)
-        figure = Figure((size, height), dpi=130, facecolor="black")
-        axes = figure.add_axes((0, 0, 1, 1))
-        axes.set_axis_off()
-        low, high = self.limits
-        axes.imshow(self.grey, cmap="gray", vmin=low, vmax=high, aspect=self.aspect)
-        if tint is not None:
-            colour = np.zeros((*self.of(tint).shape, 4))
-            colour[self.of(tint)] = to_rgba(_TINT, 0.6)
-            axes.imshow(colour, aspect=self.aspect, interpolation="nearest")
-        if heat is not None:
-            # Seen through where nothing varies.
-            axes.imshow(heat, cmap="hot", vmin=0, vmax=1, alpha=np.sqrt(heat), aspect=self.aspect)
-        shadow = [patheffects.withStroke(linewidth=2.6, foreground="#000000a0")]
-        for number, part in enumerate(parts):
-            colour_name = _COLOURS[number % len(_COLOURS)]
-            _outline(axes, self.of(part), colors=colour_name, linewidths=1.5, path_effects=shadow)
-        for part in () if true is None else self.of(true):
-            _outline(
-                axes, part, colors=_TRUTH, linewidths=1.1, linestyles="--", path_effects=shadow
-            )
-        return _small_png(figure)
-
-
-def _small_png(figure: Figure) -> bytes:
-    """A PNG with a palette: a page with fifty pictures must stay small enough to be sent."""
-    canvas: Any = FigureCanvasAgg(figure)
-    canvas.draw()
-    picture = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
-    file = io.BytesIO()
-    picture.quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(
-        file, format="png", optimize=True
-    )
-    return file.getvalue()
-
-
-def _outline(axes: object, part: Bool[np.ndarray, "row column"], **style: object) -> None:
-    if part.any():
-        # A frame of background closes outlines at the edge of the picture.
-        axes.contour(  # type: ignore[attr-defined]
-            np.arange(-1, part.shape[1] + 1),
-            np.arange(-1, part.shape[0] + 1),
-            np.pad(part, 1).astype(float),
-            levels=[0.5],
-            **style,
-        )
-
-
-def _view(
-    image: Float[np.ndarray, "channel *space"],
-    masks: Iterable[UInt8[np.ndarray, "field *space"]],
-    space: LabelSpace,
-    spacing_mm: Sequence[float] | None,
-) -> _View:
-    grey = np.asarray(image[0])
-    anything = np.zeros(grey.shape, bool)
-    for mask in masks:
-        anything |= space.structure_masks(mask).any(axis=0)
-    level, steps = None, tuple(spacing_mm or (1.0,) * grey.ndim)
-    aspect = steps[0] / steps[1]
-    limits = np.percentile(grey, (0.5, 99.5))
-    if grey.ndim == 3:
-        # Axes of a volume are (x, y, z): x goes to the right.
-        level = int(anything.sum(axis=(0, 1)).argmax())
-        grey, anything, aspect = grey[..., level].T, anything[..., level].T, 1 / aspect
-    cut = (_span(np.any(anything, axis=1)), _span(np.any(anything, axis=0)))
-    low, high = float(limits[0]), float(max(limits[1], limits[0] + 1e-6))
-    return _View(np.asarray(grey[cut], dtype=float), aspect, level, cut, (low, high))
-
-
-def _span(held: Bool[np.ndarray, " n"]) -> slice:
-    """Where something is, with room around it; everything where nothing is."""
-    where = np.flatnonzero(held)
-    if not len(where):
-        return slice(0, len(held))
-    room = max(4, len(held) // 10, (int(where[-1]) - int(where[0])) // 4)
-    return slice(max(0, int(where[0]) - room), min(len(held), int(where[-1]) + room + 1))

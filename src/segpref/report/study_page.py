@@ -18,8 +18,8 @@ from segpref.report.charts import (
 )
 from segpref.report.differences import Difference
 from segpref.report.page import Cell, Details, Page, Picture, Section, Table
+from segpref.report.picture_sections import overlay_section
 from segpref.report.pictures import Overlay
-from segpref.report.run_report import overlay_section
 from segpref.report.runs import MEASURE_NAMES
 from segpref.report.tables import LOW_COLUMNS, TableRow
 

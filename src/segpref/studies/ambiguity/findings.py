@@ -11,7 +11,8 @@ from jaxtyping import Float
 
 from segpref.inference.samples import rated_masks
 from segpref.metrics.ambiguity import AmbiguityScores, ambiguity_scores
-from segpref.studies.ambiguity.workspace import REFERENCE, AmbiguityWorkspace, Drawing
+from segpref.studies.ambiguity.drawing import REFERENCE, Drawing
+from segpref.studies.ambiguity.workspace import AmbiguityWorkspace
 
 __all__ = ["Curve", "Findings"]
 

@@ -7,8 +7,9 @@ from functools import partial
 
 from segpref.locking import alone_in
 from segpref.report.table_files import TitledTable
+from segpref.studies.ambiguity.drawing import REFERENCE, Drawing
 from segpref.studies.ambiguity.report import write_report
-from segpref.studies.ambiguity.workspace import REFERENCE, AmbiguityWorkspace, Drawing
+from segpref.studies.ambiguity.workspace import AmbiguityWorkspace
 from segpref.studies.engine import Executor, Job, named_jobs, run_jobs
 
 __all__ = ["ambiguity_jobs", "run_ambiguity"]

@@ -8,11 +8,12 @@ from segpref.data.cache import write_atomically
 from segpref.data.csv_files import csv_lines
 from segpref.report.markup import in_markdown
 from segpref.report.table_files import TitledTable, write_tables
+from segpref.studies.ambiguity.drawing import REFERENCE, Drawing
 from segpref.studies.ambiguity.figures import contrast_picture, knob_chart, samples_picture
 from segpref.studies.ambiguity.findings import Findings
 from segpref.studies.ambiguity.scores import COLUMNS
 from segpref.studies.ambiguity.sections import sections
-from segpref.studies.ambiguity.workspace import REFERENCE, AmbiguityWorkspace, Drawing
+from segpref.studies.ambiguity.workspace import AmbiguityWorkspace
 
 __all__ = ["write_report"]
 

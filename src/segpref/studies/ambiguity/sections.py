@@ -11,6 +11,7 @@ from segpref.inference.samples import rated_masks
 from segpref.metrics.ambiguity import ambiguity_scores
 from segpref.report.table_files import TitledTable
 from segpref.report.tables import TableRow, mean_and_spread
+from segpref.studies.ambiguity.drawing import REFERENCE, Drawing
 from segpref.studies.ambiguity.findings import Findings
 from segpref.studies.ambiguity.scores import (
     COLUMNS,
@@ -22,7 +23,6 @@ from segpref.studies.ambiguity.scores import (
     pairs_of_a_size,
     trade,
 )
-from segpref.studies.ambiguity.workspace import REFERENCE, Drawing
 
 __all__ = ["price", "sections"]
 

@@ -4,23 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from jaxtyping import UInt8
 
-from segpref.data.cache import Cache
-from segpref.data.dataset import Dataset, prepare
-from segpref.data.lidc import middle_slices
 from segpref.data.prompts import nodule_prompt
-from segpref.data.sealed import read_sealed, write_sealed
-from segpref.data.source import Reader
-from segpref.data.splits import Split, draw_patients, split_patients
-from segpref.disk import Damaged
 from segpref.inference.samples import sample_cases
 from segpref.judges import DiversityJudge, NamedJudge, RatersJudge
 from segpref.miners import Extremes
@@ -31,120 +22,34 @@ from segpref.policies.diffusion import (
     BlendedPredictions,
     Sampler,
     SampleSlates,
-    TextEncoder,
     between,
     load_diffusion,
 )
 from segpref.progress import track
-from segpref.studies.ambiguity.recipe import AmbiguityRecipe, FitStage, Variant
-from segpref.studies.engine import Portable
+from segpref.studies.ambiguity.data import AmbiguityData
+from segpref.studies.ambiguity.drawing import (
+    REFERENCE,
+    Drawing,
+    keep_arrays,
+    kept_arrays,
+    plain_name,
+)
+from segpref.studies.ambiguity.recipe import FitStage, Variant
 from segpref.studies.recorded import as_recorded
 from segpref.training import Denoising, PreferenceSignal, RunFolder, align, fit_diffusion
-from segpref.types import SegprefError
 
-__all__ = ["REFERENCE", "AmbiguityWorkspace", "Drawing"]
+__all__ = ["AmbiguityWorkspace"]
 
-REFERENCE = "AmbiSeg"
 _TOGETHER = 8
 
 
 @dataclass(frozen=True)
-class Drawing:
-    """Samples of the test images.
-
-    Args:
-        model: name of the reference, a method or a variant.
-        seed: of its training and of the noise, which models of one seed share.
-        w: where on the way from the reference (0) to the method (1).
-        described: name of the description that stands in place of the images' own prompts.
-    """
-
-    model: str
-    seed: int
-    w: float = 1.0
-    described: str | None = None
-
-    @property
-    def name(self) -> str:
-        """What progress calls it."""
-        parts = [self.model, f"seed {self.seed}"]
-        parts += [] if self.w == 1 else [f"w {self.w:g}"]
-        parts += [] if self.described is None else [self.described]
-        return ", ".join(parts)
-
-
-@dataclass(frozen=True)
-class AmbiguityWorkspace(Portable):
-    """A recipe, the data that it is for, and the folder in which it happens.
-
-    Args:
-        recipe: the study.
-        reader: a dataset with several raters.
-        out: the study's folder.
-        cache: where prepared images and the samples of references are kept.
-    """
-
-    recipe: AmbiguityRecipe
-    reader: Reader
-    out: Path
-    cache: Cache = field(default_factory=Cache)
-
-    @cached_property
-    def split(self) -> Split:
-        """Who trains, validates and tests."""
-        path = self.out / "split.json"
-        if not path.exists():
-            split_patients(self.reader, self.recipe.split, self.recipe.split_seed).save(path)
-        return Split.load(path)
-
-    @cached_property
-    def dataset(self) -> Dataset:
-        """All slices, prepared."""
-        return prepare(self.reader, self.recipe.preparation, self.cache)
-
-    @cached_property
-    def train(self) -> Dataset:
-        """Every slice of the training patients, or of the share of them that the recipe uses."""
-        patients, share = self.split.train, self.recipe.labelled
-        if share < 1:
-            count = max(1, round(share * len(patients)))
-            patients = draw_patients(patients, count, self.recipe.split_seed)
-        return self.dataset.of_patients(patients)
-
-    @cached_property
-    def pool(self) -> Dataset:
-        """The slices that slates are made of."""
-        stage = self.recipe.align
-        slices = middle_slices(self.train) if stage.slices == "middle" else self.train
-        if stage.images is None or stage.images >= len(slices):
-            return slices
-        drawn = np.random.default_rng(self.recipe.split_seed).permutation(len(slices))
-        return slices.take(sorted(drawn[: stage.images].tolist()))
-
-    @cached_property
-    def validation(self) -> Dataset:
-        """One slice per nodule of the validation patients."""
-        return middle_slices(self.dataset.of_patients(self.split.validation))
-
-    @cached_property
-    def test(self) -> Dataset:
-        """One slice per nodule of the test patients, at most as many as the recipe says."""
-        cases = middle_slices(self.dataset.of_patients(self.split.test))
-        return cases.take(range(len(cases))[: self.recipe.test_images])
-
-    @cached_property
-    def encoder(self) -> TextEncoder | None:
-        """The frozen text encoder, so that every text is embedded once."""
-        name = self.recipe.network.get("text_encoder")
-        return None if name is None else TextEncoder(name)
+class AmbiguityWorkspace(AmbiguityData):
+    """The data of a study, and what is trained and drawn in its folder."""
 
     def folder(self, name: str, seed: int) -> RunFolder:
         """Run folder of a training."""
-        return RunFolder(self.out / "runs" / _plain_name(name) / f"seed-{seed}")
-
-    def open(self) -> None:
-        """Draw or read the split, and prepare the images."""
-        _ = self.split, self.dataset
+        return RunFolder(self.out / "runs" / plain_name(name) / f"seed-{seed}")
 
     def check_training(self, name: str, seed: int) -> None:
         """Refuse a training with other settings than the recipe has now.
@@ -285,7 +190,7 @@ class AmbiguityWorkspace(Portable):
                 continue
             cases = self.test[number * _TOGETHER : (number + 1) * _TOGETHER]
             masks = sample_cases(model, cases, count, recipe.sampler, drawing.seed, text)
-            _keep(path, masks=np.packbits(np.stack(masks), axis=-1))
+            keep_arrays(path, masks=np.packbits(np.stack(masks), axis=-1))
 
     def check_samples(self, drawing: Drawing) -> None:
         """Refuse samples of another model, sampler or text than the study has now.
@@ -312,7 +217,7 @@ class AmbiguityWorkspace(Portable):
 
     def samples(self, drawing: Drawing) -> UInt8[np.ndarray, "image N row column"]:
         """The samples of the first structure."""
-        bits = np.concatenate([_kept(path)["masks"] for path in self.sample_files(drawing)])
+        bits = np.concatenate([kept_arrays(path)["masks"] for path in self.sample_files(drawing)])
         width = self.test[0].image.shape[-1]
         return np.unpackbits(bits, axis=-1, count=width)[:, :, 0]
 
@@ -326,7 +231,7 @@ class AmbiguityWorkspace(Portable):
         wall, cpu = time.perf_counter(), time.process_time()
         masks = sample_cases(model, cases, self.recipe.samples, sampler, seed)
         seconds = time.perf_counter() - wall, time.process_time() - cpu
-        _keep(self.timed(sampler), masks=np.stack(masks), seconds=np.array(seconds))
+        keep_arrays(self.timed(sampler), masks=np.stack(masks), seconds=np.array(seconds))
 
     def timed(self, sampler: Sampler) -> Path:
         """Where what was timed lies."""
@@ -334,7 +239,7 @@ class AmbiguityWorkspace(Portable):
 
     def what_was_timed(self, sampler: Sampler) -> tuple[np.ndarray, np.ndarray]:
         """Masks ``[image, N, field, row, column]``, and seconds on the clock and of the CPU."""
-        found = _kept(self.timed(sampler))
+        found = kept_arrays(self.timed(sampler))
         return found["masks"], found["seconds"]
 
     def _load(self, path: Path) -> AmbiSeg:
@@ -355,29 +260,10 @@ class AmbiguityWorkspace(Portable):
 
     def samples_folder(self, drawing: Drawing) -> Path:
         """Where samples lie, a few images in a file."""
-        what = f"w-{drawing.w:g}" if drawing.described is None else _plain_name(drawing.described)
-        return self.out / "samples" / _plain_name(drawing.model) / f"seed-{drawing.seed}" / what
+        what = f"w-{drawing.w:g}" if drawing.described is None else plain_name(drawing.described)
+        return self.out / "samples" / plain_name(drawing.model) / f"seed-{drawing.seed}" / what
 
     def sample_files(self, drawing: Drawing) -> list[Path]:
         """The files of a drawing, which are there when all is drawn."""
         count, folder = -(-len(self.test) // _TOGETHER), self.samples_folder(drawing)
         return [folder / f"{number:03d}.safetensors" for number in range(count)]
-
-
-def _keep(path: Path, **arrays: np.ndarray) -> None:
-    write_sealed(path, {name: torch.from_numpy(one) for name, one in arrays.items()}, "note", {})
-
-
-def _kept(path: Path) -> dict[str, np.ndarray]:
-    try:
-        tensors, _ = read_sealed(path, "note")
-    except Damaged as error:
-        raise SegprefError(
-            f"{path} is not what was written ({error}): delete it, and the same command draws its "
-            "samples anew"
-        ) from error
-    return {name: one.numpy() for name, one in tensors.items()}
-
-
-def _plain_name(name: str) -> str:
-    return "".join(letter if letter.isalnum() else "-" for letter in name.lower())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
 import torch
 from matplotlib.figure import Figure
@@ -11,7 +9,7 @@ from matplotlib.patches import Rectangle
 
 from segpref.policies import load_model
 from segpref.policies.promptable import PromptablePolicy
-from segpref.report.charts import PALETTE
+from segpref.report.charts import PALETTE, png_of
 from segpref.studies.prompted.results import read_row
 from segpref.studies.prompted.rows import BASE, FLIPPED, aligned_row, row_file
 from segpref.studies.prompted.workspace import PromptedWorkspace
@@ -46,7 +44,7 @@ def flip_curves(workspace: PromptedWorkspace) -> bytes | None:
         axes.set_xlabel("how often")
     every[0].set_ylabel("Dice")
     every[0].legend(frameon=False)
-    return _png(figure) if drawn else None
+    return png_of(figure) if drawn else None
 
 
 def examples(workspace: PromptedWorkspace) -> bytes | None:
@@ -82,10 +80,4 @@ def examples(workspace: PromptedWorkspace) -> bytes | None:
         "white: truth; orange: no alignment; green: aligned; dots and crosses: what nobody drew",
         fontsize=9,
     )
-    return _png(figure)
-
-
-def _png(figure: Figure) -> bytes:
-    file = io.BytesIO()
-    figure.savefig(file, format="png")
-    return file.getvalue()
+    return png_of(figure)
