@@ -32,7 +32,7 @@ from segpref.judges import ModelJudge
 from segpref.policies import ModelCard, NetworkSpec, load_model, save_model
 from segpref.progress import console
 from segpref.proposals import SlateProposals
-from segpref.studies.gallery import alignment_report
+from segpref.studies.examples import alignment_report
 from segpref.training import PreferenceSignal, RunFolder, align
 from segpref.types import LabelSpace
 

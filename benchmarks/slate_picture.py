@@ -20,12 +20,12 @@ from segpref.data.phantoms import PATIENT_PATTERN
 from segpref.inference.windows import whole_images
 from segpref.policies import load_model
 from segpref.preferences import TopVsRandom
-from segpref.studies.gallery import typical
-from segpref.studies.lab import Lab
-from segpref.studies.page import Picture
-from segpref.studies.pictures import SlatePicture, slate_tiles
+from segpref.report.gallery import typical
+from segpref.report.page import Picture
+from segpref.report.pictures import SlatePicture, slate_tiles
 from segpref.studies.recipe import load_recipe
 from segpref.studies.slates import scored_slates
+from segpref.studies.workspace import Workspace
 
 SEED, CANDIDATES, COLUMNS = 0, 32, 8
 
@@ -40,13 +40,13 @@ def main(demo: Path, file: Path) -> None:
     recipe, _ = load_recipe("phantoms")
     names = ("background", "RV", "MYO", "LV")
     reader = Folders(demo / "data", names=names, patient_pattern=PATIENT_PATTERN)
-    lab = Lab(recipe, reader, demo, Cache(demo / "cache"))
+    workspace = Workspace(recipe, reader, demo, Cache(demo / "cache"))
     (base,), (judge,) = recipe.bases, recipe.judges
-    policy, card = load_model(lab.base_folder(SEED, base))
-    case = typical(lab.validation(SEED), 8).take([6])
+    policy, card = load_model(workspace.base_folder(SEED, base))
+    case = typical(workspace.validation(SEED), 8).take([6])
     whole = whole_images([policy], card.preparation)
-    chosen = lab.judge(SEED, base, judge)
-    (scored,) = scored_slates(whole, case, chosen, lab.slates(CANDIDATES), SEED)
+    chosen = workspace.judge(SEED, base, judge)
+    (scored,) = scored_slates(whole, case, chosen, workspace.slates(CANDIDATES), SEED)
     scores = scored.scores[:, 0]
     pairs = TopVsRandom()(scores, np.random.default_rng(SEED))
     shown = SlatePicture(
@@ -54,7 +54,7 @@ def main(demo: Path, file: Path) -> None:
         image=np.asarray(scored.case.image),
         slate=scored.slate,
         scores=scores,
-        label_space=lab.dataset.label_space,
+        label_space=workspace.dataset.label_space,
         pair=(int(pairs[0, 0]), int(pairs[0, 1])) if len(pairs) else None,
         truth=None if scored.case.label is None else np.asarray(scored.case.label),
         spacing_mm=scored.case.spacing_mm,

@@ -23,7 +23,7 @@ from segpref.cli.main import main
 from segpref.data import Reader, write_pack
 from segpref.inference.predict import predict_folder
 from segpref.locking import alone_in
-from segpref.studies.parts import Part, run_parts
+from segpref.studies.engine import Job, run_jobs
 from segpref.studies.prompted import run_prompted
 from segpref.training import RunFolder
 from segpref.types import SegprefError
@@ -153,15 +153,14 @@ def _pack(folder: Path, heart_reader: Reader) -> None:
     write_pack(heart_reader, folder)
 
 
-def _parts(folder: Path) -> None:
-    run_parts(folder, [Part("kind", "name", lambda: False, _never)])
+def _jobs(folder: Path) -> None:
+    run_jobs(folder, [Job("name", [folder / "file"], _never)])
 
 
 def _prompted(folder: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("segpref.studies.prompted.runner.parts", lambda _: [])
-        patch.setattr("segpref.studies.prompted.runner.named", lambda *_: [])
-        patch.setattr("segpref.studies.prompted.runner.write_prompted", _never)
+        patch.setattr("segpref.studies.prompted.run.prompted_jobs", lambda *_: [])
+        patch.setattr("segpref.studies.prompted.run.write_prompted", _never)
         run_prompted(SimpleNamespace(out=folder))  # type: ignore[arg-type]
 
 
@@ -175,7 +174,7 @@ def _never(*_: object) -> None:
         (_begin, ()),
         (_predict, ("heart_base", "heart_folder")),
         (_pack, ("heart_reader",)),
-        (_parts, ()),
+        (_jobs, ()),
         (_prompted, ()),
     ],
 )

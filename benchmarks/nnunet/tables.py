@@ -13,8 +13,9 @@ from benchmarks.nnunet.stock import TRAINER
 from segpref.data import Reader
 from segpref.data.csv_files import read_csv, write_csv
 from segpref.metrics import dice, overlap_counts
-from segpref.studies.results import Run
-from segpref.studies.tables import difference, mean_and_spread
+from segpref.report.differences import difference
+from segpref.report.runs import Run
+from segpref.report.tables import mean_and_spread
 
 __all__ = ["Row", "scores", "table", "write_rows"]
 

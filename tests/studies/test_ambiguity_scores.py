@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from segpref.studies.ambiguity.lab import Drawing
+from segpref.studies.ambiguity.drawing import Drawing
 from segpref.studies.ambiguity.scores import (
     SAME_SIZE,
     gain,
@@ -121,7 +121,7 @@ def test_the_price_at_equal_accuracy() -> None:
 class Measured:
     """Findings of two images: a knob from .3/.2 over .4/.2 to .5/.4, and points beside it."""
 
-    lab = SimpleNamespace(recipe=SimpleNamespace(knob={"Mean Dice": [0.5]}))
+    workspace = SimpleNamespace(recipe=SimpleNamespace(knob={"Mean Dice": [0.5]}))
     patients = ("a", "b")
     points: ClassVar[Mapping[str, tuple[float, float]]] = {
         "Cheap": (0.45, 0.25), "Far": (0.6, 0.3), "Low": (0.2, 0.3)

@@ -15,9 +15,9 @@ from PIL import Image
 from flips import flip
 from segpref.cli.main import main
 from segpref.data import Cache, open_dataset
-from segpref.studies.ambiguity.lab import AmbiguityLab
-from segpref.studies.ambiguity.parts import parts
+from segpref.studies.ambiguity.jobs import ambiguity_jobs
 from segpref.studies.ambiguity.recipe import load_ambiguity_recipe
+from segpref.studies.ambiguity.workspace import AmbiguityWorkspace
 
 pytest.importorskip("diffusers")
 SIDE = 16
@@ -181,7 +181,8 @@ def test_mistakes_in_a_recipe(place: Path, capsys: pytest.CaptureFixture[str]) -
 
 def test_the_recipe_that_comes_with_segpref(tmp_path: Path) -> None:
     recipe = load_ambiguity_recipe("lidc-small")
-    names = [part.name for part in parts(AmbiguityLab(recipe, Missing(), tmp_path))]  # type: ignore[arg-type]
+    jobs = ambiguity_jobs(AmbiguityWorkspace(recipe, Missing(), tmp_path))  # type: ignore[arg-type]
+    names = [job.shown for job in jobs]
     assert len(names) == len(set(names))
     assert names[:2] == ["fit AmbiSeg, seed 0", "draw AmbiSeg, seed 0"]
     assert "draw Mean Dice, seed 1, w 1.5" in names
@@ -204,8 +205,8 @@ def test_the_recipe_of_the_paper() -> None:
 def test_a_share_of_the_training_patients(place: Path) -> None:
     (place / "tiny.yaml").write_text(yaml.safe_dump({**RECIPE, "labelled": 0.5}))
     recipe, reader = load_ambiguity_recipe(place / "tiny.yaml"), open_dataset(place / "data")
-    lab = AmbiguityLab(recipe, reader, place / "out", Cache(place / "cache"))
-    assert len(lab.split.train) == 4
-    assert len(lab.train.patients) == 2
-    assert set(lab.train.patients) < set(lab.split.train)
-    assert set(lab.pool.patients) <= set(lab.train.patients)
+    workspace = AmbiguityWorkspace(recipe, reader, place / "out", Cache(place / "cache"))
+    assert len(workspace.split.train) == 4
+    assert len(workspace.train.patients) == 2
+    assert set(workspace.train.patients) < set(workspace.split.train)
+    assert set(workspace.pool.patients) <= set(workspace.train.patients)

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from made_reports import BETTER, FLAT, NASTY, checked, history, overlay
 
-from segpref.studies.page import write_page, write_pictures
-from segpref.studies.study_report import Part, study_report
-from segpref.studies.tables import Difference, TableRow
+from segpref.report.differences import Difference
+from segpref.report.page import write_page, write_pictures
+from segpref.report.study_page import Part, study_report
+from segpref.report.tables import TableRow
 
 
 def table_rows() -> list[TableRow]:

@@ -1,19 +1,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
 import torch
 
-from segpref.policies import NetworkSpec
-from segpref.studies.board import Board
-from segpref.studies.executors import Processes
-from segpref.studies.judging import ModelBased
-from segpref.studies.plan import Task
-from segpref.studies.recipe import Method, Recipe
-from segpref.studies.stages import Stage1, Stage2
+from segpref.studies.engine import Job, Processes
+from segpref.studies.engine.progress import StudyProgress
 
 
 class Started:
@@ -32,8 +26,8 @@ class Started:
 @pytest.fixture
 def processes(monkeypatch: pytest.MonkeyPatch) -> None:
     Started.environments = []
-    monkeypatch.setattr("segpref.studies.executors.Launched", Started)
-    monkeypatch.setattr("segpref.studies.executors.replace", lambda lab: lab)
+    monkeypatch.setattr("segpref.studies.engine.executors.Launched", Started)
+    monkeypatch.setattr("segpref.studies.engine.executors.replace", lambda lab: lab)
 
 
 @pytest.mark.parametrize(
@@ -44,7 +38,7 @@ def processes(monkeypatch: pytest.MonkeyPatch) -> None:
         (None, 0, [None, None, None]),
     ],
 )
-def test_each_task_sees_the_gpu_with_the_fewest_tasks(
+def test_each_job_sees_the_gpu_with_the_fewest_jobs(
     visible: str | None,
     count: int,
     expected: list[str | None],
@@ -63,29 +57,17 @@ def test_each_task_sees_the_gpu_with_the_fewest_tasks(
     executor.close()
 
 
-def test_the_board_knows_how_far_every_kind_of_task_is(tmp_path: Path) -> None:
-    recipe = Recipe(
-        name="r",
-        description="",
-        split={},
-        network=NetworkSpec("torch.nn.Conv2d", {}),
-        bases={"weak": Stage1(epochs=4)},
-        judges={"model": ModelBased()},
-        methods={"RN": Method()},
-        align=Stage2(epochs=2),
-    )
-    lab: Any = SimpleNamespace(out=tmp_path, recipe=recipe)
-    tasks = {
-        Task(0, "base", "weak"): 0.25,
-        Task(0, "run", "weak", "model", "RN"): 0.5,
-        Task(0, "judge", "", "model"): 0.0,  # only the judge knows how it is trained
-        Task(0, "audit", "weak", "model"): 0.0,
+def test_progress_knows_how_far_every_training_is(tmp_path: Path) -> None:
+    jobs = {
+        Job("base", [], print, epochs=4): 0.25,
+        Job("run", [], print, epochs=2): 0.5,
+        Job("judge", [], print): 0.0,  # only the judge knows how it is trained
     }
-    board = Board(lab, len(tasks), 0, slots=2)
-    for task in tasks:
-        folder = task.folder(tmp_path)
+    progress = StudyProgress(tmp_path, len(jobs), 0, slots=2)
+    for job in jobs:
+        folder = tmp_path / job.name
         folder.mkdir(parents=True)
         (folder / "metrics.csv").write_text("epoch,val_iou\n0,0.1\n1,0.2\n")
-        board.started(task, [])
-    shown = board._table()
-    assert [bar.completed for bar in shown.columns[1]._cells] == list(tasks.values())
+        progress.started(job, [])
+    shown = progress._table()
+    assert [bar.completed for bar in shown.columns[1]._cells] == list(jobs.values())

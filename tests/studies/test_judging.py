@@ -16,12 +16,12 @@ from segpref.data import Cache, Preparation, Reader
 from segpref.policies import load_model
 from segpref.proposals import SlateProposals
 from segpref.studies.judging import JudgeRecipe, Masks, ModelBased, Noisy
-from segpref.studies.lab import Lab
-from segpref.studies.perform import perform
 from segpref.studies.plan import Task
 from segpref.studies.recipe import Recipe
+from segpref.studies.run_task import run_task
 from segpref.studies.slates import scored_slates
 from segpref.studies.stages import Stage1
+from segpref.studies.workspace import Workspace
 from segpref.training import RunFolder
 from segpref.training.semisupervised import FixMatch
 from segpref.types import SegprefError
@@ -75,9 +75,9 @@ def parsed() -> dict[str, JudgeRecipe]:
 
 
 @pytest.fixture(scope="module")
-def lab(
+def workspace(
     tiny_unet: Any, heart_reader: Reader, store: Cache, tmp_path_factory: pytest.TempPathFactory
-) -> Lab:
+) -> Workspace:
     stage = Stage1(labelled=2, epochs=1, images_per_epoch=8)
     recipe = Recipe(
         name="judges",
@@ -90,34 +90,42 @@ def lab(
         methods={},
         seeds=[0],
     )
-    lab = Lab(recipe, heart_reader, tmp_path_factory.mktemp("judges"), store, SlateProposals(6))
-    lab.open()
-    perform(lab, Task(0, "base", "weak"))
-    return lab
+    workspace = Workspace(
+        recipe, heart_reader, tmp_path_factory.mktemp("judges"), store, SlateProposals(6)
+    )
+    workspace.open()
+    run_task(workspace, Task(0, "base", "weak"))
+    return workspace
 
 
 @pytest.mark.parametrize("name", list(parsed()))
-def test_a_judge_is_trained_and_scores(name: str, lab: Lab) -> None:
-    recipe = lab.recipe.judges[name]
+def test_a_judge_is_trained_and_scores(name: str, workspace: Workspace) -> None:
+    recipe = workspace.recipe.judges[name]
     task = Task(0, "judge", "weak" if recipe.of_base else "", name)
-    perform(lab, task)
-    assert task.finished(lab.out)
-    judge = lab.judge(0, "weak", name)
-    policy, _ = load_model(lab.base_folder(0, "weak"))
-    cases = lab.validation(0).take([0, 1])
-    for scored in scored_slates(policy, cases, judge, lab.slates(), 0):
+    run_task(workspace, task)
+    assert task.finished(workspace.out)
+    judge = workspace.judge(0, "weak", name)
+    policy, _ = load_model(workspace.base_folder(0, "weak"))
+    cases = workspace.validation(0).take([0, 1])
+    for scored in scored_slates(policy, cases, judge, workspace.slates(), 0):
         assert scored.scores.shape == (6, 1)
         assert np.isfinite(scored.scores).all()
-    before = {path: path.stat().st_mtime_ns for path in lab.out.rglob("*.safetensors")}
-    perform(lab, task)
-    assert before == {path: path.stat().st_mtime_ns for path in lab.out.rglob("*.safetensors")}
+    before = {path: path.stat().st_mtime_ns for path in workspace.out.rglob("*.safetensors")}
+    run_task(workspace, task)
+    assert before == {
+        path: path.stat().st_mtime_ns for path in workspace.out.rglob("*.safetensors")
+    }
 
 
-def test_masks_of_another_program_judge(lab: Lab, heart_folder: Path, tmp_path: Path) -> None:
+def test_masks_of_another_program_judge(
+    workspace: Workspace, heart_folder: Path, tmp_path: Path
+) -> None:
     masks = shutil.copytree(heart_folder / "labels", tmp_path / "masks")
     judges: dict[str, JudgeRecipe] = {"masks": Masks(masks)}
-    own = replace(lab, recipe=replace(lab.recipe, judges={**lab.recipe.judges, **judges}))
-    perform(own, Task(0, "judge", "", "masks"))
+    own = replace(
+        workspace, recipe=replace(workspace.recipe, judges={**workspace.recipe.judges, **judges})
+    )
+    run_task(own, Task(0, "judge", "", "masks"))
     policy, _ = load_model(own.base_folder(0, "weak"))
     # These masks are the labels, so what they say is what the oracle says.
     said, true = (
@@ -131,49 +139,56 @@ def test_masks_of_another_program_judge(lab: Lab, heart_folder: Path, tmp_path: 
         own.judge(0, "weak", "masks")
     judges["masks"] = Masks(tmp_path)
     with pytest.raises(SegprefError, match="holds no mask of any image"):
-        perform(
-            replace(lab, recipe=replace(lab.recipe, judges=judges)), Task(1, "judge", "", "masks")
+        run_task(
+            replace(workspace, recipe=replace(workspace.recipe, judges=judges)),
+            Task(1, "judge", "", "masks"),
         )
 
 
-def test_noise_turns_the_judge_round(lab: Lab) -> None:
-    policy, _ = load_model(lab.base_folder(0, "weak"))
-    cases = lab.validation(0).take([0])
+def test_noise_turns_the_judge_round(workspace: Workspace) -> None:
+    policy, _ = load_model(workspace.base_folder(0, "weak"))
+    cases = workspace.validation(0).take([0])
     scores = [
-        next(iter(scored_slates(policy, cases, lab.judge(0, "weak", name), lab.slates(), 0))).scores
+        next(
+            iter(
+                scored_slates(
+                    policy, cases, workspace.judge(0, "weak", name), workspace.slates(), 0
+                )
+            )
+        ).scores
         for name in ("oracle", "noisy")
     ]
-    assert not lab.recipe.judges["noisy"].of_base
-    assert isinstance(lab.recipe.judges["noisy"], Noisy)
+    assert not workspace.recipe.judges["noisy"].of_base
+    assert isinstance(workspace.recipe.judges["noisy"], Noisy)
     assert (np.argsort(-scores[1][:, 0], kind="stable")[0] != scores[0][:, 0].argmax()) or (
         np.ptp(scores[0]) == 0
     )
 
 
-def test_a_base_may_start_from_another_one(lab: Lab) -> None:
+def test_a_base_may_start_from_another_one(workspace: Workspace) -> None:
     task = Task(0, "base", "matched")
-    assert task.needs(lab.recipe) == (Task(0, "base", "weak"),)
-    perform(lab, task)
-    assert task.finished(lab.out)
-    pool = set(lab.pool(0, "matched").patients)
-    assert not pool & set(lab.base_cases(0, "matched").patients)
+    assert task.needs(workspace.recipe) == (Task(0, "base", "weak"),)
+    run_task(workspace, task)
+    assert task.finished(workspace.out)
+    pool = set(workspace.pool(0, "matched").patients)
+    assert not pool & set(workspace.base_cases(0, "matched").patients)
 
 
-def test_a_judge_may_learn_from_unlabelled_images(lab: Lab) -> None:
+def test_a_judge_may_learn_from_unlabelled_images(workspace: Workspace) -> None:
     for name in ("model", "semi-supervised"):
-        perform(lab, Task(0, "judge", "", name))
+        run_task(workspace, Task(0, "judge", "", name))
     plain, semi = (
-        Task(0, "judge", "", name).folder(lab.out) for name in ("model", "semi-supervised")
+        Task(0, "judge", "", name).folder(workspace.out) for name in ("model", "semi-supervised")
     )
     assert load_model(plain)[0].digest() != load_model(semi)[0].digest()
     assert RunFolder(semi).read_summary()["unlabelled_cases"] == len(
-        lab.dataset.of_patients(lab.split(0).train)
+        workspace.dataset.of_patients(workspace.split(0).train)
     )
 
 
-def test_a_judge_cannot_start_from_a_base(lab: Lab) -> None:
+def test_a_judge_cannot_start_from_a_base(workspace: Workspace) -> None:
     stage = Stage1(labelled=2, epochs=1, start="weak")
     judges = {"odd": ModelBased(stage)}
-    odd = replace(lab, recipe=replace(lab.recipe, judges=judges))
+    odd = replace(workspace, recipe=replace(workspace.recipe, judges=judges))
     with pytest.raises(SegprefError, match="take `start: weak` out of the judge"):
-        perform(odd, Task(0, "judge", "", "odd"))
+        run_task(odd, Task(0, "judge", "", "odd"))

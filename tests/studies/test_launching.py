@@ -1,4 +1,4 @@
-"""The process of a task ends with its study, at whatever moment that is killed."""
+"""The process of a job ends with its study, at whatever moment that is killed."""
 
 from __future__ import annotations
 
@@ -23,28 +23,23 @@ if os.environ.get("HOLD_IN") == __name__:
     threading.Event().wait()
 """
 
-LAB = """
-from dataclasses import dataclass
-from pathlib import Path
-
-@dataclass(frozen=True)
-class Lab:
-    out: Path
+WORK = """
+def work():
+    pass
 """
 
 STUDY = """
 import os, signal, sys
 from pathlib import Path
-import lab
-from segpref.studies.executors import Processes
-from segpref.studies.plan import Task
+import work
+from segpref.studies.engine import Job, Processes
 
 if __name__ == "__main__":
     where, at, platform = sys.argv[1:]
     sys.platform = platform
     os.environ.update(HOLD_IN=where, HOLD_AT=at)
     executor = Processes(1)
-    executor.start(lab.Lab(Path("out")), Task(0, "base", "weak"))
+    executor.start(Path("out"), Job("job", [], work.work))
     try:
         signal.pause()
     finally:
@@ -55,13 +50,13 @@ if __name__ == "__main__":
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
     (tmp_path / "sitecustomize.py").write_text(HELD)
-    (tmp_path / "lab.py").write_text(HELD + LAB)
+    (tmp_path / "work.py").write_text(HELD + WORK)
     (tmp_path / "study.py").write_text(STUDY)
     return tmp_path
 
 
 def study(place: Path, held_in: str, platform: str) -> tuple[subprocess.Popen[bytes], Trace, int]:
-    """A study whose task is held in an import, when that process is gone, and its number."""
+    """A study whose job is held in an import, when that process is gone, and its number."""
     trace = Trace(place / "trace")
     path = os.pathsep.join([str(place), os.environ.get("PYTHONPATH", "")])
     with (place / "told.txt").open("w") as told:
@@ -76,23 +71,23 @@ def study(place: Path, held_in: str, platform: str) -> tuple[subprocess.Popen[by
     ("held_in", "platform"),
     [
         pytest.param("sitecustomize", "linux", marks=ON_LINUX),
-        pytest.param("lab", "linux", marks=ON_LINUX),
-        ("lab", "darwin"),
+        pytest.param("work", "linux", marks=ON_LINUX),
+        ("work", "darwin"),
     ],
 )  # fmt: skip
-def test_a_task_ends_with_its_study_also_while_it_imports(
+def test_a_job_ends_with_its_study_also_while_it_imports(
     held_in: str, platform: str, place: Path
 ) -> None:
     process, trace, _ = study(place, held_in, platform)
     process.kill()
     process.wait()
-    assert trace.read() == b"", "the task outlived its study"
+    assert trace.read() == b"", "the job outlived its study"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_to_all_is_no_traceback_of_a_task(number: int, place: Path) -> None:
-    process, trace, task = study(place, "lab", sys.platform)
-    os.kill(task, number)  # as Ctrl-C in a terminal, or a batch system, does to every process
+def test_a_signal_to_all_is_no_traceback_of_a_job(number: int, place: Path) -> None:
+    process, trace, job = study(place, "work", sys.platform)
+    os.kill(job, number)  # as Ctrl-C in a terminal, or a batch system, does to every process
     process.terminate()
     process.wait()
     assert trace.read() == b""

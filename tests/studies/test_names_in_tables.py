@@ -14,9 +14,9 @@ from made_reports import checked
 from PIL import Image
 
 from segpref.progress import stdout
-from segpref.studies.ambiguity.recipe import load_ambiguity_recipe
-from segpref.studies.charts import lines_chart
-from segpref.studies.page import (
+from segpref.report.charts import lines_chart
+from segpref.report.formats import latex, markdown, rich_table
+from segpref.report.page import (
     Cell,
     Details,
     Key,
@@ -27,11 +27,12 @@ from segpref.studies.page import (
     write_page,
     write_pictures,
 )
-from segpref.studies.pictures import picture_grid
+from segpref.report.pictures import picture_grid
+from segpref.report.tables import TableRow
+from segpref.studies.ambiguity.recipe import load_ambiguity_recipe
 from segpref.studies.plan import plan
 from segpref.studies.prompted import load_prompted
 from segpref.studies.recipe import load_recipe, recipe_file
-from segpref.studies.tables import TableRow, latex, markdown, rich_table
 from segpref.types import SegprefError
 
 NAMES = ["a|b", "a\\|b", "a\\", "a\nb", "`a|`", "[x](y)", "<b>", "*a*", "$x^2$", "50 % & #1 {~}",

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from made_reports import BETTER, FLAT, NASTY, checked, history, overlay, run_folder, slate_picture
 
-from segpref.studies.page import Section, Table
-from segpref.studies.report import write_report
+from segpref.report.page import Section, Table
+from segpref.report.run_report import write_report
 from segpref.training.folder import RunFolder
 from segpref.types import SegprefError
 
@@ -52,7 +52,7 @@ def test_the_report_of_an_alignment_holds_everything(tmp_path: Path) -> None:
 
 
 def _glossary() -> dict[str, str]:
-    from segpref.studies.page import GLOSSARY
+    from segpref.report.page import GLOSSARY
 
     return dict(GLOSSARY)
 

@@ -10,7 +10,7 @@ import pytest
 from made_reports import CLASSES, grey, overlay, slate_picture
 from PIL import Image
 
-from segpref.studies.pictures import (
+from segpref.report.pictures import (
     Overlay,
     SlatePicture,
     overlay_pictures,

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from made_reports import BETTER, FLAT, history
 
-from segpref.studies.charts import column, relative_to_start, validation_chart, volume_ratios
-from segpref.studies.verdict import alignment_warnings, verdict
+from segpref.report.charts import column, relative_to_start, validation_chart, volume_ratios
+from segpref.report.verdict import alignment_warnings, verdict
 from segpref.training.curves import curve_summary
 
 

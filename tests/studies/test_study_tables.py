@@ -8,13 +8,15 @@ import pytest
 
 from segpref.objectives import DPO
 from segpref.policies import NetworkSpec
+from segpref.report.formats import latex, markdown
+from segpref.report.runs import BASE, SELECT_BEST, Run
+from segpref.report.tables import COLUMNS, GAP_CLOSED
 from segpref.studies.judging import ModelBased, Oracle
 from segpref.studies.plan import check_names, plan
 from segpref.studies.recipe import Block, Method, Recipe
-from segpref.studies.results import BASE, SELECT_BEST, Results, Run
+from segpref.studies.results import Results
 from segpref.studies.stages import Stage1
 from segpref.studies.study_tables import study_tables
-from segpref.studies.tables import COLUMNS, GAP_CLOSED, latex, markdown
 from segpref.types import SegprefError
 
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from segpref.cli.opening import Words, as_words, check_study
+from segpref.cli.study import executor_for
 from segpref.data import Cache, open_dataset
-from segpref.locking import alone_in
 from segpref.progress import console, headed, stdout
-from segpref.studies.ambiguity.lab import AmbiguityLab
-from segpref.studies.ambiguity.parts import parts
+from segpref.report.formats import rich_table
+from segpref.report.table_files import TitledTable
+from segpref.studies.ambiguity.jobs import ambiguity_jobs, run_ambiguity
 from segpref.studies.ambiguity.recipe import load_ambiguity_recipe
-from segpref.studies.ambiguity.report import write_report
-from segpref.studies.parts import list_parts, run_parts
-from segpref.studies.tables import rich_table
+from segpref.studies.ambiguity.workspace import AmbiguityWorkspace
+from segpref.studies.engine import list_jobs, raise_for_failures
 
 __all__ = ["ambiguity"]
 
@@ -26,6 +27,11 @@ def ambiguity(
     recipe: str = "lidc-small",
     out: Path | None = None,
     seeds: list[int] | None = None,
+    workers: int | None = None,
+    threads: int = 1,
+    ray: str | None = None,
+    cpus: float = 1,
+    gpus: float = 0,
     data_options: dict[str, Any] | None = None,
     cache: Path | None = None,
     list_only: bool = False,
@@ -34,7 +40,8 @@ def ambiguity(
     """Run a study of diffusion models that draw many masks: AmbiSeg, its alignments, tables.
 
     What is finished is not done again and what was interrupted goes on, so the same command continues
-    a study that was killed. The tables are written from what there is.
+    a study that was killed. A job that fails does not stop the others. The tables are written from
+    what there is.
 
     Args:
         settings: the resolved options.
@@ -42,10 +49,17 @@ def ambiguity(
         recipe: lidc-small or lidc (for a GPU), which come with segpref, or a YAML file.
         out: the study's folder; runs/ and the recipe's name if left out.
         seeds: instead of the recipe's; ablations and speed are of the first.
+        workers: jobs at a time on this machine, each in a process; one after the other in this one if
+            left out.
+        threads: CPU threads of each worker.
+        ray: address of a Ray cluster to run on (auto, ray://host:10001, or local to start one here).
+        cpus: cores that each job asks Ray for.
+        gpus: GPUs that each job asks Ray for; 0.25 lets four share one.
         data_options: passed to the reader, over the recipe's.
         cache: where prepared images and first samples are kept; inside the study's folder if left out.
-        list_only: only list the parts and whether they are finished.
-        only: just the parts with one of these words in their name, such as region or "seed 0".
+        list_only: only list the jobs and whether they are finished.
+        only: just the jobs with one of these words in their title, such as region or "seed 0", and what
+            they need.
     """
     chosen = load_ambiguity_recipe(recipe)
     options = {**chosen.data_options, **(data_options or {})}
@@ -53,25 +67,26 @@ def ambiguity(
     out = out or Path("runs") / chosen.name
     check_study(out, cache)
     reader = open_dataset(data, **options)
-    lab = AmbiguityLab(chosen, reader, out, Cache(cache or out / "cache"))
-    todo = parts(lab, as_words(only))
+    workspace = AmbiguityWorkspace(chosen, reader, out, Cache(cache or out / "cache"))
+    jobs = ambiguity_jobs(workspace, as_words(only))
     if list_only:
-        list_parts(todo)
+        list_jobs(jobs)
         return
     console.print(headed(chosen.name, f": {chosen.description}"))
-    with alone_in(out):
-        try:
-            run_parts(out, todo)
-        finally:
-            # What is there is worth a table, whatever stopped the rest.
-            sections = write_report(lab)
-    for one in sections:
+    executor = executor_for(workers, threads, ray, cpus, gpus)
+    tables, failed = run_ambiguity(workspace, as_words(only), executor)
+    _show(out, tables)
+    raise_for_failures(failed, len(jobs))
+
+
+def _show(out: Path, tables: Sequence[TitledTable]) -> None:
+    for one in tables:
         stdout.print(
             rich_table(one.rows, one.title, list(one.rows[0].figures), "GED is better when lower.")
         )
-        for claim in one.claims:
+        for claim in one.remarks:
             stdout.print(claim, soft_wrap=True)
-    if not sections:
+    if not tables:
         stdout.print("\nNo table yet: none of the samples that tables are made of are drawn.")
         return
     pictures = f", pictures: {out / 'figures'}" if (out / "figures").is_dir() else ""

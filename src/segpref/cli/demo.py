@@ -13,9 +13,9 @@ from segpref.data import ACDC, Cache, Decathlon, Folders, Reader, open_dataset
 from segpref.data.phantoms import PATIENT_PATTERN, write_phantoms
 from segpref.locking import alone_in_out
 from segpref.progress import console, headed
-from segpref.studies.lab import Lab
 from segpref.studies.recipe import load_recipe
-from segpref.studies.runner import run_study
+from segpref.studies.run_study import run_study
+from segpref.studies.workspace import Workspace
 
 __all__ = ["demo"]
 
@@ -54,8 +54,8 @@ def demo(
         console.print("Nothing links volumes to patients in this dataset: the split is by volume.")
     # The first block of a recipe is its main job; `segpref study` runs them all.
     chosen = replace(chosen, grid=chosen.blocks[:1])
-    lab = Lab(chosen, reader, out, Cache(cache or out / "cache"))
-    show(lab, run_study(lab, seeds))
+    workspace = Workspace(chosen, reader, out, Cache(cache or out / "cache"))
+    show(workspace, run_study(workspace, seeds))
 
 
 def _reader(data: Path | None, out: Path, options: Mapping[str, Any] | None) -> Reader:

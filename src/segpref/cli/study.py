@@ -13,19 +13,25 @@ from segpref.cli.opening import Words, as_words, check_study
 from segpref.data import Cache, open_dataset
 from segpref.locking import alone_in
 from segpref.progress import console, headed, stdout
-from segpref.studies.executors import Processes, RayCluster
-from segpref.studies.lab import Lab
-from segpref.studies.plan import plan
+from segpref.report.formats import rich_table
+from segpref.report.runs import BASE, MEASURE_NAMES
+from segpref.studies.engine import (
+    Executor,
+    InProcess,
+    Processes,
+    RayCluster,
+    list_jobs,
+    raise_for_failures,
+)
 from segpref.studies.recipe import load_recipe
-from segpref.studies.results import BASE, Results
-from segpref.studies.runner import Executor, run_study
-from segpref.studies.study_page import write_study
+from segpref.studies.results import Results
+from segpref.studies.run_study import run_study, study_jobs
 from segpref.studies.study_tables import study_tables
-from segpref.studies.tables import MEASURE_NAMES, rich_table
+from segpref.studies.workspace import Workspace
+from segpref.studies.write_study import write_study
 from segpref.terminal import one_line
-from segpref.types import SegprefError
 
-__all__ = ["show", "study"]
+__all__ = ["executor_for", "show", "study"]
 
 
 def study(
@@ -62,40 +68,38 @@ def study(
         gpus: GPUs that each task asks Ray for; 0.25 lets four share one.
         data_options: passed to the reader, such as as_multilabel, patient_pattern or exclude.
         cache: where prepared images and predictions are kept; inside the study's folder if left out.
-        list_only: only list the tasks and whether they are finished.
+        list_only: only list the jobs and whether they are finished.
         only: just the parts of the grid with one of these words in their title, such as Table 4.
     """
     chosen, _ = load_recipe(recipe)
     out = out or Path("runs") / chosen.name
     check_study(out, cache)
     reader = open_dataset(data, **(data_options or {}))
-    lab = Lab(chosen, reader, out, Cache(cache or out / "cache"))
-    tasks = plan(chosen, seeds, as_words(only))
+    workspace = Workspace(chosen, reader, out, Cache(cache or out / "cache"))
+    jobs = study_jobs(workspace, seeds, as_words(only))
     if list_only:
-        for task in tasks:
-            stdout.print(
-                "finished" if task.finished(out) else "to do   ", task.name, soft_wrap=True
-            )
+        list_jobs(jobs)
         return
     console.print(headed(chosen.name, f": {chosen.description}"))
     if not reader.patients_known:
         console.print("Nothing links volumes to patients in this dataset: the split is by volume.")
-    executor: Executor
-    if ray is not None:
-        executor = RayCluster(ray, cpus, gpus)
-    else:
-        executor = Processes(workers or _workers(threads), threads)
+    executor = executor_for(workers or _workers(threads), threads, ray, cpus, gpus)
     with alone_in(out):  # until the page is written, too
-        results = run_study(lab, seeds, executor, as_words(only))
-        show(lab, results)
-    if results.failed:
-        raise SegprefError(
-            f"{len(results.failed)} of {len(tasks)} tasks failed (see above): fix the cause and give "
-            "the same command again, it does only what is missing"
-        )
+        results = run_study(workspace, seeds, executor, as_words(only))
+        show(workspace, results)
+    raise_for_failures(results.failed, len(jobs))
 
 
-def show(lab: Lab, results: Results) -> None:
+def executor_for(
+    workers: int | None, threads: int, ray: str | None, cpus: float, gpus: float
+) -> Executor:
+    """Where jobs run: on the Ray cluster at this address, in so many processes, or in this one."""
+    if ray is not None:
+        return RayCluster(ray, cpus, gpus)
+    return InProcess() if workers is None else Processes(workers, threads)
+
+
+def show(workspace: Workspace, results: Results) -> None:
     """Print the tables of a study and write its page."""
     tables = study_tables(results)
     for one in tables:
@@ -112,13 +116,13 @@ def show(lab: Lab, results: Results) -> None:
                 f"(95 % interval over patients {claim.low:+.3f} to {claim.high:+.3f}; "
                 f"{claim.seeds_better} of {claim.seeds} seeds better): {verdict}"
             )
-    for task, why in results.failed.items():
-        console.print(
-            Text.assemble(("failed", "red"), f" {task.name}: {one_line(why)}"), soft_wrap=True
-        )
+    for name, why in results.failed.items():
+        console.print(Text.assemble(("failed", "red"), f" {name}: {one_line(why)}"), soft_wrap=True)
     if tables:
-        page = write_study(lab, results)
-        stdout.print(f"\nReport: {page}\nTables: {lab.out / 'tables.md'} (also .csv and .tex)")
+        page = write_study(workspace, results)
+        stdout.print(
+            f"\nReport: {page}\nTables: {workspace.out / 'tables.md'} (also .csv and .tex)"
+        )
 
 
 def _told(row: str) -> str:

@@ -11,16 +11,14 @@ from typing import Any, Literal
 from segpref.data.names import check_folder_name
 from segpref.objectives import DPO
 from segpref.preferences import TopVsRandom
+from segpref.report.runs import Change
 from segpref.studies.recipe import Block, Method, Recipe
 from segpref.studies.stages import Stage2
 from segpref.types import SegprefError
 
-__all__ = ["Change", "Task", "check_names", "in_block", "plan"]
+__all__ = ["Task", "check_names", "in_block", "plan"]
 
-Change = tuple[str, Any]
-"""A setting of a sweep and its value, such as ``("objective.beta", 1.5)``."""
-
-_LAST_FILES = {
+_OUTPUTS = {
     "base": ("summary.json", "test.csv"),
     "judge": ("judge.json",),
     "audit": ("audit.json", "select-best.csv"),
@@ -62,9 +60,13 @@ class Task:
         """Where its files are."""
         return out / self.name
 
+    def outputs(self, out: Path) -> tuple[Path, ...]:
+        """Files that are there when it is finished."""
+        return tuple(self.folder(out) / name for name in _OUTPUTS[self.kind])
+
     def finished(self, out: Path) -> bool:
         """Whether all that it leaves behind is there."""
-        return all((self.folder(out) / name).exists() for name in _LAST_FILES[self.kind])
+        return all(path.exists() for path in self.outputs(out))
 
     def needs(self, recipe: Recipe) -> tuple[Task, ...]:
         """What must be finished before."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Any, Literal, TypeVar
 
 from jsonargparse import ArgumentParser, Namespace
 
@@ -18,6 +18,7 @@ from segpref.objectives.pairwise import DPO
 from segpref.objectives.supervised import OneHotLoss
 from segpref.policies import NetworkSpec
 from segpref.preferences import TopVsRandom
+from segpref.report.runs import Measure
 from segpref.studies.calibration import waits_for_flips, with_flips
 from segpref.studies.judging import JudgeRecipe
 from segpref.studies.stages import Stage1, Stage2
@@ -29,22 +30,17 @@ from segpref.types import LabelSpace, Margins, SegprefError
 
 __all__ = [
     "Block",
-    "Measure",
     "Method",
     "Recipe",
     "default_network",
     "load_recipe",
     "parse_recipe",
-    "plain",
     "read_recipe",
     "recipe_file",
     "recipe_names",
 ]
 
 R = TypeVar("R")
-
-Measure: TypeAlias = Literal["iou", "dice", "assd"]
-"""What methods are compared in, on test."""
 
 
 @dataclass(frozen=True)
@@ -263,20 +259,3 @@ def read_recipe(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise SegprefError(f"{path} holds no settings: restore it, or choose another --out")
     return content
-
-
-def plain(value: Any) -> Any:
-    """Settings as JSON has them; an object is its class's name and its own settings."""
-    if isinstance(value, Mapping):
-        return {str(name): plain(one) for name, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(one) for one in value]
-    if value is None or isinstance(value, str | int | float | bool):
-        return value
-    if isinstance(value, Path):
-        return str(value)
-    if is_dataclass(value):
-        own = {one.name: getattr(value, one.name) for one in fields(value)}
-    else:
-        own = {name: one for name, one in vars(value).items() if not name.startswith("_")}
-    return {"class": type(value).__name__, **plain(own)}

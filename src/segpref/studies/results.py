@@ -5,53 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from segpref.inference.evaluation import mean_iou
-from segpref.studies.lab import Lab
-from segpref.studies.perform import Row, read_scores
-from segpref.studies.plan import Change, Task, plan
+from segpref.report.runs import BASE, SELECT_BEST, Change, Run, read_scores
+from segpref.studies.plan import Task, plan
 from segpref.studies.recipe import Recipe
+from segpref.studies.workspace import Workspace
 from segpref.training.folder import RunFolder
 
-__all__ = ["BASE", "SELECT_BEST", "Results", "Run", "collect", "label"]
-
-BASE = "Base"
-SELECT_BEST = "Select-best"
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One method with one seed.
-
-    Args:
-        method: its name; :data:`BASE` for the base itself, :data:`SELECT_BEST` for the judge's
-            favourite candidates of the base.
-        base: name of the base.
-        judge: name of the judge; empty for the base itself.
-        seed: of everything that was drawn.
-        changes: settings that differ from the recipe's.
-        folder: of its training; None for Select-best, which trains nothing.
-        summary: the training's figures.
-        test: rows of the checkpoint with the best validation IoU.
-        test_last: rows of the final weights; empty where there are none.
-    """
-
-    method: str
-    base: str
-    judge: str
-    seed: int
-    changes: tuple[Change, ...]
-    folder: Path | None
-    summary: Mapping[str, Any]
-    test: Sequence[Row]
-    test_last: Sequence[Row]
-
-    @property
-    def iou(self) -> float:
-        """Mean test IoU."""
-        return mean_iou(self.test)
+__all__ = ["Results", "collect"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +24,7 @@ class Results:
         recipe: the study.
         runs: what is finished.
         audits: a judge's diagnostics by (base, judge, seed).
-        failed: why a task failed, by the task.
+        failed: why a task failed, by its name.
         missing: what has neither finished nor failed.
         seeds: which were asked for instead of the recipe's.
     """
@@ -70,7 +32,7 @@ class Results:
     recipe: Recipe
     runs: tuple[Run, ...]
     audits: Mapping[tuple[str, str, int], Mapping[str, Any]]
-    failed: Mapping[Task, str]
+    failed: Mapping[str, str]
     missing: tuple[Task, ...] = ()
     seeds: Sequence[int] | None = None
 
@@ -86,41 +48,34 @@ class Results:
         return sorted(found, key=lambda run: run.seed)
 
 
-def label(method: str, changes: Sequence[Change]) -> str:
-    """What a table calls a method with changed settings."""
-    told = [f"{key.rpartition('.')[2].replace('_', ' ')} {_told(value)}" for key, value in changes]
-    return ", ".join((method, *told))
-
-
-def _told(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
 def collect(
-    lab: Lab, seeds: Sequence[int] | None = None, failed: Mapping[Task, str] | None = None
+    workspace: Workspace,
+    seeds: Sequence[int] | None = None,
+    failed: Mapping[str, str] | None = None,
 ) -> Results:
     """Read what is finished in the study's folder."""
-    tasks = plan(lab.recipe, seeds)
-    done = [task for task in tasks if task.finished(lab.out)]
-    failed = {task: why for task, why in (failed or {}).items() if task not in done}
+    tasks = plan(workspace.recipe, seeds)
+    done = [task for task in tasks if task.finished(workspace.out)]
+    names = {task.name for task in done}
+    failed = {name: why for name, why in (failed or {}).items() if name not in names}
     return Results(
-        recipe=lab.recipe,
-        runs=tuple(_read(lab, task) for task in done if task.kind != "judge"),
+        recipe=workspace.recipe,
+        runs=tuple(_read(workspace, task) for task in done if task.kind != "judge"),
         audits={
             (task.base, task.judge, task.seed): json.loads(
-                (task.folder(lab.out) / "audit.json").read_text()
+                (task.folder(workspace.out) / "audit.json").read_text()
             )
             for task in done
             if task.kind == "audit"
         },
         failed=failed,
-        missing=tuple(task for task in tasks if task not in done and task not in failed),
+        missing=tuple(task for task in tasks if task.name not in names | failed.keys()),
         seeds=seeds,
     )
 
 
-def _read(lab: Lab, task: Task) -> Run:
-    folder = task.folder(lab.out)
+def _read(workspace: Workspace, task: Task) -> Run:
+    folder = task.folder(workspace.out)
     trained = task.kind != "audit"
     names = {"base": BASE, "audit": SELECT_BEST, "run": task.method}
     return Run(

@@ -9,22 +9,21 @@ from typing import Any
 
 import numpy as np
 
-from segpref.studies.judging import Oracle
-from segpref.studies.plan import Change, in_block
-from segpref.studies.recipe import Block, Measure
-from segpref.studies.results import BASE, SELECT_BEST, Results, Run, label
-from segpref.studies.tables import (
+from segpref.report.differences import Difference, difference
+from segpref.report.runs import BASE, SELECT_BEST, Change, Entries, Measure, Run, label
+from segpref.report.tables import (
     COLUMNS,
     GAP_CLOSED,
     SWEEP_COLUMNS,
-    Difference,
-    Entries,
     TableRow,
-    difference,
     judge_table,
     structure_table,
     table,
 )
+from segpref.studies.judging import Oracle
+from segpref.studies.plan import in_block
+from segpref.studies.recipe import Block
+from segpref.studies.results import Results
 
 __all__ = ["StudyTable", "judges_of", "study_tables"]
 

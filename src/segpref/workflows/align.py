@@ -16,7 +16,7 @@ from segpref.locking import alone_in_out
 from segpref.policies import load_model, load_segmenter, read_card, save_model
 from segpref.policies.opening import OpenModel
 from segpref.studies.calibration import measured_flips
-from segpref.studies.gallery import alignment_report
+from segpref.studies.examples import alignment_report
 from segpref.studies.slates import patch_draw
 from segpref.targets import check_outputs
 from segpref.training import AlignConfig, RunFolder, is_first_process

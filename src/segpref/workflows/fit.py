@@ -21,8 +21,8 @@ from segpref.data.splits import refuse_leakage
 from segpref.locking import alone_in_out
 from segpref.policies import ModelCard, NetworkSpec, PolicySpec, read_card
 from segpref.policies.promptable import PARTS, Part, PromptableNetwork, promptable_card
+from segpref.report.run_report import write_report
 from segpref.studies.recipe import default_network
-from segpref.studies.report import write_report
 from segpref.targets import check_outputs
 from segpref.training import FitConfig, PromptableConfig, RunFolder, fit_promptable
 from segpref.training import fit as train

@@ -9,7 +9,8 @@ from segpref.contrib.judges.confidence import ConfidenceJudge
 from segpref.contrib.judges.consistency import ConsistencyJudge
 from segpref.contrib.judges.reverse import ReverseClassificationJudge
 from segpref.policies import load_model
-from segpref.studies.judging import JUDGE_SEED, Bench
+from segpref.studies.judging import JudgeInputs
+from segpref.studies.judging.inputs import JUDGE_SEED
 from segpref.studies.stages import Stage1
 from segpref.types import Judge, Predictor
 
@@ -31,14 +32,14 @@ class Consistency:
     gammas: tuple[float, ...] = (0.7, 0.85, 1.2, 1.5)
     of_base = True
 
-    def train(self, bench: Bench) -> None:
+    def train(self, inputs: JudgeInputs) -> None:
         """Train the segmenter, if it is not the base."""
-        _train_own(self.train_on, bench)
+        _train_own(self.train_on, inputs)
 
-    def build(self, bench: Bench) -> Judge:
+    def build(self, inputs: JudgeInputs) -> Judge:
         """Mean IoU with the predictions of the views."""
-        own = _own_or_base(self.train_on, bench)
-        return ConsistencyJudge(own, self.flips, self.gammas, cache=bench.cache)
+        own = _own_or_base(self.train_on, inputs)
+        return ConsistencyJudge(own, self.flips, self.gammas, cache=inputs.cache)
 
 
 @dataclass(frozen=True)
@@ -54,13 +55,13 @@ class Confidence:
     over: Literal["image", "foreground", "boundary"] = "foreground"
     of_base = True
 
-    def train(self, bench: Bench) -> None:
+    def train(self, inputs: JudgeInputs) -> None:
         """Train the segmenter, if it is not the base."""
-        _train_own(self.train_on, bench)
+        _train_own(self.train_on, inputs)
 
-    def build(self, bench: Bench) -> Judge:
+    def build(self, inputs: JudgeInputs) -> Judge:
         """Mean probability of the candidate."""
-        return ConfidenceJudge(_own_or_base(self.train_on, bench), self.over, cache=bench.cache)
+        return ConfidenceJudge(_own_or_base(self.train_on, inputs), self.over, cache=inputs.cache)
 
 
 @dataclass(frozen=True)
@@ -78,22 +79,24 @@ class ReverseClassification:
     over: Literal["best", "mean"] = "best"
     of_base = False
 
-    def train(self, bench: Bench) -> None:
+    def train(self, inputs: JudgeInputs) -> None:
         """Nothing."""
 
-    def build(self, bench: Bench) -> Judge:
+    def build(self, inputs: JudgeInputs) -> Judge:
         """IoU that is reached there."""
-        cases = Stage1(labelled=self.labelled, unit=self.unit).drawn(bench.judge_cases, bench.seed)
+        cases = Stage1(labelled=self.labelled, unit=self.unit).drawn(
+            inputs.judge_cases, inputs.seed
+        )
         return ReverseClassificationJudge(cases, cases=len(cases), over=self.over)
 
 
-def _train_own(stage: Stage1 | None, bench: Bench) -> None:
+def _train_own(stage: Stage1 | None, inputs: JudgeInputs) -> None:
     if stage is not None:
-        cases = stage.drawn(bench.judge_cases, bench.seed)
-        bench.fit(stage, cases, bench.folder, bench.seed + JUDGE_SEED)
+        cases = stage.drawn(inputs.judge_cases, inputs.seed)
+        inputs.fit(stage, cases, inputs.folder, inputs.seed + JUDGE_SEED)
 
 
-def _own_or_base(stage: Stage1 | None, bench: Bench) -> Predictor:
-    folder = bench.base if stage is None else bench.folder
+def _own_or_base(stage: Stage1 | None, inputs: JudgeInputs) -> Predictor:
+    folder = inputs.base if stage is None else inputs.folder
     assert folder is not None
     return load_model(folder)[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -10,8 +9,8 @@ from jaxtyping import Float, UInt8
 from matplotlib.figure import Figure
 
 from segpref.inference.samples import rated_masks, summarise
-from segpref.studies.charts import PALETTE
-from segpref.studies.markup import in_figure
+from segpref.report.charts import PALETTE, png_of
+from segpref.report.markup import in_figure
 from segpref.types import Case
 
 __all__ = ["contrast_picture", "knob_chart", "samples_picture"]
@@ -33,7 +32,7 @@ def knob_chart(curves: Mapping[str, Curve]) -> bytes:
     axes.set_title("The knob w: 0 reference, 1 aligned", fontsize=11)
     axes.grid(True, alpha=0.25)
     axes.legend(frameon=False, fontsize=9)
-    return _png(figure)
+    return png_of(figure)
 
 
 def samples_picture(cases: Sequence[Case], drawn: Mapping[str, Masks]) -> bytes:
@@ -75,10 +74,4 @@ def _grid(
     for cell in axes.flat:
         cell.set_xticks([])
         cell.set_yticks([])
-    return _png(figure)
-
-
-def _png(figure: Figure) -> bytes:
-    file = io.BytesIO()
-    figure.savefig(file, format="png")
-    return file.getvalue()
+    return png_of(figure)

@@ -11,7 +11,8 @@ from jaxtyping import Float
 
 from segpref.inference.samples import rated_masks
 from segpref.metrics.ambiguity import AmbiguityScores, ambiguity_scores
-from segpref.studies.ambiguity.lab import REFERENCE, AmbiguityLab, Drawing
+from segpref.studies.ambiguity.drawing import REFERENCE, Drawing
+from segpref.studies.ambiguity.workspace import AmbiguityWorkspace
 
 __all__ = ["Curve", "Findings"]
 
@@ -24,35 +25,35 @@ class Findings:
     """Scores of a study's drawings, each computed once.
 
     Args:
-        lab: the study.
+        workspace: the study.
     """
 
-    lab: AmbiguityLab
+    workspace: AmbiguityWorkspace
     _scores: dict[tuple[Drawing, int | None], AmbiguityScores] = field(default_factory=dict)
 
     @property
     def patients(self) -> list[str]:
         """Of the test images."""
-        return [case.patient for case in self.lab.test]
+        return [case.patient for case in self.workspace.test]
 
     def scores(self, drawing: Drawing, count: int | None = None) -> AmbiguityScores:
         """Scores of the first N samples of every test image, the recipe's N where None."""
         key = (drawing, count)
         if key not in self._scores:
-            few = self.lab.samples(drawing)[:, : count or self.lab.recipe.samples]
-            raters = [rated_masks(case)[:, 0] for case in self.lab.test]
+            few = self.workspace.samples(drawing)[:, : count or self.workspace.recipe.samples]
+            raters = [rated_masks(case)[:, 0] for case in self.workspace.test]
             self._scores[key] = ambiguity_scores(list(few), raters)
         return self._scores[key]
 
     def empty(self, drawing: Drawing, count: int | None = None) -> float:
         """Share of the first N samples that mark nothing."""
-        few = self.lab.samples(drawing)[:, : count or self.lab.recipe.samples]
+        few = self.workspace.samples(drawing)[:, : count or self.workspace.recipe.samples]
         return float((~few.any((-2, -1))).mean())
 
     @property
     def frame(self) -> str:
         """What the numbers are to be read against: raters often mark nothing, and so may a model."""
-        raters = [rated_masks(case)[:, 0] for case in self.lab.test]
+        raters = [rated_masks(case)[:, 0] for case in self.workspace.test]
         silent = np.concatenate([~masks.any((-2, -1)) for masks in raters]).mean()
         nothing = ambiguity_scores([np.zeros_like(masks[:1]) for masks in raters], raters).mean()
         themselves = ambiguity_scores(raters, raters).mean()
@@ -66,8 +67,8 @@ class Findings:
         """What is drawn of a model, by seed."""
         # The start of every knob is the reference.
         name, w = (REFERENCE, 1.0) if w == 0 else (name, w)
-        every = [Drawing(name, seed, w, described) for seed in self.lab.recipe.seeds]
-        return [one for one in every if self.lab.drawn(one)]
+        every = [Drawing(name, seed, w, described) for seed in self.workspace.recipe.seeds]
+        return [one for one in every if self.workspace.drawn(one)]
 
     def values(self, drawings: Sequence[Drawing], measure: str) -> list[Float[np.ndarray, " i"]]:
         """A measure of every image, per seed."""
@@ -83,7 +84,7 @@ class Findings:
         return set.intersection(*({one.seed for one in self.seeds(name, w)} for w in stops))
 
     def _asked(self, name: str) -> list[float]:
-        return sorted({0.0, 1.0, *self.lab.recipe.knob.get(name, ())})
+        return sorted({0.0, 1.0, *self.workspace.recipe.knob.get(name, ())})
 
     def curve(self, name: str, seeds: Collection[int] | None = None) -> Curve | None:
         """Average Dice and GED over the knob, seeds averaged.

@@ -6,57 +6,51 @@ from collections.abc import Mapping
 
 from segpref.data.cache import write_atomically
 from segpref.data.csv_files import csv_lines
+from segpref.report.markup import in_markdown
+from segpref.report.table_files import TitledTable, write_tables
+from segpref.studies.ambiguity.drawing import REFERENCE, Drawing
 from segpref.studies.ambiguity.figures import contrast_picture, knob_chart, samples_picture
 from segpref.studies.ambiguity.findings import Findings
-from segpref.studies.ambiguity.lab import REFERENCE, AmbiguityLab, Drawing
 from segpref.studies.ambiguity.scores import COLUMNS
-from segpref.studies.ambiguity.sections import Section, sections
-from segpref.studies.markup import in_latex, in_markdown
-from segpref.studies.tables import as_csv, latex, markdown
+from segpref.studies.ambiguity.sections import sections
+from segpref.studies.ambiguity.workspace import AmbiguityWorkspace
 
 __all__ = ["write_report"]
 
 
-def write_report(lab: AmbiguityLab) -> list[Section]:
+def write_report(workspace: AmbiguityWorkspace) -> list[TitledTable]:
     """Write ``tables.md``, ``.csv`` and ``.tex`` and the pictures; returns the tables."""
-    found = Findings(lab)
+    found = Findings(workspace)
     made = sections(found)
-    text, tex = [f"# {in_markdown(lab.recipe.name)}", in_markdown(lab.recipe.description)], []
-    for one in made:
-        claims = [f"- {in_markdown(claim)}" for claim in one.claims]
-        text += [f"## {in_markdown(one.title)}", markdown(one.rows, None), *claims]
-        tex += [f"% {in_latex(one.title)}", latex(one.rows, None)]
-    files = {
-        "tables.md": "\n\n".join(text) + "\n",
-        "tables.tex": "\n\n".join(tex) + "\n",
-        "tables.csv": as_csv((one.title, one.rows) for one in made),
-        "images.csv": _per_image(found),
-    }
-    for name, content in files.items():
-        write_atomically(lab.out / name, content.encode())
+    name, description = (
+        in_markdown(workspace.recipe.name),
+        in_markdown(workspace.recipe.description),
+    )
+    write_tables(workspace.out, made, [f"# {name}", description])
+    write_atomically(workspace.out / "images.csv", _per_image(found).encode())
     for name, picture in _pictures(found).items():
-        write_atomically(lab.out / "figures" / f"{name}.png", picture)
+        write_atomically(workspace.out / "figures" / f"{name}.png", picture)
     return made
 
 
 def _pictures(found: Findings) -> Mapping[str, bytes]:
-    lab, seed = found.lab, found.lab.recipe.seeds[0]
+    workspace, seed = found.workspace, found.workspace.recipe.seeds[0]
     pictures = {}
     curves = {
         name: (found.stops(name), *(one.mean(axis=1) for one in curve))
-        for name in lab.recipe.knob
+        for name in workspace.recipe.knob
         if (curve := found.curve(name)) is not None
     }
     if curves:
         pictures["knob"] = knob_chart(curves)
-    shown = lab.test[: lab.recipe.pictures]
-    names = [n for n in (REFERENCE, *lab.recipe.methods) if lab.drawn(Drawing(n, seed))]
+    shown = workspace.test[: workspace.recipe.pictures]
+    names = [n for n in (REFERENCE, *workspace.recipe.methods) if workspace.drawn(Drawing(n, seed))]
     if names:
-        drawn = {name: lab.samples(Drawing(name, seed))[: len(shown)] for name in names}
+        drawn = {name: workspace.samples(Drawing(name, seed))[: len(shown)] for name in names}
         pictures["samples"] = samples_picture(shown, drawn)
-    texts = [Drawing(REFERENCE, seed, described=name) for name in lab.recipe.control]
-    if texts and all(lab.drawn(one) for one in texts):
-        drawn = {str(one.described): lab.samples(one)[: len(shown)] for one in texts}
+    texts = [Drawing(REFERENCE, seed, described=name) for name in workspace.recipe.control]
+    if texts and all(workspace.drawn(one) for one in texts):
+        drawn = {str(one.described): workspace.samples(one)[: len(shown)] for one in texts}
         pictures["control"] = contrast_picture(shown, drawn)
     return pictures
 
@@ -64,13 +58,13 @@ def _pictures(found: Findings) -> Mapping[str, bytes]:
 def _per_image(found: Findings) -> str:
     """Scores of every test image and model, for analyses of one's own."""
     lines: list[list[object]] = [["model", "seed", "w", "patient", "image", *COLUMNS.values()]]
-    recipe = found.lab.recipe
+    recipe = found.workspace.recipe
     for name in (REFERENCE, *recipe.methods, *recipe.variants):
         for w in (1.0, *recipe.knob.get(name, ())):
             for one in found.seeds(name, w):
                 scores = found.scores(one)
                 columns = [getattr(scores, measure) for measure in COLUMNS.values()]
-                for case, *values in zip(found.lab.test, *columns, strict=True):
+                for case, *values in zip(found.workspace.test, *columns, strict=True):
                     told = [f"{value:.5f}" for value in values]
                     lines.append([name, one.seed, w, case.patient, case.id, *told])
     return csv_lines(lines)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
 
 from segpref.inference.samples import rated_masks
 from segpref.metrics.ambiguity import ambiguity_scores
+from segpref.report.table_files import TitledTable
+from segpref.report.tables import TableRow, mean_and_spread
+from segpref.studies.ambiguity.drawing import REFERENCE, Drawing
 from segpref.studies.ambiguity.findings import Findings
-from segpref.studies.ambiguity.lab import REFERENCE, Drawing
 from segpref.studies.ambiguity.scores import (
     COLUMNS,
     SAME_SIZE,
@@ -22,27 +23,11 @@ from segpref.studies.ambiguity.scores import (
     pairs_of_a_size,
     trade,
 )
-from segpref.studies.tables import TableRow, mean_and_spread
 
-__all__ = ["Section", "price", "sections"]
-
-
-@dataclass(frozen=True)
-class Section:
-    """A table with what can be claimed from it.
-
-    Args:
-        title: of the table.
-        rows: models, with mean and spread over seeds.
-        claims: sentences.
-    """
-
-    title: str
-    rows: Sequence[TableRow]
-    claims: Sequence[str] = ()
+__all__ = ["price", "sections"]
 
 
-def sections(found: Findings) -> list[Section]:
+def sections(found: Findings) -> list[TitledTable]:
     """All tables that have at least a row."""
     made = [
         _methods(found),
@@ -57,8 +42,8 @@ def sections(found: Findings) -> list[Section]:
     return [one for one in made if one.rows]
 
 
-def _methods(found: Findings) -> Section:
-    methods = found.lab.recipe.methods
+def _methods(found: Findings) -> TitledTable:
+    methods = found.workspace.recipe.methods
     names = [REFERENCE, *methods]
     compared = [(name, REFERENCE) for name in names[1:]]
     # The other ways against the first one, a coin among them: the same pairs without the preference.
@@ -66,8 +51,8 @@ def _methods(found: Findings) -> Section:
     claims = [found.frame] if any(found.seeds(name) for name in names) else []
     claims += [claim for pair in compared if (claim := _compared(found, *pair))]
     rows = [_row(found, name, found.seeds(name)) for name in names if found.seeds(name)]
-    title = f"Alignments, N = {found.lab.recipe.samples} (TDG-DiffDPO, Tables 3 and 6)"
-    return Section(title, rows, claims)
+    title = f"Alignments, N = {found.workspace.recipe.samples} (TDG-DiffDPO, Tables 3 and 6)"
+    return TitledTable(title, rows, remarks=claims)
 
 
 def _compared(found: Findings, name: str, other: str) -> str:
@@ -87,19 +72,19 @@ def _compared(found: Findings, name: str, other: str) -> str:
     return f"{name} against {other}: {'; '.join(told)}."
 
 
-def _validation(found: Findings) -> Section:
+def _validation(found: Findings) -> TitledTable:
     """What settings are chosen by: the start of the alignments and the epoch that is taken of each."""
-    lab = found.lab
+    workspace = found.workspace
     starts: dict[int, Mapping[str, float]] = {}
     ends: dict[str, Sequence[Mapping[str, float]]] = {}
-    for name in lab.recipe.methods:
-        folders = {seed: lab.folder(name, seed) for seed in lab.recipe.seeds}
+    for name in workspace.recipe.methods:
+        folders = {seed: workspace.folder(name, seed) for seed in workspace.recipe.seeds}
         runs = {seed: one.read_metrics() for seed, one in folders.items() if one.finished}
         starts |= {seed: history[0] for seed, history in runs.items()}
         if runs:
             ends[name] = [
                 history[-1]
-                if lab.recipe.checkpoint == "last"
+                if workspace.recipe.checkpoint == "last"
                 else max(history[1:], key=lambda row: row["val_iou"])
                 for history in runs.values()
             ]
@@ -121,11 +106,11 @@ def _validation(found: Findings) -> Section:
         for name, last in told.items()
         if last
     ]
-    return Section("Validation, by which settings are chosen, N = 8", rows)
+    return TitledTable("Validation, by which settings are chosen, N = 8", rows)
 
 
-def _knob(found: Findings) -> Section:
-    recipe = found.lab.recipe
+def _knob(found: Findings) -> TitledTable:
+    recipe = found.workspace.recipe
     rows = [
         _row(found, f"{name}, w = {w:g}", found.seeds(name, w))
         for name in recipe.knob
@@ -137,7 +122,7 @@ def _knob(found: Findings) -> Section:
         # Who is more accurate than the first one at any stop turns the own knob back to it.
         claim = "" if name == first else price(found, first, name) or price(found, name, first)
         claims += [claim] if claim else []
-    return Section("The knob, and the price at equal Average Dice", rows, claims)
+    return TitledTable("The knob, and the price at equal Average Dice", rows, remarks=claims)
 
 
 def price(found: Findings, turned: str, fixed: str) -> str:
@@ -147,7 +132,7 @@ def price(found: Findings, turned: str, fixed: str) -> str:
     the knob does not reach that Dice. The curve is a line between stops: where GED bends upwards it is
     a little lower in truth.
     """
-    if turned not in found.lab.recipe.knob:
+    if turned not in found.workspace.recipe.knob:
         return ""
     seeds = found.curve_seeds(turned) & {one.seed for one in found.seeds(fixed)}
     curve = found.curve(turned, seeds)
@@ -165,35 +150,37 @@ def price(found: Findings, turned: str, fixed: str) -> str:
     )
 
 
-def _numbers(found: Findings) -> Section:
-    drawing = Drawing(REFERENCE, found.lab.recipe.seeds[0])
-    if not found.lab.drawn(drawing):
-        return Section("", [])
-    rows = [_row(found, f"N = {count}", [drawing], count) for count in found.lab.recipe.numbers]
-    return Section(f"Number of samples of {REFERENCE} (TDG-DiffDPO, Table 4)", rows)
+def _numbers(found: Findings) -> TitledTable:
+    drawing = Drawing(REFERENCE, found.workspace.recipe.seeds[0])
+    if not found.workspace.drawn(drawing):
+        return TitledTable("", [])
+    rows = [
+        _row(found, f"N = {count}", [drawing], count) for count in found.workspace.recipe.numbers
+    ]
+    return TitledTable(f"Number of samples of {REFERENCE} (TDG-DiffDPO, Table 4)", rows)
 
 
-def _variants(found: Findings, table: str, title: str) -> Section:
-    recipe = found.lab.recipe
+def _variants(found: Findings, table: str, title: str) -> TitledTable:
+    recipe = found.workspace.recipe
     names = [name for name, variant in recipe.variants.items() if variant.table == table]
     rows = [_row(found, name, found.seeds(name)) for name in names if found.seeds(name)]
     if not rows or table != "components":
-        return Section(title, rows)
+        return TitledTable(title, rows)
     whole = [one for one in found.seeds(REFERENCE) if one.seed == recipe.seeds[0]]
     claims = [claim for name in names if (claim := _compared(found, name, REFERENCE))]
     rows = [_row(found, REFERENCE, whole), *rows] if whole else rows
-    return Section(f"{title} (TDG-DiffDPO, Table 5)", rows, claims)
+    return TitledTable(f"{title} (TDG-DiffDPO, Table 5)", rows, remarks=claims)
 
 
-def _control(found: Findings) -> Section:
-    names, patients = list(found.lab.recipe.control), found.patients
+def _control(found: Findings) -> TitledTable:
+    names, patients = list(found.workspace.recipe.control), found.patients
     drawn = [found.seeds(REFERENCE, described=name) for name in names]
     count = min((len(one) for one in drawn), default=0)
     if not count:
-        return Section("", [])
+        return TitledTable("", [])
     rows, outlines, sizes = [], [], []
     for name, drawings in zip(names, drawn, strict=True):
-        masks = [found.lab.samples(one) for one in drawings[:count]]
+        masks = [found.workspace.samples(one) for one in drawings[:count]]
         each = [irregularity(one) for one in masks]
         area = [one.sum((-2, -1), dtype=float) for one in masks]
         outlines.append(each)
@@ -209,10 +196,10 @@ def _control(found: Findings) -> Section:
     of_a_size = np.concatenate(
         [_at_equal_size(*pair) for pair in zip(*outlines, *sizes, strict=True)], axis=1
     )
-    return Section(
+    return TitledTable(
         "Semantic control: boundary irregularity P^2 / (4 pi A) with the same noise",
         rows,
-        [
+        remarks=[
             _moved(f"{names[0]} against {names[1]}", change, patients),
             _moved(
                 f"Samples of an image matched one to one for size, at most {SAME_SIZE:.0%} apart",
@@ -248,15 +235,15 @@ def _moved(what: str, change: Float[np.ndarray, "image n"], patients: Sequence[s
     )
 
 
-def _speed(found: Findings) -> Section:
-    lab, rows, base = found.lab, [], None
-    for sampler in lab.recipe.speed:
-        path = lab.timed(sampler)
+def _speed(found: Findings) -> TitledTable:
+    workspace, rows, base = found.workspace, [], None
+    for sampler in workspace.recipe.speed:
+        path = workspace.timed(sampler)
         if not path.exists():
             continue
-        masks, seconds = lab.what_was_timed(sampler)
+        masks, seconds = workspace.what_was_timed(sampler)
         masks = masks[:, :, 0]
-        raters = [rated_masks(case)[:, 0] for case in lab.test[: len(masks)]]
+        raters = [rated_masks(case)[:, 0] for case in workspace.test[: len(masks)]]
         ged = ambiguity_scores(list(masks), raters).mean()["ged"]
         base = base or (sampler.steps, *seconds)
         figures = {
@@ -270,7 +257,9 @@ def _speed(found: Findings) -> Section:
         }
         pairs = {name: (value, float("nan")) for name, value in figures.items()}
         rows.append(TableRow(f"{sampler.solver}, {sampler.steps} steps", 1, pairs))
-    return Section(f"Speed on {lab.recipe.speed_images} images, N = {lab.recipe.samples}", rows)
+    return TitledTable(
+        f"Speed on {workspace.recipe.speed_images} images, N = {workspace.recipe.samples}", rows
+    )
 
 
 def _row(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from segpref.studies.prompted.perform import parts
+from segpref.studies.prompted.jobs import prompted_jobs
 from segpref.studies.prompted.recipe import PromptedRecipe, load_prompted
-from segpref.studies.prompted.runner import open_prompted, run_prompted
+from segpref.studies.prompted.run import open_prompted, run_prompted
 
-__all__ = ["PromptedRecipe", "load_prompted", "open_prompted", "parts", "run_prompted"]
+__all__ = ["PromptedRecipe", "load_prompted", "open_prompted", "prompted_jobs", "run_prompted"]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
 import torch
 from matplotlib.figure import Figure
@@ -11,19 +9,19 @@ from matplotlib.patches import Rectangle
 
 from segpref.policies import load_model
 from segpref.policies.promptable import PromptablePolicy
-from segpref.studies.charts import PALETTE
-from segpref.studies.prompted.lab import PromptedLab
-from segpref.studies.prompted.perform import BASE, FLIPPED, aligned_row, row_file
+from segpref.report.charts import PALETTE, png_of
 from segpref.studies.prompted.results import read_row
+from segpref.studies.prompted.rows import BASE, FLIPPED, aligned_row, row_file
+from segpref.studies.prompted.workspace import PromptedWorkspace
 
 __all__ = ["examples", "flip_curves"]
 
 _SHOWN = 6
 
 
-def flip_curves(lab: PromptedLab) -> bytes | None:
+def flip_curves(workspace: PromptedWorkspace) -> bytes | None:
     """Dice over the share of what is said wrongly, by reduction; None where nothing is finished."""
-    base, recipe = read_row(lab, BASE), lab.recipe
+    base, recipe = read_row(workspace, BASE), workspace.recipe
     panels = [(f"{kind}, neighbours change places", kind, recipe.flips, 0) for kind in FLIPPED]
     panels += [("ranking, turned round", "ranking", recipe.reversals, 1)]
     figure = Figure((3.4 * len(panels), 3.4), dpi=150, layout="constrained")
@@ -34,7 +32,7 @@ def flip_curves(lab: PromptedLab) -> bytes | None:
             points = []
             for rate in (0.0, *rates):
                 said = (0.0, rate) if noise else (rate, 0.0)
-                found = read_row(lab, aligned_row(max(recipe.unlabelled), kind, how, *said))
+                found = read_row(workspace, aligned_row(max(recipe.unlabelled), kind, how, *said))
                 if found is not None:
                     points.append((rate, found.mean("Dice")))
             if len(points) > 1:
@@ -46,20 +44,20 @@ def flip_curves(lab: PromptedLab) -> bytes | None:
         axes.set_xlabel("how often")
     every[0].set_ylabel("Dice")
     every[0].legend(frameon=False)
-    return _png(figure) if drawn else None
+    return png_of(figure) if drawn else None
 
 
-def examples(lab: PromptedLab) -> bytes | None:
+def examples(workspace: PromptedWorkspace) -> bytes | None:
     """Test images with truth, box and points, and what base and aligned model draw; or None."""
-    aligned = aligned_row(max(lab.recipe.unlabelled), "ranking", "region")
-    if not (row_file(lab, 0, BASE).exists() and row_file(lab, 0, aligned).exists()):
+    aligned = aligned_row(max(workspace.recipe.unlabelled), "ranking", "region")
+    if not (row_file(workspace, 0, BASE).exists() and row_file(workspace, 0, aligned).exists()):
         return None
-    test = lab.fold(0).test.take(range(_SHOWN))
+    test = workspace.fold(0).test.take(range(_SHOWN))
     outlines = []
     for row in (BASE, aligned):
-        policy, _ = load_model(lab.folder(0) / row)
+        policy, _ = load_model(workspace.folder(0) / row)
         assert isinstance(policy, PromptablePolicy)
-        policy.prepare(test, lab.cache)
+        policy.prepare(test, workspace.cache)
         images = torch.from_numpy(np.stack([case.image for case in test]))
         outlines.append((policy.logits(images)[:, 0] > 0).cpu().numpy())
         prompts = policy.prompts_for(images)
@@ -82,10 +80,4 @@ def examples(lab: PromptedLab) -> bytes | None:
         "white: truth; orange: no alignment; green: aligned; dots and crosses: what nobody drew",
         fontsize=9,
     )
-    return _png(figure)
-
-
-def _png(figure: Figure) -> bytes:
-    file = io.BytesIO()
-    figure.savefig(file, format="png")
-    return file.getvalue()
+    return png_of(figure)

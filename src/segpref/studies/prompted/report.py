@@ -9,10 +9,18 @@ from pathlib import Path
 
 from segpref.data.cache import write_atomically
 from segpref.data.csv_files import csv_lines
-from segpref.studies.markup import in_markdown
+from segpref.report.formats import markdown_grid
+from segpref.report.markup import in_markdown
 from segpref.studies.prompted.figures import examples, flip_curves
-from segpref.studies.prompted.lab import PromptedLab
-from segpref.studies.prompted.perform import (
+from segpref.studies.prompted.results import (
+    MEASURES,
+    Figure,
+    Scores,
+    gain,
+    read_boxes,
+    read_row,
+)
+from segpref.studies.prompted.rows import (
     ABLATIONS,
     BASE,
     FLIPPED,
@@ -22,14 +30,7 @@ from segpref.studies.prompted.perform import (
     UNTUNED,
     aligned_row,
 )
-from segpref.studies.prompted.results import (
-    MEASURES,
-    Figure,
-    Scores,
-    gain,
-    read_boxes,
-    read_row,
-)
+from segpref.studies.prompted.workspace import PromptedWorkspace
 
 __all__ = ["write_prompted"]
 
@@ -60,60 +61,63 @@ class _Table:
     note: str = ""
 
     def markdown(self) -> str:
-        head, *rows = [[*map(in_markdown, line)] for line in (self.columns, *self.rows)]
-        lines = [head, ["---"] * len(head), *rows]
-        drawn = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        drawn = markdown_grid(self.columns, self.rows)
         title = f"## {in_markdown(self.title)}"
         return "\n\n".join(part for part in (title, self.note, drawn) if part) + "\n"
 
 
-def write_prompted(lab: PromptedLab) -> Path:
+def write_prompted(workspace: PromptedWorkspace) -> Path:
     """Write ``tables.md``, ``tables.csv`` and ``figures/`` of what is finished.
 
     Returns:
         The Markdown file.
     """
-    base = read_row(lab, BASE)
-    tables = [_boxes(lab)]
+    base = read_row(workspace, BASE)
+    tables = [_boxes(workspace)]
     if base is not None:
-        tables += [_alignment(lab, base), _reductions(lab), _prompts(lab, base), _flips(lab, base)]
+        tables += [
+            _alignment(workspace, base),
+            _reductions(workspace),
+            _prompts(workspace, base),
+            _flips(workspace, base),
+        ]
     found = [table for table in tables if table is not None and table.rows]
-    recipe = lab.recipe
+    recipe = workspace.recipe
     how = _HOW.format(**vars(recipe))
     name, description = in_markdown(recipe.name), in_markdown(recipe.description)
     head = f"# {name}\n\n{description}.\n\n{_STAND_INS}\n\n{how}\n"
-    path = lab.out / "tables.md"
+    path = workspace.out / "tables.md"
     write_atomically(path, "\n".join([head, *(table.markdown() for table in found)]).encode())
     lines: list[Sequence[str]] = []
     for table in found:
         lines.append(["table", *table.columns])
         lines += [[table.title, *row] for row in table.rows]
-    write_atomically(lab.out / "tables.csv", csv_lines(lines).encode())
-    for name, png in (("flips", flip_curves(lab)), ("examples", examples(lab))):
+    write_atomically(workspace.out / "tables.csv", csv_lines(lines).encode())
+    for name, png in (("flips", flip_curves(workspace)), ("examples", examples(workspace))):
         if png is not None:
-            write_atomically(lab.out / "figures" / f"{name}.png", png)
+            write_atomically(workspace.out / "figures" / f"{name}.png", png)
     return path
 
 
-def _alignment(lab: PromptedLab, base: Scores) -> _Table:
+def _alignment(workspace: PromptedWorkspace, base: Scores) -> _Table:
     rows = [_row("no alignment", base, None)]
-    for share in lab.recipe.unlabelled:
+    for share in workspace.recipe.unlabelled:
         for kind in KINDS:
             for how in ("image", "region"):
                 name = aligned_row(share, kind, how)
-                found = read_row(lab, name)
+                found = read_row(workspace, name)
                 if found is not None:
                     rows.append(_row(name, found, base))
     columns = ("Row", *MEASURES, "Dice against no alignment", "Folds")
     return _Table("Preference alignment (Table 2)", columns, rows)
 
 
-def _reductions(lab: PromptedLab) -> _Table:
+def _reductions(workspace: PromptedWorkspace) -> _Table:
     rows = []
-    for share in lab.recipe.unlabelled:
+    for share in workspace.recipe.unlabelled:
         for kind in KINDS:
             image, region = (
-                read_row(lab, aligned_row(share, kind, r)) for r in ("image", "region")
+                read_row(workspace, aligned_row(share, kind, r)) for r in ("image", "region")
             )
             if image is not None and region is not None:
                 told = [_signed(gain(region, image, measure)) for measure in MEASURES]
@@ -121,24 +125,24 @@ def _reductions(lab: PromptedLab) -> _Table:
     return _Table("Region against image reduction", ("Row", *MEASURES), rows)
 
 
-def _prompts(lab: PromptedLab, base: Scores) -> _Table:
-    aligned = aligned_row(min(lab.recipe.unlabelled), "ranking", "image")
+def _prompts(workspace: PromptedWorkspace, base: Scores) -> _Table:
+    aligned = aligned_row(min(workspace.recipe.unlabelled), "ranking", "image")
     rows = []
     for name in (aligned, MORE, *ABLATIONS, UNTUNED, UNET):
-        found = read_row(lab, name)
+        found = read_row(workspace, name)
         if found is not None:
             rows.append(_row(name, found, None if name == BASE else base))
     columns = ("Row", *MEASURES, f"Dice against {BASE}", "Folds")
-    note = _ROWS.format(more=MORE, count=lab.recipe.more)
+    note = _ROWS.format(more=MORE, count=workspace.recipe.more)
     return _Table("Prompts, labels and a U-Net (Table 1)", columns, rows, note)
 
 
-def _flips(lab: PromptedLab, base: Scores) -> _Table:
-    share, recipe, rows = max(lab.recipe.unlabelled), lab.recipe, []
+def _flips(workspace: PromptedWorkspace, base: Scores) -> _Table:
+    share, recipe, rows = max(workspace.recipe.unlabelled), workspace.recipe, []
     noises = [(kind, rate, 0.0) for kind in FLIPPED for rate in (0.0, *recipe.flips)]
     for kind, flips, reversals in [*noises, *(("ranking", 0.0, r) for r in recipe.reversals)]:
-        image = read_row(lab, aligned_row(share, kind, "image", flips, reversals))
-        region = read_row(lab, aligned_row(share, kind, "region", flips, reversals))
+        image = read_row(workspace, aligned_row(share, kind, "image", flips, reversals))
+        region = read_row(workspace, aligned_row(share, kind, "region", flips, reversals))
         told = "" if image is None or region is None else _signed(gain(region, image))
         said = f"{reversals:.0%} reversed" if reversals else f"{flips:.0%} flipped"
         for how, found, more in (("image", image, ""), ("region", region, told)):
@@ -149,8 +153,8 @@ def _flips(lab: PromptedLab, base: Scores) -> _Table:
     return _Table("Flipped ratings and rankings", columns, rows)
 
 
-def _boxes(lab: PromptedLab) -> _Table | None:
-    found = read_boxes(lab)
+def _boxes(workspace: PromptedWorkspace) -> _Table | None:
+    found = read_boxes(workspace)
     if found is None:
         return None
     rows = [[name, _plain(figure)] for name, figure in found.figures.items()]

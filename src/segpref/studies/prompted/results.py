@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import Float
 
 from segpref.data.csv_files import read_csv
-from segpref.studies.prompted.lab import PromptedLab
-from segpref.studies.prompted.perform import row_file
-from segpref.studies.tables import bootstrap_interval
+from segpref.report.differences import bootstrap_interval
+from segpref.studies.prompted.rows import row_file
+from segpref.studies.prompted.workspace import PromptedWorkspace
 
 __all__ = ["MEASURES", "Boxes", "Figure", "Scores", "gain", "read_boxes", "read_row"]
 
@@ -40,12 +40,12 @@ class Scores:
         return float(np.mean(values)) if values else math.nan
 
 
-def read_row(lab: PromptedLab, row: str) -> Scores | None:
+def read_row(workspace: PromptedWorkspace, row: str) -> Scores | None:
     """Scores of a row of a table; None where no fold has it yet."""
     found: dict[str, dict[str, float]] = {measure: {} for measure in MEASURES}
     folds = 0
-    for number in range(lab.recipe.folds):
-        file = row_file(lab, number, row)
+    for number in range(workspace.recipe.folds):
+        file = row_file(workspace, number, row)
         if not file.exists():
             continue
         folds += 1
@@ -77,9 +77,9 @@ class Boxes:
     figures: Mapping[str, Figure]
 
 
-def read_boxes(lab: PromptedLab) -> Boxes | None:
+def read_boxes(workspace: PromptedWorkspace) -> Boxes | None:
     """Boxes of all finished folds; None where none is."""
-    files = [lab.folder(number) / "boxes.csv" for number in range(lab.recipe.folds)]
+    files = [workspace.folder(number) / "boxes.csv" for number in range(workspace.recipe.folds)]
     lines = [line for file in files if file.exists() for line in read_csv(file)]
     if not lines:
         return None

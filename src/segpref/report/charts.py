@@ -1,0 +1,190 @@
+"""Curves over epochs, drawn so that colour-blind readers and dark pages can read them."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from segpref.report.markup import in_figure
+from segpref.report.page import Picture
+from segpref.training.curves import TAIL, WINDOW
+
+__all__ = [
+    "PALETTE",
+    "History",
+    "bands_chart",
+    "column",
+    "lines_chart",
+    "png_of",
+    "relative_to_start",
+    "validation_chart",
+    "volume_ratios",
+]
+
+PALETTE = ("#1F83C4", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+"""After Okabe and Ito; colours that stand out from white and from black."""
+
+# Readable on white and on black, for the page may be either: pictures have no ground of their own.
+_INK = "#808892"
+_DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
+
+_VOLUME = "volume_ratio_"
+
+Curve: TypeAlias = Float[np.ndarray, " epoch"]
+History: TypeAlias = Sequence[Mapping[str, float]]
+"""Rows of ``metrics.csv``; row 0 is the start, before any update."""
+
+
+def column(history: History, name: str) -> Curve:
+    """A figure after epochs 1, 2, ...; NaN where an epoch does not have it."""
+    return np.array([row.get(name, math.nan) for row in history[1:]], dtype=float)
+
+
+def volume_ratios(history: History) -> dict[str, Curve]:
+    """Predicted volume relative to the base's, per structure."""
+    names = dict.fromkeys(name for row in history for name in row if name.startswith(_VOLUME))
+    return {name.removeprefix(_VOLUME): column(history, name) for name in names}
+
+
+def relative_to_start(curve: Curve) -> Curve:
+    """A curve divided by the mean of its first three epochs (RN-DPO, Fig. 3); NaN where that is 0."""
+    start = curve[:WINDOW][~np.isnan(curve[:WINDOW])]
+    scale = start.mean() if len(start) else 0.0
+    return curve / scale if scale > 0 else np.full_like(curve, np.nan)
+
+
+def validation_chart(
+    curve: Curve, base: float | None, peak_epoch: int, tail: float | None
+) -> Picture:
+    """The validation curve with peak, TailAvg and the base as a dashed line.
+
+    Args:
+        curve: IoU after epochs 1, 2, ...
+        base: IoU before training, or None where there is nothing to compare with.
+        peak_epoch: where the curve is highest, counted from 1.
+        tail: TailAvg, or None.
+    """
+    figure, axes = _axes(6.4, 3.5, "validation IoU")
+    start = 1 if base is None else 0
+    values = curve if base is None else np.concatenate([[base], curve])
+    axes.plot(np.arange(start, len(curve) + 1), values, color=PALETTE[0], lw=2, marker="o", ms=3.5)
+    if base is not None:
+        axes.axhline(base, color=_INK, lw=1.4, ls="--", label=f"base {base:.3f}")
+    peak = float(curve[peak_epoch - 1])
+    axes.plot(
+        [peak_epoch], [peak], "*", color=PALETTE[1], ms=14, label=f"peak {peak:.3f}", zorder=4
+    )
+    said = [f"Validation IoU over {len(curve)} epochs"]
+    said += [] if base is None else [f"the base has {base:.3f}"]
+    said += [f"the highest value is {peak:.3f} after epoch {peak_epoch}"]
+    if tail is not None and math.isfinite(tail):
+        first = max(1, len(curve) - (TAIL + WINDOW - 2))
+        axes.plot(
+            [first, len(curve)], [tail, tail], color=PALETTE[2], lw=5, alpha=0.45,
+            solid_capstyle="butt", label=f"TailAvg {tail:.3f}", zorder=1,
+        )  # fmt: skip
+        said += [f"the average of the last epochs is {tail:.3f}"]
+    return Picture(_png(figure, axes), "; ".join(said) + ".")
+
+
+def lines_chart(
+    title: str, label: str, series: Mapping[str, Curve], level: float | None = None
+) -> Picture:
+    """Lines over epochs 1, 2, ...; missing values leave gaps.
+
+    Args:
+        title: of the picture.
+        label: of the vertical axis.
+        series: values by name.
+        level: a dashed line to compare with.
+    """
+    return bands_chart(title, label, {name: [values] for name, values in series.items()}, level)
+
+
+def bands_chart(
+    title: str,
+    label: str,
+    series: Mapping[str, Sequence[Curve]],
+    level: float | None = None,
+    level_name: str = "",
+    first_epoch: int = 1,
+    order: Sequence[str] = (),
+) -> Picture:
+    """Mean over seeds as a line, the range from the lowest to the highest seed as a band.
+
+    Args:
+        title: of the picture.
+        label: of the vertical axis.
+        series: one curve per seed, by name.
+        level: a dashed line to compare with.
+        level_name: what it is.
+        first_epoch: of the first value.
+        order: names in the order of colours, where several charts are to agree.
+    """
+    figure, axes = _axes(6.0, 3.4, label)
+    ends = []
+    shade = min(0.18, 0.36 / max(1, len(series)))  # many bands on one another would hide the lines
+    for name, curves in series.items():
+        number = list(order or series).index(name)
+        length = min(len(curve) for curve in curves)
+        values = np.stack([curve[:length] for curve in curves])
+        told = ~np.isnan(values).all(axis=0)
+        if not told.any():
+            continue
+        epochs = np.arange(first_epoch, first_epoch + length)
+        mean = np.full(length, np.nan)
+        mean[told] = np.nanmean(values[:, told], axis=0)
+        colour = PALETTE[number % len(PALETTE)]
+        axes.plot(
+            epochs, mean, color=colour, lw=2, ls=_DASHES[number % len(_DASHES)], label=in_figure(name),
+            marker="o" if told.sum() == 1 else None,
+        )  # fmt: skip
+        if len(curves) > 1:
+            low, high = np.nanmin(values[:, told], axis=0), np.nanmax(values[:, told], axis=0)
+            axes.fill_between(epochs[told], low, high, color=colour, alpha=shade, lw=0)
+        begin, end = mean[told][0], mean[told][-1]
+        ends.append(f"{name} from {begin:.3g} to {end:.3g}")
+    if level is not None:
+        axes.axhline(level, color=_INK, lw=1.2, ls="--", label=in_figure(level_name) or None)
+    alt = f"{title} ({label}): " + "; ".join(ends) + "."
+    return Picture(_png(figure, axes, len(series) > 1 or bool(level_name)), alt, title)
+
+
+def _axes(width: float, height: float, label: str) -> tuple[Figure, Axes]:
+    figure = Figure((width, height), dpi=150, layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_facecolor("none")
+    axes.set_xlabel("epoch", color=_INK, fontsize=11)
+    axes.set_ylabel(label, color=_INK, fontsize=11)
+    axes.tick_params(colors=_INK, labelsize=10.5, length=0)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
+    axes.grid(True, axis="y", color=_INK, alpha=0.25, lw=0.8)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.spines["bottom"].set_color(_INK)
+    return figure, axes
+
+
+def _png(figure: Figure, axes: Axes, legend: bool = True) -> bytes:
+    if legend and axes.get_legend_handles_labels()[1]:
+        figure.legend(
+            loc="outside upper left", ncols=3, frameon=False, fontsize=10.5, labelcolor=_INK,
+            handlelength=2.2, columnspacing=1.4,
+        )  # fmt: skip
+    return png_of(figure, transparent=True)
+
+
+def png_of(figure: Figure, transparent: bool = False) -> bytes:
+    """A figure as a PNG."""
+    file = io.BytesIO()
+    figure.savefig(file, format="png", transparent=transparent)
+    return file.getvalue()

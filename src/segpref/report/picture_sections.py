@@ -1,0 +1,60 @@
+"""Sections that several pages share: outlines side by side, and the slate of one image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from segpref.report.page import Section
+from segpref.report.pictures import (
+    Overlay,
+    SlatePicture,
+    overlay_keys,
+    overlay_pictures,
+    slate_keys,
+    slate_tiles,
+    variance_pictures,
+)
+
+__all__ = ["overlay_section", "slate_section", "variance_section"]
+
+
+def overlay_section(overlays: Sequence[Overlay], title: str = "Before and after") -> Section:
+    """Images with the outlines of several models side by side."""
+    return Section(
+        title,
+        "The same images, outlined by each model. Judge for yourself.",
+        pictures=overlay_pictures(overlays),
+        layout="rows",
+        columns=len(overlays[0].masks) if overlays else 1,
+        keys=overlay_keys(overlays),
+    )
+
+
+def slate_section(shown: SlatePicture) -> Section:
+    """The candidates of one image, as the judge ranks them."""
+    text = f"The {len(shown.slate)} candidate masks of {shown.name}, the judge's favourite first."
+    if shown.label_space.kind == "multi-label":
+        text += f" Shown is {shown.label_space.structures[shown.field]}."
+    if shown.pair is not None:
+        text += (
+            " From one pair the model learns to prefer the winner to the loser, and it learns only "
+            "where the two differ."
+        )
+    return Section(
+        "What the judge sees",
+        text,
+        pictures=slate_tiles(shown),
+        layout="tiles",
+        keys=slate_keys(shown),
+        note="The number is the judge's score, below it stands how the candidate was made.",
+    )
+
+
+def variance_section(shown: SlatePicture) -> Section:
+    """Where the candidates of one image differ."""
+    return Section(
+        "Where the candidates differ",
+        "Only where candidates differ can a preference teach anything: dark is where all agree, white "
+        "where half of them say otherwise.",
+        pictures=variance_pictures([shown]),
+    )

@@ -1,0 +1,238 @@
+"""The page of a study: several methods, each with several seeds, in one table or more."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from segpref.report.charts import (
+    Curve,
+    History,
+    bands_chart,
+    column,
+    relative_to_start,
+    volume_ratios,
+)
+from segpref.report.differences import Difference
+from segpref.report.page import Cell, Details, Page, Picture, Section, Table
+from segpref.report.picture_sections import overlay_section
+from segpref.report.pictures import Overlay
+from segpref.report.runs import MEASURE_NAMES
+from segpref.report.tables import LOW_COLUMNS, TableRow
+
+__all__ = ["Part", "study_report"]
+
+_TERMS = ("IoU", "Dice", "Base", "TailAvg", "Drift", "Judge", "Preference accuracy", "Harmful mass")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One table of a study with its curves.
+
+    Args:
+        title: its heading; empty where there is only one part.
+        rows: the table; the first row is the base.
+        histories: rows of ``metrics.csv``, one history per seed, of every trained method.
+        differences: claims of better.
+        columns: of the table; all figures of the first row where None.
+        reports: address of each run's own report, by its name.
+    """
+
+    title: str
+    rows: Sequence[TableRow]
+    histories: Mapping[str, Sequence[History]] = field(default_factory=dict)
+    differences: Sequence[Difference] = ()
+    columns: Sequence[str] | None = None
+    reports: Mapping[str, str] = field(default_factory=dict)
+
+
+def study_report(
+    parts: Sequence[Part],
+    *,
+    title: str = "Comparison of methods",
+    lead: str = "",
+    overlays: Sequence[Overlay] = (),
+    sections: Sequence[Section] = (),
+    details: Mapping[str, str] | None = None,
+    warnings: Sequence[str] = (),
+) -> Page:
+    """A page with tables of methods, their curves and their outlines.
+
+    Args:
+        parts: tables with their curves; the first claim of the first one is the verdict.
+        title: of the page.
+        lead: what was compared, in a line.
+        overlays: images with the outlines of the methods.
+        sections: more tables and pictures, put after the parts.
+        details: folded texts by title, such as the recipe.
+        warnings: what is missing or failed.
+    """
+    good, sentence = _verdict(parts[0].rows, parts[0].differences)
+    shown = [section for part in parts for section in _sections(part)]
+    shown += sections
+    if overlays:
+        shown.append(overlay_section(overlays, "Outlines"))
+    return Page(
+        title=title,
+        lead=lead,
+        verdict=sentence,
+        good=good,
+        warnings=warnings,
+        sections=shown,
+        details=[Details(name, text) for name, text in (details or {}).items()],
+        terms=_TERMS,
+    )
+
+
+def _sections(part: Part) -> list[Section]:
+    head = f"{part.title}: " if part.title else ""
+    shown = [
+        Section(
+            f"{head}methods" if head else "Methods",
+            "Mean ± standard deviation over seeds; the best mean of each column is bold. IoU and Dice "
+            "are of the test images, with the weights that were best on validation; Score, Peak, "
+            "TailAvg and Drift are of validation.",
+            table=_table(part.rows, part.columns),
+        )
+    ]
+    if part.differences:
+        shown.append(
+            Section(
+                f"{head}how sure is that?" if head else "How sure is that?",
+                "Difference on test between two methods with the same patients, seeds and budget.",
+                table=_claims(part.differences),
+                note="The interval comes from drawing the test patients anew 10 000 times "
+                "(bootstrap). A claim of better needs the interval and every seed on the good side "
+                "of 0: above it, or below it for ASSD.",
+            )
+        )
+    if charts := _charts(part.histories):
+        seeds = max(len(curves) for curves in part.histories.values())
+        text = "Every line is the mean over seeds, its band reaches from the lowest to the highest one."
+        shown.append(
+            Section(
+                f"{head}training" if head else "Training",
+                text if seeds > 1 else "One seed.",
+                pictures=charts,
+            )
+        )
+    if part.reports:
+        rows = tuple((Cell(name, link=address),) for name, address in part.reports.items())
+        shown.append(Section(f"{head}every run", table=Table(("Report",), rows)))
+    return shown
+
+
+def _verdict(rows: Sequence[TableRow], differences: Sequence[Difference]) -> tuple[bool, str]:
+    if differences:
+        claim = differences[0]
+        told = "is better than" if claim.better else "is not shown to be better than"
+        return claim.better, (
+            f"{claim.method} {told} {claim.other} on test: {MEASURE_NAMES[claim.measure]} "
+            f"{claim.mean:+.3f} (95 % interval {claim.low:+.3f} to {claim.high:+.3f}), better in "
+            f"{claim.seeds_better} of {claim.seeds} {_plural('seed', claim.seeds)}."
+        )
+    base = rows[0]
+    best = max(rows, key=lambda row: _known(row.figures["IoU"][0]))
+    value, start = best.figures["IoU"][0], base.figures["IoU"][0]
+    if best is base:
+        return False, f"No method is better than {base.method} on test (IoU {start:.3f})."
+    return True, (
+        f"{best.method} is highest on test: IoU {value:.3f}, {base.method} has {start:.3f} "
+        f"({value - start:+.3f}; mean of {best.seeds} {_plural('seed', best.seeds)})."
+    )
+
+
+def _table(rows: Sequence[TableRow], wanted: Sequence[str] | None) -> Table:
+    columns = list(wanted or rows[0].figures)
+    best = {name: _best(name, [row.figures[name][0] for row in rows]) for name in columns}
+    lines = []
+    for row in rows:
+        cells = [
+            Cell(_spread(*row.figures[name]), row.figures[name][0] == best[name])
+            for name in columns
+        ]
+        lines.append((Cell(row.method), *cells, Cell(str(row.seeds))))
+    return Table(("Method", *columns, "Seeds"), tuple(lines))
+
+
+def _best(name: str, values: Sequence[float]) -> float:
+    told = [value for value in values if not math.isnan(value)]
+    return (min if name in LOW_COLUMNS else max)(told, default=math.nan)
+
+
+def _claims(differences: Sequence[Difference]) -> Table:
+    rows = tuple(
+        (
+            f"{one.method} minus {one.other}",
+            MEASURE_NAMES[one.measure],
+            f"{one.mean:+.3f}",
+            f"{one.low:+.3f} to {one.high:+.3f}",
+            f"{one.seeds_better} of {one.seeds}",
+            "yes" if one.better else "not shown",
+        )
+        for one in differences
+    )
+    return Table(("Difference", "Measure", "Mean", "95 % interval", "Seeds", "Better?"), rows)
+
+
+def _charts(histories: Mapping[str, Sequence[History]]) -> tuple[Picture, ...]:
+    order = list(histories)
+
+    def known(name: str) -> dict[str, list[Curve]]:
+        found = {
+            method: [column(history, name) for history in runs]
+            for method, runs in histories.items()
+        }
+        return {m: runs for m, runs in found.items() if runs and not np.isnan(runs[0]).all()}
+
+    charts = []
+    if whole := {method: _with_start(runs) for method, runs in histories.items() if runs}:
+        base = float(np.mean([run[0] for runs in whole.values() for run in runs]))
+        charts.append(bands_chart("Validation", "validation IoU", whole, base, "base", 0, order))
+    if losses := known("val_loss"):
+        charts.append(bands_chart("Validation loss", "Dice + cross-entropy", losses, order=order))
+    shares = known("images_with_pair")
+    if any((run < 1).any() for runs in shares.values() for run in runs):
+        charts.append(bands_chart("Images with a pair", "share of images", shares, order=order))
+    for name, title in (
+        ("harmful_mass", "Harmful mass"),
+        ("harmful_mass_fraction", "Harmful mass, weighted by disagreement"),
+    ):
+        harm = {m: [relative_to_start(run) for run in runs] for m, runs in known(name).items()}
+        if any(not np.isnan(run).all() for runs in harm.values() for run in runs):
+            charts.append(bands_chart(title, "relative to epochs 1 to 3", harm, 1, order=order))
+    if accuracy := known("preference_accuracy"):
+        charts.append(
+            bands_chart("Preference accuracy", "share of pairs", accuracy, 0.5, order=order)
+        )
+    if ratios := {m: [_mean_ratio(run) for run in runs] for m, runs in histories.items() if runs}:
+        ratios = {m: runs for m, runs in ratios.items() if all(len(run) for run in runs)}
+        if ratios:
+            charts.append(bands_chart("Volume ratio", "mean of structures", ratios, 1, order=order))
+    return tuple(charts)
+
+
+def _with_start(runs: Sequence[History]) -> list[Curve]:
+    return [np.array([row["val_iou"] for row in history], dtype=float) for history in runs]
+
+
+def _mean_ratio(history: History) -> Curve:
+    ratios = volume_ratios(history)
+    return np.mean(list(ratios.values()), axis=0) if ratios else np.zeros(0)
+
+
+def _spread(mean: float, spread: float) -> str:
+    if math.isnan(mean):
+        return "–"
+    return f"{mean:.3f}" if math.isnan(spread) else f"{mean:.3f} ± {spread:.3f}"
+
+
+def _known(value: float) -> float:
+    return -math.inf if math.isnan(value) else value
+
+
+def _plural(word: str, count: int) -> str:
+    return word if count == 1 else f"{word}s"

@@ -1,0 +1,21 @@
+"""What runs a study of any kind: jobs with needs and outputs, done here, in processes, or on Ray."""
+
+from __future__ import annotations
+
+from segpref.studies.engine.executors import Executor, InProcess, Processes, RayCluster
+from segpref.studies.engine.job import Job, Portable
+from segpref.studies.engine.listing import list_jobs, named_jobs
+from segpref.studies.engine.running import raise_for_failures, run_jobs
+
+__all__ = [
+    "Executor",
+    "InProcess",
+    "Job",
+    "Portable",
+    "Processes",
+    "RayCluster",
+    "list_jobs",
+    "named_jobs",
+    "raise_for_failures",
+    "run_jobs",
+]

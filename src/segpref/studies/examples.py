@@ -1,0 +1,103 @@
+"""Examples of what a run does: outlines before and after, and slates, of a few typical cases."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from segpref.data.dataset import Dataset
+from segpref.data.patches import LabelPlaces, PatchDraw
+from segpref.inference.windows import whole_images, whole_model
+from segpref.judges import OracleJudge
+from segpref.policies import load_model
+from segpref.preferences import TopVsRandom
+from segpref.proposals import SlateProposals
+from segpref.report.gallery import overlays, typical
+from segpref.report.page import Picture
+from segpref.report.pictures import SlatePicture, variance_pictures
+from segpref.report.run_report import write_report
+from segpref.studies.slates import patch_slates, scored_slates
+from segpref.training.folder import RunFolder
+from segpref.types import Judge
+
+__all__ = ["alignment_report", "variance_rows"]
+
+
+def alignment_report(
+    folder: RunFolder,
+    base: Path | str,
+    cases: Dataset,
+    judge: Judge,
+    proposals: SlateProposals,
+    seed: int = 0,
+    count: int = 4,
+) -> Path:
+    """The report of a stage-2 run, with outlines before and after and one slate with its scores.
+
+    Args:
+        folder: of the run.
+        base: its base.
+        cases: labelled; some of them are shown.
+        judge: scores the candidates of the slate.
+        proposals: make them; where the model sees patches, of a patch around a structure.
+        seed: of the slate.
+        count: how many cases are shown.
+    """
+    if not len(cases):
+        return write_report(folder)
+    before, after = (whole_model(model) for model in (base, folder.best))
+    shown = typical(cases, count)
+    slate = _slate_picture(base, shown.take([0]), judge, proposals, seed)
+    return write_report(
+        folder, overlays=overlays(shown, {"base": before, "tuned": after}), slate=slate
+    )
+
+
+def variance_rows(
+    base: Path | str, cases: Dataset, ways: Mapping[str, SlateProposals], seed: int = 0
+) -> list[Picture]:
+    """Where the candidates of several ways of making them differ, a row of pictures per case.
+
+    Args:
+        base: makes the candidates.
+        cases: labelled.
+        ways: by name.
+        seed: of the slates.
+    """
+    judge = OracleJudge(cases.label_space)
+    made: list[Picture] = []
+    for index in range(len(cases)):
+        case = cases.take([index])
+        slates = [_slate_picture(base, case, judge, one, seed) for one in ways.values()]
+        for name, picture in zip(ways, variance_pictures(slates), strict=True):
+            made.append(replace(picture, title=f"{picture.title}: {name}"))
+    return made
+
+
+def _slate_picture(
+    base: Path | str, cases: Dataset, judge: Judge, proposals: SlateProposals, seed: int
+) -> SlatePicture:
+    policy, card = load_model(base)
+    if card.preparation.patch is None:
+        whole = whole_images([policy], card.preparation)
+        slates = scored_slates(whole, cases, judge, proposals, seed)
+    else:
+        # K masks of a whole volume may be more than the memory holds.
+        patches = PatchDraw(card.preparation, LabelPlaces(cases.label_space), foreground=1.0)
+        slates = patch_slates(policy, cases, judge, proposals, patches, seed)
+    scored = next(slates)
+    case = scored.case
+    rows = TopVsRandom()(scored.scores[:, 0], np.random.default_rng(seed))
+    return SlatePicture(
+        name=case.id if case.window is None else f"a patch of {case.id}",
+        image=np.asarray(case.image),
+        slate=scored.slate,
+        scores=scored.scores[:, 0],
+        label_space=cases.label_space,
+        pair=(int(rows[0, 0]), int(rows[0, 1])) if len(rows) else None,
+        truth=None if case.label is None else np.asarray(case.label),
+        spacing_mm=case.spacing_mm,
+    )

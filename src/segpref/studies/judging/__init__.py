@@ -1,0 +1,24 @@
+"""Judges of a recipe: what has to be trained for each, and how it is put together."""
+
+from __future__ import annotations
+
+from segpref.studies.judging.combined import Noisy, Together
+from segpref.studies.judging.inputs import JudgeInputs, JudgeRecipe
+from segpref.studies.judging.labels import Masks, Oracle
+from segpref.studies.judging.networks import (
+    Ensemble,
+    ModelBased,
+    Regressor,
+)
+
+__all__ = [
+    "Ensemble",
+    "JudgeInputs",
+    "JudgeRecipe",
+    "Masks",
+    "ModelBased",
+    "Noisy",
+    "Oracle",
+    "Regressor",
+    "Together",
+]

@@ -1,0 +1,68 @@
+"""What a judge is made from, and how a recipe says how it comes about."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from segpref.data.cache import Cache
+from segpref.data.dataset import Dataset
+from segpref.data.masks import MaskFolder
+from segpref.studies.stages import Stage1
+from segpref.types import Judge
+
+__all__ = ["JUDGE_SEED", "JudgeInputs", "JudgeRecipe"]
+
+JUDGE_SEED = 1000
+"""Added to the seed of a judge's weights: base and judge must not begin with the same ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeInputs:
+    """What a judge may be made from.
+
+    Args:
+        seed: of the run.
+        judge_cases: labelled cases that are set aside for judges.
+        base_cases: labelled cases of the base; no further label is spent where they are used. None
+            for a judge that bases share.
+        validation: labelled cases that choose checkpoints.
+        base: run folder of the base; None for a judge that bases share.
+        folder: where the judge's own trainings go.
+        cache: where predictions are kept.
+        fit: trains a segmenter: ``fit(stage, cases, folder, seed)``; a semi-supervised method of the
+            stage also gets the images of the training patients.
+        masks: opens a folder of masks of the dataset's images.
+    """
+
+    seed: int
+    judge_cases: Dataset
+    base_cases: Dataset | None
+    validation: Dataset
+    base: Path | None
+    folder: Path
+    cache: Cache
+    fit: Callable[[Stage1, Dataset, Path, int], None]
+    masks: Callable[[Path], MaskFolder]
+
+    def inside(self, name: str) -> JudgeInputs:
+        """The same with a folder of its own for a part of the judge."""
+        return replace(self, folder=self.folder / name)
+
+
+@runtime_checkable
+class JudgeRecipe(Protocol):
+    """How a judge comes about. Named in YAML as ``class_path`` and ``init_args``."""
+
+    of_base: bool
+    """Whether it is another one for every base; otherwise the bases of a seed share it."""
+
+    def train(self, inputs: JudgeInputs) -> None:
+        """Train what it needs; what is finished is not trained again."""
+        ...
+
+    def build(self, inputs: JudgeInputs) -> Judge:
+        """The judge, from what was trained."""
+        ...

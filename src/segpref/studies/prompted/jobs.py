@@ -1,0 +1,159 @@
+"""What there is to do in the study, each after what it needs, and of the folds what says most first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Literal
+
+from segpref.studies.engine import Job, named_jobs
+from segpref.studies.prompted import work
+from segpref.studies.prompted.rows import (
+    ABLATIONS,
+    BASE,
+    FLIPPED,
+    KINDS,
+    MORE,
+    UNET,
+    UNTUNED,
+    row_file,
+)
+from segpref.studies.prompted.work import Alignment
+from segpref.studies.prompted.workspace import PromptedWorkspace
+from segpref.training import RunFolder
+
+__all__ = ["prompted_jobs"]
+
+_START = "start"
+_REDUCTIONS: tuple[Literal["image", "region"], ...] = ("image", "region")
+
+
+def prompted_jobs(workspace: PromptedWorkspace, only: Sequence[str] = ()) -> list[Job]:
+    """All jobs, each after those that it needs.
+
+    Args:
+        workspace: the study.
+        only: words; just jobs with one of them in their title, and what they need.
+
+    Raises:
+        SegprefError: no job has such a title.
+    """
+    return named_jobs(list(_jobs(workspace)), only)
+
+
+def _jobs(workspace: PromptedWorkspace) -> Iterator[Job]:
+    recipe = workspace.recipe
+    folds = range(recipe.folds)
+    yield Job(
+        _START,
+        (RunFolder(workspace.out / _START).summary,),
+        partial(work.fit_stand_in, workspace),
+        kind="stand-in",
+        title="stand-in for SAM",
+        epochs=recipe.start.epochs,
+        memory={"start: batch_size": recipe.start.batch_size},
+    )
+    for number in folds:
+        yield _clip(workspace, number)
+        yield _boxes(workspace, number)
+    for number in folds:
+        yield _stage1(workspace, number, BASE)
+    for share in recipe.unlabelled:
+        for number in folds:
+            for kind in KINDS[::-1]:
+                for how in _REDUCTIONS:
+                    yield _aligned(workspace, number, Alignment(share, kind, how))
+    for number in folds:
+        for row in (*ABLATIONS[1:], MORE):
+            yield _stage1(workspace, number, row)
+        for name, sort, do in (
+            (UNTUNED, "score", work.score_untuned),
+            (UNET, "unet", work.fit_unet),
+        ):
+            run = partial(do, workspace, number)
+            needs = (_START, _clip_name(number)) if name == UNTUNED else ()
+            yield _row(workspace, number, name, sort, run, needs)
+    for number in folds:
+        yield from _noisy(workspace, number)
+
+
+def _noisy(workspace: PromptedWorkspace, number: int) -> Iterator[Job]:
+    """Alignments whose ratings and rankings are wrong now and then."""
+    recipe = workspace.recipe
+    share = max(recipe.unlabelled)
+    for rate in recipe.flips:
+        for kind in FLIPPED:
+            for how in _REDUCTIONS:
+                yield _aligned(workspace, number, Alignment(share, kind, how, rate))
+    for rate in recipe.reversals:
+        for how in _REDUCTIONS:
+            wanted = Alignment(share, "ranking", how, reversals=rate)
+            yield _aligned(workspace, number, wanted)
+
+
+def _clip_name(number: int) -> str:
+    # The model's own folder appears whole, so lock and log lie elsewhere.
+    return f"fold{number}/stand-in"
+
+
+def _clip(workspace: PromptedWorkspace, number: int) -> Job:
+    return Job(
+        _clip_name(number),
+        (workspace.folder(number) / "clip",),
+        partial(work.fit_stand_in_clip, workspace, number),
+        kind="clip",
+        title=f"fold {number}: stand-in for CLIP",
+        memory={"clip: batch_size": workspace.recipe.clip.batch_size},
+    )
+
+
+def _boxes(workspace: PromptedWorkspace, number: int) -> Job:
+    file = workspace.folder(number) / "boxes.csv"
+    return Job(
+        f"fold{number}/boxes",
+        (file,),
+        partial(work.measure_boxes, workspace, number, file),
+        needs=(_clip_name(number),),
+        kind="boxes",
+        title=f"fold {number}: boxes",
+    )
+
+
+def _stage1(workspace: PromptedWorkspace, number: int, row: work.Stage1Row) -> Job:
+    stage = workspace.recipe.stage1
+    run = partial(work.fit_row, workspace, number, row)
+    asks_clip = row not in ("none", "expert")
+    needs = (_START, _clip_name(number)) if asks_clip else (_START,)
+    memory = {"stage1: batch_size": stage.batch_size}
+    return _row(workspace, number, row, "fit", run, needs, stage.epochs, memory)
+
+
+def _aligned(workspace: PromptedWorkspace, number: int, wanted: Alignment) -> Job:
+    how = workspace.recipe.align
+    run = partial(work.run_alignment, workspace, number, wanted)
+    needs = (_START, _clip_name(number), f"fold{number}/{BASE}")
+    memory = {"align: batch_size": how.batch_size}
+    return _row(workspace, number, wanted.row, "align", run, needs, how.epochs, memory)
+
+
+def _row(
+    workspace: PromptedWorkspace,
+    number: int,
+    row: str,
+    kind: str,
+    run: Callable[[], None],
+    needs: tuple[str, ...],
+    epochs: int | None = None,
+    memory: dict[str, int] | None = None,
+) -> Job:
+    """What ends with the scores of a row of a table."""
+    return Job(
+        f"fold{number}/{row}",
+        (row_file(workspace, number, row),),
+        run,
+        needs=needs,
+        kind=kind,
+        title=f"fold {number}: {row}",
+        epochs=epochs,
+        memory=dict(memory or {}),
+    )

@@ -1,0 +1,64 @@
+"""Open a study of promptable models, and run what of it is not done yet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from segpref.data import Cache
+from segpref.locking import alone_in
+from segpref.studies.engine import Executor, run_jobs
+from segpref.studies.prompted.jobs import prompted_jobs
+from segpref.studies.prompted.recipe import PromptedRecipe
+from segpref.studies.prompted.report import write_prompted
+from segpref.studies.prompted.workspace import PromptedWorkspace
+
+__all__ = ["open_prompted", "run_prompted"]
+
+
+def open_prompted(
+    recipe: PromptedRecipe, data: Path, others: Path, out: Path, cache: Cache | None = None
+) -> PromptedWorkspace:
+    """The study in its folder, where its recipe is written.
+
+    Args:
+        recipe: of the study.
+        data: folder of the dataset.
+        others: folder that may hold ``acdc``, ``Task04_Hippocampus`` and ``lidc``, from which the
+            stand-in for SAM learns, besides phantoms.
+        out: the study's folder.
+        cache: where prepared images and predictions are kept; inside the study's folder if None.
+
+    Raises:
+        SegprefError: the folder was begun with another recipe.
+    """
+    out = Path(out)
+    workspace = PromptedWorkspace(recipe, data, others, out, cache or Cache(out / "cache"))
+    workspace.keep_recipe()
+    return workspace
+
+
+def run_prompted(
+    workspace: PromptedWorkspace, only: Sequence[str] = (), executor: Executor | None = None
+) -> tuple[Path, dict[str, str]]:
+    """Run the study; what is finished is not done again, and what was interrupted goes on.
+
+    Args:
+        workspace: the study.
+        only: words; just jobs with one of them in their title, and what they need.
+        executor: where jobs run; one after the other in this process where None.
+
+    Returns:
+        The page with the tables, which is written of what is there whatever stopped the rest, and why
+        jobs failed, by their names.
+
+    Raises:
+        SegprefError: no job has such a title, or another process is running in the folder.
+    """
+    jobs = prompted_jobs(workspace, only)
+    with alone_in(workspace.out):
+        try:
+            failed = run_jobs(workspace.out, jobs, executor, workspace.open)
+        finally:
+            page = write_prompted(workspace)
+    return page, failed

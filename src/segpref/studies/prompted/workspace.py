@@ -1,0 +1,225 @@
+"""The workspace of the study: data, folds, prompters and networks."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from segpref.data import Cache, Dataset, Reader, open_dataset, prepare
+from segpref.data.cache import write_atomically
+from segpref.data.splits import Split, cross_validation, draw_patients
+from segpref.policies import ModelCard
+from segpref.policies.promptable import PromptableNetwork, promptable_card, small_sam
+from segpref.studies.engine import Portable
+from segpref.studies.prompted.recipe import PromptedRecipe
+from segpref.studies.prompted.stand_in import Some, other_data
+from segpref.studies.recipe import read_recipe
+from segpref.studies.recorded import changed_settings, plain
+from segpref.types import SegprefError
+
+__all__ = ["Fold", "PromptedWorkspace", "Prompts"]
+
+Prompts = Literal["box, points and text", "box and points", "text", "none", "expert"]
+"""Where prompts come from: Table 1's rows as far as their models exist, nothing, and the truth."""
+
+
+@dataclass(frozen=True)
+class Fold:
+    """The images of one fold; none is in two of them.
+
+    Args:
+        number: of the fold.
+        labelled: learned from.
+        more: labelled for the row with more labels, unlabelled for nobody.
+        validation: choose checkpoints.
+        pools: unlabelled images by their share; a larger one holds the smaller ones.
+        test: scored.
+    """
+
+    number: int
+    labelled: Dataset
+    more: Dataset
+    validation: Dataset
+    pools: Mapping[float, Dataset]
+    test: Dataset
+
+
+@dataclass(frozen=True)
+class PromptedWorkspace(Portable):
+    """Data, folds and networks of a study.
+
+    Args:
+        recipe: of the study.
+        data: folder of the dataset.
+        others: folder that holds other datasets, for the SAM's stand-in.
+        out: the study's folder.
+        cache: where prepared images, prompts and predictions are kept.
+    """
+
+    recipe: PromptedRecipe
+    data: Path
+    others: Path
+    out: Path
+    cache: Cache
+
+    def open(self) -> None:
+        """Write down the recipe, or refuse another one than that of the folder, and prepare the images.
+
+        Raises:
+            SegprefError: the folder was begun with another recipe.
+        """
+        self.keep_recipe()
+        _ = self.images, self.empty
+
+    def keep_recipe(self) -> None:
+        """Write down the recipe, or refuse another one than that of the folder.
+
+        Raises:
+            SegprefError: the folder was begun with another recipe.
+        """
+        path = self.out / "recipe.yaml"
+        if not path.exists():
+            text = yaml.safe_dump(plain(self.recipe), sort_keys=False)
+            write_atomically(path, text.encode())
+        elif changed := changed_settings(read_recipe(path), self.recipe):
+            raise SegprefError(
+                f"{self.out} was begun with another recipe ({', '.join(changed)}): choose another --out"
+            )
+
+    @cached_property
+    def reader(self) -> Reader:
+        """The images with the structure, as files."""
+        return self._of(self.recipe.strata)
+
+    @cached_property
+    def _all(self) -> Reader:
+        return open_dataset(self.data, **self.recipe.data_options)
+
+    @cached_property
+    def images(self) -> Dataset:
+        """The images with the structure."""
+        return prepare(self.reader, self.recipe.preparation, self.cache)
+
+    @cached_property
+    def empty(self) -> Dataset | None:
+        """The images without it."""
+        if self.recipe.empty is None:
+            return None
+        return prepare(self._of([self.recipe.empty]), self.recipe.preparation, self.cache)
+
+    def fold(self, number: int) -> Fold:
+        """The images of a fold.
+
+        Raises:
+            SegprefError: there are too few images.
+        """
+        recipe = self.recipe
+        split: Split = cross_validation(
+            self.reader, recipe.folds, number, {"validation": recipe.validation}, recipe.seed
+        )
+        labelled = draw_patients(split.train, recipe.labelled + recipe.more, recipe.seed)
+        first = draw_patients(labelled, recipe.labelled, recipe.seed)
+        rest = [name for name in split.train if name not in labelled]
+        everything = len(self.images.patients) - len(split.test)
+        pools, sizes = {}, {share: round(share * everything) for share in recipe.unlabelled}
+        if max(sizes.values()) > len(rest):
+            raise SegprefError(
+                f"a fold has {len(rest)} images left for {max(sizes.values())} unlabelled ones: ask "
+                "for smaller shares or fewer labels"
+            )
+        order = draw_patients(rest, len(rest), recipe.seed)
+        for share, size in sizes.items():
+            pools[share] = self.images.of_patients(order[:size])
+        return Fold(
+            number,
+            self.images.of_patients(first),
+            self.images.of_patients([name for name in labelled if name not in first]),
+            self.images.of_patients(split.validation),
+            pools,
+            self.images.of_patients(split.test),
+        )
+
+    def other_data(self) -> tuple[Dataset, Dataset]:
+        """What the SAM's stand-in learns from, and is validated on."""
+        recipe = self.recipe
+        made = self.out / "phantoms"
+        return other_data(
+            self.others, made, recipe.start.sources, recipe.preparation, self.cache, recipe.seed
+        )
+
+    def blank(self) -> PromptableNetwork:
+        """A network with random weights."""
+        recipe = self.recipe
+        return small_sam(
+            **recipe.start.network, text_encoder=self._text_encoder(), seed=recipe.seed
+        )
+
+    def folder(self, fold: int) -> Path:
+        """Where the jobs of a fold write."""
+        return self.out / f"fold{fold}"
+
+    def card(
+        self, network: PromptableNetwork, fold: Fold, cases: Dataset, prompts: Prompts
+    ) -> ModelCard:
+        """The card of a promptable model that is asked in this way."""
+        return promptable_card(
+            network,
+            self.images.label_space,
+            self.recipe.preparation,
+            self.reader.channels,
+            cases.patients,
+            self.prompter(fold.number, prompts),
+        )
+
+    def prompter(self, fold: int, prompts: Prompts) -> dict[str, Any] | None:
+        """What makes the prompts, by class_path and init_args."""
+        if prompts == "none":
+            return None
+        if prompts == "expert":
+            return {"class_path": "segpref.prompts.ExpertPrompts"}
+        saliency: dict[str, Any] = {
+            "clip": {
+                "class_path": "segpref.prompts.TransformersClip",
+                "init_args": {"name": str(self.folder(fold) / "clip")},
+            },
+            "targets": [{"text": self.recipe.structure}],
+            "saliency": {
+                "class_path": "segpref.prompts.GScoreCAM",
+                "init_args": {"channels": self.recipe.clip.channels},
+            },
+        }
+        if prompts == "text":
+            saliency |= {"use_box": False, "points": 0}
+        if prompts != "box and points":
+            saliency["descriptions"] = {"class_path": "segpref.prompts.Descriptions"}
+        kept = {"class_path": "segpref.prompts.SaliencyPrompts", "init_args": saliency}
+        return {"class_path": "segpref.prompts.KeptPrompts", "init_args": {"prompter": kept}}
+
+    def _text_encoder(self) -> str:
+        name = self.recipe.text_encoder
+        if Path(name).is_dir():
+            return name
+        try:
+            package = importlib.import_module(name)
+        except ImportError as error:
+            raise SegprefError(
+                f"the text encoder {name} is no folder and no installed package: install it, or "
+                "name another text_encoder"
+            ) from error
+        return str(Path(str(package.__file__)).parent / "model")
+
+    def _of(self, strata: list[str] | None) -> Reader:
+        sources = list(self._all.sources())
+        known = sorted({str(source.stratum) for source in sources})
+        if unknown := sorted(set(strata or ()) - set(known)):
+            raise SegprefError(
+                f"the dataset has no images of {unknown[0]!r}, only of {', '.join(known)}: correct the "
+                "recipe's strata"
+            )
+        return Some(self._all, [s for s in sources if strata is None or s.stratum in strata])

@@ -1,0 +1,126 @@
+"""Settings on disk against today's: equal where they change no result, whatever the text says.
+
+A setting that is not on disk is one that was added since: it is equal where it has its default now. One
+that is on disk and no longer known was removed since: it is equal at the default that it had, which its
+class keeps in ``removed``.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import MISSING, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from segpref.training.folder import RunFolder
+from segpref.trust import read_json
+
+__all__ = ["as_recorded", "changed_settings", "plain", "same_settings"]
+
+_CLASS = "class"
+
+
+def plain(value: Any) -> Any:
+    """Settings as JSON has them; an object is its class's name and its own settings."""
+    if isinstance(value, Mapping):
+        return {str(name): plain(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(one) for one in value]
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    if isinstance(value, Path):
+        return str(value)
+    if is_dataclass(value):
+        own = {one.name: getattr(value, one.name) for one in fields(value)}
+    else:
+        own = {name: one for name, one in vars(value).items() if not name.startswith("_")}
+    return {"class": type(value).__name__, **plain(own)}
+
+
+def same_settings(recorded: Any, now: Any) -> bool:
+    """Whether what was recorded means what the settings mean now.
+
+    Args:
+        recorded: as :func:`plain` wrote it.
+        now: any value of a recipe: plain ones, containers, and objects with settings.
+    """
+    if recorded == plain(now):
+        return True
+    if isinstance(now, Mapping):
+        return (
+            isinstance(recorded, Mapping)
+            and recorded.keys() == {str(name) for name in now}
+            and all(same_settings(recorded[str(name)], one) for name, one in now.items())
+        )
+    if isinstance(now, list | tuple):
+        return (
+            isinstance(recorded, Sequence)
+            and not isinstance(recorded, str)
+            and len(recorded) == len(now)
+            and all(map(same_settings, recorded, now))
+        )
+    if now is None or isinstance(now, str | int | float | bool) or not hasattr(now, "__dict__"):
+        return False
+    if isinstance(recorded, str):
+        return recorded == str(now)  # written as Python shows it
+    if not isinstance(recorded, Mapping) or recorded.get(_CLASS) != type(now).__name__:
+        return False
+    return not any(_differing(recorded, now))
+
+
+def changed_settings(recorded: Mapping[str, Any], now: object) -> list[str]:
+    """Names of the settings of an object that are not as they were recorded."""
+    return list(_differing(recorded, now))
+
+
+def as_recorded(folder: RunFolder, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain settings to open a run folder with: as recorded there, where they mean the same."""
+    note = folder.path / "run.json"
+    found = {}
+    if note.exists():
+        found = read_json(note, "restore it, or begin the run anew in another folder")
+    before = found.get("settings") if isinstance(found, Mapping) else None
+    if not isinstance(before, Mapping):
+        return {name: plain(one) for name, one in settings.items()}
+    return {
+        name: before[name] if name in before and same_settings(before[name], one) else plain(one)
+        for name, one in settings.items()
+    }
+
+
+def _differing(recorded: Mapping[str, Any], now: object) -> Iterator[str]:
+    own, defaults = _settings_of(now), _defaults_of(now)
+    for name, value in own.items():
+        if name in recorded:
+            if not same_settings(recorded[name], value):
+                yield name
+        elif name not in defaults or plain(defaults[name]) != plain(value):
+            yield name
+    removed = getattr(type(now), "removed", {})
+    for name, value in recorded.items():
+        if (
+            name not in own
+            and name != _CLASS
+            and (name not in removed or value != plain(removed[name]))
+        ):
+            yield name
+
+
+def _settings_of(one: object) -> dict[str, Any]:
+    if is_dataclass(one):
+        return {field.name: getattr(one, field.name) for field in fields(one)}
+    return {name: value for name, value in vars(one).items() if not name.startswith("_")}
+
+
+def _defaults_of(one: object) -> dict[str, Any]:
+    if not is_dataclass(one):
+        found = inspect.signature(type(one)).parameters.values()
+        return {each.name: each.default for each in found if each.default is not each.empty}
+    made = {}
+    for field in fields(one):
+        if field.default is not MISSING:
+            made[field.name] = field.default
+        elif field.default_factory is not MISSING:
+            made[field.name] = field.default_factory()
+    return made

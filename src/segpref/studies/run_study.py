@@ -1,0 +1,88 @@
+"""A study of preferences as jobs, and running it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+from segpref.locking import alone_in
+from segpref.memory import Setting
+from segpref.studies.engine import Executor, Job, run_jobs
+from segpref.studies.plan import Task, plan
+from segpref.studies.results import Results, collect
+from segpref.studies.run_task import run_task
+from segpref.studies.workspace import Workspace
+
+__all__ = ["run_study", "study_jobs"]
+
+
+def study_jobs(
+    workspace: Workspace, seeds: Sequence[int] | None = None, only: Sequence[str] = ()
+) -> list[Job]:
+    """What there is to do, every job after those that it needs.
+
+    Args:
+        workspace: the study.
+        seeds: instead of the recipe's.
+        only: words; just the parts of the grid with one of them in their title.
+
+    Raises:
+        SegprefError: the grid names what the recipe does not have, or no part has such a title.
+    """
+    return [_job(workspace, task) for task in plan(workspace.recipe, seeds, only)]
+
+
+def run_study(
+    workspace: Workspace,
+    seeds: Sequence[int] | None = None,
+    executor: Executor | None = None,
+    only: Sequence[str] = (),
+) -> Results:
+    """Do every task of a recipe that is not finished yet; see :func:`~segpref.studies.engine.run_jobs`.
+
+    Args:
+        workspace: the recipe, the data and the study's folder.
+        seeds: instead of the recipe's.
+        executor: where tasks run; one after the other in this process where None.
+        only: words; just the parts of the grid with one of them in their title are run.
+
+    Returns:
+        What is finished, of the parts that were not run as well.
+
+    Raises:
+        SegprefError: the recipe or the data are wrong, or another process works in the folder.
+    """
+    with alone_in(workspace.out):
+        jobs = study_jobs(workspace, seeds, only)
+        failed = run_jobs(workspace.out, jobs, executor, workspace.open)
+        return collect(workspace, seeds, failed)
+
+
+def _job(workspace: Workspace, task: Task) -> Job:
+    recipe = workspace.recipe
+    return Job(
+        name=task.name,
+        outputs=task.outputs(workspace.out),
+        run=partial(run_task, workspace, task),
+        needs=tuple(need.name for need in task.needs(recipe)),
+        kind=task.kind,
+        epochs=_epochs(workspace, task),
+        memory=_memory(workspace, task),
+    )
+
+
+def _epochs(workspace: Workspace, task: Task) -> int | None:
+    """Epochs of a task; None where a recipe's judge alone knows how it is trained."""
+    if task.kind == "base":
+        return workspace.recipe.bases[task.base].epochs
+    return task.resolved(workspace.recipe)[1].epochs if task.kind == "run" else None
+
+
+def _memory(workspace: Workspace, task: Task) -> Mapping[str, Setting]:
+    """What the memory of a task grows with, by its name in the recipe."""
+    recipe = workspace.recipe
+    if task.kind == "base":
+        return {f"bases: {task.base}: batch_size": recipe.bases[task.base].batch_size}
+    align = task.resolved(recipe)[1] if task.kind == "run" else recipe.align
+    batch: Mapping[str, Setting] = {"align: batch_size": align.batch_size}
+    return {**(batch if task.kind == "run" else {}), "align: candidates": align.candidates}

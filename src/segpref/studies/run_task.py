@@ -1,0 +1,133 @@
+"""Does one task of a study; what is finished is not done again, what was begun goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from segpref.data.cache import write_atomically
+from segpref.data.csv_files import csv_text
+from segpref.data.dataset import Dataset
+from segpref.inference.evaluation import score_masks, score_model
+from segpref.policies import load_model
+from segpref.preferences import TopVsRandom
+from segpref.progress import console, headed
+from segpref.studies.audit import audit
+from segpref.studies.calibration import read_flips
+from segpref.studies.examples import alignment_report
+from segpref.studies.plan import Task
+from segpref.studies.recorded import as_recorded, plain
+from segpref.studies.slates import scored_slates, select_best
+from segpref.studies.workspace import Workspace
+from segpref.training import RunFolder, align
+
+__all__ = ["run_task"]
+
+
+def run_task(workspace: Workspace, task: Task) -> None:
+    """Do a task whose needs are finished."""
+    {"base": _base, "judge": _judge, "audit": _audit, "run": _run}[task.kind](workspace, task)
+
+
+def _base(workspace: Workspace, task: Task) -> None:
+    folder = task.folder(workspace.out)
+    stage = workspace.recipe.bases[task.base]
+    workspace.fit(
+        stage,
+        workspace.base_cases(task.seed, task.base),
+        folder,
+        task.seed,
+        workspace.validation(task.seed),
+        pool=None if stage.method is None else workspace.pool(task.seed, task.base),
+        start=None if stage.start is None else workspace.base_folder(task.seed, stage.start),
+    )
+    _keep_model_scores(workspace.test(task.seed), folder, "test.csv", RunFolder(folder).best)
+
+
+def _judge(workspace: Workspace, task: Task) -> None:
+    recipe = workspace.recipe.judges[task.judge]
+    recipe.train(workspace.judge_inputs(task.seed, task.base, task.judge))
+    _keep(task.folder(workspace.out) / "judge.json", lambda: json.dumps(plain(recipe), indent=1))
+
+
+def _audit(workspace: Workspace, task: Task) -> None:
+    folder = task.folder(workspace.out)
+    policy, card = load_model(workspace.base_folder(task.seed, task.base))
+    judge = workspace.judge(task.seed, task.base, task.judge)
+
+    def diagnostics() -> str:
+        validation, slates = workspace.validation(task.seed), workspace.slates()
+        found = audit(policy, validation, judge, TopVsRandom(), slates, task.seed)
+        return json.dumps(found.as_dict(), indent=1)
+
+    def scores() -> str:
+        test = workspace.test(task.seed)
+        slates = scored_slates(policy, test, judge, workspace.slates(), task.seed)
+        masks = select_best(slates, test)
+        return csv_text(score_masks(masks, card.label_space, surface=True, slices=True))
+
+    _keep(folder / "audit.json", diagnostics)
+    _keep(folder / "select-best.csv", scores)
+
+
+def _run(workspace: Workspace, task: Task) -> None:
+    method, stage = task.resolved(workspace.recipe)
+    if method.calibrated:
+        audited = (
+            Task(task.seed, "audit", task.base, task.judge).folder(workspace.out) / "audit.json"
+        )
+        method = method.with_flips(read_flips(audited))
+    base = workspace.base_folder(task.seed, task.base)
+    folder = RunFolder(task.folder(workspace.out))
+    settings = {
+        "method": method,
+        "align": stage,
+        "seed": task.seed,
+        "base": load_model(base)[0].digest(),
+    }
+    folder.open(as_recorded(folder, settings), resume=True)
+    if not folder.finished:
+        console.print(headed(task.name, ": stage 2"))
+    pool = workspace.pool(task.seed, task.base)
+    if stage.pool == "labelled":
+        pool = workspace.base_cases(task.seed, task.base)
+    judge = workspace.judge(task.seed, task.base, task.judge)
+    proposals = workspace.slates(stage.candidates, method.families)
+    align(
+        base,
+        pool,
+        workspace.validation(task.seed),
+        judge,
+        method.build(pool.label_space),
+        folder,
+        proposals=proposals,
+        epochs=stage.epochs,
+        images_per_epoch=stage.images_per_epoch,
+        batch_size=stage.batch_size,
+        learning_rate=method.learning_rate,
+        schedule=method.schedule,
+        view=method.view,
+        average=method.average,
+        refresh=stage.refresh,
+        reference=stage.reference,
+        optimizer=stage.optimizer,
+        seed=task.seed,
+        cache=workspace.cache,
+    )
+    if not (folder.path / "report.html").exists():
+        alignment_report(folder, base, workspace.validation(task.seed), judge, proposals, task.seed)
+    _keep_model_scores(workspace.test(task.seed), folder.path, "test.csv", folder.best)
+    _keep_model_scores(workspace.test(task.seed), folder.path, "test-last.csv", folder.last)
+
+
+def _keep_model_scores(test: Dataset, folder: Path, name: str, model: Path) -> None:
+    _keep(
+        folder / name,
+        lambda: csv_text(score_model(load_model(model)[0], test, surface=True, slices=True)),
+    )
+
+
+def _keep(path: Path, compute: Callable[[], str]) -> None:
+    if not path.exists():
+        write_atomically(path, compute().encode())
