@@ -6,13 +6,13 @@ import os
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.text import Text
 
 from segpref.cli.opening import Words, as_words, check_study
 from segpref.data import Cache, open_dataset
 from segpref.locking import alone_in
 from segpref.progress import console, headed, stdout
+from segpref.runtime import gpus
 from segpref.studies.executors import Processes, RayCluster
 from segpref.studies.lab import Lab
 from segpref.studies.plan import plan
@@ -126,6 +126,4 @@ def _told(row: str) -> str:
 
 
 def _workers(threads: int) -> int:
-    if torch.cuda.is_available():
-        return torch.cuda.device_count()
-    return max(1, (os.cpu_count() or 1) // threads)
+    return gpus() or max(1, (os.cpu_count() or 1) // threads)

@@ -14,6 +14,7 @@ from torch.nn import functional
 from segpref.extras import needed
 from segpref.networks import weights_digest
 from segpref.prompts.checkpoints import pretrained
+from segpref.runtime import moved, runtime
 from segpref.types import SegprefError
 
 __all__ = ["ContrastiveModel", "OpenClip", "TransformersClip", "rgb"]
@@ -60,7 +61,7 @@ class TransformersClip:
             what goes into the last block: behind it, CLIP reads its class token alone.
         mean: of the channels, for normalisation; CLIP's own, which SigLIP's users set to 0.5.
         std: likewise.
-        device: where it runs; the GPU where there is one if None.
+        device: where it runs; the runtime's if None.
 
     Raises:
         SegprefError: there is no such model, or it is of another kind.
@@ -78,7 +79,7 @@ class TransformersClip:
         self.name = name
         self.layer = layer
         self._mean, self._std = mean, std
-        self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self._device = runtime().device if device is None else torch.device(device)
         model = pretrained(transformers.AutoModel, name, "a CLIP model")
         if not (hasattr(model, "get_image_features") and hasattr(model, "get_text_features")):
             raise SegprefError(
@@ -111,7 +112,7 @@ class TransformersClip:
         self, images: Float[Tensor, "B 3 H W"]
     ) -> tuple[Float[Tensor, "B D"], Tensor]:
         """Unit vectors of images from 0 to 1, and the tokens of the layer."""
-        pixels = _square(images.to(self._device), self._side)
+        pixels = _square(moved(images, self._device), self._side)
         shape = (1, 3, 1, 1)
         pixels = (pixels - pixels.new_tensor(self._mean).reshape(shape)) / pixels.new_tensor(
             self._std
@@ -146,7 +147,7 @@ class OpenClip:
             ``hf-hub:microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224``.
         block: import path, from the model, of the module whose output tokens are the feature map;
             the last but one block of timm's vision transformers if None.
-        device: where it runs; the GPU where there is one if None.
+        device: where it runs; the runtime's if None.
 
     Raises:
         SegprefError: open_clip is not installed.
@@ -161,7 +162,7 @@ class OpenClip:
                 "that fits torch), or name a CLIP of transformers (segpref.prompts.TransformersClip)"
             ) from error
         self.name = name
-        self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self._device = runtime().device if device is None else torch.device(device)
         self._model = open_clip.create_model_from_pretrained(name, return_transform=False)
         self._model = self._model.eval().requires_grad_(False).to(self._device)
         self._tokenizer = open_clip.get_tokenizer(name)
@@ -185,7 +186,7 @@ class OpenClip:
         seen: list[Tensor] = []
         hook = self._block.register_forward_hook(lambda *call: seen.append(call[2]))
         try:
-            pixels = _square(images.to(self._device), self._side)
+            pixels = _square(moved(images, self._device), self._side)
             shape = (1, 3, 1, 1)
             pixels = (pixels - pixels.new_tensor(self._mean).reshape(shape)) / pixels.new_tensor(
                 self._std

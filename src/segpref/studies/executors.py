@@ -12,9 +12,8 @@ from dataclasses import replace
 from queue import Empty, Queue
 from typing import Any, NamedTuple
 
-import torch
-
 from segpref.machine import settle
+from segpref.runtime import gpus
 from segpref.studies.lab import Lab
 from segpref.studies.launching import Launched
 from segpref.studies.plan import Task
@@ -191,6 +190,6 @@ def _own_signals() -> Iterator[None]:
 
 def _visible_gpus() -> list[str]:
     """Names of the GPUs that this process may use, as CUDA_VISIBLE_DEVICES writes them."""
-    count = torch.cuda.device_count()
+    count = gpus()
     told = os.environ.get("CUDA_VISIBLE_DEVICES")
     return [str(number) for number in range(count)] if told is None else told.split(",")[:count]
