@@ -74,6 +74,9 @@ class OnAccelerator(Tensor):
 def computed(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     flat = tree_flatten((args, kwargs))[0]
     there = [one for one in flat if isinstance(one, OnAccelerator)]
+    for one in flat:
+        if isinstance(one, Tensor) and not isinstance(one, OnAccelerator) and one.is_meta:
+            raise AssertionError(f"{func} got a tensor without numbers, made past the stand-ins")
     wanted = kwargs.get("device")
     if func in BETWEEN_DEVICES:
         return _copied(func, args, kwargs)
@@ -148,18 +151,49 @@ class Accelerator(TorchDispatchMode):
         return computed(func, args, kwargs or {})
 
 
+def _stand_ins() -> Iterator[tuple[Any, str, Any]]:
+    """What torch does before operations are dispatched, for a device that it does not know."""
+
+    def known(device: Any) -> Any:
+        return "cpu" if device is not None and torch.device(device) == DEVICE else device
+
+    class Generator(torch.Generator):
+        def __new__(cls, device: Any = "cpu") -> Any:
+            return super().__new__(cls, known(device))
+
+    class Autocast(torch.autocast):
+        def __init__(self, device_type: str, *rest: Any, **settings: Any) -> None:
+            super().__init__(known(device_type), *rest, **settings)
+
+    yield torch, "Generator", Generator
+    yield torch, "autocast", Autocast
+    for name in ("is_autocast_enabled", "get_autocast_dtype"):
+        yield torch, name, lambda device=None, ask=getattr(torch, name): ask(known(device or "cpu"))
+
+    def from_numbers(make: Any) -> Any:
+        def made(*args: Any, device: Any = None, **settings: Any) -> Tensor:
+            found = make(*args, device=known(device), **settings)
+            return found.to(DEVICE) if known(device) is not device else found
+
+        return made
+
+    yield torch, "tensor", from_numbers(torch.tensor)
+    yield torch, "as_tensor", from_numbers(torch.as_tensor)
+
+    def new_tensor(like: Tensor, data: Any, **settings: Any) -> Tensor:
+        return torch.tensor(data, **{"dtype": like.dtype, "device": like.device, **settings})
+
+    yield Tensor, "new_tensor", new_tensor
+
+
 @contextmanager
 def accelerator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Accelerator]:
     """Inside, the runtime has an accelerator, and every module that runs must be on it."""
     swaps = torch.__future__.get_swap_module_params_on_conversion()
     # As on a GPU, a parameter stays the same object when its network is placed.
     torch.__future__.set_swap_module_params_on_conversion(True)
-    made = torch.Generator
-
-    def generator(device: Any = "cpu") -> torch.Generator:
-        return made("cpu" if torch.device(device) == DEVICE else device)
-
-    monkeypatch.setattr(torch, "Generator", generator)
+    for place, name, stand_in in _stand_ins():
+        monkeypatch.setattr(place, name, stand_in)
     monkeypatch.setattr(Runtime, "device", DEVICE)
     mode = Accelerator()
 
