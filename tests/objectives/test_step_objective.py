@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from made_margins import ALL
 from torch import Tensor
 
 from segpref.objectives import DPO
@@ -18,7 +19,6 @@ from segpref.objectives.step import step_objective
 from segpref.objectives.supervised import SupervisedLoss
 from segpref.runtime import Runtime
 from segpref.types import IGNORE, LabelSpace, Margins, Objective
-from made_margins import ALL
 
 PAIRS, IMAGES, PROCESSES = 11, 7, 3
 CASES = np.sort(np.random.default_rng(3).integers(0, IMAGES, PAIRS))
@@ -27,7 +27,7 @@ Work = Callable[[int], Any]
 
 
 class Talk:
-    """Processes one after the other: the first time round each says its part, the second it hears all."""
+    """Processes one after the other: at first each says its part, the next time round it hears all."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.runtime = Runtime()
@@ -89,7 +89,7 @@ def made(seed: int = 0, groups: bool = False) -> Margins:
 
 
 def own_of(whole: Margins, rank: int) -> tuple[Margins | None, np.ndarray]:
-    rows = np.flatnonzero(CASES % PROCESSES == rank)
+    rows = np.flatnonzero(rank == CASES % PROCESSES)
     if not len(rows):
         return None, rows
     columns = {
@@ -124,8 +124,12 @@ def test_values_and_gradients_are_those_of_the_whole_batch(
             losses.sum(), [margins.policy, margins.winner], allow_unused=True,
             materialize_grads=True,
         )  # fmt: skip
-        return losses.detach(), shared.of_own(losses).detach(), rows, found, update_strength(
-            margins, shared
+        return (
+            losses.detach(),
+            shared.of_own(losses).detach(),
+            rows,
+            found,
+            update_strength(margins, shared),
         )
 
     own = []
@@ -174,7 +178,9 @@ def test_the_supervised_loss_is_that_of_the_whole_batch(
     names = ("background", "one", "two") if kind == "multi-class" else ("one", "two")
     space = LabelSpace(kind, names)
     logits = torch.from_numpy(rng.normal(size=(IMAGES, space.channels, 6, 5))).requires_grad_()
-    labels = rng.integers(0, len(names) if kind == "multi-class" else 2, (IMAGES, space.fields, 6, 5))
+    labels = rng.integers(
+        0, len(names) if kind == "multi-class" else 2, (IMAGES, space.fields, 6, 5)
+    )
     labels[rng.random(labels.shape) < 0.2] = IGNORE
     labels[3] = IGNORE  # an image that nobody says anything about
     targets = torch.from_numpy(labels.astype(np.uint8))

@@ -1,4 +1,4 @@
-"""Trainings that are started in one process and in several: ``torchrun runs_in_processes.py OUT DATA STORE``."""
+"""Trainings for launches of one process and of several: ``runs_in_processes.py OUT DATA STORE``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import segpref.training.signals as signals
 from segpref.data import Cache, Folders, Preparation, prepare
 from segpref.data.phantoms import PATIENT_PATTERN
 from segpref.judges import ModelJudge
-from segpref.objectives import AMaPO, BetaDPO, DrDPO, GammaPO
+from segpref.objectives import BetaDPO, DrDPO
 from segpref.objectives.likelihood import disagreement
 from segpref.policies import ModelCard, NetworkSpec, load_model
 from segpref.proposals import SlateProposals
@@ -57,17 +57,25 @@ class Record:
 
     def __call__(self, slates: Sequence[Slate], pairs: Pairs, *rest: Any) -> Any:
         found = disagreement(slates, pairs, *rest)
-        chosen = [] if runtime().idle else found.pairs
+        told = (
+            ()
+            if runtime().idle
+            else zip(
+                found.pairs.case,
+                found.pairs.field,
+                found.pairs.winner,
+                found.pairs.loser,
+                strict=True,
+            )
+        )
         self.steps.append(
-            [
-                f"{_digest(slates[c].masks[w, f])} > {_digest(slates[c].masks[l, f])}"
-                for c, f, w, l in zip(
-                    *(getattr(chosen, n, []) for n in ("case", "field", "winner", "loser")),
-                    strict=True,
-                )
-            ]
+            [_told(slates[case].masks[:, field], pair) for case, field, *pair in told]
         )
         return found
+
+
+def _told(masks: np.ndarray, pair: Sequence[int]) -> str:
+    return " > ".join(_digest(masks[candidate]) for candidate in pair)
 
 
 def _digest(mask: np.ndarray) -> str:
@@ -85,7 +93,10 @@ def main(out: Path, data: Path, store: Path) -> None:
     cache = Cache(store)
     reader = Folders(data, names=NAMES, patient_pattern=PATIENT_PATTERN)
     hearts = prepare(reader, Preparation(dims=2, size=(32, 32)), cache)
-    labelled, pool = hearts.of_patients(hearts.patients[:2]), hearts.of_patients(hearts.patients[4:6])
+    labelled, pool = (
+        hearts.of_patients(hearts.patients[:2]),
+        hearts.of_patients(hearts.patients[4:6]),
+    )
     # Batches of three in two processes are of two images and one, the last one of one and none.
     pool, validation = pool.take(range(7)), hearts.of_patients(hearts.patients[9:])
     card = ModelCard(NETWORK, hearts.label_space, Preparation(2, size=(32, 32)))
@@ -98,21 +109,14 @@ def main(out: Path, data: Path, store: Path) -> None:
         epochs=8, batch_size=4, learning_rate=1e-2, seed=1, dropout=0.05,
     )  # fmt: skip
     space = hearts.label_space
-    plain = PreferenceSignal(space)
     runs: dict[str, tuple[Any, dict[str, Any]]] = {
-        "every step": (plain, {}),
-        "rounds": (plain, {"refresh": 1}),
-        "rounds, moving": (
+        "every step": (PreferenceSignal(space), {}),
+        "rounds": (
             PreferenceSignal(space, objective=BetaDPO(keep=0.6)),
-            {"refresh": 2, "reference": "round"},
+            {"refresh": 1, "reference": "round"},
         ),
-        "Dr. DPO": (PreferenceSignal(space, objective=DrDPO()), {"average": 0.9}),
-        "gamma-PO": (PreferenceSignal(space, objective=GammaPO()), {}),
-        "anchored": (
-            AnchoredSignal(space, PreferenceSignal(space, objective=AMaPO())),
-            {},
-        ),
-        "pseudo-labels": (PseudoLabelSignal(space), {}),
+        "anchored": (AnchoredSignal(space, PreferenceSignal(space, objective=DrDPO())), {}),
+        "pseudo-labels": (PseudoLabelSignal(space), {"average": 0.9}),
     }
     for name, (signal, options) in runs.items():
         signals.disagreement = record = Record()  # type: ignore[assignment]
