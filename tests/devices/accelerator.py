@@ -1,10 +1,10 @@
 """An accelerator that is not there: tensors that compute on the CPU and insist that they are elsewhere.
 
 A tensor on it wraps the numbers and tells torch that its device is ``meta``, which every torch has and
-nothing of ours uses. All operations come by :class:`Accelerator`, which does what a GPU does: it takes
-tensors that are all on the accelerator, lets through what torch lets through (numbers without an
-axis, indices from the host, copies between devices) and refuses everything else. ``numpy()`` of such a
-tensor is refused by torch itself.
+nothing of ours uses (transformers does, while it reads a checkpoint). All operations come by
+:class:`Accelerator`, which does what a GPU does: it takes tensors that are all on the accelerator, lets
+through what torch lets through (numbers without an axis, indices from the host, copies between devices)
+and refuses everything else. ``numpy()`` of such a tensor is refused by torch itself.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_flatten, tree_map
 
 from segpref.runtime import Runtime
@@ -162,6 +163,9 @@ class Accelerator(TorchDispatchMode):
 def _stand_ins() -> Iterator[tuple[Any, str, Any]]:
     """What torch does before operations are dispatched, for a device that it does not know."""
 
+    # What torch remembers for good at the first ``with torch.device(...)`` must be its own.
+    torch.utils._device._device_constructors()
+
     def known(device: Any) -> Any:
         return "cpu" if device is not None and torch.device(device) == DEVICE else device
 
@@ -193,6 +197,18 @@ def _stand_ins() -> Iterator[tuple[Any, str, Any]]:
         return torch.tensor(data, **{"dtype": like.dtype, "device": like.device, **settings})
 
     yield Tensor, "new_tensor", new_tensor
+
+    read = transformers.PreTrainedModel.from_pretrained.__func__
+
+    def from_pretrained(cls: Any, *args: Any, **settings: Any) -> Any:
+        torch.__future__.set_swap_module_params_on_conversion(False)
+        try:
+            with _disable_current_modes():
+                return read(cls, *args, **settings)
+        finally:
+            torch.__future__.set_swap_module_params_on_conversion(True)
+
+    yield transformers.PreTrainedModel, "from_pretrained", classmethod(from_pretrained)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests.baseline import runs
 from torch import nn
 
 from segpref.cli.main import main
@@ -18,14 +19,19 @@ from segpref.policies import load_model
 from segpref.proposals import DropoutRates, InputNoise, MirroredViews, SlateProposals
 from segpref.runtime import Runtime, runtime
 from segpref.types import LabelSpace, Slate
-from tests.baseline import runs
-from tests.devices.accelerator import DEVICE, Accelerator, MixedDevices, accelerator
 
 pytestmark = pytest.mark.slow
 
 # What is imported while torch is stood in for would keep the stand-ins.
 pytest.importorskip("diffusers", reason="needs the extra [diffusion]")
 pytest.importorskip("transformers", reason="needs the extra [promptable]")
+
+from tests.devices.accelerator import (  # noqa: E402
+    DEVICE,
+    Accelerator,
+    MixedDevices,
+    accelerator,
+)
 
 RECORD = runs.recorded()
 EXACT = {"align-promptable"}
