@@ -226,3 +226,29 @@ def test_what_stays_on_the_host_is_found(place: Path, there: Accelerator) -> Non
     with pytest.raises(MixedDevices, match="runs on the host"):
         judge.score(case, slate)
     assert runtime().device == DEVICE
+
+
+@pytest.fixture(scope="module")
+def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tests.promptable.tiny_models import write_clip
+
+    folder = tmp_path_factory.mktemp("checkpoints") / "clip"
+    write_clip(folder)
+    return folder
+
+
+def test_texts_are_read_and_looked_for_there(clip_folder: Path, there: Accelerator) -> None:
+    from segpref.policies.diffusion import TextEncoder
+    from segpref.policies.promptable.texts import SentenceEncoder
+    from segpref.prompts import GradCAM, GScoreCAM, TransformersClip
+
+    embedded, known = TextEncoder(str(clip_folder))(["a dark lesion", None])
+    assert embedded.device == known.device == torch.device("cpu")
+    assert SentenceEncoder(str(clip_folder))(["a dark lesion"]).device == torch.device("cpu")
+    clip = TransformersClip(str(clip_folder))
+    assert clip.text_embeddings(["a dark lesion"]).device == DEVICE
+    for saliency in (GradCAM(), GScoreCAM(4)):
+        found = saliency(clip, torch.rand(1, 32, 32), "a dark lesion")
+        assert found.device == torch.device("cpu")
+        assert found.shape == (32, 32)
+    assert there.ran["Embedding"]
