@@ -18,8 +18,8 @@ from segpref.data import Cache, Folders
 from segpref.data.cache import write_atomically
 from segpref.data.phantoms import PATIENT_PATTERN
 from segpref.inference.windows import whole_images
-from segpref.miners import TopVsRandom
 from segpref.policies import load_model
+from segpref.preferences import TopVsRandom
 from segpref.studies.gallery import typical
 from segpref.studies.lab import Lab
 from segpref.studies.page import Picture

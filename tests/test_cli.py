@@ -88,7 +88,7 @@ def test_audit_align_evaluate_predict(models: Path, capsys: pytest.CaptureFixtur
     page = (models / "tuned" / "report.html").read_text()
     assert "base" in page
     assert align(models, "objective", "--objective", "segpref.objectives.IPO",
-                 "--objective.beta", "0.5", "--miner", "segpref.miners.RandomPair",
+                 "--objective.beta", "0.5", "--miner", "segpref.preferences.RandomPair",
                  "--reduction", '["power", 0.5]') == 0  # fmt: skip
     assert align(models, "pseudo", "--method", "pseudo-label") == 0
     # Pseudo-labels have no pairs that an objective could be calibrated for.

@@ -66,7 +66,8 @@ class Scale:
     iterations: int = 50
     align: tuple[str, str] = (
         "--candidates 16 --epochs 15 --images_per_epoch 480 --batch_size 16",
-        "--candidates 12 --families [segpref.proposals.MirroredViews] --miner segpref.miners.TopVsBase "
+        "--candidates 12 --families [segpref.proposals.MirroredViews] "
+        "--miner segpref.preferences.TopVsBase "
         "--epochs 20 --images_per_epoch 60 --batch_size 4 --learning_rate 5e-5",
     )
     methods: tuple[Mapping[str, str], Mapping[str, str]] = field(

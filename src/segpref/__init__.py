@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from segpref.data.phantoms import phantoms
     from segpref.inference.sample import sample_folder
     from segpref.judges import Committee, EnsembleJudge, ModelJudge, NoisyJudge, OracleJudge
-    from segpref.miners import TopVsRandom
     from segpref.objectives import DPO, CalibratedDPO
     from segpref.policies import (
         ModelCard,
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
         save_model,
     )
     from segpref.policies.opening import open_model
+    from segpref.preferences import TopVsRandom
     from segpref.proposals import SlateProposals
     from segpref.runtime import Runtime
     from segpref.studies.recipe import load_recipe
@@ -66,7 +66,7 @@ _PLACES = {
     "segpref.data.phantoms": ("phantoms",),
     "segpref.inference.sample": ("sample_folder",),
     "segpref.judges": ("Committee", "EnsembleJudge", "ModelJudge", "NoisyJudge", "OracleJudge"),
-    "segpref.miners": ("TopVsRandom",),
+    "segpref.preferences": ("TopVsRandom",),
     "segpref.objectives": ("DPO", "CalibratedDPO"),
     "segpref.policies": (
         "ModelCard", "NetworkSpec", "PolicySpec", "Segmenter", "TunablePolicy", "load_model",

@@ -232,6 +232,16 @@ class Runtime:
         everything: Tensor = self._accelerator.reduce(own * 0 if self._idle else own, "sum")
         return everything + (values - own)
 
+    @property
+    def writes(self) -> bool:
+        """Whether this process writes what all have made; outside of :meth:`together`, each does."""
+        return self.first or not self._together
+
+    def meet(self) -> None:
+        """Inside :meth:`together`: until all processes are here."""
+        if self._together:
+            self.wait()
+
     def wait(self) -> None:
         """Until all processes are here."""
         self._accelerator.wait_for_everyone()

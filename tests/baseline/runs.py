@@ -28,10 +28,10 @@ from segpref.data.dataset import Dataset, Volume
 from segpref.data.phantoms import write_phantoms
 from segpref.data.source import Source
 from segpref.judges import RatersJudge
-from segpref.miners import Extremes
 from segpref.objectives import DPO
 from segpref.policies import ModelCard, NetworkSpec
 from segpref.policies.diffusion import DIFFUSION, Sampler, SampleSlates
+from segpref.preferences import Extremes
 from segpref.training import PreferenceSignal, RunFolder, align, fit_diffusion
 from segpref.types import LabelSpace
 

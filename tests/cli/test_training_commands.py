@@ -105,7 +105,7 @@ def mapo(place: Path, out: str, rate: float, tau: float) -> int:
     return run(
         place, "align", out, "--model", str(place / "base"), "--judge", "oracle",
         "--images", "labelled", "--reduction", "image", "--beta", "0.1", "--supervised", "0.5",
-        "--miner", "segpref.miners.Extremes", "--miner.tau", str(tau), "--refresh", "2",
+        "--miner", "segpref.preferences.Extremes", "--miner.tau", str(tau), "--refresh", "2",
         "--families", json.dumps(families), "--candidates", "3", "--epochs", "3",
     )  # fmt: skip
 

@@ -16,9 +16,9 @@ from tiny_models import LESION, SIDE, images_of, lesions
 
 from segpref.data import Cache, Preparation
 from segpref.judges import OracleJudge, VirtualAnnotator
-from segpref.miners import NestedPairs
 from segpref.policies import TunablePolicy, load_model, save_model
 from segpref.policies.promptable import PromptablePolicy, part_of, promptable_card, small_sam
+from segpref.preferences import NestedPairs
 from segpref.prompts import Prompt
 from segpref.proposals import SlateProposals, Thresholds
 from segpref.training import PreferenceSignal, RunFolder, align

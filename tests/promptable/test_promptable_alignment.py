@@ -16,11 +16,11 @@ from segpref.judges import OracleJudge
 from segpref.judges.annotator import VirtualAnnotator, quartiles, rated
 from segpref.judges.predicted_iou import PredictedIoU
 from segpref.metrics import slate_iou
-from segpref.miners import NestedPairs
 from segpref.objectives import DPO, disagreement, grouped, margins, winner_log_likelihood
 from segpref.objectives.best_only import BestOnly
 from segpref.objectives.focal_dice import FocalDiceLoss, quality_loss
 from segpref.policies.promptable import PromptablePolicy, load_sam
+from segpref.preferences import NestedPairs
 from segpref.prompts import Prompt, WholeImage, mask_logits
 from segpref.proposals import SlateProposals, Thresholds, full_slates
 from segpref.proposals.prompted import MultimaskOutput, OtherPrompts

@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from segpref.miners import Extremes, mine
 from segpref.networks import DropoutKind
 from segpref.policies import Segmenter
+from segpref.preferences import Extremes, mine
 from segpref.proposals import Draft, NetworkProposal, Proposal
 from segpref.proposals.diversity import dropout_diversity
 from segpref.proposals.rates import (

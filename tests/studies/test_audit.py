@@ -10,9 +10,9 @@ from segpref.data import Dataset
 from segpref.inference.evaluation import mean_iou, score_masks, score_model
 from segpref.judges import NoisyJudge, OracleJudge
 from segpref.metrics import slate_iou
-from segpref.miners import TopVsRandom
 from segpref.objectives import DPO, CalibratedDPO
 from segpref.policies import Segmenter
+from segpref.preferences import TopVsRandom
 from segpref.proposals import SlateProposals
 from segpref.studies.audit import audit
 from segpref.studies.calibration import measured_flips, read_flips, waits_for_flips, with_flips

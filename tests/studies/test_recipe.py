@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from segpref.data import Preparation
-from segpref.miners import TopVsBase, TopVsRandom
 from segpref.objectives import DPO
+from segpref.preferences import TopVsBase, TopVsRandom
 from segpref.studies.judging import ModelBased, Oracle
 from segpref.studies.plan import plan
 from segpref.studies.recipe import Method, default_network, load_recipe, recipe_names
@@ -65,7 +65,7 @@ methods:
   A:
     reduction: [power, 0.5]
     objective: {class_path: segpref.objectives.DPO, init_args: {beta: 0.25}}
-    miner: {class_path: segpref.miners.TopVsBase}
+    miner: {class_path: segpref.preferences.TopVsBase}
   B: {signal: pseudo-label}
   C: {}
 """

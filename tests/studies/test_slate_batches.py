@@ -20,12 +20,12 @@ from segpref.inference.windows import whole_images
 from segpref.judges import OracleJudge
 from segpref.metrics import slate_iou
 from segpref.metrics.flips import flip_curves
-from segpref.miners import TopVsRandom
 from segpref.policies import ModelCard, Segmenter, load_model
+from segpref.preferences import ScoredSlate, TopVsRandom
 from segpref.proposals import SlateProposals
 from segpref.seeds import derive_seed
 from segpref.studies.audit import audit
-from segpref.studies.slates import ScoredSlate, patch_draw, patch_slates, scored_slates
+from segpref.studies.slates import patch_draw, patch_slates, scored_slates
 from segpref.types import IGNORE
 
 PATCHED = Preparation(dims=2, patch=(16, 16))

@@ -15,10 +15,10 @@ from segpref.data import Cache, Dataset, Preparation
 from segpref.data.dataset import Volume
 from segpref.data.source import Source
 from segpref.judges import RatersJudge
-from segpref.miners import Extremes
 from segpref.objectives import DPO
 from segpref.policies import ModelCard, NetworkSpec, load_model, load_policy, save_model
 from segpref.policies.diffusion import DIFFUSION, AmbiSeg, Sampler, SampleSlates
+from segpref.preferences import Extremes
 from segpref.proposals import SlateProposals
 from segpref.training import (
     Denoising,

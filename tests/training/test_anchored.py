@@ -10,9 +10,9 @@ import torch
 from monai.losses import DiceLoss
 from torch import Tensor
 
-from segpref.miners import Extremes
 from segpref.objectives import DPO, SupervisedLoss
 from segpref.objectives.supervised import OneHotLoss
+from segpref.preferences import Extremes
 from segpref.training import PreferenceSignal
 from segpref.training.anchored import AnchoredSignal, SupervisedSignal
 from segpref.training.margins import LogitMargins

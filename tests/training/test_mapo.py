@@ -13,9 +13,9 @@ from safetensors.torch import load_file
 
 from segpref.data import Cache, Dataset
 from segpref.judges import ModelJudge, OracleJudge
-from segpref.miners import Extremes
 from segpref.objectives import DPO
 from segpref.policies import load_model
+from segpref.preferences import Extremes
 from segpref.proposals.rates import DropoutRates, InputNoise, Thresholds, full_slates
 from segpref.training import PreferenceSignal, RunFolder, align
 from segpref.training.anchored import AnchoredSignal

@@ -18,13 +18,13 @@ from segpref.data.predictions import PredictionStore
 from segpref.inference.evaluation import mean_iou, score_model
 from segpref.inference.windows import WholeImages, whole_images
 from segpref.judges import OracleJudge
-from segpref.miners import Extremes
 from segpref.objectives import DPO
 from segpref.policies import ModelCard, NetworkSpec, Segmenter, load_model, save_model
+from segpref.preferences import Extremes, StandingPatches
 from segpref.proposals import DropoutRates, SlateProposals, full_slates
 from segpref.training import PreferenceSignal, RunFolder, align, fit
 from segpref.training.anchored import AnchoredSignal
-from segpref.training.rounds import PreferenceRounds, StandingPatches
+from segpref.training.rounds import PreferenceRounds
 from segpref.types import IGNORE, Case, LabelSpace, SegprefError, Slate, Window
 
 BALLS = ("background", "rind", "core")

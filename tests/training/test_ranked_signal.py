@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
 
-from segpref.miners import NestedPairs, TopVsBase, mine
 from segpref.objectives import DPO, BestOnly
+from segpref.preferences import NestedPairs, TopVsBase, mine
 from segpref.training import PreferenceSignal, ScoredBatch
 from segpref.training.margins import LogitMargins
 from segpref.types import Candidate, LabelSpace, Slate

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from segpref.miners import TopVsBase, mine
 from segpref.objectives import DPO, RPO, UncertaintyPenalizedDPO, log_likelihood
 from segpref.objectives.supervised import SupervisedLoss
+from segpref.preferences import TopVsBase, mine
 from segpref.training import PreferenceSignal, PseudoLabelSignal, ScoredBatch
 from segpref.training.margins import LogitMargins
 from segpref.training.signals import _turned

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import zlib
 from collections.abc import Sequence
@@ -17,8 +16,8 @@ from segpref.data.dataset import Dataset
 from segpref.data.patches import PatchDraw
 from segpref.metrics import SlateDiagnostics, diagnose, slate_iou
 from segpref.metrics.flips import FlipBin, FlipCurves, flip_curves, mined_flips
-from segpref.miners import mine
 from segpref.policies import TunablePolicy
+from segpref.preferences import mine
 from segpref.proposals import SlateProposals
 from segpref.seeds import derive_seed
 from segpref.studies.slates import ScoredSlate, patch_slates, scored_slates
@@ -162,8 +161,8 @@ def _measured(masks: _Packed, label_space: LabelSpace, scored: ScoredSlate) -> _
     slate = scored.slate
     masks.append(slate.masks)
     quality = slate_iou(slate.masks, np.asarray(scored.case.label), label_space)
-    digests = {hashlib.blake2b(np.ascontiguousarray(mask).data).digest() for mask in slate.masks}
-    return _Measured(slate.candidates, scored.scores, quality, len(digests) / len(slate))
+    distinct = len(set(scored.ids)) / len(slate)
+    return _Measured(slate.candidates, scored.scores, quality, distinct)
 
 
 def _families(seen: Sequence[_Measured]) -> tuple[FamilyFigures, ...]:

@@ -13,8 +13,8 @@ from segpref.data.dataset import Dataset
 from segpref.data.patches import LabelPlaces, PatchDraw
 from segpref.inference.windows import whole_images, whole_model
 from segpref.judges import OracleJudge
-from segpref.miners import TopVsRandom
 from segpref.policies import load_model
+from segpref.preferences import TopVsRandom
 from segpref.proposals import SlateProposals
 from segpref.studies.page import Picture
 from segpref.studies.pictures import Overlay, SlatePicture, variance_pictures

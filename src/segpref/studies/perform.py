@@ -10,8 +10,8 @@ from segpref.data.cache import write_atomically
 from segpref.data.csv_files import csv_text, read_csv
 from segpref.data.dataset import Dataset
 from segpref.inference.evaluation import score_masks, score_model
-from segpref.miners import TopVsRandom
 from segpref.policies import load_model
+from segpref.preferences import TopVsRandom
 from segpref.progress import console, headed
 from segpref.studies.audit import audit
 from segpref.studies.calibration import read_flips

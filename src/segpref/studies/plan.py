@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from segpref.data.names import check_folder_name
-from segpref.miners import TopVsRandom
 from segpref.objectives import DPO
+from segpref.preferences import TopVsRandom
 from segpref.studies.recipe import Block, Method, Recipe
 from segpref.studies.stages import Stage2
 from segpref.types import SegprefError

@@ -13,11 +13,11 @@ from jsonargparse import ArgumentParser, Namespace
 from segpref.data.names import check_folder_name
 from segpref.data.preparation import Preparation
 from segpref.metrics.flips import FlipBin
-from segpref.miners import TopVsRandom
 from segpref.objectives.likelihood import Reduction
 from segpref.objectives.pairwise import DPO
 from segpref.objectives.supervised import OneHotLoss
 from segpref.policies import NetworkSpec
+from segpref.preferences import TopVsRandom
 from segpref.studies.calibration import waits_for_flips, with_flips
 from segpref.studies.judging import JudgeRecipe
 from segpref.studies.stages import Stage1, Stage2

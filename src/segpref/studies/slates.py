@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from segpref.data.cache import Cache
 from segpref.data.dataset import Dataset
@@ -18,25 +15,16 @@ from segpref.inference.evaluation import VolumeMasks
 from segpref.inference.windows import whole_images
 from segpref.metrics import opinion
 from segpref.policies import ModelCard, TunablePolicy
+from segpref.preferences import Candidates, ScoredSlate, Scoring
 from segpref.progress import track
 from segpref.proposals import SlateProposals
 from segpref.seeds import derive_seed
-from segpref.training.step import StepSlates
-from segpref.types import Case, Judge, Policy, Slate
+from segpref.types import Judge, Policy
 
 __all__ = ["ScoredSlate", "patch_draw", "patch_slates", "scored_slates", "select_best"]
 
 _VOXELS = 2**22
 """Of the images of a batch: a slate takes K bytes of each, and making it several times as much."""
-
-
-@dataclass(frozen=True, slots=True)
-class ScoredSlate:
-    """One case with its slate and the judge's scores ``[K, field]``."""
-
-    case: Case
-    slate: Slate
-    scores: np.ndarray
 
 
 def scored_slates(
@@ -62,15 +50,15 @@ def scored_slates(
     if hasattr(judge, "prepare"):
         judge.prepare(dataset)
     proposals.prepare(dataset)
+    made, scoring = Candidates(policy, proposals), Scoring(judge)
     shapes = {volume.images.shape[2:] for volume, _ in dataset.by_volume()}
     at_once = _at_once(shapes.pop(), batch_size) if len(shapes) == 1 else 1
     starts = range(0, len(dataset), at_once)
     for start in track(starts, "making slates", len(starts)):
         indices = range(start, min(start + at_once, len(dataset)))
         # Nothing of a batch is kept while the next is made.
-        yield from _scored(
-            policy, dataset.take(indices), judge, proposals, derive_seed(seed, start)
-        )
+        cases = dataset.take(indices)[:]
+        yield from scoring(cases, made(cases, derive_seed(seed, start)))
 
 
 def patch_slates(
@@ -98,7 +86,7 @@ def patch_slates(
     if hasattr(judge, "prepare"):
         judge.prepare(dataset)
     proposals.prepare(dataset)
-    made = StepSlates(policy, _no_reference, judge, proposals, seed)
+    made, scoring = Candidates(policy, proposals), Scoring(judge)
     assert patches.preparation.patch is not None
     at_once = _at_once(patches.preparation.patch, batch_size)
     batches = range(-(-len(dataset) // at_once))
@@ -107,11 +95,7 @@ def patch_slates(
         indices = range(len(dataset))[number * at_once : (number + 1) * at_once]
         key = derive_seed(seed, turn, number)
         cases = patches([dataset[i] for i in indices], indices, key)
-        images = torch.from_numpy(np.stack([case.image for case in cases]))
-        with torch.no_grad():
-            state = policy.forward(images)
-            found = made(indices, cases, images, state, turn, number)
-        yield from map(ScoredSlate, cases, found.slates, found.scores)
+        yield from scoring(cases, made(cases, key))
 
 
 def patch_draw(
@@ -155,19 +139,3 @@ def select_best(slates: Iterator[ScoredSlate], dataset: Dataset) -> list[VolumeM
 
 def _at_once(shape: Sequence[int], most: int) -> int:
     return max(1, min(most, _VOXELS // math.prod(shape)))
-
-
-def _scored(
-    policy: Policy, dataset: Dataset, judge: Judge, proposals: SlateProposals, seed: int
-) -> list[ScoredSlate]:
-    cases: list[Case] = (dataset if judge.needs_label else dataset.without_labels())[:]
-    images = torch.from_numpy(np.stack([case.image for case in cases]))
-    with torch.no_grad():
-        slates = proposals(policy, policy.forward(images), images, cases, seed)
-    scores = [judge.score(case, slate) for case, slate in zip(cases, slates, strict=True)]
-    return list(map(ScoredSlate, dataset[:], slates, scores))
-
-
-def _no_reference(_: Sequence[Case], images: Tensor) -> Tensor:
-    """Nobody asks for margins here."""
-    return images

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from torch import Tensor
 
 from segpref.objectives.supervised import SupervisedLoss
+from segpref.preferences import KeepPairs
 from segpref.runtime import step_total
 from segpref.training.loop import StepResult
-from segpref.training.signals import ScoredBatch, Signal
+from segpref.training.signals import PreferenceSignal, ScoredBatch, Signal
 from segpref.types import LabelSpace, SegprefError
 
-__all__ = ["AnchoredSignal", "SupervisedSignal"]
+__all__ = ["AnchoredSignal", "SupervisedSignal", "keeping"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,11 @@ class AnchoredSignal:
         """Whether the preference part reads how unsure the judge is."""
         return bool(getattr(self.preference, "needs_uncertainty", False))
 
+    @property
+    def needs_standing(self) -> bool:
+        """Whether the preference part learns only from slates that stand."""
+        return bool(getattr(self.preference, "needs_standing", False))
+
     def __call__(self, batch: ScoredBatch) -> StepResult:
         """Loss times the number of images; the preference signal's figures and its own.
 
@@ -102,3 +108,19 @@ class AnchoredSignal:
         if terms and preferred.loss is not None:
             total = total + preferred.loss * (images / terms)
         return StepResult(total, supervised.terms, {**preferred.logs, **supervised.logs})
+
+
+def keeping(signal: Signal, keep: KeepPairs) -> Signal:
+    """The same signal, which also keeps the pairs that it mines as records.
+
+    Raises:
+        SegprefError: it mines no pairs.
+    """
+    if isinstance(signal, AnchoredSignal):
+        return replace(signal, preference=keeping(signal.preference, keep))
+    if isinstance(signal, PreferenceSignal) and signal.records is None:
+        return replace(signal, keep=keep)
+    raise SegprefError(
+        "only mined pairs of candidates can be kept as preferences: leave keep_preferences out, or "
+        "learn from pairs"
+    )

@@ -181,6 +181,10 @@ class MethodConfig(Settings):
     """Random-preference control: the order of each pair is drawn by chance, so that nothing can be
     learned from the judge. A gain is the judge's as far as it is above what this run gains."""
 
+    keep_preferences: bool = False
+    """Keep every mined pair as a record in preferences.jsonl of the run folder, from which others can
+    learn."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.feedback is not None and (

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from segpref.judges import NamedJudge, VirtualAnnotator
-from segpref.miners import NestedPairs
 from segpref.objectives import DPO, BestOnly, Reduction
+from segpref.preferences import NestedPairs
 from segpref.proposals import SlateProposals, Thresholds
 from segpref.training.signals import PreferenceSignal
 from segpref.types import LabelSpace, SegprefError

@@ -4,6 +4,7 @@
 ``config.yaml``             the resolved settings; ``--config`` takes it back
 ``run.json``                versions, platform, threads, command
 ``metrics.csv``             one row per epoch
+``preferences.jsonl``       the mined pairs as records, where that is asked for
 ``audit.json``              how often the judge was wrong, where that is measured first
 ``summary.json``            the figures that tables read; its presence says that the run is finished
 ``best.safetensors``        the model with the best validation IoU
@@ -59,6 +60,7 @@ class RunFolder:
         self.summary = self.path / "summary.json"
         self.config = self.path / "config.yaml"
         self.audit = self.path / "audit.json"
+        self.preferences = self.path / "preferences.jsonl"
         self._note = self.path / "run.json"
 
     @property
@@ -74,7 +76,7 @@ class RunFolder:
         """
         files = (self.best, self.last, self.state, self.metrics, self.summary, self.config)
         folders = (self.path, self.path / "tensorboard", self.path / "rounds")
-        check_outputs(files=(*files, self.audit, self._note), folders=folders)
+        check_outputs(files=(*files, self.audit, self.preferences, self._note), folders=folders)
 
     def open(self, settings: Mapping[str, Any], resume: bool) -> None:
         """Make the folder, or check that a run with the same settings is continued.

@@ -1,278 +1,28 @@
-"""Preference sets that are made anew every N epochs instead of at every step (MAPO, Sec. 3.3.4)."""
+"""Slates of a policy with logits that stand for several epochs (MAPO, Sec. 3.3.4)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from filelock import FileLock
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from torch import Tensor
 
-from segpref.data.cache import write_atomically
 from segpref.data.dataset import Dataset
-from segpref.data.patches import PatchDraw, slates_within, within_image
-from segpref.data.stored import ArrayFile, ArrayNote, ArrayWriter, StoredArray
-from segpref.disk import Damaged, cannot_read, cannot_write, sealed, unsealed
+from segpref.data.patches import within_image
 from segpref.policies import TunablePolicy
-from segpref.progress import track
+from segpref.preferences import Candidates, StandingPatches, StandingSlates
 from segpref.proposals import SlateProposals
-from segpref.seeds import derive_seed
 from segpref.training.step import Reference, ScoredSlates
-from segpref.types import Candidate, Case, Judge, SegprefError, Slate, State, UnsureJudge
+from segpref.types import Case, Judge, Slate, State
 
-__all__ = ["MakeSlates", "PreferenceRounds", "PreferenceSets", "Standing", "StandingPatches"]
-
-PATCHES = 4
-"""Patches of an image that stand for a round, at most."""
-
-MakeSlates = Callable[[Sequence[Case], int], tuple[list[Slate], np.ndarray | None]]
-"""(cases, number of the round) -> their slates, and logits that are to be kept with them."""
-
-
-class Standing(NamedTuple):
-    """What a set says of some images.
-
-    Args:
-        slates: one per image.
-        scores: the judge's, per image.
-        uncertainty: how unsure the judge is of each score; None where nobody asks.
-        logits: what was kept with the slates.
-    """
-
-    slates: list[Slate]
-    scores: list[Float[np.ndarray, "K field"]]
-    uncertainty: list[Float[np.ndarray, "K field"]] | None
-    logits: Float[np.ndarray, "B C *space"] | None
-
-
-@dataclass(frozen=True, slots=True)
-class StandingPatches:
-    """Patches that stay for a round: a few of every image, which its epochs take in turn.
-
-    Args:
-        draw: draws them.
-        images: how many the pool has.
-        every: epochs per round.
-        seed: of the patches, together with the round.
-    """
-
-    draw: PatchDraw
-    images: int
-    every: int
-    seed: int
-
-    @property
-    def count(self) -> int:
-        """Patches of a round."""
-        return self.images * min(self.every, PATCHES)
-
-    def rows(self, indices: Sequence[int], epoch: int) -> list[int]:
-        """Which patches the epoch takes of these images."""
-        turn = epoch % self.every % min(self.every, PATCHES)
-        return [turn * self.images + i for i in indices]
-
-    def cut(self, cases: Sequence[Case], rows: Sequence[int], number: int) -> list[Case]:
-        """These patches of a round, from the cases that they are of."""
-        return self.draw(cases, rows, derive_seed(self.seed, number, 0))
-
-    def __call__(
-        self, cases: Sequence[Case], indices: Sequence[int], epoch: int, step: int
-    ) -> list[Case]:
-        """The patches of the epoch's round that are its turn, whatever the step."""
-        return self.cut(cases, self.rows(indices, epoch), epoch // self.every)
-
-
-class PreferenceSets:
-    """Slates and scores of the whole pool, made when a round begins.
-
-    Epoch e is in round ``e // every``. The set of a round is made when it is first asked for, at the
-    first step of the round's first epoch, and lies in files, one mask after the other: memory does
-    not grow with the pool, and a run that was stopped goes on with the very same set. Only the
-    current round is kept.
-
-    Args:
-        make: makes the slates of some cases.
-        pool: the images.
-        judge: scores the slates, prepared for the pool; sees labels only if it declares them.
-        folder: where the sets go.
-        every: epochs per round; 50 of 200 in MAPO's 2D, 200 of 800 in its 3D.
-        batch_size: images whose slates are made together.
-        unsure: whether the judge is asked how unsure it is.
-        patches: which patches of the images the slates are of; None for whole images.
-
-    Raises:
-        SegprefError: less than one epoch per round.
-    """
-
-    def __init__(
-        self,
-        make: MakeSlates,
-        pool: Dataset,
-        judge: Judge,
-        folder: Path,
-        *,
-        every: int,
-        batch_size: int = 8,
-        unsure: bool = False,
-        patches: StandingPatches | None = None,
-    ) -> None:
-        if every < 1:
-            raise SegprefError(f"a round needs at least 1 epoch, not {every}")
-        self.every = every
-        self._make_slates = make
-        self._seen = pool if judge.needs_label else pool.without_labels()
-        self._judge = judge
-        self._folder = folder
-        self._batch_size = batch_size
-        self._unsure = unsure
-        self._patches = patches
-        self._round = -1
-        self._masks: StoredArray | None = None
-        self._logits: StoredArray | None = None
-        self._scores = np.empty(0)
-        self._doubts: np.ndarray | None = None
-        self._candidates: list[tuple[Candidate, ...]] = []
-
-    def __call__(self, indices: Sequence[int], epoch: int, number: int) -> Standing:
-        """Scored slates of images of the pool in this epoch's round.
-
-        Raises:
-            SegprefError: the round has begun, but its files are gone or not what was written; or they
-                can't be written, the disk being full, say.
-        """
-        self._open(epoch, number)
-        rows = list(indices) if self._patches is None else self._patches.rows(indices, epoch)
-        assert self._masks is not None
-        masks_of = self._masks[rows]
-        return Standing(
-            [Slate(masks, self._candidates[i]) for masks, i in zip(masks_of, rows, strict=True)],
-            [self._scores[i] for i in rows],
-            None if self._doubts is None else [self._doubts[i] for i in rows],
-            None if self._logits is None else self._logits[rows],
-        )
-
-    def _open(self, epoch: int, step: int) -> None:
-        number = epoch // self.every
-        if number == self._round:
-            return
-        if not self._file(number, "json").exists():
-            if epoch % self.every or step:
-                raise SegprefError(
-                    f"{self._file(number, 'json')} is missing, and the policy has learned since it was "
-                    "made: restore it, or begin the run anew"
-                )
-            # Of several processes the first makes the set, from weights that all have.
-            lock = FileLock(self._folder / ".lock")
-            try:
-                self._folder.mkdir(parents=True, exist_ok=True)
-                lock.acquire()
-            except OSError as error:
-                raise cannot_write(self._folder, error, "choose another --out") from error
-            try:
-                if not self._file(number, "json").exists():
-                    self._make(number)
-            finally:
-                lock.release()
-        note = self._note(number)
-        arrays = {
-            name: StoredArray(ArrayFile(file, ArrayNote.from_json(one), partial(_refuse, file)))
-            for name, one in note["arrays"].items()
-            for file in [self._file(number, f"{name}.npy")]
-        }
-        self._candidates = [
-            tuple(Candidate(family, settings) for family, settings in slate)
-            for slate in note["candidates"]
-        ]
-        self._scores = np.array(note["scores"])
-        self._doubts = np.array(note["uncertainty"]) if self._unsure else None
-        self._masks, self._logits = arrays["masks"], arrays.get("logits")
-        self._round = number
-        for old in self._folder.glob("round-*"):
-            if not old.name.startswith(f"round-{number:03d}."):
-                old.unlink(missing_ok=True)
-
-    def _make(self, number: int) -> None:
-        with ExitStack() as files:
-            try:
-                notes, content = self._write(number, files)
-                for name in notes:
-                    self._partial(number, name).replace(self._file(number, f"{name}.npy"))
-            except BaseException:
-                # What is half-written may be what fills the disk.
-                for path in self._folder.glob(f".round-{number:03d}.*.partial"):
-                    path.unlink(missing_ok=True)
-                raise
-        # The last file says that all of them are there.
-        content["arrays"] = {name: note.to_json() for name, note in notes.items()}
-        write_atomically(self._file(number, "json"), sealed(content))
-
-    def _write(self, number: int, files: ExitStack) -> tuple[dict[str, ArrayNote], dict[str, Any]]:
-        """Make the set, write its arrays, and give what is to be known of them and of the slates."""
-        candidates, scores, doubts = [], [], []
-        writers: dict[str, ArrayWriter] = {}
-        images = len(self._seen)
-        count = images if self._patches is None else self._patches.count
-        starts = range(0, count, self._batch_size)
-        for start in track(starts, f"preference set {number + 1}", len(starts)):
-            rows = range(start, min(start + self._batch_size, count))
-            cases = [self._seen[i % images] for i in rows]
-            if self._patches is not None:
-                cases = self._patches.cut(cases, rows, number)
-            slates, logits = self._make_slates(cases, number)
-            found = {"masks": np.stack([slate.masks for slate in slates])}
-            if logits is not None:
-                found["logits"] = logits
-            for name, values in found.items():
-                if name not in writers:
-                    path, shape = self._partial(number, name), (count, *values.shape[1:])
-                    writer = ArrayWriter(path, values.dtype, shape, "choose another --out")
-                    writers[name] = files.enter_context(writer)
-                writers[name].append(values)
-            for case, slate in zip(cases, slates, strict=True):
-                scores.append(self._judge.score(case, slate).tolist())
-                if self._unsure:
-                    assert isinstance(self._judge, UnsureJudge)
-                    doubts.append(self._judge.uncertainty(case, slate).tolist())
-                candidates.append([(one.family, dict(one.settings)) for one in slate.candidates])
-        notes = {name: writer.close() for name, writer in writers.items()}
-        return notes, {"candidates": candidates, "scores": scores, "uncertainty": doubts}
-
-    def _note(self, number: int) -> dict[str, Any]:
-        path = self._file(number, "json")
-        try:
-            return unsealed(path.read_bytes())
-        except Damaged as error:
-            raise _bad(path, str(error)) from error
-        except OSError as error:
-            raise cannot_read(path, error) from error
-
-    def _file(self, number: int, kind: str) -> Path:
-        return self._folder / f"round-{number:03d}.{kind}"
-
-    def _partial(self, number: int, name: str) -> Path:
-        return self._folder / f".round-{number:03d}.{name}.partial"
-
-
-def _refuse(path: Path, _: ArrayNote, reason: str) -> ArrayNote:
-    raise _bad(path, reason)
-
-
-def _bad(path: Path, reason: str) -> SegprefError:
-    return SegprefError(
-        f"{path} is not what was written ({reason}), and the policy may have learned since: restore "
-        "it, or begin the run anew in another folder"
-    )
+__all__ = ["PreferenceRounds"]
 
 
 class PreferenceRounds:
-    """Preference sets of a policy with logits, from the policy as it was when the round began.
+    """Standing slates of a policy with logits, from the policy as it was when the round began.
 
     Args:
         policy: makes the slates; its network must be in evaluation mode.
@@ -305,8 +55,8 @@ class PreferenceRounds:
         patches: StandingPatches | None = None,
     ) -> None:
         self._policy, self._reference = policy, reference
-        self._proposals, self._seed = proposals, seed
-        self._sets = PreferenceSets(
+        self._candidates, self._seed = Candidates(policy, proposals), seed
+        self._sets = StandingSlates(
             self._made,
             pool,
             judge,
@@ -348,10 +98,7 @@ class PreferenceRounds:
         return masks
 
     def _made(self, cases: Sequence[Case], number: int) -> tuple[list[Slate], np.ndarray | None]:
-        images = torch.from_numpy(np.stack([case.image for case in cases]))
-        with torch.no_grad():
-            state = self._policy.forward(images)
-            slates = self._proposals(self._policy, state, images, cases, self._seed, (number,))
-        slates = slates_within(slates, cases)
+        passed = self._candidates.forward(cases)
+        slates = self._candidates(cases, self._seed, (number,), passed)
         own = self._reference is None
-        return slates, state.logits.float().cpu().numpy() if own else None
+        return slates, passed.state.logits.float().cpu().numpy() if own else None

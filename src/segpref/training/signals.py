@@ -12,13 +12,13 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from segpref.metrics import harmful_update_mass, opinion
-from segpref.miners import TopVsRandom, mine
 from segpref.objectives.groups import grouped
 from segpref.objectives.likelihood import Disagreement, Reduction, disagreement
 from segpref.objectives.pairwise import DPO, update_strength
 from segpref.objectives.step import step_objective
 from segpref.objectives.supervised import SupervisedLoss
-from segpref.runtime import step_total
+from segpref.preferences import KeepPairs, Mined, RecordedPairs, TopVsRandom, mine
+from segpref.runtime import runtime, step_total
 from segpref.training.loop import StepResult
 from segpref.training.margins import MarginSource
 from segpref.types import (
@@ -50,6 +50,7 @@ class ScoredBatch:
             deviation; None where the judge does not tell.
         labels: the ground truth, all :data:`~segpref.types.IGNORE` for an image without; there for a
             signal that declares ``needs_label``.
+        cases: ids of the images' cases, for a signal that reads or keeps records.
     """
 
     margins: MarginSource
@@ -59,6 +60,7 @@ class ScoredBatch:
     rngs: Sequence[np.random.Generator]
     uncertainty: Sequence[Float[np.ndarray, "K field"]] | None = None
     labels: UInt8[Tensor, "B field *space"] | None = None
+    cases: Sequence[str] = ()
 
     @property
     def logits(self) -> Float[Tensor, "B C *space"]:
@@ -76,7 +78,7 @@ class Signal(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PreferenceSignal:
-    """Pairs are mined from the scores and pulled apart: DPO and RN-DPO.
+    """Pairs are mined from the scores, or read from records, and pulled apart: DPO and RN-DPO.
 
     Args:
         label_space: what the masks mean.
@@ -87,6 +89,9 @@ class PreferenceSignal:
             pairs and say nothing: a control that tells what the judge adds. (A judge whose order is
             turned round, :class:`~segpref.judges.NoisyJudge`, has other pairs: its top is a slate's
             worst, and worst masks lie elsewhere than best ones.)
+        records: what somebody said of the slates' candidates: the pairs, in place of what the miner
+            finds. The judge may be :class:`~segpref.preferences.Unjudged` then.
+        keep: keeps the mined pairs as records; None for nothing, which costs nothing.
 
     Raises:
         SegprefError: the flip rate is not from 0 to 1.
@@ -97,6 +102,8 @@ class PreferenceSignal:
     objective: Objective = field(default_factory=DPO)
     reduction: Reduction = "region"
     flip_rate: float = 0.0
+    records: RecordedPairs | None = None
+    keep: KeepPairs | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.flip_rate <= 1:
@@ -107,9 +114,14 @@ class PreferenceSignal:
         """Whether the objective reads how unsure the judge is."""
         return bool(getattr(self.objective, "needs_uncertainty", False))
 
+    @property
+    def needs_standing(self) -> bool:
+        """Whether it learns only from slates that stand: records are about these."""
+        return self.records is not None
+
     def __call__(self, batch: ScoredBatch) -> StepResult:
         """Loss summed over the mined pairs, or over groups of them."""
-        mined = mine(self.miner, batch.scores, batch.rngs)
+        mined = self._mined(batch)
         pairs = _turned(mined.pairs, batch.rngs, self.flip_rate) if self.flip_rate else mined.pairs
         region = disagreement(batch.slates, pairs, self.label_space)
         # Shares of the fields that were looked at: they add up over processes and updates.
@@ -139,6 +151,16 @@ class PreferenceSignal:
             logs["harmful_mass"] = (harm.plain * count, count)
             logs["harmful_mass_fraction"] = (harm.weighted * count, count)
         return StepResult(losses.sum(), len(own), logs)
+
+    def _mined(self, batch: ScoredBatch) -> Mined:
+        """The pairs before any is turned round, kept where that is asked for."""
+        if self.records is not None:
+            return self.records(batch.cases, batch.slates, self.label_space)
+        mined = mine(self.miner, batch.scores, batch.rngs)
+        # An idle process looks at an image that another has.
+        if self.keep is not None and not runtime().idle:
+            self.keep(mined.pairs, batch.cases, batch.slates, self.label_space)
+        return mined
 
     def _margins(self, batch: ScoredBatch, region: Disagreement) -> Margins:
         """Margins with what the objective asks for besides, and no more."""

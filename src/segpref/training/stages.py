@@ -146,6 +146,7 @@ def align(
     cache: Cache | None = None,
     parts: Sequence[str] | None = None,
     denoising: Any = None,
+    slates: Path | None = None,
     **settings: Any,
 ) -> dict[str, Any]:
     """Fine-tune a policy on preferences between its own candidates.
@@ -163,6 +164,8 @@ def align(
         cache: where reference logits and judge predictions are kept.
         parts: of the network that learn; the policy's usual ones where None.
         denoising: of a diffusion model: how its denoising errors become margins.
+        slates: folder of :class:`~segpref.preferences.StandingSlates` of the pool that stand for the
+            whole run, such as those that people have voted on; made there where there are none.
         settings: fields of :class:`~segpref.training.AlignConfig`, changed in ``config``.
 
     Returns:
@@ -172,8 +175,10 @@ def align(
         SegprefError: what does not fit together, before any work.
     """
     config = _with(config or AlignConfig(), settings)
-    sets = folder.path / "rounds"
-    lessons = Lessons(base, pool, validation, judge, signal, sets, proposals, cache, parts)
+    sets, kept = slates or folder.path / "rounds", folder.preferences
+    if slates is not None and (config.refresh or 0) < config.epochs:
+        config = replace(config, refresh=config.epochs)
+    lessons = Lessons(base, pool, validation, judge, signal, sets, proposals, cache, parts, kept)
     own = {} if denoising is None else {"denoising": denoising}
     return train(_task_of(base)(lessons, config, **own), config, folder)
 

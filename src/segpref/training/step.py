@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -12,9 +12,9 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from segpref.data.dataset import Dataset
-from segpref.data.patches import slates_within
 from segpref.metrics import slate_iou
 from segpref.policies import TunablePolicy
+from segpref.preferences import Candidates, Passed, Scoring
 from segpref.proposals import SlateProposals
 from segpref.seeds import derive_seed, generators, image_seeds
 from segpref.training.augmentation import StrongAugmentation
@@ -29,7 +29,6 @@ from segpref.types import (
     LabelSpace,
     Slate,
     State,
-    UnsureJudge,
 )
 
 __all__ = [
@@ -112,18 +111,15 @@ class StepSlates:
         number: int,
     ) -> ScoredSlates:
         """Scored slates from the policy's one pass."""
-        if not self.judge.needs_label:
-            cases = [replace(case, label=None, raters=None) for case in cases]
         key = derive_seed(self.seed, epoch, number)
-        slates = self.proposals(self.policy, state, images, cases, key)
-        slates = slates_within(slates, cases)
-        scores = [self.judge.score(case, slate) for case, slate in zip(cases, slates, strict=True)]
-        reference = self.reference(cases, images)
-        doubts = None
-        if self.unsure:
-            assert isinstance(self.judge, UnsureJudge)
-            doubts = [self.judge.uncertainty(*pair) for pair in zip(cases, slates, strict=True)]
-        return ScoredSlates(slates, scores, reference, uncertainty=doubts)
+        made = Candidates(self.policy, self.proposals)(cases, key, passed=Passed(images, state))
+        found = Scoring(self.judge, self.unsure)(cases, made)
+        return ScoredSlates(
+            made,
+            [one.scores for one in found],
+            self.reference(cases, images),
+            uncertainty=[one.uncertainty for one in found if one.uncertainty is not None] or None,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +177,7 @@ class PreferenceStep:
             rngs=[np.random.default_rng([key, i]) for i in indices],
             uncertainty=found.uncertainty,
             labels=_labels(cases, space.fields) if needs_label else None,
+            cases=[case.id for case in cases],
         )
         result = self.signal(batch)
         anchors = found.anchors

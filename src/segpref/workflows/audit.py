@@ -11,7 +11,7 @@ from segpref.data import Cache, Reader
 from segpref.data.cache import write_atomically
 from segpref.inference.windows import whole_images
 from segpref.judges import NamedJudge
-from segpref.miners import TopVsRandom
+from segpref.preferences import TopVsRandom
 from segpref.proposals import SlateProposals
 from segpref.studies.audit import Audit
 from segpref.studies.audit import audit as measure

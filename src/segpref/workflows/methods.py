@@ -8,9 +8,9 @@ from typing import Any
 
 from segpref.judges import NoisyJudge
 from segpref.metrics.flips import FlipBin
-from segpref.miners import TopVsRandom
 from segpref.objectives import DPO, CalibratedDPO
 from segpref.objectives.supervised import OneHotLoss
+from segpref.preferences import TopVsRandom
 from segpref.proposals import SlateProposals
 from segpref.studies.calibration import waits_for_flips, with_flips
 from segpref.training import (

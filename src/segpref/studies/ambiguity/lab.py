@@ -23,7 +23,6 @@ from segpref.data.splits import Split, draw_patients, split_patients
 from segpref.disk import Damaged
 from segpref.inference.samples import sample_cases
 from segpref.judges import DiversityJudge, NamedJudge, RatersJudge
-from segpref.miners import Extremes
 from segpref.objectives import DPO
 from segpref.policies import ModelCard
 from segpref.policies.diffusion import (
@@ -35,6 +34,7 @@ from segpref.policies.diffusion import (
     between,
     load_diffusion,
 )
+from segpref.preferences import Extremes
 from segpref.progress import track
 from segpref.studies.ambiguity.recipe import AmbiguityRecipe, Variant
 from segpref.studies.recipe import plain

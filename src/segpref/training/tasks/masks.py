@@ -17,9 +17,10 @@ from segpref.inference.evaluation import MeanLoss, mean_iou, score_model
 from segpref.inference.windows import whole_images
 from segpref.objectives.supervised import SupervisedLoss
 from segpref.policies import ModelCard, TunablePolicy
+from segpref.preferences import StandingPatches
 from segpref.proposals import SlateProposals
 from segpref.seeds import derive_seed
-from segpref.training.rounds import PreferenceRounds, StandingPatches
+from segpref.training.rounds import PreferenceRounds
 from segpref.training.step import (
     DrawPatches,
     PreferenceStep,
@@ -51,6 +52,11 @@ class MaskPreferences(PreferenceTask[TunablePolicy]):
             raise SegprefError(
                 "only a diffusion model's candidates are samples, and the base is none: give "
                 "SlateProposals"
+            )
+        if self.lessons.needs_standing and self.config.refresh is None:
+            raise SegprefError(
+                "records of preferences are about slates that stand, and these would be made anew at "
+                "every step: give refresh, in epochs"
             )
 
     def course(self, learner: Learner, validated: TunablePolicy) -> Course:
@@ -90,7 +96,7 @@ class MaskPreferences(PreferenceTask[TunablePolicy]):
                 unsure=lessons.unsure,
                 patches=standing,
             )
-        step = PreferenceStep(policy, pool, slates, lessons.signal, seed, config.view, patches)
+        step = PreferenceStep(policy, pool, slates, self.signal, seed, config.view, patches)
         whole = whole_images([validated], self.card.preparation)
 
         def validate() -> Mapping[str, float]:

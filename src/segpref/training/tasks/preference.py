@@ -18,6 +18,8 @@ from segpref.data.cache import Cache
 from segpref.data.dataset import Dataset
 from segpref.data.splits import refuse_leakage
 from segpref.policies import ModelCard, load_policy
+from segpref.preferences import KeepPairs, PreferenceFile
+from segpref.training.anchored import keeping
 from segpref.training.averaging import averaged
 from segpref.training.config import AlignConfig
 from segpref.training.curves import curve_summary
@@ -48,6 +50,7 @@ class Lessons:
         cache: where predictions of frozen networks are kept.
         parts: of the network that learn, the others being frozen; the policy's usual ones where None:
             all of a segmenter, the mask decoder of a promptable model.
+        preferences: file in which mined pairs are kept, where the configuration asks for it.
     """
 
     base: Path | str
@@ -59,11 +62,17 @@ class Lessons:
     proposals: Any = None
     cache: Cache | None = None
     parts: Sequence[str] | None = None
+    preferences: Path | None = None
 
     @property
     def needs_label(self) -> bool:
         """Whether the signal learns from labels, too."""
         return bool(getattr(self.signal, "needs_label", False))
+
+    @property
+    def needs_standing(self) -> bool:
+        """Whether the signal learns only from slates that stand."""
+        return bool(getattr(self.signal, "needs_standing", False))
 
     @property
     def unsure(self) -> bool:
@@ -119,6 +128,15 @@ class PreferenceTask(Task, Generic[P]):
             raise SegprefError(
                 "there is no validation image: give validation patients in the split"
             )
+
+    @cached_property
+    def signal(self) -> Signal:
+        """What is learned; it keeps the mined pairs where that is asked for."""
+        lessons = self.lessons
+        if not self.config.keep_preferences or lessons.preferences is None:
+            return lessons.signal
+        store = PreferenceFile(lessons.preferences)
+        return keeping(lessons.signal, KeepPairs(store, type(lessons.judge).__name__))
 
     @cached_property
     def _opened(self) -> tuple[P, ModelCard]:
@@ -182,7 +200,13 @@ class PreferenceTask(Task, Generic[P]):
     def summary(self, history: History) -> dict[str, Any]:
         """The curve's figures; warns where nothing was learned from the judge."""
         shares = [row["images_with_pair"] for row in history[1:] if "images_with_pair" in row]
-        if shares and not any(shares):
+        if shares and not any(shares) and self.lessons.needs_standing:
+            log.warning(
+                "No image gave a pair in the whole run, so nothing was learned from the records: they "
+                "are about other slates than those of %s, or about other cases.",
+                self.lessons.sets,
+            )
+        elif shares and not any(shares):
             log.warning(
                 "No image gave a pair in the whole run, so nothing was learned from the judge: it "
                 "found no candidate better than another, or the miner's threshold is above all its "

@@ -15,10 +15,10 @@ from segpref.data.dataset import Dataset
 from segpref.networks import weights_digest
 from segpref.objectives.diffusion import BetaConvention
 from segpref.policies.diffusion import AmbiSeg, DenoisingMargins, SampleSlates, prompt_of
+from segpref.preferences import StandingSlates
 from segpref.proposals import SlateProposals
 from segpref.seeds import derive_seed
 from segpref.training.loop import StepResult
-from segpref.training.rounds import PreferenceSets
 from segpref.training.signals import ScoredBatch, Signal
 from segpref.training.tasks.diffusion import sample_figures
 from segpref.training.tasks.preference import PreferenceTask
@@ -117,7 +117,7 @@ class DenoisingStep:
     reference: AmbiSeg
     pool: Dataset
     source: SampledSlates
-    sets: PreferenceSets
+    sets: StandingSlates
     signal: Signal
     seed: int
     denoising: Denoising = Denoising()
@@ -147,6 +147,7 @@ class DenoisingStep:
             truth=None,
             rngs=rngs,
             uncertainty=found.uncertainty,
+            cases=[case.id for case in cases],
         )
         return self.signal(batch)
 
@@ -180,7 +181,7 @@ class SamplePreferences(PreferenceTask[AmbiSeg]):
         self.reference.network = learner.runtime.frozen(self.reference.network)
         proposals = lessons.proposals or SampleSlates()
         source = SampledSlates(self.policy, proposals, config.seed, lessons.cache)
-        sets = PreferenceSets(
+        sets = StandingSlates(
             source,
             lessons.pool,
             lessons.judge,
@@ -190,7 +191,7 @@ class SamplePreferences(PreferenceTask[AmbiSeg]):
             unsure=lessons.unsure,
         )
         step = DenoisingStep(
-            self.policy, self.reference, lessons.pool, source, sets, lessons.signal, config.seed,
+            self.policy, self.reference, lessons.pool, source, sets, self.signal, config.seed,
             self.denoising,
         )  # fmt: skip
         figures = partial(sample_figures, validated, lessons.validation, seed=config.seed)

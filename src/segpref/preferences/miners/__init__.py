@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from segpref.miners.mining import Mined, mine
-from segpref.miners.pairs import Extremes, RandomPair, Threshold, TopVsBase, TopVsRandom
-from segpref.miners.ranked import NestedPairs
+from segpref.preferences.miners.mining import Mined, mine
+from segpref.preferences.miners.pairs import Extremes, RandomPair, Threshold, TopVsBase, TopVsRandom
+from segpref.preferences.miners.ranked import NestedPairs
 
 __all__ = [
     "Extremes",

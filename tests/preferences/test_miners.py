@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segpref.miners import Extremes, RandomPair, Threshold, TopVsBase, TopVsRandom, mine
+from segpref.preferences import Extremes, RandomPair, Threshold, TopVsBase, TopVsRandom, mine
 from segpref.types import Miner, SegprefError
 
 MINERS = [

@@ -1,0 +1,175 @@
+"""Candidates: slates of given cases, within their images, scored by a judge.
+
+Whoever needs slates has them from here: a step of stage 2, a set that stands for a round
+(:class:`~segpref.preferences.StandingSlates`), an audit, a page on which people compare masks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from segpref.data.patches import slates_within
+from segpref.disk import checksum
+from segpref.types import Case, Judge, Policy, Slate, State, UnsureJudge
+
+__all__ = [
+    "Candidates",
+    "Passed",
+    "ProposeSlates",
+    "ScoredSlate",
+    "Scoring",
+    "Unjudged",
+    "content_id",
+    "content_ids",
+]
+
+_DIGITS = 32
+
+
+def content_id(mask: UInt8[np.ndarray, "field *space"]) -> str:
+    """Name of a mask by its content: a hash of shape and values, as 32 hexadecimal digits.
+
+    Masks of one content have one id, whichever slate they are in; only together with a case does it
+    name a candidate.
+    """
+    found = checksum()
+    found.update(repr(tuple(map(int, mask.shape))).encode())
+    found.update(np.ascontiguousarray(mask, np.uint8).data)
+    return found.hexdigest()[:_DIGITS]
+
+
+def content_ids(slate: Slate) -> tuple[str, ...]:
+    """The content id of every candidate of a slate."""
+    return tuple(content_id(mask) for mask in slate.masks)
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredSlate:
+    """One case with its slate, and what the judge says of it.
+
+    Args:
+        case: with its label, if it has one.
+        slate: its candidates.
+        scores: the judge's, ``[K, field]``.
+        uncertainty: how unsure the judge is of each score; None where nobody asks.
+    """
+
+    case: Case
+    slate: Slate
+    scores: Float[np.ndarray, "K field"]
+    uncertainty: Float[np.ndarray, "K field"] | None = None
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Content id of every candidate; each is worked out when it is asked for."""
+        return content_ids(self.slate)
+
+
+class ProposeSlates(Protocol):
+    """Makes one slate per image; :class:`~segpref.proposals.SlateProposals` does."""
+
+    def __call__(
+        self,
+        policy: Any,
+        state: State,
+        images: Tensor,
+        cases: Sequence[Case],
+        seed: int,
+        keys: Sequence[int] = (),
+    ) -> list[Slate]:
+        """Slates that seed, keys and the case's id determine, whatever else is in the batch."""
+        ...
+
+
+class Passed(NamedTuple):
+    """Images that the policy has seen, and what its one pass left."""
+
+    images: Tensor
+    state: State
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """Slates of a policy as it is, for whole images or patches of them.
+
+    Args:
+        policy: the anchors are its predictions.
+        proposals: make the candidates.
+    """
+
+    policy: Policy
+    proposals: ProposeSlates
+
+    def __call__(
+        self,
+        cases: Sequence[Case],
+        seed: int,
+        keys: Sequence[int] = (),
+        passed: Passed | None = None,
+    ) -> list[Slate]:
+        """One slate per case, with what lies beyond the image out of Omega.
+
+        Args:
+            cases: of one size; labels are not read.
+            seed: of the candidates, together with ``keys`` and the case's id.
+            keys: such as the number of a round.
+            passed: the policy's pass of these cases; made here, without gradients, where None.
+        """
+        images, state = passed or self.forward(cases)
+        return slates_within(self.proposals(self.policy, state, images, cases, seed, keys), cases)
+
+    def forward(self, cases: Sequence[Case]) -> Passed:
+        """The policy's pass of some cases of one size, without gradients."""
+        images = torch.from_numpy(np.stack([case.image for case in cases]))
+        with torch.no_grad():
+            return Passed(images, self.policy.forward(images))
+
+
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """What a judge says of slates.
+
+    Args:
+        judge: is prepared for the cases, and sees labels only if it declares them.
+        unsure: whether it is asked how unsure it is, too.
+    """
+
+    judge: Judge
+    unsure: bool = False
+
+    def __call__(self, cases: Sequence[Case], slates: Sequence[Slate]) -> list[ScoredSlate]:
+        """Scores of one slate per case."""
+        return [self._scored(case, slate) for case, slate in zip(cases, slates, strict=True)]
+
+    def seen(self, case: Case) -> Case:
+        """The case as the judge sees it."""
+        if self.judge.needs_label:
+            return case
+        return replace(case, label=None, raters=None)
+
+    def _scored(self, case: Case, slate: Slate) -> ScoredSlate:
+        seen = self.seen(case)
+        doubt = None
+        scores = self.judge.score(seen, slate)
+        if self.unsure:
+            assert isinstance(self.judge, UnsureJudge)
+            doubt = self.judge.uncertainty(seen, slate)
+        return ScoredSlate(case, slate, scores, doubt)
+
+
+@dataclass(frozen=True, slots=True)
+class Unjudged:
+    """In a judge's place where people will be asked: it abstains from everything."""
+
+    needs_label: bool = False
+
+    def score(self, case: Case, slate: Slate) -> Float[np.ndarray, "K field"]:
+        """NaN for every candidate and field."""
+        return np.full(slate.masks.shape[:2], np.nan)

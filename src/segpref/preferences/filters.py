@@ -1,0 +1,58 @@
+"""Which records are asked for, and what to do with repeated ones."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from segpref.preferences.record import Preference, Question
+
+__all__ = ["EVERYTHING", "Where", "distinct", "latest"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Where:
+    """Which preferences are asked for; whatever is None is no condition.
+
+    Args:
+        cases: ids of cases.
+        sources: names of judges, or ``votes``.
+        raters: who said it.
+        since: said at this time or later, which a record without a time was not.
+    """
+
+    cases: Collection[str] | None = None
+    sources: Collection[str] | None = None
+    raters: Collection[str] | None = None
+    since: datetime | None = None
+
+    def __call__(self, record: Preference) -> bool:
+        """Whether the record is asked for."""
+        return (
+            (self.cases is None or record.case in self.cases)
+            and (self.sources is None or record.source in self.sources)
+            and (self.raters is None or record.rater in self.raters)
+            and (self.since is None or (record.time is not None and record.time >= self.since))
+        )
+
+
+EVERYTHING = Where()
+
+
+def distinct(records: Iterable[Preference]) -> Iterator[Preference]:
+    """The records without those that were there before, such as of steps that a run repeated."""
+    seen = set[Preference]()
+    for record in records:
+        if record not in seen:
+            seen.add(record)
+            yield record
+
+
+def latest(records: Iterable[Preference]) -> list[Preference]:
+    """Of several answers of one rater to one question the last, in the order of the last ones."""
+    found: dict[Question, Preference] = {}
+    for record in records:
+        found.pop(record.question, None)
+        found[record.question] = record
+    return list(found.values())
