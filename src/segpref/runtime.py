@@ -6,8 +6,8 @@ precision, and it stays for what the program does after it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar
 
 import torch
@@ -18,9 +18,10 @@ from torch import Tensor, nn
 
 from segpref.types import SegprefError
 
-__all__ = ["Runtime", "runtime"]
+__all__ = ["Runtime", "gpus", "in_step", "moved", "runtime", "step_total"]
 
 T = TypeVar("T")
+Result = TypeVar("Result")
 Network = TypeVar("Network", bound=nn.Module)
 
 _current: Runtime | None = None
@@ -31,11 +32,39 @@ def runtime() -> Runtime:
     return _current or Runtime()
 
 
+def in_step() -> bool:
+    """Whether this is a step of a training whose batch several processes share."""
+    return _current is not None and _current.in_step
+
+
+def step_total(number: int) -> int:
+    """A number of a step, summed over the processes that share the step."""
+    return runtime().total(number) if in_step() else number
+
+
+def gpus() -> int:
+    """How many GPUs this process may use; none of them is touched."""
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def moved(batch: Tensor, device: torch.device) -> Tensor:
+    """A batch on a device; the copy to a GPU goes through pinned memory and does not wait."""
+    if device.type != "cuda" or batch.is_cuda:
+        return batch.to(device)
+    return batch.pin_memory().to(device, non_blocking=True)
+
+
 class Runtime:
     """Where networks and batches are, in which precision they are computed, and by which processes.
 
     The GPU is taken where there is one. With several processes (``accelerate launch``, ``torchrun``)
     each has its own, and the first one of the launch writes files for all.
+
+    Work is shared out in two ways. What ends up in files that all can read (predictions of a frozen
+    network) needs no talk: each process begins with its own part (:meth:`own_first`) and finds the rest
+    done. What is needed at once is exchanged (:meth:`each`, and within a step :meth:`summed`,
+    :meth:`total` and :meth:`gathered`); there all processes must make the same calls, which only a
+    training can promise (:meth:`together`, :meth:`step`). Outside of it each works for itself.
 
     Args:
         precision: ``no``, ``bf16`` or ``fp16``, as in Accelerate.
@@ -52,6 +81,7 @@ class Runtime:
             self._accelerator = Accelerator(
                 mixed_precision=precision,
                 cpu=not torch.cuda.is_available(),
+                device_placement=False,  # everything is placed here, and nothing moved back
                 # Of a promptable model not every weight is asked for by every prompt.
                 kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
             )
@@ -60,6 +90,7 @@ class Runtime:
                 f"precision {precision} can't be had on this machine ({error}): use precision no"
             ) from error
         self.precision = precision
+        self._together = self._in_step = self._idle = False
         _current = self
 
     @property
@@ -100,10 +131,8 @@ class Runtime:
         return wrapped
 
     def move(self, batch: Tensor) -> Tensor:
-        """A batch on the device; the copy to a GPU does not wait."""
-        if self.device.type != "cuda" or batch.is_cuda:
-            return batch.to(self.device)
-        return batch.pin_memory().to(self.device, non_blocking=True)
+        """A batch on the device; see :func:`moved`."""
+        return moved(batch, self.device)
 
     def autocast(self) -> AbstractContextManager[None]:
         """Passes inside are in the run's precision."""
@@ -114,9 +143,69 @@ class Runtime:
         """Gradients of a loss; the mean over processes where there are several."""
         self._accelerator.backward(loss)
 
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Inside, all processes make the same calls, so that :meth:`each` shares work out."""
+        before, self._together = self._together, True
+        try:
+            yield
+        finally:
+            self._together = before
+
+    @contextmanager
+    def step(self, idle: bool = False) -> Iterator[None]:
+        """One step of a training, whose batch is shared out over the processes.
+
+        Args:
+            idle: there are fewer images than processes, and this one has none: it takes part in what
+                all do, and adds nothing.
+        """
+        before = self._in_step, self._idle
+        self._in_step, self._idle = self.processes > 1, idle
+        try:
+            yield
+        finally:
+            self._in_step, self._idle = before
+
+    @property
+    def in_step(self) -> bool:
+        """Whether this is a step whose batch several processes share."""
+        return self._in_step
+
+    @property
+    def idle(self) -> bool:
+        """Whether this process has no image of the step's batch."""
+        return self._idle
+
     def shared(self, items: Sequence[T]) -> Sequence[T]:
-        """The items that fall to this process."""
+        """The items of a step's batch that fall to this process."""
         return items[self.rank :: self.processes]
+
+    def place_in_batch(self, item: int) -> int:
+        """Where an item of this process's share stands in the batch of the step."""
+        return self.rank + item * self.processes if self._in_step else item
+
+    def own_first(self, items: Sequence[T]) -> list[T]:
+        """All items, beginning with those that fall to this process.
+
+        For work whose results lie on a disk that the processes share: what comes after one's own is
+        there already, or is done once more where the disk is another one.
+        """
+        turns = (range(n % self.processes, len(items), self.processes) for n in self._ranks())
+        return [items[place] for turn in turns for place in turn]
+
+    def each(self, items: Sequence[T], work: Callable[[T], Result]) -> Iterator[Result]:
+        """What ``work`` makes of each item, in order.
+
+        Inside :meth:`together` the processes take turns and exchange the results, so that each gets
+        them all and holds one turn of them at a time.
+        """
+        if self.processes == 1 or not self._together:
+            yield from map(work, items)
+            return
+        for first in range(0, len(items), self.processes):
+            turn = items[first : first + self.processes]
+            yield from self.gathered([self._alone(work, one) for one in self.shared(turn)])
 
     def gathered(self, part: Sequence[T]) -> list[T]:
         """The items of all processes, process by process; each must take part."""
@@ -125,6 +214,46 @@ class Runtime:
         everything: list[Any] = gather_object(list(part))
         return everything
 
+    def total(self, number: int) -> int:
+        """A number of a step, summed over the processes that share the step."""
+        if not self._in_step:
+            return number
+        return sum(self.gathered([0 if self._idle else number]))
+
+    def summed(self, values: Tensor) -> Tensor:
+        """Sums over a step's batch, from those over the part of each process.
+
+        The gradient goes to this process's part, so that the processes' gradients add up to that of
+        the sums over the whole batch.
+        """
+        if not self._in_step:
+            return values
+        own = values.detach()
+        everything: Tensor = self._accelerator.reduce(own * 0 if self._idle else own, "sum")
+        return everything + (values - own)
+
+    @property
+    def writes(self) -> bool:
+        """Whether this process writes what all have made; outside of :meth:`together`, each does."""
+        return self.first or not self._together
+
+    def meet(self) -> None:
+        """Inside :meth:`together`: until all processes are here."""
+        if self._together:
+            self.wait()
+
     def wait(self) -> None:
         """Until all processes are here."""
         self._accelerator.wait_for_everyone()
+
+    def _alone(self, work: Callable[[T], Result], item: T) -> Result:
+        """Work that is this process's own, even within a step."""
+        before = self._together, self._in_step, self._idle
+        self._together = self._in_step = self._idle = False
+        try:
+            return work(item)
+        finally:
+            self._together, self._in_step, self._idle = before
+
+    def _ranks(self) -> range:
+        return range(self.rank, self.rank + self.processes)

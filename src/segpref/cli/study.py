@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.text import Text
 
 from segpref.cli.opening import Words, as_words, check_study
@@ -15,6 +14,7 @@ from segpref.locking import alone_in
 from segpref.progress import console, headed, stdout
 from segpref.report.formats import rich_table
 from segpref.report.runs import BASE, MEASURE_NAMES
+from segpref.runtime import gpus
 from segpref.studies.engine import (
     Executor,
     InProcess,
@@ -130,6 +130,4 @@ def _told(row: str) -> str:
 
 
 def _workers(threads: int) -> int:
-    if torch.cuda.is_available():
-        return torch.cuda.device_count()
-    return max(1, (os.cpu_count() or 1) // threads)
+    return gpus() or max(1, (os.cpu_count() or 1) // threads)

@@ -15,6 +15,7 @@ from segpref.data.dataset import Dataset, Volume, item_of, part_of
 from segpref.data.patches import foreground_places
 from segpref.data.stored import StoredArray
 from segpref.progress import track
+from segpref.runtime import runtime
 from segpref.types import IGNORE, Case, Predictor
 
 __all__ = ["PredictionStore"]
@@ -59,7 +60,9 @@ class PredictionStore:
             if self._arrays.get(volume.source.id, ({}, None))[0] != key
         ]
         todo = sum(not self._cache.has(key) for _, key in missing)
-        steps = track(missing, f"predicting {self.what}", len(missing)) if todo else missing
+        # Of several processes each predicts its part, and finds that of the others in the cache.
+        turns = runtime().own_first(missing)
+        steps = track(turns, f"predicting {self.what}", len(missing)) if todo else turns
         for volume, key in steps:
             found = self._cache.entry(key, partial(self._compute, volume))
             self._arrays[volume.source.id] = key, found[self.what]

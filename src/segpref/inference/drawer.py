@@ -185,10 +185,7 @@ def open_drawer(
     sampler = sampler or Sampler()
     # Wrong steps or solvers are told before an image is read.
     aligned.process.scheduler(sampler.solver, sampler.steps)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    aligned.network.to(device)
     if reference is None:
         return Drawer(aligned, card, sampler)
     start, _ = load_diffusion(reference, aligned.encoder, trust=trust)
-    start.network.to(device)
     return Drawer(between(start, aligned, knob, mixed), card, sampler)

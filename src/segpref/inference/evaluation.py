@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from segpref.data.dataset import Dataset, Volume
 from segpref.metrics import dice, iou, overlap_counts, surface_scores
+from segpref.runtime import runtime
 from segpref.types import LabelSpace, Predictor, SegprefError
 
 __all__ = [
@@ -39,21 +40,23 @@ class MeanLoss:
     """
 
     loss: Callable[[Tensor, Tensor], Tensor]
-    total: float = 0.0
-    images: int = 0
+    batches: list[tuple[float, int]] = field(default_factory=list)
+    """Mean loss of each batch, and its images."""
 
     def __call__(self, volume: Volume, items: Sequence[int], logits: Tensor) -> None:
         """Take a batch in; one without labels counts for nothing."""
         if volume.labels is None:
             return
         labels = torch.from_numpy(np.asarray(volume.labels[list(items)])).to(logits.device)
-        self.total += float(self.loss(logits, labels)) * len(items)
-        self.images += len(items)
+        self.batches.append((float(self.loss(logits, labels)), len(items)))
 
     @property
     def mean(self) -> float:
         """NaN before any image."""
-        return self.total / self.images if self.images else math.nan
+        total, images = 0.0, 0
+        for loss, count in self.batches:
+            total, images = total + loss * count, images + count
+        return total / images if images else math.nan
 
 
 def predict_masks(
@@ -64,14 +67,7 @@ def predict_masks(
 ) -> Iterator[VolumeMasks]:
     """Masks of every case, volume by volume; ``seen`` is shown the logits of every batch."""
     for volume, items in dataset.by_volume():
-        parts = []
-        for start in range(0, len(items), batch_size):
-            some = items[start : start + batch_size]
-            logits = model.logits(torch.from_numpy(np.asarray(volume.images[some])))
-            if seen is not None:
-                seen(volume, some, logits)
-            parts.append(model.label_space.decode(logits).cpu().numpy())
-        yield volume, items, np.concatenate(parts)
+        yield volume, items, _predicted(model, volume, items, batch_size, seen)
 
 
 def score_masks(
@@ -124,13 +120,23 @@ def score_model(
     slices: bool = False,
     loss: MeanLoss | None = None,
 ) -> list[Row]:
-    """Rows of :func:`score_masks` for a model's predictions, of which ``loss`` is taken, too."""
-    return score_masks(
-        predict_masks(model, dataset, seen=loss),
-        dataset.label_space,
-        surface=surface,
-        slices=slices,
-    )
+    """Rows of :func:`score_masks` for a model's predictions, of which ``loss`` is taken, too.
+
+    Within a training of several processes each of them scores its part of the volumes.
+    """
+
+    def scored(one: tuple[Volume, list[int]]) -> tuple[list[Row], list[tuple[float, int]]]:
+        own = None if loss is None else MeanLoss(loss.loss)
+        masks = _predicted(model, *one, seen=own)
+        rows = score_masks([(*one, masks)], dataset.label_space, surface=surface, slices=slices)
+        return rows, [] if own is None else own.batches
+
+    rows: list[Row] = []
+    for some, batches in runtime().each(list(dataset.by_volume()), scored):
+        rows += some
+        if loss is not None:
+            loss.batches += batches
+    return rows
 
 
 def mean_of(rows: Sequence[Mapping[str, str | float]], column: str) -> dict[str, float]:
@@ -149,6 +155,24 @@ def mean_of(rows: Sequence[Mapping[str, str | float]], column: str) -> dict[str,
 def mean_iou(rows: Sequence[Mapping[str, str | float]]) -> float:
     """The tables' IoU: per volume and structure, mean over volumes, then over structures."""
     return float(np.nanmean(list(mean_of(rows, "iou").values())))
+
+
+def _predicted(
+    model: Predictor,
+    volume: Volume,
+    items: Sequence[int],
+    batch_size: int = 16,
+    seen: Callable[[Volume, Sequence[int], Tensor], None] | None = None,
+) -> np.ndarray:
+    """Masks ``[item, field, *space]`` of some items of a volume."""
+    parts = []
+    for start in range(0, len(items), batch_size):
+        some = items[start : start + batch_size]
+        logits = model.logits(torch.from_numpy(np.asarray(volume.images[some])))
+        if seen is not None:
+            seen(volume, some, logits)
+        parts.append(model.label_space.decode(logits).cpu().numpy())
+    return np.concatenate(parts)
 
 
 def _slice_iou(masks: np.ndarray, truth: np.ndarray, label_space: LabelSpace) -> np.ndarray:

@@ -115,8 +115,6 @@ def predict_folder(
     """
     opened = model if isinstance(model, OpenModel) else open_model(model)
     card, policies = opened.card, opened.policies()
-    for policy in policies:
-        policy.network.to("cuda" if torch.cuda.is_available() else "cpu")
     network: WindowedNetwork | NnUNetPrediction
     if isinstance(card.preparation, NnUNetPreparation):
         network = NnUNetPrediction(card.preparation, policies, opened.mirroring, 1 - overlap)

@@ -13,6 +13,7 @@ from torch import Tensor
 from segpref.data.prompts import draw_prompt
 from segpref.metrics.ambiguity import AmbiguityScores, ambiguity_scores
 from segpref.policies.diffusion import Denoiser, Sampler
+from segpref.runtime import runtime
 from segpref.types import Case, SegprefError
 
 __all__ = [
@@ -56,7 +57,7 @@ def sample_cases(
 
     Each sample has its own noise and its own prompt, drawn from any rater's of the case (Sec. 3.3).
     Sample n of a case depends on the seed, the case's id and n, on nothing else: more samples leave
-    the first ones as they are.
+    the first ones as they are. Within a training of several processes each of them draws its part.
 
     Args:
         model: a diffusion model, or a blend of two.
@@ -67,9 +68,15 @@ def sample_cases(
         text: one prompt for all samples instead of the cases' own.
         together: cases that are handed to the sampler at a time.
     """
-    sampler = sampler or Sampler()
-    soft = soft_samples(model, cases, count, sampler, seed, text, together)
-    return [sampler.cut(one) for one in soft]
+    chosen = sampler or Sampler()
+
+    def drawn(first: int) -> list[UInt8[np.ndarray, "N field *space"]]:
+        few = [cases[i] for i in range(first, min(first + together, len(cases)))]
+        soft = soft_samples(model, few, count, chosen, seed, text, together)
+        return [chosen.cut(one) for one in soft]
+
+    parts = runtime().each(range(0, len(cases), together), drawn)
+    return [one for part in parts for one in part]
 
 
 def soft_samples(

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from segpref.runtime import moved, runtime
 from segpref.types import Case, LabelSpace, Slate
 
 __all__ = ["RegressorJudge", "regressor_input"]
@@ -29,7 +30,7 @@ class RegressorJudge:
 
     Args:
         network: maps ``[B, channel + structure, *space]`` (:func:`regressor_input`) to the logits
-            ``[B, structure]`` of the IoUs; used in evaluation mode, on the GPU where there is one.
+            ``[B, structure]`` of the IoUs; placed on the runtime's device and used in evaluation mode.
         label_space: what the masks mean.
         batch_size: candidates per pass.
         labelled: patients whose labels the network was trained with.
@@ -44,7 +45,7 @@ class RegressorJudge:
         batch_size: int = 16,
         labelled: Sequence[str] = (),
     ) -> None:
-        self.network = network.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+        self.network = runtime().place(network).eval()
         self.label_space = label_space
         self.labelled = tuple(labelled)
         self._batch_size = batch_size
@@ -59,7 +60,7 @@ class RegressorJudge:
         with torch.no_grad():
             for start in range(0, len(masks), self._batch_size):
                 some = masks[start : start + self._batch_size]
-                batch = regressor_input(image, some, self.label_space).to(device)
+                batch = moved(regressor_input(image, some, self.label_space), device)
                 parts.append(torch.sigmoid(self.network(batch).float()).cpu().numpy())
         return np.concatenate(parts)
 

@@ -11,6 +11,7 @@ from monai.losses import DiceLoss
 from torch import Tensor
 from torch.nn import functional
 
+from segpref.runtime import in_step, runtime
 from segpref.types import IGNORE, LabelSpace, SegprefError
 
 __all__ = ["OneHotLoss", "SupervisedLoss", "supervised_loss"]
@@ -25,6 +26,10 @@ class SupervisedLoss:
     no part in either; a batch in which all pixels are ignored has the loss 0. A structure that is
     absent from a Dice sum's masks has a Dice loss of 1 for any sizeable prediction of it and 0 for
     none (smoothing 1e-5).
+
+    In a training of several processes the batch is that of the step, whichever process an image falls
+    to: overlaps and pixels are summed over all of them, and a process that weights this loss with its
+    images, as a step does, has its part of the gradient.
 
     Args:
         label_space: what the values of the targets mean.
@@ -44,7 +49,7 @@ class SupervisedLoss:
         logits: Float[Tensor, "B C *space"],
         targets: UInt8[Tensor, "B field *space"],
     ) -> Float[Tensor, ""]:
-        """Loss of a batch, float32.
+        """Loss of a batch, float32, or float64 where the logits are float64.
 
         Raises:
             SegprefError: logits and targets do not fit each other or the label space.
@@ -52,8 +57,8 @@ class SupervisedLoss:
         space = self.label_space
         if not _fit(logits, targets, space):
             raise _misfit(logits, targets, space)
-        z, known = logits.float(), targets != IGNORE
-        pixels = known.sum().clamp(min=1)
+        z, known = logits if logits.dtype == torch.float64 else logits.float(), targets != IGNORE
+        pixels = known.sum()
         if space.kind == "multi-class":
             held = _one_hot(targets, space)[:, 1:]
             likely = z.softmax(1)[:, 1:]
@@ -63,12 +68,29 @@ class SupervisedLoss:
             held = targets == 1
             likely = z.sigmoid()
             entropy = functional.binary_cross_entropy_with_logits(
-                z, held.float(), weight=known.float(), reduction="sum"
+                z, held.to(z.dtype), weight=known.to(z.dtype), reduction="sum"
             )
         # MONAI's own masked losses mask before the activation, which turns 0 into a half.
-        dice = self._dice(likely * known, held.float())
-        dice = torch.where(known.any(), dice, 0.0)
-        return dice + entropy / pixels
+        likely, held = likely * known, held.to(z.dtype)
+        if in_step():
+            return self._of_step(likely, held, entropy, pixels)
+        dice = torch.where(known.any(), self._dice(likely, held), 0.0)
+        return dice + entropy / pixels.clamp(min=1)
+
+    def _of_step(self, likely: Tensor, held: Tensor, entropy: Tensor, pixels: Tensor) -> Tensor:
+        """The same of the step's whole batch, whose other images other processes have."""
+        here, images = runtime(), len(likely)
+        axes = (0, *range(2, likely.ndim)) if self.batch_dice else tuple(range(2, likely.ndim))
+        common, sizes = (likely * held).sum(axes), likely.sum(axes) + held.sum(axes)
+        if self.batch_dice:
+            common, sizes = here.summed(torch.stack((common, sizes)))
+        dice = 1 - (2 * common + self._dice.smooth_nr) / (sizes + self._dice.smooth_dr)
+        pixels = here.summed(pixels)
+        total = here.total(images)
+        value = dice.mean() if self.batch_dice else here.summed(dice.mean(1).sum()) / total
+        value = torch.where(pixels > 0, value, 0.0) + here.summed(entropy) / pixels.clamp(min=1)
+        # All processes have the value of the whole; the step weights it with the share of its images.
+        return value.detach() + (value - value.detach()) * (total / images)
 
 
 @dataclass(frozen=True, slots=True)

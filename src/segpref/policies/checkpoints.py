@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from segpref.data.preparation import ImagePreparation, Preparation
@@ -17,6 +16,7 @@ from segpref.data.sealed import read_note, read_sealed, write_sealed
 from segpref.disk import Damaged
 from segpref.memory import ran_out
 from segpref.policies.tunable import PolicySpec, TunablePolicy, imported
+from segpref.runtime import runtime
 from segpref.trust import (
     PREPARATION,
     check_network,
@@ -209,18 +209,18 @@ def read_card(path: Path, trust: bool = False) -> ModelCard:
 
 
 def load_model(path: Path | str, *, trust: bool = False) -> tuple[TunablePolicy, ModelCard]:
-    """A model from its file or run folder.
+    """A model from its file or run folder, on the device of the program's runtime.
 
     Args:
         path: of the model.
         trust: whether it may name any class, see :meth:`ModelCard.from_json`.
     """
     network, card = load_network(path, trust=trust)
-    return card.policy_of(network), card
+    return card.policy_of(runtime().place(network)), card
 
 
 def load_network(path: Path | str, *, trust: bool = False) -> tuple[nn.Module, ModelCard]:
-    """The network of a model file or run folder, and the card that says what it is.
+    """The network of a model file or run folder, on the CPU, and the card that says what it is.
 
     Args:
         path: of the model.
@@ -245,7 +245,7 @@ def load_network(path: Path | str, *, trust: bool = False) -> tuple[nn.Module, M
 
 
 def load_segmenter(path: Path | str, trust: bool = False) -> TunablePolicy:
-    """A frozen network by the name of its file, on the GPU where there is one.
+    """A frozen network by the name of its file.
 
     Name this function as ``class_path`` wherever YAML asks for a predictor.
 
@@ -254,7 +254,7 @@ def load_segmenter(path: Path | str, trust: bool = False) -> TunablePolicy:
         trust: whether it may name any class.
     """
     policy, _ = load_model(path, trust=trust)
-    policy.network.to("cuda" if torch.cuda.is_available() else "cpu").requires_grad_(False)
+    policy.network.requires_grad_(False)
     return policy
 
 

@@ -17,6 +17,7 @@ from segpref.policies.nnunet.files import FINAL, checkpoint_of
 from segpref.policies.nnunet.folder import read_nnunet, write_nnunet
 from segpref.policies.plain import read_plain, write_plain
 from segpref.policies.tunable import TunablePolicy
+from segpref.runtime import runtime
 
 __all__ = ["OpenModel", "holds_model", "open_model"]
 
@@ -37,7 +38,8 @@ class OpenModel:
     Args:
         path: what was opened.
         card: what it is; the same for all members.
-        members: name -> a network of its own as a policy; several where a folder holds several folds.
+        members: name -> a network of its own as a policy, on the device of the program's runtime;
+            several where a folder holds several folds.
         labelled: patients (or cases of theirs) that it was trained with; None where nothing tells.
         write: writes tuned networks, by member, in the format that the model came in; takes the folder
             to write into and returns what it wrote. None for segpref's own, which a run writes anyway.
@@ -96,8 +98,10 @@ def open_model(
     else:
         card = read_card(path, trust)
         opened = OpenModel(path, card, {"": partial(_own, path, trust)}, card.labelled)
+    members = {name: partial(_placed, made) for name, made in opened.members.items()}
     known = opened.labelled if labelled is None else {*(opened.labelled or ()), *labelled}
-    return replace(opened, labelled=None if known is None else tuple(sorted(known)))
+    told = None if known is None else tuple(sorted(known))
+    return replace(opened, members=members, labelled=told)
 
 
 def holds_model(folder: Path) -> bool:
@@ -108,6 +112,12 @@ def holds_model(folder: Path) -> bool:
 def _is_nnunet(path: Path) -> bool:
     folder = path.parent if path.name.startswith(_FOLD) else path
     return (folder / "plans.json").is_file() or folder.name.count("__") == 2
+
+
+def _placed(made: Callable[[], TunablePolicy]) -> TunablePolicy:
+    policy = made()
+    runtime().place(policy.network)
+    return policy
 
 
 def _own(path: Path, trust: bool) -> TunablePolicy:

@@ -27,6 +27,7 @@ from segpref.networks import (
 )
 from segpref.networks.chance import DROPOUT
 from segpref.policies.tunable import learn_parts
+from segpref.runtime import moved
 from segpref.seeds import image_seeds
 from segpref.types import LabelSpace, SegprefError, State
 
@@ -72,21 +73,21 @@ class Segmenter:
 
     def forward(self, images: Float[Tensor, "B channel *space"]) -> SegmenterState:
         """The one differentiable pass."""
-        images = images.to(self.device)
+        images, network = moved(images, self.device), self._network()
         if self._tail is None:
             self._tail = self._find_tail(images[:1])
         if not self._tail:
-            return SegmenterState(self._checked(self.network(images), images))
+            return SegmenterState(self._checked(network(images), images))
         with _watched(self._tail[0]) as seen:
-            logits = self._checked(self.network(images), images)
+            logits = self._checked(network(images), images)
         tail_input, precision = seen[0]
         return SegmenterState(logits, tail_input.detach(), precision)
 
     def logits(self, images: Float[Tensor, "B channel *space"]) -> Float[Tensor, "B C *space"]:
         """Logits of a batch, without a graph."""
         with torch.no_grad():
-            images = images.to(self.device)
-            return self._checked(self.network(images), images)
+            images = moved(images, self.device)
+            return self._checked(self._network()(images), images)
 
     def dropout_logits(
         self, state: State, count: int, rate: float | None, seeds: Sequence[int]
@@ -137,8 +138,7 @@ class Segmenter:
             kind: what is dropped together: ``element`` or ``channel``.
         """
         if self._dropout is None:
-            inner = getattr(self.network, "module", self.network)
-            self._dropout = InjectedDropout(inner, images[:1].to(self.device))
+            self._dropout = InjectedDropout(self._inner, moved(images[:1], self.device))
         if not (self._dropout.blocks or self._dropout.own_layers):
             return None
         with self._dropout.active(rate, seeds, kind):
@@ -159,6 +159,19 @@ class Segmenter:
         """Hash of the weights."""
         return weights_digest(self.network.state_dict())
 
+    @property
+    def _inner(self) -> nn.Module:
+        """The network itself, whatever wraps it."""
+        return getattr(self.network, "module", self.network)
+
+    def _network(self) -> nn.Module:
+        """What a pass goes through: with a graph what several processes wrap around the network.
+
+        That wrapper lets the processes talk at every pass, whose number need not be the same for all
+        where nothing is learned.
+        """
+        return self.network if torch.is_grad_enabled() else self._inner
+
     def _checked(self, output: Any, images: Tensor) -> Tensor:
         logits = self.logits_of(output)
         if not isinstance(logits, Tensor):
@@ -178,16 +191,15 @@ class Segmenter:
         """Submodules that turn one tensor into the logits, checked by running them."""
         if self._tail_names is not None:
             try:
-                inner = getattr(self.network, "module", self.network)
-                tail = tuple(inner.get_submodule(name) for name in self._tail_names)
+                tail = tuple(self._inner.get_submodule(name) for name in self._tail_names)
             except AttributeError as error:
                 raise SegprefError(
                     f"the network has no submodule {error}: name its last stage as "
                     "`dict(network.named_modules())` does"
                 ) from error
         else:
-            tail = _trace_tail(self.network, image)
-        if tail and not _reproduces(self.network, tail, image):
+            tail = _trace_tail(self._inner, image)
+        if tail and not _reproduces(self._inner, tail, image):
             if self._tail_names is None:
                 return ()
             raise SegprefError(

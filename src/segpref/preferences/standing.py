@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from filelock import FileLock
 from jaxtyping import Float
 
 from segpref.data.cache import write_atomically
@@ -19,6 +19,7 @@ from segpref.disk import Damaged, cannot_read, cannot_write, sealed, unsealed
 from segpref.preferences.candidates import Scoring
 from segpref.preferences.patches import StandingPatches
 from segpref.progress import track
+from segpref.runtime import runtime
 from segpref.types import Candidate, Case, Judge, SegprefError, Slate
 
 __all__ = ["MakeSlates", "Standing", "StandingSlates"]
@@ -41,6 +42,15 @@ class Standing(NamedTuple):
     scores: list[Float[np.ndarray, "K field"]]
     uncertainty: list[Float[np.ndarray, "K field"]] | None
     logits: Float[np.ndarray, "B C *space"] | None
+
+
+class _Part(NamedTuple):
+    """What a round's set says of a few images."""
+
+    arrays: dict[str, np.ndarray]
+    candidates: list[list[tuple[str, dict[str, Any]]]]
+    scores: list[Any]
+    uncertainty: list[Any]
 
 
 class StandingSlates:
@@ -121,18 +131,11 @@ class StandingSlates:
                     f"{self._file(number, 'json')} is missing, and the policy has learned since it was "
                     "made: restore it, or begin the run anew"
                 )
-            # Of several processes the first makes the set, from weights that all have.
-            lock = FileLock(self._folder / ".lock")
             try:
                 self._folder.mkdir(parents=True, exist_ok=True)
-                lock.acquire()
             except OSError as error:
                 raise cannot_write(self._folder, error, "choose another --out") from error
-            try:
-                if not self._file(number, "json").exists():
-                    self._make(number)
-            finally:
-                lock.release()
+            self._make(number)
         note = self._note(number)
         if note.get("cases") != self._ids():
             raise SegprefError(
@@ -157,9 +160,40 @@ class StandingSlates:
                 old.unlink(missing_ok=True)
 
     def _make(self, number: int) -> None:
+        """Make the set, of several processes each its part; the first one writes."""
+        here = runtime()
+        count = len(self._seen) if self._patches is None else self._patches.count
+        starts = range(0, count, self._batch_size)
+        parts = here.each(starts, partial(self._part, number, count))
+        if not here.writes:
+            deque(parts, maxlen=0)
+        else:
+            shown = track(parts, f"preference set {number + 1}", len(starts))
+            self._keep(number, count, shown)
+        here.meet()
+
+    def _part(self, number: int, count: int, start: int) -> _Part:
+        """Slates and scores of a few images, or patches, of the round."""
+        rows = range(start, min(start + self._batch_size, count))
+        cases = [self._seen[i % len(self._seen)] for i in rows]
+        if self._patches is not None:
+            cases = self._patches.cut(cases, rows, number)
+        slates, logits = self._make_slates(cases, number)
+        arrays = {"masks": np.stack([slate.masks for slate in slates])}
+        if logits is not None:
+            arrays["logits"] = logits
+        scored = self._scoring(cases, slates)
+        return _Part(
+            arrays,
+            [[(c.family, dict(c.settings)) for c in slate.candidates] for slate in slates],
+            [one.scores.tolist() for one in scored],
+            [one.uncertainty.tolist() for one in scored if one.uncertainty is not None],
+        )
+
+    def _keep(self, number: int, count: int, parts: Iterable[_Part]) -> None:
         with ExitStack() as files:
             try:
-                notes, content = self._write(number, files)
+                notes, content = self._write(number, count, parts, files)
                 for name in notes:
                     self._partial(number, name).replace(self._file(number, f"{name}.npy"))
             except BaseException:
@@ -171,40 +205,24 @@ class StandingSlates:
         content["arrays"] = {name: note.to_json() for name, note in notes.items()}
         write_atomically(self._file(number, "json"), sealed(content))
 
-    def _write(self, number: int, files: ExitStack) -> tuple[dict[str, ArrayNote], dict[str, Any]]:
-        """Make the set, write its arrays, and give what is to be known of them and of the slates."""
-        candidates, scores, doubts = [], [], []
+    def _write(
+        self, number: int, count: int, parts: Iterable[_Part], files: ExitStack
+    ) -> tuple[dict[str, ArrayNote], dict[str, Any]]:
+        """Write the set's arrays, and give what is to be known of them and of the slates."""
+        content: dict[str, list[Any]] = {"candidates": [], "scores": [], "uncertainty": []}
         writers: dict[str, ArrayWriter] = {}
-        images = len(self._seen)
-        count = images if self._patches is None else self._patches.count
-        starts = range(0, count, self._batch_size)
-        for start in track(starts, f"preference set {number + 1}", len(starts)):
-            rows = range(start, min(start + self._batch_size, count))
-            cases = [self._seen[i % images] for i in rows]
-            if self._patches is not None:
-                cases = self._patches.cut(cases, rows, number)
-            slates, logits = self._make_slates(cases, number)
-            found = {"masks": np.stack([slate.masks for slate in slates])}
-            if logits is not None:
-                found["logits"] = logits
-            for name, values in found.items():
+        for part in parts:
+            for name, values in part.arrays.items():
                 if name not in writers:
                     path, shape = self._partial(number, name), (count, *values.shape[1:])
                     writer = ArrayWriter(path, values.dtype, shape, "choose another --out")
                     writers[name] = files.enter_context(writer)
                 writers[name].append(values)
-            for one in self._scoring(cases, slates):
-                scores.append(one.scores.tolist())
-                if one.uncertainty is not None:
-                    doubts.append(one.uncertainty.tolist())
-                candidates.append([(c.family, dict(c.settings)) for c in one.slate.candidates])
+            content["candidates"] += part.candidates
+            content["scores"] += part.scores
+            content["uncertainty"] += part.uncertainty
         notes = {name: writer.close() for name, writer in writers.items()}
-        return notes, {
-            "cases": self._ids(),
-            "candidates": candidates,
-            "scores": scores,
-            "uncertainty": doubts,
-        }
+        return notes, {"cases": self._ids(), **content}
 
     def _ids(self) -> list[str]:
         return [case.id for case in self._seen]

@@ -20,6 +20,7 @@ from segpref.extras import needed
 from segpref.networks import weights_digest
 from segpref.prompts.checkpoints import pretrained
 from segpref.prompts.clip import rgb
+from segpref.runtime import runtime
 from segpref.types import SegprefError
 
 __all__ = ["QUESTION", "Answerer", "Endpoint", "LocalVQA"]
@@ -49,7 +50,7 @@ class LocalVQA:
         name: local folder, or name on the Hugging Face hub.
         template: how the question is put; the paper's is ``Question: {question}, Answer is:``.
         max_new_tokens: longest answer of a model that writes.
-        device: where it runs; the GPU where there is one if None.
+        device: where it runs; the runtime's if None.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class LocalVQA:
         self.name = name
         self.template = template
         self.max_new_tokens = max_new_tokens
-        self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self._device = runtime().device if device is None else torch.device(device)
         # The processors that work on PIL images need no torchvision.
         self._processor = pretrained(transformers.AutoProcessor, name, "a processor", backend="pil")
         model = pretrained(

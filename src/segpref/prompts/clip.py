@@ -13,6 +13,7 @@ from torch.nn import functional
 from segpref.extras import needed
 from segpref.networks import weights_digest
 from segpref.prompts.checkpoints import pretrained
+from segpref.runtime import moved, runtime
 from segpref.types import SegprefError
 
 __all__ = ["ContrastiveModel", "TransformersClip", "network_input", "rgb", "token_map"]
@@ -59,7 +60,7 @@ class TransformersClip:
             what goes into the last block: behind it, CLIP reads its class token alone.
         mean: of the channels, for normalisation; CLIP's own, which SigLIP's users set to 0.5.
         std: likewise.
-        device: where it runs; the GPU where there is one if None.
+        device: where it runs; the runtime's if None.
 
     Raises:
         SegprefError: there is no such model, or it is of another kind.
@@ -77,7 +78,7 @@ class TransformersClip:
         self.name = name
         self.layer = layer
         self._mean, self._std = mean, std
-        self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self._device = runtime().device if device is None else torch.device(device)
         model = pretrained(transformers.AutoModel, name, "a CLIP model")
         if not (hasattr(model, "get_image_features") and hasattr(model, "get_text_features")):
             raise SegprefError(
@@ -110,7 +111,7 @@ class TransformersClip:
         self, images: Float[Tensor, "B 3 H W"]
     ) -> tuple[Float[Tensor, "B D"], Tensor]:
         """Unit vectors of images from 0 to 1, and the tokens of the layer."""
-        pixels = network_input(images.to(self._device), self._side, self._mean, self._std)
+        pixels = network_input(moved(images, self._device), self._side, self._mean, self._std)
         output = self._model.get_image_features(pixel_values=pixels, output_hidden_states=True)
         return functional.normalize(_pooled(output), dim=-1), output.hidden_states[self.layer]
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from segpref.objectives.supervised import SupervisedLoss
 from segpref.preferences import KeepPairs
+from segpref.runtime import step_total
 from segpref.training.loop import StepResult
 from segpref.training.signals import PreferenceSignal, ScoredBatch, Signal
 from segpref.types import LabelSpace, SegprefError
@@ -58,8 +59,7 @@ class AnchoredSignal:
     share in the mean of the preference loss; it is the mean over pairs here, as in all of stage 2.
     Labels are used for the update, so the signal declares ``needs_label``.
 
-    The terms are images. With several processes each takes the mean over its own pairs, weighted by
-    its images, and (as in stage 1) the Dice of its own images.
+    The terms are images.
 
     Args:
         label_space: what the masks mean.
@@ -104,8 +104,9 @@ class AnchoredSignal:
         preferred = self.preference(batch)
         assert supervised.loss is not None
         total = self.weight * supervised.loss
-        if preferred.terms and preferred.loss is not None:
-            total = total + preferred.loss * (supervised.terms / preferred.terms)
+        images, terms = step_total(supervised.terms), step_total(preferred.terms)
+        if terms and preferred.loss is not None:
+            total = total + preferred.loss * (images / terms)
         return StepResult(total, supervised.terms, {**preferred.logs, **supervised.logs})
 
 

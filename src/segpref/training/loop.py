@@ -139,7 +139,7 @@ def run_loop(
     kept = network if state_module is None else state_module
     main = runtime.first
     total = sum(len(batches(epoch)) for epoch in range(epochs))
-    with alone_in(folder.path), progress_bar() as bar:
+    with alone_in(folder.path), runtime.together(), progress_bar() as bar:
         position = _restore(folder, kept, optimizer)
         if not position.history:
             position.history.append({"epoch": 0.0, **validate()})
@@ -192,9 +192,11 @@ def _shared(step: Step, batch: list[int], epoch: int, number: int, runtime: Runt
     """The step on the part of the batch that falls to this process."""
     share = list(runtime.shared(batch))
     if share:
-        return step(share, epoch, number)
+        with runtime.step():
+            return step(share, epoch, number)
     # Fewer images than processes: all must take part in averaging gradients, this one with zeros.
-    idle = step(batch[:1], epoch, number)
+    with runtime.step(idle=True):
+        idle = step(batch[:1], epoch, number)
     return StepResult(None if idle.loss is None else idle.loss * 0, 0)
 
 

@@ -15,8 +15,10 @@ from segpref.metrics import harmful_update_mass, opinion
 from segpref.objectives.groups import grouped
 from segpref.objectives.likelihood import Disagreement, Reduction, disagreement
 from segpref.objectives.pairwise import DPO, update_strength
+from segpref.objectives.step import step_objective
 from segpref.objectives.supervised import SupervisedLoss
 from segpref.preferences import KeepPairs, Mined, RecordedPairs, TopVsRandom, mine
+from segpref.runtime import runtime, step_total
 from segpref.training.loop import StepResult
 from segpref.training.margins import MarginSource
 from segpref.types import (
@@ -128,32 +130,35 @@ class PreferenceSignal:
         images = len(batch.slates)
         logs["pairs_per_image"] = (float(len(region)), float(images))
         logs["images_with_pair"] = (float(len(set(pairs.case.tolist()))), float(images))
-        if not len(region):
+        margin = self._margins(batch, region) if len(region) else None
+        objective = step_objective(self.objective, margin, region.pairs.case)
+        if margin is None:
             return StepResult(batch.margins.zero(), 0, logs)
-        margin = self._margins(batch, region)
-        losses = self.objective(grouped(margin))
+        losses = objective(grouped(margin))
+        own = objective.of_own(losses.detach())
         difference = margin.difference.detach()
         count = float(len(region))
-        logs["loss"] = (float(losses.detach().sum()), float(len(losses)))
+        logs["loss"] = (float(own.sum()), float(len(own)))
         logs["margin"] = (float(difference.sum()), count)
         logs["preference_accuracy"] = (float((difference > 0).sum()), count)
         logs["disagreement"] = (float(region.fraction.sum()), count)
         if batch.truth is not None:
             gaps = _true_gaps(region.pairs, batch.truth)
-            strength = update_strength(margin, self.objective).cpu().numpy()
+            strength = update_strength(margin, objective).cpu().numpy()
             fraction = region.fraction.numpy()
             harm = harmful_update_mass(gaps, strength, fraction)
             logs["pair_flip"] = (float((gaps < 0).sum()), count)
             logs["harmful_mass"] = (harm.plain * count, count)
             logs["harmful_mass_fraction"] = (harm.weighted * count, count)
-        return StepResult(losses.sum(), len(losses), logs)
+        return StepResult(losses.sum(), len(own), logs)
 
     def _mined(self, batch: ScoredBatch) -> Mined:
         """The pairs before any is turned round, kept where that is asked for."""
         if self.records is not None:
             return self.records(batch.cases, batch.slates, self.label_space)
         mined = mine(self.miner, batch.scores, batch.rngs)
-        if self.keep is not None:
+        # An idle process looks at an image that another has.
+        if self.keep is not None and not runtime().idle:
             self.keep(mined.pairs, batch.cases, batch.slates, self.label_space)
         return mined
 
@@ -199,7 +204,7 @@ class PseudoLabelSignal:
                     target[number] = IGNORE
             targets.append(target)
         images, logits = len(batch.slates), batch.logits
-        if not used:
+        if not step_total(used):
             return StepResult(batch.margins.zero(), 0, {})
         target = torch.from_numpy(np.stack(targets)).to(logits.device)
         loss = SupervisedLoss(self.label_space)(logits, target)

@@ -1,8 +1,8 @@
 """Losses whose strength or target depends on the other pairs of the batch.
 
 All four use statistics of the batch's margins, without a gradient through them. With several processes
-each sees its own share of the step's pairs only, so statistics are of that share: a run on more
-processes is then not the same run, as it is with all other objectives. The authors keep moving averages
+the batch is that of the step, whichever process an image falls to
+(:mod:`~segpref.objectives.step`). The authors keep moving averages
 over steps as well; an objective here is a pure function, so that a run that was stopped goes on to the
 same result, and takes the batch alone.
 """

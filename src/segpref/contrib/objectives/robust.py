@@ -69,9 +69,7 @@ class DrDPO:
     the mean of ``L_i``.
 
     **Batch statistics**: one number for all pairs of a batch. Every pair is given that number, so
-    that the mean over pairs is the loss of the paper. One pair alone has DPO's loss. With several
-    processes each takes the mean over its own pairs, and the step averages these numbers, weighted by
-    their numbers of pairs: nearer to DPO than one mean over all, the same where each has the like.
+    that the mean over pairs is the loss of the paper. One pair alone has DPO's loss.
 
     Args:
         beta: strength of the preference, above 0.

@@ -13,6 +13,7 @@ from torch.nn import functional
 from segpref.extras import needed
 from segpref.networks import weights_digest
 from segpref.prompts.clip import CLIP_MEAN, CLIP_STD, network_input, token_map
+from segpref.runtime import moved, runtime
 from segpref.types import SegprefError
 
 __all__ = ["OpenClip"]
@@ -30,7 +31,7 @@ class OpenClip:
             ``hf-hub:microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224``.
         block: import path, from the model, of the module whose output tokens are the feature map;
             the last but one block of timm's vision transformers if None.
-        device: where it runs; the GPU where there is one if None.
+        device: where it runs; the runtime's if None.
 
     Raises:
         SegprefError: open_clip is not installed.
@@ -45,7 +46,7 @@ class OpenClip:
                 "that fits torch), or name a CLIP of transformers (segpref.prompts.TransformersClip)"
             ) from error
         self.name = name
-        self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self._device = runtime().device if device is None else torch.device(device)
         self._model = open_clip.create_model_from_pretrained(name, return_transform=False)
         self._model = self._model.eval().requires_grad_(False).to(self._device)
         self._tokenizer = open_clip.get_tokenizer(name)
@@ -69,7 +70,7 @@ class OpenClip:
         seen: list[Tensor] = []
         hook = self._block.register_forward_hook(lambda *call: seen.append(call[2]))
         try:
-            pixels = network_input(images.to(self._device), self._side, self._mean, self._std)
+            pixels = network_input(moved(images, self._device), self._side, self._mean, self._std)
             found = self._model.encode_image(pixels)
         finally:
             hook.remove()

@@ -18,6 +18,7 @@ from segpref.policies.diffusion.network import AmbiSegNetwork, Context
 from segpref.policies.diffusion.process import Process
 from segpref.policies.diffusion.text import TextEncoder, Words, text_encoder
 from segpref.policies.tunable import PolicySpec, learn_parts
+from segpref.runtime import moved, runtime
 from segpref.types import LabelSpace, SegprefError
 
 __all__ = [
@@ -85,9 +86,9 @@ class Draw:
     noise: Float[Tensor, "P field *space"]
     unit: Float[Tensor, "P latent"]
 
-    def to(self, device: torch.device | str) -> Draw:
+    def to(self, device: torch.device) -> Draw:
         """The same on another device."""
-        return Draw(self.time.to(device), self.noise.to(device), self.unit.to(device))
+        return Draw(*(moved(one, device) for one in (self.time, self.noise, self.unit)))
 
 
 def draw(
@@ -188,13 +189,13 @@ class AmbiSeg:
                 f"{self.encoder.name} gives embeddings of length {embedded.shape[2]} where the network "
                 f"takes {self.inner.text_width}: set text_width to {embedded.shape[2]}"
             )
-        return embedded.to(self.device), there.to(self.device)
+        return moved(embedded, self.device), moved(there, self.device)
 
     def encode(
         self, images: Float[Tensor, "B channel *space"], texts: Sequence[str | None]
     ) -> Context:
         """What is computed once per image and text."""
-        return self.inner.encode(images.to(self.device), self.words(texts))
+        return self.inner.encode(moved(images, self.device), self.words(texts))
 
     def denoise(
         self,
@@ -226,13 +227,13 @@ class AmbiSeg:
         """
         sets, pairs = masks.shape[:2]
         drawn = drawn.to(self.device)
-        clean = signed(masks.to(self.device)).flatten(0, 1)
+        clean = signed(moved(masks, self.device)).flatten(0, 1)
         time, noise, unit = drawn.time.repeat(sets), drawn.noise.repeat(sets, 1, 1, 1), drawn.unit
         words = self.words(texts)
         if words is not None:
             words = words[0].repeat(sets, 1, 1), words[1].repeat(sets, 1)
         prediction, _ = self.network(
-            images.to(self.device).repeat(sets, 1, 1, 1),
+            moved(images, self.device).repeat(sets, 1, 1, 1),
             words,
             self.process.noised(clean, noise, time),
             time,
@@ -258,7 +259,7 @@ def is_diffusion(card: ModelCard) -> bool:
 def load_diffusion(
     path: Path | str, encoder: TextEncoder | None = None, *, trust: bool = False
 ) -> tuple[AmbiSeg, ModelCard]:
-    """A diffusion model from its file or run folder, in evaluation mode.
+    """A diffusion model from its file or run folder, in evaluation mode on the runtime's device.
 
     Files are those of :func:`~segpref.policies.checkpoints.save_model`; the text encoder is not in
     them, but its name is.
@@ -270,6 +271,6 @@ def load_diffusion(
     """
     network, card = load_network(path, trust=trust)
     try:
-        return AmbiSeg(network.eval(), card.label_space, encoder), card
+        return AmbiSeg(runtime().place(network).eval(), card.label_space, encoder), card
     except SegprefError as error:
         raise SegprefError(f"{path} can't be used here: {error}") from error

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from segpref.policies.diffusion.policy import Denoiser
 from segpref.policies.diffusion.process import Solver
+from segpref.runtime import moved
 from segpref.types import SegprefError
 
 __all__ = ["Sampler"]
@@ -115,7 +116,8 @@ class Sampler:
         shape = (model.label_space.fields, *images.shape[2:])
         unit = torch.stack([torch.randn(model.latent, generator=one) for one in generators])
         noise = torch.stack([torch.randn(shape, generator=one) for one in generators])
-        unit, state = unit.to(model.device), noise.to(model.device) * scheduler.init_noise_sigma
+        unit = moved(unit, model.device)
+        state = moved(noise, model.device) * scheduler.init_noise_sigma
         # Of the solvers these two draw noise at every step; the others are told of no generator.
         extra = {"generator": generators} if self.solver in ("ddpm", "ddim") else {}
         if self.solver == "ddim":

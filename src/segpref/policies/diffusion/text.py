@@ -15,6 +15,7 @@ from torch import Tensor
 
 from segpref.extras import needed
 from segpref.prompts.checkpoints import pretrained
+from segpref.runtime import moved, runtime
 from segpref.types import SegprefError
 
 __all__ = ["TextEncoder", "Words", "text_encoder"]
@@ -89,8 +90,9 @@ class TextEncoder:
                 return_tensors="pt",
             )
             with torch.no_grad():
-                taken = {name: value for name, value in tokens.items() if name in inputs}
-                hidden = model(**taken).last_hidden_state
+                device = next(model.parameters()).device
+                taken = {n: moved(value, device) for n, value in tokens.items() if n in inputs}
+                hidden = model(**taken).last_hidden_state.cpu()
             kept = tokens["attention_mask"].bool()
             # Copies, for a row would keep the whole batch alive.
             return [row[keep].float().clone() for row, keep in zip(hidden, kept, strict=True)]
@@ -109,7 +111,7 @@ class TextEncoder:
             place = _place(self.name)
             tokenizer = pretrained(transformers.AutoTokenizer, place, "a tokenizer")
             whole = pretrained(transformers.AutoModel, place, "a text encoder")
-            model = _text_part(whole).eval().requires_grad_(False)
+            model = runtime().place(_text_part(whole)).eval().requires_grad_(False)
             if tokenizer.pad_token is None:
                 tokenizer.pad_token = tokenizer.eos_token
             # Padding before a text would shift its positions: it would mean another thing in a batch.

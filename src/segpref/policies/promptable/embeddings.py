@@ -15,6 +15,7 @@ from segpref.data.dataset import Dataset, Volume
 from segpref.data.stored import StoredArray
 from segpref.progress import track
 from segpref.prompts import image_digest
+from segpref.runtime import runtime
 
 __all__ = ["ImageEmbeddings"]
 
@@ -49,7 +50,9 @@ class ImageEmbeddings:
             for volume, _ in dataset.by_volume()
         ]
         todo = sum(not cache.has(key) for _, key in wanted)
-        steps = track(wanted, "embedding images", len(wanted)) if todo else wanted
+        # Of several processes each embeds its part, and finds that of the others in the cache.
+        turns = runtime().own_first(wanted)
+        steps = track(turns, "embedding images", len(wanted)) if todo else turns
         for volume, key in steps:
             found = cache.entry(key, partial(self._compute, volume, encode))
             levels = [found[name] for name in sorted(found)]

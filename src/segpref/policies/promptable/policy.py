@@ -21,6 +21,7 @@ from segpref.policies.promptable.frame import Frame, coloured
 from segpref.policies.promptable.network import Asked, Masks, PromptableNetwork
 from segpref.policies.promptable.texts import SentenceEncoder
 from segpref.prompts import Answer, Prompt, Prompter, Prompts, WholeImage, checked
+from segpref.runtime import moved
 from segpref.types import LabelSpace, SegprefError, State
 
 __all__ = ["PromptablePolicy", "PromptableState"]
@@ -154,10 +155,12 @@ class PromptablePolicy:
         prompts = self._checked(images, prompts)
         frame = self._frame(images)
         asked = self._asked(prompts, frame)
+        # What several processes wrap around it is for passes that something is learned from.
+        network = self.network if torch.is_grad_enabled() else self.inner
         if self.encoder_frozen:
-            results, features = self.network(asked, features=self.features(images), every=every)
+            results, features = network(asked, features=self.features(images), every=every)
         else:
-            results, features = self.network(asked, pixels=self._pixels(images), every=every)
+            results, features = network(asked, pixels=self._pixels(images), every=every)
         logits = tuple(self._restored(masks, frame, len(images))[:, 0] for masks in results)
         qualities = tuple(_by_image(masks.quality.float(), len(images))[:, 0] for masks in results)
         return PromptableState(
@@ -202,7 +205,7 @@ class PromptablePolicy:
         if self.encoder_frozen:
             found = self._embeddings.find(images)
             if found is not None:
-                return tuple(level.to(self.device) for level in found)
+                return tuple(moved(level, self.device) for level in found)
         return self._encoded(images)
 
     def dropout_logits(
@@ -234,7 +237,7 @@ class PromptablePolicy:
         return Frame((height, width), self.inner.side, self.inner.fit)
 
     def _pixels(self, images: Tensor) -> Tensor:
-        images = coloured(images.to(self.device), self.inner.mean, self.inner.std)
+        images = coloured(moved(images, self.device), self.inner.mean, self.inner.std)
         return self._frame(images).pixels(images)
 
     def _encoded(self, images: Float[Tensor, "B channel H W"]) -> tuple[Tensor, ...]:
@@ -273,10 +276,11 @@ class PromptablePolicy:
             boxes = torch.tensor([frame.box(p.box) for p in prompts if p.box], device=device)
         if first.mask is not None:
             stacked = np.stack([p.mask for p in prompts if p.mask is not None]).astype(np.float32)
-            guess = torch.from_numpy(stacked)[:, None].to(device)
+            guess = torch.from_numpy(stacked)[:, None]
+            guess = moved(guess, device)
             masks = frame.mask(guess, self.inner.mask_side)
         if first.text is not None:
-            text = self._texts([p.text for p in prompts if p.text is not None]).to(device)
+            text = moved(self._texts([p.text for p in prompts if p.text is not None]), device)
         place = torch.tensor(rows, device=device)
         images = place // self.label_space.fields
         return Asked(place, images, points, labels, boxes, masks, text)

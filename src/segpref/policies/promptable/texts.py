@@ -13,6 +13,7 @@ from torch.nn import functional
 from segpref.extras import needed
 from segpref.prompts.checkpoints import pretrained
 from segpref.prompts.clip import check_length
+from segpref.runtime import moved, runtime
 
 __all__ = ["SentenceEncoder"]
 
@@ -31,7 +32,7 @@ class SentenceEncoder:
         transformers = needed("transformers", "promptable")
         self.name = name
         model = pretrained(transformers.AutoModel, name, "a text encoder")
-        self._model = model.eval().requires_grad_(False)
+        self._model = runtime().place(model).eval().requires_grad_(False)
         self._tokenizer = pretrained(transformers.AutoTokenizer, name, "a tokenizer")
         config = self._model.config
         longest = int(getattr(config, "text_config", config).max_position_embeddings)
@@ -58,6 +59,7 @@ class SentenceEncoder:
     def _encoded(self, text: str) -> Float[Tensor, " width"]:
         inputs: Any = self._tokenizer([text], return_tensors="pt", verbose=False)
         check_length(text, inputs["input_ids"].shape[1], self._longest, self.name)
+        inputs = {name: moved(value, self._model.device) for name, value in inputs.items()}
         with torch.no_grad():
             if hasattr(self._model, "get_text_features"):
                 inputs.pop("token_type_ids", None)
@@ -66,6 +68,6 @@ class SentenceEncoder:
             else:
                 # One text at a time, so there is no padding that the mean would have to leave out.
                 found = self._model(**inputs).last_hidden_state.mean(dim=1)
-        vector = functional.normalize(found[0].float(), dim=0) * len(found[0]) ** 0.5
+        vector = functional.normalize(found[0].float().cpu(), dim=0) * len(found[0]) ** 0.5
         assert isinstance(vector, Tensor)
         return vector

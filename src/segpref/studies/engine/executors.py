@@ -13,9 +13,8 @@ from pathlib import Path
 from queue import Empty, Queue
 from typing import Any, NamedTuple, Protocol
 
-import torch
-
 from segpref.machine import settle
+from segpref.runtime import gpus
 from segpref.studies.engine.job import Job, attempt
 from segpref.studies.engine.launching import Launched
 from segpref.targets import file_target
@@ -231,6 +230,6 @@ def _own_signals() -> Iterator[None]:
 
 def _visible_gpus() -> list[str]:
     """Names of the GPUs that this process may use, as CUDA_VISIBLE_DEVICES writes them."""
-    count = torch.cuda.device_count()
+    count = gpus()
     told = os.environ.get("CUDA_VISIBLE_DEVICES")
     return [str(number) for number in range(count)] if told is None else told.split(",")[:count]

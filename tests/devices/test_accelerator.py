@@ -1,0 +1,255 @@
+"""Every command on an accelerator: nothing runs on the host, no devices mix, results are equal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tests.baseline import runs
+from torch import nn
+
+from segpref.cli.main import main
+from segpref.data import Cache
+from segpref.judges import RegressorJudge
+from segpref.policies import load_model
+from segpref.proposals import DropoutRates, InputNoise, MirroredViews, SlateProposals
+from segpref.runtime import Runtime, runtime
+from segpref.types import LabelSpace, Slate
+
+pytestmark = pytest.mark.slow
+
+# What is imported while torch is stood in for would keep the stand-ins.
+pytest.importorskip("diffusers", reason="needs the extra [diffusion]")
+pytest.importorskip("transformers", reason="needs the extra [promptable]")
+
+from tests.devices.accelerator import (  # noqa: E402
+    DEVICE,
+    Accelerator,
+    MixedDevices,
+    accelerator,
+)
+
+RECORD = runs.recorded()
+EXACT = {"align-promptable"}
+"""Attention is computed by another kernel for a device that torch does not know."""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("accelerated")
+
+
+@pytest.fixture
+def there() -> Iterator[Accelerator]:
+    monkeypatch = pytest.MonkeyPatch()
+    with accelerator(monkeypatch) as mode:
+        yield mode
+    monkeypatch.undo()
+
+
+class TestTheAcceleratorItself:
+    """What is refused, and what is not: as a GPU does it."""
+
+    def test_tensors_of_both_sides_are_refused(self, there: Accelerator) -> None:
+        far = torch.ones(2, 3).to(DEVICE)
+        for operation in (
+            lambda: far + torch.ones(2, 3),
+            lambda: torch.cat([far, torch.ones(2, 3)]),
+            lambda: torch.where(torch.ones(2, 3) > 0, far, far),
+            lambda: far.mul_(torch.ones(3)),
+            lambda: nn.functional.linear(torch.ones(1, 3), far),
+        ):
+            with pytest.raises(MixedDevices):
+                operation()
+
+    def test_a_network_on_the_host_is_refused(self, there: Accelerator) -> None:
+        network = nn.Linear(3, 2)
+        with pytest.raises(MixedDevices, match="a Linear runs on the host"):
+            network(torch.ones(1, 3))
+        assert Runtime().place(network)(torch.ones(1, 3).to(DEVICE)).device == DEVICE
+
+    def test_its_numbers_are_read_on_the_host_alone(self, there: Accelerator) -> None:
+        far = torch.tensor([1.0, 2.0], device=DEVICE)
+        with pytest.raises((TypeError, RuntimeError), match="numpy"):
+            far.numpy()
+        assert far.cpu().numpy().tolist() == [1.0, 2.0]
+        assert float(far.sum()) == 3.0
+
+    def test_numbers_and_indices_of_the_host_are_taken(self, there: Accelerator) -> None:
+        far = torch.arange(6.0).reshape(2, 3).to(DEVICE)
+        assert (far * torch.tensor(2.0)).sum().item() == 30
+        assert far[torch.tensor([1])].cpu().tolist() == [[3.0, 4.0, 5.0]]
+
+    def test_gradients_stay_there(self, there: Accelerator) -> None:
+        far = torch.ones(3).to(DEVICE).requires_grad_()
+        (far * 2).sum().backward()
+        assert far.grad is not None
+        assert far.grad.device == DEVICE
+        assert far.grad.cpu().tolist() == [2.0, 2.0, 2.0]
+
+
+@pytest.mark.parametrize("name", [name for name in runs.RUNS if name != "study"])
+def test_a_training_gives_what_it_gives_on_the_host(
+    name: str, place: Path, there: Accelerator
+) -> None:
+    found, expected = runs.result(runs.RUNS[name](place)), RECORD["runs"][name]
+    assert sum(there.ran.values()) or name == "fit-2d"
+    same = runs.machine() == RECORD["machine"] and name not in EXACT
+    tolerance = {"rel": 0, "abs": 0} if same else {"rel": 0.05, "abs": 0.05}
+    for now, before in zip(found["epochs"], expected["epochs"], strict=True):
+        for figure, value in before.items():
+            assert now[figure] == pytest.approx(value, **tolerance, nan_ok=True), figure
+    if same:
+        assert found["weights"] == expected["weights"]
+
+
+def command(place: Path, name: str, *options: str) -> None:
+    assert main([name, *options, "--cache", str(place / "cache")]) == 0
+
+
+def test_a_model_is_evaluated_there(place: Path, there: Accelerator) -> None:
+    base = runs.fit_2d(place)
+    there.ran.clear()
+    out = place / "scores.csv"
+    command(place, "evaluate", "--model", str(base), *runs.hearts(place), "--out", str(out))
+    assert there.ran["Conv2d"]
+    assert len(out.read_text().splitlines()) > 3
+
+
+def test_judge_and_slates_are_audited_there(place: Path, there: Accelerator) -> None:
+    base, judge = runs.fit_2d(place), runs.fit_judge(place)
+    there.ran.clear()
+    command(
+        place, "audit", "--model", str(base), "--judge", str(judge), *runs.hearts(place),
+        "--candidates", "10", "--out", str(place / "audit.json"),
+    )  # fmt: skip
+    assert there.ran["Conv2d"]
+    assert json.loads((place / "audit.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("base", "data"), [(runs.fit_2d, runs.hearts), (runs.fit_3d_patch, runs.balls)]
+)
+def test_masks_are_predicted_there(
+    base: Callable[[Path], Path], data: Callable[[Path], list[str]], place: Path, there: Accelerator
+) -> None:
+    model, images = base(place), Path(data(place)[1])
+    images = images / "images" if (images / "images").is_dir() else images
+    there.ran.clear()
+    out = place / f"masks of {base.__name__}"
+    assert main(["predict", "--model", str(model), "--images", str(images), "--out", str(out)]) == 0
+    assert sum(there.ran.values())
+    assert any(out.iterdir())
+
+
+def test_samples_are_drawn_there(place: Path, there: Accelerator) -> None:
+    from segpref.inference.drawer import open_drawer
+    from segpref.policies.diffusion import Sampler
+
+    model = runs.align_diffusion(place)
+    there.ran.clear()
+    for mixed in ("weights", "predictions"):
+        drawer = open_drawer(
+            model, Sampler("ddim", 4, eta=0.5), place / "diffusion-base", 0.5, mixed=mixed
+        )
+        assert drawer.model.device == DEVICE
+        masks = drawer(runs.squares(range(1))[0], 2)
+        assert masks.shape[0] == 2
+    assert there.ran["Conv2d"]
+
+
+def test_further_proposals_are_made_there(place: Path, there: Accelerator) -> None:
+    policy, _ = load_model(runs.align_region(place))
+    dataset = hearts_of(place)
+    cases = [dataset[0], dataset[1]]
+    images = torch.from_numpy(np.stack([case.image for case in cases]))
+    families = (DropoutRates((0.1, 0.2)), InputNoise((0.02,)), MirroredViews())
+    with torch.no_grad():
+        slates = SlateProposals(12, families)(policy, policy.forward(images), images, cases, 0)
+    assert {one.family for slate in slates for one in slate.candidates} >= {
+        "dropout-rate", "mirrored",
+    }  # fmt: skip
+
+
+def hearts_of(place: Path):
+    from segpref.data import Preparation, open_dataset, prepare
+
+    reader = open_dataset(Path(runs.hearts(place)[1]), patient_pattern=r"(phantom\d+)")
+    return prepare(reader, Preparation(dims=2, size=(32, 32)), Cache(place / "cache"))
+
+
+def test_a_regressor_is_trained_and_judges_there(place: Path, there: Accelerator) -> None:
+    from segpref.training import RunFolder, fit_regressor, load_regressor
+
+    dataset, folder = hearts_of(place), RunFolder(place / "regressor")
+    folder.open({}, resume=False)
+    fit_regressor(
+        runs.fit_2d(place), dataset.of_patients(dataset.patients[:2]),
+        dataset.of_patients(dataset.patients[2:3]), folder, width=4, epochs=1, images_per_epoch=4,
+        batch_size=2, proposals=SlateProposals(6),
+    )  # fmt: skip
+    judge = load_regressor(folder.path)
+    assert next(judge.network.parameters()).device == DEVICE
+    masks = np.zeros((2, 1, 32, 32), np.uint8)
+    masks[1, :, 4:9, 4:9] = 1
+    assert np.isfinite(judge.score(dataset[0], Slate(masks, ()))).all()
+
+
+def test_a_small_study_runs_there(
+    place: Path, there: Accelerator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from segpref.studies.runner import InProcess
+
+    import segpref.cli.study as study
+
+    # A worker would be another process, without the accelerator.
+    monkeypatch.setattr(study, "Processes", lambda *_: InProcess())
+    folder = runs.study(place)
+    assert there.ran["Conv2d"]
+    found, expected = runs.result(folder), RECORD["runs"]["study"]
+    if runs.machine() == RECORD["machine"]:
+        assert found["weights"] == expected["weights"]
+
+
+def test_what_stays_on_the_host_is_found(place: Path, there: Accelerator) -> None:
+    """The mistake of earlier versions: a judge that nobody had placed."""
+    network = nn.Sequential(nn.Conv2d(4, 4, 3), nn.Flatten(), nn.Linear(4 * 36, 3))
+    judge = RegressorJudge(network, LabelSpace("multi-class", ("background", "a", "b", "c")))
+    case = hearts_of(place)[0]
+    case = type(case)(id="x", patient="x", image=np.array(case.image)[:, :8, :8])
+    slate = Slate(np.zeros((2, 1, 8, 8), np.uint8), ())
+    assert np.isfinite(judge.score(case, slate)).all()
+    judge.network = nn.Sequential(nn.Conv2d(4, 4, 3), nn.Flatten(), nn.Linear(4 * 36, 3))
+    with pytest.raises(MixedDevices, match="runs on the host"):
+        judge.score(case, slate)
+    assert runtime().device == DEVICE
+
+
+@pytest.fixture(scope="module")
+def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tests.promptable.tiny_models import write_clip
+
+    folder = tmp_path_factory.mktemp("checkpoints") / "clip"
+    write_clip(folder)
+    return folder
+
+
+def test_texts_are_read_and_looked_for_there(clip_folder: Path, there: Accelerator) -> None:
+    from segpref.policies.diffusion import TextEncoder
+    from segpref.policies.promptable.texts import SentenceEncoder
+    from segpref.prompts import GradCAM, GScoreCAM, TransformersClip
+
+    embedded, known = TextEncoder(str(clip_folder))(["a dark lesion", None])
+    assert embedded.device == known.device == torch.device("cpu")
+    assert SentenceEncoder(str(clip_folder))(["a dark lesion"]).device == torch.device("cpu")
+    clip = TransformersClip(str(clip_folder))
+    assert clip.text_embeddings(["a dark lesion"]).device == DEVICE
+    for saliency in (GradCAM(), GScoreCAM(4)):
+        found = saliency(clip, torch.rand(1, 32, 32), "a dark lesion")
+        assert found.device == torch.device("cpu")
+        assert found.shape == (32, 32)
+    assert there.ran["Embedding"]
