@@ -24,8 +24,6 @@ MODULE = '''
 from dataclasses import dataclass
 
 import numpy as np
-from torch.nn import functional
-
 from segpref import Segmenter
 
 asked = {"judge": 0, "objective": 0, "policy": 0}
@@ -49,9 +47,7 @@ class Squared:
 
     def __call__(self, margins):
         asked["objective"] += 1
-        return functional.mse_loss(
-            margins.difference, margins.difference.new_full((), self.target), reduction="none"
-        )
+        return (margins.difference - self.target) ** 2
 
 
 class Calm(Segmenter):
