@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -141,7 +142,9 @@ def test_masks_are_predicted_there(
     images = images / "images" if (images / "images").is_dir() else images
     there.ran.clear()
     out = place / f"masks of {base.__name__}"
-    assert main(["predict", "--model", str(model), "--images", str(images), "--out", str(out)]) == 0
+    assert (
+        main(["predict", "--model", str(model), "--input", str(images), "--output", str(out)]) == 0
+    )
     assert sum(there.ran.values())
     assert any(out.iterdir())
 
@@ -220,7 +223,7 @@ def test_what_stays_on_the_host_is_found(place: Path, there: Accelerator) -> Non
     network = nn.Sequential(nn.Conv2d(4, 4, 3), nn.Flatten(), nn.Linear(4 * 36, 3))
     judge = RegressorJudge(network, LabelSpace("multi-class", ("background", "a", "b", "c")))
     case = hearts_of(place)[0]
-    case = type(case)(id="x", patient="x", image=np.array(case.image)[:, :8, :8])
+    case = replace(case, image=np.array(case.image)[:, :8, :8], label=None)
     slate = Slate(np.zeros((2, 1, 8, 8), np.uint8), ())
     assert np.isfinite(judge.score(case, slate)).all()
     judge.network = nn.Sequential(nn.Conv2d(4, 4, 3), nn.Flatten(), nn.Linear(4 * 36, 3))
