@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -326,7 +327,10 @@ def test_a_process_without_images_adds_nothing() -> None:
             [4, 7],
             0,
             0,
-            SimpleNamespace(shared=lambda items, rank=rank: items[rank::3]),  # type: ignore[arg-type]
+            SimpleNamespace(
+                shared=lambda items, rank=rank: items[rank::3],
+                step=lambda idle=False: nullcontext(),
+            ),  # type: ignore[arg-type]
         )
         for rank in range(3)
     ]

@@ -15,6 +15,7 @@ from segpref.settings import Settings, setting
 from segpref.training.augmentation import AugmentationName, StrongAugmentation
 from segpref.training.feedback import Feedback
 from segpref.training.semisupervised import Method as SemiSupervised
+from segpref.training.tracking import TrackerName
 from segpref.types import Margins, SegprefError
 
 __all__ = [
@@ -69,6 +70,10 @@ class TrainingConfig(Settings):
 
     checkpoint_seconds: float = setting(30.0, least=0)
     """How often the position is saved, in seconds; --resume repeats what came after."""
+
+    trackers: tuple[TrackerName, ...] = ("tensorboard",)
+    """What shows the figures of each epoch as it ends: tensorboard (in the run folder) and others that
+    are installed (aim, clearml, comet_ml, dvclive, mlflow, swanlab, trackio, wandb)."""
 
 
 @dataclass(frozen=True, kw_only=True)

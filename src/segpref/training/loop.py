@@ -10,18 +10,17 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.tensorboard import SummaryWriter
 
 from segpref.locking import alone_in
 from segpref.policies import ModelCard, save_model
 from segpref.progress import console, progress_bar
 from segpref.runtime import Runtime
 from segpref.training.folder import RunFolder
+from segpref.training.tracking import TrackerName, tracked
 from segpref.types import SegprefError
 
 __all__ = [
@@ -106,6 +105,7 @@ def run_loop(
     checkpoint_seconds: float = 30.0,
     rounds: int | None = None,
     state_module: nn.Module | None = None,
+    trackers: Sequence[TrackerName] = (),
 ) -> list[dict[str, float]]:
     """Train, validate after every epoch, keep the best; continue where the folder says.
 
@@ -127,22 +127,32 @@ def run_loop(
             saved before.
         state_module: all that a resumed run needs, where that is more than the network (a student
             and its teacher, say).
+        trackers: what shows the figures of the epochs while it trains.
 
     Returns:
         One row per epoch; row 0 is the start, before any update.
 
     Raises:
-        SegprefError: less than one epoch, or another process trains in the folder.
+        SegprefError: less than one epoch, another process trains in the folder, or a tracker is not
+            installed.
     """
     if epochs < 1:
         raise SegprefError(f"epochs must be at least 1, not {epochs}")
     kept = network if state_module is None else state_module
     main = runtime.first
     total = sum(len(batches(epoch)) for epoch in range(epochs))
-    with alone_in(folder.path), runtime.together(), progress_bar() as bar:
+    writing = trackers if main else ()
+    with (
+        alone_in(folder.path),
+        runtime.together(),
+        tracked(folder, writing) as track,
+        progress_bar() as bar,
+    ):
         position = _restore(folder, kept, optimizer)
         if not position.history:
             position.history.append({"epoch": 0.0, **validate()})
+        for row in position.history:
+            track(row)
         done = sum(len(batches(epoch)) for epoch in range(position.epoch)) + position.step
         saved = time.monotonic()
         task = bar.add_task(description, total=total, completed=done, note="")
@@ -170,6 +180,7 @@ def run_loop(
                 position.best_epoch = epoch + 1
             if main:
                 folder.write_metrics(position.history)
+                track(row)
                 if better:
                     save_model(folder.best, network, card)
                 whole = position.epoch == epochs or (rounds and position.epoch % rounds == 0)
@@ -184,7 +195,6 @@ def run_loop(
                 console.print(f"{description}: epoch {epoch + 1} of {epochs}, {note}")
         if main:
             folder.write_metrics(position.history)
-            _write_tensorboard(folder, position.history)
     return position.history
 
 
@@ -255,16 +265,3 @@ def _restore(folder: RunFolder, network: nn.Module, optimizer: torch.optim.Optim
     network.load_state_dict(weights)
     optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
     return Position(**position)
-
-
-def _write_tensorboard(folder: RunFolder, history: Sequence[Mapping[str, Any]]) -> None:
-    target = folder.path / "tensorboard"
-    # Written once from the history, so that a resumed run has each epoch once.
-    if target.exists():
-        for old in target.iterdir():
-            old.unlink()
-    with SummaryWriter(str(target)) as writer:
-        for row in history:
-            for name, value in row.items():
-                if name != "epoch" and math.isfinite(value):
-                    writer.add_scalar(name, value, int(row["epoch"]))

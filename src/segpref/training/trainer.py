@@ -158,6 +158,7 @@ def train(
             description=task.title,
             checkpoint_seconds=config.checkpoint_seconds,
             rounds=course.rounds,
+            trackers=config.trackers,
         )
     summary = {"kind": task.kind, "seed": config.seed, **task.summary(history)}
     if runtime.first:
