@@ -18,6 +18,7 @@ import pytest
 import torch
 import transformers
 from torch import Tensor, nn
+from torch.utils._device import _device_constructors
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_flatten, tree_map
 
@@ -164,7 +165,7 @@ def _stand_ins() -> Iterator[tuple[Any, str, Any]]:
     """What torch does before operations are dispatched, for a device that it does not know."""
 
     # What torch remembers for good at the first ``with torch.device(...)`` must be its own.
-    torch.utils._device._device_constructors()
+    _device_constructors()
 
     def known(device: Any) -> Any:
         return "cpu" if device is not None and torch.device(device) == DEVICE else device

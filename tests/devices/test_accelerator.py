@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import records
+import runs
 import torch
-from tests.baseline import runs
 from torch import nn
 
 from segpref.cli.main import main
@@ -27,14 +28,14 @@ pytestmark = pytest.mark.slow
 pytest.importorskip("diffusers", reason="needs the extra [diffusion]")
 pytest.importorskip("transformers", reason="needs the extra [promptable]")
 
-from tests.devices.accelerator import (  # noqa: E402
+from accelerator import (  # noqa: E402
     DEVICE,
     Accelerator,
     MixedDevices,
     accelerator,
 )
 
-RECORD = runs.recorded()
+RECORD = json.loads(runs.RECORD.read_text())
 EXACT = {"align-promptable"}
 """Attention is computed by another kernel for a device that torch does not know."""
 
@@ -97,9 +98,9 @@ class TestTheAcceleratorItself:
 def test_a_training_gives_what_it_gives_on_the_host(
     name: str, place: Path, there: Accelerator
 ) -> None:
-    found, expected = runs.result(runs.RUNS[name](place)), RECORD["runs"][name]
+    found, expected = records.result(runs.RUNS[name](place)), RECORD["runs"][name]
     assert sum(there.ran.values()) or name == "fit-2d"
-    same = runs.machine() == RECORD["machine"] and name not in EXACT
+    same = records.machine() == RECORD["machine"] and name not in EXACT
     tolerance = {"rel": 0, "abs": 0} if same else {"rel": 0.05, "abs": 0.05}
     for now, before in zip(found["epochs"], expected["epochs"], strict=True):
         for figure, value in before.items():
@@ -205,16 +206,15 @@ def test_a_regressor_is_trained_and_judges_there(place: Path, there: Accelerator
 def test_a_small_study_runs_there(
     place: Path, there: Accelerator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from segpref.studies.runner import InProcess
-
     import segpref.cli.study as study
+    from segpref.studies.engine.executors import InProcess
 
     # A worker would be another process, without the accelerator.
     monkeypatch.setattr(study, "Processes", lambda *_: InProcess())
     folder = runs.study(place)
     assert there.ran["Conv2d"]
-    found, expected = runs.result(folder), RECORD["runs"]["study"]
-    if runs.machine() == RECORD["machine"]:
+    found, expected = records.result(folder), RECORD["runs"]["study"]
+    if records.machine() == RECORD["machine"]:
         assert found["weights"] == expected["weights"]
 
 
@@ -234,7 +234,7 @@ def test_what_stays_on_the_host_is_found(place: Path, there: Accelerator) -> Non
 
 @pytest.fixture(scope="module")
 def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from tests.promptable.tiny_models import write_clip
+    from tiny_models import write_clip
 
     folder = tmp_path_factory.mktemp("checkpoints") / "clip"
     write_clip(folder)
