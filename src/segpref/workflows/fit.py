@@ -24,7 +24,13 @@ from segpref.policies.promptable import PARTS, Part, PromptableNetwork, promptab
 from segpref.report.run_report import write_report
 from segpref.studies.recipe import default_network
 from segpref.targets import check_outputs
-from segpref.training import FitConfig, PromptableConfig, RunFolder, fit_promptable
+from segpref.training import (
+    FitConfig,
+    PromptableConfig,
+    RunFolder,
+    fit_promptable,
+    is_first_process,
+)
 from segpref.training import fit as train
 from segpref.types import SegprefError
 from segpref.workflows.opening import beside, open_split, part_of, reader_of
@@ -152,7 +158,9 @@ def fit(
             )
             rest = _rest(dataset, split, cases)
             summary = train(cases, validation, card, folder, config, unlabelled=rest, start=start)
-    return Fit(out, summary, write_report(folder))
+    # The first process of a launch writes for all.
+    report = write_report(folder) if is_first_process() else out / "report.html"
+    return Fit(out, summary, report)
 
 
 def _drawn(cases: Dataset, count: int | None, unit: str, seed: int) -> Dataset:
