@@ -22,7 +22,6 @@ from segpref.policies import load_model, read_card
 from segpref.proposals import SlateProposals, UniformOffset
 from segpref.report.formats import markdown
 from segpref.report.runs import BASE, SELECT_BEST
-from segpref.studies.engine import Processes
 from segpref.studies.judging import JudgeInputs, ModelBased, Oracle
 from segpref.studies.plan import Task, plan
 from segpref.studies.recipe import Block, Method, Recipe
@@ -331,11 +330,26 @@ def test_what_fails_takes_only_what_needs_it(
 
 
 @pytest.mark.slow
-def test_processes_find_the_same(finished: tuple[Results, Workspace], tmp_path: Path) -> None:
-    results, workspace = finished
+@pytest.mark.parametrize("where", ["processes", "ray"])
+def test_other_executors_find_the_same(
+    where: str, finished: tuple[Results, Workspace], tmp_path: Path
+) -> None:
+    workspace = finished[1]
     elsewhere = replace(workspace, out=tmp_path, cache=Cache(tmp_path / "cache"))
-    assert text_of(run_study(elsewhere, executor=Processes(2))) == text_of(results)
-    assert "stage 2" in (tmp_path / "seed-0/runs/weak/weak/rn-dpo/log.txt").read_text()
+    (tmp_path / "workspace.pkl").write_bytes(pickle.dumps(elsewhere))
+    (tmp_path / "study.py").write_text(STUDY)
+    command = [
+        sys.executable,
+        str(tmp_path / "study.py"),
+        str(tmp_path / "workspace.pkl"),
+        where,
+        "0",
+    ]
+    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+    found = run_study(elsewhere, seeds=[0])
+    assert text_of(found) == text_of(run_study(workspace, seeds=[0]))
+    if where == "processes":  # Ray keeps what its workers print
+        assert "stage 2" in (tmp_path / "seed-0/runs/weak/weak/rn-dpo/log.txt").read_text()
 
 
 @pytest.mark.slow
@@ -379,7 +393,8 @@ from segpref.studies.run_study import run_study
 if __name__ == "__main__":
     with open(sys.argv[1], "rb") as file:
         workspace = pickle.load(file)
-    run_study(workspace, executor=Processes(2) if sys.argv[2] == "processes" else RayCluster("local"))
+    executor = Processes(2) if sys.argv[2] == "processes" else RayCluster("local")
+    run_study(workspace, [int(seed) for seed in sys.argv[3:]] or None, executor)
 """
 
 
@@ -387,7 +402,7 @@ def files_in(folder: Path) -> int:
     return sum(1 for path in folder.rglob("*") if path.is_file())
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("where", ["processes", "ray"])
 def test_a_study_that_is_killed_five_times_ends_with_the_same_table(
     where: str, finished: tuple[Results, Workspace], tmp_path: Path

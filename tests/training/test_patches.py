@@ -208,7 +208,7 @@ def test_alignment_on_patches_mends_what_is_wrong(
     summary = align(
         base, pool, validation, OracleJudge(SPACE), PreferenceSignal(SPACE), folder,
         proposals=SlateProposals(12), epochs=5, images_per_epoch=12, batch_size=3,
-        learning_rate=1e-3, cache=store,
+        learning_rate=3e-4, cache=store,
     )  # fmt: skip
     first, *rows = folder.read_metrics()
     assert summary["val_iou_base"] == first["val_iou"] == pytest.approx(expected)
