@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-import torch
 
 from segpref.studies.engine import Job, Processes
 from segpref.studies.engine.progress import StudyProgress
@@ -27,7 +26,6 @@ class Started:
 def processes(monkeypatch: pytest.MonkeyPatch) -> None:
     Started.environments = []
     monkeypatch.setattr("segpref.studies.engine.executors.Launched", Started)
-    monkeypatch.setattr("segpref.studies.engine.executors.replace", lambda lab: lab)
 
 
 @pytest.mark.parametrize(
@@ -45,14 +43,13 @@ def test_each_job_sees_the_gpu_with_the_fewest_jobs(
     processes: None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    monkeypatch.setattr("segpref.studies.engine.executors.gpus", lambda: count)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     executor = Processes(3)
-    lab: Any = SimpleNamespace(out=Path())
-    for seed in range(3):
-        executor.start(lab, Task(seed, "base", "weak"))
+    for number in range(3):
+        executor.start(Path(), Job(str(number), [], print))
     assert Started.environments == expected
     executor.close()
 
