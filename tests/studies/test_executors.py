@@ -48,8 +48,8 @@ def test_each_job_sees_the_gpu_with_the_fewest_jobs(
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     executor = Processes(3)
-    for name in "abc":
-        executor.start(Path(), Job(name, (), lambda: None))
+    for number in range(3):
+        executor.start(Path(), Job(str(number), [], print))
     assert Started.environments == expected
     executor.close()
 
