@@ -15,9 +15,9 @@ from segpref.inference.samples import sample_cases, score_samples
 from segpref.policies import ModelCard, NetworkSpec
 from segpref.policies.diffusion import Sampler, TextEncoder, load_diffusion
 from segpref.training import RunFolder, fit_diffusion
+from segpref.training.averaging import averaged, warm_decay
 from segpref.training.schedules import linear
 from segpref.training.tasks import diffusion as module
-from segpref.training.tasks.diffusion import warm_average
 from segpref.types import Case, LabelSpace, SegprefError
 
 pytest.importorskip("diffusers")
@@ -191,7 +191,7 @@ def test_the_average_is_saved_and_the_text_free_model_has_no_text(tmp_path: Path
 
 def test_the_average_looks_back_over_a_tenth_of_the_steps() -> None:
     network = nn.Linear(1, 1, bias=False)
-    mean = warm_average(network, 0.9999)
+    mean = averaged(network, 0.9999, warm_decay)
     expected = 0.0
     for step in range(200):
         with torch.no_grad():
@@ -202,7 +202,7 @@ def test_the_average_looks_back_over_a_tenth_of_the_steps() -> None:
         expected = float(step) if step == 0 else decay * expected + (1 - decay) * step
     assert mean.module.weight.item() == pytest.approx(expected, rel=1e-4)
     assert 160 < expected < 190
-    slow = warm_average(network, 0.5)
+    slow = averaged(network, 0.5, warm_decay)
     for step in range(3):
         with torch.no_grad():
             network.weight.fill_(float(step))

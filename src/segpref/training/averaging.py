@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-__all__ = ["averaged", "teacher_decay"]
+__all__ = ["averaged", "teacher_decay", "warm_decay"]
 
 Tensors = list[Tensor] | tuple[Tensor, ...]
 
@@ -19,15 +21,26 @@ def teacher_decay(updates: int, decay: float) -> float:
     return min(1 - 1 / (updates + 1), decay)
 
 
-def averaged(network: nn.Module, decay: float) -> AveragedModel:
+def warm_decay(updates: int, decay: float) -> float:
+    """``min((1 + t) / (10 + t), decay)`` at update t = 0, 1, ...
+
+    It looks back over about t / 10 steps. With a decay of .9999 from the start, ten thousand steps
+    would leave a third of the random weights in the average.
+    """
+    return min(decay, (1 + updates) / (10 + updates))
+
+
+def averaged(
+    network: nn.Module, decay: float, at: Callable[[int, float], float] = teacher_decay
+) -> AveragedModel:
     """A copy of the network whose weights follow it; normalisation statistics are copied.
 
-    ``theta' <- a theta' + (1 - a) theta`` with ``a`` of :func:`teacher_decay` at every
-    ``update_parameters(network)``. The number of updates is part of its state.
+    ``theta' <- a theta' + (1 - a) theta`` at every ``update_parameters(network)``, with ``a`` the decay
+    ``at`` (update, decay). The number of updates is part of its state.
     """
 
     def average(old: Tensors, new: Tensors, updates: Tensor | int) -> None:
-        share = 1 - teacher_decay(int(updates), decay)
+        share = 1 - at(int(updates), decay)
         for mean, value in zip(old, new, strict=True):
             mean.lerp_(value, share)
 

@@ -18,13 +18,14 @@ from segpref.policies import ModelCard
 from segpref.policies.diffusion import AmbiSeg, Sampler, TextEncoder, draw, signed
 from segpref.seeds import derive_seed
 from segpref.settings import setting
+from segpref.training.averaging import averaged, warm_decay
 from segpref.training.config import Optimizer, Schedule, TrainingConfig
 from segpref.training.loop import StepResult
 from segpref.training.tasks.supervised import best_epoch
 from segpref.training.trainer import Course, History, Learner, Task
 from segpref.types import Case, SegprefError
 
-__all__ = ["Diffusion", "DiffusionConfig", "sample_figures", "warm_average"]
+__all__ = ["Diffusion", "DiffusionConfig", "sample_figures"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +117,8 @@ class Diffusion(Task):
 
     def average(self, network: nn.Module) -> AveragedModel | None:
         """The moving average that is validated and saved."""
-        return warm_average(network, self.config.average) if self.config.average else None
+        decay = self.config.average
+        return averaged(network, decay, warm_decay) if decay else None
 
     def begin(self, learner: Learner) -> Course:
         """Noise on one rater's mask, and the error of what the network makes of it."""
@@ -199,26 +201,6 @@ def sample_figures(
         "val_iou": scores.pop("matched_iou"),
         **{f"val_{name}": value for name, value in scores.items()},
     }
-
-
-def warm_average(network: nn.Module, decay: float) -> AveragedModel:
-    """A moving average of weights that begins quickly: its decay is ``min(decay, (1 + t)/(10 + t))``.
-
-    With a decay of .9999 from the start, ten thousand steps would leave a third of the random weights
-    in it. At update t it looks back over about t / 10 steps.
-    """
-
-    def average(
-        old: list[Tensor] | tuple[Tensor, ...],
-        new: list[Tensor] | tuple[Tensor, ...],
-        updates: Tensor | int,
-    ) -> None:
-        t = int(updates)
-        share = 1 - min(decay, (1 + t) / (10 + t))
-        for mean, value in zip(old, new, strict=True):
-            mean.lerp_(value, share)
-
-    return AveragedModel(network, multi_avg_fn=average)
 
 
 def _drawn(
