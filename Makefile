@@ -23,7 +23,7 @@ test-long: $(VENV)/.dev $(NNUNET)/.made  ## the tests marked long: whole studies
 test-nnunet: $(NNUNET)/.made  ## nnU-Net in and out, in an environment of its own; none marked long
 	$(PYTEST_NNUNET) -m "not long" tests/nnunet tests/policies/test_bundle.py
 
-check: check-static  ## format, lint, types, import direction, fast tests: under three minutes
+check: check-static  ## format, lint, types, import direction, fast tests
 	$(PYTEST) -q -m "not slow and not long" --hypothesis-profile quick
 
 check-static: $(VENV)/.dev  ## the same without the tests
