@@ -15,6 +15,7 @@ from segpref.data.preparation import ImagePreparation, Preparation
 from segpref.data.sealed import read_note, read_sealed, write_sealed
 from segpref.disk import Damaged
 from segpref.memory import ran_out
+from segpref.policies.card_format import FORMAT, current
 from segpref.policies.tunable import PolicySpec, TunablePolicy, imported
 from segpref.runtime import runtime
 from segpref.trust import (
@@ -120,7 +121,7 @@ class ModelCard:
         for name in ("mirroring", "code"):
             if not content[name]:
                 del content[name]
-        return json.dumps({"segpref": __version__, **content})
+        return json.dumps({"segpref": __version__, "format": FORMAT, **content})
 
     @classmethod
     def from_json(cls, text: str, file: object = "a card", trust: bool = False) -> ModelCard:
@@ -135,11 +136,10 @@ class ModelCard:
         Raises:
             SegprefError: it names a class, or an argument, that needs ``trust``.
         """
-        raw = parse_json(text, f"the card in {file}")
+        raw = current(parse_json(text, f"the card in {file}"), file)
         space = raw["label_space"]
         network = NetworkSpec(raw["network"]["module"], raw["network"]["arguments"])
-        # Older files know segmenters alone.
-        policy = PolicySpec(**raw.get("policy", {"init_args": {"tail": raw.get("tail")}}))
+        policy = PolicySpec(**raw["policy"])
         if (code := raw.get("code")) is not None:
             if trust:
                 trust_code(code)
