@@ -15,10 +15,10 @@ from monai.networks.nets import UNet
 from torch import Tensor
 
 import segpref.training.signals as signals
+from segpref.contrib.objectives import BetaDPO, DrDPO
 from segpref.data import Cache, Folders, Preparation, prepare
 from segpref.data.phantoms import PATIENT_PATTERN
 from segpref.judges import ModelJudge
-from segpref.objectives import BetaDPO, DrDPO
 from segpref.objectives.likelihood import disagreement
 from segpref.policies import ModelCard, NetworkSpec, load_model
 from segpref.proposals import SlateProposals
