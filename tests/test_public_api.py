@@ -8,6 +8,7 @@ import sys
 import pytest
 
 import segpref
+from segpref.workflows.runs import text_of
 
 
 @pytest.mark.parametrize("name", segpref.__all__)
@@ -32,3 +33,13 @@ def test_importing_segpref_imports_nothing_that_takes_time() -> None:
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert told.stdout.strip() == "[]"
+
+
+def test_settings_of_an_object_that_holds_itself_are_its_plain_ones() -> None:
+    class Judge:
+        def __init__(self) -> None:
+            self.sizes, self.network, self.own = (1, 2), object(), self
+
+    kept = text_of(segpref.AlignConfig(epochs=3), judge=Judge())
+    assert kept["epochs"] == 3
+    assert kept["judge"]["init_args"] == {"sizes": (1, 2)}

@@ -71,10 +71,16 @@ def _plain(value: Any) -> Any:
         return value
     if isinstance(value, os.PathLike):
         return os.fspath(value)
-    own: Mapping[str, Any]
-    if is_dataclass(value):
-        own = {one.name: getattr(value, one.name) for one in fields(value)}
-    else:
-        own = {n: one for n, one in getattr(value, "__dict__", {}).items() if not n.startswith("_")}
     path = f"{type(value).__module__}.{type(value).__qualname__}"
-    return {"class_path": path, "init_args": _plain(dict(own))}
+    if is_dataclass(value):
+        own = {one.name: _plain(getattr(value, one.name)) for one in fields(value)}
+        return {"class_path": path, "init_args": own}
+    # An object of any other class (a judge, say) may hold networks, images, or itself.
+    own = {n: one for n, one in getattr(value, "__dict__", {}).items() if not n.startswith("_")}
+    return {"class_path": path, "init_args": {n: one for n, one in own.items() if _is_plain(one)}}
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, str | int | float | bool)
