@@ -58,10 +58,21 @@ def test_ignored_pixels_are_left_out(seed: int, count: int, space: LabelSpace) -
     rng = np.random.default_rng(seed)
     masks = rng.integers(0, space.values, (count, space.fields, 3, 4), dtype=np.uint8)
     masks[rng.random(masks.shape) < 0.3] = IGNORE
-    pairs = [overlap_counts(masks[[j]], masks[k], space) for j, k in combinations(range(count), 2)]
-    expected = np.mean([dice(counts)[0] for counts in pairs], axis=0)
-    held = np.any([(counts.true + counts.predicted)[0] > 0 for counts in pairs], axis=0)
-    np.testing.assert_allclose(pairwise_dice(masks, space), np.where(held, expected, np.nan))
+    held, expected = np.zeros(len(space.structures), bool), []
+    for j, k in combinations(range(count), 2):
+        both = np.where((masks[[j, k]] == IGNORE).any(axis=0), np.uint8(IGNORE), masks[[j, k]])
+        counts = overlap_counts(both[[0]], both[1], space)
+        expected.append(dice(counts)[0])
+        held |= (counts.true + counts.predicted)[0] > 0
+    found = pairwise_dice(masks, space)
+    np.testing.assert_allclose(found, np.where(held, np.mean(expected, axis=0), np.nan))
+    # Nor does the order of the candidates matter.
+    np.testing.assert_allclose(pairwise_dice(masks[::-1], space), found)
+
+
+def test_who_ignores_a_pixel_has_no_part_in_its_variance() -> None:
+    masks = np.array([[[1, 1, IGNORE]], [[IGNORE, 0, IGNORE]], [[1, IGNORE, IGNORE]]], np.uint8)
+    np.testing.assert_array_equal(pixel_variance(masks, CLASSES)[0], [0, 0.25, 0])
 
 
 def test_variance_is_a_quarter_where_half_of_them_differ() -> None:

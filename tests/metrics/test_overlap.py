@@ -7,9 +7,19 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from monai.metrics import compute_dice, compute_iou
+from monai.metrics import ConfusionMatrixMetric, compute_dice, compute_iou
 
-from segpref.metrics import Overlap, dice, iou, overlap_counts, slate_iou, volume_scores
+from segpref.metrics import (
+    Overlap,
+    dice,
+    iou,
+    overlap_counts,
+    precision,
+    sensitivity,
+    slate_iou,
+    volume_difference,
+    volume_scores,
+)
 from segpref.types import IGNORE, LabelSpace, Region, SegprefError
 
 CLASSES = LabelSpace("multi-class", ("background", "RV", "MYO", "LV"))
@@ -153,3 +163,20 @@ def test_volume_names_must_match_the_slices():
     counts = overlap_counts(np.zeros((2, 1, 4), np.uint8), np.zeros((1, 4), np.uint8), CLASSES)
     with pytest.raises(SegprefError, match="one name per slice"):
         volume_scores(counts, ["a"])
+
+
+def test_sensitivity_and_precision_are_monais():
+    masks, truth = draw(2, STRUCTURES, (16, 24), 3, 0.0)
+    counts = overlap_counts(masks, truth, STRUCTURES)
+    for measure, name in ((sensitivity, "sensitivity"), (precision, "precision")):
+        metric = ConfusionMatrixMetric(metric_name=name, reduction="none")
+        metric(torch.from_numpy(masks), torch.from_numpy(truth)[None].expand(3, -1, -1, -1))
+        np.testing.assert_allclose(measure(counts), metric.aggregate()[0].numpy(), rtol=1e-6)
+
+
+def test_sensitivity_precision_and_volumes_by_hand():
+    """Prediction and truth of 4 and 5 pixels with 3 in common; then one, the other, both empty."""
+    counts = Overlap(np.array([[3, 0, 0, 0]]), np.array([[4, 2, 0, 0]]), np.array([[5, 0, 2, 0]]))
+    np.testing.assert_array_equal(sensitivity(counts), [[3 / 5, np.nan, 0, np.nan]])
+    np.testing.assert_array_equal(precision(counts), [[3 / 4, 0, np.nan, np.nan]])
+    np.testing.assert_array_equal(volume_difference(counts), [[-1 / 5, np.inf, -1, np.nan]])

@@ -1,6 +1,9 @@
-"""Surface measures against MONAI, and against distances between all surface voxels."""
+"""Surface measures against MONAI, DeepMind, and distances between all surface voxels."""
 
 from __future__ import annotations
+
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +18,8 @@ from scipy.spatial.distance import cdist
 
 from segpref.metrics import (
     average_surface_distance,
+    element_distances,
+    hausdorff,
     hausdorff_95,
     summarise_distances,
     surface_dice,
@@ -45,6 +50,7 @@ def test_measures_are_monais(shape, spacing, seed):
     settings = {"include_background": True, "spacing": spacing}
     for value, expected in (
         (hausdorff_95(found), compute_hausdorff_distance(*pair, percentile=95, **settings)),
+        (hausdorff(found), compute_hausdorff_distance(*pair, **settings)),
         (
             average_surface_distance(found),
             compute_average_surface_distance(*pair, symmetric=True, **settings),
@@ -52,6 +58,36 @@ def test_measures_are_monais(shape, spacing, seed):
         (surface_dice(found, 1.2), compute_surface_dice(*pair, [1.2], **settings)),
     ):
         assert value == pytest.approx(expected.item(), rel=1e-5)
+
+
+DEEPMIND = json.loads(Path(__file__).with_name("surface_distance.json").read_text())["masks"]
+
+
+@pytest.mark.parametrize("said", DEEPMIND, ids=lambda said: f"{said['spacing']}")
+def test_measures_by_area_are_deepminds(said):
+    """Against values that ``record_surface_distance.py`` took from surface-distance."""
+    masks = np.zeros((2, *said["shape"]), bool)
+    masks[0].flat[said["prediction"]], masks[1].flat[said["truth"]] = True, True
+    found = element_distances(*masks, said["spacing"])
+    areas = [found.true_area.sum(), found.predicted_area.sum()]
+    assert areas == pytest.approx(said["areas"], rel=1e-5)
+    assert average_surface_distance(found) == pytest.approx(
+        np.average(said["average"], weights=said["areas"]), rel=1e-5
+    )
+    assert hausdorff_95(found) == pytest.approx(said["hausdorff_95"], rel=1e-5)
+    assert hausdorff(found) == pytest.approx(said["hausdorff"], rel=1e-5)
+    for tolerance, share in said["surface_dice"].items():
+        assert surface_dice(found, float(tolerance)) == pytest.approx(share, rel=1e-5)
+
+
+def test_a_plane_has_its_own_area():
+    """A plate of 6 x 8 x 2 voxels of 2 x 3 x 0.5 mm: less than its box, for corners are cut."""
+    plate = np.zeros((16, 18, 9), bool)
+    plate[5:11, 5:13, 4:6] = True
+    area = element_distances(plate, plate, (2.0, 3.0, 0.5)).true_area.sum()
+    faces, sides = 2 * 12.0 * 24.0, 2 * (12.0 + 24.0) * 1.0
+    assert 2 * (5 * 2.0) * (7 * 3.0) < area < faces + sides
+    assert surface_dice(element_distances(plate, plate), 0) == 1
 
 
 @GRIDS
@@ -77,24 +113,32 @@ def test_worked_example():
 
     Of the 16 surface pixels of either, 10 lie within one pixel of the other surface (6 on it), and
     the other 6 are two pixels away: those of the far edge and the middle of the near one.
+    By length, either contour has 16 straight pieces and four corners of half a diagonal. Within one
+    pixel of the other contour are the 2 x 4 straight pieces of the two sides, and of the near edge its
+    two corners and the piece next to each.
     """
     space = LabelSpace("multi-class", ("background", "square"))
     truth = np.zeros((1, 20, 20), np.uint8)
     truth[0, 5:10, 5:10] = 1
     moved = np.roll(truth, 2, axis=1)
+    by_length = (8 + 2 + np.sqrt(2)) / (16 + 2 * np.sqrt(2))
     in_voxels = surface_scores(moved, truth, space)
     assert {name: column.tolist() for name, column in in_voxels.items()} == {
         "assd_voxel": [1.0],
         "hd95_voxel": [2.0],
-        "surface_dice_1_voxel": [10 / 16],
+        "hd_voxel": [2.0],
+        "surface_dice_1_voxel": [pytest.approx(by_length)],
     }
     in_mm = surface_scores(moved, truth, space, (1.5, 1.5), tolerance_mm=1.5)
     assert {name: column.tolist() for name, column in in_mm.items()} == {
         "assd_mm": [1.5],
         "hd95_mm": [3.0],
-        "surface_dice_1.5_mm": [10 / 16],
+        "hd_mm": [3.0],
+        "surface_dice_1.5_mm": [pytest.approx(by_length)],
     }
     assert surface_scores(truth, truth, space)["assd_voxel"].tolist() == [0.0]
+    by_voxel = surface_distances(moved[0] == 1, truth[0] == 1)
+    assert surface_dice(by_voxel, 1) == 10 / 16
 
 
 def test_a_tolerance_of_whole_steps_takes_them_in_spite_of_rounding():
@@ -115,6 +159,7 @@ def test_empty_masks():
     )
     np.testing.assert_array_equal(scores["hd95_voxel"], [0, np.inf, np.inf, np.nan])
     np.testing.assert_array_equal(scores["assd_voxel"], [0, np.inf, np.inf, np.nan])
+    np.testing.assert_array_equal(scores["hd_voxel"], [0, np.inf, np.inf, np.nan])
     np.testing.assert_array_equal(scores["surface_dice_1_voxel"], [1, 0, 0, np.nan])
     summary = summarise_distances(scores["hd95_voxel"])
     assert (summary.mean, summary.missed, summary.absent) == (0.0, 2, 1)

@@ -65,6 +65,15 @@ def test_area_is_exact_and_confidence_order_is_kept(logits: np.ndarray, scale: f
     np.testing.assert_array_equal(mask, expected.reshape(logit.shape))
 
 
+@pytest.mark.parametrize("bias", [-2.0, -1.0, 0.0, 1.0, 2.0])
+@pytest.mark.parametrize("value", [None, 1, 2, 3])
+def test_of_equal_biased_logits_the_lowest_class_wins(value: int | None, bias: float) -> None:
+    logits = np.random.default_rng(0).integers(-2, 3, (4, 20, 20)).astype(np.float32)
+    moved = logits.copy()
+    moved[slice(1, None) if value is None else value] += bias
+    np.testing.assert_array_equal(biased(multi_class(logits), value, bias)[0], moved.argmax(axis=0))
+
+
 @settings(max_examples=150)
 @given(LOGITS, st.sampled_from([None, 1, 2, 3]), st.floats(-6, 6, width=32))
 def test_logit_bias_is_the_argmax_of_biased_logits(

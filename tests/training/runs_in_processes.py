@@ -112,7 +112,7 @@ def main(out: Path, data: Path, store: Path) -> None:
     runs: dict[str, tuple[Any, dict[str, Any]]] = {
         "every step": (PreferenceSignal(space), {}),
         "rounds": (
-            PreferenceSignal(space, objective=BetaDPO(keep=0.6)),
+            PreferenceSignal(space, objective=BetaDPO(threshold=0.0, keep=0.6)),
             {"refresh": 1, "reference": "round"},
         ),
         "anchored": (AnchoredSignal(space, PreferenceSignal(space, objective=DrDPO())), {}),

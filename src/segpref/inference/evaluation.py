@@ -11,7 +11,15 @@ import torch
 from torch import Tensor
 
 from segpref.data.dataset import Dataset, Volume
-from segpref.metrics import dice, iou, overlap_counts, surface_scores
+from segpref.metrics import (
+    dice,
+    iou,
+    overlap_counts,
+    precision,
+    sensitivity,
+    surface_scores,
+    volume_difference,
+)
 from segpref.runtime import runtime
 from segpref.types import LabelSpace, Predictor, SegprefError
 
@@ -82,10 +90,12 @@ def score_masks(
     What is predicted where the truth is :data:`~segpref.types.IGNORE` is not looked at.
 
     Columns: ``volume``, ``patient``, ``structure``, ``iou``, ``dice`` (NaN where truth and prediction
-    both lack the structure); with ``slices`` also ``slice_iou``, the mean over the volume's slices;
-    with ``surface`` the measures of :func:`segpref.metrics.surface_scores`, with their unit in the
-    column's name. Between the slices of a 2D dataset the distance is not known, so there surface
-    measures are means over the slices in which both have the structure.
+    both lack the structure), ``sensitivity`` (NaN where the truth lacks it), ``precision`` (NaN where
+    the prediction lacks it), ``volume_difference`` relative to the truth; with ``slices`` also
+    ``slice_iou``, the mean over the volume's slices; with ``surface`` the measures of
+    :func:`segpref.metrics.surface_scores`, with their unit in the column's name. Between the slices of a
+    2D dataset the distance is not known, so there surface measures are means over the slices in which
+    both have the structure.
     """
     rows: list[Row] = []
     for volume, items, masks in predictions:
@@ -96,6 +106,8 @@ def score_masks(
         truth = np.asarray(volume.labels[items])
         counts = overlap_counts(masks.swapaxes(0, 1)[None], truth.swapaxes(0, 1), label_space)
         columns = {"iou": iou(counts, math.nan)[0], "dice": dice(counts, math.nan)[0]}
+        for measure in (sensitivity, precision, volume_difference):
+            columns[measure.__name__] = measure(counts)[0]
         if slices:
             columns["slice_iou"] = _slice_iou(masks, truth, label_space)
         if surface:

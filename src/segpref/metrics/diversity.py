@@ -17,8 +17,8 @@ def pairwise_dice(
     """Mean Dice of all pairs of distinct candidates, per structure: 1 where all are equal.
 
     ``2 / (K (K - 1)) sum_{j < k} Dice(y_j, y_k)``. Two empty masks have a Dice of 1; a structure that
-    no candidate holds is NaN, for nothing differs there. Pixels that the later one of a pair
-    ignores are left out.
+    no candidate holds is NaN, for nothing differs there. Pixels that either of a pair ignores are
+    left out, so the order of the candidates does not matter.
 
     Raises:
         SegprefError: there is no pair.
@@ -29,15 +29,16 @@ def pairwise_dice(
     packed = np.stack([_packed(label_space.structure_masks(mask)) for mask in masks])
     total = np.zeros(len(label_space.structures))
     held = np.zeros(len(label_space.structures), bool)
+    known = [_packed(mask != IGNORE) for mask in masks]
     for number in range(1, len(masks)):
-        known = _packed(masks[number] != IGNORE)
+        own = packed[number]
         counts = Overlap(
-            np.array([_ones(other & known & packed[number]) for other in packed[:number]]),
-            np.array([_ones(other & known) for other in packed[:number]]),
-            _ones(packed[[number]]),
+            np.array([_ones(other & own) for other in packed[:number]]),
+            np.array([_ones(other & known[number]) for other in packed[:number]]),
+            np.array([_ones(own & told) for told in known[:number]]),
         )
         total += dice(counts).sum(axis=0)
-        held |= (counts.true[0] > 0) | (counts.predicted > 0).any(axis=0)
+        held |= ((counts.true > 0) | (counts.predicted > 0)).any(axis=0)
     return np.where(held, total / (len(masks) * (len(masks) - 1) / 2), np.nan)
 
 
@@ -46,12 +47,14 @@ def pixel_variance(
 ) -> Float[np.ndarray, "structure *space"]:
     """Variance over the candidates of each pixel's membership of each structure (Fig. 3).
 
-    ``p (1 - p)`` with p the share of candidates that hold the pixel: 0 where all agree, at most 1/4.
+    ``p (1 - p)`` with p the share of candidates that hold the pixel, among those that do not ignore it:
+    0 where all agree or ignore it, at most 1/4.
     The paper does not say whether it takes masks or probabilities; masks are what all strategies
     have in common (thresholds change no probability).
     """
     held = sum(label_space.structure_masks(mask).astype(np.uint32) for mask in masks)
-    share = np.asarray(held) / len(masks)
+    known = sum((mask != IGNORE).astype(np.uint32) for mask in masks)
+    share = np.asarray(held) / np.maximum(known, 1)
     return np.asarray(share * (1 - share))
 
 

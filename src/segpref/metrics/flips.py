@@ -53,9 +53,10 @@ class FlipCurves:
     and pairs that are equally good, on which nobody can be wrong.
 
     Args:
-        flip_rate: share of all pairs: the ``flip_rate`` of
-            :class:`~segpref.objectives.RobustDPO` for a miner that draws pairs at random; for others
-            it is PairFlip. NaN where there is no pair.
+        flip_rate: share of all pairs. It is the ``flip_rate`` of
+            :class:`~segpref.objectives.RobustDPO` only where learned pairs are drawn uniformly from all
+            pairs of a slate, which none of the miners does (:class:`~segpref.preferences.RandomPair`
+            draws a winner first): for a miner take PairFlip. NaN where there is no pair.
         pairs: how many pairs.
         by_gap: bins by the judge's gap, smallest first, of about the same count.
         by_disagreement: bins by ``|R| / |Omega|``, the share of the image on which the two differ.

@@ -11,7 +11,18 @@ from jaxtyping import Bool, Float, Int64, UInt8
 
 from segpref.types import IGNORE, LabelSpace, SegprefError
 
-__all__ = ["Overlap", "VolumeScores", "dice", "iou", "overlap_counts", "slate_iou", "volume_scores"]
+__all__ = [
+    "Overlap",
+    "VolumeScores",
+    "dice",
+    "iou",
+    "overlap_counts",
+    "precision",
+    "sensitivity",
+    "slate_iou",
+    "volume_difference",
+    "volume_scores",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +101,25 @@ def iou(counts: Overlap, empty: float = 1.0) -> Float[np.ndarray, "K structure"]
 def dice(counts: Overlap, empty: float = 1.0) -> Float[np.ndarray, "K structure"]:
     """Dice; ``empty`` where mask and truth both lack the structure."""
     return _ratio(2 * counts.intersection, counts.predicted + counts.true, empty)
+
+
+def sensitivity(counts: Overlap) -> Float[np.ndarray, "K structure"]:
+    """Share of the true structure that the mask has; NaN where the truth lacks the structure."""
+    return _ratio(counts.intersection, counts.true, np.nan)
+
+
+def precision(counts: Overlap) -> Float[np.ndarray, "K structure"]:
+    """Share of the mask that is truly the structure; NaN where the mask lacks the structure."""
+    return _ratio(counts.intersection, counts.predicted, np.nan)
+
+
+def volume_difference(counts: Overlap) -> Float[np.ndarray, "K structure"]:
+    """Relative volume difference, ``(predicted - true) / true``: 0.1 is a tenth too large.
+
+    NaN where mask and truth both lack the structure, infinite where only the truth does.
+    """
+    added = _ratio(counts.predicted - counts.true, counts.true, np.inf)
+    return np.where((counts.predicted == 0) & (counts.true == 0), np.nan, added)
 
 
 def slate_iou(

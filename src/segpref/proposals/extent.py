@@ -42,10 +42,13 @@ def area_scaled(
 def biased(draft: Draft, value: int | None, bias: float) -> UInt8[np.ndarray, "1 *space"]:
     """The label map after ``bias`` is added to one class's logit (None: to all but background's).
 
-    ``y_i = argmax_c (z_ic + bias [c = value])``
+    ``y_i = argmax_c (z_ic + bias [c = value])``, of equal ones the lowest class, as in a decoded mask.
     """
     lead, label, rival = draft.contest(value)
-    wins = (lead > -bias).view(np.uint8)
+    ahead = lead > -bias
+    if value is not None:
+        ahead |= (lead == -bias) & (rival > value)
+    wins = ahead.view(np.uint8)
     # A masked sum instead of np.where, which is five times slower on bytes; it wraps and returns.
     change = np.subtract(label, rival, dtype=np.uint8)
     return np.add(np.multiply(change, wins), rival, dtype=np.uint8)[np.newaxis]

@@ -17,8 +17,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from segpref.contrib.objectives.targets import optimal_shares
 from segpref.objectives.checks import above_zero, at_least_zero, share
-from segpref.types import Margins
+from segpref.types import Margins, SegprefError
 
 __all__ = ["AMaPO", "AlphaDPO", "BetaDPO", "GammaPO"]
 
@@ -44,22 +45,39 @@ class BetaDPO:
     Args:
         beta: strength of the preference where the mean margin is ``threshold``, above 0.
         alpha: how much beta follows the mean margin, from 0 (DPO).
-        threshold: mean margin at which the batch's beta is ``beta``.
+        threshold: mean margin at which the batch's beta is ``beta``. It has no default, for no number
+            suits all: where the mean margin is ``1 / alpha`` below it, nothing is learned. Take the
+            mean margin of a run with :class:`~segpref.objectives.DPO` (``margin`` in ``metrics.csv``,
+            before ``beta``), or a lower number.
         keep: share of the pairs that are learned from, above 0; the authors take 0.8.
+
+    Raises:
+        SegprefError: there is no threshold, or a setting out of its range.
     """
 
     beta: float = 1.0
     alpha: float = 0.6
-    threshold: float = 0.0
+    threshold: float | None = None
     keep: float = 1.0
 
     def __post_init__(self) -> None:
         above_zero("beta", self.beta)
         at_least_zero("alpha", self.alpha)
         share("keep", self.keep)
+        if self.threshold is None:
+            raise SegprefError(
+                "BetaDPO needs a threshold, the mean margin at which beta is what was given: take the "
+                "mean margin of a run with DPO (column margin of its metrics.csv) or a lower number; "
+                "with one above all margins nothing is learned"
+            )
+        if not math.isfinite(self.threshold):
+            raise SegprefError(
+                f"the objective's threshold must be a finite number, not {self.threshold}"
+            )
 
     def __call__(self, margins: Margins) -> Float[Tensor, " P"]:
         """Loss of every pair."""
+        assert self.threshold is not None
         delta = margins.difference
         fixed = delta.detach()
         kept = self._kept(fixed)
@@ -126,8 +144,9 @@ class GammaPO:
     so that clear pairs get a higher target than those with a small margin, which may be noise. As
     ``tau`` goes to infinity, with gamma 0, and for one pair alone, this is DPO.
 
-    **Batch statistics.** The problem is convex; like the authors we solve it by exponentiated
-    gradients. They add margins of earlier steps from a queue; we take the batch alone.
+    **Batch statistics.** The problem is convex. The authors approach its solution by exponentiated
+    gradients, whose steps shrink as pairs and gamma grow; we solve it exactly
+    (:func:`optimal_shares`). They add margins of earlier steps from a queue; we take the batch alone.
 
     Args:
         beta: strength of the preference, above 0.
@@ -151,14 +170,11 @@ class GammaPO:
 
     def _relative(self, reward: Float[Tensor, " P"]) -> Float[Tensor, " P"]:
         """Targets as multiples of their mean."""
-        log_share = torch.full_like(reward, -math.log(max(1, len(reward))))
-        # The curvature relative to the entropy is at most this, so no step overshoots.
-        step = 1 / (self.tau + self.gamma**2 * len(reward) / 4)
-        for _ in range(60):
-            violated = torch.sigmoid(self.gamma * len(reward) * log_share.exp() - reward)
-            slope = self.gamma * violated + self.tau * log_share
-            log_share = torch.log_softmax(log_share - step * slope, 0)
-        return len(reward) * log_share.exp()
+        if len(reward) < 2 or not self.gamma:
+            return torch.ones_like(reward)
+        rewards = reward.double().cpu().numpy()
+        shares = optimal_shares(rewards, self.gamma, self.tau)
+        return torch.from_numpy(len(shares) * shares).to(reward)
 
 
 @dataclass(frozen=True, slots=True)
