@@ -91,7 +91,7 @@ def test_no_score_depends_on_what_is_predicted_where_nobody_knows(
         for drawn in (predicted, other)
     )
     assert one == two
-    assert len(one[0]) == 9
+    assert len(one[0]) == 13
     # It is not that nothing matters.
     full = replace(blank, labels=truth)
     assert score_masks([(full, [0, 1, 2], predicted)], structures) != score_masks(

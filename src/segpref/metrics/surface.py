@@ -193,8 +193,8 @@ def surface_scores(
 
     ``assd``, ``hd95`` and ``hd`` count boundary voxels; ``surface_dice`` is by area of surface
     elements. Names end with the unit, that of the surface Dice with the tolerance: ``assd_mm``,
-    ``hd95_mm``, ``hd_mm``, ``surface_dice_2_mm``; with ``_voxel`` where the voxel size is not known. The same by the
-    other way of counting is a line: ``surface_dice(surface_distances(...), 2.0)``.
+    ``hd95_mm``, ``hd_mm``, ``surface_dice_2_mm``; with ``_voxel`` where the voxel size is not known.
+    By the other way of counting it is a line: ``surface_dice(surface_distances(...), 2.0)``.
     Pixels that are :data:`~segpref.types.IGNORE` in ``truth`` belong to no structure of either.
     A structure that both lack is NaN in all columns; one that only one lacks has infinite distances
     and the surface Dice 0. See :func:`summarise_distances` for means.
