@@ -11,6 +11,7 @@ from segpref.judges.noisy import NoisyJudge
 from segpref.judges.oracle import OracleJudge
 from segpref.judges.raters import RatersJudge
 from segpref.judges.regressor import RegressorJudge
+from segpref.judges.silence import SilentJudge, note_silence
 
 __all__ = [
     "Committee",
@@ -24,6 +25,8 @@ __all__ = [
     "OracleJudge",
     "RatersJudge",
     "RegressorJudge",
+    "SilentJudge",
     "VirtualAnnotator",
+    "note_silence",
     "trust_weights",
 ]

@@ -11,6 +11,7 @@ from segpref.data.cache import Cache
 from segpref.data.dataset import Dataset
 from segpref.data.predictions import PredictionStore
 from segpref.judges.naming import NamedPredictor
+from segpref.judges.silence import Silence
 from segpref.metrics import slate_iou
 from segpref.types import Case, LabelSpace, SegprefError, Slate
 
@@ -23,8 +24,9 @@ class EnsembleJudge:
     ``s(k) = 1/M sum_m IoU(y(k), y^(m)(x))`` per field (RN-DPO, Eq. 14; the paper trains M = 5 with
     different seeds on the labelled set of stage 1). Each IoU follows
     :func:`~segpref.metrics.slate_iou`: of a multi-class mask the mean over the foreground classes
-    that the segmenter or any candidate holds, empty against empty is 1. The predictions are computed
-    once and kept in the cache.
+    that the segmenter or any candidate holds, empty against empty is 1. A segmenter has no part in the mean
+    on structures that it finds next to nowhere (:func:`~segpref.judges.note_silence`); where none has, the
+    judge abstains (NaN). The predictions are computed once and kept in the cache.
 
     Beyond the paper, the judge may abstain on a field of an image where its segmenters disagree:
     where ``1 - mean IoU of two different segmenters`` is above ``max_disagreement``, all candidates
@@ -57,11 +59,23 @@ class EnsembleJudge:
         self.max_disagreement = max_disagreement
         cache = cache or Cache()
         self._predictions = [PredictionStore(one, "masks", cache) for one in predictors]
+        self._silence = Silence(self.label_space, len(self._predictions))
 
     def prepare(self, dataset: Dataset) -> None:
         """Predict all cases of the dataset that were not predicted before."""
         for store in self._predictions:
             store.prepare(dataset)
+
+    @property
+    def abstains_on(self) -> tuple[str, ...]:
+        """Names of the structures on which it abstains."""
+        return self._silence.structures
+
+    def find_silence(self, dataset: Dataset) -> bool:
+        """Find the structures that each draws next to nowhere; False where there is no image."""
+        self.prepare(dataset)
+        cases = (dataset[place] for place in range(len(dataset)))
+        return self._silence.measure((self.predictions(case), case.label) for case in cases)
 
     def predictions(self, case: Case) -> UInt8[np.ndarray, "M field *space"]:
         """The segmenters' own masks of a prepared case."""
@@ -69,39 +83,57 @@ class EnsembleJudge:
 
     def disagreement(self, case: Case) -> Float[np.ndarray, " field"]:
         """One minus the mean IoU of two different segmenters; 0 for a single one."""
-        return _disagreement(self.predictions(case), self.label_space)
+        return self._disagreement(self.predictions(case))
 
     def score(self, case: Case, slate: Slate) -> Float[np.ndarray, "K field"]:
         """Mean IoU of every candidate with the segmenters' predictions."""
         predicted = self.predictions(case)
-        scores = _mean_iou_with(predicted, slate.masks, self.label_space)
+        scores = _mean(self._ious(predicted, slate.masks))
         if self.max_disagreement is not None:
-            scores[:, _disagreement(predicted, self.label_space) > self.max_disagreement] = np.nan
+            scores[:, self._disagreement(predicted) > self.max_disagreement] = np.nan
         return scores
 
     def uncertainty(self, case: Case, slate: Slate) -> Float[np.ndarray, "K field"]:
         """Standard deviation of a candidate's IoU over the segmenters; 0 for a single one."""
         predicted = self.predictions(case)
-        each = [slate_iou(slate.masks, one, self.label_space) for one in predicted]
-        return np.asarray(np.std(each, axis=0, ddof=1 if len(each) > 1 else 0))
+        each = self._ious(predicted, slate.masks)
+        if not np.isnan(each).any():
+            return np.asarray(np.std(each, axis=0, ddof=1 if len(each) > 1 else 0))
+        told = (~np.isnan(each)).sum(axis=0)
+        spread = np.nanstd(np.where(told, each, 0.0), axis=0)
+        corrected = spread * np.sqrt(told / np.maximum(told - 1, 1))
+        return np.where(told, corrected, np.nan)
+
+    def _ious(
+        self,
+        references: UInt8[np.ndarray, "M field *space"],
+        masks: UInt8[np.ndarray, "K field *space"],
+    ) -> Float[np.ndarray, "M K field"]:
+        """IoU of masks with those of each segmenter; NaN where it says nothing."""
+        return np.stack(
+            [
+                slate_iou(masks, reference, self.label_space, counted=self._silence.counted(number))
+                for number, reference in enumerate(references)
+            ]
+        )
+
+    def _disagreement(
+        self, predicted: UInt8[np.ndarray, "M field *space"]
+    ) -> Float[np.ndarray, " field"]:
+        """One minus the mean IoU of two different segmenters that both say something; 0 for less."""
+        each = self._ious(predicted, predicted)
+        # Of what a segmenter says nothing it is not compared in either role.
+        each = np.where(np.isnan(np.einsum("mmf->mf", each))[None], np.nan, each)
+        told = (~np.isnan(each)).sum(axis=(0, 1))
+        members = np.sqrt(told)
+        # A mask has the IoU 1 with itself, which is taken out of the mean over all ordered pairs.
+        total = np.nansum(each, axis=(0, 1)) - members
+        return np.where(members < 2, 0.0, 1 - total / np.maximum(told - members, 1))
 
 
-def _mean_iou_with(
-    references: UInt8[np.ndarray, "M field *space"],
-    masks: UInt8[np.ndarray, "K field *space"],
-    label_space: LabelSpace,
-) -> Float[np.ndarray, "K field"]:
-    """Mean over several reference masks of :func:`~segpref.metrics.slate_iou`, float64."""
-    each = [slate_iou(masks, reference, label_space) for reference in references]
-    return np.asarray(np.mean(each, axis=0))
-
-
-def _disagreement(
-    predicted: UInt8[np.ndarray, "M field *space"], label_space: LabelSpace
-) -> Float[np.ndarray, " field"]:
-    members = len(predicted)
-    if members < 2:
-        return np.zeros(label_space.fields)
-    # A mask has the IoU 1 with itself, which is taken out of the mean over all ordered pairs.
-    total = members * _mean_iou_with(predicted, predicted, label_space).sum(axis=0)
-    return np.asarray(1 - (total - members) / (members * (members - 1)))
+def _mean(each: Float[np.ndarray, "M K field"]) -> Float[np.ndarray, "K field"]:
+    """Mean over those that say something; NaN where nobody does."""
+    if not np.isnan(each).any():
+        return np.asarray(np.mean(each, axis=0))
+    told = (~np.isnan(each)).sum(axis=0)
+    return np.where(told, np.nansum(each, axis=0) / np.maximum(told, 1), np.nan)

@@ -7,6 +7,7 @@ from jaxtyping import Float
 
 from segpref.data.dataset import Dataset
 from segpref.data.masks import MaskFolder
+from segpref.judges.silence import Silence
 from segpref.metrics import slate_iou
 from segpref.types import IGNORE, Case, Slate
 
@@ -18,7 +19,8 @@ class MasksJudge:
 
     The model-based judge of RN-DPO (Sec. 3.2) where the auxiliary segmenter is not at hand, but its
     masks are: ``s(k) = IoU(y(k), y_J)`` by :func:`~segpref.metrics.slate_iou`, per field; empty against
-    empty is 1. It abstains (NaN) on images without a mask and on structures without a file.
+    empty is 1. It abstains (NaN) on images without a mask, on structures without a file, and on structures
+    that it finds next to nowhere (:func:`~segpref.judges.note_silence`).
 
     Args:
         masks: the folder.
@@ -28,6 +30,19 @@ class MasksJudge:
 
     def __init__(self, masks: MaskFolder) -> None:
         self.masks = masks
+        self._silence = Silence(masks.label_space)
+
+    @property
+    def abstains_on(self) -> tuple[str, ...]:
+        """Names of the structures on which it abstains."""
+        return self._silence.structures
+
+    def find_silence(self, dataset: Dataset) -> bool:
+        """Find the structures that it draws next to nowhere; False where it has no mask at all."""
+        self.prepare(dataset)
+        cases = (dataset[place] for place in range(len(dataset)))
+        known = ((self.masks[case], case.label) for case in cases)
+        return self._silence.measure(([mask], label) for mask, label in known if mask is not None)
 
     def require(self, dataset: Dataset) -> None:
         """See to it that it has an opinion on some of the images, and say of how many it has none.
@@ -46,6 +61,7 @@ class MasksJudge:
         mask = self.masks[case]
         if mask is None:
             return np.full((len(slate), slate.masks.shape[1]), np.nan)
-        scores = slate_iou(slate.masks, mask, self.masks.label_space)
+        counted = self._silence.counted()
+        scores = slate_iou(slate.masks, mask, self.masks.label_space, counted=counted)
         known = (mask != IGNORE).reshape(len(mask), -1).any(axis=1)
         return np.where(known, scores, np.nan)

@@ -9,6 +9,7 @@ from segpref.data.cache import Cache
 from segpref.data.dataset import Dataset
 from segpref.data.predictions import PredictionStore
 from segpref.judges.naming import NamedPredictor
+from segpref.judges.silence import Silence
 from segpref.metrics import slate_iou
 from segpref.types import Case, Slate
 
@@ -20,7 +21,9 @@ class ModelJudge:
 
     ``s(k) = IoU(y(k), y_J(x))``, per field; of a multi-class mask the mean over the foreground
     classes present in the judge's prediction or in any candidate of the slate. Empty against empty
-    is 1. The predictions are computed once and kept in the cache.
+    is 1, but on structures that it finds next to nowhere it abstains
+    (:func:`~segpref.judges.note_silence`): NaN, or left out of the mean. The predictions are computed
+    once and kept in the cache.
 
     Args:
         predictor: the auxiliary segmenter, trained on the ``N_QC`` cases.
@@ -31,10 +34,22 @@ class ModelJudge:
 
     def __init__(self, predictor: NamedPredictor, cache: Cache | None = None) -> None:
         self._predictions = PredictionStore(predictor, "masks", cache or Cache())
+        self._silence = Silence(predictor.label_space)
 
     def prepare(self, dataset: Dataset) -> None:
         """Predict all cases of the dataset that were not predicted before."""
         self._predictions.prepare(dataset)
+
+    @property
+    def abstains_on(self) -> tuple[str, ...]:
+        """Names of the structures on which it abstains."""
+        return self._silence.structures
+
+    def find_silence(self, dataset: Dataset) -> bool:
+        """Find the structures that it draws next to nowhere; False where there is no image."""
+        self.prepare(dataset)
+        cases = (dataset[place] for place in range(len(dataset)))
+        return self._silence.measure(([self.prediction(case)], case.label) for case in cases)
 
     def prediction(self, case: Case) -> np.ndarray:
         """The judge's own mask ``[field, *space]`` of a prepared case."""
@@ -42,6 +57,6 @@ class ModelJudge:
 
     def score(self, case: Case, slate: Slate) -> Float[np.ndarray, "K field"]:
         """IoU of every candidate with the judge's prediction."""
-        return slate_iou(
-            slate.masks, self._predictions[case], self._predictions.predictor.label_space
-        )
+        space = self._predictions.predictor.label_space
+        counted = self._silence.counted()
+        return slate_iou(slate.masks, self._predictions[case], space, counted=counted)

@@ -128,6 +128,7 @@ def slate_iou(
     label_space: LabelSpace,
     only: Sequence[int] | None = None,
     measure: Literal["iou", "dice"] = "iou",
+    counted: Bool[np.ndarray, " structure"] | None = None,
 ) -> Float[np.ndarray, "K field"]:
     """Agreement of every candidate of a slate with a reference mask, per field (Sec. 3.2).
 
@@ -142,16 +143,22 @@ def slate_iou(
         only: the candidates whose scores are wanted, in this order; the result has a row for each, and
             the same values as without. All where None.
         measure: IoU, or Dice.
+        counted: which structures the reference says something of: the others take no part, and a field
+            with no other is NaN. All where None.
     """
     wanted = masks if only is None else masks[list(only)]
     counts = overlap_counts(wanted, reference, label_space)
     scores = iou(counts) if measure == "iou" else dice(counts)
     if label_space.kind == "multi-label":
-        return scores
+        return scores if counted is None else np.where(counted, scores, np.nan)
     held = (counts.true[0] > 0) | (counts.predicted > 0).any(axis=0)
     if only is not None and not held.all():
         others = overlap_counts(masks, reference, label_space)
         held |= (others.predicted > 0).any(axis=0)
+    if counted is not None:
+        held &= counted
+        if not counted.any():
+            return np.full((len(wanted), 1), np.nan)
     if not held.any():
         return np.ones((len(wanted), 1))
     return np.asarray(scores[:, held].mean(axis=1, keepdims=True))

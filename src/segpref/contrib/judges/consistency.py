@@ -73,17 +73,17 @@ class ConsistencyJudge:
             *(_View(predictor, flip=axis) for axis in flips),
             *(_View(predictor, gamma=gamma) for gamma in gammas),
         ]
-        self._judge = EnsembleJudge(
+        self.judge = EnsembleJudge(
             views if against == "views" else [_MeanOfViews(views)], max_disagreement, cache
         )
 
     def prepare(self, dataset: Dataset) -> None:
         """Predict all views of all cases that were not predicted before."""
-        self._judge.prepare(dataset)
+        self.judge.prepare(dataset)
 
     def score(self, case: Case, slate: Slate) -> Float[np.ndarray, "K field"]:
         """Agreement of every candidate with the views."""
-        return self._judge.score(case, slate)
+        return self.judge.score(case, slate)
 
 
 class _View:

@@ -17,6 +17,7 @@ from torch.optim.swa_utils import AveragedModel
 from segpref.data.cache import Cache
 from segpref.data.dataset import Dataset
 from segpref.data.splits import refuse_leakage
+from segpref.judges import note_silence
 from segpref.policies import ModelCard, load_policy
 from segpref.preferences import KeepPairs, PreferenceFile
 from segpref.training.anchored import keeping
@@ -184,8 +185,10 @@ class PreferenceTask(Task, Generic[P]):
         if learner.validated is not learner.plain:
             validated = copy(policy)
             validated.network = learner.validated
-        if hasattr(self.lessons.judge, "prepare"):
-            self.lessons.judge.prepare(self.lessons.pool)
+        lessons = self.lessons
+        note_silence(lessons.judge, lessons.validation, lessons.pool)
+        if hasattr(lessons.judge, "prepare"):
+            lessons.judge.prepare(lessons.pool)
         return self.course(learner, validated)
 
     @abstractmethod
