@@ -174,3 +174,22 @@ def test_a_judge_without_pairs_calibrates_nothing(
         measured_flips(
             tmp_path / "audit.json", policy, unseen, Blind(), TopVsRandom(), SlateProposals(8), 0
         )
+
+
+def test_every_structure_has_a_row(policy: Segmenter, unseen: Dataset) -> None:
+    oracle = OracleJudge(unseen.label_space)
+    found = audit(policy, unseen, oracle, TopVsRandom(), SlateProposals(8))
+    assert [row.structure for row in found.structures] == list(unseen.label_space.structures)
+    assert sum(row.pairs for row in found.structures) == found.judge.pairs
+    for row in found.structures:
+        assert row.pair_flip == 0 or not row.pairs
+        assert row.abstained == 0
+        assert 0 <= row.empty <= 1
+    assert found.abstains_on == ()
+    contrary = audit(policy, unseen, Contrary(unseen.label_space), TopVsRandom(), SlateProposals(8))
+    assert all(row.pair_flip == 1 for row in contrary.structures if row.pairs)
+    blind = audit(policy, unseen, Blind(), TopVsRandom(), SlateProposals(8))
+    for row in blind.structures:
+        assert row.slates == row.pairs == 0
+        assert row.abstained > 0
+    json.dumps(blind.as_dict()["structures"], allow_nan=False)

@@ -66,6 +66,27 @@ def audit(
     _show(result)
 
 
+def _structures(result: Audit) -> Table:
+    table = Table(title="Structure by structure")
+    for column in (
+        "structure", "headroom", "HarmTop", "PairFlip", "pairs", "empty candidates", "empty labels",
+        "slates", "judge abstains",
+    ):  # fmt: skip
+        table.add_column(column, justify="left" if column == "structure" else "right")
+    for one in result.structures:
+        figures = (f"{one.headroom:+.3f}", f"{one.harm_top:.0%}", f"{one.pair_flip:.0%}")
+        table.add_row(
+            one.structure,
+            *("–" if "nan" in figure else figure for figure in figures),
+            str(one.pairs),
+            f"{one.empty:.0%}",
+            f"{one.empty_truth:.0%}",
+            str(one.slates),
+            "always: it never draws it" if one.structure in result.abstains_on else str(one.abstained),
+        )
+    return table
+
+
 def _show(result: Audit) -> None:
     judge = result.judge
     table = Table(title="The judge (RN-DPO, Table 11)")
@@ -93,6 +114,7 @@ def _show(result: Audit) -> None:
         f"Mean IoU of the model's own masks {result.base_quality:.3f}, of the best candidates "
         f"{result.best_quality:.3f}; {result.distinct:.0%} of the candidates are distinct."
     )
+    stdout.print(_structures(result))
     families = Table(title="The slates")
     for column in ("family", "share", "mean gain", "better", "truly best", "judge's favourite"):
         families.add_column(column, justify="left" if column == "family" else "right")

@@ -26,6 +26,12 @@ from segpref.metrics.slates import (
     harmful_update_mass,
     opinion,
 )
+from segpref.metrics.structures import (
+    StructureFigures,
+    StructureSlate,
+    structure_figures,
+    structure_slate,
+)
 from segpref.metrics.surface import (
     DistanceSummary,
     SurfaceDistances,
@@ -49,6 +55,8 @@ __all__ = [
     "Opinion",
     "Overlap",
     "SlateDiagnostics",
+    "StructureFigures",
+    "StructureSlate",
     "SurfaceDistances",
     "VolumeScores",
     "ambiguity_scores",
@@ -69,6 +77,8 @@ __all__ = [
     "precision",
     "sensitivity",
     "slate_iou",
+    "structure_figures",
+    "structure_slate",
     "summarise_distances",
     "surface_dice",
     "surface_distances",

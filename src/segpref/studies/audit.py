@@ -14,7 +14,16 @@ from jaxtyping import UInt8
 
 from segpref.data.dataset import Dataset
 from segpref.data.patches import PatchDraw
-from segpref.metrics import SlateDiagnostics, diagnose, slate_iou
+from segpref.judges import note_silence
+from segpref.metrics import (
+    SlateDiagnostics,
+    StructureFigures,
+    StructureSlate,
+    diagnose,
+    slate_iou,
+    structure_figures,
+    structure_slate,
+)
 from segpref.metrics.flips import FlipBin, FlipCurves, flip_curves, mined_flips
 from segpref.policies import TunablePolicy
 from segpref.preferences import mine
@@ -61,6 +70,8 @@ class Audit:
         base_quality: mean true quality of the anchor.
         best_quality: mean true quality of the best candidate: what a perfect judge could select.
         distinct: mean share of distinct candidates in a slate.
+        structures: the judge on each structure.
+        abstains_on: structures that the judge never draws, of which it says nothing.
     """
 
     judge: SlateDiagnostics
@@ -70,10 +81,15 @@ class Audit:
     base_quality: float
     best_quality: float
     distinct: float
+    structures: tuple[StructureFigures, ...] = ()
+    abstains_on: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain figures, for ``summary.json``."""
-        return asdict(self)
+        """Plain figures, for ``summary.json``; what a structure has no figure for is None."""
+        plain = asdict(self)
+        for row in plain["structures"]:
+            row |= {name: None for name, value in row.items() if value != value}
+        return plain
 
 
 def audit(
@@ -104,6 +120,7 @@ def audit(
     if not len(dataset):
         raise SegprefError("none of the cases to audit on has a label: give labelled cases")
     proposals = proposals or SlateProposals()
+    silent = note_silence(judge, dataset)
     if patches is None:
         slates = scored_slates(policy, dataset, judge, proposals, seed)
     else:
@@ -124,6 +141,16 @@ def audit(
         base_quality=float(np.mean([quality[0].mean() for quality in truth])),
         best_quality=float(np.mean([quality.max(axis=0).mean() for quality in truth])),
         distinct=float(np.mean([one.distinct for one in seen])),
+        structures=structure_figures(
+            [one.structures for one in seen],
+            judged,
+            truth,
+            masks,
+            mined[0],
+            dataset.label_space,
+            silent,
+        ),
+        abstains_on=silent,
     )
 
 
@@ -135,6 +162,7 @@ class _Measured:
     scores: np.ndarray
     quality: np.ndarray
     distinct: float
+    structures: StructureSlate
 
 
 class _Packed(Sequence[Any]):
@@ -160,9 +188,11 @@ def _measured(masks: _Packed, label_space: LabelSpace, scored: ScoredSlate) -> _
     assert scored.case.label is not None
     slate = scored.slate
     masks.append(slate.masks)
-    quality = slate_iou(slate.masks, np.asarray(scored.case.label), label_space)
+    label = np.asarray(scored.case.label)
+    quality = slate_iou(slate.masks, label, label_space)
     distinct = len(set(scored.ids)) / len(slate)
-    return _Measured(slate.candidates, scored.scores, quality, distinct)
+    each = structure_slate(slate.masks, label, label_space)
+    return _Measured(slate.candidates, scored.scores, quality, distinct, each)
 
 
 def _families(seen: Sequence[_Measured]) -> tuple[FamilyFigures, ...]:
