@@ -179,7 +179,17 @@ def _scored(
         if not models[name].exists():
             stock.run(
                 "segpref",
-                *("align", "--trust", "--model", base, "--judge", judge, "--beta", 1.5),
+                *(
+                    "align",
+                    "--keep_tuned",
+                    "--trust",
+                    "--model",
+                    base,
+                    "--judge",
+                    judge,
+                    "--beta",
+                    1.5,
+                ),
                 *("--data", stock.root / "raw" / dataset, "--pool", pool, *others),
                 *("--split", stock.root / f"{dataset}.json", "--out", run, "--resume"),
                 *("--cache", stock.root / "cache", "--seed", seed),

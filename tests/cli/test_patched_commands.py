@@ -67,10 +67,11 @@ def run(place: Path, name: str, *options: str) -> int:
     )  # fmt: skip
 
 
-def align(place: Path, out: str, *options: str) -> int:
+def align(place: Path, out: str, *options: str, keep: bool = True) -> int:
+    kept = ["--keep_tuned"] if keep else []
     return run(
         place, "align", "--out", str(place / out), "--epochs", "1", "--images_per_epoch", "4",
-        "--learning_rate", "0.01", *options,
+        "--learning_rate", "0.01", *kept, *options,
     )  # fmt: skip
 
 
@@ -248,3 +249,44 @@ def test_calibration_wants_masks_of_the_validation_images(
         capsys.readouterr().err.split()
     )
     assert not (place / "unmeasured").exists()
+
+
+@pytest.mark.slow
+def test_what_is_not_shown_to_be_better_is_not_written_back(
+    place: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Three validation patients can show nothing, whatever was gained."""
+    assert align(place, "doubtful", keep=False) == 0
+    out = place / "doubtful"
+    said = " ".join(capsys.readouterr().err.split())
+    assert "Not shown to be better than the base on validation" in said
+    assert "with fewer than 6 validation patients nothing is shown" in said
+    assert "The random-preference control (--control) was not run" in said
+    assert "tuned was not written" in said
+    assert not (out / "tuned").exists()
+    found = json.loads((out / "verdict.json").read_text())
+    assert (found["word"], found["patients"]) == ("not shown", 3)
+    page = (out / "report.html").read_text()
+    assert "Not shown to be better than the base on validation" in page
+    assert align(place, "doubtful", "--resume") == 0
+    assert tuned(place, "doubtful")
+    images = ["--input", str(place / "data" / "images" / "p4.nii.gz"), "--output"]
+    for number, model in enumerate((out, out / "tuned" / "model.yaml")):
+        caplog.clear()
+        assert main(["predict", "--model", str(model), *images, str(place / f"m{number}")]) == 0
+        assert "is not shown to be better than its base" in caplog.text
+    caplog.clear()
+    own = place / "own" / "model.yaml"
+    assert main(["predict", "--model", str(own), *images, str(place / "m2")]) == 0
+    assert "base" not in caplog.text
+
+
+@pytest.mark.slow
+def test_the_control_beside_a_run_stands_in_its_verdict(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert align(place, "coin", "--control") == 0
+    assert "This is a random-preference control" in " ".join(capsys.readouterr().err.split())
+    assert align(place, "judged") == 0
+    assert "The random-preference control (coin): " in " ".join(capsys.readouterr().err.split())
+    assert "The random-preference control (coin): " in (place / "judged/report.html").read_text()

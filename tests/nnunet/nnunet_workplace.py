@@ -108,7 +108,7 @@ def shrink(settings: dict[str, Any]) -> None:
 
 
 def command(workplace: Workplace, name: str, model: Path, out: Path, *options: str) -> None:
-    data = ["--data", str(workplace.made)] if name == "align" else []
+    data = ["--data", str(workplace.made), "--keep_tuned"] if name == "align" else []
     place = ["--out", str(out)] if name == "align" else ["--output", str(out)]
     assert main([name, "--model", str(model), *data, *place, "--trust", *options]) == 0
 

@@ -55,7 +55,7 @@ def align(model: Path, data: Path, out: Path, *options: str) -> int:
     return main(
         ["align", "--model", str(model), *of(data), "--out", str(out), "--judge", "oracle",
          "--epochs", "2", "--batch_size", "2", "--candidates", "6", "--learning_rate", "0.01",
-         "--cache", str(out.parent / "cache"), *options]
+         "--cache", str(out.parent / "cache"), "--keep_tuned", *options]
     )  # fmt: skip
 
 

@@ -140,7 +140,7 @@ def test_what_was_aligned_of_such_a_bundle_is_opened_again(
     short = ["--epochs", "1", "--candidates", "4", "--judge", "oracle", "--labelled", "[p0]"]
     prepared = ["--preparation.dims", "2", "--preparation.normalise", "z-score"]
     model = ["--model", str(root), "--out", str(out)]
-    assert main(["align", *model, *given, *short, *prepared, "--trust"]) == 0
+    assert main(["align", *model, *given, *short, *prepared, "--trust", "--keep_tuned"]) == 0
     tuned = load_model(out)[0].digest()
 
     another_process()

@@ -33,8 +33,8 @@ def histories() -> dict[str, list[list[dict[str, float]]]]:
 @pytest.mark.slow
 def test_the_comparison_marks_the_best_of_every_column(tmp_path: Path) -> None:
     claims = [
-        Difference(NASTY, "Base", "iou", 0.082, 0.05, 0.11, 2, 2),
-        Difference(NASTY, "DPO", "iou", 0.027, -0.004, 0.05, 1, 2),
+        Difference(NASTY, "Base", "iou", 0.082, 0.05, 0.11, 2, 2, 0.01, 8),
+        Difference(NASTY, "DPO", "iou", 0.027, -0.004, 0.05, 1, 2, 0.2, 8),
     ]
     made = study_report(
         [Part("", table_rows(), histories(), claims, reports={"RN-DPO, seed 0": "a/report.html"})],
@@ -45,8 +45,11 @@ def test_the_comparison_marks_the_best_of_every_column(tmp_path: Path) -> None:
     text, page = path.read_text(), checked(path)
     bold = re.findall(r"<strong>(.*?)</strong>", text)
     assert bold == ["0.539 ± 0.030", "0.430 ± 0.010", "0.020 ± 0.000"]
-    assert "IoU +0.082 (95 % interval +0.050 to +0.110), better in 2 of 2 seeds" in page.text
-    assert page.cells[page.cells.index(f"{NASTY} minus DPO") + 5] == "not shown"
+    assert (
+        "IoU +0.082 (95 % interval +0.050 to +0.110, sign-flip test p = 0.01, 8 patients), better in "
+        "2 of 2 seeds" in page.text
+    )
+    assert page.cells[page.cells.index(f"{NASTY} minus DPO") + 7] == "not shown"
     assert "name: <x>" in page.text
     assert '<a href="a/report.html">RN-DPO, seed 0</a>' in text
     titles = [one["alt"] for one in page.all("img")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,21 +13,55 @@ import pytest
 from made_reports import BETTER, FLAT, history
 
 from segpref.report.charts import column, relative_to_start, validation_chart, volume_ratios
-from segpref.report.verdict import alignment_warnings, verdict
+from segpref.report.comparison import Comparison
+from segpref.report.verdict import Control, alignment_warnings, verdict
 from segpref.training.curves import curve_summary
+
+SURE = Comparison(0.12, 0.1, 0.14, 0.008, 8)
 
 
 def test_verdict_gives_the_numbers() -> None:
-    good, sentence = verdict(curve_summary(history(BETTER)))
+    good, sentence = verdict(curve_summary(history(BETTER)), SURE)
     assert good
     assert sentence == (
-        "Better than the base on validation: IoU 0.620 after epoch 3 of 5, the base has 0.500 (+0.120)."
+        "Better than the base on validation: IoU 0.620 after epoch 3 of 5, the base has 0.500 "
+        "(+0.120). The gain is +0.120 per patient (95 % interval +0.100 to +0.140, sign-flip test "
+        "p = 0.008, 8 patients). The random-preference control (--control) was not run, so how much "
+        "of it is the judge's is not known."
     )
 
 
-@pytest.mark.parametrize(("peak", "good"), [(0.501, True), (0.5004, False), (0.49, False)])
-def test_a_gain_that_does_not_show_is_none(peak: float, good: bool) -> None:
-    assert verdict(curve_summary(history([0.5, peak, 0.4])))[0] is good
+def test_the_control_stands_beside_the_verdict() -> None:
+    rows = history(BETTER)
+    control = Control("coin", replace(SURE, mean=0.13))
+    good, sentence = verdict(curve_summary(rows), SURE, control)
+    assert good
+    assert "The random-preference control (coin): +0.130 per patient" in sentence
+    assert "was not run" not in sentence
+    warned = " ".join(alignment_warnings(curve_summary(rows), rows, SURE, control))
+    assert "the gain was not learned from the judge" in warned
+    less = Control("coin", replace(SURE, mean=0.01))
+    assert alignment_warnings(curve_summary(rows), rows, SURE, less) == []
+    _, sentence = verdict(curve_summary(rows), SURE, is_control=True)
+    assert "nothing was learned from the judge" in sentence
+
+
+@pytest.mark.parametrize(
+    ("changed", "word"),
+    [
+        ({"patients": 5}, "Not shown to be better"),
+        ({"patients": 2}, "fewer than 6 validation patients nothing is shown"),
+        ({"low": -0.01}, "Not shown to be better"),
+        ({"p_value": 0.06}, "Not shown to be better"),
+        ({"mean": -0.1, "low": -0.2, "high": -0.01}, "Worse than the base"),
+        ({"mean": -0.1, "low": -0.2, "high": -0.01, "patients": 5}, "Not shown to be better"),
+    ],
+)
+def test_nothing_else_is_better(changed: dict[str, Any], word: str) -> None:
+    good, sentence = verdict(curve_summary(history(BETTER)), replace(SURE, **changed))
+    assert not good
+    assert word in sentence
+    assert not verdict(curve_summary(history(BETTER)))[0], "not compared at all"
 
 
 def warned(curve: Sequence[float] = BETTER, **columns: Sequence[float]) -> str:

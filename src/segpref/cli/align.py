@@ -8,6 +8,8 @@ from typing import Any
 from segpref.judges import NamedJudge
 from segpref.policies import read_card
 from segpref.progress import console
+from segpref.report.verdict import verdict
+from segpref.studies.verdict import control_beside
 from segpref.training import AlignConfig
 from segpref.workflows import Alignment
 from segpref.workflows import align as run
@@ -35,11 +37,13 @@ def align(
     pool: Path | None = None,
     others: list[Path] | None = None,
     resume: bool = False,
+    keep_tuned: bool = False,
 ) -> None:
     """Make a segmenter better from a judge's preferences on unlabelled images.
 
-    A model of another format is written back in that format, into the folder tuned of the run; of an
-    nnU-Net folder with several folds, each is tuned in a run folder of its own.
+    A model of another format is written back in that format, into the folder tuned of the run, where it
+    is better than the base on validation; of an nnU-Net folder with several folds, each is tuned in a
+    run folder of its own, and those that are not better keep the base's weights.
 
     Args:
         model: the base; segpref's file or run folder, a trained nnU-Net folder (or one fold of it), a
@@ -58,32 +62,29 @@ def align(
         others: folders of masks that other models made of the images, named as predict names them:
             candidates, too, whole and structure by structure.
         resume: go on with a run that was stopped.
+        keep_tuned: write the folder tuned whether or not it is better than the base.
     """
     made = run(
         model, data, judge=judge, out=out, config=config, pool=pool, others=others, resume=resume,
-        settings=settings, **vars(where), **vars(opening),
+        keep_tuned=keep_tuned, settings=settings, **vars(where), **vars(opening),
     )  # fmt: skip
-    _show(made, model)
+    _show(made, model, keep_tuned)
 
 
-def _show(made: Alignment, model: Path) -> None:
+def _show(made: Alignment, model: Path, keep_tuned: bool) -> None:
     lost = False
-    for run_folder, summary in zip(made.runs.values(), made.summaries, strict=True):
-        before, peak = summary["val_iou_base"], summary["val_iou_peak"]
-        lost = lost or peak < before
-        verdict = "better than" if peak > before else "NOT better than"
-        _print(
-            f"{run_folder.best}: validation IoU {peak:.3f} after epoch {summary['peak_epoch']}, "
-            f"{verdict} the base's {before:.3f}; last epochs {summary['tail_avg']:.3f}"
-        )
+    for (name, run_folder), summary in zip(made.runs.items(), made.summaries, strict=True):
+        comparison = made.verdicts.get(name)
+        lost = lost or summary["val_iou_peak"] < summary["val_iou_base"]
+        control = control_beside(run_folder)
+        _, sentence = verdict(summary, comparison, control, made.config.control)
+        _print(f"{run_folder.best}: {sentence} Last epochs: {summary['tail_avg']:.3f}.")
         if read_card(run_folder.best).mirroring:
             _print(
                 "Validation was without the mirrored views that the model averages when it predicts, "
                 "which leave less to gain: segpref evaluate measures before and after with them."
             )
-    if made.config.control:
-        _print("This was a control: what it gained was not learned from the judge.")
-    elif lost:
+    if lost and not made.config.control:
         _print(
             "Keep the base. Updates that are too large lose what a judge teaches: try --learning_rate "
             f"{made.config.learning_rate / 3:.0e}; segpref audit shows whether there is anything to "
@@ -92,6 +93,14 @@ def _show(made: Alignment, model: Path) -> None:
         )
     if made.tuned is not None:
         _print(f"{made.tuned}: as {model} is")
+        kept = [name for name, one in made.verdicts.items() if one.word != "better"]
+        if kept and not keep_tuned:
+            _print(f"There the base's weights are kept in {', '.join(kept)}.")
+    elif made.kept_back:
+        _print(
+            f"{made.out / 'tuned'} was not written, for nothing shows that the model is better than "
+            "the base: the same command with --resume --keep_tuned writes it."
+        )
     for run_folder, report in zip(made.runs.values(), made.reports, strict=True):
         if made.config.refresh is not None:
             tell_of_pairs(run_folder, made.config.refresh)

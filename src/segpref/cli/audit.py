@@ -82,7 +82,9 @@ def _structures(result: Audit) -> Table:
             f"{one.empty:.0%}",
             f"{one.empty_truth:.0%}",
             str(one.slates),
-            "always: it never draws it" if one.structure in result.abstains_on else str(one.abstained),
+            "always: it never draws it"
+            if one.structure in result.abstains_on
+            else str(one.abstained),
         )
     return table
 

@@ -141,7 +141,11 @@ def _run(command: str, arguments: list[str]) -> int:
     try:
         _read_configs(arguments)
         options = parser.parse_args(arguments)
-        settings = {k: v for k, v in options.as_dict().items() if k not in ("config", "resume")}
+        settings = {
+            k: v
+            for k, v in options.as_dict().items()
+            if k not in ("config", "resume", "keep_tuned")
+        }
         values = parser.instantiate(options).as_dict()
         given = with_settings(function, values)
         with stoppable():

@@ -109,12 +109,14 @@ def show(workspace: Workspace, results: Results) -> None:
         )
         stdout.print(rich_table(one.rows, f"{title}, mean ± spread", one.columns))
         for claim in one.claims:
-            verdict = "better" if claim.better else "not shown to be better"
+            verdict = "not shown to be better" if claim.word == "not shown" else claim.word
+            agreed = f"{claim.told_seeds} seeds better" if claim.seeds > 1 else "one seed"
             stdout.print(
                 f"{claim.method} against {_told(claim.other)}: "
                 f"test {MEASURE_NAMES[claim.measure]} {claim.mean:+.3f} "
                 f"(95 % interval over patients {claim.low:+.3f} to {claim.high:+.3f}; "
-                f"{claim.seeds_better} of {claim.seeds} seeds better): {verdict}"
+                f"sign-flip test p = {claim.p_value:.2g}, {claim.patients} patients; {agreed}): "
+                f"{verdict}"
             )
     for name, why in results.failed.items():
         console.print(Text.assemble(("failed", "red"), f" {name}: {one_line(why)}"), soft_wrap=True)

@@ -93,9 +93,9 @@ def score_masks(
     both lack the structure), ``sensitivity`` (NaN where the truth lacks it), ``precision`` (NaN where
     the prediction lacks it), ``volume_difference`` relative to the truth; with ``slices`` also
     ``slice_iou``, the mean over the volume's slices; with ``surface`` the measures of
-    :func:`segpref.metrics.surface_scores`, with their unit in the column's name. Between the slices of a
-    2D dataset the distance is not known, so there surface measures are means over the slices in which
-    both have the structure.
+    :func:`segpref.metrics.surface_scores`, with their unit in the column's name. Between the slices of
+    a 2D dataset the distance is not known, so there surface measures are means over the slices in
+    which both have the structure.
     """
     rows: list[Row] = []
     for volume, items, masks in predictions:

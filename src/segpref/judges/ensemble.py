@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -24,9 +24,9 @@ class EnsembleJudge:
     ``s(k) = 1/M sum_m IoU(y(k), y^(m)(x))`` per field (RN-DPO, Eq. 14; the paper trains M = 5 with
     different seeds on the labelled set of stage 1). Each IoU follows
     :func:`~segpref.metrics.slate_iou`: of a multi-class mask the mean over the foreground classes
-    that the segmenter or any candidate holds, empty against empty is 1. A segmenter has no part in the mean
-    on structures that it finds next to nowhere (:func:`~segpref.judges.note_silence`); where none has, the
-    judge abstains (NaN). The predictions are computed once and kept in the cache.
+    that the segmenter or any candidate holds, empty against empty is 1. A segmenter has no part in the
+    mean on structures that it finds next to nowhere (:func:`~segpref.judges.note_silence`); where none
+    has, the judge abstains (NaN). The predictions are computed once and kept in the cache.
 
     Beyond the paper, the judge may abstain on a field of an image where its segmenters disagree:
     where ``1 - mean IoU of two different segmenters`` is above ``max_disagreement``, all candidates
@@ -74,7 +74,7 @@ class EnsembleJudge:
     def find_silence(self, dataset: Dataset) -> bool:
         """Find the structures that each draws next to nowhere; False where there is no image."""
         self.prepare(dataset)
-        cases = (dataset[place] for place in range(len(dataset)))
+        cases: Iterator[Case] = (dataset[place] for place in range(len(dataset)))
         return self._silence.measure((self.predictions(case), case.label) for case in cases)
 
     def predictions(self, case: Case) -> UInt8[np.ndarray, "M field *space"]:

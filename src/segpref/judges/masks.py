@@ -19,8 +19,8 @@ class MasksJudge:
 
     The model-based judge of RN-DPO (Sec. 3.2) where the auxiliary segmenter is not at hand, but its
     masks are: ``s(k) = IoU(y(k), y_J)`` by :func:`~segpref.metrics.slate_iou`, per field; empty against
-    empty is 1. It abstains (NaN) on images without a mask, on structures without a file, and on structures
-    that it finds next to nowhere (:func:`~segpref.judges.note_silence`).
+    empty is 1. It abstains (NaN) on images without a mask, on structures without a file, and on
+    structures that it finds next to nowhere (:func:`~segpref.judges.note_silence`).
 
     Args:
         masks: the folder.

@@ -25,15 +25,15 @@ RARELY = 0.1
 
 log = logging.getLogger(__name__)
 
-Masks = UInt8[np.ndarray, "field *space"]
+Mask = UInt8[np.ndarray, "field *space"]
 
 
 class Silence:
     """Which structures each of a judge's own sources of masks finds next to nowhere.
 
-    A structure is found in an image where the mask overlaps with the label; the share is of the labelled
-    images that have the structure. Where none has it, or nothing is labelled, the share is of all
-    images, and a mask that is not empty finds it. Nothing is left out before :meth:`measure`.
+    A structure is found in an image where the mask overlaps with the label; the share is of the
+    labelled images that have the structure. Where none has it, or nothing is labelled, the share is of
+    all images, and a mask that is not empty finds it. Nothing is left out before :meth:`measure`.
 
     Args:
         label_space: what the masks mean.
@@ -45,7 +45,7 @@ class Silence:
         self.members = members
         self._heard: Bool[np.ndarray, "member structure"] | None = None
 
-    def measure(self, images: Iterable[tuple[Sequence[Masks], Masks | None]]) -> bool:
+    def measure(self, images: Iterable[tuple[Sequence[Mask] | np.ndarray, Mask | None]]) -> bool:
         """Look at images, each with one mask per member and its label or None.
 
         Returns:
@@ -57,11 +57,14 @@ class Silence:
         for masks, label in images:
             seen += 1
             truth = np.full_like(masks[0], IGNORE) if label is None else np.asarray(label)
-            counts = overlap_counts(np.stack(masks), truth, self.label_space)
+            counts = overlap_counts(np.stack(list(masks)), truth, self.label_space)
             found += counts.intersection > 0
             due += counts.true[0] > 0
             drawn += np.stack(
-                [self.label_space.structure_masks(one).reshape(shape[1], -1).any(1) for one in masks]
+                [
+                    self.label_space.structure_masks(one).reshape(shape[1], -1).any(1)
+                    for one in masks
+                ]
             )
         if seen:
             share = np.where(due > 0, found / np.maximum(due, 1), drawn / seen)
@@ -72,14 +75,14 @@ class Silence:
         """The structures of which the member says something; None for all."""
         if self._heard is None or self._heard[member].all():
             return None
-        return self._heard[member]
+        return np.asarray(self._heard[member])
 
     @property
     def structures(self) -> tuple[str, ...]:
         """Names of the structures of which no member says anything."""
         if self._heard is None:
             return ()
-        heard = self._heard.any(axis=0)
+        heard = np.asarray(self._heard.any(axis=0))
         return tuple(
             name for name, told in zip(self.label_space.structures, heard, strict=True) if not told
         )
@@ -120,8 +123,8 @@ def note_silence(judge: Judge, labelled: Dataset, pool: Dataset | None = None) -
             judge.find_silence(pool.without_labels())
         if judge.abstains_on and judge.abstains_on != before:
             log.warning(
-                "The judge (%s) draws %s next to nowhere, so it abstains there: what it does not draw is "
-                "no evidence against candidates that do.",
+                "The judge (%s) draws %s next to nowhere, so it abstains there: what it does not draw "
+                "is no evidence against candidates that do.",
                 type(judge).__name__,
                 ", ".join(judge.abstains_on),
             )

@@ -20,8 +20,8 @@ __all__ = ["StructureFigures", "StructureSlate", "structure_figures", "structure
 class StructureFigures:
     """A judge against the truth on one structure; NaN where there is nothing to tell it by.
 
-    ``m`` is the IoU of a candidate with the true structure, *top* the judge's favourite of the field that
-    the structure is in, *base* the anchor. Slates in which neither truth nor any candidate has the
+    ``m`` is the IoU of a candidate with the true structure, *top* the judge's favourite of the field
+    that the structure is in, *base* the anchor. Slates in which neither truth nor any candidate has the
     structure are left out.
 
     Args:

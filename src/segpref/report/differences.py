@@ -1,4 +1,4 @@
-"""Claims of better: paired over patients, with an interval and every seed's sign."""
+"""Claims of better: paired over patients, with an interval, a test and every seed's sign."""
 
 from __future__ import annotations
 
@@ -7,9 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
-from scipy import stats
 
+from segpref.report.comparison import (
+    Comparison,
+    Word,
+    bootstrap_interval,
+    compared,
+    gains_by_patient,
+)
 from segpref.report.runs import LOW_IS_GOOD, Entries, Measure, Row, Run
 
 __all__ = ["Difference", "bootstrap_interval", "difference", "measure_column"]
@@ -28,6 +33,8 @@ class Difference:
         high: upper end.
         seeds_better: how many seeds have a difference of the right sign.
         seeds: of how many.
+        p_value: of the sign-flip test over patients.
+        patients: how many.
     """
 
     method: str
@@ -38,12 +45,28 @@ class Difference:
     high: float
     seeds_better: int
     seeds: int
+    p_value: float = math.nan
+    patients: int = 0
+
+    @property
+    def word(self) -> Word:
+        """The verdict: that of :class:`~segpref.report.comparison.Comparison`, and all seeds agree."""
+        low, high = self.low, self.high
+        if self.measure in LOW_IS_GOOD:
+            low, high = -high, -low
+        word = Comparison(self.mean, low, high, self.p_value, self.patients).word
+        agreed = {"better": self.seeds, "worse": 0}.get(word, self.seeds_better)
+        return word if agreed == self.seeds_better else "not shown"
 
     @property
     def better(self) -> bool:
-        """Whether the interval is on the right side of zero and all seeds agree."""
-        right = self.high < 0 if self.measure in LOW_IS_GOOD else self.low > 0
-        return right and self.seeds_better == self.seeds
+        """Whether the word is better."""
+        return self.word == "better"
+
+    @property
+    def told_seeds(self) -> str:
+        """How many seeds agree; of one seed nothing can."""
+        return "one seed" if self.seeds == 1 else f"{self.seeds_better} of {self.seeds}"
 
 
 def difference(
@@ -53,7 +76,7 @@ def difference(
     measure: Measure = "iou",
     resamples: int = 10_000,
 ) -> Difference | None:
-    """Paired bootstrap over test patients, with seeds averaged inside each patient.
+    """Paired bootstrap and sign-flip test over test patients, with seeds averaged inside each patient.
 
     Where only one of the two has a structure, the other was right not to draw it, and counts as 1 in
     IoU and Dice; distances are compared only where both have one.
@@ -73,29 +96,19 @@ def difference(
     values = np.array(
         [np.mean([gain[name] for gain in gains if name in gain]) for name in patients]
     )
-    low, high = bootstrap_interval(values, resamples)
+    found = compared(values, resamples)
     return Difference(
         method=method,
         other=other,
         measure=measure,
-        mean=float(values.mean()),
-        low=low,
-        high=high,
+        mean=found.mean,
+        low=found.low,
+        high=found.high,
         seeds_better=sum(gain > 0 for gain in per_seed),
         seeds=len(per_seed),
+        p_value=found.p_value,
+        patients=found.patients,
     )
-
-
-def bootstrap_interval(
-    values: Float[np.ndarray, " patient"], resamples: int = 10_000
-) -> tuple[float, float]:
-    """95 % percentile bootstrap interval of the mean; NaN for fewer than two patients."""
-    if len(values) < 2:
-        return math.nan, math.nan  # one patient says nothing about others
-    result = stats.bootstrap(
-        (values,), np.mean, n_resamples=resamples, method="percentile", rng=np.random.default_rng(0)
-    )
-    return float(result.confidence_interval.low), float(result.confidence_interval.high)
 
 
 def measure_column(rows: Sequence[Row], measure: Measure) -> str:
@@ -104,15 +117,5 @@ def measure_column(rows: Sequence[Row], measure: Measure) -> str:
 
 
 def _by_patient(ours: Run, theirs: Run, measure: Measure) -> dict[str, float]:
-    column, absent = measure_column(ours.test, measure), math.nan if measure in LOW_IS_GOOD else 1.0
-    gathered: dict[str, list[float]] = {}
-    for a, b in zip(ours.test, theirs.test, strict=True):
-        assert (a["volume"], a["structure"]) == (b["volume"], b["structure"])
-        # Absent for one method only: it was right, the other drew what is not there.
-        pair = [float(row.get(column, math.nan)) for row in (a, b)]
-        if not any(math.isfinite(value) for value in pair):
-            continue
-        first, second = (value if math.isfinite(value) else absent for value in pair)
-        if math.isfinite(first - second):
-            gathered.setdefault(str(a["patient"]), []).append(first - second)
-    return {name: float(np.mean(values)) for name, values in gathered.items()}
+    absent = math.nan if measure in LOW_IS_GOOD else 1.0
+    return gains_by_patient(ours.test, theirs.test, measure_column(ours.test, measure), absent)

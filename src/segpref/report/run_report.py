@@ -23,7 +23,7 @@ from segpref.report.charts import (
 from segpref.report.page import Details, Page, Picture, Section, Table, write_page
 from segpref.report.picture_sections import overlay_section, slate_section, variance_section
 from segpref.report.pictures import Overlay, SlatePicture
-from segpref.report.verdict import alignment_warnings, verdict
+from segpref.report.verdict import Control, alignment_warnings, read_comparison, verdict
 from segpref.training.curves import curve_summary
 from segpref.training.folder import RunFolder
 from segpref.trust import read_json
@@ -78,6 +78,7 @@ def write_report(
     overlays: Sequence[Overlay] = (),
     slate: SlatePicture | None = None,
     sections: Sequence[Section] = (),
+    control: Control | None = None,
 ) -> Path:
     """Write ``report.html`` of a run of stage 1 or stage 2 from what its folder holds.
 
@@ -86,6 +87,7 @@ def write_report(
         overlays: images with the outlines before and after.
         slate: candidates of one image with their scores.
         sections: more tables and pictures, put after the curves.
+        control: the random-preference control of a run of stage 2, where it was run.
 
     Returns:
         Path of the report.
@@ -122,13 +124,15 @@ def write_report(
             terms=("IoU", "Peak"),
         )
     else:
-        good, sentence = verdict(summary)
+        comparison = read_comparison(folder)
+        is_control = bool(about.get("settings", {}).get("control"))
+        good, sentence = verdict(summary, comparison, control, is_control)
         page = Page(
             title="Tuning a segmenter with preferences",
             lead=f"Preference training (stage 2) in {folder.path.name}",
             verdict=sentence,
             good=good,
-            warnings=[*warnings, *alignment_warnings(summary, history)],
+            warnings=[*warnings, *alignment_warnings(summary, history, comparison, control)],
             sections=[*_alignment_sections(summary, history), *sections, *pictures],
             details=details,
             terms=_ALIGNED,

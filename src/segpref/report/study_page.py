@@ -105,8 +105,9 @@ def _sections(part: Part) -> list[Section]:
                 "Difference on test between two methods with the same patients, seeds and budget.",
                 table=_claims(part.differences),
                 note="The interval comes from drawing the test patients anew 10 000 times "
-                "(bootstrap). A claim of better needs the interval and every seed on the good side "
-                "of 0: above it, or below it for ASSD.",
+                "(bootstrap), p from drawing the sign of every patient's difference anew. Better needs "
+                "at least 6 patients, p below 0.05, and the interval and every seed on the good side "
+                "of 0: above it, or below it for ASSD. Worse is an interval on the other side.",
             )
         )
     if charts := _charts(part.histories):
@@ -128,11 +129,14 @@ def _sections(part: Part) -> list[Section]:
 def _verdict(rows: Sequence[TableRow], differences: Sequence[Difference]) -> tuple[bool, str]:
     if differences:
         claim = differences[0]
-        told = "is better than" if claim.better else "is not shown to be better than"
+        told = {"better": "is better than", "worse": "is worse than"}.get(
+            claim.word, "is not shown to be better than"
+        )
+        seeds = f"better in {claim.told_seeds} seeds" if claim.seeds > 1 else "one seed"
         return claim.better, (
             f"{claim.method} {told} {claim.other} on test: {MEASURE_NAMES[claim.measure]} "
-            f"{claim.mean:+.3f} (95 % interval {claim.low:+.3f} to {claim.high:+.3f}), better in "
-            f"{claim.seeds_better} of {claim.seeds} {_plural('seed', claim.seeds)}."
+            f"{claim.mean:+.3f} (95 % interval {claim.low:+.3f} to {claim.high:+.3f}, sign-flip test "
+            f"p = {claim.p_value:.2g}, {claim.patients} patients), {seeds}."
         )
     base = rows[0]
     best = max(rows, key=lambda row: _known(row.figures["IoU"][0]))
@@ -170,12 +174,24 @@ def _claims(differences: Sequence[Difference]) -> Table:
             MEASURE_NAMES[one.measure],
             f"{one.mean:+.3f}",
             f"{one.low:+.3f} to {one.high:+.3f}",
-            f"{one.seeds_better} of {one.seeds}",
-            "yes" if one.better else "not shown",
+            f"{one.p_value:.2g}",
+            str(one.patients),
+            one.told_seeds,
+            one.word,
         )
         for one in differences
     )
-    return Table(("Difference", "Measure", "Mean", "95 % interval", "Seeds", "Better?"), rows)
+    columns = (
+        "Difference",
+        "Measure",
+        "Mean",
+        "95 % interval",
+        "p",
+        "Patients",
+        "Seeds",
+        "Verdict",
+    )
+    return Table(columns, rows)
 
 
 def _charts(histories: Mapping[str, Sequence[History]]) -> tuple[Picture, ...]:

@@ -67,10 +67,21 @@ def _claims(differences: Sequence[Difference]) -> str:
             MEASURE_NAMES[one.measure],
             f"{one.mean:+.3f}",
             f"{one.low:+.3f} to {one.high:+.3f}",
-            f"{one.seeds_better} of {one.seeds}",
-            "yes" if one.better else "not shown",
+            f"{one.p_value:.2g}",
+            str(one.patients),
+            one.told_seeds,
+            one.word,
         )
         for one in differences
     ]
-    columns = ("Claim (on test)", "measure", "difference", "95 % interval", "seeds", "better?")
+    columns = (
+        "Claim (on test)",
+        "measure",
+        "difference",
+        "95 % interval",
+        "p",
+        "patients",
+        "seeds",
+        "verdict",
+    )
     return markdown_grid(columns, rows)

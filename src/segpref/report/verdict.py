@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from segpref.report.charts import History, column, volume_ratios
+from segpref.report.comparison import FEWEST_PATIENTS, Comparison, Word
+from segpref.training.folder import RunFolder
+from segpref.trust import read_json
+from segpref.types import SegprefError
 
-__all__ = ["alignment_warnings", "verdict"]
+__all__ = ["Control", "alignment_warnings", "doubt", "read_comparison", "verdict"]
 
 VOLUME_TOLERANCE = 0.2
 DRIFT_TOLERANCE = 0.02
@@ -20,26 +26,126 @@ _VISIBLE = 0.0005
 """Half of the last digit that is shown: a gain below it is none."""
 
 
-def verdict(summary: Mapping[str, Any]) -> tuple[bool, str]:
-    """Whether the tuned model is better than its base on validation, and the sentence that says so."""
+@dataclass(frozen=True, slots=True)
+class Control:
+    """A run of the same kind whose preferences were drawn by chance.
+
+    Args:
+        name: of its folder.
+        comparison: with the base.
+    """
+
+    name: str
+    comparison: Comparison
+
+
+_WORDS: Mapping[Word, str] = {
+    "better": "Better than the base on validation",
+    "not shown": "Not shown to be better than the base on validation",
+    "worse": "Worse than the base on validation",
+}
+
+
+def verdict(
+    summary: Mapping[str, Any],
+    comparison: Comparison | None = None,
+    control: Control | None = None,
+    is_control: bool = False,
+) -> tuple[bool, str]:
+    """Whether the tuned model is better than its base on validation, and the sentences that say so.
+
+    Args:
+        summary: of the run.
+        comparison: of model and base, patient by patient; without it nothing is shown.
+        control: the random-preference control, where it was run.
+        is_control: whether the run is itself one.
+    """
     base, peak = float(summary["val_iou_base"]), float(summary["val_iou_peak"])
-    better = peak - base >= _VISIBLE
     when = f"after epoch {summary['peak_epoch']} of {summary['epochs']}"
-    return better, (
-        f"{'Better' if better else 'Not better'} than the base on validation: IoU {peak:.3f} {when}, "
-        f"the base has {base:.3f} ({peak - base:+.3f})."
-    )
+    word: Word = "not shown" if comparison is None else comparison.word
+    told = [f"{_WORDS[word]}: IoU {peak:.3f} {when}, the base has {base:.3f} ({peak - base:+.3f})."]
+    if comparison is None:
+        told.append("The two were not compared patient by patient.")
+    elif comparison.patients < FEWEST_PATIENTS:
+        told.append(
+            f"The gain is {comparison.told}: with fewer than {FEWEST_PATIENTS} validation patients "
+            "nothing is shown."
+        )
+    else:
+        told.append(f"The gain is {comparison.told}.")
+    if is_control:
+        told.append("This is a random-preference control: nothing was learned from the judge.")
+    elif control is not None:
+        told.append(f"The random-preference control ({control.name}): {control.comparison.told}.")
+    else:
+        told.append(
+            "The random-preference control (--control) was not run, so how much of it is the judge's "
+            "is not known."
+        )
+    return word == "better", " ".join(told)
+
+
+def read_comparison(folder: RunFolder) -> Comparison | None:
+    """How a run's model compares with its base; None where that was not measured.
+
+    Raises:
+        SegprefError: the file can't be read.
+    """
+    if not folder.verdict.exists():
+        return None
+    remedy = "delete it, and resume the run to have it measured again"
+    plain = read_json(folder.verdict, remedy)
+    try:
+        return Comparison.of(plain)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise SegprefError(f"{folder.verdict} is no verdict: {remedy}") from error
+
+
+def doubt(model: Path) -> str | None:
+    """Why a model should not be used before its base, where the run that tuned it says so.
+
+    Args:
+        model: run folder, a model file in it, or what was written back into its ``tuned``.
+    """
+    parts = model.expanduser().absolute().parts
+    files = [model / "verdict.json"]
+    if model.name in ("best.safetensors", "last.safetensors"):
+        files = [model.parent / "verdict.json"]
+    elif "tuned" in parts:
+        run = Path(*parts[: len(parts) - 1 - parts[::-1].index("tuned")])
+        # Of several folds each has a run folder of its own.
+        files += [run / "verdict.json", *sorted(run.glob("*/verdict.json"))]
+    for file in files:
+        found = read_comparison(RunFolder(file.parent))
+        if found is not None and found.word != "better":
+            what = "is worse than" if found.word == "worse" else "is not shown to be better than"
+            few = f" (at least {FEWEST_PATIENTS} are needed)" * (found.patients < FEWEST_PATIENTS)
+            return (
+                f"The model of {file.parent} {what} its base on validation: {found.told}{few}. Use the "
+                "base until more patients tell."
+            )
+    return None
 
 
 def alignment_warnings(
-    summary: Mapping[str, Any], history: Sequence[Mapping[str, float]]
+    summary: Mapping[str, Any],
+    history: Sequence[Mapping[str, float]],
+    comparison: Comparison | None = None,
+    control: Control | None = None,
 ) -> list[str]:
     """Sentences about what went wrong or may have; empty where all looks well."""
     found = []
-    better, _ = verdict(summary)
+    better = float(summary["val_iou_peak"]) - float(summary["val_iou_base"]) >= _VISIBLE
     base, tail, drift = (float(summary[k]) for k in ("val_iou_base", "tail_avg", "drift"))
     if not better:
         found.append("Tuning did not help on the validation images: keep using the base.")
+    elif comparison is not None and comparison.word == "not shown":
+        found.append("The gain may be chance: keep using the base until more patients tell.")
+    gained = math.nan if comparison is None or not better else comparison.mean
+    if control is not None and control.comparison.mean >= gained:
+        found.append(
+            "The random-preference control gained as much, so the gain was not learned from the judge."
+        )
     if better and base - tail >= _VISIBLE:
         found.append(
             f"At the end of training the model was worse than the base (TailAvg {tail:.3f}, base "

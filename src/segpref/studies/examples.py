@@ -20,6 +20,7 @@ from segpref.report.page import Picture
 from segpref.report.pictures import SlatePicture, variance_pictures
 from segpref.report.run_report import write_report
 from segpref.studies.slates import patch_slates, scored_slates
+from segpref.studies.verdict import control_beside, measured_verdict
 from segpref.training.folder import RunFolder
 from segpref.types import Judge
 
@@ -48,11 +49,15 @@ def alignment_report(
     """
     if not len(cases):
         return write_report(folder)
+    measured_verdict(folder, base, cases)
     before, after = (whole_model(model) for model in (base, folder.best))
     shown = typical(cases, count)
     slate = _slate_picture(base, shown.take([0]), judge, proposals, seed)
     return write_report(
-        folder, overlays=overlays(shown, {"base": before, "tuned": after}), slate=slate
+        folder,
+        overlays=overlays(shown, {"base": before, "tuned": after}),
+        slate=slate,
+        control=control_beside(folder),
     )
 
 

@@ -6,6 +6,7 @@
 ``metrics.csv``             one row per epoch
 ``preferences.jsonl``       the mined pairs as records, where that is asked for
 ``audit.json``              how often the judge was wrong, where that is measured first
+``verdict.json``            whether the model is better than its base, patient by patient (stage 2)
 ``summary.json``            the figures that tables read; its presence says that the run is finished
 ``best.safetensors``        the model with the best validation IoU
 ``last.safetensors``        the model after the last epoch, or where ``state`` is
@@ -61,6 +62,7 @@ class RunFolder:
         self.config = self.path / "config.yaml"
         self.audit = self.path / "audit.json"
         self.preferences = self.path / "preferences.jsonl"
+        self.verdict = self.path / "verdict.json"
         self._note = self.path / "run.json"
 
     @property
@@ -76,7 +78,9 @@ class RunFolder:
         """
         files = (self.best, self.last, self.state, self.metrics, self.summary, self.config)
         folders = (self.path, self.path / "tensorboard", self.path / "rounds")
-        check_outputs(files=(*files, self.audit, self.preferences, self._note), folders=folders)
+        check_outputs(
+            files=(*files, self.audit, self.preferences, self.verdict, self._note), folders=folders
+        )
 
     def open(self, settings: Mapping[str, Any], resume: bool) -> None:
         """Make the folder, or check that a run with the same settings is continued.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,11 @@ from segpref.judges import NamedJudge
 from segpref.locking import alone_in_out
 from segpref.policies import load_model, load_segmenter, read_card, save_model
 from segpref.policies.opening import OpenModel
+from segpref.report.comparison import Comparison
 from segpref.studies.calibration import measured_flips
 from segpref.studies.examples import alignment_report
 from segpref.studies.slates import patch_draw
+from segpref.studies.verdict import measured_verdict
 from segpref.targets import check_outputs
 from segpref.training import AlignConfig, RunFolder, is_first_process
 from segpref.training import align as train
@@ -47,13 +49,18 @@ class Alignment(Run):
     Args:
         out: the folder that was made.
         runs: run folders by member: one, or one for each fold of an nnU-Net.
-        tuned: the model in the format that it came in; None where that is segpref's own.
+        tuned: the model in the format that it came in; None where that is segpref's own, or where it
+            was not written because nothing shows that it is better than the base.
+        verdicts: how every run's model compares with its base on validation.
+        kept_back: whether ``tuned`` was not written because no model is better.
         config: of the alignment.
     """
 
     runs: Mapping[str, RunFolder]
     tuned: Path | None
     config: AlignConfig
+    verdicts: Mapping[str, Comparison] = field(default_factory=dict)
+    kept_back: bool = False
 
     @property
     def summaries(self) -> list[dict[str, Any]]:
@@ -77,13 +84,16 @@ def align(
     pool: Path | str | None = None,
     others: Sequence[Path] | None = None,
     resume: bool = False,
+    keep_tuned: bool = False,
     settings: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Alignment:
     """Make a segmenter better from a judge's preferences on unlabelled images.
 
-    A model of another format is written back in that format, into the folder ``tuned`` of the run; of
-    an nnU-Net folder with several folds, each is tuned in a run folder of its own.
+    A model of another format is written back in that format, into the folder ``tuned`` of the run,
+    where it is better than the base on validation (:class:`~segpref.report.comparison.Comparison`); of
+    an nnU-Net folder with several folds, each is tuned in a run folder of its own, and those that are
+    not better keep the base's weights.
 
     Args:
         model: the base; segpref's file or run folder, a trained nnU-Net folder (or one fold of it), a
@@ -99,6 +109,7 @@ def align(
         others: folders of masks that other models made of the images, named as predict names them:
             candidates, too, whole and structure by structure.
         resume: go on with a run that was stopped.
+        keep_tuned: write ``tuned`` whether or not it is better.
         settings: what the run folder keeps as its settings; ``config`` and ``options`` where None.
         options: fields of :class:`~segpref.AlignConfig`, :class:`DataOptions` and
             :class:`TrainedModel`, such as ``method="calibrated"`` or ``trust=True``.
@@ -147,13 +158,21 @@ def align(
     for name, run in runs.items():
         with run.begun(kept, resume):
             _tune(opened, name, run, config, method, parts, shown, validation, store)
-    tuned = _written_back(opened, runs, out) if is_first_process() else None
+    tuned, verdicts = None, {}
+    foreign = opened.write is not None
     if is_first_process():
-        for run in runs.values():
-            base = base_path if opened.write is None else _converted(run)
+        bases = {name: _converted(run) if foreign else base_path for name, run in runs.items()}
+        verdicts = {
+            name: measured_verdict(run, bases[name], validation) for name, run in runs.items()
+        }
+        kept_back = {name for name, one in verdicts.items() if one.word != "better"}
+        tuned = _written_back(opened, runs, out, set() if keep_tuned else kept_back)
+        for name, run in runs.items():
+            base = bases[name]
             judged_by, proposals = method.judge, method.proposals
             alignment_report(run, base, validation, judged_by, proposals, config.seed)
-    return Alignment(out, runs, tuned, config)
+    unwritten = foreign and tuned is None and is_first_process()
+    return Alignment(out, runs, tuned, config, verdicts, unwritten)
 
 
 def _tune(
@@ -194,14 +213,22 @@ def _converted(run: RunFolder) -> Path:
     return run.path / "base.safetensors"
 
 
-def _written_back(opened: OpenModel, runs: Mapping[str, RunFolder], out: Path) -> Path | None:
-    """The tuned model in the format that it came in, before reports, which can be made again."""
+def _written_back(
+    opened: OpenModel, runs: Mapping[str, RunFolder], out: Path, kept_back: Set[str]
+) -> Path | None:
+    """The tuned model in the format that it came in, before reports, which can be made again.
+
+    Members that are kept back have the base's weights; where all are, nothing is written.
+    """
     if opened.write is None:
         return None
     if there := next((out / "tuned").glob("[!.]*"), None):
         return there
     sweep_partial(out)
-    networks = {name: load_model(run.best)[0].network for name, run in runs.items()}
+    if kept_back >= runs.keys():
+        return None
+    files = {name: _converted(run) if name in kept_back else run.best for name, run in runs.items()}
+    networks = {name: load_model(file)[0].network for name, file in files.items()}
     return opened.write(networks, out / "tuned")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,15 @@ from segpref.inference.given import Given, GivenPrompts, read_prompts
 from segpref.inference.predict import predict_folder
 from segpref.policies.opening import open_model
 from segpref.prompts import Prompt
+from segpref.report.verdict import doubt
 from segpref.targets import check_outputs
 from segpref.types import SegprefError
 from segpref.workflows.options import ModelOptions, Trust
 from segpref.workflows.runs import Run, chosen
 
 __all__ = ["predict"]
+
+log = logging.getLogger(__name__)
 
 
 def predict(
@@ -37,7 +41,8 @@ def predict(
 ) -> list[Path]:
     """Write masks of new images, in the images' own geometry.
 
-    A promptable model makes its own prompts; what is given here takes their place.
+    A promptable model makes its own prompts; what is given here takes their place. Warns where the
+    model is of a run of stage 2 that is not shown to be better than its base.
 
     Args:
         model: segpref's file or run folder, a trained nnU-Net folder (or one fold of it), a MONAI
@@ -74,6 +79,8 @@ def predict(
     one = Given((Prompt(box, tuple(points or ()), text=text),), slice) if given else Given()
     if slice is not None and not given:
         raise SegprefError("--slice says where prompts are drawn: give --box, --points or --text")
+    if why := doubt(Path(model)):
+        log.warning("%s", why)
     opened = open_model(Path(model), trust=opening.trust, preparation=opening.preparation)
     return predict_folder(
         opened,

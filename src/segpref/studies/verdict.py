@@ -1,0 +1,66 @@
+"""Whether a tuned model is better than its base, patient by patient, as a run folder keeps it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segpref.data.cache import write_atomically
+from segpref.data.dataset import Dataset
+from segpref.inference.evaluation import score_model
+from segpref.inference.windows import whole_model
+from segpref.report.comparison import Comparison, compared, gains_by_patient
+from segpref.report.verdict import Control, read_comparison
+from segpref.training.folder import RunFolder
+from segpref.trust import read_json
+
+__all__ = ["control_beside", "measured_verdict"]
+
+_SAME = ("model", "data", "judge", "pool", "method", "epochs")
+
+
+def measured_verdict(folder: RunFolder, base: Path | str, validation: Dataset) -> Comparison:
+    """Compare the best checkpoint with the base on validation, and keep it in ``verdict.json``.
+
+    The score is IoU, per volume and structure, as mean per patient. It is not measured again where
+    the file exists.
+
+    Args:
+        folder: of a finished run of stage 2.
+        base: its base, in segpref's own format.
+        validation: labelled cases; the others are left out.
+    """
+    if (there := read_comparison(folder)) is not None:
+        return there
+    labelled = validation.labelled()
+    before, after = (score_model(whole_model(one), labelled) for one in (base, folder.best))
+    gains = gains_by_patient(after, before, "iou")
+    found = compared(np.array(list(gains.values())))
+    write_atomically(folder.verdict, json.dumps(found.as_dict(), indent=1).encode())
+    return found
+
+
+def control_beside(folder: RunFolder) -> Control | None:
+    """The random-preference control of a run, if it lies in a folder beside and is finished.
+
+    It is the run with ``control`` whose model, data, judge, pool, method and epochs are the same.
+    """
+    own = _settings(folder.path)
+    for other in sorted(folder.path.parent.iterdir()):
+        if other == folder.path or not (other / "run.json").exists():
+            continue
+        settings = _settings(other)
+        same = all(settings.get(name) == own.get(name) for name in _SAME)
+        if settings.get("control") and same and (found := read_comparison(RunFolder(other))):
+            return Control(other.name, found)
+    return None
+
+
+def _settings(run: Path) -> dict[str, Any]:
+    file = run / "run.json"
+    about = read_json(file, "restore it") if file.exists() else {}
+    settings = about.get("settings", {}) if isinstance(about, dict) else {}
+    return settings if isinstance(settings, dict) else {}
