@@ -42,4 +42,4 @@ def test_settings_of_an_object_that_holds_itself_are_its_plain_ones() -> None:
 
     kept = text_of(segpref.AlignConfig(epochs=3), judge=Judge())
     assert kept["epochs"] == 3
-    assert kept["judge"]["init_args"] == {"sizes": (1, 2)}
+    assert kept["judge"]["init_args"] == {"sizes": [1, 2]}

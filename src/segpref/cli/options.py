@@ -8,11 +8,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any, get_type_hints
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
 from segpref.settings import Settings, described
 
 __all__ = ["CommandParser", "command_parser", "with_settings"]
+
+set_parsing_settings(docstring_parse_attribute_docstrings=True)  # help of settings within settings
 
 
 class CommandParser(ArgumentParser):  # type: ignore[misc]
