@@ -74,7 +74,7 @@ SQUARES: Mapping[str, Any] = {
     },
     "fit": {"epochs": 1, "images_per_epoch": 8, "batch_size": 4},
     "align": {
-        "epochs": 1, "images_per_epoch": 4, "batch_size": 4, "images": 4, "learning_rate": 1e-3,
+        "epochs": 1, "images_per_epoch": 4, "batch_size": 4, "pool_images": 4, "learning_rate": 1e-3,
         "sampler": {"steps": 2},
     },
     "methods": {
@@ -111,9 +111,11 @@ DISCS: Mapping[str, Any] = {
         "sources": {"phantoms": 8},
         "epochs": 1,
         "images_per_epoch": 8,
+        "halve_every": 1 / 3,
     },
     "clip": {"side": 32, "steps": 2, "batch_size": 2, "channels": 4},
-    "stage1": {"epochs": 1, "images_per_epoch": 4, "unet": UNET, "unet_epochs": 1},
+    "stage1": {"epochs": 1, "images_per_epoch": 4},
+    "unet": {"epochs": 1, "network": UNET},
     "align": {"epochs": 1, "images_per_epoch": 4},
     "flips": [0.5],
     "reversals": [0.5],

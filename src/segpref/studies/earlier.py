@@ -72,10 +72,20 @@ def whole_methods(
     return {**recipe, "align": shared, "methods": whole}
 
 
-def run_settings(recorded: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What the folder of a run of stage 2 was begun with, as it is kept today."""
+def run_settings(
+    recorded: Mapping[str, Any],
+    shared: str = "align",
+    today: Callable[[Mapping[str, Any]], dict[str, Any]] = align_settings,
+) -> Mapping[str, Any]:
+    """What the folder of a run of stage 2 was begun with, as it is kept today.
+
+    Args:
+        recorded: with the method and what all of them shared, or with a whole configuration.
+        shared: where the record has what all methods shared.
+        today: gives settings of stage 2 the names that they have today.
+    """
     if "method" not in recorded:
         return recorded
     found = dict(recorded)
-    shared, own = found.pop("align"), found.pop("method")
-    return {**found, "align": {**align_settings(shared), **align_settings(own)}}
+    common, own = today(found.pop(shared)), today(found.pop("method"))
+    return {**found, "align": {**common, **own}}

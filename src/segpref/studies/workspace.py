@@ -63,7 +63,7 @@ class Workspace(Portable):
         Names may be added to the recipe of a folder that is in use; what is there must stay as it
         was, so that a table never mixes two meanings of one name.
         """
-        self._keep_recipe()
+        self.keep_recipe()
         for fold in range(self.recipe.folds or 1):
             if not self._split_file(fold).exists():
                 self._draw_split(fold).save(self._split_file(fold))
@@ -196,7 +196,12 @@ class Workspace(Portable):
             seed=seed,
         )
 
-    def _keep_recipe(self) -> None:
+    def keep_recipe(self) -> None:
+        """Write down the recipe, or refuse another one than that of the folder.
+
+        Raises:
+            SegprefError: the folder was begun with another recipe.
+        """
         now = plain(self.recipe)
         path = self.out / "recipe.yaml"
         if path.exists():
