@@ -13,8 +13,8 @@ from segpref.data.csv_files import write_csv
 from segpref.inference.evaluation import score_model
 from segpref.judges import OracleJudge
 from segpref.policies import ModelCard, PolicySpec, load_model, save_model
-from segpref.policies.promptable import PromptableNetwork, PromptablePolicy, promptable_card
-from segpref.prompts import LabelPrompts, box_iou, box_of
+from segpref.policies.promptable import load_promptable, promptable_card
+from segpref.prompts import LabelPrompts, box_iou, box_of, prompted
 from segpref.studies.prompted.clip import fit_clip
 from segpref.studies.prompted.rows import BASE, MORE, UNET, UNTUNED, aligned_row
 from segpref.studies.prompted.stand_in import OneStructure
@@ -108,12 +108,11 @@ def measure_boxes(workspace: PromptedWorkspace, number: int, file: Path) -> None
     policy = PolicySpec(_PROMPTABLE, {"prompter": prompter}).build(
         workspace.blank(), fold.test.label_space
     )
-    assert isinstance(policy, PromptablePolicy)
     policy.prepare(fold.test, workspace.cache)
     rows = []
     for case in fold.test.labelled():
         (mask,) = np.asarray(case.label) == 1
-        ((prompt,),) = policy.prompts_for(torch.from_numpy(np.array(case.image))[None])
+        ((prompt,),) = prompted(policy).prompts_for(torch.from_numpy(np.array(case.image))[None])
         drawn, found = box_of(mask), prompt.box
         assert drawn is not None
         assert found is not None
@@ -145,8 +144,7 @@ def fit_row(workspace: PromptedWorkspace, number: int, row: Stage1Row) -> None:
         cases = workspace.images.of_patients([*cases.patients, *fold.more.patients])
     else:
         prompts = row
-    network = load_model(workspace.out / "start")[0].network
-    assert isinstance(network, PromptableNetwork)
+    network = load_promptable(workspace.out / "start")[0].inner
     stage = recipe.stage1
     settings = {"stage1": stage, "prompts": prompts, "seed": recipe.seed}
     folder.open(as_recorded(folder, settings), resume=True)
@@ -171,8 +169,7 @@ def fit_row(workspace: PromptedWorkspace, number: int, row: Stage1Row) -> None:
 def score_untuned(workspace: PromptedWorkspace, number: int) -> None:
     """Scores of the stand-in for SAM as it is."""
     folder = workspace.folder(number) / UNTUNED
-    network = load_model(workspace.out / "start")[0].network
-    assert isinstance(network, PromptableNetwork)
+    network = load_promptable(workspace.out / "start")[0].inner
     fold = workspace.fold(number)
     card = workspace.card(network, fold, fold.labelled.take([]), "box and points")
     folder.mkdir(parents=True, exist_ok=True)
