@@ -53,8 +53,9 @@ def demo(
         cache: where prepared images and predictions are kept; inside the output folder if left out.
     """
     check_study(out, cache)
+    known = None if recipe is None else load_recipe(recipe)[0]
     reader = _reader(data, out, data_options)
-    chosen, _ = load_recipe(recipe or _recipe_for(reader, data))
+    chosen = known or load_recipe(_recipe_for(reader, data))[0]
     console.print(headed(chosen.name, f": {chosen.description}"))
     if not reader.patients_known:
         console.print("Nothing links volumes to patients in this dataset: the split is by volume.")
