@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 import re
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from made_reports import BETTER, FLAT, NASTY, checked, history, overlay, run_folder, slate_picture
 
+from segpref.report.comparison import Comparison
 from segpref.report.page import Section, Table
 from segpref.report.run_report import write_report
 from segpref.training.folder import RunFolder
@@ -25,6 +27,8 @@ def test_the_report_of_an_alignment_holds_everything(tmp_path: Path) -> None:
         skipped_zero=[1.0, 2.0, 3.0, 4.0, 5.0],
     )
     folder = run_folder(tmp_path / "run", rows)
+    sure = Comparison(0.12, 0.1, 0.14, 0.008, 8)
+    folder.verdict.write_text(json.dumps(sure.as_dict()))
     path = write_report(folder, overlays=[overlay()], slate=slate_picture())
     assert path == tmp_path / "run" / "report.html"
     page = checked(path)

@@ -26,6 +26,7 @@ from segpref.training.config import AlignConfig
 from segpref.training.curves import curve_summary
 from segpref.training.signals import Signal
 from segpref.training.trainer import Course, History, Learner, Task
+from segpref.training.validation import validation_of
 from segpref.types import Judge, SegprefError, UnsureJudge
 
 __all__ = ["Lessons", "PreferenceTask"]
@@ -189,7 +190,9 @@ class PreferenceTask(Task, Generic[P]):
         note_silence(lessons.judge, lessons.validation, lessons.pool)
         if hasattr(lessons.judge, "prepare"):
             lessons.judge.prepare(lessons.pool)
-        return self.course(learner, validated)
+        course = self.course(learner, validated)
+        form, cases = self.card.preparation, self.lessons.validation
+        return course._replace(validate=validation_of(validated, cases, form, course.validate))
 
     @abstractmethod
     def course(self, learner: Learner, validated: P) -> Course:
