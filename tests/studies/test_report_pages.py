@@ -85,7 +85,7 @@ def test_the_same_run_gives_the_same_report(tmp_path: Path) -> None:
 def test_a_failed_run_says_so(tmp_path: Path) -> None:
     rows = history([0.5, 0.48, 0.45, 0.4, 0.4, 0.4], **FLAT)
     page = checked(write_report(run_folder(tmp_path / "run", rows)))
-    assert "Not better than the base on validation: IoU 0.480" in page.text
+    assert "Not shown to be better than the base on validation: IoU 0.480" in page.text
     assert "Look at this before you use the model" in page.text
     assert [one for one in page.all("p") if one.get("class") == "verdict bad"]
 

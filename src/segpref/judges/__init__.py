@@ -11,7 +11,7 @@ from segpref.judges.noisy import NoisyJudge
 from segpref.judges.oracle import OracleJudge
 from segpref.judges.raters import RatersJudge
 from segpref.judges.regressor import RegressorJudge
-from segpref.judges.silence import SilentJudge, note_silence
+from segpref.judges.silence import SilentJudge, note_silence, silence_of
 
 __all__ = [
     "Committee",
@@ -28,5 +28,6 @@ __all__ = [
     "SilentJudge",
     "VirtualAnnotator",
     "note_silence",
+    "silence_of",
     "trust_weights",
 ]

@@ -18,7 +18,7 @@ from segpref.data.dataset import Dataset
 from segpref.metrics import overlap_counts
 from segpref.types import IGNORE, Judge, LabelSpace
 
-__all__ = ["RARELY", "Silence", "SilentJudge", "note_silence"]
+__all__ = ["RARELY", "Silence", "SilentJudge", "note_silence", "silence_of"]
 
 RARELY = 0.1
 """A structure that is found in a smaller share of images is found next to nowhere."""
@@ -102,6 +102,17 @@ class SilentJudge(Protocol):
         ...
 
 
+def silence_of(judge: Judge) -> tuple[str, ...]:
+    """The structures on which a judge abstains since :func:`note_silence` looked at it."""
+    inner: Any = judge
+    if isinstance(judge, SilentJudge):
+        return judge.abstains_on
+    if hasattr(inner, "judges"):
+        each = [silence_of(one) for one in inner.judges]
+        return tuple(name for name in each[0] if all(name in other for other in each[1:]))
+    return silence_of(inner.judge) if hasattr(inner, "judge") else ()
+
+
 def note_silence(judge: Judge, labelled: Dataset, pool: Dataset | None = None) -> tuple[str, ...]:
     """Have a judge abstain on structures that it never draws, and say which.
 
@@ -128,10 +139,6 @@ def note_silence(judge: Judge, labelled: Dataset, pool: Dataset | None = None) -
                 type(judge).__name__,
                 ", ".join(judge.abstains_on),
             )
-        return judge.abstains_on
-    if hasattr(inner, "judges"):
-        each = [note_silence(one, labelled, pool) for one in inner.judges]
-        return tuple(name for name in each[0] if all(name in other for other in each[1:]))
-    if hasattr(inner, "judge"):
-        return note_silence(inner.judge, labelled, pool)
-    return ()
+    for one in getattr(inner, "judges", [inner.judge] if hasattr(inner, "judge") else []):
+        note_silence(one, labelled, pool)
+    return silence_of(judge)

@@ -18,10 +18,15 @@ from segpref.report.page import Picture
 from segpref.training.curves import TAIL, WINDOW
 
 __all__ = [
+    "FROM_ZERO",
+    "LEAST_IOU",
+    "LEAST_RATIO",
     "PALETTE",
+    "SHARE",
     "History",
     "bands_chart",
     "column",
+    "hardly_there",
     "lines_chart",
     "png_of",
     "relative_to_start",
@@ -38,6 +43,21 @@ _DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
 
 _VOLUME = "volume_ratio_"
 
+LEAST_IOU = 0.1
+"""An axis of IoU spans at least as much, so that a change of the third digit looks like one."""
+
+LEAST_RATIO = 0.4
+"""The same for ratios of volumes."""
+
+SHARE = (-0.02, 1.02)
+"""Limits of an axis of shares."""
+
+FROM_ZERO = (0.0, None)
+"""Limits of an axis on which half as high is half as much."""
+
+HARDLY_THERE = 10.0
+"""A volume so many times the base's says that the base hardly has the structure, and nothing else."""
+
 Curve: TypeAlias = Float[np.ndarray, " epoch"]
 History: TypeAlias = Sequence[Mapping[str, float]]
 """Rows of ``metrics.csv``; row 0 is the start, before any update."""
@@ -49,9 +69,25 @@ def column(history: History, name: str) -> Curve:
 
 
 def volume_ratios(history: History) -> dict[str, Curve]:
-    """Predicted volume relative to the base's, per structure."""
+    """Predicted volume relative to the base's, per structure.
+
+    NaN where it is at least :data:`HARDLY_THERE`: the ratio of a volume to one near 0 tells nothing.
+    Structures of which that leaves nothing are not there (:func:`hardly_there`).
+    """
     names = dict.fromkeys(name for row in history for name in row if name.startswith(_VOLUME))
-    return {name.removeprefix(_VOLUME): column(history, name) for name in names}
+    curves = {name.removeprefix(_VOLUME): column(history, name) for name in names}
+    told = {name: np.where(curve < HARDLY_THERE, curve, np.nan) for name, curve in curves.items()}
+    return {name: one for name, one in told.items() if not np.isnan(one).all()}
+
+
+def hardly_there(history: History) -> tuple[str, ...]:
+    """Structures that the base hardly predicts, or not at all, while the model does."""
+    names = dict.fromkeys(name for row in history for name in row if name.startswith(_VOLUME))
+    return tuple(
+        name.removeprefix(_VOLUME)
+        for name in names
+        if (column(history, name) >= HARDLY_THERE).any()
+    )
 
 
 def relative_to_start(curve: Curve) -> Curve:
@@ -92,11 +128,17 @@ def validation_chart(
             solid_capstyle="butt", label=f"TailAvg {tail:.3f}", zorder=1,
         )  # fmt: skip
         said += [f"the average of the last epochs is {tail:.3f}"]
+    _honest(axes, LEAST_IOU)
     return Picture(_png(figure, axes), "; ".join(said) + ".")
 
 
 def lines_chart(
-    title: str, label: str, series: Mapping[str, Curve], level: float | None = None
+    title: str,
+    label: str,
+    series: Mapping[str, Curve],
+    level: float | None = None,
+    least: float = 0.0,
+    limits: tuple[float, float | None] | None = None,
 ) -> Picture:
     """Lines over epochs 1, 2, ...; missing values leave gaps.
 
@@ -105,8 +147,11 @@ def lines_chart(
         label: of the vertical axis.
         series: values by name.
         level: a dashed line to compare with.
+        least: what the vertical axis spans at least.
+        limits: of the vertical axis; what the curves need where None.
     """
-    return bands_chart(title, label, {name: [values] for name, values in series.items()}, level)
+    single = {name: [values] for name, values in series.items()}
+    return bands_chart(title, label, single, level, least=least, limits=limits)
 
 
 def bands_chart(
@@ -117,6 +162,8 @@ def bands_chart(
     level_name: str = "",
     first_epoch: int = 1,
     order: Sequence[str] = (),
+    least: float = 0.0,
+    limits: tuple[float, float | None] | None = None,
 ) -> Picture:
     """Mean over seeds as a line, the range from the lowest to the highest seed as a band.
 
@@ -128,6 +175,8 @@ def bands_chart(
         level_name: what it is.
         first_epoch: of the first value.
         order: names in the order of colours, where several charts are to agree.
+        least: what the vertical axis spans at least.
+        limits: of the vertical axis; what the curves need where None.
     """
     figure, axes = _axes(6.0, 3.4, label)
     ends = []
@@ -154,8 +203,21 @@ def bands_chart(
         ends.append(f"{name} from {begin:.3g} to {end:.3g}")
     if level is not None:
         axes.axhline(level, color=_INK, lw=1.2, ls="--", label=in_figure(level_name) or None)
+    _honest(axes, least, limits)
     alt = f"{title} ({label}): " + "; ".join(ends) + "."
     return Picture(_png(figure, axes, len(series) > 1 or bool(level_name)), alt, title)
+
+
+def _honest(
+    axes: Axes, least: float = 0.0, limits: tuple[float, float | None] | None = None
+) -> None:
+    """Limits of the vertical axis between which little looks little."""
+    low, high = axes.get_ylim()
+    if limits is not None:
+        axes.set_ylim(limits[0], high if limits[1] is None else limits[1])
+    elif high - low < least:
+        middle = (low + high) / 2
+        axes.set_ylim(middle - least / 2, middle + least / 2)
 
 
 def _axes(width: float, height: float, label: str) -> tuple[Figure, Axes]:

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from segpref.data.csv_files import csv_lines
 from segpref.report.markup import in_latex, in_markdown
-from segpref.report.tables import COLUMNS, LOW_COLUMNS, NEUTRAL_COLUMNS, TableRow
+from segpref.report.tables import COLUMNS, TableRow, best_of
 
 __all__ = ["as_csv", "latex", "markdown", "markdown_grid", "rich_table"]
 
@@ -92,14 +92,8 @@ def _fewer(row: TableRow, rows: Sequence[TableRow]) -> str:
 
 
 def _best(rows: Sequence[TableRow]) -> dict[str, float]:
-    return {
-        column: (min if column in LOW_COLUMNS else max)(
-            (row.figures[column][0] for row in rows if not math.isnan(row.figures[column][0])),
-            default=math.nan,
-        )
-        for column in (rows[0].figures if rows else ())
-        if column not in NEUTRAL_COLUMNS
-    }
+    columns = rows[0].figures if rows else ()
+    return {name: best_of(name, [row.figures[name][0] for row in rows]) for name in columns}
 
 
 def _cell(mean: float, spread: float, best: float | None) -> str:

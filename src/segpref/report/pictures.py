@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from hashlib import blake2b
 from itertools import cycle
 
 import numpy as np
@@ -123,7 +124,10 @@ def overlay_keys(overlays: Sequence[Overlay]) -> tuple[Key, ...]:
 
 
 def slate_tiles(shown: SlatePicture) -> tuple[Picture, ...]:
-    """A picture per candidate, best score first, abstained ones last; winner, loser, anchor marked."""
+    """A picture per candidate, best score first, abstained ones last; winner, loser, anchor marked.
+
+    Of candidates with the same mask one is shown, with how many others are like it.
+    """
     masks = shown.slate.masks
     view = view_of(shown.image, masks, shown.label_space, shown.spacing_mm)
     true = None if shown.truth is None else _of_field(shown.truth, shown.label_space, shown.field)
@@ -135,7 +139,20 @@ def slate_tiles(shown: SlatePicture) -> tuple[Picture, ...]:
         range(len(masks)),
         key=lambda k: (math.isnan(shown.scores[k]), -np.nan_to_num(shown.scores[k]), k),
     )
-    return tuple(_tile(shown, view, true, differ, k) for k in ranked)
+    groups: dict[bytes, list[int]] = {}
+    for k in ranked:
+        same = blake2b(np.ascontiguousarray(masks[k, shown.field]).data).digest()
+        groups.setdefault(same, []).append(k)
+    marked = {0, *(shown.pair or ())}
+    tiles = []
+    for alike in groups.values():
+        # Who has a part in the pair is shown, whoever else looks like it.
+        chosen = [k for k in alike if k in marked] or alike[:1]
+        tile = _tile(shown, view, true, differ, chosen[0])
+        if more := len(alike) - len(chosen):
+            tile = replace(tile, caption=f"{tile.caption}, and {more} alike")
+        tiles += [tile, *(_tile(shown, view, true, differ, k) for k in chosen[1:])]
+    return tuple(tiles)
 
 
 def slate_keys(shown: SlatePicture) -> tuple[Key, ...]:

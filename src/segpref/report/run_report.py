@@ -12,6 +12,9 @@ from typing import Any
 import numpy as np
 
 from segpref.report.charts import (
+    FROM_ZERO,
+    LEAST_RATIO,
+    SHARE,
     Curve,
     History,
     column,
@@ -23,6 +26,7 @@ from segpref.report.charts import (
 from segpref.report.page import Details, Page, Picture, Section, Table, write_page
 from segpref.report.picture_sections import overlay_section, slate_section, variance_section
 from segpref.report.pictures import Overlay, SlatePicture
+from segpref.report.structures import structure_sections
 from segpref.report.verdict import Control, alignment_warnings, read_comparison, verdict
 from segpref.training.curves import curve_summary
 from segpref.training.folder import RunFolder
@@ -45,6 +49,7 @@ _NAMES = {
     "labelled_cases": "Labelled images",
     "labelled_patients": "Labelled patients",
     "seed": "Seed",
+    "judge_abstains_on": "The judge abstains on",
 }
 _SKIPPED = {
     "skipped_abstained": "the judge had no opinion",
@@ -79,6 +84,7 @@ def write_report(
     slate: SlatePicture | None = None,
     sections: Sequence[Section] = (),
     control: Control | None = None,
+    audited: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write ``report.html`` of a run of stage 1 or stage 2 from what its folder holds.
 
@@ -88,6 +94,7 @@ def write_report(
         slate: candidates of one image with their scores.
         sections: more tables and pictures, put after the curves.
         control: the random-preference control of a run of stage 2, where it was run.
+        audited: figures of an audit of its judge; those that the folder keeps where None.
 
     Returns:
         Path of the report.
@@ -133,7 +140,12 @@ def write_report(
             verdict=sentence,
             good=good,
             warnings=[*warnings, *alignment_warnings(summary, history, comparison, control)],
-            sections=[*_alignment_sections(summary, history), *sections, *pictures],
+            sections=[
+                *structure_sections(folder, audited),
+                *_alignment_sections(summary, history),
+                *sections,
+                *pictures,
+            ],
             details=details,
             terms=_ALIGNED,
         )
@@ -197,15 +209,19 @@ def _learning_charts(history: History) -> tuple[Picture, ...]:
     if margin := known(margin="margin"):
         charts.append(lines_chart("Margin", "mean margin", margin, 0))
     if accuracy := known(preference_accuracy="preference accuracy", pair_flip="PairFlip"):
-        charts.append(lines_chart("Preference accuracy", "share of pairs", accuracy, 0.5))
+        charts.append(
+            lines_chart("Preference accuracy", "share of pairs", accuracy, 0.5, limits=SHARE)
+        )
     if pairs := known(pairs_per_image="pairs"):
-        charts.append(lines_chart("Pairs per image", "pairs", pairs))
+        charts.append(lines_chart("Pairs per image", "pairs", pairs, limits=FROM_ZERO))
     harm = known(harmful_mass="as in Eq. 13", harmful_mass_fraction="weighted by disagreement")
     harm = {name: relative_to_start(curve) for name, curve in harm.items()}
     if any(not np.isnan(curve).all() for curve in harm.values()):
-        charts.append(lines_chart("Harmful mass", "relative to epochs 1 to 3", harm, 1))
+        charts.append(
+            lines_chart("Harmful mass", "relative to epochs 1 to 3", harm, 1, limits=FROM_ZERO)
+        )
     if ratios := volume_ratios(history):
-        charts.append(lines_chart("Volume ratio", "relative to the base", ratios, 1))
+        charts.append(lines_chart("Volume ratio", "relative to the base", ratios, 1, LEAST_RATIO))
     if loss := known(val_loss="Dice + cross-entropy"):
         charts.append(lines_chart("Validation loss", "loss", loss))
     if loss := known(loss="loss"):

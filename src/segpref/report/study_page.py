@@ -9,6 +9,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from segpref.report.charts import (
+    FROM_ZERO,
+    LEAST_IOU,
+    LEAST_RATIO,
+    SHARE,
     Curve,
     History,
     bands_chart,
@@ -21,7 +25,7 @@ from segpref.report.page import Cell, Details, Page, Picture, Section, Table
 from segpref.report.picture_sections import overlay_section
 from segpref.report.pictures import Overlay
 from segpref.report.runs import MEASURE_NAMES
-from segpref.report.tables import LOW_COLUMNS, TableRow
+from segpref.report.tables import TableRow, best_of
 
 __all__ = ["Part", "study_report"]
 
@@ -151,7 +155,7 @@ def _verdict(rows: Sequence[TableRow], differences: Sequence[Difference]) -> tup
 
 def _table(rows: Sequence[TableRow], wanted: Sequence[str] | None) -> Table:
     columns = list(wanted or rows[0].figures)
-    best = {name: _best(name, [row.figures[name][0] for row in rows]) for name in columns}
+    best = {name: best_of(name, [row.figures[name][0] for row in rows]) for name in columns}
     lines = []
     for row in rows:
         cells = [
@@ -160,11 +164,6 @@ def _table(rows: Sequence[TableRow], wanted: Sequence[str] | None) -> Table:
         ]
         lines.append((Cell(row.method), *cells, Cell(str(row.seeds))))
     return Table(("Method", *columns, "Seeds"), tuple(lines))
-
-
-def _best(name: str, values: Sequence[float]) -> float:
-    told = [value for value in values if not math.isnan(value)]
-    return (min if name in LOW_COLUMNS else max)(told, default=math.nan)
 
 
 def _claims(differences: Sequence[Difference]) -> Table:
@@ -207,27 +206,43 @@ def _charts(histories: Mapping[str, Sequence[History]]) -> tuple[Picture, ...]:
     charts = []
     if whole := {method: _with_start(runs) for method, runs in histories.items() if runs}:
         base = float(np.mean([run[0] for runs in whole.values() for run in runs]))
-        charts.append(bands_chart("Validation", "validation IoU", whole, base, "base", 0, order))
+        charts.append(
+            bands_chart(
+                "Validation", "validation IoU", whole, base, "base", 0, order, least=LEAST_IOU
+            )
+        )
     if losses := known("val_loss"):
         charts.append(bands_chart("Validation loss", "Dice + cross-entropy", losses, order=order))
     shares = known("images_with_pair")
     if any((run < 1).any() for runs in shares.values() for run in runs):
-        charts.append(bands_chart("Images with a pair", "share of images", shares, order=order))
+        charts.append(
+            bands_chart("Images with a pair", "share of images", shares, order=order, limits=SHARE)
+        )
     for name, title in (
         ("harmful_mass", "Harmful mass"),
         ("harmful_mass_fraction", "Harmful mass, weighted by disagreement"),
     ):
         harm = {m: [relative_to_start(run) for run in runs] for m, runs in known(name).items()}
         if any(not np.isnan(run).all() for runs in harm.values() for run in runs):
-            charts.append(bands_chart(title, "relative to epochs 1 to 3", harm, 1, order=order))
+            charts.append(
+                bands_chart(
+                    title, "relative to epochs 1 to 3", harm, 1, order=order, limits=FROM_ZERO
+                )
+            )
     if accuracy := known("preference_accuracy"):
         charts.append(
-            bands_chart("Preference accuracy", "share of pairs", accuracy, 0.5, order=order)
+            bands_chart(
+                "Preference accuracy", "share of pairs", accuracy, 0.5, order=order, limits=SHARE
+            )
         )
     if ratios := {m: [_mean_ratio(run) for run in runs] for m, runs in histories.items() if runs}:
         ratios = {m: runs for m, runs in ratios.items() if all(len(run) for run in runs)}
         if ratios:
-            charts.append(bands_chart("Volume ratio", "mean of structures", ratios, 1, order=order))
+            charts.append(
+                bands_chart(
+                    "Volume ratio", "mean of structures", ratios, 1, order=order, least=LEAST_RATIO
+                )
+            )
     return tuple(charts)
 
 
@@ -236,8 +251,11 @@ def _with_start(runs: Sequence[History]) -> list[Curve]:
 
 
 def _mean_ratio(history: History) -> Curve:
-    ratios = volume_ratios(history)
-    return np.mean(list(ratios.values()), axis=0) if ratios else np.zeros(0)
+    ratios = np.array(list(volume_ratios(history).values()))
+    if not len(ratios):
+        return np.zeros(0)
+    told = (~np.isnan(ratios)).sum(axis=0)
+    return np.where(told, np.nansum(ratios, axis=0) / np.maximum(told, 1), np.nan)
 
 
 def _spread(mean: float, spread: float) -> str:

@@ -22,6 +22,7 @@ __all__ = [
     "NEUTRAL_COLUMNS",
     "SWEEP_COLUMNS",
     "TableRow",
+    "best_of",
     "judge_table",
     "mean_and_spread",
     "round_table",
@@ -65,6 +66,21 @@ LOW_COLUMNS = (
 
 NEUTRAL_COLUMNS = ("Empty", "Irregularity", "Pixels")
 """Columns of which neither more nor less is better."""
+
+
+def best_of(column: str, values: Sequence[float]) -> float:
+    """The best of a column, which is set in bold; NaN where none is.
+
+    None is the best where more and less are as good, where all that is shown is the same, such as a
+    column of zeros, or where nothing is known.
+    """
+    known = [value for value in values if not math.isnan(value)]
+    shown = {round(value, 3) for value in known}
+    if column in NEUTRAL_COLUMNS or not known or shown == {0.0} or len(known) > len(shown) == 1:
+        return math.nan
+    return min(known) if column in LOW_COLUMNS else max(known)
+
+
 _ALL = tuple(dict.fromkeys((*COLUMNS, "ASSD", "Missed", *SWEEP_COLUMNS)))
 
 

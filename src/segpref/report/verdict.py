@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from segpref.report.charts import History, column, volume_ratios
+from segpref.report.charts import History, column, hardly_there, volume_ratios
 from segpref.report.comparison import FEWEST_PATIENTS, Comparison, Word
 from segpref.training.folder import RunFolder
 from segpref.trust import read_json
@@ -174,6 +174,11 @@ def _volume_warnings(summary: Mapping[str, Any], history: History) -> list[str]:
                 f"{name} is predicted {' and '.join(said)} than by the base: look at the outlines "
                 "before you trust volumes."
             )
+    if new := hardly_there(history):
+        found.append(
+            f"The base hardly predicts {', '.join(new)}, the model does: look at the outlines before "
+            "you trust volumes."
+        )
     return found
 
 

@@ -4,27 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from segpref.data.dataset import Dataset
 from segpref.data.patches import LabelPlaces, PatchDraw
 from segpref.inference.windows import whole_images, whole_model
-from segpref.judges import OracleJudge
+from segpref.judges import OracleJudge, note_silence
+from segpref.metrics import opinion
 from segpref.policies import load_model
-from segpref.preferences import TopVsRandom
+from segpref.preferences import ScoredSlate, TopVsRandom
 from segpref.proposals import SlateProposals
 from segpref.report.gallery import overlays, typical
 from segpref.report.page import Picture
 from segpref.report.pictures import SlatePicture, variance_pictures
 from segpref.report.run_report import write_report
+from segpref.studies.audit import audit
 from segpref.studies.slates import patch_slates, scored_slates
 from segpref.studies.verdict import control_beside, measured_verdict
 from segpref.training.folder import RunFolder
-from segpref.types import Judge
+from segpref.types import Judge, LabelSpace
 
 __all__ = ["alignment_report", "variance_rows"]
+
+_AUDITED, _AUDITED_IN_PATCHES = 12, 3
+"""Cases that a report audits the judge on where the run has no audit of its own."""
+
+_LOOKED_AT = 8
+"""Slates that are looked at for one that shows something."""
 
 
 def alignment_report(
@@ -52,12 +62,14 @@ def alignment_report(
     measured_verdict(folder, base, cases)
     before, after = (whole_model(model) for model in (base, folder.best))
     shown = typical(cases, count)
-    slate = _slate_picture(base, shown.take([0]), judge, proposals, seed)
+    note_silence(judge, cases)
+    slate = _slate_picture(base, shown, judge, proposals, seed)
     return write_report(
         folder,
         overlays=overlays(shown, {"base": before, "tuned": after}),
         slate=slate,
         control=control_beside(folder),
+        audited=None if folder.audit.exists() else _audited(base, cases, judge, proposals, seed),
     )
 
 
@@ -76,7 +88,10 @@ def variance_rows(
     made: list[Picture] = []
     for index in range(len(cases)):
         case = cases.take([index])
-        slates = [_slate_picture(base, case, judge, one, seed) for one in ways.values()]
+        found = [_slate_picture(base, case, judge, one, seed) for one in ways.values()]
+        slates = [one for one in found if one is not None]
+        if len(slates) < len(ways):
+            continue
         for name, picture in zip(ways, variance_pictures(slates), strict=True):
             made.append(replace(picture, title=f"{picture.title}: {name}"))
     return made
@@ -84,7 +99,10 @@ def variance_rows(
 
 def _slate_picture(
     base: Path | str, cases: Dataset, judge: Judge, proposals: SlateProposals, seed: int
-) -> SlatePicture:
+) -> SlatePicture | None:
+    """A slate that shows something: the first with candidates that differ and a judge who tells them
+    apart; one with candidates that differ where there is no other; None where all are alike.
+    """
     policy, card = load_model(base)
     if card.preparation.patch is None:
         whole = whole_images([policy], card.preparation)
@@ -93,15 +111,42 @@ def _slate_picture(
         # K masks of a whole volume may be more than the memory holds.
         patches = PatchDraw(card.preparation, LabelPlaces(cases.label_space), foreground=1.0)
         slates = patch_slates(policy, cases, judge, proposals, patches, seed)
-    scored = next(slates)
-    case = scored.case
-    rows = TopVsRandom()(scored.scores[:, 0], np.random.default_rng(seed))
+    second: tuple[ScoredSlate, int] | None = None
+    for scored in islice(slates, _LOOKED_AT):
+        for field in range(scored.slate.masks.shape[1]):
+            masks = scored.slate.masks[:, field]
+            if (masks == masks[0]).all():
+                continue
+            if opinion(scored.scores[:, field]) == "usable":
+                return _picture(scored, field, cases.label_space, seed)
+            second = second or (scored, field)
+    return None if second is None else _picture(*second, cases.label_space, seed)
+
+
+def _audited(
+    base: Path | str, cases: Dataset, judge: Judge, proposals: SlateProposals, seed: int
+) -> dict[str, Any]:
+    """Figures of the judge on a few cases, structure by structure."""
+    policy, card = load_model(base)
+    if card.preparation.patch is None:
+        few, whole = typical(cases, _AUDITED), whole_images([policy], card.preparation)
+        return audit(whole, few, judge, TopVsRandom(), proposals, seed).as_dict()
+    patches = PatchDraw(card.preparation, LabelPlaces(cases.label_space), foreground=0.5)
+    few = typical(cases, _AUDITED_IN_PATCHES)
+    return audit(policy, few, judge, TopVsRandom(), proposals, seed, patches).as_dict()
+
+
+def _picture(scored: ScoredSlate, field: int, label_space: LabelSpace, seed: int) -> SlatePicture:
+    case, said = scored.case, scored.scores[:, field]
+    usable = opinion(said) == "usable"
+    rows = TopVsRandom()(said, np.random.default_rng(seed)) if usable else np.zeros((0, 2), int)
     return SlatePicture(
         name=case.id if case.window is None else f"a patch of {case.id}",
         image=np.asarray(case.image),
         slate=scored.slate,
-        scores=scored.scores[:, 0],
-        label_space=cases.label_space,
+        scores=said,
+        label_space=label_space,
+        field=field,
         pair=(int(rows[0, 0]), int(rows[0, 1])) if len(rows) else None,
         truth=None if case.label is None else np.asarray(case.label),
         spacing_mm=case.spacing_mm,

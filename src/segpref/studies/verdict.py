@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from segpref.data.cache import write_atomically
 from segpref.data.dataset import Dataset
-from segpref.inference.evaluation import score_model
+from segpref.inference.evaluation import mean_of, score_model
 from segpref.inference.windows import whole_model
 from segpref.report.comparison import Comparison, compared, gains_by_patient
 from segpref.report.verdict import Control, read_comparison
@@ -39,7 +40,13 @@ def measured_verdict(folder: RunFolder, base: Path | str, validation: Dataset) -
     before, after = (score_model(whole_model(one), labelled) for one in (base, folder.best))
     gains = gains_by_patient(after, before, "iou")
     found = compared(np.array(list(gains.values())))
-    write_atomically(folder.verdict, json.dumps(found.as_dict(), indent=1).encode())
+    means = {name: mean_of(rows, "iou") for name, rows in (("base", before), ("tuned", after))}
+    structures = {
+        name: {model: None if math.isnan(one[name]) else one[name] for model, one in means.items()}
+        for name in means["base"]
+    }
+    content = {**found.as_dict(), "structures": structures}
+    write_atomically(folder.verdict, json.dumps(content, indent=1).encode())
     return found
 
 

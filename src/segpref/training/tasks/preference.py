@@ -17,7 +17,7 @@ from torch.optim.swa_utils import AveragedModel
 from segpref.data.cache import Cache
 from segpref.data.dataset import Dataset
 from segpref.data.splits import refuse_leakage
-from segpref.judges import note_silence
+from segpref.judges import note_silence, silence_of
 from segpref.policies import ModelCard, load_policy
 from segpref.preferences import KeepPairs, PreferenceFile
 from segpref.training.anchored import keeping
@@ -218,4 +218,6 @@ class PreferenceTask(Task, Generic[P]):
                 "found no candidate better than another, or the miner's threshold is above all its "
                 "differences. segpref audit shows what a judge tells apart."
             )
-        return {"pool_cases": self.images, **curve_summary(history)}
+        silent = silence_of(self.lessons.judge)
+        told = {"judge_abstains_on": list(silent)} if silent else {}
+        return {"pool_cases": self.images, **curve_summary(history), **told}
