@@ -13,8 +13,8 @@ from segpref.data.csv_files import write_csv
 from segpref.inference.evaluation import score_model
 from segpref.judges import OracleJudge
 from segpref.policies import ModelCard, PolicySpec, load_model, save_model
-from segpref.policies.promptable import PromptableNetwork, PromptablePolicy, promptable_card
-from segpref.prompts import LabelPrompts, box_iou, box_of
+from segpref.policies.promptable import load_promptable, promptable_card
+from segpref.prompts import LabelPrompts, box_iou, box_of, prompted
 from segpref.studies.prompted.clip import fit_clip
 from segpref.studies.prompted.earlier import run_settings
 from segpref.studies.prompted.rows import BASE, MORE, UNET, UNTUNED, aligned_row
@@ -100,12 +100,11 @@ def measure_boxes(workspace: PromptedWorkspace, number: int, file: Path) -> None
     policy = PolicySpec(_PROMPTABLE, {"prompter": prompter}).build(
         workspace.blank(), fold.test.label_space
     )
-    assert isinstance(policy, PromptablePolicy)
     policy.prepare(fold.test, workspace.cache)
     rows = []
     for case in fold.test.labelled():
         (mask,) = np.asarray(case.label) == 1
-        ((prompt,),) = policy.prompts_for(torch.from_numpy(np.array(case.image))[None])
+        ((prompt,),) = prompted(policy).prompts_for(torch.from_numpy(np.array(case.image))[None])
         drawn, found = box_of(mask), prompt.box
         assert drawn is not None
         assert found is not None
@@ -135,7 +134,7 @@ def fit_row(workspace: PromptedWorkspace, number: int, row: Stage1Row) -> None:
         cases = workspace.images.of_patients([*cases.patients, *fold.more.patients])
     else:
         prompts = row
-    network = _stand_in(workspace)
+    network = load_promptable(workspace.out / "start")[0].inner
     place = workspace.folder(number) / row
     folder = _begun(workspace, place, stage1=recipe.stage1, prompts=prompts)
     fit_promptable(
@@ -154,7 +153,8 @@ def fit_row(workspace: PromptedWorkspace, number: int, row: Stage1Row) -> None:
 def score_untuned(workspace: PromptedWorkspace, number: int) -> None:
     """Scores of the stand-in for SAM as it is."""
     folder = workspace.folder(number) / UNTUNED
-    network, fold = _stand_in(workspace), workspace.fold(number)
+    network = load_promptable(workspace.out / "start")[0].inner
+    fold = workspace.fold(number)
     card = workspace.card(network, fold, fold.labelled.take([]), "box and points")
     folder.mkdir(parents=True, exist_ok=True)
     save_model(folder / "best.safetensors", network, card)
@@ -214,12 +214,6 @@ def _begun(workspace: PromptedWorkspace, place: Path, **settings: Any) -> RunFol
     kept = {**settings, "seed": workspace.recipe.seed}
     folder.open(as_recorded(folder, kept, run_settings), resume=True)
     return folder
-
-
-def _stand_in(workspace: PromptedWorkspace) -> PromptableNetwork:
-    network = load_model(workspace.out / "start")[0].network
-    assert isinstance(network, PromptableNetwork)
-    return network
 
 
 def _score(workspace: PromptedWorkspace, fold: Fold, folder: RunFolder) -> None:
