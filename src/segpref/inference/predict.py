@@ -66,7 +66,8 @@ def predict_case(
         SegprefError: another number of channels or axes than the model's, no voxel size where it
             resamples, or a size that its network can't take.
     """
-    network = WindowedNetwork(model, card.preparation, patch, overlap, batch_size)
+    form, mirroring = card.preparation, card.mirroring
+    network = whole_network([model], form, mirroring, patch, overlap, batch_size)
     return _mask(network, card, case)
 
 

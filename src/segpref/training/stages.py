@@ -10,7 +10,7 @@ from typing import Any
 from segpref.data.cache import Cache
 from segpref.data.dataset import Dataset
 from segpref.policies import ModelCard, read_card
-from segpref.policies.diffusion import DIFFUSION, SampleSlates, TextEncoder
+from segpref.policies.diffusion import DIFFUSION, SampleSlates, TextEncoder, is_diffusion
 from segpref.policies.promptable import PromptableNetwork
 from segpref.policies.tunable import imported
 from segpref.prompts import LabelPrompts
@@ -110,7 +110,8 @@ def fit_diffusion(
         The run's summary.
     """
     config = _with(config or DiffusionConfig(), settings)
-    task = Diffusion(cases, validation, replace(card, policy=DIFFUSION), config, encoder)
+    card = card if is_diffusion(card) else replace(card, policy=DIFFUSION)
+    task = Diffusion(cases, validation, card, config, encoder)
     return train(task, config, folder)
 
 
