@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
@@ -10,10 +11,11 @@ from typing import Any, Literal
 import numpy as np
 
 from segpref.data.cache import Cache
-from segpref.data.preparation import ImagePreparation, Preparation
+from segpref.data.orientation import orientation_of, reordered
+from segpref.data.preparation import ImagePreparation, Preparation, check_prepared
 from segpref.data.source import Reader, Source
 from segpref.data.stored import StoredArray
-from segpref.progress import track
+from segpref.progress import console, track
 from segpref.types import Case, LabelSpace, SegprefError
 
 __all__ = ["Array", "Dataset", "StoredCase", "Volume", "item_of", "part_of", "prepare", "stored"]
@@ -24,13 +26,26 @@ Array = np.ndarray | StoredArray
 _READ_LATE = ("image", "label", "raters")
 _KNOWN = {one.name: one.default for one in fields(Case) if one.name not in _READ_LATE}
 
-PREPARATION_VERSION = 1
+PREPARATION_VERSION = 2
 """Part of every key: raise it when prepared arrays change for equal settings."""
 
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """The prepared cases of one source: ``images [item, channel, *space]``, their labels and raters."""
+    """The prepared cases of one source.
+
+    Args:
+        source: where they come from.
+        key: what identifies them in the cache.
+        images: ``[item, channel, *space]``.
+        labels: of the images, or None.
+        spacing_mm: voxel size of the network's grid, or None.
+        raters: masks of several raters, or None.
+        orientation: where the axes point to, such as ``RAS``, after ``turned``; None where nothing
+            tells.
+        voxel_mm: voxel size of the file per axis, in the order of these axes; None where unknown.
+        turned: where axes were turned to that pointed elsewhere on disk; None where they were not.
+    """
 
     source: Source
     key: dict[str, Any]
@@ -38,6 +53,9 @@ class Volume:
     labels: Array | None
     spacing_mm: tuple[float, ...] | None
     raters: Array | None = None
+    orientation: str | None = None
+    voxel_mm: tuple[float, ...] | None = None
+    turned: str | None = None
 
 
 class StoredCase(Case):
@@ -170,6 +188,19 @@ class Dataset(Sequence[Case]):
             grouped.setdefault(number, []).append(item)
         return [(self.volumes[number], items) for number, items in grouped.items()]
 
+    def geometry(self) -> tuple[str | None, tuple[tuple[float, float], ...] | None]:
+        """Where the axes of all volumes point to, and the range of their voxel sizes per axis.
+
+        Either is None where files do not tell; the orientation also where volumes differ.
+        """
+        volumes = [volume for volume, _ in self.by_volume()]
+        found = {volume.orientation for volume in volumes} - {None}
+        sizes = [volume.voxel_mm for volume in volumes if volume.voxel_mm is not None]
+        if not sizes or len({len(size) for size in sizes}) > 1:
+            return None, None
+        ranges = tuple((min(axis), max(axis)) for axis in zip(*sizes, strict=True))
+        return found.pop() if len(found) == 1 else None, ranges
+
     def _keep(self, items: Sequence[tuple[int, int]]) -> Dataset:
         return Dataset(self.volumes, self.label_space, items)
 
@@ -180,14 +211,19 @@ def prepare(
     preparation: Preparation | ImagePreparation,
     cache: Cache | None = None,
     label_space: LabelSpace | None = None,
+    orientation: str | None = None,
 ) -> Dataset:
     """Read, check and prepare every source once; later calls only look into the cache.
+
+    Volumes whose axes point elsewhere than those of the others (or than ``orientation``) are turned,
+    unless the preparation turns all of them or is somebody else's.
 
     Args:
         reader: the dataset on disk.
         preparation: from image to network input.
         cache: where prepared images are kept.
         label_space: for images without labels, the one of the model that they are for.
+        orientation: where axes are to point to, as in a model's training; where most do if None.
     """
     cache = cache or Cache()
     label_space = reader.label_space or label_space
@@ -202,6 +238,7 @@ def prepare(
         _prepared(reader, source, preparation, cache, label_space)
         for source in track(sources, "preparing images", len(sources))
     ]
+    volumes = _of_one_orientation(reader, volumes, preparation, cache, label_space, orientation)
     _check_alike(volumes, preparation)
     return Dataset(volumes, label_space)
 
@@ -212,6 +249,7 @@ def _prepared(
     preparation: ImagePreparation,
     cache: Cache,
     label_space: LabelSpace,
+    turned: str | None = None,
 ) -> Volume:
     key = {
         "what": "prepared volume",
@@ -223,12 +261,16 @@ def _prepared(
         "labels": [label_space.kind, *label_space.names],
         "preparation": preparation.as_key(),
     }
+    if label_space.on_disk:
+        key["values"] = list(label_space.on_disk)
     # Not always: what was prepared before there was such a key stays valid.
     if source.key is not None:
         key["source"] = source.key
 
     def compute() -> dict[str, np.ndarray]:
-        prepared = preparation.apply(reader.read(source))
+        case = reader.read(source)
+        prepared = preparation.apply(case)
+        check_prepared(prepared.images, source.images[0])
         arrays = {"images": prepared.images.astype(np.float32)}
         if prepared.labels is not None:
             arrays["labels"] = prepared.labels
@@ -236,10 +278,16 @@ def _prepared(
             arrays["raters"] = prepared.raters
         if prepared.spacing_mm is not None:
             arrays["spacing_mm"] = np.array(prepared.spacing_mm)
+        if case.spacing_mm is not None:
+            codes = [ord(letter) for letter in orientation_of(case) or ""]
+            arrays["voxels"] = np.array([*codes, *case.spacing_mm], np.float64)
         return arrays
 
     arrays = cache.entry(key, compute)
-    spacing = arrays.get("spacing_mm")
+    spacing, voxels = arrays.get("spacing_mm"), arrays.get("voxels")
+    own, voxel_mm = _told(None if voxels is None else np.asarray(voxels).tolist())
+    if own is not None and voxel_mm is not None and turned is not None:
+        own, voxel_mm = turned, reordered(voxel_mm, own, turned)
     return Volume(
         source=source,
         key=key,
@@ -247,7 +295,58 @@ def _prepared(
         labels=arrays.get("labels"),
         spacing_mm=None if spacing is None else tuple(float(step) for step in np.asarray(spacing)),
         raters=arrays.get("raters"),
+        orientation=own,
+        voxel_mm=voxel_mm,
+        turned=turned,
     )
+
+
+def _told(voxels: list[float] | None) -> tuple[str | None, tuple[float, ...] | None]:
+    """Orientation and voxel size, as an entry of the cache holds them: letters, then millimetres."""
+    if voxels is None:
+        return None, None
+    if len(voxels) <= 3:
+        return None, tuple(voxels)
+    return "".join(chr(int(code)) for code in voxels[:3]), tuple(voxels[3:])
+
+
+def _of_one_orientation(
+    reader: Reader,
+    volumes: list[Volume],
+    preparation: ImagePreparation,
+    cache: Cache,
+    label_space: LabelSpace,
+    orientation: str | None,
+) -> list[Volume]:
+    """The volumes, those anew whose axes point elsewhere."""
+    if not isinstance(preparation, Preparation) or preparation.orientation is not None:
+        return volumes
+    counts = Counter(volume.orientation for volume in volumes if volume.orientation)
+    if not counts or (orientation is None and len(counts) == 1):
+        return volumes
+    # Of equally many the first in the alphabet, so that the order of files does not matter.
+    wanted = orientation or min(counts, key=lambda codes: (-counts[codes], codes))
+    odd = [one for one in volumes if one.orientation not in (None, wanted)]
+    if odd:
+        console.print(
+            f"{len(odd)} of {len(volumes)} volumes, such as {odd[0].source.id}, have axes that do not "
+            f"point to {wanted} ({odd[0].orientation}): they are turned as "
+            f"{'the model was trained' if orientation else 'the others are'}.",
+            soft_wrap=True,
+        )
+    if unknown := [one.source.id for one in volumes if one.orientation is None]:
+        console.print(
+            f"{len(unknown)} of {len(volumes)} images, such as {unknown[0]}, do not say where their "
+            "axes point to: they are taken as they are.",
+            soft_wrap=True,
+        )
+    turning = replace(preparation, orientation=wanted)
+    return [
+        _prepared(reader, one.source, turning, cache, label_space, wanted)
+        if one.orientation not in (None, wanted)
+        else one
+        for one in volumes
+    ]
 
 
 def _options(reader: Reader) -> dict[str, Any]:

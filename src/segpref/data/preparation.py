@@ -16,7 +16,7 @@ from torch import Tensor
 from segpref.data.orientation import is_orientation, turned, turned_back
 from segpref.types import Case, SegprefError, Sliceable
 
-__all__ = ["ImagePreparation", "Preparation", "Prepared"]
+__all__ = ["ImagePreparation", "Preparation", "Prepared", "check_prepared"]
 
 _Windows = tuple[tuple[slice, ...], tuple[slice, ...]]
 
@@ -331,6 +331,23 @@ class _Around(Preparation):
             for place, new, old, side in zip(self.centre, resampled, shape, self.crop, strict=True)
         ]
         return _overlap(resampled, self.crop, starts)
+
+
+def check_prepared(images: Float[np.ndarray, "item channel *space"], name: object) -> None:
+    """Refuse images that are not finite once they are scaled.
+
+    Args:
+        images: network inputs of an image.
+        name: of the image, for the message.
+
+    Raises:
+        SegprefError: some number is NaN or infinite.
+    """
+    if not np.isfinite(images).all():
+        raise SegprefError(
+            f"{name} holds values that are too large to be scaled: replace extreme ones with what they "
+            "stand for, such as the background's value, or give the preparation a window"
+        )
 
 
 def _standardise(channel: np.ndarray, inside: np.ndarray) -> None:

@@ -61,7 +61,8 @@ def fit(
         SegprefError: no labels, nothing to validate on, patients on both sides, or another start.
     """
     config = _with(config or FitConfig(), settings)
-    labelled, card = labelled.labelled(), card_of_start(card, start)
+    labelled = labelled.labelled()
+    card = card_of_start(card.with_geometry(labelled), start)
     task: Task
     if config.method is None:
         task = Supervised(labelled, validation, card, config, start)
@@ -89,7 +90,9 @@ def fit_promptable(
         The run's summary.
     """
     config = _with(config or PromptableConfig(), settings)
-    task = Promptable(labelled.labelled(), validation, network, card, config, guide, cache)
+    labelled = labelled.labelled()
+    card = card.with_geometry(labelled)
+    task = Promptable(labelled, validation, network, card, config, guide, cache)
     return train(task, config, folder)
 
 

@@ -125,7 +125,9 @@ def align(
     parts = open_split(reader, where.split or beside(base_path), seen=seen)
     validation = part_of(dataset, parts, "validation")
     if unlabelled is not None:
-        shown = prepare(unlabelled, card.preparation, store, card.label_space)
+        shown = prepare(
+            *(unlabelled, card.preparation, store, card.label_space), orientation=card.orientation
+        )
     elif config.images == "labelled":
         shown = dataset.of_patients(set(parts.train) & set(card.labelled))
     else:
