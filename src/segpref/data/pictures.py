@@ -46,7 +46,7 @@ def read_picture(path: Path, colours: Colours) -> Num[np.ndarray, "channel *spac
             f"{path} is a colour (or transparent) PNG of 16 bits, of which 8 would be lost: save it as "
             "TIFF, as a grey PNG of 16 bits, or with 8 bits"
         )
-    with Image.open(path, formats=_FORMATS) as picture:
+    with path.open("rb") as file, Image.open(file, formats=_FORMATS) as picture:
         if (frames := getattr(picture, "n_frames", 1)) > 1:
             raise SegprefError(
                 f"{path} holds {frames} frames: save every frame as a file of its own"
@@ -119,8 +119,9 @@ def _read_tiff(path: Path, colours: Colours) -> Num[np.ndarray, "channel *space"
     small = page.bitspersample <= 8 and page.dtype is not None and page.dtype.kind in "bu"
     kept = one and page.photometric.name == "MINISBLACK" and str(page.dtype) in _PILLOW_KEEPS
     if not hidden and (small or kept):
-        # Pillow knows all compressions, palettes and colour spaces.
-        with Image.open(path, formats=_FORMATS) as picture:
+        # Pillow knows all compressions, palettes and colour spaces. Given a name it would map the file,
+        # and then mixes up rows and columns of those that are stored on their side.
+        with path.open("rb") as opened, Image.open(opened, formats=_FORMATS) as picture:
             planes = []
             for number in range(pages):
                 picture.seek(number)

@@ -166,7 +166,8 @@ class Preparation:
     def apply(self, case: Case) -> Prepared:
         """Network inputs of a whole case."""
         case = turned(case, self.orientation)
-        image = self._normalised(case)
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite then is refused
+            image = self._normalised(case)
         images = self._items(image, case)
         labels = None if case.label is None else self._items(case.label, case)
         shape, spacing = images.shape[2:], self._item_spacing(case)

@@ -9,6 +9,7 @@ from typing import Any
 
 from segpref.data.cache import Cache
 from segpref.data.dataset import Dataset
+from segpref.data.foreground import check_foreground
 from segpref.policies import ModelCard, read_card
 from segpref.policies.diffusion import DIFFUSION, SampleSlates, TextEncoder
 from segpref.policies.promptable import PromptableNetwork
@@ -61,7 +62,7 @@ def fit(
         SegprefError: no labels, nothing to validate on, patients on both sides, or another start.
     """
     config = _with(config or FitConfig(), settings)
-    labelled = labelled.labelled()
+    labelled = _shown(labelled, validation)
     card = card_of_start(card.with_geometry(labelled), start)
     task: Task
     if config.method is None:
@@ -90,7 +91,7 @@ def fit_promptable(
         The run's summary.
     """
     config = _with(config or PromptableConfig(), settings)
-    labelled = labelled.labelled()
+    labelled = _shown(labelled, validation)
     card = card.with_geometry(labelled)
     task = Promptable(labelled, validation, network, card, config, guide, cache)
     return train(task, config, folder)
@@ -132,7 +133,8 @@ def fit_regressor(
         The run's summary.
     """
     config = _with(config or RegressorConfig(), settings)
-    task = Regressor(policy, labelled.labelled(), validation.labelled(), config, proposals)
+    labelled = _shown(labelled, validation)
+    task = Regressor(policy, labelled, validation.labelled(), config, proposals)
     return train(task, config, folder)
 
 
@@ -178,12 +180,21 @@ def align(
         SegprefError: what does not fit together, before any work.
     """
     config = _with(config or AlignConfig(), settings)
+    check_foreground(validation, validation.label_space, "validation")
     sets, kept = slates or folder.path / "rounds", folder.preferences
     if slates is not None and (config.refresh or 0) < config.epochs:
         config = replace(config, refresh=config.epochs)
     lessons = Lessons(base, pool, validation, judge, signal, sets, proposals, cache, parts, kept)
     own = {} if denoising is None else {"denoising": denoising}
     return train(_task_of(base)(lessons, config, **own), config, folder)
+
+
+def _shown(labelled: Dataset, validation: Dataset) -> Dataset:
+    """The cases with a label, if there is something to see in theirs and in those for validation."""
+    labelled = labelled.labelled()
+    check_foreground(labelled, labelled.label_space, "training")
+    check_foreground(validation, validation.label_space, "validation")
+    return labelled
 
 
 def _task_of(base: Path | str) -> type[PreferenceTask[Any]]:
