@@ -41,16 +41,16 @@ def evaluate(
     is known, voxels where it is not.
 
     Args:
-        model: segpref's file or run folder, a trained nnU-Net folder (or one fold of it), a MONAI
-            bundle, or a .yaml that describes plain weights.
+        model: model file or run folder of segpref, trained nnU-Net folder (or one fold of it), MONAI
+            bundle, or .yaml that describes plain weights.
         data: folder of the dataset.
         settings: the resolved options.
         where: data, split and cache.
         opening: what may be opened.
-        part: on whom to measure.
-        out: CSV file for one row per volume and structure.
-        grid: image, or network for scores of what the network sees, as in studies and while a model is
-            trained: after crop and resampling.
+        part: part of the split to measure on: train, judge, validation or test.
+        out: CSV file, with one row per volume and structure.
+        grid: grid that scores are on: image, that of the files; or network, what the network sees after
+            crop and resampling, as in studies and while a model is trained.
     """
     made = run(model, data, part=part, out=out, grid=grid, **vars(where), **vars(opening))
     if out is not None:

@@ -14,19 +14,18 @@ from torch import Tensor
 from segpref.data.orientation import orientation_of, turned, turned_back
 from segpref.data.preparation import Preparation, check_prepared
 from segpref.inference.propagate import propagate
-from segpref.inference.windows import WindowedNetwork
+from segpref.inference.windows import WholeNetwork, WindowedNetwork
 from segpref.policies import ModelCard
-from segpref.policies.nnunet.prediction import NnUNetPrediction
-from segpref.policies.nnunet.preparation import NnUNetPreparation
-from segpref.policies.promptable import PromptablePolicy
-from segpref.policies.tunable import TunablePolicy
+from segpref.policies.capabilities import CasePredictor
 from segpref.progress import console
-from segpref.prompts import Prompt
+from segpref.prompts import Prompt, PromptedModel
 from segpref.types import Case, LabelSpace, Predictor, SegprefError
 
 __all__ = ["CaseMasks", "check_case", "decoded", "predict_case", "restored"]
 
 log = logging.getLogger(__name__)
+
+Network = WindowedNetwork | WholeNetwork | CasePredictor
 
 _BEYOND = 0.05
 """Share by which a voxel size may lie outside those of the training before it is said."""
@@ -39,34 +38,14 @@ class CaseMasks:
     that is printed once for each direction, as is a voxel size that the training has not seen.
 
     Args:
-        models: one; or several of nnU-Net's, whose logits are averaged.
+        network: of the model, see :func:`~segpref.inference.windows.whole_network`.
         card: of the model.
-        mirroring: axes over which nnU-Net mirrors.
-        patch: as in :func:`predict_case`.
-        overlap: as in :func:`predict_case`.
-        batch_size: as in :func:`predict_case`.
         reorient: whether volumes are turned as in training; otherwise they are taken as they are.
     """
 
-    def __init__(
-        self,
-        models: Sequence[TunablePolicy] | Sequence[Predictor],
-        card: ModelCard,
-        mirroring: Sequence[int] = (),
-        *,
-        patch: Sequence[int] | None = None,
-        overlap: float = 0.5,
-        batch_size: int = 8,
-        reorient: bool = True,
-    ) -> None:
+    def __init__(self, network: Network, card: ModelCard, reorient: bool = True) -> None:
         self.card = card
-        self._model, self._reorient = models[0], reorient
-        self._network: WindowedNetwork | NnUNetPrediction
-        if isinstance(card.preparation, NnUNetPreparation):
-            networks = [model for model in models if isinstance(model, TunablePolicy)]
-            self._network = NnUNetPrediction(card.preparation, networks, mirroring, 1 - overlap)
-        else:
-            self._network = WindowedNetwork(models[0], card.preparation, patch, overlap, batch_size)
+        self._network, self._reorient = network, reorient
         self._said: set[object] = set()
 
     def __call__(
@@ -99,6 +78,7 @@ class CaseMasks:
 
     def carried(
         self,
+        model: PromptedModel,
         case: Case,
         name: object,
         prompts: Sequence[Prompt] | None = None,
@@ -107,18 +87,18 @@ class CaseMasks:
         """The mask of a volume whose prompts are carried from slice to slice.
 
         Args:
+            model: that is asked.
             case: the whole volume.
             name: what messages call it.
             prompts: drawn on the volume as it is on disk, which then is not turned; the model's own
                 where None.
             at: the slice that they are drawn on.
         """
-        assert isinstance(self._model, PromptablePolicy)
         check_case(self.card, case)
         seen, codes = self._as_trained(case, name) if at is None else (case, None)
         images = self.card.preparation.apply(replace(seen, label=None, raters=None)).images
         check_prepared(images, name)
-        logits = propagate(self._model, torch.from_numpy(images), prompts or None, at)
+        logits = propagate(model, torch.from_numpy(images), prompts or None, at)
         mask = decoded(restored(_finite(logits, name), self.card, seen), self.card.label_space)
         return _back(mask, case, codes)
 
@@ -197,16 +177,16 @@ def predict_case(
         SegprefError: another number of channels or axes than the model's, no voxel size where it
             resamples, or a size that its network can't take.
     """
-    masks = CaseMasks([model], card, patch=patch, overlap=overlap, batch_size=batch_size)
-    return masks(case)
+    network = WindowedNetwork(model, card.preparation, patch, overlap, batch_size)
+    return CaseMasks(network, card)(case)
 
 
 def _mask(
-    network: WindowedNetwork | NnUNetPrediction, card: ModelCard, case: Case, name: object
+    network: Network, card: ModelCard, case: Case, name: object
 ) -> UInt8[np.ndarray, "f *space"]:
     check_case(card, case)
     case = replace(case, label=None, raters=None)
-    if isinstance(network, NnUNetPrediction):
+    if isinstance(network, CasePredictor):
         return network.mask(case)
     preparation, space = card.preparation, card.label_space
     items = preparation.apply(case).images

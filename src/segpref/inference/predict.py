@@ -14,12 +14,13 @@ from segpref.data.volumes import file_stem, is_nifti, is_picture
 from segpref.inference.case_masks import CaseMasks
 from segpref.inference.export import write_mask
 from segpref.inference.given import GivenPrompts, asked_with
+from segpref.inference.windows import whole_network
 from segpref.locking import alone_in
 from segpref.memory import Setting, memory_told, ran_out
 from segpref.policies import ModelCard
 from segpref.policies.opening import OpenModel, open_model
-from segpref.policies.promptable import PromptablePolicy
 from segpref.progress import console, progress_bar
+from segpref.prompts import prompted
 from segpref.terminal import one_line
 from segpref.types import Case, SegprefError
 
@@ -76,20 +77,16 @@ def predict_folder(
     opened = model if isinstance(model, OpenModel) else open_model(model)
     card, policies = opened.card, opened.policies()
     masks = CaseMasks(
-        *(policies, card, opened.mirroring),
-        patch=patch,
-        overlap=overlap,
-        batch_size=batch_size,
-        reorient=reorient,
+        whole_network(policies, card.preparation, opened.mirroring, patch, overlap, batch_size),
+        card,
+        reorient,
     )
     reader, output = images_for(images, card.channels), Path(output).expanduser()
     check_output(output, reader, Path(images).expanduser())
     given = prompts or GivenPrompts()
     given.check(policies[0], reader.sources())
-    if carry and not isinstance(policies[0], PromptablePolicy):
-        raise SegprefError(
-            "only a promptable model has prompts to carry from slice to slice: leave carry out"
-        )
+    if carry:
+        prompted(policies[0])
     targets = [(source, output / mask_name(source)) for source in reader.sources()]
     refuse_inputs(
         reader, (file for _, path in targets for file in mask_paths(path, card.label_space))
@@ -98,12 +95,12 @@ def predict_folder(
     def made(source: Source, path: Path, case: Case) -> Sequence[Path]:
         asked, name = given.moved(source, case, card.preparation), source.images[0]
         if asked.slice is not None:
-            mask = masks.carried(case, name, asked.prompts, asked.slice)
+            mask = masks.carried(prompted(policies[0]), case, name, asked.prompts, asked.slice)
         elif asked.prompts:
             with asked_with(policies[0], asked.prompts):
                 mask = masks(case, name, turn=False)
         elif carry and case.image.ndim == 4:
-            mask = masks.carried(case, name)
+            mask = masks.carried(prompted(policies[0]), case, name)
         else:
             mask = masks(case, name)
         return write_mask(path, mask, card.label_space, like(source, case))

@@ -11,7 +11,7 @@ from segpref.data.csv_files import write_csv
 from segpref.data.splits import refuse_leakage
 from segpref.inference.case_masks import CaseMasks
 from segpref.inference.evaluation import Row, mean_of, score_files, score_model
-from segpref.inference.windows import whole_images
+from segpref.inference.windows import whole_images, whole_network
 from segpref.progress import console
 from segpref.targets import check_outputs
 from segpref.types import SegprefError
@@ -90,8 +90,8 @@ def evaluate(
         whole = whole_images(opened.policies(), card.preparation, opened.mirroring)
         rows = score_model(whole, cases, surface=True, slices=card.preparation.dims == 2)
     else:
-        masks = CaseMasks(opened.policies(), card, opened.mirroring)
-        rows = score_files(masks, reader.read, cases)
+        network = whole_network(opened.policies(), card.preparation, opened.mirroring)
+        rows = score_files(CaseMasks(network, card), reader.read, cases)
         _warn_of_crop(rows)
     if out is not None:
         write_csv(out, rows)
