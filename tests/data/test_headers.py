@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from written import MM, grey, nifti
 
-from segpref.data.cases import check_grid
+from segpref.data.grids import check_grid
 from segpref.data.headers import nifti_geometry
 from segpref.data.orientation import orientation_of
 from segpref.data.volumes import Volume, read_volume

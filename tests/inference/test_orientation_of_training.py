@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from segpref.data import Cache, Folders, MaskFolder, Preparation, prepare
 from segpref.inference.case_masks import predict_case
 from segpref.inference.predict import predict_folder
-from segpref.policies import ModelCard, NetworkSpec, Segmenter, load_model, save_model
+from segpref.policies import ModelCard, NetworkSpec, Segmenter, load_model, read_card, save_model
 from segpref.types import LabelSpace, SegprefError
-from segpref.workflows import evaluate
+from segpref.workflows import evaluate, fit
 
 SPACE = LabelSpace("multi-class", ("background", "foreground"))
 SHAPE = (6, 8, 10)
@@ -211,3 +211,22 @@ def test_weights_and_outputs_that_are_not_finite_are_refused(tmp_path: Path) -> 
     save_model(tmp_path / "huge.safetensors", huge, card)
     with pytest.raises(SegprefError, match=r"output for .*p0\.nii\.gz is NaN or infinite"):
         predict_folder(tmp_path / "huge.safetensors", data / "images", tmp_path / "masks")
+
+
+def test_a_training_notes_where_axes_pointed_to(tmp_path: Path) -> None:
+    network = NetworkSpec(
+        "monai.networks.nets.UNet",
+        {
+            "spatial_dims": 3, "in_channels": None, "out_channels": None, "channels": [2, 4],
+            "strides": [2],
+        },
+    )  # fmt: skip
+    split = tmp_path / "split.json"
+    split.write_text('{"train": ["p0", "p1"], "judge": [], "validation": ["p2"], "test": []}')
+    made = fit(
+        dataset(tmp_path / "data", "ASR", "ASR", "RAS"), out=tmp_path / "run", network=network,
+        preparation=Preparation(dims=3), split=split, epochs=1, cache=tmp_path / "cache",
+    )  # fmt: skip
+    card = read_card(made.out)
+    assert card.orientation == "ASR"
+    assert card.spacing_range_mm == ((2.0, 2.0), (3.0, 3.0), (1.0, 1.0))

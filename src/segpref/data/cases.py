@@ -8,13 +8,12 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Num, Shaped, UInt8
 
-from segpref.data.orientation import axes_of
+from segpref.data.grids import check_grid
 from segpref.data.source import Source
 from segpref.data.volumes import Colours, Volume, is_picture, read_volume
 from segpref.types import IGNORE, Case, LabelSpace, SegprefError
 
 __all__ = [
-    "check_grid",
     "make_case",
     "multilabel_space",
     "picture_channels",
@@ -85,50 +84,6 @@ def make_case(source: Source, image: Volume, label: UInt8[np.ndarray, "f *s"] | 
         oriented=image.oriented,
         stratum=source.stratum,
     )
-
-
-def check_grid(image: Volume, image_path: Path, mask: Volume, mask_path: Path) -> None:
-    """Raise unless both lie on the same voxels: same shape, affines equal to 1e-3."""
-    here, there = mask.array.shape[1:], image.array.shape[1:]
-    if here != there:
-        raise SegprefError(
-            f"{mask_path} has {_times(here)} pixels but its image {image_path.name} has "
-            f"{_times(there)}: export both on one grid"
-        )
-    if (mask.affine is None) != (image.affine is None):
-        raise SegprefError(
-            f"{mask_path} and its image {image_path.name} are of different formats whose axes differ: "
-            "save both as NIfTI, or both as pictures"
-        )
-    if mask.affine is None or image.affine is None:
-        return
-    if np.allclose(mask.affine, image.affine, rtol=0, atol=1e-3):
-        return
-    for lost, kept, path, other in (
-        (mask, image, mask_path, image_path.name),
-        (image, mask, image_path, mask_path.name),
-    ):
-        if _without_geometry(lost) and not _without_geometry(kept):
-            raise SegprefError(
-                f"{path} has lost its geometry (its header says no more than voxels of 1) while "
-                f"{other} has one: if both show the same voxels, copy the header of {other}"
-            )
-    own, due = axes_of(mask.affine), axes_of(image.affine)
-    remedy = (
-        f"its axes point to {own} and the image's to {due}, turn one as the other"
-        if own != due
-        else "resample one onto the other"
-    )
-    raise SegprefError(
-        f"{mask_path} lies elsewhere than its image {image_path.name} (their affines differ by up to "
-        f"{np.abs(mask.affine - image.affine).max():.3g}): {remedy}"
-    )
-
-
-def _without_geometry(volume: Volume) -> bool:
-    """Whether the header holds what writers fill in: no turn, no offset, and voxels of 1."""
-    assert volume.affine is not None
-    return not volume.oriented or np.array_equal(np.abs(volume.affine), np.eye(4))
 
 
 def read_labels(
@@ -299,7 +254,3 @@ def _near_whole(mask: Num[np.ndarray, "*space"]) -> Num[np.ndarray, "*space"]:
 
 def _name(names: Sequence[str], value: int) -> str:
     return "ignore" if value == IGNORE else names[value]
-
-
-def _times(shape: Sequence[int]) -> str:
-    return " x ".join(map(str, shape))

@@ -59,7 +59,11 @@ class CaseMasks:
             turn: whether the volume may be turned; not if somebody drew prompts on it.
         """
         name = case.id if name is None else name
-        seen, codes = self._as_trained(case, name) if turn else (case, None)
+        if turn:
+            seen, codes = self._as_trained(case, name)
+        else:
+            seen, codes = case, None
+            self._warn_of_prompted(case, name)
         return _back(_mask(self._network, self.card, seen, name), case, codes)
 
     def seen(self, case: Case) -> Bool[np.ndarray, "*space"]:
@@ -95,7 +99,11 @@ class CaseMasks:
             at: the slice that they are drawn on.
         """
         check_case(self.card, case)
-        seen, codes = self._as_trained(case, name) if at is None else (case, None)
+        if at is None:
+            seen, codes = self._as_trained(case, name)
+        else:
+            seen, codes = case, None
+            self._warn_of_prompted(case, name)
         images = self.card.preparation.apply(replace(seen, label=None, raters=None)).images
         check_prepared(images, name)
         logits = propagate(model, torch.from_numpy(images), prompts or None, at)
@@ -119,6 +127,15 @@ class CaseMasks:
             )
         self._warn_of_spacing(seen, name)
         return seen, codes
+
+    def _warn_of_prompted(self, case: Case, name: object) -> None:
+        own, wanted = orientation_of(case), self.card.orientation
+        if None not in (own, wanted) and own != wanted:
+            self._say(
+                own,
+                f"{name} has axes that point to {own}, and in training they pointed to {wanted}: it is "
+                "not turned, for prompts were drawn on it",
+            )
 
     def _warn_of_spacing(self, case: Case, name: object) -> None:
         known = self.card.spacing_range_mm
