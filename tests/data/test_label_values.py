@@ -15,6 +15,7 @@ from segpref.data import Cache, Folders, MaskFolder, Preparation, prepare
 from segpref.data.cases import read_image, read_labels
 from segpref.data.decathlon import Decathlon
 from segpref.data.foreground import check_foreground
+from segpref.data.nnunet import label_space_of
 from segpref.data.source import Source
 from segpref.data.volumes import read_volume
 from segpref.inference.export import write_mask
@@ -186,3 +187,11 @@ def test_labels_without_any_foreground_are_refused(capsys: pytest.CaptureFixture
     assert "b: it will not be learned" in " ".join(capsys.readouterr().err.split())
     check_foreground([labelled(0, 1), labelled(2)], GAPS, "training")
     assert not capsys.readouterr().err
+
+
+def test_a_class_that_is_ignored_too_is_refused(tmp_path: Path) -> None:
+    labels = {"background": 0, "a": 1, "b": 2, "ignore": 1}
+    with pytest.raises(SegprefError, match=r"dataset\.json .* 1 is a class and \"ignore\""):
+        label_space_of(tmp_path / "dataset.json", labels)
+    values, _ = label_space_of(tmp_path / "dataset.json", labels | {"ignore": 3})
+    assert values == {0: 0, 1: 1, 2: 2, 3: IGNORE}
