@@ -84,8 +84,8 @@ def label_space_of(path: Path, labels: Any) -> tuple[dict[int, int], LabelSpace]
         )
     if ignore and ignore[0] in values:
         raise SegprefError(
-            f'{path} has "labels" in which {ignore[0]} is a class and "ignore": give one of them another '
-            "value"
+            f'{path} has "labels" in which {ignore[0]} is a class and "ignore": give one of them '
+            "another value"
         )
     regions: tuple[Region, ...] = ()
     if any(isinstance(value, list) for name, value in labels.items() if name != "ignore"):
