@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from segpref.cli.main import main
 from segpref.data import Cache, Folders, PatchDraw, Preparation, prepare
 from segpref.data.patches import LabelPlaces
-from segpref.inference.predict import predict_case
+from segpref.inference.case_masks import predict_case
 from segpref.inference.windows import PaddedImages, WindowedNetwork, whole_images
 from segpref.judges import OracleJudge
 from segpref.policies import ModelCard, NetworkSpec, Segmenter, save_model
