@@ -17,7 +17,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64, UInt8
+from jaxtyping import Bool, Float, Int64, UInt8, UInt16
 from torch import Tensor
 
 __all__ = [
@@ -46,6 +46,10 @@ IGNORE = 255
 """Mask value of a pixel without an opinion; such pixels are no part of Omega."""
 
 
+LARGEST_ON_DISK = 65535
+"""Of the values of classes in files."""
+
+
 class SegprefError(Exception):
     """Something that the user can mend: one sentence that names the file and the mend."""
 
@@ -69,11 +73,15 @@ class LabelSpace:
         kind: exclusive label map or independent binary structures.
         names: class names in the order of their values, or structure names in the order of fields.
         regions: multi-class only; what is measured instead of the single classes (nested regions).
+        on_disk: multi-class only; the value of every class in the files of the dataset, and in those
+            that are written, such as 0, 2, 4. Empty where they are 0, 1, 2, ... Masks in memory hold
+            0, 1, 2, ... always; two spaces that differ in this alone are equal.
     """
 
     kind: Literal["multi-class", "multi-label"]
     names: tuple[str, ...]
     regions: tuple[Region, ...] = ()
+    on_disk: tuple[int, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         if self.kind not in ("multi-class", "multi-label"):
@@ -85,6 +93,43 @@ class LabelSpace:
             )
         if self.regions and self.kind == "multi-label":
             raise SegprefError("regions are unions of classes: they need a multi-class label space")
+        if self.on_disk and (
+            self.kind == "multi-label"
+            or len(self.on_disk) != len(self.names)
+            or len(set(self.on_disk)) < len(self.on_disk)
+            or not all(0 <= value <= LARGEST_ON_DISK for value in self.on_disk)
+        ):
+            raise SegprefError(
+                "the values on disk are one of each class, whole numbers from 0 to "
+                f"{LARGEST_ON_DISK}, not {self.on_disk}"
+            )
+
+    @property
+    def disk_values(self) -> tuple[int, ...]:
+        """The value of every class in files."""
+        return self.on_disk or tuple(range(self.values))
+
+    def to_disk(
+        self, masks: UInt8[np.ndarray, "*any"]
+    ) -> UInt8[np.ndarray, "*any"] | UInt16[np.ndarray, "*any"]:
+        """Masks with the values that files hold.
+
+        Raises:
+            SegprefError: a class has the value by which masks say that nobody knows, and there are such
+                pixels.
+        """
+        if not self.on_disk:
+            return masks
+        if IGNORE in self.on_disk and (masks == IGNORE).any():
+            raise SegprefError(
+                f"the class {self.names[self.on_disk.index(IGNORE)]} is {IGNORE} on disk, as ignored "
+                "pixels would be: write masks without these"
+            )
+        kind = np.uint8 if max(self.on_disk) <= IGNORE else np.uint16
+        table = np.full(256, IGNORE, kind)
+        table[: len(self.on_disk)] = self.on_disk
+        written: np.ndarray = table[masks]
+        return written
 
     @property
     def channels(self) -> int:
@@ -236,6 +281,8 @@ class Case:
         raters: the masks of several raters, uint8 ``[rater, field, *space]``, or None.
         spacing_mm: voxel size per spatial axis, or None where the file does not tell.
         affine: ``[4, 4]`` voxel to world (RAS, mm) of the volume as it was read, or None.
+        oriented: whether the affine, where there is one, says where the axes point to; false where a
+            file tells its voxel size alone.
         stratum: what splits are balanced by (a diagnosis, say), or None.
         text: free text that belongs to the image, or None.
         window: where the case lies in its image, if it is a patch of it; None for the whole image.
@@ -249,6 +296,7 @@ class Case:
     raters: UInt8[np.ndarray, "rater field *space"] | None = None
     spacing_mm: tuple[float, ...] | None = None
     affine: Float[np.ndarray, "4 4"] | None = None
+    oriented: bool = True
     stratum: str | None = None
     text: str | None = None
     window: Window | None = None

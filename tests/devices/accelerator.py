@@ -16,13 +16,18 @@ from typing import Any
 
 import pytest
 import torch
-import transformers
 from torch import Tensor, nn
 from torch.utils._device import _device_constructors
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_flatten, tree_map
 
 from segpref.runtime import Runtime
+
+transformers: Any
+try:
+    import transformers
+except ImportError:  # in the environment of nnU-Net
+    transformers = None
 
 DEVICE = torch.device("meta")
 
@@ -199,6 +204,8 @@ def _stand_ins() -> Iterator[tuple[Any, str, Any]]:
 
     yield Tensor, "new_tensor", new_tensor
 
+    if transformers is None:
+        return
     read = transformers.PreTrainedModel.from_pretrained.__func__
 
     def from_pretrained(cls: Any, *args: Any, **settings: Any) -> Any:

@@ -1,9 +1,31 @@
-"""The trainings of ``tests/baseline``, and tiny checkpoints, are used here, too."""
+"""The trainings of ``tests/baseline``, tiny models and small studies are used here, too."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
-for folder in ("baseline", "promptable"):
+import pytest
+
+# What is imported while torch is stood in for would keep the stand-ins.
+pytest.importorskip("diffusers", reason="needs the extra [diffusion]")
+pytest.importorskip("transformers", reason="needs the extra [promptable]")
+
+from accelerator import Accelerator, accelerator
+
+for folder in ("baseline", "promptable", "policies", "studies"):
     sys.path.append(str(Path(__file__).parents[1] / folder))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("accelerated")
+
+
+@pytest.fixture
+def there() -> Iterator[Accelerator]:
+    monkeypatch = pytest.MonkeyPatch()
+    with accelerator(monkeypatch) as mode:
+        yield mode
+    monkeypatch.undo()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import pytest
 import records
 import runs
 import torch
+from accelerator import DEVICE, Accelerator, MixedDevices
 from torch import nn
 
 from segpref.cli.main import main
@@ -24,33 +25,9 @@ from segpref.types import LabelSpace, Slate
 
 pytestmark = pytest.mark.slow
 
-# What is imported while torch is stood in for would keep the stand-ins.
-pytest.importorskip("diffusers", reason="needs the extra [diffusion]")
-pytest.importorskip("transformers", reason="needs the extra [promptable]")
-
-from accelerator import (  # noqa: E402
-    DEVICE,
-    Accelerator,
-    MixedDevices,
-    accelerator,
-)
-
 RECORD = json.loads(runs.RECORD.read_text())
 EXACT = {"align-promptable"}
 """Attention is computed by another kernel for a device that torch does not know."""
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("accelerated")
-
-
-@pytest.fixture
-def there() -> Iterator[Accelerator]:
-    monkeypatch = pytest.MonkeyPatch()
-    with accelerator(monkeypatch) as mode:
-        yield mode
-    monkeypatch.undo()
 
 
 class TestTheAcceleratorItself:

@@ -22,7 +22,7 @@ from test_predict import (
 )
 
 from segpref.data.preparation import Preparation
-from segpref.inference import predict
+from segpref.inference import case_masks, predict
 from segpref.inference.predict import predict_folder
 from segpref.types import SegprefError
 
@@ -239,7 +239,7 @@ def test_a_place_that_can_not_hold_masks_is_told_before_the_work(
     save_nifti(images / "a.nii", noise((4, 4, 4)))
     (tmp_path / "file").write_text("in the way")
     model = model_file(tmp_path, card_of())
-    monkeypatch.setattr(predict, "_mask", lambda *_: pytest.fail("it was segmented"))
+    monkeypatch.setattr(case_masks, "_mask", lambda *_: pytest.fail("it was segmented"))
     for out in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(SegprefError, match="no folder that you may write to: choose another"):
             predict_folder(model, images, out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from segpref.cli.main import main
 from segpref.data import Cache, Folders, PatchDraw, Preparation, prepare
 from segpref.data.patches import LabelPlaces
-from segpref.inference.predict import predict_case
+from segpref.inference.case_masks import predict_case
 from segpref.inference.windows import PaddedImages, WindowedNetwork, whole_images
 from segpref.judges import OracleJudge
 from segpref.policies import ModelCard, NetworkSpec, Segmenter, save_model
@@ -76,6 +77,34 @@ def test_slices_are_padded_as_in_training() -> None:
         outside = np.ones(patch.image.shape[1:], bool)
         outside[patch.window.inside] = False
         assert set(patch.image[0][outside]) == {item.min()} == {float(one[0, 0, 0])}
+
+
+class Contrary(Segmenter):
+    """Predicts of whole images the opposite of what it predicts of patches."""
+
+    contrary = False
+
+    def logits_of(self, output: Any) -> Any:
+        return -output if self.contrary else output
+
+    def whole_images(self, preparation: Any, *_: Any, **__: Any) -> Segmenter:
+        whole = copy(self)
+        whole.contrary = True
+        return whole
+
+
+def test_a_policy_may_predict_whole_images_in_its_own_way() -> None:
+    preparation = Preparation(dims=2, normalise="none", patch=(8, 8))
+    model, card = Contrary(AboveMean(), SPACE), ModelCard(NetworkSpec("any"), SPACE, preparation)
+    case = Case(id="a", patient="a", volume="a", image=volume(19, 21, 3)[None])
+    usual = whole_images([Segmenter(AboveMean(), SPACE)], Preparation(dims=2, normalise="none"))
+    items = torch.from_numpy(preparation.apply(case).images)
+    wanted = SPACE.decode(-usual.logits(items))
+    assert torch.equal(SPACE.decode(whole_images([model], preparation).logits(items)), wanted)
+    found = predict_case(model, card, case, batch_size=2)
+    np.testing.assert_array_equal(found[0], wanted[:, 0].numpy().transpose(1, 2, 0))
+    with pytest.raises(SegprefError, match="in a way of its own"):
+        predict_case(model, card, case, patch=(8, 8))
 
 
 def unet(**changes: Any) -> Segmenter:

@@ -169,6 +169,8 @@ def test_mistakes_in_a_recipe(place: Path, capsys: pytest.CaptureFixture[str]) -
         ({"knob": {"Nobody": [2.0]}}, "which is no method"),
         ({"control": {"rough": {"spiculation": 5}}}, "give two"),
         ({"labelled": 0}, "a share above 0"),
+        ({"variants": {"v": {"fit": {"epoch": 1}}}}, "stage 1 has no setting 'epoch'"),
+        ({"variants": {"v": {"fit": {"epochs": 0}}}}, "epochs must be at least 1"),
     ):
         (place / "tiny.yaml").write_text(yaml.safe_dump({**RECIPE, **change}))
         assert study(place) == 1

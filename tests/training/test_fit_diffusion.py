@@ -12,8 +12,8 @@ from torch import nn
 
 from segpref.data import Preparation
 from segpref.inference.samples import sample_cases, score_samples
-from segpref.policies import ModelCard, NetworkSpec
-from segpref.policies.diffusion import Sampler, TextEncoder, load_diffusion
+from segpref.policies import ModelCard, NetworkSpec, PolicySpec
+from segpref.policies.diffusion import AmbiSeg, Sampler, TextEncoder, load_diffusion
 from segpref.training import RunFolder, fit_diffusion
 from segpref.training.averaging import averaged, warm_decay
 from segpref.training.schedules import linear
@@ -86,6 +86,23 @@ def test_a_run_leaves_a_model_and_its_figures(tmp_path: Path) -> None:
     assert not model.inner.training
     # A finished run is read, not repeated.
     assert trained(tmp_path, resume=True) == summary
+
+
+class Measured(AmbiSeg):
+    """A diffusion model that is measured in its own way."""
+
+    def validation(self, cases: Sequence[Case], whole: Any) -> Mapping[str, float]:
+        assert not self.network.training
+        return {"val_iou": 0.25, "val_images": float(len(cases))}
+
+
+@pytest.mark.slow
+def test_a_model_of_another_class_is_measured_as_it_says(tmp_path: Path) -> None:
+    own = replace(card(), policy=PolicySpec(f"{__name__}.Measured"))
+    assert trained(tmp_path, card=own, epochs=1)["val_iou"] == 0.25
+    rows = RunFolder(tmp_path).read_metrics()
+    assert [row["val_images"] for row in rows] == [2.0, 2.0]
+    assert type(load_diffusion(tmp_path)[0]).__name__ == "Measured"
 
 
 class Killed(Exception):

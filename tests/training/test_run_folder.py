@@ -43,6 +43,21 @@ def test_other_settings_are_refused(
         folder.open(settings, resume=True)
 
 
+def test_what_changes_no_result_may_be_another(folder: RunFolder) -> None:
+    folder.open({**SETTINGS, "checkpoint_seconds": 1.0, "trackers": [], "cache": "b"}, resume=True)
+
+
+def test_what_is_learned_from_stays_as_it_was(folder: RunFolder, tmp_path: Path) -> None:
+    folder.keep_digest("base", "a", "another base: restore it")
+    folder.keep_digest("records", "b", "other records: restore them")
+    folder.keep_digest("base", "a", "another base: restore it")
+    with pytest.raises(SegprefError, match="was begun with other records: restore them, or choose"):
+        folder.keep_digest("records", "c", "other records: restore them")
+    # A folder that nobody opened notes nothing.
+    RunFolder(tmp_path / "none").keep_digest("base", "a", "another base")
+    assert not (tmp_path / "none").exists()
+
+
 def test_what_a_run_was_made_with(folder: RunFolder) -> None:
     about = json.loads((folder.path / "run.json").read_text())
     assert about["versions"]["torch"] == torch.__version__

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from rich.table import Table
@@ -31,11 +31,14 @@ def evaluate(
     opening: TrainedModel,
     part: str = "test",
     out: Path | None = None,
+    grid: Literal["image", "network"] = "image",
 ) -> None:
     """Score a model on labelled cases: IoU, Dice, surface distance, Hausdorff 95, surface Dice.
 
-    Scores are on the network's grid, per patient and time point with slices stacked. Columns of
-    distances name their unit: mm where the voxel size is known, voxels where it is not.
+    Masks are those that `segpref predict` writes, scored on the voxels of the images' own files, per
+    patient and time point with slices stacked. Labels beyond the crop of the preparation count as
+    missed; outside_crop is their share. Columns of distances name their unit: mm where the voxel size
+    is known, voxels where it is not.
 
     Args:
         model: model file or run folder of segpref, trained nnU-Net folder (or one fold of it), MONAI
@@ -46,8 +49,10 @@ def evaluate(
         opening: what may be opened.
         part: part of the split to measure on: train, judge, validation or test.
         out: CSV file, with one row per volume and structure.
+        grid: grid that scores are on: image, that of the files; or network, what the network sees after
+            crop and resampling, as in studies and while a model is trained.
     """
-    made = run(model, data, part=part, out=out, **vars(where), **vars(opening))
+    made = run(model, data, part=part, out=out, grid=grid, **vars(where), **vars(opening))
     if out is not None:
         console.print(f"{out}: {len(made.rows)} rows")
     _show(made, f"{model}: {part}, {made.patients} patients")

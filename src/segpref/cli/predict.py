@@ -34,6 +34,7 @@ def predict(
     slice: int | None = None,
     prompts: Path | None = None,
     carry: bool = False,
+    reorient: bool = True,
 ) -> None:
     """Write masks of new images, in the images' own geometry.
 
@@ -64,11 +65,13 @@ def predict(
             model's own.
         carry: in volumes, carry the model's own prompts, too, from the slice where it is surest, in
             place of asking each slice by itself.
+        reorient: turn volumes as those of the training, and their masks back; otherwise they are taken
+            as they are.
     """
     written = run(
         model, input, output, patch=patch, overlap=overlap, batch_size=batch_size,
         overwrite=overwrite, box=box, points=points, text=text, slice=slice, prompts=prompts,
-        carry=carry, **vars(opening),
+        carry=carry, reorient=reorient, **vars(opening),
     )  # fmt: skip
     kept = "" if written or overwrite else ", all were there already"
     console.print(

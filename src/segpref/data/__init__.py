@@ -2,7 +2,7 @@
 
 from segpref.data.acdc import ACDC
 from segpref.data.cache import Cache
-from segpref.data.dataset import Dataset, prepare
+from segpref.data.dataset import Dataset
 from segpref.data.decathlon import Decathlon
 from segpref.data.detect import open_dataset
 from segpref.data.folders import Folders
@@ -15,6 +15,7 @@ from segpref.data.nnunet import NnUNetRaw
 from segpref.data.packed import Packed, write_pack
 from segpref.data.patches import PatchDraw
 from segpref.data.preparation import Preparation
+from segpref.data.preparing import prepare
 from segpref.data.source import Reader, Source
 from segpref.data.splits import Split, draw_cases, draw_patients, split_patients
 

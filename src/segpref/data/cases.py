@@ -8,17 +8,18 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Num, Shaped, UInt8
 
+from segpref.data.grids import check_grid
 from segpref.data.source import Source
 from segpref.data.volumes import Colours, Volume, is_picture, read_volume
 from segpref.types import IGNORE, Case, LabelSpace, SegprefError
 
 __all__ = [
-    "check_grid",
     "make_case",
     "multilabel_space",
     "picture_channels",
     "read_binary",
     "read_class_case",
+    "read_classes",
     "read_image",
     "read_labels",
     "to_multilabel",
@@ -40,10 +41,10 @@ def read_image(source: Source, channels: Sequence[str], colour: bool | None = No
             the file has.
     """
     colours: Colours = "grey" if colour is False else "channels"
-    parts = [read_volume(path, colours) for path in source.images]
+    parts = [_single(path, read_volume(path, colours)) for path in source.images]
     for path, part in zip(source.images[1:], parts[1:], strict=True):
         check_grid(parts[0], source.images[0], part, path)
-    array = np.concatenate([part.array for part in parts]).astype(np.float32, copy=False)
+    array = np.concatenate([part.array for part in parts])
     if colour and len(array) == 1:
         array = np.repeat(array, 3, axis=0)
     if len(array) != len(channels):
@@ -51,7 +52,7 @@ def read_image(source: Source, channels: Sequence[str], colour: bool | None = No
             f"{source.images[0]} has {len(array)} channels but {len(channels)} are due "
             f"({', '.join(channels)}): use images with exactly these, or correct the description"
         )
-    return Volume(np.ascontiguousarray(array), parts[0].affine, parts[0].spacing_mm)
+    return parts[0]._replace(array=np.ascontiguousarray(array))
 
 
 def picture_channels(files: Sequence[Path], colour: bool | None) -> tuple[tuple[str, ...], bool]:
@@ -80,32 +81,9 @@ def make_case(source: Source, image: Volume, label: UInt8[np.ndarray, "f *s"] | 
         label=label,
         spacing_mm=image.spacing_mm,
         affine=image.affine,
+        oriented=image.oriented,
         stratum=source.stratum,
     )
-
-
-def check_grid(image: Volume, image_path: Path, mask: Volume, mask_path: Path) -> None:
-    """Raise unless both lie on the same voxels: same shape, affines equal to 1e-3."""
-    here, there = mask.array.shape[1:], image.array.shape[1:]
-    if here != there:
-        raise SegprefError(
-            f"{mask_path} has {_times(here)} pixels but its image {image_path.name} has "
-            f"{_times(there)}: export both on one grid"
-        )
-    if (mask.affine is None) != (image.affine is None):
-        raise SegprefError(
-            f"{mask_path} and its image {image_path.name} are of different formats whose axes differ: "
-            "save both as NIfTI, or both as pictures"
-        )
-    if (
-        mask.affine is not None
-        and image.affine is not None
-        and not np.allclose(mask.affine, image.affine, rtol=0, atol=1e-3)
-    ):
-        raise SegprefError(
-            f"{mask_path} lies elsewhere than its image {image_path.name} (their affines differ by up "
-            f"to {np.abs(mask.affine - image.affine).max():.3g}): resample one onto the other"
-        )
 
 
 def read_labels(
@@ -124,17 +102,34 @@ def read_labels(
         raise SegprefError(f"{path} is a JPEG, which blurs class numbers: save label maps as PNG")
     mask = _read_mask(path, image, image_path, "labels")
     whole = _whole_numbers(path, mask)
-    table = np.full(max(classes) + 2, -1, dtype=np.int16)
-    table[list(classes)] = list(classes.values())
-    known = table[np.clip(whole, -1, len(table) - 1)]  # -1 wraps to the last entry, which is -1 too
-    if (known < 0).any():
-        strange = ", ".join(map(str, np.unique(whole[known < 0])[:5].tolist()))
+    values = np.array(sorted(classes))
+    place = np.searchsorted(values, whole).clip(max=len(values) - 1)
+    if (unknown := values[place] != whole).any():
+        strange = ", ".join(f"{value:g}" for value in np.unique(mask[unknown])[:5].tolist())
         raise SegprefError(
             f"{path} holds the label value {strange}, but the classes are "
             f"{', '.join(f'{value} {_name(names, new)}' for value, new in classes.items())}: "
             "correct the file or the list of classes"
         )
-    return np.asarray(known, dtype=np.uint8)[None]
+    table = np.array([classes[int(value)] for value in values], np.uint8)
+    label: UInt8[np.ndarray, "*space"] = table[place]
+    return label[None]
+
+
+def read_classes(
+    path: Path, image: Volume, image_path: Path, space: LabelSpace
+) -> UInt8[np.ndarray, "1 *space"]:
+    """Read a label map that holds the values which a label space has on disk.
+
+    Of two classes the second may be 1 or 255 in any file, and JPEG is cut in the middle.
+    """
+    found = {value: number for number, value in enumerate(space.disk_values)}
+    if set(found) in ({0, 1}, {0, 255}):
+        if path.suffix.lower() in JPEG_SUFFIXES:
+            return read_binary(path, image, image_path)[None]
+        top = _read_mask(path, image, image_path, "labels").max(initial=0)
+        found = {0: 0, 255 if top > 1 else 1: 1}
+    return read_labels(path, image, image_path, found, space.names)
 
 
 def read_class_case(
@@ -197,6 +192,24 @@ def to_multilabel(
     return fields
 
 
+def _single(path: Path, part: Volume) -> Volume:
+    """The image in single precision, if that keeps its values apart and finite."""
+    wide = part.array
+    with np.errstate(over="ignore"):
+        array = wide.astype(np.float32, copy=False)
+    if not np.isfinite(array).all():
+        raise SegprefError(
+            f"{path} holds values up to {np.abs(wide.astype(np.float64)).max():.3g}, too large for "
+            "single precision: replace them with what they stand for, such as the background's value"
+        )
+    if array.size and array.min() == array.max() and wide.min() != wide.max():
+        raise SegprefError(
+            f"{path} holds values from {wide.min():.10g} to {wide.max():.10g}, which are all one in "
+            "single precision: rescale them"
+        )
+    return part._replace(array=array)
+
+
 def _first_readable(files: Sequence[Path]) -> tuple[Num[np.ndarray, "channel *space"], Path]:
     for path in files:
         try:
@@ -241,7 +254,3 @@ def _near_whole(mask: Num[np.ndarray, "*space"]) -> Num[np.ndarray, "*space"]:
 
 def _name(names: Sequence[str], value: int) -> str:
     return "ignore" if value == IGNORE else names[value]
-
-
-def _times(shape: Sequence[int]) -> str:
-    return " x ".join(map(str, shape))

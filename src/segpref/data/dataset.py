@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 import numpy as np
 
-from segpref.data.cache import Cache
-from segpref.data.preparation import ImagePreparation, Preparation
-from segpref.data.source import Reader, Source
+from segpref.data.source import Source
 from segpref.data.stored import StoredArray
-from segpref.progress import track
 from segpref.types import Case, LabelSpace, SegprefError
 
-__all__ = ["Array", "Dataset", "StoredCase", "Volume", "item_of", "part_of", "prepare", "stored"]
+__all__ = ["Array", "Dataset", "StoredCase", "Volume", "item_of", "part_of", "stored"]
 
 Array = np.ndarray | StoredArray
 """In memory, or on disk until it is asked for."""
@@ -24,13 +20,23 @@ Array = np.ndarray | StoredArray
 _READ_LATE = ("image", "label", "raters")
 _KNOWN = {one.name: one.default for one in fields(Case) if one.name not in _READ_LATE}
 
-PREPARATION_VERSION = 1
-"""Part of every key: raise it when prepared arrays change for equal settings."""
-
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """The prepared cases of one source: ``images [item, channel, *space]``, their labels and raters."""
+    """The prepared cases of one source.
+
+    Args:
+        source: where they come from.
+        key: what identifies them in the cache.
+        images: ``[item, channel, *space]``.
+        labels: of the images, or None.
+        spacing_mm: voxel size of the network's grid, or None.
+        raters: masks of several raters, or None.
+        orientation: where the axes point to, such as ``RAS``, after ``turned``; None where nothing
+            tells.
+        voxel_mm: voxel size of the file per axis, in the order of these axes; None where unknown.
+        turned: where axes were turned to that pointed elsewhere on disk; None where they were not.
+    """
 
     source: Source
     key: dict[str, Any]
@@ -38,6 +44,9 @@ class Volume:
     labels: Array | None
     spacing_mm: tuple[float, ...] | None
     raters: Array | None = None
+    orientation: str | None = None
+    voxel_mm: tuple[float, ...] | None = None
+    turned: str | None = None
 
 
 class StoredCase(Case):
@@ -170,107 +179,18 @@ class Dataset(Sequence[Case]):
             grouped.setdefault(number, []).append(item)
         return [(self.volumes[number], items) for number, items in grouped.items()]
 
+    def geometry(self) -> tuple[str | None, tuple[tuple[float, float], ...] | None]:
+        """Where the axes of all volumes point to, and the range of their voxel sizes per axis.
+
+        Either is None where files do not tell; the orientation also where volumes differ.
+        """
+        volumes = [volume for volume, _ in self.by_volume()]
+        found = {volume.orientation for volume in volumes} - {None}
+        sizes = [volume.voxel_mm for volume in volumes if volume.voxel_mm is not None]
+        if not sizes or len({len(size) for size in sizes}) > 1:
+            return None, None
+        ranges = tuple((min(axis), max(axis)) for axis in zip(*sizes, strict=True))
+        return found.pop() if len(found) == 1 else None, ranges
+
     def _keep(self, items: Sequence[tuple[int, int]]) -> Dataset:
         return Dataset(self.volumes, self.label_space, items)
-
-
-def prepare(
-    reader: Reader,
-    # In YAML it is settings, of which a protocol alone can't be made.
-    preparation: Preparation | ImagePreparation,
-    cache: Cache | None = None,
-    label_space: LabelSpace | None = None,
-) -> Dataset:
-    """Read, check and prepare every source once; later calls only look into the cache.
-
-    Args:
-        reader: the dataset on disk.
-        preparation: from image to network input.
-        cache: where prepared images are kept.
-        label_space: for images without labels, the one of the model that they are for.
-    """
-    cache = cache or Cache()
-    label_space = reader.label_space or label_space
-    if label_space is None:
-        raise SegprefError(
-            f"{reader!r} has no labels: name the label space, or use labelled images"
-        )
-    sources = list(reader.sources())
-    if not sources:
-        raise SegprefError(f"{reader!r} has no images: check the folder")
-    volumes = [
-        _prepared(reader, source, preparation, cache, label_space)
-        for source in track(sources, "preparing images", len(sources))
-    ]
-    _check_alike(volumes, preparation)
-    return Dataset(volumes, label_space)
-
-
-def _prepared(
-    reader: Reader,
-    source: Source,
-    preparation: ImagePreparation,
-    cache: Cache,
-    label_space: LabelSpace,
-) -> Volume:
-    key = {
-        "what": "prepared volume",
-        "version": PREPARATION_VERSION,
-        "content": cache.digest_of_files([*source.images, *source.labels]),
-        "reader": type(reader).__name__,
-        "options": _options(reader),
-        "channels": list(reader.channels),
-        "labels": [label_space.kind, *label_space.names],
-        "preparation": preparation.as_key(),
-    }
-    # Not always: what was prepared before there was such a key stays valid.
-    if source.key is not None:
-        key["source"] = source.key
-
-    def compute() -> dict[str, np.ndarray]:
-        prepared = preparation.apply(reader.read(source))
-        arrays = {"images": prepared.images.astype(np.float32)}
-        if prepared.labels is not None:
-            arrays["labels"] = prepared.labels
-        if prepared.raters is not None:
-            arrays["raters"] = prepared.raters
-        if prepared.spacing_mm is not None:
-            arrays["spacing_mm"] = np.array(prepared.spacing_mm)
-        return arrays
-
-    arrays = cache.entry(key, compute)
-    spacing = arrays.get("spacing_mm")
-    return Volume(
-        source=source,
-        key=key,
-        images=arrays["images"],
-        labels=arrays.get("labels"),
-        spacing_mm=None if spacing is None else tuple(float(step) for step in np.asarray(spacing)),
-        raters=arrays.get("raters"),
-    )
-
-
-def _options(reader: Reader) -> dict[str, Any]:
-    """Settings of a reader that change what it reads from the same files, such as a threshold."""
-    names = inspect.signature(type(reader)).parameters
-    kept = {name: getattr(reader, name, getattr(reader, f"_{name}", None)) for name in names}
-    return {name: value for name, value in kept.items() if isinstance(value, bool | int | float)}
-
-
-def _check_alike(volumes: Sequence[Volume], preparation: ImagePreparation) -> None:
-    first = volumes[0]
-    for volume in volumes:
-        if volume.images.shape[1] != first.images.shape[1]:
-            raise SegprefError(
-                f"{volume.source.id} has {volume.images.shape[1]} channels but {first.source.id} has "
-                f"{first.images.shape[1]}: all images of a dataset need the same channels"
-            )
-        # A preparation with a patch gives whole volumes, from which patches are cut.
-        if preparation.patch is not None:
-            continue
-        if volume.images.shape[2:] != first.images.shape[2:]:
-            raise SegprefError(
-                f"{volume.source.id} is {volume.images.shape[2:]} voxels and {first.source.id} "
-                f"{first.images.shape[2:]}: set crop or size in the preparation so that all agree, or "
-                "patch for a network that sees patches"
-            )

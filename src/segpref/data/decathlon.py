@@ -19,7 +19,7 @@ from segpref.data.index import (
 from segpref.data.names import inside
 from segpref.data.source import Source
 from segpref.data.volumes import file_stem
-from segpref.types import Case, LabelSpace, SegprefError
+from segpref.types import LARGEST_ON_DISK, Case, LabelSpace, SegprefError
 
 __all__ = ["Decathlon"]
 
@@ -27,8 +27,9 @@ __all__ = ["Decathlon"]
 class Decathlon:
     """A task of the Decathlon: ``dataset.json``, ``imagesTr/``, ``labelsTr/``, ``imagesTs/``.
 
-    Several modalities lie along the fourth axis of one file. Label values are renumbered in their
-    order if they leave gaps. The images under ``test`` are part of the dataset, without labels.
+    Several modalities lie along the fourth axis of one file. Label values that leave gaps are
+    renumbered in memory; masks that are written have them. The images under ``test`` are part of the
+    dataset, without labels.
 
     Args:
         root: folder that holds dataset.json.
@@ -73,10 +74,14 @@ def _label_space(path: Path, labels: Any) -> tuple[dict[int, int], LabelSpace]:
             '{"0": "background", "1": "NAME"}'
         ) from error
     ordered = sorted(names)
-    if not ordered or ordered[0] != 0 or ordered[-1] >= 255:
-        raise SegprefError(f'{path} has "labels" without a background "0" below 255: correct them')
+    if not ordered or ordered[0] != 0 or len(ordered) > 255 or ordered[-1] > LARGEST_ON_DISK:
+        raise SegprefError(
+            f'{path} has "labels" without a background "0", or too many or too large ones: correct them'
+        )
+    gaps = ordered != list(range(len(ordered)))
     try:
-        space = LabelSpace("multi-class", tuple(names[value] for value in ordered))
+        classes = tuple(names[value] for value in ordered)
+        space = LabelSpace("multi-class", classes, on_disk=tuple(ordered) if gaps else ())
     except SegprefError as error:
         raise SegprefError(
             f'{path} has unusable "labels" ({error}): give distinct names'

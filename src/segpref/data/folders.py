@@ -116,11 +116,16 @@ class Folders:
         if not source.labels:
             return None
         if self._maps and not self._binary:
-            names = self.label_space.names
-            values = {value: value for value in range(len(names))}
+            space = self.label_space
+            values = {value: number for number, value in enumerate(space.disk_values)}
+            if self._ignore in values:
+                raise SegprefError(
+                    f"ignore is {self._ignore}, the value of {space.names[values[self._ignore]]}: "
+                    "correct names or ignore"
+                )
             if self._ignore is not None:
                 values[self._ignore] = IGNORE
-            return read_labels(source.labels[0], image, path, values, names)
+            return read_labels(source.labels[0], image, path, values, space.names)
         fields = [
             np.maximum.reduce([read_binary(file, image, path, self._threshold) for file in part])
             for part in self._files[path]
@@ -130,17 +135,18 @@ class Folders:
     @property
     def _binary(self) -> bool:
         """Whether label maps are read as masks of one structure, 0 and 1 or 255."""
-        return self._ignore is None and len(self.label_space.names) == 2
+        values = set(self.label_space.disk_values)
+        return self._ignore is None and values in ({0, 1}, {0, 255})
 
     def _space(self, names: Sequence[str], groups: Mapping[str, object]) -> LabelSpace:
         if not self._maps:
             return LabelSpace("multi-label", tuple(names) or tuple(groups))
-        if names:
-            return LabelSpace("multi-class", tuple(names))
-        if self._threshold is not None:
-            return LabelSpace("multi-class", ("background", _ONE_STRUCTURE))
         maps = [part[0] for parts in self._files.values() for part in parts]
-        return LabelSpace("multi-class", _names_from_values(maps, self._ignore))
+        if names or self._threshold is not None:
+            names = tuple(names) or ("background", _ONE_STRUCTURE)
+            white = len(names) == 2 and self._ignore is None and _white(maps)
+            return LabelSpace("multi-class", names, on_disk=(0, 255) if white else ())
+        return _space_of_values(maps, self._ignore)
 
 
 _Groups = dict[str, dict[str, list[Path]]]
@@ -252,7 +258,19 @@ def _by_image(
     return found
 
 
-def _names_from_values(maps: Sequence[Path], ignore: int | None) -> tuple[str, ...]:
+def _white(maps: Sequence[Path]) -> bool:
+    """Whether a structure is white in its masks, and not 1: in the first that it is drawn in."""
+    for path in maps:
+        try:
+            top = read_volume(path, "grey").array.max(initial=0)
+        except SegprefError:  # due when it is read
+            continue
+        if top > 0:
+            return bool(top > 1)
+    return False
+
+
+def _space_of_values(maps: Sequence[Path], ignore: int | None) -> LabelSpace:
     values: set[int] = set()
     for path in maps:
         if path.suffix.lower() in JPEG_SUFFIXES:
@@ -266,7 +284,10 @@ def _names_from_values(maps: Sequence[Path], ignore: int | None) -> tuple[str, .
                 f"{path} holds values up to {max(classes)}, which look like grey levels: set "
                 "threshold for binary masks, names for classes, or ignore"
             )
-    classes = values - {ignore}
-    if classes <= {0, 1} or classes <= {0, 255}:
-        return ("background", _ONE_STRUCTURE)
-    return ("background", *(f"class {value}" for value in range(1, max(classes) + 1)))
+    on_disk = tuple(sorted((values - {ignore}) | {0}))
+    if on_disk in ((0,), (0, 1), (0, 255)):
+        two = ("background", _ONE_STRUCTURE)
+        return LabelSpace("multi-class", two, on_disk=on_disk if 255 in on_disk else ())
+    names = ("background", *(f"class {value}" for value in on_disk[1:]))
+    gaps = on_disk != tuple(range(len(on_disk)))
+    return LabelSpace("multi-class", names, on_disk=on_disk if gaps else ())

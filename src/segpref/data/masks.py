@@ -14,10 +14,10 @@ import numpy as np
 from jaxtyping import UInt8
 
 from segpref.data.cache import Cache
-from segpref.data.cases import read_binary, read_labels
+from segpref.data.cases import read_binary, read_classes
 from segpref.data.dataset import Array, Dataset, Volume, part_of
 from segpref.data.index import image_files, source_id
-from segpref.data.preparation import ImagePreparation
+from segpref.data.preparation import ImagePreparation, Preparation
 from segpref.data.source import Reader, Source
 from segpref.data.volumes import Volume as Grid
 from segpref.data.volumes import file_stem
@@ -58,7 +58,7 @@ class MaskFolder:
     """Masks of a folder, brought onto the grid of prepared images as their labels would be.
 
     They are named as ``segpref predict`` and ``nnUNetv2_predict`` name them: ``NAME.ext`` where the
-    structures exclude each other, with the class numbers of the label space, otherwise
+    structures exclude each other, with the values that the classes have on disk, otherwise
     ``NAME_STRUCTURE.ext`` with 0 and 1 (or 255). ``NAME`` is the id of the image or, where
     no other image shares it, the name of its file. Image and mask must lie on the same voxels.
 
@@ -158,23 +158,28 @@ class MaskFolder:
             "structures": [path is not None for path in files],
             "content": self._cache.digest_of_files(present),
         }
-        return self._cache.entry(key, partial(self._compute, volume.source, reader, files))["masks"]
+        compute = partial(self._compute, volume.source, volume.turned, reader, files)
+        return self._cache.entry(key, compute)["masks"]
 
     def _compute(
-        self, source: Source, reader: Reader, files: Sequence[Path | None]
+        self, source: Source, turned: str | None, reader: Reader, files: Sequence[Path | None]
     ) -> dict[str, np.ndarray]:
         case = reader.read(source)
-        image, path = Grid(case.image, case.affine, case.spacing_mm), source.images[0]
+        image = Grid(case.image, case.affine, case.spacing_mm, case.oriented)
+        path = source.images[0]
         if self.label_space.kind == "multi-class":
             (file,) = files
             assert file is not None
-            values = {value: value for value in range(self.label_space.values)}
-            label = read_labels(file, image, path, values, self.label_space.names)
+            label = read_classes(file, image, path, self.label_space)
         else:
             unknown = np.full(case.image.shape[1:], IGNORE, np.uint8)
             fields = [unknown if one is None else read_binary(one, image, path) for one in files]
             label = np.stack(fields)
-        masks = self._preparation.apply(replace(case, label=label)).labels
+        preparation = self._preparation
+        if turned is not None:
+            assert isinstance(preparation, Preparation)
+            preparation = replace(preparation, orientation=turned)
+        masks = preparation.apply(replace(case, label=label)).labels
         assert masks is not None
         return {"masks": masks}
 

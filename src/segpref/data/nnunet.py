@@ -82,6 +82,11 @@ def label_space_of(path: Path, labels: Any) -> tuple[dict[int, int], LabelSpace]
             f'{path} has "labels" with the values {values}: number them 0, 1, 2, ... and name 0 '
             "'background'"
         )
+    if ignore and ignore[0] in values:
+        raise SegprefError(
+            f'{path} has "labels" in which {ignore[0]} is a class and "ignore": give one of them '
+            "another value"
+        )
     regions: tuple[Region, ...] = ()
     if any(isinstance(value, list) for name, value in labels.items() if name != "ignore"):
         regions = tuple(Region(name, group) for name, group in groups.items() if group != (0,))

@@ -8,12 +8,18 @@ from dataclasses import replace
 import numpy as np
 import torch
 from jaxtyping import Float
-from nibabel.orientations import axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
+from nibabel.orientations import (
+    aff2axcodes,
+    axcodes2ornt,
+    inv_ornt_aff,
+    io_orientation,
+    ornt_transform,
+)
 from torch import Tensor
 
 from segpref.types import Case, SegprefError
 
-__all__ = ["is_orientation", "turned", "turned_back"]
+__all__ = ["axes_of", "is_orientation", "orientation_of", "reordered", "turned", "turned_back"]
 
 _PAIRS = ("LR", "PA", "IS")
 
@@ -21,6 +27,25 @@ _PAIRS = ("LR", "PA", "IS")
 def is_orientation(codes: str) -> bool:
     """Whether these are three letters, one of each pair of directions, in any order."""
     return len(codes) == 3 and all(sum(letter in pair for letter in codes) == 1 for pair in _PAIRS)
+
+
+def axes_of(affine: Float[np.ndarray, "4 4"]) -> str:
+    """Where the axes point to, as nearly as letters can say, such as ``LPS``."""
+    return "".join(aff2axcodes(affine))
+
+
+def orientation_of(case: Case) -> str | None:
+    """Where the axes of a volume point to; None where its file does not tell, and of 2D images."""
+    known = case.affine is not None and case.spacing_mm is not None and case.oriented
+    if not known or case.image.ndim != 4:
+        return None
+    return axes_of(np.asarray(case.affine))
+
+
+def reordered(sizes: Sequence[float], own: str, codes: str) -> tuple[float, ...]:
+    """Numbers per axis, in the order of the axes turned from ``own`` to ``codes``."""
+    axes, _ = _axes(np.asarray(ornt_transform(axcodes2ornt(own), axcodes2ornt(codes))))
+    return tuple(sizes[axis] for axis in axes)
 
 
 def turned(case: Case, codes: str | None) -> Case:

@@ -205,11 +205,13 @@ def _source(folder: Path, entry: Any) -> Source:
 
 def _plain(space: LabelSpace) -> dict[str, Any]:
     regions = [{"name": region.name, "values": list(region.values)} for region in space.regions]
-    return {"kind": space.kind, "names": list(space.names), "regions": regions}
+    content = {"kind": space.kind, "names": list(space.names), "regions": regions}
+    return content | ({"on_disk": list(space.on_disk)} if space.on_disk else {})
 
 
 def _label_space(content: Any) -> LabelSpace | None:
     if content is None:
         return None
     regions = tuple(Region(one["name"], tuple(one["values"])) for one in content["regions"])
-    return LabelSpace(content["kind"], tuple(content["names"]), regions)
+    on_disk = tuple(content.get("on_disk", ()))
+    return LabelSpace(content["kind"], tuple(content["names"]), regions, on_disk)

@@ -16,7 +16,7 @@ from torch import Tensor
 from segpref.data.orientation import is_orientation, turned, turned_back
 from segpref.types import Case, SegprefError, Sliceable
 
-__all__ = ["ImagePreparation", "Preparation", "Prepared"]
+__all__ = ["ImagePreparation", "Preparation", "Prepared", "check_prepared"]
 
 _Windows = tuple[tuple[slice, ...], tuple[slice, ...]]
 
@@ -166,7 +166,8 @@ class Preparation:
     def apply(self, case: Case) -> Prepared:
         """Network inputs of a whole case."""
         case = turned(case, self.orientation)
-        image = self._normalised(case)
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite then is refused
+            image = self._normalised(case)
         images = self._items(image, case)
         labels = None if case.label is None else self._items(case.label, case)
         shape, spacing = images.shape[2:], self._item_spacing(case)
@@ -331,6 +332,23 @@ class _Around(Preparation):
             for place, new, old, side in zip(self.centre, resampled, shape, self.crop, strict=True)
         ]
         return _overlap(resampled, self.crop, starts)
+
+
+def check_prepared(images: Float[np.ndarray, "item channel *space"], name: object) -> None:
+    """Refuse images that are not finite once they are scaled.
+
+    Args:
+        images: network inputs of an image.
+        name: of the image, for the message.
+
+    Raises:
+        SegprefError: some number is NaN or infinite.
+    """
+    if not np.isfinite(images).all():
+        raise SegprefError(
+            f"{name} holds values that are too large to be scaled: replace extreme ones with what they "
+            "stand for, such as the background's value, or give the preparation a window"
+        )
 
 
 def _standardise(channel: np.ndarray, inside: np.ndarray) -> None:

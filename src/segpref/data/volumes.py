@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import nibabel as nib
 import numpy as np
-import tifffile
 from jaxtyping import Float, Num
-from monai.data.image_reader import PILReader
-from nibabel.affines import voxel_sizes
-from PIL import Image
 
 from segpref.data.dicom import is_dicom, read_series
+from segpref.data.headers import nifti_geometry
+from segpref.data.pictures import Colours, read_picture
 from segpref.disk import refuse_scarcity
 from segpref.types import SegprefError
 
@@ -31,11 +29,6 @@ __all__ = [
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif")
 
-_PICTURE_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF")
-"""Pillow goes by the content, and for some of its formats (EPS) it runs another program."""
-
-Colours = Literal["channels", "grey", "labels"]
-
 
 class Volume(NamedTuple):
     """What a file holds.
@@ -45,11 +38,13 @@ class Volume(NamedTuple):
             (x, y, z) as nibabel orders them, those of pictures (row, column).
         affine: ``[4, 4]`` voxel to world (RAS, mm) as the file states it; None for pictures.
         spacing_mm: voxel size per spatial axis; None where the file does not tell.
+        oriented: whether the affine says where the axes point to, and not only sizes.
     """
 
     array: Num[np.ndarray, "channel *space"]
     affine: Float[np.ndarray, "4 4"] | None
     spacing_mm: tuple[float, ...] | None
+    oriented: bool = True
 
 
 def is_nifti(path: Path) -> bool:
@@ -87,7 +82,7 @@ def read_volume(path: Path | str, colours: Colours = "channels") -> Volume:
         elif is_nifti(path):
             volume = _read_nifti(path)
         else:
-            volume = _read_picture(path, colours)
+            volume = Volume(read_picture(path, colours), None, None)
     except SegprefError:
         raise
     except PermissionError as error:
@@ -145,7 +140,6 @@ def _read_nifti(path: Path) -> Volume:
     # Read, not mapped: a file that is cut short meanwhile is an error then, not a signal.
     image: Any = nib.load(path, mmap=False)
     array = np.asarray(image.dataobj)
-    affine = np.array(image.affine, dtype=np.float64)
     if array.dtype.kind not in "buif":
         raise SegprefError(
             f"{path} holds {array.dtype} pixels: save it with one real number per voxel"
@@ -158,70 +152,4 @@ def _read_nifti(path: Path) -> Volume:
             "one axis of channels"
         )
     array = np.moveaxis(array, -1, 0) if array.ndim == 4 else array[None]
-    if not np.isfinite(affine).all() or np.linalg.det(affine[:3, :3]) == 0:
-        raise SegprefError(
-            f"{path} has an affine without an inverse in its header: export it again with a valid "
-            "sform or qform"
-        )
-    return Volume(array, affine, _nifti_spacing(image, affine, array.ndim - 1))
-
-
-def _nifti_spacing(
-    image: Any, affine: Float[np.ndarray, "4 4"], space: int
-) -> tuple[float, ...] | None:
-    """Voxel size, or None for the headers that a writer fills in when it knows of no geometry.
-
-    Such a header has no unit, a size of 1 along every axis, and an identity affine or none at all
-    (both codes 0). Any one of unit, size, offset or rotation is taken as knowledge.
-    """
-    header = image.header
-    factor = {"meter": 1000.0, "micron": 0.001}.get(header.get_xyzt_units()[0], 1.0)
-    spacing = voxel_sizes(affine)[:space] * factor
-    unstated = np.array_equal(affine, np.eye(4)) or not (
-        header["qform_code"] or header["sform_code"]
-    )
-    if header.get_xyzt_units()[0] == "unknown" and np.all(spacing == 1) and unstated:
-        return None
-    return tuple(float(size) for size in spacing)
-
-
-def _read_picture(path: Path, colours: Colours) -> Volume:
-    with Image.open(path, formats=_PICTURE_FORMATS) as opened:
-        pages = getattr(opened, "n_frames", 1)
-    if pages > 1 and path.suffix.lower() in (".tif", ".tiff"):
-        array = tifffile.imread(path)
-        if array.ndim != 3:
-            raise SegprefError(
-                f"{path} is a TIFF stack of shape {array.shape}: save it as grey pages"
-            )
-        return Volume(array[None], None, None)
-    if pages > 1:
-        raise SegprefError(f"{path} holds {pages} frames: save every frame as a file of its own")
-    # Medical readers put x first; pictures stay (row, column) here.
-    reader = PILReader(converter=_converter(colours), reverse_indexing=False)
-    picture: Any = reader.read(path, formats=_PICTURE_FORMATS)
-    array = np.asarray(reader.get_data(picture)[0])
-    if array.ndim == 3 and colours == "labels":
-        if not (array == array[..., :1]).all():
-            raise SegprefError(
-                f"{path} is a colour picture where a label map is due: save the class numbers as "
-                "grey levels"
-            )
-        array = array[..., 0]
-    return Volume(np.moveaxis(array, -1, 0) if array.ndim == 3 else array[None], None, None)
-
-
-def _converter(colours: Colours) -> Any:
-    def convert(picture: Image.Image) -> Image.Image:
-        mode = picture.mode
-        if mode in ("RGBA", "CMYK", "YCbCr", "LAB", "HSV", "PA", "RGBX", "RGBa"):
-            picture = picture.convert("RGB")
-        elif mode == "LA":
-            picture = picture.convert("L")
-        elif mode == "P" and colours != "labels":
-            picture = picture.convert("RGB")
-        elif mode == "1" and colours != "labels":
-            picture = picture.convert("L")
-        return picture.convert("L") if colours == "grey" and picture.mode == "RGB" else picture
-
-    return convert
+    return Volume(array, *nifti_geometry(path, image, array.ndim - 1))

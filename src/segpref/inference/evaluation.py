@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from segpref.data.dataset import Dataset, Volume
+from segpref.data.source import Source
+from segpref.inference.case_masks import CaseMasks
 from segpref.metrics import (
     dice,
     iou,
@@ -20,8 +22,9 @@ from segpref.metrics import (
     surface_scores,
     volume_difference,
 )
+from segpref.progress import track
 from segpref.runtime import runtime
-from segpref.types import LabelSpace, Predictor, SegprefError
+from segpref.types import Case, LabelSpace, Predictor, SegprefError
 
 __all__ = [
     "MeanLoss",
@@ -29,6 +32,7 @@ __all__ = [
     "mean_iou",
     "mean_of",
     "predict_masks",
+    "score_files",
     "score_masks",
     "score_model",
 ]
@@ -148,6 +152,48 @@ def score_model(
         rows += some
         if loss is not None:
             loss.batches += batches
+    return rows
+
+
+def score_files(masks: CaseMasks, read: Callable[[Source], Case], dataset: Dataset) -> list[Row]:
+    """Rows of :func:`score_masks` for the very masks that would be written, on the voxels of the files.
+
+    Where the preparation has a crop, ``outside_crop`` is the share of the label's voxels beyond it, all
+    of which the mask misses; NaN without the structure. In 2D, surface measures are means over slices.
+
+    Args:
+        masks: of the model.
+        read: the reader of the dataset's images.
+        dataset: which of them are scored.
+    """
+    preparation, space, rows = masks.card.preparation, masks.card.label_space, list[Row]()
+    volumes = [volume for volume, _ in dataset.by_volume()]
+    for volume in track(volumes, "predicting masks", len(volumes)):
+        case = read(volume.source)
+        if case.label is None:
+            raise SegprefError(f"{case.id} has no label: only labelled cases can be scored")
+        sliced = preparation.dims == 2 and case.image.ndim == 4
+
+        def items(array: np.ndarray, sliced: bool = sliced) -> np.ndarray:
+            return np.moveaxis(array, -1, 0) if sliced else array[None]
+
+        spacing = case.spacing_mm and case.spacing_mm[: preparation.dims]
+        label = case.label
+        own = replace(volume, images=items(case.image), labels=items(label), spacing_mm=spacing)
+        mask = items(masks(case, volume.source.images[0]))
+        scored = score_masks(
+            [(own, list(range(len(mask))), mask)],
+            space,
+            surface=True,
+            slices=preparation.dims == 2,
+        )
+        if preparation.crop is not None:
+            seen = masks.seen(case)
+            for row, structure in zip(scored, space.structure_masks(label), strict=True):
+                size = int(structure.sum())
+                missed = int((structure & ~seen).sum())
+                row["outside_crop"] = missed / size if size else math.nan
+        rows += scored
     return rows
 
 

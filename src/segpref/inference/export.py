@@ -34,7 +34,8 @@ def write_mask(
     NIfTI (``.nii``, ``.nii.gz``): where ``like`` is a NIfTI file, affine, qform, sform, their codes,
     voxel sizes and units are copied from its header without arithmetic; where it is a DICOM series
     or a case, the affine is written as sform and qform in millimetres. Pictures (``.png``, ``.tif``,
-    ``.bmp``): class numbers as grey levels, or 0 and 255 per structure; a stack of pages as TIFF.
+    ``.bmp``): classes as grey levels, or 0 and 255 per structure; a stack of pages as TIFF. Classes
+    have the values that they have on disk (:attr:`~segpref.types.LabelSpace.on_disk`).
 
     A file appears whole or not at all. Folders are made where they are missing.
 
@@ -53,12 +54,13 @@ def write_mask(
     """
     target, paths, geometry = _checked(path, mask, label_space, like)
     if is_nifti(target):
-        image_of = _nifti_writer(target, geometry, np.uint8)
-        for file, labels in zip(paths, mask, strict=True):
+        values = label_space.to_disk(mask)
+        image_of = _nifti_writer(target, geometry, values.dtype.type)
+        for file, labels in zip(paths, values, strict=True):
             _write(file, image_of(labels).to_filename)
         return paths
     _check_picture(target, mask, label_space)
-    for file, labels in zip(paths, mask, strict=True):
+    for file, labels in zip(paths, label_space.to_disk(mask), strict=True):
         pixels = labels if label_space.kind == "multi-class" else labels * np.uint8(255)
         _write(file, _picture_writer(file, pixels))
     return paths
@@ -184,6 +186,8 @@ def _check_picture(path: Path, mask: UInt8[np.ndarray, "f *s"], label_space: Lab
             f"{path} cannot hold a mask of {mask.ndim - 1} axes: choose .nii.gz, or .tif for a stack "
             "of pages"
         )
+    if max(label_space.disk_values) > IGNORE and ending == ".bmp":
+        raise SegprefError(f"{path} has no room for values above 255: choose .png or .tif")
     if label_space.kind == "multi-label" and (mask == IGNORE).any():
         raise SegprefError(
             f"{path} cannot tell ignored pixels from a structure: choose .nii.gz for this mask"

@@ -13,7 +13,6 @@ import numpy as np
 from jaxtyping import UInt8
 from torch import nn
 
-from segpref.data.dataset import Dataset
 from segpref.data.preparation import ImagePreparation
 from segpref.types import Case, Policy, Predictor
 
@@ -111,13 +110,13 @@ class OwnValidation(Protocol):
 
     network: nn.Module
 
-    def validation(self, cases: Dataset, whole: Predictor) -> Mapping[str, float]:
+    def validation(self, cases: Sequence[Case], whole: Predictor) -> Mapping[str, float]:
         """Figures of the weights as they are; the highest ``val_iou`` chooses the checkpoint.
 
         Within several processes each measures all cases.
 
         Args:
-            cases: labelled.
+            cases: labelled; a :class:`~segpref.data.Dataset` in most trainings.
             whole: predicts whole prepared images with the same weights.
         """
         ...

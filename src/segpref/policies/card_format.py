@@ -9,8 +9,9 @@ from segpref.types import SegprefError
 
 __all__ = ["FORMAT", "current"]
 
-FORMAT = 2
-"""Of the cards that are written. 1 has no number of its own, and names classes where they were."""
+FORMAT = 3
+"""Of the cards that are written. 1 has no number of its own, and names classes where they were; 2 knows
+neither the values of labels on disk nor the geometry of the training images."""
 
 _MOVED = {
     "segpref.prompts.OpenClip": "segpref.contrib.prompts.OpenClip",
@@ -35,10 +36,13 @@ def current(raw: Mapping[str, Any], file: object) -> dict[str, Any]:
             f"this one knows {FORMAT}): update segpref"
         )
     content = dict(raw)
-    if written < FORMAT:
+    if written < 2:
         # The oldest files know segmenters alone.
         policy = raw.get("policy", {"init_args": {"tail": raw.get("tail")}})
         content["policy"] = _renamed(policy)
+    if written < 3:
+        content["label_space"] = {"on_disk": [], **raw.get("label_space", {})}
+        content |= {"orientation": None, "spacing_range_mm": None}
     return content
 
 

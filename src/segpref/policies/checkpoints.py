@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from segpref.data.dataset import Dataset
+from segpref.data.orientation import is_orientation
 from segpref.data.preparation import ImagePreparation, Preparation
 from segpref.data.sealed import read_note, read_sealed, write_sealed
 from segpref.disk import Damaged
 from segpref.memory import ran_out
 from segpref.policies.card_format import FORMAT, current
 from segpref.policies.tunable import PolicySpec, TunablePolicy, imported
+from segpref.policies.weights import check_weights
 from segpref.runtime import runtime
 from segpref.trust import (
     PREPARATION,
@@ -99,6 +102,10 @@ class ModelCard:
             nnU-Net does; none where empty.
         code: folder that the network's class lies in, where that is a model's own, such as a MONAI
             bundle; None where the class is installed.
+        orientation: where the axes of the training's volumes pointed to, such as ``RAS``; None where
+            their files did not tell, or not all the same, and of 2D images.
+        spacing_range_mm: smallest and largest voxel size of the training's images per axis; None where
+            it is not known.
     """
 
     network: NetworkSpec
@@ -109,10 +116,17 @@ class ModelCard:
     policy: PolicySpec = field(default_factory=PolicySpec)
     mirroring: tuple[int, ...] = ()
     code: str | None = None
+    orientation: str | None = None
+    spacing_range_mm: tuple[tuple[float, float], ...] | None = None
 
     def policy_of(self, network: nn.Module) -> TunablePolicy:
         """The policy of a network of this card."""
         return self.policy.build(network, self.label_space)
+
+    def with_geometry(self, dataset: Dataset) -> ModelCard:
+        """The card with the orientation and the voxel sizes of the images that it is trained with."""
+        orientation, ranges = dataset.geometry()
+        return replace(self, orientation=orientation, spacing_range_mm=ranges)
 
     def to_json(self) -> str:
         """The card as JSON."""
@@ -154,6 +168,7 @@ class ModelCard:
                 space["kind"],
                 tuple(space["names"]),
                 tuple(Region(r["name"], tuple(r["values"])) for r in space["regions"]),
+                tuple(space["on_disk"]),
             ),
             preparation=_preparation(raw["preparation"]),
             channels=tuple(raw["channels"]),
@@ -161,6 +176,8 @@ class ModelCard:
             policy=policy,
             mirroring=tuple(raw.get("mirroring", ())),
             code=code,
+            orientation=_orientation(raw["orientation"]),
+            spacing_range_mm=_ranges(raw["spacing_range_mm"]),
         )
         if trust:
             card.vouch()
@@ -171,6 +188,16 @@ class ModelCard:
         vouch(self.network.module, self.network.arguments)
         vouch(self.policy.class_path, self.policy.init_args)
         vouch(PREPARATION, self.preparation.as_key())
+
+
+def _orientation(codes: Any) -> str | None:
+    if codes is not None and not (isinstance(codes, str) and is_orientation(codes)):
+        raise ValueError(f"{codes} is no orientation")
+    return codes
+
+
+def _ranges(ranges: Any) -> tuple[tuple[float, float], ...] | None:
+    return None if ranges is None else tuple((float(low), float(high)) for low, high in ranges)
 
 
 def _preparation(key: dict[str, Any]) -> ImagePreparation:
@@ -241,6 +268,7 @@ def load_network(path: Path | str, *, trust: bool = False) -> tuple[nn.Module, M
         raise SegprefError(
             f"the weights in {path} do not fit {card.network.module}: was the class changed since?"
         ) from error
+    check_weights(network, path)
     return network, card
 
 

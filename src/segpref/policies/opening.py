@@ -17,6 +17,7 @@ from segpref.policies.nnunet.files import FINAL, checkpoint_of
 from segpref.policies.nnunet.folder import read_nnunet, write_nnunet
 from segpref.policies.plain import read_plain, write_plain
 from segpref.policies.tunable import TunablePolicy
+from segpref.policies.weights import check_weights
 from segpref.runtime import runtime
 
 __all__ = ["OpenModel", "holds_model", "open_model"]
@@ -98,7 +99,7 @@ def open_model(
     else:
         card = read_card(path, trust)
         opened = OpenModel(path, card, {"": partial(_own, path, trust)}, card.labelled)
-    members = {name: partial(_placed, made) for name, made in opened.members.items()}
+    members = {name: partial(_placed, made, path) for name, made in opened.members.items()}
     known = opened.labelled if labelled is None else {*(opened.labelled or ()), *labelled}
     told = None if known is None else tuple(sorted(known))
     return replace(opened, members=members, labelled=told)
@@ -114,8 +115,9 @@ def _is_nnunet(path: Path) -> bool:
     return (folder / "plans.json").is_file() or folder.name.count("__") == 2
 
 
-def _placed(made: Callable[[], TunablePolicy]) -> TunablePolicy:
+def _placed(made: Callable[[], TunablePolicy], path: Path) -> TunablePolicy:
     policy = made()
+    check_weights(policy.network, path)
     runtime().place(policy.network)
     return policy
 

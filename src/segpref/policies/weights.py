@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from segpref.data.cache import write_atomically
 from segpref.types import SegprefError
 
-__all__ = ["WeightFile", "read_weights", "write_weights"]
+__all__ = ["WeightFile", "check_weights", "read_weights", "write_weights"]
 
 _NESTED = ("state_dict", "model_state_dict", "network_weights", "model", "net", "network")
 """Where trainers put the weights in a larger checkpoint."""
@@ -55,6 +55,24 @@ class WeightFile:
                 f"the weights in {self.path} do not fit {type(network).__name__} ({reason}): name the "
                 "class and the arguments that they were trained with"
             ) from error
+
+
+def check_weights(network: nn.Module, path: Path | str) -> None:
+    """Refuse a network with weights that are NaN or infinite.
+
+    Args:
+        network: with its weights.
+        path: where they come from, for the message.
+
+    Raises:
+        SegprefError: it predicts nothing but background, or noise.
+    """
+    for name, weight in network.state_dict().items():
+        if weight.is_floating_point() and not bool(torch.isfinite(weight).all()):
+            raise SegprefError(
+                f"{path} holds weights that are NaN or infinite ({name}): take an earlier "
+                "checkpoint, or train it again with a lower learning rate"
+            )
 
 
 def read_weights(path: Path | str, key: str | None = None) -> WeightFile:

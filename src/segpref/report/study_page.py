@@ -97,8 +97,8 @@ def _sections(part: Part) -> list[Section]:
         Section(
             f"{head}methods" if head else "Methods",
             "Mean ± standard deviation over seeds; the best mean of each column is bold. IoU and Dice "
-            "are of the test images, with the weights that were best on validation; Score, Peak, "
-            "TailAvg and Drift are of validation.",
+            "are of the test images, on the network's grid (after crop and resampling), with the "
+            "weights that were best on validation; Score, Peak, TailAvg and Drift are of validation.",
             table=_table(part.rows, part.columns),
         )
     ]

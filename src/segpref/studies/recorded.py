@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any
 
-from segpref.training.config import MethodConfig
-from segpref.training.folder import RunFolder
+from segpref.training.config import MethodConfig, TrainingConfig
+from segpref.training.folder import NO_EFFECT, RunFolder
 from segpref.trust import read_json
 
 __all__ = ["CLASS", "as_recorded", "changed_settings", "plain", "same_settings", "settings_of"]
@@ -120,6 +120,8 @@ def _differing(recorded: Mapping[str, Any], now: object) -> Iterator[str]:
         # An average of 0 and none at all are the same.
         own["average"], recorded = now.decay, {**recorded, "average": _decay(recorded)}
     for name, value in own.items():
+        if name in NO_EFFECT and isinstance(now, TrainingConfig):
+            continue
         if name in recorded:
             if not same_settings(recorded[name], value):
                 yield name

@@ -11,8 +11,9 @@ from typing import Any
 import yaml
 
 from segpref.data.cache import Cache, write_atomically
-from segpref.data.dataset import Dataset, prepare
+from segpref.data.dataset import Dataset
 from segpref.data.masks import MaskFolder
+from segpref.data.preparing import prepare
 from segpref.data.source import Reader
 from segpref.data.splits import Split, cross_validation, split_patients
 from segpref.policies import ModelCard, load_model

@@ -40,7 +40,10 @@ from segpref.process import is_first_process
 from segpref.targets import check_outputs
 from segpref.types import SegprefError
 
-__all__ = ["RunFolder", "is_first_process"]
+__all__ = ["NO_EFFECT", "RunFolder", "is_first_process"]
+
+NO_EFFECT = ("cache", "checkpoint_seconds", "trackers")
+"""Settings that change no result: a run goes on with others."""
 
 _REPORTED = ("segpref", "torch", "monai", "numpy", "accelerate")
 
@@ -143,7 +146,8 @@ class RunFolder:
         if not self._note.exists():
             return
         before, now = _read_json(self._note).get("settings", {}), _plain(settings)
-        changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+        told = [name for name in {**before, **now} if name not in NO_EFFECT]
+        changed = [name for name in told if before.get(name) != now.get(name)]
         if changed:
             raise SegprefError(
                 f"{self.path} was begun with other settings ({', '.join(sorted(changed))}): "

@@ -9,8 +9,9 @@ from typing import Any
 
 from segpref.data.cache import Cache
 from segpref.data.dataset import Dataset
+from segpref.data.foreground import check_foreground
 from segpref.policies import ModelCard, read_card
-from segpref.policies.diffusion import DIFFUSION, SampleSlates, TextEncoder
+from segpref.policies.diffusion import DIFFUSION, SampleSlates, TextEncoder, is_diffusion
 from segpref.policies.promptable import PromptableNetwork
 from segpref.policies.tunable import imported
 from segpref.prompts import LabelPrompts
@@ -62,7 +63,8 @@ def fit(
         SegprefError: no labels, nothing to validate on, patients on both sides, or another start.
     """
     config = _with(config or FitConfig(), settings)
-    labelled, card = labelled.labelled(), card_of_start(card, start)
+    labelled = _shown(labelled, validation)
+    card = card_of_start(card.with_geometry(labelled), start)
     task: Task
     if config.method is None:
         task = Supervised(labelled, validation, card, config, start)
@@ -90,7 +92,9 @@ def fit_promptable(
         The run's summary.
     """
     config = _with(config or PromptableConfig(), settings)
-    task = Promptable(labelled.labelled(), validation, network, card, config, guide, cache)
+    labelled = _shown(labelled, validation)
+    card = card.with_geometry(labelled)
+    task = Promptable(labelled, validation, network, card, config, guide, cache)
     return train(task, config, folder)
 
 
@@ -110,7 +114,8 @@ def fit_diffusion(
         The run's summary.
     """
     config = _with(config or DiffusionConfig(), settings)
-    task = Diffusion(cases, validation, replace(card, policy=DIFFUSION), config, encoder)
+    card = card if is_diffusion(card) else replace(card, policy=DIFFUSION)
+    task = Diffusion(cases, validation, card, config, encoder)
     return train(task, config, folder)
 
 
@@ -130,7 +135,8 @@ def fit_regressor(
         The run's summary.
     """
     config = _with(config or RegressorConfig(), settings)
-    task = Regressor(policy, labelled.labelled(), validation.labelled(), config, proposals)
+    labelled = _shown(labelled, validation)
+    task = Regressor(policy, labelled, validation.labelled(), config, proposals)
     return train(task, config, folder)
 
 
@@ -177,6 +183,7 @@ def align(
             base or other records.
     """
     config = _with(config or AlignConfig(), settings)
+    check_foreground(validation, validation.label_space, "validation")
     sets, kept = slates or folder.path / "rounds", folder.preferences
     if slates is not None and (config.refresh or 0) < config.epochs:
         config = replace(config, refresh=config.epochs)
@@ -189,6 +196,14 @@ def align(
         said = "other preferences than there are now: restore the records as they were"
         folder.keep_digest("records", records.digest(), said)
     return train(task, config, folder)
+
+
+def _shown(labelled: Dataset, validation: Dataset) -> Dataset:
+    """The cases with a label, if there is something to see in theirs and in those for validation."""
+    labelled = labelled.labelled()
+    check_foreground(labelled, labelled.label_space, "training")
+    check_foreground(validation, validation.label_space, "validation")
+    return labelled
 
 
 def _task_of(base: Path | str) -> type[PreferenceTask[Any]]:

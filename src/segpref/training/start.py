@@ -33,7 +33,18 @@ def card_of_start(card: ModelCard, start: Path | None) -> ModelCard:
                 "same kind, or from scratch"
             )
     # Its own, for it tells more: mirrored views, and where the code of the network lies.
-    return replace(before, labelled=tuple(sorted({*card.labelled, *before.labelled})))
+    ranges = card.spacing_range_mm
+    if ranges is not None and before.spacing_range_mm is not None:
+        ranges = tuple(
+            (min(one), max(one))
+            for one in (a + b for a, b in zip(ranges, before.spacing_range_mm, strict=False))
+        )
+    return replace(
+        before,
+        labelled=tuple(sorted({*card.labelled, *before.labelled})),
+        orientation=before.orientation or card.orientation,
+        spacing_range_mm=ranges or before.spacing_range_mm,
+    )
 
 
 def first_network(card: ModelCard, start: Path | None, seed: int) -> nn.Module:

@@ -105,7 +105,7 @@ class Task(ABC):
     normalises = False
     """Whether normalisation statistics are learned, too: the network is in training mode."""
 
-    def partly(self, network: nn.Module) -> bool:
+    def leaves_weights_out(self, network: nn.Module) -> bool:
         """Whether some weights that learn may have no part in a step's loss; asked of launches only."""
         return True
 
@@ -137,7 +137,7 @@ def train(
     network = runtime.place(task.network())
     if task.normalises:
         network = runtime.in_common(network)
-    partly = runtime.processes > 1 and task.partly(network)
+    partly = runtime.processes > 1 and task.leaves_weights_out(network)
     weights = [weight for weight in network.parameters() if weight.requires_grad]
     optimizer = _OPTIMIZERS[config.optimizer](
         weights, config.learning_rate, weight_decay=config.weight_decay

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from segpref.data.dataset import Dataset
 from segpref.data.preparation import ImagePreparation
 from segpref.inference.windows import whole_images
 from segpref.policies import OwnValidation
-from segpref.types import SegprefError
+from segpref.types import Case, SegprefError
 
 __all__ = ["Validate", "validation_of"]
 
@@ -18,7 +17,7 @@ Validate = Callable[[], Mapping[str, float]]
 
 
 def validation_of(
-    policy: Any, cases: Dataset, preparation: ImagePreparation, usual: Validate
+    policy: Any, cases: Sequence[Case], preparation: ImagePreparation, usual: Validate
 ) -> Validate:
     """The policy's own validation, where it has one (:class:`~segpref.policies.OwnValidation`).
 

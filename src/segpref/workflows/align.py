@@ -124,7 +124,9 @@ def align(
     opened, card, parts = inputs.model, inputs.card, inputs.split
     validation = part_of(inputs.dataset, parts, "validation")
     if inputs.pool is not None:
-        shown = prepare(inputs.pool, card.preparation, store, card.label_space)
+        shown = prepare(
+            *(inputs.pool, card.preparation, store, card.label_space), orientation=card.orientation
+        )
     elif config.images == "labelled":
         shown = inputs.dataset.of_patients(set(parts.train) & set(card.labelled))
     else:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from segpref.data import Cache, Reader
 from segpref.data.csv_files import write_csv
 from segpref.data.splits import refuse_leakage
-from segpref.inference.evaluation import Row, mean_of, score_model
-from segpref.inference.windows import whole_images
+from segpref.inference.case_masks import CaseMasks
+from segpref.inference.evaluation import Row, mean_of, score_files, score_model
+from segpref.inference.windows import whole_images, whole_network
+from segpref.progress import console
 from segpref.targets import check_outputs
 from segpref.types import SegprefError
 from segpref.workflows.opening import beside, open_split, open_trained, part_of, prepared_for
@@ -48,12 +50,15 @@ def evaluate(
     *,
     part: str = "test",
     out: Path | None = None,
+    grid: Literal["image", "network"] = "image",
     **options: Any,
 ) -> Evaluation:
     """Score a model on labelled cases: IoU, Dice, surface distance, Hausdorff 95, surface Dice.
 
-    Scores are on the network's grid, per patient and time point with slices stacked. Columns of
-    distances name their unit: mm where the voxel size is known, voxels where it is not.
+    Masks are those that :func:`predict` writes, scored on the voxels of the images' own files, per
+    patient and time point with slices stacked. Labels beyond the crop of the preparation count as
+    missed; ``outside_crop`` is their share. Columns of distances name their unit: mm where the voxel
+    size is known, voxels where it is not.
 
     Args:
         model: segpref's file or run folder, a trained nnU-Net folder (or one fold of it), a MONAI
@@ -61,6 +66,8 @@ def evaluate(
         data: folder of the dataset, or its reader.
         part: on whom to measure.
         out: CSV file for one row per volume and structure.
+        grid: ``image``, or ``network`` for scores of what the network sees, as in studies and while a
+            model is trained: after crop and resampling.
         options: fields of :class:`DataOptions` and :class:`TrainedModel`.
 
     Raises:
@@ -68,6 +75,8 @@ def evaluate(
     """
     path = Path(model)
     where, opening, _ = chosen(options, DataOptions(), TrainedModel(), Trust())
+    if grid not in ("image", "network"):
+        raise SegprefError(f"scores are on the grid of the image or the network, not {grid!r}")
     check_outputs(files=[out], folders=[where.cache])
     opened = open_trained(path, opening)
     card, reader, dataset = prepared_for(opened, data, where, Cache(where.cache))
@@ -77,8 +86,26 @@ def evaluate(
         raise SegprefError(f"the part {part} of {data} has no labels: nothing can be scored")
     if part != "train":
         refuse_leakage({"the model's labelled cases": card.labelled, part: cases.patients})
-    whole = whole_images(opened.policies(), card.preparation, opened.mirroring)
-    rows = score_model(whole, cases, surface=True, slices=card.preparation.dims == 2)
+    if grid == "network":
+        whole = whole_images(opened.policies(), card.preparation, opened.mirroring)
+        rows = score_model(whole, cases, surface=True, slices=card.preparation.dims == 2)
+    else:
+        network = whole_network(opened.policies(), card.preparation, opened.mirroring)
+        rows = score_files(CaseMasks(network, card), reader.read, cases)
+        _warn_of_crop(rows)
     if out is not None:
         write_csv(out, rows)
     return Evaluation(rows, len(cases.patients))
+
+
+def _warn_of_crop(rows: list[Row]) -> None:
+    shares = [float(row.get("outside_crop", 0.0)) for row in rows]
+    missed = {str(row["volume"]) for row, share in zip(rows, shares, strict=True) if share > 0}
+    if missed:
+        console.print(
+            f"The model's crop leaves out labels of {len(missed)} volumes, such as {min(missed)}, at "
+            f"most {max(share for share in shares if share == share):.1%} of a structure: they count "
+            "as missed (column outside_crop).",
+            style="yellow",
+            soft_wrap=True,
+        )

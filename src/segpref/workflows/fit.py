@@ -135,7 +135,9 @@ def fit(
         }
     )
     store = Cache(where.cache)
-    dataset = prepare(reader, form, store)
+    dataset = prepare(
+        reader, form, store, orientation=None if before is None else before.orientation
+    )
     cases = _drawn(part_of(dataset, split, part), labelled, unit, config.seed)
     validation = part_of(dataset, split, "validation")
     kept = settings or text_of(config, where, opening, data=_name(data), labelled=labelled)

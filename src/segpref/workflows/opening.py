@@ -122,7 +122,10 @@ def prepared_for(
             f"{data} has {len(reader.channels)} image channels but the model {model} takes "
             f"{len(card.channels)}: use images with the same channels"
         )
-    return card, reader, prepare(reader, card.preparation, cache)
+    if reader.label_space is not None and not card.label_space.on_disk:
+        # What is written goes beside the labels of this dataset.
+        card = replace(card, label_space=reader.label_space)
+    return card, reader, prepare(reader, card.preparation, cache, orientation=card.orientation)
 
 
 def patients_of(opened: OpenModel, reader: Reader) -> tuple[str, ...]:
@@ -197,6 +200,13 @@ def open_judge(
         raise SegprefError(
             f"the judge {judge} was trained on images prepared in another way than the model's: "
             "train both with the same preparation, or give a folder of masks that it predicted"
+        )
+    if None not in (judge_card.orientation, card.orientation) and (
+        judge_card.orientation != card.orientation
+    ):
+        raise SegprefError(
+            f"the judge {judge} was trained on volumes with axes to {judge_card.orientation}, the "
+            f"model on axes to {card.orientation}: train both with one orientation in the preparation"
         )
     if is_regressor(judge_card):
         return load_regressor(Path(judge)), labelled

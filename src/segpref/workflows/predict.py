@@ -37,6 +37,7 @@ def predict(
     slice: int | None = None,
     prompts: Path | None = None,
     carry: bool = False,
+    reorient: bool = True,
     **options: Any,
 ) -> list[Path]:
     """Write masks of new images, in the images' own geometry.
@@ -62,6 +63,8 @@ def predict(
             carried to the slices on both sides, as far as the structure reaches.
         prompts: JSON file with prompts by name of image.
         carry: in volumes, carry the model's own prompts, too, from the slice where it is surest.
+        reorient: turn volumes as those of the training, and their masks back; otherwise they are taken
+            as they are.
         options: fields of :class:`ModelOptions`: ``trust`` and ``preparation``.
 
     Returns:
@@ -92,4 +95,5 @@ def predict(
         overwrite=overwrite,
         prompts=GivenPrompts(one, None if prompts is None else read_prompts(prompts)),
         carry=carry,
+        reorient=reorient,
     )

@@ -26,6 +26,7 @@ __all__ = [
     "AmbiSeg",
     "Denoiser",
     "Draw",
+    "diffusion_of",
     "draw",
     "is_diffusion",
     "load_diffusion",
@@ -279,6 +280,25 @@ def is_diffusion(card: ModelCard) -> bool:
     return isinstance(policy_class, type) and issubclass(policy_class, AmbiSeg)
 
 
+def diffusion_of(
+    card: ModelCard, network: nn.Module, encoder: TextEncoder | None = None
+) -> AmbiSeg:
+    """The diffusion model of a network: of the class that the card names, if that is made from ours.
+
+    Args:
+        card: of the model.
+        network: an :class:`AmbiSegNetwork`.
+        encoder: a text encoder that is loaded already; by its name where None.
+
+    Raises:
+        SegprefError: a network of another kind, or a label space that does not suit it.
+    """
+    if not is_diffusion(card):
+        return AmbiSeg(network, card.label_space, encoder)
+    policy_class: type[AmbiSeg] = imported(card.policy.class_path)
+    return policy_class(network, card.label_space, encoder, **card.policy.init_args)
+
+
 def load_diffusion(
     path: Path | str, encoder: TextEncoder | None = None, *, trust: bool = False
 ) -> tuple[AmbiSeg, ModelCard]:
@@ -293,11 +313,7 @@ def load_diffusion(
         trust: whether the file may name any class, and a text encoder that is downloaded.
     """
     network, card = load_network(path, trust=trust)
-    network = runtime().place(network).eval()
-    policy_class: type[AmbiSeg] = (
-        imported(card.policy.class_path) if is_diffusion(card) else AmbiSeg
-    )
     try:
-        return policy_class(network, card.label_space, encoder, **card.policy.init_args), card
+        return diffusion_of(card, runtime().place(network).eval(), encoder), card
     except SegprefError as error:
         raise SegprefError(f"{path} can't be used here: {error}") from error

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from segpref.data.cache import Cache
-from segpref.data.dataset import Dataset, prepare
+from segpref.data.dataset import Dataset
 from segpref.data.lidc import middle_slices
+from segpref.data.preparing import prepare
 from segpref.data.source import Reader
 from segpref.data.splits import Split, draw_patients, split_patients
 from segpref.policies.diffusion import TextEncoder

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -177,6 +177,8 @@ class AmbiguityRecipe:
     def __post_init__(self) -> None:
         check_folder_name(self.name, "the recipe")
         refuse_seeds(self)
+        for variant in self.variants.values():
+            self.stage1(variant.fit)
         unknown = [name for name in self.knob if name not in self.methods]
         if unknown:
             raise SegprefError(f"knob names {unknown[0]}, which is no method: correct it")
@@ -195,7 +197,16 @@ class AmbiguityRecipe:
         return NetworkSpec("segpref.policies.diffusion.AmbiSegNetwork", arguments)
 
     def stage1(self, changes: Mapping[str, Any]) -> FitStage:
-        """Stage 1 with some of its settings changed."""
+        """Stage 1 with some of its settings changed.
+
+        Raises:
+            SegprefError: it has no such setting, or not with this value.
+        """
+        known = [one.name for one in fields(self.fit)]
+        if unknown := [name for name in changes if name not in known]:
+            raise SegprefError(
+                f"stage 1 has no setting {unknown[0]!r}: choose from {', '.join(known)}"
+            )
         return replace(self.fit, **changes)
 
 

@@ -15,7 +15,7 @@ from segpref.data.prompts import draw_prompt, prompts_of
 from segpref.data.splits import refuse_leakage
 from segpref.inference.samples import rated_masks, sample_cases, score_samples
 from segpref.policies import ModelCard
-from segpref.policies.diffusion import AmbiSeg, Sampler, TextEncoder, draw, signed
+from segpref.policies.diffusion import AmbiSeg, Sampler, TextEncoder, diffusion_of, draw, signed
 from segpref.seeds import derive_seed
 from segpref.settings import setting
 from segpref.training.averaging import averaged, warm_decay
@@ -23,6 +23,7 @@ from segpref.training.config import Optimizer, Schedule, TrainingConfig
 from segpref.training.loop import StepResult
 from segpref.training.tasks.supervised import best_epoch
 from segpref.training.trainer import Course, History, Learner, Task
+from segpref.training.validation import validation_of
 from segpref.types import Case, SegprefError
 
 __all__ = ["Diffusion", "DiffusionConfig", "sample_figures"]
@@ -121,18 +122,18 @@ class Diffusion(Task):
         decay = self.config.average
         return averaged(network, decay, warm_decay) if decay else None
 
-    def partly(self, network: nn.Module) -> bool:
+    def leaves_weights_out(self, network: nn.Module) -> bool:
         """No: error and divergence hang on every weight."""
         return False
 
     def begin(self, learner: Learner) -> Course:
         """Noise on one rater's mask, and the error of what the network makes of it."""
         config, wrapped = self.config, learner.network
-        policy = AmbiSeg(learner.plain, self.card.label_space, self.encoder)
+        policy = diffusion_of(self.card, learner.plain, self.encoder)
         if policy.encoder is not None:
             everybody = (*self.cases, *self.validation)
             policy.encoder.prepare(text for case in everybody for text in prompts_of(case))
-        validated = AmbiSeg(learner.validated, self.card.label_space, policy.encoder)
+        validated = diffusion_of(self.card, learner.validated, policy.encoder)
 
         def step(indices: list[int], epoch: int, number: int) -> StepResult:
             key = derive_seed(config.seed, epoch, number)
@@ -168,7 +169,8 @@ class Diffusion(Task):
                 config.seed,
             )  # fmt: skip
 
-        return Course(step, validate)
+        form = self.card.preparation
+        return Course(step, validation_of(validated, self.validation, form, validate))
 
     def summary(self, history: History) -> dict[str, Any]:
         """Who was learned from, and the best epoch."""
@@ -177,7 +179,11 @@ class Diffusion(Task):
             "cases": len(self.cases),
             "labelled_patients": self._patients,
             **best,
-            "val_ged": float(history[best["best_epoch"]]["val_ged"]),
+            **{
+                name: value
+                for name, value in history[best["best_epoch"]].items()
+                if name == "val_ged"
+            },
         }
 
 

@@ -61,7 +61,7 @@ class MaskPreferences(PreferenceTask[TunablePolicy]):
                 "every step: give refresh, in epochs"
             )
 
-    def partly(self, network: nn.Module) -> bool:
+    def leaves_weights_out(self, network: nn.Module) -> bool:
         """As the policy says of an image."""
         shape = self.card.preparation.patch or self.lessons.pool[0].image.shape[1:]
         image = torch.zeros(1, len(self.card.channels), *shape, device=self.policy.device)

@@ -129,7 +129,7 @@ class Regressor(Task):
             torch.manual_seed(self.config.seed)
             return self.card.network.build()
 
-    def partly(self, network: nn.Module) -> bool:
+    def leaves_weights_out(self, network: nn.Module) -> bool:
         """No: the last layer of a residual network hangs on all others."""
         return False
 

@@ -175,7 +175,7 @@ class SamplePreferences(PreferenceTask[AmbiSeg]):
                 "leave out view and reference, and give SampleSlates as proposals"
             )
 
-    def partly(self, network: nn.Module) -> bool:
+    def leaves_weights_out(self, network: nn.Module) -> bool:
         """The posterior of the latent, which only stage 1 needs, where there is one."""
         return self.policy.latent > 0
 

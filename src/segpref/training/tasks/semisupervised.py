@@ -100,7 +100,7 @@ class SemiSupervised(Task):
         """The teacher."""
         return averaged(network, self.method.decay)
 
-    def partly(self, network: nn.Module) -> bool:
+    def leaves_weights_out(self, network: nn.Module) -> bool:
         """As the policy says of an image."""
         image = torch.from_numpy(np.array(self.labelled[0].image))[None]
         image = image.to(next(network.parameters()).device)

@@ -70,7 +70,7 @@ class Supervised(Task):
         """That of the start, or random weights."""
         return first_network(self.card, self.start, self.config.seed)
 
-    def partly(self, network: nn.Module) -> bool:
+    def leaves_weights_out(self, network: nn.Module) -> bool:
         """As the policy says of an image."""
         return leaves_out(self.card.policy_of(network), self._first_image(network))
 

@@ -1,0 +1,68 @@
+"""Whether a mask lies on the voxels of its image, and what to do if it does not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from segpref.data.orientation import axes_of
+from segpref.data.volumes import Volume
+from segpref.types import SegprefError
+
+__all__ = ["check_grid"]
+
+
+def check_grid(image: Volume, image_path: Path, mask: Volume, mask_path: Path) -> None:
+    """Raise unless both lie on the same voxels: same shape, affines equal to 1e-3."""
+    here, there = mask.array.shape[1:], image.array.shape[1:]
+    if here != there:
+        turned = mask.affine is None and here == there[::-1]
+        remedy = (
+            "one of them seems to be turned by a quarter, turn it as viewers show the other"
+            if turned
+            else "export both on one grid"
+        )
+        raise SegprefError(
+            f"{mask_path} has {_times(here)} pixels but its image {image_path.name} has "
+            f"{_times(there)}: {remedy}"
+        )
+    if (mask.affine is None) != (image.affine is None):
+        raise SegprefError(
+            f"{mask_path} and its image {image_path.name} are of different formats whose axes differ: "
+            "save both as NIfTI, or both as pictures"
+        )
+    if mask.affine is None or image.affine is None:
+        return
+    if np.allclose(mask.affine, image.affine, rtol=0, atol=1e-3):
+        return
+    for lost, kept, path, other in (
+        (mask, image, mask_path, image_path.name),
+        (image, mask, image_path, mask_path.name),
+    ):
+        if _without_geometry(lost) and not _without_geometry(kept):
+            raise SegprefError(
+                f"{path} has lost its geometry (its header says no more than voxels of 1) while "
+                f"{other} has one: if both show the same voxels, copy the header of {other}"
+            )
+    own, due = axes_of(mask.affine), axes_of(image.affine)
+    remedy = (
+        f"its axes point to {own} and the image's to {due}, turn one as the other"
+        if own != due
+        else "resample one onto the other"
+    )
+    raise SegprefError(
+        f"{mask_path} lies elsewhere than its image {image_path.name} (their affines differ by up to "
+        f"{np.abs(mask.affine - image.affine).max():.3g}): {remedy}"
+    )
+
+
+def _without_geometry(volume: Volume) -> bool:
+    """Whether the header holds what writers fill in: no turn, no offset, and voxels of 1."""
+    assert volume.affine is not None
+    return not volume.oriented or np.array_equal(np.abs(volume.affine), np.eye(4))
+
+
+def _times(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape))

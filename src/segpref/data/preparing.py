@@ -1,0 +1,194 @@
+"""From the sources of a reader to a dataset: prepared once, kept in the cache, of one orientation."""
+
+from __future__ import annotations
+
+import inspect
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from segpref.data.cache import Cache
+from segpref.data.dataset import Dataset, Volume
+from segpref.data.orientation import orientation_of, reordered
+from segpref.data.preparation import ImagePreparation, Preparation, check_prepared
+from segpref.data.source import Reader, Source
+from segpref.progress import console, track
+from segpref.types import LabelSpace, SegprefError
+
+__all__ = ["prepare"]
+
+PREPARATION_VERSION = 2
+"""Part of every key: raise it when prepared arrays change for equal settings."""
+
+
+def prepare(
+    reader: Reader,
+    # In YAML it is settings, of which a protocol alone can't be made.
+    preparation: Preparation | ImagePreparation,
+    cache: Cache | None = None,
+    label_space: LabelSpace | None = None,
+    orientation: str | None = None,
+) -> Dataset:
+    """Read, check and prepare every source once; later calls only look into the cache.
+
+    Volumes whose axes point elsewhere than those of the others (or than ``orientation``) are turned,
+    unless the preparation turns all of them or is somebody else's.
+
+    Args:
+        reader: the dataset on disk.
+        preparation: from image to network input.
+        cache: where prepared images are kept.
+        label_space: for images without labels, the one of the model that they are for.
+        orientation: where axes are to point to, as in a model's training; where most do if None.
+    """
+    cache = cache or Cache()
+    label_space = reader.label_space or label_space
+    if label_space is None:
+        raise SegprefError(
+            f"{reader!r} has no labels: name the label space, or use labelled images"
+        )
+    sources = list(reader.sources())
+    if not sources:
+        raise SegprefError(f"{reader!r} has no images: check the folder")
+    volumes = [
+        _prepared(reader, source, preparation, cache, label_space)
+        for source in track(sources, "preparing images", len(sources))
+    ]
+    volumes = _of_one_orientation(reader, volumes, preparation, cache, label_space, orientation)
+    _check_alike(volumes, preparation)
+    return Dataset(volumes, label_space)
+
+
+def _prepared(
+    reader: Reader,
+    source: Source,
+    preparation: ImagePreparation,
+    cache: Cache,
+    label_space: LabelSpace,
+    turned: str | None = None,
+) -> Volume:
+    key = {
+        "what": "prepared volume",
+        "version": PREPARATION_VERSION,
+        "content": cache.digest_of_files([*source.images, *source.labels]),
+        "reader": type(reader).__name__,
+        "options": _options(reader),
+        "channels": list(reader.channels),
+        "labels": [label_space.kind, *label_space.names],
+        "preparation": preparation.as_key(),
+    }
+    if label_space.on_disk:
+        key["values"] = list(label_space.on_disk)
+    # Not always: what was prepared before there was such a key stays valid.
+    if source.key is not None:
+        key["source"] = source.key
+
+    def compute() -> dict[str, np.ndarray]:
+        case = reader.read(source)
+        prepared = preparation.apply(case)
+        check_prepared(prepared.images, source.images[0])
+        arrays = {"images": prepared.images.astype(np.float32)}
+        if prepared.labels is not None:
+            arrays["labels"] = prepared.labels
+        if prepared.raters is not None:
+            arrays["raters"] = prepared.raters
+        if prepared.spacing_mm is not None:
+            arrays["spacing_mm"] = np.array(prepared.spacing_mm)
+        if case.spacing_mm is not None:
+            codes = [ord(letter) for letter in orientation_of(case) or ""]
+            arrays["voxels"] = np.array([*codes, *case.spacing_mm], np.float64)
+        return arrays
+
+    arrays = cache.entry(key, compute)
+    spacing, voxels = arrays.get("spacing_mm"), arrays.get("voxels")
+    own, voxel_mm = _told(None if voxels is None else np.asarray(voxels).tolist())
+    if own is not None and voxel_mm is not None and turned is not None:
+        own, voxel_mm = turned, reordered(voxel_mm, own, turned)
+    return Volume(
+        source=source,
+        key=key,
+        images=arrays["images"],
+        labels=arrays.get("labels"),
+        spacing_mm=None if spacing is None else tuple(float(step) for step in np.asarray(spacing)),
+        raters=arrays.get("raters"),
+        orientation=own,
+        voxel_mm=voxel_mm,
+        turned=turned,
+    )
+
+
+def _told(voxels: list[float] | None) -> tuple[str | None, tuple[float, ...] | None]:
+    """Orientation and voxel size, as an entry of the cache holds them: letters, then millimetres."""
+    if voxels is None:
+        return None, None
+    if len(voxels) <= 3:
+        return None, tuple(voxels)
+    return "".join(chr(int(code)) for code in voxels[:3]), tuple(voxels[3:])
+
+
+def _of_one_orientation(
+    reader: Reader,
+    volumes: list[Volume],
+    preparation: ImagePreparation,
+    cache: Cache,
+    label_space: LabelSpace,
+    orientation: str | None,
+) -> list[Volume]:
+    """The volumes, those anew whose axes point elsewhere."""
+    if not isinstance(preparation, Preparation) or preparation.orientation is not None:
+        return volumes
+    counts = Counter(volume.orientation for volume in volumes if volume.orientation)
+    if not counts or (orientation is None and len(counts) == 1):
+        return volumes
+    # Of equally many the first in the alphabet, so that the order of files does not matter.
+    wanted = orientation or min(counts, key=lambda codes: (-counts[codes], codes))
+    odd = [one for one in volumes if one.orientation not in (None, wanted)]
+    if odd:
+        console.print(
+            f"{len(odd)} of {len(volumes)} volumes, such as {odd[0].source.id}, have axes that do not "
+            f"point to {wanted} ({odd[0].orientation}): they are turned as "
+            f"{'the model was trained' if orientation else 'the others are'}.",
+            soft_wrap=True,
+        )
+    if unknown := [one.source.id for one in volumes if one.orientation is None]:
+        console.print(
+            f"{len(unknown)} of {len(volumes)} images, such as {unknown[0]}, do not say where their "
+            "axes point to: they are taken as they are.",
+            soft_wrap=True,
+        )
+    turning = replace(preparation, orientation=wanted)
+    return [
+        _prepared(reader, one.source, turning, cache, label_space, wanted)
+        if one.orientation not in (None, wanted)
+        else one
+        for one in volumes
+    ]
+
+
+def _options(reader: Reader) -> dict[str, Any]:
+    """Settings of a reader that change what it reads from the same files, such as a threshold."""
+    names = inspect.signature(type(reader)).parameters
+    kept = {name: getattr(reader, name, getattr(reader, f"_{name}", None)) for name in names}
+    return {name: value for name, value in kept.items() if isinstance(value, bool | int | float)}
+
+
+def _check_alike(volumes: Sequence[Volume], preparation: ImagePreparation) -> None:
+    first = volumes[0]
+    for volume in volumes:
+        if volume.images.shape[1] != first.images.shape[1]:
+            raise SegprefError(
+                f"{volume.source.id} has {volume.images.shape[1]} channels but {first.source.id} has "
+                f"{first.images.shape[1]}: all images of a dataset need the same channels"
+            )
+        # A preparation with a patch gives whole volumes, from which patches are cut.
+        if preparation.patch is not None:
+            continue
+        if volume.images.shape[2:] != first.images.shape[2:]:
+            raise SegprefError(
+                f"{volume.source.id} is {volume.images.shape[2:]} voxels and {first.source.id} "
+                f"{first.images.shape[2:]}: set crop or size in the preparation so that all agree, or "
+                "patch for a network that sees patches"
+            )
