@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+import numpy as np
+
 from segpref.types import SegprefError
 
 __all__ = ["Bounds", "check_arguments", "check_range", "check_type", "checked"]
@@ -44,7 +46,7 @@ def checked(**bounds: Bounds) -> Callable[[type[T]], type[T]]:
             check_arguments(cls.__name__, make, (self, *given), named, bounds)
             make(self, *given, **named)
 
-        cls.__init__ = init  # type: ignore[method-assign]
+        cls.__init__ = init  # type: ignore[method-assign, assignment]
         return cls
 
     return decorated
@@ -66,7 +68,7 @@ def check_arguments(
         arguments = inspect.signature(function).bind(*given, **named).arguments
     except TypeError:
         return  # one that is missing or not known: Python says so
-    hints = _hints(function)
+    hints = _hints(function.__init__ if inspect.isclass(function) else function)
     for name, value in arguments.items():
         place = f"{what}: {name}"
         if name in hints:
@@ -94,7 +96,7 @@ def check_range(name: str, value: object, bounds: Bounds) -> None:
     Raises:
         SegprefError: it is none, is out of the range, or is not finite.
     """
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
         raise SegprefError(f"{name} must be a number, not {value!r:.200}")
     least, above = bounds.get("least", -math.inf), bounds.get("above", -math.inf)
     most, below = bounds.get("most", math.inf), bounds.get("below", math.inf)

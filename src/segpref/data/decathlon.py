@@ -122,15 +122,16 @@ def _images(folder: Path, listed: Any, index_file: Path, channels: int) -> tuple
     if isinstance(listed, list):
         if len(listed) != channels:
             raise SegprefError(
-                f'{index_file} lists {len(listed)} files under "image" of an entry, but {channels} under '
-                '"modality": list one file for all, or one for each'
+                f'{index_file} lists {len(listed)} files under an "image" of {channels} channels: list '
+                "one file for all, or one for each"
             )
         files = [inside(folder, one, index_file) for one in listed]
     else:
         whole = as_written(inside(folder, listed, index_file))
         ending = whole.name.removeprefix(file_stem(whole))
         numbered = [
-            whole.with_name(f"{file_stem(whole)}_{number:04d}{ending}") for number in range(channels)
+            whole.with_name(f"{file_stem(whole)}_{number:04d}{ending}")
+            for number in range(channels)
         ]
         files = [whole] if whole.exists() or not as_written(numbered[0]).exists() else numbered
     return tuple(required(path, f"{index_file} lists it") for path in files)

@@ -1,4 +1,4 @@
-"""What a reader found in a folder, in one line: so that a wrong guess is seen before it is trained on."""
+"""What a reader found in a folder, in one line: a wrong guess shows before anything is trained."""
 
 from __future__ import annotations
 

@@ -7,8 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from segpref.checking import check_arguments
 from segpref.data.acdc import ACDC
 from segpref.data.decathlon import Decathlon
+from segpref.data.description import description
 from segpref.data.folders import Folders
 from segpref.data.index import dataset_folder, image_files
 from segpref.data.jsrt import JSRT, STRUCTURES
@@ -19,6 +21,7 @@ from segpref.data.packed import PACK_FILE, Packed
 from segpref.data.pairing import folder_of, suffix_beside
 from segpref.data.source import Reader
 from segpref.data.walk import Tree
+from segpref.progress import console
 from segpref.trust import read_json
 from segpref.types import SegprefError
 
@@ -52,16 +55,19 @@ def open_dataset(root: Path | str, **options: Any) -> Reader:
                 f"{folder} is read by {reader.__name__}, which has no option {name!r}: drop it, or "
                 f"choose from {', '.join(list(known)[1:]) or 'none'}"
             )
-    try:
-        opened: Reader = reader(folder, **options)
-    except (TypeError, ValueError, AttributeError) as error:
-        # Readers check what files say; options come as YAML has them, of any type.
-        wrong = _wrong_option(reader, options)
-        if wrong is None:
-            raise
-        raise SegprefError(f"{reader.__name__} can't take the option {wrong}: correct it") from error
+    check_arguments(reader.__name__, reader, (folder,), options)
+    opened: Reader = reader(folder, **options)
     _print_once(description(opened, folder))
     return opened
+
+
+_printed: set[str] = set()
+
+
+def _print_once(line: str) -> None:
+    if line not in _printed:
+        _printed.add(line)
+        console.print(line, soft_wrap=True)
 
 
 def _reader(folder: Path, options: dict[str, Any]) -> Callable[..., Reader]:

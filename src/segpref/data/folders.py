@@ -68,7 +68,7 @@ class Folders:
         ignore: int | None = None,
         patient_pattern: str | None = None,
         colour: bool | None = None,
-        exclude: Sequence[str] = (),
+        exclude: Sequence[str] | str = (),
     ) -> None:
         folder = dataset_folder(root, "images/ and labels/ or masks/")
         self._threshold, self._ignore = threshold, ignore

@@ -50,7 +50,7 @@ def usual_suffix(images: Iterable[Path], masks: Iterable[Path]) -> str:
     """What the names of all masks have more than those of their images; empty where they have nothing.
 
     Only the usual endings count (``_mask``, ``_segmentation``, ``-seg`` ...), and only where every mask
-    then has its image and none has it without: anything else is left to errors about single files.
+    has it and none has an image without.
     """
     stems = {plain_stem(path) for path in images}
     marked = [plain_stem(path) for path in masks]
@@ -58,7 +58,8 @@ def usual_suffix(images: Iterable[Path], masks: Iterable[Path]) -> str:
         return ""
     for suffix in SUFFIXES:
         ending = _ending(suffix)
-        if all(ending.search(stem) and ending.sub("", stem) in stems for stem in marked):
+        bare = [ending.sub("", stem) for stem in marked if ending.search(stem)]
+        if len(bare) == len(marked) and stems & set(bare):
             return suffix
     return ""
 
@@ -110,11 +111,14 @@ def _structures(masks: Path, parts: Collection[str]) -> dict[str, list[Path]]:
         masks: the folder of all.
         parts: folders in which images lie, such as ``train`` and ``val``.
     """
-    folders = [path for path in entries(masks) if path.is_dir()]
-    found = {path.name: files for path in folders if (files := image_files(path, recursive=True))}
+    found: dict[str, list[Path]] = {}
+    for path in image_files(masks, recursive=True):
+        first, *below = path.relative_to(masks).parts
+        found.setdefault(first if below else "", []).append(path)
+    loose = found.pop("", [])
     if not set(found) - set(parts):
-        return {"": image_files(masks, recursive=True)}
-    if loose := image_files(masks):
+        return {"": [*loose, *(path for files in found.values() for path in files)]}
+    if loose:
         raise SegprefError(
             f"{loose[0]} lies beside the folders of structures ({', '.join(found)}): move it into "
             "one of them, or the folders elsewhere"
@@ -183,7 +187,7 @@ def chosen(folder: Path, groups: Groups, names: Sequence[str]) -> Groups:
 
 
 def without(
-    folder: Path, exclude: Sequence[str], images: Sequence[Path], groups: Groups, beside: bool
+    folder: Path, exclude: Sequence[str] | str, images: Sequence[Path], groups: Groups, beside: bool
 ) -> tuple[list[Path], Groups]:
     """Images and masks but for those to leave out."""
     names = [exclude] if isinstance(exclude, str) else exclude

@@ -60,14 +60,15 @@ class Tree:
         files: list[Path] = []
         folders: list[Path] = []
         skipped: dict[Path, str] = {}
-        seen: set[str] = set()
+        # A link to a folder above leads back here, too.
+        seen = {str(above) for above in Path(os.path.realpath(self.root)).parents}
         # Links wait until no folder is left that lies here itself: it is better known by its own name.
         own, links = deque([self.root]), deque[Path]()
         while own or links:
             folder = (own or links).popleft()
             real = os.path.realpath(folder)
             if real in seen:
-                skipped[folder] = "a link to a folder that is read already"
+                skipped[folder] = "a link to a folder that is read already, or is above"
                 continue
             seen.add(real)
             folders.append(folder)

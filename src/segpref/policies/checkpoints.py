@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import nn
 
+from segpref.checking import checked
 from segpref.data.preparation import ImagePreparation, Preparation
 from segpref.data.sealed import read_note, read_sealed, write_sealed
 from segpref.disk import Damaged
@@ -42,6 +43,7 @@ __all__ = [
 ]
 
 
+@checked()
 @dataclass(frozen=True)
 class NetworkSpec:
     """A network class and its arguments.

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from segpref.checking import checked
 from segpref.data.dataset import Dataset
 from segpref.data.splits import draw_cases, draw_patients
 from segpref.policies import NetworkSpec
@@ -16,6 +17,7 @@ from segpref.types import SegprefError
 __all__ = ["Stage1", "Stage2"]
 
 
+@checked()
 @dataclass(frozen=True)
 class Stage1:
     """Supervised training of a base or of a judge.
@@ -70,6 +72,7 @@ class Stage1:
         return cases.of_patients(draw_patients(cases.patients, self.labelled, seed))
 
 
+@checked()
 @dataclass(frozen=True)
 class Stage2:
     """What all methods of stage 2 have in common.

@@ -124,7 +124,7 @@ def train(
         SegprefError: another process trains in the folder, or it holds another run's state.
     """
     if folder.finished:
-        return folder.read_summary()
+        return folder.finished_summary()
     runtime = runtime or Runtime(config.precision)
     network = runtime.place(task.network())
     weights = [weight for weight in network.parameters() if weight.requires_grad]

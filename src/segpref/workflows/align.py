@@ -32,6 +32,7 @@ from segpref.workflows.opening import (
     open_trained,
     part_of,
     prepared_for,
+    refuse_itself,
     see_to_masks,
 )
 from segpref.workflows.options import DataOptions, TrainedModel
@@ -116,6 +117,7 @@ def align(
     )
     RunFolder(out).check()
     store = Cache(where.cache)
+    refuse_itself(judge, base_path)
     opened = open_trained(base_path, opening)
     card, reader, dataset = prepared_for(opened, data, where, store)
     opened = replace(opened, card=card)

@@ -25,6 +25,7 @@ from segpref.workflows.opening import (
     open_trained,
     part_of,
     prepared_for,
+    refuse_itself,
     see_to_masks,
 )
 from segpref.workflows.options import DataOptions, TrainedModel, Trust
@@ -71,6 +72,7 @@ def audit(
     where, opening, _ = chosen(options, DataOptions(), TrainedModel(), Trust())
     check_outputs(files=[out], folders=[where.cache])
     store = Cache(where.cache)
+    refuse_itself(judge, path)
     opened = open_trained(path, opening)
     card, reader, dataset = prepared_for(opened, data, where, store)
     opinion, judged = open_judge(judge, card, reader, store, opening.trust)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from segpref.checking import checked
 from segpref.judges import EnsembleJudge, ModelJudge
 from segpref.policies import load_model
 from segpref.studies.judging.inputs import JUDGE_SEED, JudgeInputs
@@ -16,6 +17,7 @@ from segpref.types import Judge
 __all__ = ["Ensemble", "ModelBased", "Regressor"]
 
 
+@checked()
 @dataclass(frozen=True)
 class ModelBased:
     """The paper's judge: a segmenter trained on labelled cases of its own (RN-DPO, Sec. 3.2).
@@ -37,6 +39,7 @@ class ModelBased:
         return ModelJudge(load_model(inputs.folder)[0], inputs.cache)
 
 
+@checked()
 @dataclass(frozen=True)
 class Ensemble:
     """Agreement with several segmenters of the base's own labelled cases (RN-DPO, Eq. 14).
@@ -68,6 +71,7 @@ class Ensemble:
         return EnsembleJudge(predictors, self.max_disagreement, inputs.cache)
 
 
+@checked()
 @dataclass(frozen=True)
 class Regressor:
     """An IoU regressor, trained on slates of the base for the judge's cases (RN-DPO, Table 5).
