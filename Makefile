@@ -45,17 +45,18 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.runtime: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(BIN)/python -m pip install -q -c constraints.txt -e .
+	$(BIN)/python -m pip install -q --no-compile -c constraints.txt -e .
 	touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev]"
+	$(BIN)/python -m pip install -q --no-compile -c constraints.txt -e ".[dev]"
 	touch $@ $(VENV)/.runtime
 
-# nnunetv2 asks for packages that have no build for the CPU: the list is installed as it stands.
-$(NNUNET)/.made: pyproject.toml constraints.txt constraints-nnunet.txt
+# An environment of its own on top of .venv, whose packages it sees where it has none itself: what is the
+# same is installed once. nnunetv2 asks for packages that have no build for the CPU: hence --no-deps.
+$(NNUNET)/.made: pyproject.toml constraints.txt constraints-nnunet.txt | $(VENV)/.dev
 	$(PYTHON) -m venv $(NNUNET)
-	$(NNUNET)/bin/python -m pip install -q --no-deps -r constraints-nnunet.txt
-	$(NNUNET)/bin/python -m pip install -q -c constraints.txt hatchling editables
-	$(NNUNET)/bin/python -m pip install -q --no-deps -e .
+	$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
+	    > "$$($(NNUNET)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/below.pth"
+	$(NNUNET)/bin/python -m pip install -q --no-compile --no-deps -r constraints-nnunet.txt
 	touch $@

@@ -198,8 +198,7 @@ def test_a_judge_that_saw_the_validation_patients_is_refused(
     [
         (["predict", "--model", "nowhere", "--input", "x", "--output", "y"], "nowhere"),
         (["fit", "--data", "nowhere", "--out", "y"], "nowhere"),
-        # It makes its phantoms first.
-        pytest.param(["demo", "--recipe", "nowhere"], "nowhere", marks=pytest.mark.slow),
+        (["demo", "--recipe", "nowhere"], "nowhere"),
     ],
 )
 def test_mistakes_are_one_sentence_without_a_traceback(
@@ -211,6 +210,7 @@ def test_mistakes_are_one_sentence_without_a_traceback(
     message = capsys.readouterr().err
     assert words in message
     assert "Traceback" not in message
+    assert not list(tmp_path.rglob("*.png"))  # before any work
 
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import importlib
 import json
 import sys
@@ -21,12 +22,14 @@ pytestmark = pytest.mark.slow
 MODULE = '''
 """What a researcher writes: one class each."""
 
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from segpref import Segmenter
 
-asked = {"judge": 0, "objective": 0, "policy": 0}
+asked = {"judge": 0, "objective": 0, "policy": 0, "validation": 0, "prediction": 0}
 
 
 class LargeMasks:
@@ -51,15 +54,26 @@ class Squared:
 
 
 class Calm(Segmenter):
-    """A policy whose logits are divided by a temperature."""
+    """A policy with logits, predictions of whole images and a validation of its own."""
 
     def __init__(self, network, label_space, temperature: float = 2.0):
         super().__init__(network, label_space)
         self.temperature = temperature
+        self.whole = False
 
     def logits_of(self, output):
-        asked["policy"] += 1
+        asked["prediction" if self.whole else "policy"] += 1
         return super().logits_of(output) / self.temperature
+
+    def whole_images(self, preparation, others=(), mirroring=(), overlap=0.5):
+        model = copy(self)
+        model.whole = True
+        return model
+
+    def validation(self, cases, whole):
+        asked["validation"] += 1
+        images = torch.from_numpy(np.stack([case.image for case in cases]))
+        return {"val_iou": 0.25, "val_largest": float(whole.logits(images).abs().max())}
 '''
 
 POLICY = {"class_path": "outside_segpref.Calm", "init_args": {"temperature": 3.0}}
@@ -92,21 +106,42 @@ def asked() -> dict[str, int]:
     return dict(found)
 
 
+def figures(run: str) -> list[dict[str, float]]:
+    with (Path(run) / "metrics.csv").open() as file:
+        return [{k: float(v or "nan") for k, v in row.items()} for row in csv.DictReader(file)]
+
+
+def check_own_figures(*names: str) -> None:
+    """The runs were measured as the policy says, not by the mean IoU."""
+    for name in names:
+        rows = figures(name)
+        assert [row["val_iou"] for row in rows] == [0.25, 0.25]
+        assert all(row["val_largest"] > 0 for row in rows)
+
+
 def test_from_the_command_line(place: Path) -> None:
     fit = ["fit", *DATA, "--out", "base", "--labelled", "2", "--preparation.size", "[32, 32]"]
     fit += ["--network", network_option(), "--policy", json.dumps(POLICY), "--epochs", "1"]
     assert main(fit) == 0
-    assert asked()["policy"] > 0
+    assert asked()["validation"] == 2
+    check_own_figures("base")
     model = ["--model", "base", "--trust"]
     judge = ["--judge", json.dumps(JUDGE)]
+    before = asked()
     assert main(["audit", *DATA, *model, *judge, "--candidates", "6"]) == 0
+    assert asked()["prediction"] > before["prediction"]
     before = asked()
     align = ["align", *DATA, *model, *judge, "--objective", json.dumps(OBJECTIVE), "--out", "tuned"]
     assert main([*align, *options(**SHORT)]) == 0
     assert all(asked()[name] > before[name] for name in before)
-    tuned = ["--model", "tuned", "--trust"]
+    check_own_figures("tuned")
+    tuned, before = ["--model", "tuned", "--trust"], asked()
     assert main(["evaluate", *DATA, *tuned]) == 0
+    evaluated = asked()
+    assert evaluated["prediction"] > before["prediction"]
     assert main(["predict", *tuned, "--input", "data/images", "--output", "masks"]) == 0
+    assert asked()["prediction"] > evaluated["prediction"]
+    assert asked()["policy"] == before["policy"]
     assert len(list((place / "masks").iterdir())) == len(list((place / "data/images").iterdir()))
 
 
@@ -132,6 +167,10 @@ def test_from_yaml_and_from_python(place: Path) -> None:
     assert main(["align", "--config", "align.yaml"]) == 0
     last = [(place / name / "last.safetensors").read_bytes() for name in ("python", "yaml")]
     assert last[0] == last[1]
+    check_own_figures("base", "python", "yaml")
+    before = asked()
     assert segpref.audit(base, data, judge=outside.LargeMasks(), trust=True).judge.slates
     assert segpref.evaluate(tuned, data, trust=True).mean("dice")
     assert segpref.predict(tuned, "data/images", "masks", trust=True)
+    assert asked()["prediction"] > before["prediction"]
+    assert asked()["policy"] == before["policy"]

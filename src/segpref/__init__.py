@@ -6,9 +6,9 @@ first used, so that ``import segpref`` takes no time.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from segpref.faces import face
 from segpref.version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -52,39 +52,33 @@ if TYPE_CHECKING:
         SegprefError,
         Slate,
     )
-    from segpref.workflows.align import align
-    from segpref.workflows.audit import audit
-    from segpref.workflows.evaluate import evaluate
-    from segpref.workflows.fit import fit
-    from segpref.workflows.predict import predict
-
-_PLACES = {
-    "segpref.data": (
-        "Cache", "Dataset", "Preparation", "Reader", "Split", "open_dataset", "prepare",
-        "split_patients",
-    ),
-    "segpref.data.phantoms": ("phantoms",),
-    "segpref.inference.sample": ("sample_folder",),
-    "segpref.judges": ("Committee", "EnsembleJudge", "ModelJudge", "NoisyJudge", "OracleJudge"),
-    "segpref.preferences": ("TopVsRandom",),
-    "segpref.objectives": ("DPO", "CalibratedDPO"),
-    "segpref.policies": (
-        "ModelCard", "NetworkSpec", "PolicySpec", "Segmenter", "TunablePolicy", "load_model",
-        "save_model",
-    ),
-    "segpref.policies.opening": ("open_model",),
-    "segpref.proposals": ("SlateProposals",),
-    "segpref.runtime": ("Runtime",),
-    "segpref.studies.recipe": ("load_recipe",),
-    "segpref.training": ("AlignConfig", "FitConfig", "RunFolder", "Task", "train"),
-    "segpref.types": (
-        "Candidate", "Case", "Judge", "LabelSpace", "Margins", "Miner", "Objective", "SegprefError",
-        "Slate",
-    ),
-    "segpref.workflows": ("align", "audit", "evaluate", "fit", "predict"),
-}  # fmt: skip
-
-_WHERE = {name: module for module, names in _PLACES.items() for name in names}
+    from segpref.workflows import align, audit, evaluate, fit, predict
+else:
+    __getattr__, __dir__ = face(__name__, {
+        "data": (
+            "Cache", "Dataset", "Preparation", "Reader", "Split", "open_dataset", "prepare",
+            "split_patients",
+        ),
+        "data.phantoms": ("phantoms",),
+        "inference.sample": ("sample_folder",),
+        "judges": ("Committee", "EnsembleJudge", "ModelJudge", "NoisyJudge", "OracleJudge"),
+        "preferences": ("TopVsRandom",),
+        "objectives": ("DPO", "CalibratedDPO"),
+        "policies": (
+            "ModelCard", "NetworkSpec", "PolicySpec", "Segmenter", "TunablePolicy", "load_model",
+            "save_model",
+        ),
+        "policies.opening": ("open_model",),
+        "proposals": ("SlateProposals",),
+        "runtime": ("Runtime",),
+        "studies.recipe": ("load_recipe",),
+        "training": ("AlignConfig", "FitConfig", "RunFolder", "Task", "train"),
+        "types": (
+            "Candidate", "Case", "Judge", "LabelSpace", "Margins", "Miner", "Objective", "SegprefError",
+            "Slate",
+        ),
+        "workflows": ("align", "audit", "evaluate", "fit", "predict"),
+    })  # fmt: skip
 
 __all__ = [
     "DPO",
@@ -136,15 +130,3 @@ __all__ = [
     "split_patients",
     "train",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _WHERE:
-        raise AttributeError(f"module 'segpref' has no attribute {name!r}")
-    found = getattr(import_module(_WHERE[name]), name)
-    globals()[name] = found
-    return found
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_WHERE})

@@ -6,6 +6,7 @@ precision, and it stays for what the program does after it.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar
@@ -18,11 +19,22 @@ from torch import Tensor, nn
 
 from segpref.types import SegprefError
 
-__all__ = ["Runtime", "gpus", "in_step", "moved", "runtime", "step_total"]
+__all__ = [
+    "Runtime",
+    "gpus",
+    "in_step",
+    "moved",
+    "next_in_batch",
+    "runtime",
+    "step_sum",
+    "step_total",
+]
 
 T = TypeVar("T")
 Result = TypeVar("Result")
 Network = TypeVar("Network", bound=nn.Module)
+
+log = logging.getLogger(__name__)
 
 _current: Runtime | None = None
 
@@ -40,6 +52,22 @@ def in_step() -> bool:
 def step_total(number: int) -> int:
     """A number of a step, summed over the processes that share the step."""
     return runtime().total(number) if in_step() else number
+
+
+def step_sum(value: Tensor) -> Tensor:
+    """A sum over a step's images, of those of all the processes that share the step."""
+    return runtime().summed(value) if in_step() else value
+
+
+def next_in_batch(values: Tensor) -> Tensor:
+    """For every image of a step, the values of the next one in the batch; the last one's is the first.
+
+    The next one may be another process's. Values come without a graph.
+
+    Args:
+        values: one row per image of this process.
+    """
+    return runtime().next_in_batch(values) if in_step() else values.roll(-1, 0)
 
 
 def gpus() -> int:
@@ -82,8 +110,6 @@ class Runtime:
                 mixed_precision=precision,
                 cpu=not torch.cuda.is_available(),
                 device_placement=False,  # everything is placed here, and nothing moved back
-                # Of a promptable model not every weight is asked for by every prompt.
-                kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
             )
         except ValueError as error:
             raise SegprefError(
@@ -118,11 +144,39 @@ class Runtime:
         return network.to(self.device)
 
     def learning(
-        self, network: nn.Module, optimizer: torch.optim.Optimizer
+        self, network: nn.Module, optimizer: torch.optim.Optimizer, partly: bool = True
     ) -> tuple[nn.Module, torch.optim.Optimizer]:
-        """A network in the run's precision, whose gradients all processes share, and its optimiser."""
+        """A network in the run's precision, whose gradients all processes share, and its optimiser.
+
+        Args:
+            network: what learns.
+            optimizer: of its weights.
+            partly: whether some weights that learn may have no part in a step's loss, which several
+                processes have to look for at every step.
+        """
+        handler = DistributedDataParallelKwargs(find_unused_parameters=partly)
+        self._accelerator.ddp_handler = handler
         wrapped, prepared = self._accelerator.prepare(self.place(network), optimizer)
         return wrapped, prepared
+
+    def in_common(self, network: nn.Module) -> nn.Module:
+        """The network, its batch normalisation being over the images of all processes on GPUs.
+
+        torch has this for GPUs alone: on CPUs it is over each process's own images, with a warning.
+        """
+        kinds = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+        if self.processes == 1 or not any(isinstance(one, kinds) for one in network.modules()):
+            return network
+        if self.device.type == "cuda":
+            convert: Callable[[nn.Module], nn.Module] = nn.SyncBatchNorm.convert_sync_batchnorm
+            return convert(network)
+        if self.first:
+            log.warning(
+                "This network has batch normalisation, whose statistics on CPUs are those of each "
+                "process's own images: what %d processes learn is not what one does.",
+                self.processes,
+            )
+        return network
 
     def frozen(self, network: nn.Module) -> nn.Module:
         """A network that does not learn, in the same precision as the one that does."""
@@ -231,6 +285,20 @@ class Runtime:
         own = values.detach()
         everything: Tensor = self._accelerator.reduce(own * 0 if self._idle else own, "sum")
         return everything + (values - own)
+
+    def next_in_batch(self, values: Tensor) -> Tensor:
+        """Within a step, the next image's values for each image of this process's share.
+
+        See :func:`next_in_batch`.
+        """
+        own = values.detach().cpu()
+        parts = self.gathered([own[:0] if self._idle else own])
+        if self._idle:
+            return values.detach()
+        images = sum(map(len, parts))
+        places = [(self.place_in_batch(item) + 1) % images for item in range(len(own))]
+        following = [parts[place % self.processes][place // self.processes] for place in places]
+        return torch.stack(following).to(values.device)
 
     @property
     def writes(self) -> bool:

@@ -6,6 +6,7 @@ Whoever builds one, the command line, a recipe or Python, gets the same checks a
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -51,6 +52,13 @@ class Settings:
         SegprefError: a value of another type, a number out of its range or not finite, or a word that
             is none of the choices.
     """
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        # As types, not as text: parsers of YAML look text up in the module of the class, which need not
+        # import the types of what it inherits.
+        hints = get_type_hints(cls)
+        cls.__annotations__ = {name: hints[name] for name in inspect.get_annotations(cls)}
 
     def __post_init__(self) -> None:
         hints = get_type_hints(type(self))

@@ -66,14 +66,21 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     model = folder / "model"
     model.mkdir()
     (model / "best.safetensors").write_bytes(b"cut")
-    return {"DATA": str(data), "MODEL": str(model), "YAML": str(folder / "yaml"), "OUT": str(folder / "out")}
+    return {
+        "DATA": str(data),
+        "MODEL": str(model),
+        "YAML": str(folder / "yaml"),
+        "OUT": str(folder / "out"),
+    }
 
 
 @pytest.mark.parametrize("line", LINES)
 def test_mistakes_on_the_command_line(
     line: str, places: dict[str, str], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    given = [re.sub("DATA|MODEL|YAML|OUT", lambda found: places[found[0]], one) for one in line.split()]
+    given = [
+        re.sub("DATA|MODEL|YAML|OUT", lambda found: places[found[0]], one) for one in line.split()
+    ]
     assert main(given) in (1, 2)
     lines = [one for one in capsys.readouterr().err.splitlines() if one.startswith("segpref")]
     assert len(lines) == 1

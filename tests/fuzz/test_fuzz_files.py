@@ -1,4 +1,3 @@
-# ruff: noqa: E501
 """Changes of images and labels."""
 
 from __future__ import annotations

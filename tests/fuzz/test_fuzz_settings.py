@@ -1,4 +1,3 @@
-# ruff: noqa: E501
 """Changes of settings: every field of every class, with values that it can't have."""
 
 from __future__ import annotations

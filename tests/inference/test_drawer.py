@@ -25,6 +25,7 @@ class Echo:
 
     label_space, latent, device = SPACE, 0, torch.device("cpu")
     process = Process(timesteps=10, prediction="x0")
+    takes_text, needs_text = True, False
 
     def __init__(self, images: Tensor | None = None) -> None:
         self.images = images

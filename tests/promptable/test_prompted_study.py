@@ -13,7 +13,7 @@ from PIL import Image
 from segpref.data import Preparation
 from segpref.policies import NetworkSpec
 from segpref.studies.prompted import PromptedRecipe, load_prompted, open_prompted, run_prompted
-from segpref.studies.prompted.recipe import Align, Clip, Stage1, StandIn
+from segpref.studies.prompted.recipe import Align, Clip, Stage1, StandIn, UNet
 from segpref.studies.prompted.results import Scores, gain
 from segpref.types import SegprefError
 
@@ -34,16 +34,19 @@ TINY = PromptedRecipe(
     more=1,
     unlabelled=[0.5],
     start=StandIn(
-        {"side": SIDE, "patch": 4, "width": 32, "layers": 2, "heads": 2, "prompt_width": 32},
-        {"phantoms": 8},
+        network={
+            "side": SIDE, "patch": 4, "width": 32, "layers": 2, "heads": 2, "prompt_width": 32,
+        },
+        sources={"phantoms": 8},
         epochs=1,
         images_per_epoch=8,
     ),
     clip=Clip(side=32, steps=2, batch_size=2, channels=4),
-    stage1=Stage1(
+    stage1=Stage1(epochs=1, images_per_epoch=4),
+    unet=UNet(
         epochs=1,
         images_per_epoch=4,
-        unet=NetworkSpec(
+        network=NetworkSpec(
             "monai.networks.nets.UNet",
             {
                 "spatial_dims": 2,
@@ -53,12 +56,11 @@ TINY = PromptedRecipe(
                 "strides": [2],
             },
         ),
-        unet_epochs=1,
     ),
     align=Align(epochs=1, images_per_epoch=4),
     flips=[0.5],
     reversals=[0.5],
-)
+)  # fmt: skip
 
 
 def discs(folder: Path, count: int = 16) -> Path:

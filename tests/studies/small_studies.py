@@ -50,7 +50,7 @@ HEARTS: Mapping[str, Any] = {
         "oracle": {"class_path": "segpref.studies.judging.Oracle"},
     },
     "align": {"epochs": 2, "images_per_epoch": 8, "candidates": 8},
-    "methods": {"RN-DPO": {"learning_rate": 1e-3}, "Top-1": {"signal": "pseudo-label"}},
+    "methods": {"RN-DPO": {"learning_rate": 1e-3}, "Top-1": {"method": "pseudo-label"}},
     "grid": [
         {"title": "Main", "judges": ["weak"]},
         {
@@ -74,7 +74,7 @@ SQUARES: Mapping[str, Any] = {
     },
     "fit": {"epochs": 1, "images_per_epoch": 8, "batch_size": 4},
     "align": {
-        "epochs": 1, "images_per_epoch": 4, "batch_size": 4, "images": 4, "learning_rate": 1e-3,
+        "epochs": 1, "images_per_epoch": 4, "batch_size": 4, "pool_images": 4, "learning_rate": 1e-3,
         "sampler": {"steps": 2},
     },
     "methods": {
@@ -111,9 +111,11 @@ DISCS: Mapping[str, Any] = {
         "sources": {"phantoms": 8},
         "epochs": 1,
         "images_per_epoch": 8,
+        "halve_every": 1 / 3,
     },
     "clip": {"side": 32, "steps": 2, "batch_size": 2, "channels": 4},
-    "stage1": {"epochs": 1, "images_per_epoch": 4, "unet": UNET, "unet_epochs": 1},
+    "stage1": {"epochs": 1, "images_per_epoch": 4},
+    "unet": {"epochs": 1, "network": UNET},
     "align": {"epochs": 1, "images_per_epoch": 4},
     "flips": [0.5],
     "reversals": [0.5],

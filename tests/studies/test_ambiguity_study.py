@@ -33,13 +33,13 @@ RECIPE: dict[str, Any] = {
     },
     "fit": {"epochs": 1, "images_per_epoch": 8, "batch_size": 4},
     "align": {
-        "epochs": 1, "images_per_epoch": 4, "batch_size": 4, "images": 4, "learning_rate": 1e-3,
+        "epochs": 1, "images_per_epoch": 4, "batch_size": 4, "pool_images": 4, "learning_rate": 1e-3,
         "sampler": {"steps": 2},
     },
     "methods": {
         "Mean Dice": {"learning_rate": 1e-4},
         "Region": {"preference": "stochastic-run", "reduction": "region"},
-        "Coin": {"learning_rate": 1e-4, "flip_rate": 0.5, "refresh": 1},
+        "Coin": {"learning_rate": 1e-4, "control": True, "refresh": 1},
     },
     "sampler": {"steps": 2},
     "samples": 4,
@@ -209,4 +209,4 @@ def test_a_share_of_the_training_patients(place: Path) -> None:
     assert len(workspace.split.train) == 4
     assert len(workspace.train.patients) == 2
     assert set(workspace.train.patients) < set(workspace.split.train)
-    assert set(workspace.pool.patients) <= set(workspace.train.patients)
+    assert set(workspace.pool(recipe.align).patients) <= set(workspace.train.patients)

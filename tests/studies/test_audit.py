@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,10 @@ from segpref.policies import Segmenter
 from segpref.preferences import TopVsRandom
 from segpref.proposals import SlateProposals
 from segpref.studies.audit import audit
-from segpref.studies.calibration import measured_flips, read_flips, waits_for_flips, with_flips
+from segpref.studies.calibration import measured_flips, read_flips
 from segpref.studies.slates import scored_slates, select_best
+from segpref.training import AlignConfig
+from segpref.training.methods import with_flips
 from segpref.types import Case, SegprefError, Slate
 
 
@@ -155,16 +158,20 @@ def test_flip_rates_are_measured_once_and_taken_by_the_loss(
     with pytest.raises(SegprefError, match=r"audit.json is not what was written"):
         read_flips(file)
     assert not blind.cases
-    loss = CalibratedDPO(0.25)
-    assert waits_for_flips(loss)
-    assert not waits_for_flips(DPO())
-    taught = with_flips(loss, flips)
-    assert not waits_for_flips(taught)
-    assert taught.beta == 0.25
+    waiting = AlignConfig(objective=CalibratedDPO(0.5))
+    assert waiting.needs_flips
+    assert not AlignConfig(objective=DPO()).needs_flips
+    known = with_flips(waiting, flips)
+    assert not known.needs_flips
+    taught = known.objective
+    assert isinstance(taught, CalibratedDPO)
+    assert taught.beta == 0.5
     assert taught.flip_rates == (1.0,) * len(flips)
     assert list(taught.gaps) == sorted(one.middle for one in flips)
     # Of pairs that are turned round besides, as many are wrong as chance makes them.
-    assert with_flips(loss, flips, 0.25).flip_rates == (0.75,) * len(flips)
+    control = with_flips(replace(waiting, control=True), flips).objective
+    assert isinstance(control, CalibratedDPO)
+    assert control.flip_rates == (0.5,) * len(flips)
 
 
 def test_a_judge_without_pairs_calibrates_nothing(

@@ -5,12 +5,14 @@ from pathlib import Path
 import pytest
 
 from segpref.data import Preparation
+from segpref.judges import OracleJudge
 from segpref.objectives import DPO
 from segpref.preferences import TopVsBase, TopVsRandom
 from segpref.studies.judging import ModelBased, Oracle
 from segpref.studies.plan import plan
-from segpref.studies.recipe import Method, default_network, load_recipe, recipe_names
-from segpref.training import PreferenceSignal, PseudoLabelSignal
+from segpref.studies.recipe import default_network, load_recipe, recipe_names
+from segpref.training import AlignConfig, PreferenceSignal, PseudoLabelSignal, Signal
+from segpref.training.methods import method_of
 from segpref.types import LabelSpace, SegprefError
 
 SPACE = LabelSpace("multi-class", ("background", "a"))
@@ -25,6 +27,10 @@ judges: {weak: {class_path: segpref.studies.judging.ModelBased}}
 """
 
 METHODS = "methods: {A: {}}\n"
+
+
+def signal_of(config: AlignConfig) -> Signal:
+    return method_of(config, SPACE, OracleJudge(SPACE)).signal
 
 
 def write(folder: Path, text: str) -> Path:
@@ -53,7 +59,7 @@ def test_every_recipe_that_comes_along_is_whole(name: str) -> None:
         network = spec.for_data(1, 4).build()
         assert sum(p.numel() for p in network.parameters()) > 1000
     for title, method in recipe.methods.items():
-        signal = method.build(SPACE)
+        signal = signal_of(method)
         if isinstance(signal, PreferenceSignal):
             regional = "RN-" in title or "region" in title
             assert signal.reduction == ("region" if regional else "image")
@@ -72,7 +78,7 @@ methods:
     reduction: [power, 0.5]
     objective: {class_path: segpref.objectives.DPO, init_args: {beta: 0.25}}
     miner: {class_path: segpref.preferences.TopVsBase}
-  B: {signal: pseudo-label}
+  B: {method: pseudo-label}
   C: {}
 """
     text = MINIMAL.replace("{weak: {}}", "{b: {labelled: 5, unit: cases, learning_rate: 2e-3}}")
@@ -82,7 +88,7 @@ methods:
     assert (base.labelled, base.unit, base.learning_rate) == (5, "cases", 2e-3)
     assert recipe.judges["weak"] == ModelBased()
     assert recipe.align.candidates == 8
-    a, b, c = (recipe.methods[name].build(SPACE) for name in "ABC")
+    a, b, c = (signal_of(recipe.methods[name]) for name in "ABC")
     assert isinstance(a, PreferenceSignal)
     assert a.objective == DPO(beta=0.25)
     assert isinstance(a.miner, TopVsBase)
@@ -128,7 +134,7 @@ def test_the_default_network_has_about_as_many_weights_as_it_says() -> None:
 
 
 def test_a_method_is_rn_dpo_unless_told_otherwise() -> None:
-    signal = Method().build(SPACE)
+    signal = signal_of(AlignConfig())
     assert isinstance(signal, PreferenceSignal)
     assert signal.reduction == "region"
 

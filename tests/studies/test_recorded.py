@@ -15,11 +15,11 @@ from segpref.objectives import DPO
 from segpref.policies import NetworkSpec
 from segpref.proposals import UniformOffset
 from segpref.studies.judging import ModelBased, Noisy, Oracle
-from segpref.studies.recipe import Method, Recipe
+from segpref.studies.recipe import Recipe
 from segpref.studies.recorded import as_recorded, changed_settings, plain, same_settings
-from segpref.studies.stages import Stage1, Stage2
+from segpref.studies.stages import Stage1
 from segpref.studies.workspace import Workspace
-from segpref.training import RunFolder
+from segpref.training import AlignConfig, RunFolder
 from segpref.types import SegprefError
 
 
@@ -102,7 +102,7 @@ def recipe(tiny_unet: Callable[..., NetworkSpec]) -> Recipe:
         network=tiny_unet(None, in_channels=None),
         bases={"weak": Stage1(epochs=4)},
         judges={"weak": ModelBased(Stage1(epochs=4)), "noisy": Noisy(Oracle(), flip_rate=0.1)},
-        methods={"RN-DPO": Method(objective=DPO(beta=1.5), families=[UniformOffset()])},
+        methods={"RN-DPO": AlignConfig(objective=DPO(beta=1.5), families=[UniformOffset()])},
     )
 
 
@@ -139,10 +139,10 @@ def test_a_study_from_before_defaulted_settings_goes_on(
     workspace.open()
     for change, said in (
         ({"folds": 3, "split": {"validation": 2}}, "split, folds"),
-        ({"align": Stage2(refresh=2)}, "align"),
+        ({"align": AlignConfig(refresh=2)}, "align"),
         ({"bases": {"weak": Stage1(epochs=4, dropout=0.5)}}, "bases: weak"),
         ({"judges": {"noisy": Noisy(Oracle(), flip_rate=0.1, size_bias=1.0)}}, "judges: noisy"),
-        ({"methods": {"RN-DPO": Method(objective=DPO(beta=2.0))}}, "methods: RN-DPO"),
+        ({"methods": {"RN-DPO": AlignConfig(objective=DPO(beta=2.0))}}, "methods: RN-DPO"),
     ):
         file.write_text(yaml.safe_dump(old))
         changed = replace(workspace, recipe=replace(recipe, **change))

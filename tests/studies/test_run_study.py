@@ -24,14 +24,15 @@ from segpref.report.formats import markdown
 from segpref.report.runs import BASE, SELECT_BEST
 from segpref.studies.judging import JudgeInputs, ModelBased, Oracle
 from segpref.studies.plan import Task, plan
-from segpref.studies.recipe import Block, Method, Recipe
+from segpref.studies.recipe import Block, Recipe
 from segpref.studies.results import Results, collect
 from segpref.studies.run_study import run_study
 from segpref.studies.run_task import run_task
-from segpref.studies.stages import Stage1, Stage2
+from segpref.studies.stages import Stage1
 from segpref.studies.study_tables import study_tables
 from segpref.studies.workspace import Workspace
 from segpref.studies.write_study import write_study
+from segpref.training import AlignConfig
 from segpref.types import Judge, SegprefError
 from waiting import until
 
@@ -52,6 +53,7 @@ class Broken:
 @pytest.fixture(scope="module")
 def recipe(tiny_unet: Any) -> Recipe:
     stage = Stage1(labelled=2, epochs=4, images_per_epoch=16, learning_rate=2e-2)
+    align = AlignConfig(epochs=2, images_per_epoch=8, candidates=8)
     return Recipe(
         name="tiny",
         description="a test",
@@ -60,10 +62,10 @@ def recipe(tiny_unet: Any) -> Recipe:
         preparation=Preparation(dims=2, size=(32, 32)),
         bases={"weak": stage},
         judges={"weak": ModelBased(replace(stage, labelled=4, unit="cases"))},
-        align=Stage2(epochs=2, images_per_epoch=8, candidates=8),
+        align=align,
         methods={
-            "Top-1 pseudo-labelling": Method(signal="pseudo-label"),
-            "RN-DPO": Method(objective=DPO(beta=1.5), learning_rate=1e-3),
+            "Top-1 pseudo-labelling": replace(align, method="pseudo-label"),
+            "RN-DPO": replace(align, objective=DPO(beta=1.5), learning_rate=1e-3),
         },
         seeds=[0, 1],
     )
@@ -198,7 +200,7 @@ def test_ways_of_making_candidates_stand_side_by_side(
     assert not list((workspace.out / "figures").glob("*variance*"))
     named = workspace.recipe.methods
     methods = {
-        "Labels": Method(signal="supervised"),
+        "Labels": AlignConfig(method="supervised"),
         "Top-1 pseudo-labelling": named["Top-1 pseudo-labelling"],
         "RN-DPO": replace(named["RN-DPO"], families=[UniformOffset()]),
     }
@@ -219,16 +221,19 @@ def test_ways_of_making_candidates_stand_side_by_side(
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"align": Stage2(epochs=3, images_per_epoch=8, candidates=8)}, r"\(align\)"),
-        ({"methods": {"RN-DPO": Method(learning_rate=9e-3)}}, "methods: RN-DPO"),
+        ({"align": AlignConfig(epochs=3, images_per_epoch=8, candidates=8)}, r"\(align\)"),
+        ({"methods": {"RN-DPO": AlignConfig(learning_rate=9e-3)}}, "methods: RN-DPO"),
         ({"bases": {"weak": Stage1(labelled=3)}}, "bases: weak"),
         ({"judges": {"weak": Oracle()}}, "judges: weak"),
         ({"preparation": Preparation(dims=2, crop=(32, 32))}, "preparation"),
         ({"split": {"judge": 3, "validation": 2, "test": 3}}, "split"),
-        ({"methods": {"A b": Method(), "a-b": Method()}}, "A b and a-b would share a folder"),
+        (
+            {"methods": {"A b": AlignConfig(), "a-b": AlignConfig()}},
+            "A b and a-b would share a folder",
+        ),
         ({"grid": [Block(judges=["oracle"])]}, "'oracle' among its judges"),
         ({"grid": [Block(sweep={"objective.gamma": [1]})]}, "objective.gamma, which DPO does not"),
-        ({"grid": [Block(sweep={"rate": [1]})]}, "rate, which Method does not"),
+        ({"grid": [Block(sweep={"rate": [1]})]}, "rate, which AlignConfig does not"),
     ],
 )
 def test_a_recipe_that_was_changed_is_not_mixed_with_the_old_one(
@@ -266,7 +271,7 @@ def test_a_calibrated_method_learns_what_the_audit_measured(
     _, workspace = finished
     shutil.copytree(workspace.out, tmp_path / "out")
     workspace = replace(workspace, out=tmp_path / "out")
-    method = Method(objective=CalibratedDPO(beta=1.5), learning_rate=1e-3)
+    method = replace(recipe.align, objective=CalibratedDPO(beta=1.5), learning_rate=1e-3)
     one = replace(recipe, methods={**recipe.methods, "Calibrated": method}, seeds=[0])
     run = Task(0, "run", "weak", "weak", "Calibrated")
     audited = Task(0, "audit", "weak", "weak")
@@ -276,7 +281,7 @@ def test_a_calibrated_method_learns_what_the_audit_measured(
     assert found.of("Calibrated", "weak", "weak")
     mined = json.loads((audited.folder(workspace.out) / "audit.json").read_text())["mined"]
     settings = yaml.safe_load((run.folder(workspace.out) / "config.yaml").read_text())
-    rates = settings["method"]["objective"]["flip_rates"]
+    rates = settings["align"]["objective"]["flip_rates"]
     assert rates == [part["flip_rate"] for part in mined]
     assert rates
     path = audited.folder(workspace.out) / "audit.json"
@@ -298,9 +303,9 @@ def test_a_sweep_is_a_run_for_every_combination(recipe: Recipe) -> None:
         "rn-dpo",
         "rn-dpo",
     ]
-    method, align = tasks[1].resolved(recipe)
-    assert method.objective == DPO(beta=0.5)
-    assert (method.learning_rate, align.candidates, align.epochs) == (1e-4, 16, 2)
+    config = tasks[1].config(recipe)
+    assert config.objective == DPO(beta=0.5)
+    assert (config.learning_rate, config.candidates, config.epochs) == (1e-4, 16, 2)
 
 
 def test_needs_come_first(recipe: Recipe) -> None:
@@ -439,6 +444,7 @@ def test_seeds_test_on_folds_and_bases_have_networks_and_losses_of_their_own(
 ) -> None:
     other = replace(recipe.network, arguments={**recipe.network.arguments, "channels": [4, 8]})
     stage = replace(recipe.bases["weak"], labelled=None, epochs=1, loss=DiceLoss(softmax=True))
+    align = AlignConfig(epochs=1, candidates=4, images="labelled")
     workspace = Workspace(
         replace(
             recipe,
@@ -447,10 +453,12 @@ def test_seeds_test_on_folds_and_bases_have_networks_and_losses_of_their_own(
             measures=["dice", "assd"],
             bases={"weak": replace(stage, network=other)},
             judges={"oracle": Oracle()},
-            align=Stage2(epochs=1, candidates=4, pool="labelled"),
+            align=align,
             methods={
-                "Supervised": Method(signal="supervised"),
-                "MAPO": Method(reduction="image", supervised=0.5, loss=DiceLoss(softmax=True)),
+                "Supervised": replace(align, method="supervised"),
+                "MAPO": replace(
+                    align, reduction="image", supervised=0.5, loss=DiceLoss(softmax=True)
+                ),
             },
             seeds=[0, 1, 2, 3],
         ),

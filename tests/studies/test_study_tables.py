@@ -13,10 +13,11 @@ from segpref.report.runs import BASE, SELECT_BEST, Run
 from segpref.report.tables import COLUMNS, GAP_CLOSED
 from segpref.studies.judging import ModelBased, Oracle
 from segpref.studies.plan import check_names, plan
-from segpref.studies.recipe import Block, Method, Recipe
+from segpref.studies.recipe import Block, Recipe
 from segpref.studies.results import Results
 from segpref.studies.stages import Stage1
 from segpref.studies.study_tables import study_tables
+from segpref.training import AlignConfig
 from segpref.types import SegprefError
 
 
@@ -28,7 +29,7 @@ def recipe(*grid: Block, ceiling: str | None = "RN") -> Recipe:
         network=NetworkSpec("torch.nn.Conv2d", {}),
         bases={"weak": Stage1(), "semi": Stage1(start="weak")},
         judges={"model": ModelBased(), "oracle": Oracle()},
-        methods={"DPO": Method(reduction="image"), "RN": Method(objective=DPO(beta=1.5))},
+        methods={"DPO": AlignConfig(reduction="image"), "RN": AlignConfig(objective=DPO(beta=1.5))},
         grid=list(grid),
         seeds=[0, 1],
         ceiling=ceiling,

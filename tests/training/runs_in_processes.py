@@ -23,8 +23,16 @@ from segpref.objectives.likelihood import disagreement
 from segpref.policies import ModelCard, NetworkSpec, load_model
 from segpref.proposals import SlateProposals
 from segpref.runtime import runtime
-from segpref.training import PreferenceSignal, PseudoLabelSignal, RunFolder, align, fit
+from segpref.training import (
+    PreferenceSignal,
+    PseudoLabelSignal,
+    RunFolder,
+    align,
+    fit,
+    fit_regressor,
+)
 from segpref.training.anchored import AnchoredSignal
+from segpref.training.semisupervised import CopyPaste, FixMatch, MeanTeacher, UniMatch
 from segpref.types import Pairs, Slate
 
 NAMES = ("background", "RV", "MYO", "LV")
@@ -107,6 +115,21 @@ def main(out: Path, data: Path, store: Path) -> None:
     fit(
         hearts.of_patients(hearts.patients[2:4]), validation, card, opened(out, "judge"),
         epochs=8, batch_size=4, learning_rate=1e-2, seed=1, dropout=0.05,
+    )  # fmt: skip
+    methods: dict[str, Any] = {
+        "mean teacher": MeanTeacher(weight=1.0, decay=0.8, ramp_up=0.5),
+        "fixmatch": FixMatch(threshold=0.4, cutmix=1.0),
+        "unimatch": UniMatch(threshold=0.4, decay=0.7, cutmix=1.0),
+        "copy-paste": CopyPaste(decay=0.8, pretraining=0.5),
+    }
+    for name, method in methods.items():
+        fit(
+            labelled.take(range(7)), validation, card, opened(out, name), method=method,
+            unlabelled=pool, start=out / "fit", epochs=2, batch_size=3, learning_rate=1e-2,
+        )  # fmt: skip
+    fit_regressor(
+        out / "fit", labelled.take(range(4)), validation.take(range(3)), opened(out, "regressor"),
+        proposals=SlateProposals(6), epochs=1, batch_size=3, candidates=3, width=4,
     )  # fmt: skip
     space = hearts.label_space
     runs: dict[str, tuple[Any, dict[str, Any]]] = {

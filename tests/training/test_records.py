@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -174,6 +176,43 @@ def test_records_need_slates_that_stand(
             run(tmp_path / name, heart_base, hearts, Unjudged(), store, signal=one)
     run(tmp_path / "none", heart_base, hearts, Unjudged(), store, signal=signal, **STANDING)
     assert "nothing was learned from the records" in caplog.text
+
+
+def test_a_run_goes_on_with_the_records_and_the_base_that_it_was_begun_with(
+    tmp_path: Path, heart_base: Path, hearts: Dataset, store: Cache
+) -> None:
+    space, case = hearts.label_space, hearts.of_patients(hearts.patients[POOL])[0].id
+    first = Preference(case=case, candidates=("0" * 32, "1" * 32), choice="first", source="votes")
+    other = replace(first, choice="second")
+    more = replace(first, candidates=("0" * 32, "2" * 32))
+    base = tmp_path / "base.safetensors"
+    shutil.copy(heart_base / "best.safetensors", base)
+
+    def go_on(*records: Preference) -> None:
+        signal = PreferenceSignal(space, records=RecordedPairs.of(records))
+        for name, one in (("plain", signal), ("anchored", AnchoredSignal(space, signal))):
+            run(
+                tmp_path / name,
+                base,
+                hearts,
+                Unjudged(),
+                store,
+                signal=one,
+                resume=True,
+                **STANDING,
+            )
+
+    go_on(first, more)
+    about = (tmp_path / "plain" / "run.json").read_bytes()
+    go_on(first, more)
+    go_on(first, more, first)  # said twice
+    for records in ((first,), (other, more), (more, first, other)):
+        with pytest.raises(SegprefError, match="plain was begun with other preferences than there"):
+            go_on(*records)
+    shutil.copy(tmp_path / "anchored" / "last.safetensors", base)
+    with pytest.raises(SegprefError, match=r"other weights than .*base.safetensors has now"):
+        go_on(first, more)
+    assert (tmp_path / "plain" / "run.json").read_bytes() == about
 
 
 def test_nothing_is_kept_that_nobody_asked_for(

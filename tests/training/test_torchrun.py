@@ -16,6 +16,7 @@ from waiting import FAILED_S
 pytestmark = pytest.mark.slow
 
 SCRIPT = Path(__file__).parent / "runs_in_processes.py"
+MIXED = ("mean teacher", "fixmatch", "unimatch", "copy-paste")
 ALIGNED = ("every step", "rounds", "anchored", "pseudo-labels")
 MOVED = 0.01
 """Relative change of the weights that a training makes at least."""
@@ -32,6 +33,7 @@ def launched(place: Path, data: Path, processes: int) -> Path:
         env=environment, capture_output=True, text=True, timeout=FAILED_S, check=False,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr[-4000:]
+    (out / "told.txt").write_text(result.stderr)
     return out
 
 
@@ -42,7 +44,7 @@ def launches(tmp_path_factory: pytest.TempPathFactory, heart_folder: Path) -> tu
     return launched(place, heart_folder, 1), launched(place, heart_folder, 2)
 
 
-@pytest.mark.parametrize("name", ["fit", "judge", *ALIGNED])
+@pytest.mark.parametrize("name", ["fit", "judge", *MIXED, *ALIGNED])
 def test_final_weights_are_those_of_one_process(name: str, launches: tuple[Path, Path]) -> None:
     one, two = (load_file(out / name / "last.safetensors") for out in launches)
     start = load_file(launches[0] / "fit" / "best.safetensors")
@@ -65,10 +67,23 @@ def test_every_step_has_the_pairs_of_one_process(name: str, launches: tuple[Path
         assert sorted(step) == sorted(first + second)
 
 
-@pytest.mark.parametrize("name", ["fit", *ALIGNED])
+@pytest.mark.parametrize("name", ["fit", *MIXED, *ALIGNED])
 def test_figures_are_those_of_one_process(name: str, launches: tuple[Path, Path]) -> None:
     one, two = ((out / name / "metrics.csv").read_text().splitlines() for out in launches)
     assert one[0] == two[0]
     for mine, theirs in zip(one[1:], two[1:], strict=True):
         figures = [[float(v or "nan") for v in row.split(",")] for row in (mine, theirs)]
         assert figures[0] == pytest.approx(figures[1], rel=1e-6, abs=1e-9, nan_ok=True)
+
+
+def test_what_is_not_the_same_is_said(launches: tuple[Path, Path]) -> None:
+    """A regressor normalises over the batch, which processes without GPUs do each for itself."""
+    one, two = ((out / "told.txt").read_text() for out in launches)
+    assert "batch normalisation" not in one
+    assert two.count("batch normalisation") == 1
+    first = [(out / "regressor" / "metrics.csv").read_text().splitlines()[1] for out in launches]
+    assert first[0] == first[1]
+
+
+def test_nothing_is_looked_for_that_is_not_there(launches: tuple[Path, Path]) -> None:
+    assert "find_unused_parameters" not in (launches[1] / "told.txt").read_text()

@@ -42,22 +42,21 @@ def align(
     nnU-Net folder with several folds, each is tuned in a run folder of its own.
 
     Args:
-        model: the base; segpref's file or run folder, a trained nnU-Net folder (or one fold of it), a
-            MONAI bundle, or a .yaml that describes plain weights; a frozen copy is the reference.
-        judge: a model as above; a folder of masks that another program made of the images, named as
-            predict names them; several of these, "[A, B]", of which the mean counts; oracle, or
-            oracle-dice by which MAPO ranks (need labels, for studies only); or a class with its
-            arguments (class_path, init_args).
+        model: the base: model file or run folder of segpref, trained nnU-Net folder (or one fold),
+            MONAI bundle, or .yaml that describes plain weights; a frozen copy is the reference.
+        judge: a model as above; a folder of masks made by another program, named as by segpref predict;
+            several of these, "[A, B]", averaged; oracle or oracle-dice (as in MAPO), which need labels,
+            for studies only; or a class with its arguments (class_path, init_args).
         data: folder of the dataset; labels are read for validation only, never for the update.
-        out: run folder that is made.
+        out: run folder to create.
         settings: the resolved options, kept in the run folder.
         config: of candidates, method and training.
         where: data, split and cache.
         opening: what may be opened.
-        pool: folder of unlabelled images; the training patients without the base's if left out.
-        others: folders of masks that other models made of the images, named as predict names them:
-            candidates, too, whole and structure by structure.
-        resume: go on with a run that was stopped.
+        pool: folder of unlabelled images; the training patients new to the base if left out.
+        others: folders of masks made by other models, named as by segpref predict, as further
+            candidates, whole and structure by structure.
+        resume: continue a run that was stopped.
     """
     made = run(
         model, data, judge=judge, out=out, config=config, pool=pool, others=others, resume=resume,

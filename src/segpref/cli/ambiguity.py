@@ -18,7 +18,13 @@ from segpref.studies.ambiguity.recipe import load_ambiguity_recipe
 from segpref.studies.ambiguity.workspace import AmbiguityWorkspace
 from segpref.studies.engine import list_jobs, raise_for_failures
 
-__all__ = ["ambiguity"]
+__all__ = ["EXAMPLES", "ambiguity"]
+
+EXAMPLES = """\
+  segpref ambiguity --data LIDC --list_only true
+  segpref ambiguity --data LIDC --workers 2
+  segpref ambiguity --data LIDC --recipe lidc --ray auto --gpus 1
+"""
 
 
 def ambiguity(
@@ -39,8 +45,8 @@ def ambiguity(
 ) -> None:
     """Run a study of diffusion models that draw many masks: AmbiSeg, its alignments, tables.
 
-    What is finished is not done again and what was interrupted goes on, so the same command continues
-    a study that was killed. A job that fails does not stop the others. The tables are written from
+    Finished jobs are skipped and interrupted ones resumed, so the same command continues a study that
+    was stopped. A job that fails does not stop the others. The tables are written from
     what there is.
 
     Args:

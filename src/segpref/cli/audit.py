@@ -19,6 +19,7 @@ __all__ = ["EXAMPLES", "audit"]
 EXAMPLES = """\
   segpref audit --data DATA --model runs/base --judge runs/judge
   segpref audit --data DATA --model NNUNET/fold_0 --judge MASKS --trust --out audit.json
+  segpref audit --data DATA --model runs/base --judge "[runs/judge, MASKS]" --candidates 8
 """
 
 
@@ -40,24 +41,24 @@ def audit(
     """Measure the judge and the slates on labelled cases, before anything is trained.
 
     Args:
-        model: segpref's file or run folder, a trained nnU-Net folder (or one fold of it), a MONAI
-            bundle, or a .yaml that describes plain weights.
-        judge: a model as above; a folder of masks that another program made of the images, named as
-            predict names them; several of these, "[A, B]", of which the mean counts; oracle or
-            oracle-dice; or a class with its arguments.
+        model: model file or run folder of segpref, trained nnU-Net folder (or one fold of it), MONAI
+            bundle, or .yaml that describes plain weights.
+        judge: a model as above; a folder of masks made by another program, named as by segpref predict;
+            several of these, "[A, B]", averaged; oracle or oracle-dice; or a class with its arguments
+            (class_path, init_args).
         data: folder of the dataset.
         settings: the resolved options.
         where: data, split and cache.
         opening: what may be opened.
-        part: on whom to measure.
-        miner: whose pairs PairFlip is about; Top-vs-Random if left out.
+        part: part of the split to measure on: train, judge, validation or test.
+        miner: picks the pairs of PairFlip from scores; Top-vs-Random if left out.
         candidates: number K of masks in a slate.
-        families: what makes the candidates (a list of class_path, init_args); all that suit the labels
-            if left out.
-        others: folders of masks that other models made of the images, named as predict names them:
-            candidates, too, whole and structure by structure.
+        families: proposal families that make the candidates (a list of class_path, init_args); all that
+            suit the labels if left out.
+        others: folders of masks made by other models, named as by segpref predict, as further
+            candidates, whole and structure by structure.
         seed: random seed of slates and pairs.
-        out: JSON file for the figures.
+        out: JSON file for the results.
     """
     result = run(
         model, data, judge=judge, part=part, miner=miner, candidates=candidates, families=families,

@@ -17,7 +17,13 @@ from segpref.studies.recipe import load_recipe
 from segpref.studies.run_study import run_study
 from segpref.studies.workspace import Workspace
 
-__all__ = ["demo"]
+__all__ = ["EXAMPLES", "demo"]
+
+EXAMPLES = """\
+  segpref demo
+  segpref demo --data DATA --out runs/demo-data
+  segpref demo --data DATA --recipe acdc-small --seeds "[0]"
+"""
 
 PHANTOM_PATIENTS = 80
 
@@ -32,23 +38,24 @@ def demo(
     data_options: dict[str, Any] | None = None,
     cache: Path | None = None,
 ) -> None:
-    """Run the main job, whole: base, judge, Select-best, pseudo-labelling, DPO and RN-DPO.
+    """Run everything once: base, judge, Select-best, pseudo-labelling, DPO and RN-DPO.
 
-    Without data it generates phantoms. What is finished in the output folder is not done again, so
-    the same command goes on after an interruption.
+    Without data it generates phantoms. Finished tasks in the output folder are skipped, so the same
+    command continues after an interruption.
 
     Args:
         settings: the resolved options.
         data: folder of a dataset; phantoms are generated if left out.
         recipe: name or YAML file; chosen by the data's layout if left out.
         out: folder for data, runs, table and report.
-        seeds: instead of the recipe's.
+        seeds: replace the recipe's seeds.
         data_options: passed to the reader, such as as_multilabel, patient_pattern or exclude.
         cache: where prepared images and predictions are kept; inside the output folder if left out.
     """
     check_study(out, cache)
+    known = None if recipe is None else load_recipe(recipe)[0]
     reader = _reader(data, out, data_options)
-    chosen, _ = load_recipe(recipe or _recipe_for(reader, data))
+    chosen = known or load_recipe(_recipe_for(reader, data))[0]
     console.print(headed(chosen.name, f": {chosen.description}"))
     if not reader.patients_known:
         console.print("Nothing links volumes to patients in this dataset: the split is by volume.")

@@ -38,14 +38,14 @@ def evaluate(
     distances name their unit: mm where the voxel size is known, voxels where it is not.
 
     Args:
-        model: segpref's file or run folder, a trained nnU-Net folder (or one fold of it), a MONAI
-            bundle, or a .yaml that describes plain weights.
+        model: model file or run folder of segpref, trained nnU-Net folder (or one fold of it), MONAI
+            bundle, or .yaml that describes plain weights.
         data: folder of the dataset.
         settings: the resolved options.
         where: data, split and cache.
         opening: what may be opened.
-        part: on whom to measure.
-        out: CSV file for one row per volume and structure.
+        part: part of the split to measure on: train, judge, validation or test.
+        out: CSV file, with one row per volume and structure.
     """
     made = run(model, data, part=part, out=out, **vars(where), **vars(opening))
     if out is not None:

@@ -12,7 +12,13 @@ from segpref.targets import check_outputs
 from segpref.types import SegprefError
 from segpref.workflows.options import ModelOptions
 
-__all__ = ["export"]
+__all__ = ["EXAMPLES", "export"]
+
+EXAMPLES = """\
+  segpref export --model runs/rn-dpo --out model.onnx
+  segpref export --model runs/rn-dpo --out model.ts
+  segpref export --model runs/base-3d --out model.onnx --size "[96, 96, 96]"
+"""
 
 
 def export(
@@ -23,18 +29,18 @@ def export(
     size: tuple[int, ...] | None = None,
     tolerance: float = 1e-4,
 ) -> None:
-    """Write a model's network as TorchScript or ONNX, checked against the network itself.
+    """Write a model's network as TorchScript or ONNX, checked against the original.
 
-    Input are images prepared as the model card says, which goes into the file; output are logits.
+    Inputs are images prepared as the model card says, which is stored in the file; outputs are logits.
 
     Args:
-        model: segpref's file or run folder, one fold of a trained nnU-Net, a MONAI bundle, or a .yaml
+        model: model file or run folder of segpref, fold of a trained nnU-Net, MONAI bundle, or .yaml
             that describes plain weights.
         out: file to write, ending in .ts (TorchScript) or .onnx.
         settings: the resolved options.
         opening: what may be opened.
-        size: voxels of an example; of the model's own preparation if left out.
-        tolerance: largest difference of a logit that is taken for equal.
+        size: voxels of an example input; that of the model's preparation if left out.
+        tolerance: largest accepted difference of a logit.
 
     """
     check_outputs(files=[out.expanduser()])

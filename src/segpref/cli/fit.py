@@ -46,8 +46,8 @@ def fit(
     """Train a base (or a judge) from a few labelled cases.
 
     Args:
-        data: folder of the dataset; its layout is recognised.
-        out: run folder that is made.
+        data: folder of the dataset; its layout is detected.
+        out: run folder to create.
         settings: the resolved options, kept in the run folder.
         config: of the training.
         where: data, split and cache.
@@ -55,8 +55,8 @@ def fit(
         part: train for a base, judge for a judge.
         labelled: how many labelled patients or cases to use, drawn with the seed; all if left out.
         unit: what --labelled counts: patients, or cases (slices in 2D).
-        preparation: how images become network input; as in the start, where it is left out.
-        network: class and arguments of a network; that of the start, or a MONAI residual U-Net, if left
+        preparation: how images become network input; that of --start if left out.
+        network: class and arguments of a network; that of --start, or a MONAI residual U-Net, if left
             out.
         policy: class of the policy that the network becomes (class_path, init_args), where it is
             another one than segpref.policies.Segmenter.

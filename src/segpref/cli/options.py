@@ -8,11 +8,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any, get_type_hints
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
 from segpref.settings import Settings, described
 
 __all__ = ["CommandParser", "command_parser", "with_settings"]
+
+set_parsing_settings(docstring_parse_attribute_docstrings=True)  # help of settings within settings
 
 
 class CommandParser(ArgumentParser):  # type: ignore[misc]
@@ -43,6 +45,9 @@ def command_parser(command: str) -> tuple[CommandParser, Callable[..., None]]:
     parser.add_argument("--config", action="config", help="YAML file with options")
     groups = _settings_of(function)
     parser.add_function_arguments(function, skip={"settings", *groups})
+    for group in parser._action_groups:
+        if group.title == parser.description.rstrip("."):
+            group.title = "Main options"
     for kind in groups.values():
         _add(parser, kind)
     required = (f"{a.option_strings[0]} {a.dest.upper()}" for a in parser._actions if a.required)
@@ -80,7 +85,8 @@ def _add(parser: CommandParser, kind: type[Settings]) -> None:
     everything = {one.name for one in fields(kind)}
     for owner, names in declared.items():
         title = (owner.__doc__ or owner.__name__).partition("\n")[0].rstrip(".")
-        group = parser.add_argument_group(title)
+        known = (one for one in parser._action_groups if one.title == title)
+        group = next(known, None) or parser.add_argument_group(title)
         group.add_class_arguments(kind, as_group=False, skip=everything - names)
         for action in group._group_actions:
             if action.dest in told:

@@ -10,7 +10,12 @@ from segpref.data.packed import PACK_FILE
 from segpref.progress import stdout
 from segpref.targets import check_outputs
 
-__all__ = ["pack"]
+__all__ = ["EXAMPLES", "pack"]
+
+EXAMPLES = """\
+  segpref pack --data DATA --out packed
+  segpref pack --data DATA --out packed --data_options.patient_pattern "(patient[0-9]+)"
+"""
 
 
 def pack(
@@ -19,7 +24,7 @@ def pack(
     settings: dict[str, Any],
     data_options: dict[str, Any] | None = None,
 ) -> None:
-    """Pack a dataset to 8 bits, small enough to be carried to another machine.
+    """Pack a dataset to 8 bits, small enough to copy to another machine.
 
     Labels, geometry, patients and strata are kept as they are; intensities are kept exactly where a
     volume's values are whole numbers no more than 255 apart, else in 256 steps between its lowest and
@@ -27,7 +32,7 @@ def pack(
 
     Args:
         data: folder of the dataset.
-        out: folder that is made; what is in it already is not packed again.
+        out: folder to create; images that it holds already are not packed again.
         settings: the resolved options.
         data_options: passed to the reader, such as patient_pattern or exclude.
     """

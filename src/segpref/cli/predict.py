@@ -40,24 +40,24 @@ def predict(
     A promptable model makes its own prompts; what is given here takes their place.
 
     Args:
-        model: segpref's file or run folder, a trained nnU-Net folder (or one fold of it), a MONAI
-            bundle, or a .yaml that describes plain weights.
+        model: model file or run folder of segpref, trained nnU-Net folder (or one fold of it), MONAI
+            bundle, or .yaml that describes plain weights.
         input: an image, the folder of a DICOM series, or a folder of images or series.
         output: folder for the masks.
         settings: the resolved options.
         opening: what may be opened.
         patch: window in voxels for images that are too large for one pass, where the model's
             preparation has none; not for one with a fixed size.
-        overlap: share of a window that it has in common with the next.
+        overlap: share of a window that overlaps with the next.
         batch_size: slices or windows per pass.
-        overwrite: make masks anew that are there already.
+        overwrite: replace masks that exist already.
         box: of a promptable model of one structure: where it is in every image, in pixels of the file,
             --box "[x_min, y_min, x_max, y_max]"; x counts columns and y rows, from 0.
         points: likewise, --points "[[x, y, 1], [x, y, 0]]", 1 on the structure and 0 beside it.
         text: likewise, what the structure is, for a model that was made with a text encoder; alone it
             goes for every slice of a volume.
         slice: of a volume, the slice (from 0) that box and points are drawn on; from there they are
-            carried to the slices on both sides, as far as the structure reaches.
+            propagated to the slices on both sides, as far as the structure reaches.
         prompts: JSON file with prompts by name of image:
             {"a.png": {"box": [10, 20, 60, 80], "points": [[30, 40, 1]], "text": "a lesion"}}; a list of
             such for several structures, and "slice" for volumes. Images without are asked with the

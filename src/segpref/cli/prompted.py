@@ -12,7 +12,13 @@ from segpref.progress import console, headed, stdout
 from segpref.studies.engine import list_jobs, raise_for_failures
 from segpref.studies.prompted import load_prompted, open_prompted, prompted_jobs, run_prompted
 
-__all__ = ["prompted"]
+__all__ = ["EXAMPLES", "prompted"]
+
+EXAMPLES = """\
+  segpref prompted --data BUSI --others DATA --list_only true
+  segpref prompted --data BUSI --others DATA --workers 2
+  segpref prompted --data BUSI --others DATA --only "fold 0"
+"""
 
 
 def prompted(
@@ -32,8 +38,8 @@ def prompted(
 ) -> None:
     """Study promptable models in cross-validation: automatic prompts, ratings and rankings.
 
-    What is finished is not done again and what was interrupted goes on, so the same command continues
-    a study that was killed. A job that fails does not stop the others. The tables are written of
+    Finished jobs are skipped and interrupted ones resumed, so the same command continues a study that
+    was stopped. A job that fails does not stop the others. The tables are written of
     whatever is finished.
 
     Args:

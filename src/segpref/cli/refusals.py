@@ -18,7 +18,9 @@ _REASON = re.compile(r"^\s*- (.*?)(?=^\s*- |^Given value|\Z)", re.MULTILINE | re
 _NOTHING = "Expected a <class 'NoneType'>"
 _LITERAL = re.compile(r"Expected a typing\.Literal\[(.*?)\]\.?")
 _CLASS = re.compile(r"<class '(?:[\w.]*\.)?(\w+)'>")
-_CALLABLE = re.compile(r"Type \S*Callable\[.*?\] expects a function or a callable class:\s*", re.DOTALL)
+_CALLABLE = re.compile(
+    r"Type \S*Callable\[.*?\] expects a function or a callable class:\s*", re.DOTALL
+)
 _NAMESPACE = re.compile(r"[.,]? (?:Got value:|Given value:) Namespace\(.*\Z", re.DOTALL)
 _WORDS = {
     "int": "whole number",

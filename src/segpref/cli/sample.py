@@ -12,7 +12,13 @@ from segpref.progress import console
 from segpref.targets import check_outputs
 from segpref.workflows.options import Trust
 
-__all__ = ["sample"]
+__all__ = ["EXAMPLES", "sample"]
+
+EXAMPLES = """\
+  segpref sample --model MODEL --input IMAGES --output masks
+  segpref sample --model MODEL --input IMAGES --output masks --text "The Margin is Sharp."
+  segpref sample --model MODEL --reference BASE --knob 0.5 --input image.png --output masks
+"""
 
 
 def sample(
@@ -41,23 +47,23 @@ def sample(
         output: folder for the masks; each image gets a folder of its own there.
         settings: the resolved options.
         opening: what may be opened.
-        text: what is seen, in the words of the texts that the model was trained with, such as "The
-            Margin is Sharp."; it can be left out where some of its images had none (text_dropout).
+        text: describes the image in the words that the model was trained with, such as "The Margin is
+            Sharp."; optional for models that were trained with text_dropout.
         centre: where a model that sees a crop should look in every image, --centre "[x, y]"; in the
             middle if left out. In pixels from 0, as a viewer shows them: column and row of a picture,
             the first two voxel indices of NIfTI and DICOM series. Beyond the crop masks are empty, mean
             and uncertainty NaN.
-        samples: masks of every image.
+        samples: number of masks per image.
         solver: dpm-solver++ or unipc (10 to 20 steps are enough), ddim (100) or ddpm (1000).
         steps: passes of the network per sample; time grows with it. For ddim a divisor of the 1000
             (or however many) steps of the process.
-        threshold: masks are what lies above; samples lie about -1 and +1.
+        threshold: samples above it are foreground; they lie around -1 and +1.
         batch_size: samples that are denoised together.
         seed: the same seed gives the same masks.
         reference: file or run folder of the model that an alignment began with; needed for --knob.
-        knob: 0 is the reference (more diverse), 1 the aligned model (more accurate), 0.5 halfway;
-            1.5 goes on in the same direction.
-        mixed: what the knob mixes: weights cost nothing, predictions need both networks at every step.
+        knob: interpolation weight: 0 is the reference (more diverse), 1 the aligned model (more
+            accurate), 0.5 halfway; 1.5 extrapolates.
+        mixed: what is interpolated: weights cost nothing, predictions need both networks at every step.
 
     """
     check_outputs(folders=[output.expanduser()])

@@ -31,7 +31,13 @@ from segpref.studies.workspace import Workspace
 from segpref.studies.write_study import write_study
 from segpref.terminal import one_line
 
-__all__ = ["executor_for", "show", "study"]
+__all__ = ["EXAMPLES", "executor_for", "show", "study"]
+
+EXAMPLES = """\
+  segpref study --recipe acdc-small --data ACDC --list_only true
+  segpref study --recipe acdc-small --data ACDC --workers 2
+  segpref study --recipe mine.yaml --data DATA --only "Table 4" --ray auto
+"""
 
 
 def study(
@@ -50,18 +56,18 @@ def study(
     list_only: bool = False,
     only: Words = None,
 ) -> None:
-    """Run a recipe: a grid of bases, judges, methods, what is swept, and seeds.
+    """Run a recipe: a grid of bases, judges, methods, changed settings and seeds.
 
-    What is finished is not done again and what was interrupted goes on, so the same command continues
-    a study that was killed. A run that fails does not stop the others.
+    Finished jobs are skipped and interrupted ones resumed, so the same command continues a study that
+    was stopped. A run that fails does not stop the others.
 
     Args:
         settings: the resolved options.
         recipe: name of a recipe that comes with segpref, or a YAML file.
         data: folder of the dataset.
         out: the study's folder; runs/ and the recipe's name if left out.
-        seeds: instead of the recipe's.
-        workers: tasks at a time on this machine; as many as cores allow, or GPUs, if left out.
+        seeds: replace the recipe's seeds.
+        workers: parallel tasks on this machine; chosen by the number of cores, or GPUs, if left out.
         threads: CPU threads of each task.
         ray: address of a Ray cluster to run on (auto, ray://host:10001, or local to start one here).
         cpus: cores that each task asks Ray for.
@@ -69,7 +75,7 @@ def study(
         data_options: passed to the reader, such as as_multilabel, patient_pattern or exclude.
         cache: where prepared images and predictions are kept; inside the study's folder if left out.
         list_only: only list the jobs and whether they are finished.
-        only: just the parts of the grid with one of these words in their title, such as Table 4.
+        only: run only the parts of the grid with one of these texts in their title, such as Table 4.
     """
     chosen, _ = load_recipe(recipe)
     out = out or Path("runs") / chosen.name

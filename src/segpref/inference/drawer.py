@@ -16,8 +16,6 @@ from segpref.inference.predict import check_case, decoded, restored
 from segpref.inference.samples import soft_samples
 from segpref.policies import ModelCard, read_card
 from segpref.policies.diffusion import (
-    AmbiSeg,
-    BlendedPredictions,
     Denoiser,
     Sampler,
     between,
@@ -114,13 +112,9 @@ class Drawer:
             SegprefError: text for a model without, none for one that always had one, or a centre for
                 one that sees whole images.
         """
-        models: list[Denoiser] = [self.model]
-        if isinstance(self.model, BlendedPredictions):
-            models = [self.model.reference, self.model.aligned]
-        networks = [one.inner for one in models if isinstance(one, AmbiSeg)]
-        if text is not None and any(network.text_encoder is None for network in networks):
+        if text is not None and not self.model.takes_text:
             raise SegprefError("this model was trained without text: leave --text out")
-        if text is None and not all(network.knows_silence for network in networks):
+        if text is None and self.model.needs_text:
             example = f'--text "{nodule_prompt(_TYPICAL)}"'
             raise SegprefError(
                 "this model never saw an image without a text: say what is seen in the words of its "

@@ -10,8 +10,7 @@ from typing import Any
 
 from segpref.data.preparation import ImagePreparation, Preparation
 from segpref.data.source import Source
-from segpref.policies.promptable import PromptablePolicy
-from segpref.prompts import FixedPrompts, Prompt, in_prepared
+from segpref.prompts import FixedPrompts, Prompt, in_prepared, prompted
 from segpref.trust import read_json
 from segpref.types import Case, Predictor, SegprefError
 
@@ -64,12 +63,8 @@ class GivenPrompts:
         rows = [one.prompts for one in (self.every, *self.named.values()) if one.prompts]
         if not rows:
             return
-        if not isinstance(model, PromptablePolicy):
-            raise SegprefError(
-                "this model is not asked by prompts, it finds its structures by itself: leave the "
-                "prompts out, or give a promptable model"
-            )
-        structures = model.label_space.structures
+        asked = prompted(model)
+        structures = asked.label_space.structures
         for row in rows:
             if len(row) != len(structures):
                 raise SegprefError(
@@ -83,7 +78,7 @@ class GivenPrompts:
                 f"prompts are given for {unknown[0]!r}, but there is no such image: name the image's "
                 "file"
             )
-        model.read([prompt.text for row in rows for prompt in row if prompt.text is not None])
+        asked.read([prompt.text for row in rows for prompt in row if prompt.text is not None])
 
     def of(self, source: Source) -> Given:
         """What is given for an image."""
@@ -126,12 +121,12 @@ def asked_with(model: Predictor, prompts: Sequence[Prompt]) -> Iterator[None]:
     if not prompts:
         yield
         return
-    assert isinstance(model, PromptablePolicy)
-    own, model.prompter = model.prompter, FixedPrompts(prompts)
+    asked = prompted(model)
+    own, asked.prompter = asked.prompter, FixedPrompts(prompts)
     try:
         yield
     finally:
-        model.prompter = own
+        asked.prompter = own
 
 
 def read_prompts(path: Path) -> dict[str, Given]:

@@ -20,15 +20,14 @@ from segpref.data.volumes import file_stem, is_nifti, is_picture
 from segpref.inference.export import write_mask
 from segpref.inference.given import Given, GivenPrompts, asked_with
 from segpref.inference.propagate import propagate
-from segpref.inference.windows import WindowedNetwork
+from segpref.inference.windows import WholeNetwork, WindowedNetwork, whole_network
 from segpref.locking import alone_in
 from segpref.memory import Setting, memory_told, ran_out
 from segpref.policies import ModelCard
-from segpref.policies.nnunet.prediction import NnUNetPrediction
-from segpref.policies.nnunet.preparation import NnUNetPreparation
+from segpref.policies.capabilities import CasePredictor
 from segpref.policies.opening import OpenModel, open_model
-from segpref.policies.promptable import PromptablePolicy
 from segpref.progress import console, progress_bar
+from segpref.prompts import PromptedModel, prompted
 from segpref.terminal import one_line
 from segpref.types import Case, LabelSpace, Predictor, SegprefError
 
@@ -115,19 +114,15 @@ def predict_folder(
     """
     opened = model if isinstance(model, OpenModel) else open_model(model)
     card, policies = opened.card, opened.policies()
-    network: WindowedNetwork | NnUNetPrediction
-    if isinstance(card.preparation, NnUNetPreparation):
-        network = NnUNetPrediction(card.preparation, policies, opened.mirroring, 1 - overlap)
-    else:
-        network = WindowedNetwork(policies[0], card.preparation, patch, overlap, batch_size)
+    network = whole_network(
+        policies, card.preparation, opened.mirroring, patch, overlap, batch_size
+    )
     reader, output = images_for(images, card.channels), Path(output).expanduser()
     check_output(output, reader, Path(images).expanduser())
     given = prompts or GivenPrompts()
     given.check(policies[0], reader.sources())
-    if carry and not isinstance(policies[0], PromptablePolicy):
-        raise SegprefError(
-            "only a promptable model has prompts to carry from slice to slice: leave carry out"
-        )
+    if carry:
+        prompted(policies[0])
     targets = [(source, output / mask_name(source)) for source in reader.sources()]
     refuse_inputs(
         reader, (file for _, path in targets for file in mask_paths(path, card.label_space))
@@ -136,11 +131,11 @@ def predict_folder(
     def made(source: Source, path: Path, case: Case) -> Sequence[Path]:
         asked = given.moved(source, case, card.preparation)
         if asked.slice is not None:
-            mask = _carried(policies[0], card, case, asked)
+            mask = _carried(prompted(policies[0]), card, case, asked)
         else:
             with asked_with(policies[0], asked.prompts):
                 if carry and case.image.ndim == 4:
-                    mask = _carried(policies[0], card, case, Given())
+                    mask = _carried(prompted(policies[0]), card, case, Given())
                 else:
                     mask = _mask(network, card, case)
         return write_mask(path, mask, card.label_space, like(source, case))
@@ -198,11 +193,11 @@ def like(source: Source, case: Case) -> Path | Case:
 
 
 def _mask(
-    network: WindowedNetwork | NnUNetPrediction, card: ModelCard, case: Case
+    network: WindowedNetwork | WholeNetwork | CasePredictor, card: ModelCard, case: Case
 ) -> UInt8[np.ndarray, "f *space"]:
     check_case(card, case)
     case = replace(case, label=None)
-    if isinstance(network, NnUNetPrediction):
+    if isinstance(network, CasePredictor):
         return network.mask(case)
     preparation, space = card.preparation, card.label_space
     items = preparation.apply(case).images
@@ -221,10 +216,9 @@ def _mask(
 
 
 def _carried(
-    model: Predictor, card: ModelCard, case: Case, given: Given
+    model: PromptedModel, card: ModelCard, case: Case, given: Given
 ) -> UInt8[np.ndarray, "f *space"]:
     """Mask of a volume whose prompts are carried from slice to slice."""
-    assert isinstance(model, PromptablePolicy)
     check_case(card, case)
     slices = torch.from_numpy(card.preparation.apply(replace(case, label=None)).images)
     logits = propagate(model, slices, given.prompts or None, given.slice)

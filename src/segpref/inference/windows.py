@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +15,19 @@ from torch import Tensor
 from segpref.data.preparation import ImagePreparation
 from segpref.memory import ran_out
 from segpref.networks import DropoutKind
-from segpref.policies import Segmenter, SegmenterState, TunablePolicy, load_model
-from segpref.policies.nnunet.prediction import NnUNetPrediction
-from segpref.policies.nnunet.preparation import NnUNetPreparation
+from segpref.policies import SegmenterState, TunablePolicy, load_model
+from segpref.policies.capabilities import AnySize, CasePredictor, own_prediction
 from segpref.types import Policy, Predictor, SegprefError, State
 
-__all__ = ["PaddedImages", "WholeImages", "WindowedNetwork", "whole_images", "whole_model"]
+__all__ = [
+    "PaddedImages",
+    "WholeImages",
+    "WholeNetwork",
+    "WindowedNetwork",
+    "whole_images",
+    "whole_model",
+    "whole_network",
+]
 
 _MULTIPLES = (1, 2, 4, 8, 16, 32, 64)
 
@@ -136,6 +144,25 @@ class WindowedNetwork:
         )
 
 
+@dataclass(frozen=True)
+class WholeNetwork:
+    """A model that predicts whole images in a way of its own.
+
+    Args:
+        model: what predicts.
+        batch_size: slices (2D) that it is given at once.
+    """
+
+    model: Predictor
+    batch_size: int = 8
+
+    def __call__(
+        self, images: Float[Tensor, "item channel *grid"]
+    ) -> Float[Tensor, "item C *grid"]:
+        """Logits of prepared images."""
+        return self.model.logits(images)
+
+
 class WholeImages:
     """A policy of whole prepared images, without gradients, for a network that sees patches.
 
@@ -182,7 +209,7 @@ class PaddedImages:
         preparation: of the images, without patch, crop and size.
     """
 
-    def __init__(self, model: Segmenter, preparation: ImagePreparation) -> None:
+    def __init__(self, model: AnySize, preparation: ImagePreparation) -> None:
         self.label_space = model.label_space
         self._model = model
         self._network = WindowedNetwork(model, preparation)
@@ -191,7 +218,7 @@ class PaddedImages:
         """Logits of whole images."""
         return self._network(images)
 
-    def forward(self, images: Float[Tensor, "B channel *grid"]) -> SegmenterState:
+    def forward(self, images: Float[Tensor, "B channel *grid"]) -> State:
         """The model's own state, but of images that must be padded the logits alone."""
         padded, inner = self._network.fitted(images)
         state = self._model.forward(padded)
@@ -212,7 +239,7 @@ class PaddedImages:
     ) -> Float[Tensor, "B C *grid"] | None:
         """The model's, of padded images."""
         padded, inner = self._network.fitted(images)
-        logits = self._model.stochastic_logits(padded, rate, seeds, kind)
+        logits: Tensor | None = self._model.stochastic_logits(padded, rate, seeds, kind)
         return None if logits is None else logits[inner]
 
     def digest(self) -> str:
@@ -225,23 +252,49 @@ def whole_images(
     preparation: ImagePreparation,
     mirroring: Sequence[int] = (),
 ) -> Policy:
-    """The policy of whole prepared images: the model itself, where it takes them as they are.
+    """The policy of whole prepared images: the model's own, or itself where it takes them as they are.
 
     A network that sees patches slides over them, and images of no fixed size are padded where need be.
 
     Args:
-        models: one; or several of nnU-Net's, whose logits are averaged.
+        models: one; or several that predict together, such as the folds of nnU-Net.
         preparation: of the images.
-        mirroring: axes over which nnU-Net mirrors; none where empty.
+        mirroring: axes over which the model's format mirrors images; none where empty.
     """
-    if isinstance(preparation, NnUNetPreparation):
-        return NnUNetPrediction(preparation, models, mirroring)
+    own = own_prediction(models, preparation, mirroring)
+    if own is not None:
+        return own
     (model,) = models
     if preparation.patch is not None:
         return WholeImages(model, preparation)
-    if isinstance(model, Segmenter) and not (preparation.size or preparation.crop):
+    fixed = preparation.size or preparation.crop
+    if isinstance(model, AnySize) and model.any_size and not fixed:
         return PaddedImages(model, preparation)
     return model
+
+
+def whole_network(
+    models: Sequence[TunablePolicy],
+    preparation: ImagePreparation,
+    mirroring: Sequence[int] = (),
+    patch: Sequence[int] | None = None,
+    overlap: float = 0.5,
+    batch_size: int = 8,
+) -> WindowedNetwork | WholeNetwork | CasePredictor:
+    """What predicts new images: in windows, or in the models' own way.
+
+    Args:
+        models: one; or several that predict together, such as the folds of nnU-Net.
+        preparation: of the images.
+        mirroring: axes over which the model's format mirrors images; none where empty.
+        patch: as in :class:`WindowedNetwork`.
+        overlap: of neighbouring windows, as a share of the patch.
+        batch_size: items or windows that go through the network at once.
+    """
+    own = own_prediction(models, preparation, mirroring, overlap)
+    if own is None:
+        return WindowedNetwork(models[0], preparation, patch, overlap, batch_size)
+    return own if isinstance(own, CasePredictor) else WholeNetwork(own, batch_size)
 
 
 def whole_model(path: Path | str) -> Policy:

@@ -1,5 +1,6 @@
 """Policies: the models that are fine-tuned, and their files."""
 
+from segpref.policies.capabilities import OwnPrediction, OwnValidation
 from segpref.policies.checkpoints import (
     ModelCard,
     NetworkSpec,
@@ -15,6 +16,8 @@ from segpref.policies.tunable import PolicySpec, TunablePolicy
 __all__ = [
     "ModelCard",
     "NetworkSpec",
+    "OwnPrediction",
+    "OwnValidation",
     "PolicySpec",
     "Segmenter",
     "SegmenterState",

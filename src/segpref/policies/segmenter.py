@@ -58,6 +58,8 @@ class Segmenter:
             which they run; found by itself where None.
     """
 
+    any_size = True
+
     def __init__(
         self, network: nn.Module, label_space: LabelSpace, tail: Sequence[str] | None = None
     ) -> None:
@@ -151,6 +153,17 @@ class Segmenter:
 
     def prepare(self, dataset: Dataset, cache: Cache | None = None) -> None:
         """Nothing: a segmenter needs the image alone."""
+
+    def leaves_out(self, images: Float[Tensor, "B channel *space"]) -> bool:
+        """Whether some weights that learn have no part in the logits (heads of deep supervision).
+
+        Args:
+            images: any that the network takes.
+        """
+        weights = [weight for weight in self.network.parameters() if weight.requires_grad]
+        logits = self._checked(self._inner(images), images).float()
+        found = torch.autograd.grad(logits.sum(), weights, allow_unused=True)
+        return any(gradient is None for gradient in found)
 
     def viewed(self, images: Float[Tensor, "B channel *space"], state: State) -> SegmenterState:
         """The differentiable pass on a view: of an image like any other."""

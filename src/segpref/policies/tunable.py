@@ -27,10 +27,15 @@ __all__ = ["PolicySpec", "TunablePolicy", "imported", "learn_parts"]
 class TunablePolicy(Policy, Protocol):
     """A policy with a network whose weights can be trained, or a part of them.
 
-    One that has no candidates of its own is aligned on edits of its prediction, with margins that are
-    linear in its logits. A class with other ones names the task that aligns it in a class attribute
-    ``aligned_by``: the import path of a :class:`segpref.training.tasks.preference.PreferenceTask`,
-    which brings candidates, margins and validation.
+    What a class may have besides, and what happens where it has not:
+
+    - ``aligned_by``: the import path of a
+      :class:`segpref.training.tasks.preference.PreferenceTask`, which brings candidates and margins.
+      Otherwise it is aligned on edits of its prediction, with margins that are linear in its logits.
+    - ``validation`` (:class:`~segpref.policies.OwnValidation`): how it is measured while it is trained.
+      Otherwise by the mean IoU of its masks of whole images.
+    - ``whole_images`` (:class:`~segpref.policies.OwnPrediction`): how it predicts whole images.
+      Otherwise in windows where it sees patches, and else in one pass.
     """
 
     network: nn.Module

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -136,6 +138,13 @@ class RecordedPairs:
         for record in kept:
             by_case.setdefault(record.case, []).append(record)
         return cls(by_case)
+
+    def digest(self) -> str:
+        """Hash of the records, in the order in which they count."""
+        told = {case: [one.to_json() for one in own] for case, own in self.by_case.items()}
+        return hashlib.blake2b(
+            json.dumps(told, sort_keys=True).encode(), digest_size=16
+        ).hexdigest()
 
     def __call__(
         self, cases: Sequence[str], slates: Sequence[Slate], label_space: LabelSpace

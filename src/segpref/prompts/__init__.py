@@ -17,7 +17,7 @@ from segpref.prompts.masks import (
 )
 from segpref.prompts.prepared import FixedPrompts, in_prepared
 from segpref.prompts.prompt import Box, Point, Prompt, Prompts, checked
-from segpref.prompts.promptable import Answer, Promptable, Prompter
+from segpref.prompts.promptable import Answer, Promptable, PromptedModel, Prompter, prompted
 from segpref.prompts.saliency import GradCAM, GScoreCAM, Saliency
 from segpref.prompts.sources import SaliencyPrompts, Target, WholeImage, image_digest
 from segpref.prompts.store import KeptPrompts
@@ -42,6 +42,7 @@ __all__ = [
     "Point",
     "Prompt",
     "Promptable",
+    "PromptedModel",
     "Prompter",
     "Prompts",
     "Saliency",
@@ -58,6 +59,7 @@ __all__ = [
     "largest_components",
     "mask_logits",
     "points_in",
+    "prompted",
     "turned",
     "turned_prompt",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -9,9 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from segpref.prompts.prompt import Prompts
-from segpref.types import Predictor, State
+from segpref.types import Predictor, SegprefError, State
 
-__all__ = ["Answer", "Promptable", "Prompter"]
+__all__ = ["Answer", "Promptable", "PromptedModel", "Prompter", "prompted"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,3 +66,28 @@ class Promptable(Predictor, Protocol):
         times: one list of prompts each.
         """
         ...
+
+
+@runtime_checkable
+class PromptedModel(Promptable, Protocol):
+    """A promptable model that prompts itself, and can be prompted by somebody else for a while."""
+
+    prompter: Prompter
+
+    def read(self, texts: Sequence[str]) -> None:
+        """Read texts that it will be asked with; raises SegprefError where it can't."""
+        ...
+
+
+def prompted(model: object) -> PromptedModel:
+    """The model, if it can be asked by prompts.
+
+    Raises:
+        SegprefError: it can't.
+    """
+    if not isinstance(model, PromptedModel):
+        raise SegprefError(
+            "this model is not asked by prompts, it finds its structures by itself: leave the prompts "
+            "out, and do not carry any, or give a promptable model"
+        )
+    return model

@@ -41,10 +41,11 @@ class MultimaskOutput:
         seeds: Sequence[int],
     ) -> Mapping[str, Tensor] | None:
         """``multimask [B, M, field, *space]``; None where the policy takes no prompts."""
-        if not isinstance(policy, Promptable):
+        model = _promptable(policy)
+        if model is None:
             return None
-        prompts = _asked_with(policy, state, images)
-        answer = policy.ask(images, prompts, multimask=True, state=state)
+        prompts = _asked_with(model, state, images)
+        answer = model.ask(images, prompts, multimask=True, state=state)
         order = answer.quality.argsort(dim=1, descending=True, stable=True)
         place = order.reshape(*order.shape, *[1] * (answer.logits.ndim - 3))
         ranked = answer.logits.take_along_dim(place, dim=1)
@@ -102,9 +103,10 @@ class OtherPrompts:
         seeds: Sequence[int],
     ) -> Mapping[str, Tensor] | None:
         """``prompt [B, S, field, *space]``; None where the policy takes no prompts."""
-        if not isinstance(policy, Promptable):
+        model = _promptable(policy)
+        if model is None:
             return None
-        prompts = _asked_with(policy, state, images)
+        prompts = _asked_with(model, state, images)
         anchors = (state.logits.detach() > 0).cpu().numpy()
         rngs = [np.random.default_rng(seed) for seed in seeds]
         masks = []
@@ -113,7 +115,7 @@ class OtherPrompts:
                 [self._other(p, a, rng, sample) for p, a in zip(row, anchor, strict=True)]
                 for row, anchor, rng in zip(prompts, anchors, rngs, strict=True)
             ]
-            masks.append(policy.ask(images, others, state=state).logits[:, 0] > 0)
+            masks.append(model.ask(images, others, state=state).logits[:, 0] > 0)
         return {"prompt": torch.stack(masks, dim=1).to(torch.uint8)}
 
     def __call__(self, draft: Draft) -> Iterator[Proposed]:
@@ -129,6 +131,11 @@ class OtherPrompts:
         if self.texts and prompt.text is not None:
             other = replace(other, text=self.texts[sample % len(self.texts)])
         return other
+
+
+def _promptable(policy: Policy) -> Promptable | None:
+    """The policy, if it takes prompts: other policies simply have no such candidates."""
+    return policy if isinstance(policy, Promptable) else None
 
 
 def _asked_with(policy: Promptable, state: State, images: Tensor) -> Prompts:

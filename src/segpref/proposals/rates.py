@@ -28,6 +28,7 @@ __all__ = [
     "StochasticPolicy",
     "Thresholds",
     "full_slates",
+    "stochastic",
 ]
 
 RATES_2D = tuple(step / 200 for step in range(11))
@@ -57,6 +58,11 @@ class StochasticPolicy(Policy, Protocol):
         state is untouched.
         """
         ...
+
+
+def stochastic(policy: Policy) -> StochasticPolicy | None:
+    """The policy, if it can be run with dropout; None where it can't."""
+    return policy if isinstance(policy, StochasticPolicy) else None
 
 
 @checked(weight={"least": 0}, samples={"least": 1})
@@ -114,12 +120,13 @@ class DropoutRates:
         seeds: Sequence[int],
     ) -> Mapping[str, Tensor] | None:
         """``dropout-rate [B, S, field, *space]``; None where the policy cannot."""
-        if not isinstance(policy, StochasticPolicy):
+        model = stochastic(policy)
+        if model is None:
             return None
         masks = []
         for number, (rate, _) in enumerate(self.passes):
             own = image_seeds(seeds, number)
-            logits = policy.stochastic_logits(images, rate, own, self.kind)
+            logits = model.stochastic_logits(images, rate, own, self.kind)
             if logits is None:
                 return None
             masks.append(policy.label_space.decode(logits))

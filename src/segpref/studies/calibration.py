@@ -2,43 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import TypeGuard
 
 from segpref.data.cache import write_atomically
 from segpref.data.dataset import Dataset
 from segpref.data.patches import PatchDraw
 from segpref.disk import Damaged, cannot_read, sealed, unsealed
 from segpref.metrics.flips import FlipBin
-from segpref.objectives import CalibratedDPO
 from segpref.proposals import SlateProposals
 from segpref.studies.audit import audit
 from segpref.types import Judge, Miner, Policy, SegprefError
 
-__all__ = ["measured_flips", "read_flips", "waits_for_flips", "with_flips"]
-
-
-def waits_for_flips(objective: object) -> TypeGuard[CalibratedDPO]:
-    """Whether it is calibrated, and nobody said by what."""
-    return isinstance(objective, CalibratedDPO) and not objective.gaps
-
-
-def with_flips(
-    objective: CalibratedDPO, flips: Sequence[FlipBin], turned: float = 0.0
-) -> CalibratedDPO:
-    """The objective with the flip rates of an audit.
-
-    Args:
-        objective: waits for them.
-        flips: of the judge's pairs.
-        turned: share of these pairs that are turned round by chance before they are learned.
-    """
-    gaps = tuple(one.middle for one in flips)
-    rates = (one.flip_rate for one in flips)
-    mixed = tuple(rate * (1 - turned) + (1 - rate) * turned for rate in rates)
-    return replace(objective, gaps=gaps, flip_rates=mixed)
+__all__ = ["measured_flips", "read_flips"]
 
 
 def measured_flips(

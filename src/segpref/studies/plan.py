@@ -12,8 +12,8 @@ from segpref.data.names import check_folder_name
 from segpref.objectives import DPO
 from segpref.preferences import TopVsRandom
 from segpref.report.runs import Change
-from segpref.studies.recipe import Block, Method, Recipe
-from segpref.studies.stages import Stage2
+from segpref.studies.recipe import Block, Recipe
+from segpref.training.config import AlignConfig
 from segpref.types import SegprefError
 
 __all__ = ["Task", "check_names", "in_block", "plan"]
@@ -24,6 +24,8 @@ _OUTPUTS = {
     "audit": ("audit.json", "select-best.csv"),
     "run": ("summary.json", "test.csv", "test-last.csv"),
 }
+_DEFAULTS = {"objective": DPO(), "miner": TopVsRandom()}
+"""Whose settings are swept where a method names none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,7 @@ class Task:
         if self.kind == "judge":
             return (base,) if self.base else ()
         judge = judge_task(recipe, self.seed, self.base, self.judge)
-        if self.kind == "run" and recipe.methods[self.method].calibrated:
+        if self.kind == "run" and recipe.methods[self.method].needs_flips:
             return base, judge, Task(self.seed, "audit", self.base, self.judge)
         return base, judge
 
@@ -90,27 +92,22 @@ class Task:
         told = tuple(change for change in self.changes if not _idle(self, recipe, change))
         return replace(self, changes=told)
 
-    def resolved(self, recipe: Recipe) -> tuple[Method, Stage2]:
-        """The method and the settings of stage 2 with the changes made."""
-        method, align = recipe.methods[self.method], recipe.align
+    def config(self, recipe: Recipe) -> AlignConfig:
+        """Stage 2 of a run, with the changes made, and without its seed."""
+        found = recipe.methods[self.method]
         for key, value in self.changes:
-            owner, _, name = key.rpartition(".")
-            if owner == "align":
-                align = _changed(align, name, value, key)
-            elif owner in ("objective", "miner"):
-                default = {"objective": DPO(), "miner": TopVsRandom()}[owner]
-                inner = _changed(getattr(method, owner) or default, name, value, key)
-                method = replace(method, **{owner: inner})
-            else:
-                method = _changed(method, key, value, key)
-        return method, align
+            owner, _, name = key.removeprefix("align.").rpartition(".")
+            if owner:
+                inner = getattr(found, owner, None) or _DEFAULTS.get(owner)
+                name, value = owner, _changed(inner, name, value, key)
+            found = _changed(found, name, value, key)
+        return found
 
 
 def _idle(run: Task, recipe: Recipe, change: Change) -> bool:
     """Whether a change leaves everything as the recipe has it."""
-    return replace(run, changes=(change,)).resolved(recipe) == replace(run, changes=()).resolved(
-        recipe
-    )
+    changed, plain = replace(run, changes=(change,)), replace(run, changes=())
+    return changed.config(recipe) == plain.config(recipe)
 
 
 def judge_task(recipe: Recipe, seed: int, base: str, judge: str) -> Task:
@@ -167,7 +164,7 @@ def check_names(recipe: Recipe) -> None:
                 f"the base {name} starts from {stage.start!r}, but the recipe has only "
                 f"{', '.join(recipe.bases)}: correct the name"
             )
-    asking = [name for name, method in recipe.methods.items() if method.calibrated]
+    asking = [name for name, method in recipe.methods.items() if method.needs_flips]
     if asking and not recipe.audits:
         raise SegprefError(
             f"{' and '.join(asking)} needs the audit's flip rates, but the recipe has `audits` false: "

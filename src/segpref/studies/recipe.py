@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -12,25 +12,17 @@ from jsonargparse import ArgumentParser, Namespace
 
 from segpref.data.names import check_folder_name
 from segpref.data.preparation import Preparation
-from segpref.metrics.flips import FlipBin
-from segpref.objectives.likelihood import Reduction
-from segpref.objectives.pairwise import DPO
-from segpref.objectives.supervised import OneHotLoss
 from segpref.policies import NetworkSpec
-from segpref.preferences import TopVsRandom
 from segpref.report.runs import Measure
-from segpref.studies.calibration import waits_for_flips, with_flips
+from segpref.studies.earlier import whole_methods
 from segpref.studies.judging import JudgeRecipe
-from segpref.studies.stages import Stage1, Stage2
-from segpref.training.anchored import AnchoredSignal, SupervisedSignal
-from segpref.training.augmentation import StrongAugmentation
-from segpref.training.signals import PreferenceSignal, PseudoLabelSignal, Signal
+from segpref.studies.stages import Stage1, refuse_seeds
+from segpref.training.config import AlignConfig
 from segpref.trust import read_yaml
-from segpref.types import LabelSpace, Margins, SegprefError
+from segpref.types import SegprefError
 
 __all__ = [
     "Block",
-    "Method",
     "Recipe",
     "default_network",
     "load_recipe",
@@ -44,72 +36,6 @@ R = TypeVar("R")
 
 
 @dataclass(frozen=True)
-class Method:
-    """One way of learning from scored slates.
-
-    Args:
-        signal: ``preference`` (pairs), ``pseudo-label`` (the best candidate as target), or
-            ``supervised`` (the pool's own labels alone).
-        reduction: ``region`` (RN-DPO), ``image`` (DPO as usual) or ``[power, a]``.
-        objective: loss on margins; DPO with beta 1 where None.
-        miner: picks the pairs; Top-vs-Random where None.
-        learning_rate: of Adam.
-        schedule: ``constant``, or ``cosine`` with warm-up.
-        view: the update is made on such a view of the image; on the image itself where None.
-        average: decay of the moving average of weights that is validated and saved; 0 for none.
-        supervised: weight of the supervised loss on the pool's own labels (MAPO's lambda); 0 for none.
-        loss: supervised loss of logits and one-hot masks, such as monai.losses.DiceLoss; Dice +
-            cross-entropy where None.
-        families: proposal families of the slates; all that suit the label space where None.
-        flip_rate: share of the mined pairs that are turned round by chance; with 0.5 a control of what
-            the judge adds.
-    """
-
-    signal: Literal["preference", "pseudo-label", "supervised"] = "preference"
-    reduction: Reduction = "region"
-    # Protocols of one call, written so that jsonargparse takes a class by name for them.
-    objective: Callable[[Margins], Any] | None = None
-    miner: Callable[[Any, Any], Any] | None = None
-    learning_rate: float = 1e-4
-    schedule: Literal["constant", "cosine"] = "constant"
-    view: StrongAugmentation | None = None
-    average: float = 0.0
-    supervised: float = 0.0
-    loss: Callable[[Any, Any], Any] | None = None
-    families: list[Callable[[Any], Any]] | None = None
-    flip_rate: float = 0.0
-
-    @property
-    def calibrated(self) -> bool:
-        """Whether the objective waits for the audit's flip rates."""
-        return waits_for_flips(self.objective)
-
-    def with_flips(self, flips: Sequence[FlipBin]) -> Method:
-        """The method with the flip rates of an audit, if it waits for them."""
-        if not waits_for_flips(self.objective):
-            return self
-        return replace(self, objective=with_flips(self.objective, flips, self.flip_rate))
-
-    def build(self, label_space: LabelSpace) -> Signal:
-        """The signal for masks of this label space."""
-        if self.signal == "pseudo-label":
-            return PseudoLabelSignal(label_space)
-        loss = None if self.loss is None else OneHotLoss(label_space, self.loss)
-        if self.signal == "supervised":
-            return SupervisedSignal(label_space, loss)
-        preference = PreferenceSignal(
-            label_space,
-            self.miner or TopVsRandom(),
-            self.objective or DPO(),
-            self.reduction,
-            self.flip_rate,
-        )
-        if not self.supervised:
-            return preference
-        return AnchoredSignal(label_space, preference, self.supervised, loss)
-
-
-@dataclass(frozen=True)
 class Block:
     """A part of the grid: every base with every judge, method, change and seed.
 
@@ -118,9 +44,9 @@ class Block:
         bases: names of bases; all where None.
         judges: names of judges; all where None.
         methods: names of methods; all where None.
-        sweep: values to try instead of the recipe's, by setting: ``learning_rate`` or another
-            setting of a method, ``objective.beta`` or another one of its objective or ``miner``, and
-            ``align.candidates`` or another one of stage 2. Every combination becomes a run.
+        sweep: values to try instead of the recipe's, by setting: ``learning_rate`` (or
+            ``align.learning_rate``) or another setting of stage 2, ``objective.beta`` or another one of
+            its objective or ``miner``. Every combination becomes a run.
         seeds: instead of the recipe's.
         compare: what stands together in one table: the ``methods`` of one base and judge, all
             ``judges`` of a base, all ``bases`` with what a judge's methods make of them, or ``all``.
@@ -149,9 +75,10 @@ class Recipe:
         network: of bases and judges.
         bases: stage 1 of the segmenters that are tuned, by name.
         judges: by name.
-        methods: stage 2, by the name that tables give them.
+        methods: stage 2, by the name that tables give them. Each is a whole configuration; in YAML it
+            says what differs from ``align``.
         preparation: from image to network input.
-        align: what all methods of stage 2 share.
+        align: what methods share in YAML, and K of the slates that audits see.
         grid: which of them are combined; everything with everything where it is empty.
         seeds: each draws the labelled cases and the judge's cases anew; the split stays.
         split_seed: of the split.
@@ -174,9 +101,9 @@ class Recipe:
     network: NetworkSpec
     bases: dict[str, Stage1]
     judges: dict[str, JudgeRecipe]
-    methods: dict[str, Method]
+    methods: dict[str, AlignConfig]
     preparation: Preparation = field(default_factory=Preparation)
-    align: Stage2 = field(default_factory=Stage2)
+    align: AlignConfig = field(default_factory=AlignConfig)
     grid: list[Block] = field(default_factory=list)
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
     split_seed: int = 0
@@ -188,6 +115,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         check_folder_name(self.name, "the recipe")  # of the study, where no --out is given
+        refuse_seeds(self)
 
     @property
     def blocks(self) -> list[Block]:
@@ -219,7 +147,7 @@ def recipe_names(package: str = "segpref.studies") -> list[str]:
 
 def load_recipe(name: str | Path) -> tuple[Recipe, Mapping[str, Any]]:
     """A recipe by name or path, and its resolved settings."""
-    return parse_recipe(recipe_file(name), Recipe)
+    return parse_recipe(recipe_file(name), Recipe, whole_methods)
 
 
 def recipe_file(name: str | Path, package: str = "segpref.studies") -> Path:
@@ -234,12 +162,20 @@ def recipe_file(name: str | Path, package: str = "segpref.studies") -> Path:
     return path
 
 
-def parse_recipe(path: Path, kind: type[R]) -> tuple[R, Mapping[str, Any]]:
-    """What a YAML file says, as a class of recipes, and its resolved settings."""
+def parse_recipe(
+    path: Path, kind: type[R], today: Callable[[Any], Any] = lambda content: content
+) -> tuple[R, Mapping[str, Any]]:
+    """What a YAML file says, as a class of recipes, and its resolved settings.
+
+    Args:
+        path: of the file.
+        kind: class of the recipe.
+        today: what was read, by the names that settings have today.
+    """
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(kind, "recipe")
     try:
-        settings: Namespace = parser.parse_object({"recipe": read_yaml(path)})
+        settings: Namespace = parser.parse_object({"recipe": today(read_yaml(path))})
         recipe = parser.instantiate(settings).recipe
     except Exception as error:
         # YAML and jsonargparse tell over several lines what is wrong.

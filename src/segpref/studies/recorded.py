@@ -8,34 +8,47 @@ class keeps in ``removed``.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
-from pathlib import Path
 from typing import Any
 
+from segpref.training.config import MethodConfig
 from segpref.training.folder import RunFolder
 from segpref.trust import read_json
 
-__all__ = ["as_recorded", "changed_settings", "plain", "same_settings"]
+__all__ = ["CLASS", "as_recorded", "changed_settings", "plain", "same_settings", "settings_of"]
 
-_CLASS = "class"
+CLASS = "class"
+"""Where a record names the class of an object."""
 
 
-def plain(value: Any) -> Any:
-    """Settings as JSON has them; an object is its class's name and its own settings."""
+def plain(value: Any, written: Callable[[Any], Any] | None = None) -> Any:
+    """Settings as JSON has them.
+
+    Args:
+        value: plain values, containers, and objects with settings.
+        written: an object; its class's name and its own settings where None.
+    """
     if isinstance(value, Mapping):
-        return {str(name): plain(one) for name, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(one) for one in value]
+        return {str(name): plain(one, written) for name, one in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(one, written) for one in value]
     if value is None or isinstance(value, str | int | float | bool):
         return value
-    if isinstance(value, Path):
-        return str(value)
-    if is_dataclass(value):
-        own = {one.name: getattr(value, one.name) for one in fields(value)}
-    else:
-        own = {name: one for name, one in vars(value).items() if not name.startswith("_")}
-    return {"class": type(value).__name__, **plain(own)}
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if written is not None:
+        return written(value)
+    return {CLASS: type(value).__name__, **plain(settings_of(value))}
+
+
+def settings_of(one: object) -> dict[str, Any]:
+    """The fields of a dataclass, or what an object of another class keeps of its arguments."""
+    if is_dataclass(one):
+        return {field.name: getattr(one, field.name) for field in fields(one)}
+    own = getattr(one, "__dict__", {})
+    return {name: value for name, value in own.items() if not name.startswith("_")}
 
 
 def same_settings(recorded: Any, now: Any) -> bool:
@@ -64,7 +77,7 @@ def same_settings(recorded: Any, now: Any) -> bool:
         return False
     if isinstance(recorded, str):
         return recorded == str(now)  # written as Python shows it
-    if not isinstance(recorded, Mapping) or recorded.get(_CLASS) != type(now).__name__:
+    if not isinstance(recorded, Mapping) or recorded.get(CLASS) != type(now).__name__:
         return False
     return not any(_differing(recorded, now))
 
@@ -74,23 +87,38 @@ def changed_settings(recorded: Mapping[str, Any], now: object) -> list[str]:
     return list(_differing(recorded, now))
 
 
-def as_recorded(folder: RunFolder, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Plain settings to open a run folder with: as recorded there, where they mean the same."""
+def as_recorded(
+    folder: RunFolder,
+    settings: Mapping[str, Any],
+    today: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict,
+) -> dict[str, Any]:
+    """Plain settings to open a run folder with: as recorded there, where they mean the same.
+
+    Args:
+        folder: of the run.
+        settings: as they are now.
+        today: gives recorded settings the names that they have today.
+    """
     note = folder.path / "run.json"
     found = {}
     if note.exists():
         found = read_json(note, "restore it, or begin the run anew in another folder")
     before = found.get("settings") if isinstance(found, Mapping) else None
+    now = {name: plain(one) for name, one in settings.items()}
     if not isinstance(before, Mapping):
-        return {name: plain(one) for name, one in settings.items()}
-    return {
-        name: before[name] if name in before and same_settings(before[name], one) else plain(one)
-        for name, one in settings.items()
-    }
+        return now
+    named = today(before)
+    same = [name for name in named.keys() & now if same_settings(named[name], settings[name])]
+    if len(same) == len(now) == len(named):
+        return dict(before)
+    return {**now, **{name: before[name] for name in same if name in before}}
 
 
 def _differing(recorded: Mapping[str, Any], now: object) -> Iterator[str]:
-    own, defaults = _settings_of(now), _defaults_of(now)
+    own, defaults = settings_of(now), _defaults_of(now)
+    if isinstance(now, MethodConfig):
+        # An average of 0 and none at all are the same.
+        own["average"], recorded = now.decay, {**recorded, "average": _decay(recorded)}
     for name, value in own.items():
         if name in recorded:
             if not same_settings(recorded[name], value):
@@ -101,16 +129,15 @@ def _differing(recorded: Mapping[str, Any], now: object) -> Iterator[str]:
     for name, value in recorded.items():
         if (
             name not in own
-            and name != _CLASS
+            and name != CLASS
             and (name not in removed or value != plain(removed[name]))
         ):
             yield name
 
 
-def _settings_of(one: object) -> dict[str, Any]:
-    if is_dataclass(one):
-        return {field.name: getattr(one, field.name) for field in fields(one)}
-    return {name: value for name, value in vars(one).items() if not name.startswith("_")}
+def _decay(recorded: Mapping[str, Any]) -> Any:
+    average, method = recorded.get("average"), recorded.get("method", "preference")
+    return MethodConfig(method=method).decay if average is None else average
 
 
 def _defaults_of(one: object) -> dict[str, Any]:

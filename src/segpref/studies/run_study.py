@@ -75,7 +75,7 @@ def _epochs(workspace: Workspace, task: Task) -> int | None:
     """Epochs of a task; None where a recipe's judge alone knows how it is trained."""
     if task.kind == "base":
         return workspace.recipe.bases[task.base].epochs
-    return task.resolved(workspace.recipe)[1].epochs if task.kind == "run" else None
+    return task.config(workspace.recipe).epochs if task.kind == "run" else None
 
 
 def _memory(workspace: Workspace, task: Task) -> Mapping[str, Setting]:
@@ -83,6 +83,6 @@ def _memory(workspace: Workspace, task: Task) -> Mapping[str, Setting]:
     recipe = workspace.recipe
     if task.kind == "base":
         return {f"bases: {task.base}: batch_size": recipe.bases[task.base].batch_size}
-    align = task.resolved(recipe)[1] if task.kind == "run" else recipe.align
+    align = task.config(recipe) if task.kind == "run" else recipe.align
     batch: Mapping[str, Setting] = {"align: batch_size": align.batch_size}
     return {**(batch if task.kind == "run" else {}), "align: candidates": align.candidates}

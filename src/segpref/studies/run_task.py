@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from segpref.data.cache import write_atomically
@@ -15,12 +16,14 @@ from segpref.preferences import TopVsRandom
 from segpref.progress import console, headed
 from segpref.studies.audit import audit
 from segpref.studies.calibration import read_flips
+from segpref.studies.earlier import run_settings
 from segpref.studies.examples import alignment_report
 from segpref.studies.plan import Task
 from segpref.studies.recorded import as_recorded, plain
 from segpref.studies.slates import scored_slates, select_best
 from segpref.studies.workspace import Workspace
 from segpref.training import RunFolder, align
+from segpref.training.methods import method_of, with_flips
 
 __all__ = ["run_task"]
 
@@ -72,51 +75,37 @@ def _audit(workspace: Workspace, task: Task) -> None:
 
 
 def _run(workspace: Workspace, task: Task) -> None:
-    method, stage = task.resolved(workspace.recipe)
-    if method.calibrated:
-        audited = (
-            Task(task.seed, "audit", task.base, task.judge).folder(workspace.out) / "audit.json"
-        )
-        method = method.with_flips(read_flips(audited))
+    config = task.config(workspace.recipe)
+    if config.needs_flips:
+        audited = Task(task.seed, "audit", task.base, task.judge).folder(workspace.out)
+        config = with_flips(config, read_flips(audited / "audit.json"))
     base = workspace.base_folder(task.seed, task.base)
     folder = RunFolder(task.folder(workspace.out))
-    settings = {
-        "method": method,
-        "align": stage,
-        "seed": task.seed,
-        "base": load_model(base)[0].digest(),
-    }
-    folder.open(as_recorded(folder, settings), resume=True)
+    settings = {"align": config, "seed": task.seed, "base": load_model(base)[0].digest()}
+    folder.open(as_recorded(folder, settings, run_settings), resume=True)
     if not folder.finished:
         console.print(headed(task.name, ": stage 2"))
+    config = replace(config, seed=task.seed).resolved()
     pool = workspace.pool(task.seed, task.base)
-    if stage.pool == "labelled":
+    if config.images == "labelled":
         pool = workspace.base_cases(task.seed, task.base)
     judge = workspace.judge(task.seed, task.base, task.judge)
-    proposals = workspace.slates(stage.candidates, method.families)
+    method = method_of(config, pool.label_space, judge)
+    proposals = workspace.proposals or method.proposals
     align(
         base,
         pool,
         workspace.validation(task.seed),
-        judge,
-        method.build(pool.label_space),
+        method.judge,
+        method.signal,
         folder,
+        config,
         proposals=proposals,
-        epochs=stage.epochs,
-        images_per_epoch=stage.images_per_epoch,
-        batch_size=stage.batch_size,
-        learning_rate=method.learning_rate,
-        schedule=method.schedule,
-        view=method.view,
-        average=method.average,
-        refresh=stage.refresh,
-        reference=stage.reference,
-        optimizer=stage.optimizer,
-        seed=task.seed,
         cache=workspace.cache,
     )
     if not (folder.path / "report.html").exists():
-        alignment_report(folder, base, workspace.validation(task.seed), judge, proposals, task.seed)
+        validation = workspace.validation(task.seed)
+        alignment_report(folder, base, validation, method.judge, proposals, task.seed)
     _keep_model_scores(workspace.test(task.seed), folder.path, "test.csv", folder.best)
     _keep_model_scores(workspace.test(task.seed), folder.path, "test-last.csv", folder.last)
 

@@ -1,67 +1,31 @@
-"""The two stages of a recipe: supervised training, and what all methods of stage 2 share."""
+"""Stage 1 as recipes have it, and what no training of a recipe may say itself."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from segpref.checking import checked
 from segpref.data.dataset import Dataset
 from segpref.data.splits import draw_cases, draw_patients
 from segpref.policies import NetworkSpec
-from segpref.training.augmentation import AugmentationName
-from segpref.training.semisupervised import Method
+from segpref.settings import Settings, setting
+from segpref.studies.recorded import settings_of
+from segpref.training.config import FitConfig, TrainingConfig
 from segpref.types import SegprefError
 
-__all__ = ["Stage1", "Stage2"]
+__all__ = ["Labels", "Stage1", "refuse_seeds"]
 
 
-@checked()
-@dataclass(frozen=True)
-class Stage1:
-    """Supervised training of a base or of a judge.
+@dataclass(frozen=True, kw_only=True)
+class Labels(Settings):
+    """Labelled cases that a seed draws."""
 
-    Args:
-        labelled: how many labelled units are drawn; all where None.
-        unit: ``patients``, or ``cases`` (slices in 2D).
-        epochs: number of epochs.
-        images_per_epoch: images in an epoch; all where None.
-        batch_size: images per update.
-        learning_rate: highest learning rate of AdamW.
-        augment: ``flips-rotations``, ``photometric`` or ``none``.
-        method: how unlabelled images help (:mod:`segpref.training.semisupervised`), such as UniMatch;
-            supervised training alone where None.
-        start: name of another base whose weights are the beginning; random ones where None.
-        dropout: rate of dropout after every block while training (MAPO's warm-up); 0 leaves the network
-            as it is. Supervised training only.
-        network: another one than the recipe's.
-        loss: of logits and one-hot masks, such as monai.losses.DiceLoss; Dice + cross-entropy where
-            None. Supervised training only.
-    """
+    labelled: int | None = setting(3, least=1)
+    """How many labelled units are drawn; all for null."""
 
-    labelled: int | None = 3
     unit: Literal["patients", "cases"] = "patients"
-    epochs: int = 60
-    images_per_epoch: int | None = None
-    batch_size: int = 8
-    learning_rate: float = 1e-3
-    augment: AugmentationName = "flips-rotations"
-    method: Method | None = None
-    start: str | None = None
-    dropout: float = 0.0
-    network: NetworkSpec | None = None
-    loss: Callable[[Any, Any], Any] | None = None
-
-    def __post_init__(self) -> None:
-        if self.method is None:
-            return
-        for name in ("dropout", "loss"):
-            if getattr(self, name):
-                raise SegprefError(
-                    f"{name} is for supervised training, not for {type(self.method).__name__}: take "
-                    "one of the two out of the recipe"
-                )
+    """patients, or cases (slices in 2D)."""
 
     def drawn(self, cases: Dataset, seed: int) -> Dataset:
         """The labelled cases that the seed draws."""
@@ -72,28 +36,42 @@ class Stage1:
         return cases.of_patients(draw_patients(cases.patients, self.labelled, seed))
 
 
-@checked()
-@dataclass(frozen=True)
-class Stage2:
-    """What all methods of stage 2 have in common.
+@dataclass(frozen=True, kw_only=True)
+class Stage1(Labels, FitConfig):
+    """Stage 1 of a base or of a judge: :class:`~segpref.training.FitConfig`, with fewer epochs."""
 
-    Args:
-        epochs: number of epochs.
-        images_per_epoch: images in an epoch; the whole pool where None.
-        batch_size: images per update.
-        candidates: K, the number of masks in a slate.
-        refresh: epochs for which slates and scores stand (MAPO's rounds); made at every step where
-            None.
-        reference: ``base``, or with ``refresh`` the policy at the beginning of each ``round``.
-        optimizer: ``adam`` or ``adamw``.
-        pool: the ``unlabelled`` images, or the base's ``labelled`` ones, as in MAPO.
+    epochs: int = setting(60, least=1)
+
+    start: str | None = None
+    """Name of another base whose weights are the beginning; random ones if left out."""
+
+    network: NetworkSpec | None = None
+    """Another network than the recipe's."""
+
+
+def refuse_seeds(recipe: object) -> None:
+    """Refuse a seed of a single training, which would count for nothing.
+
+    Raises:
+        SegprefError: a training of the recipe has one.
     """
+    for place, config in _trainings(recipe):
+        if config.seed:
+            raise SegprefError(
+                f"{place}: the seeds of a recipe are its own `seeds`: leave seed out here"
+            )
 
-    epochs: int = 15
-    images_per_epoch: int | None = None
-    batch_size: int = 8
-    candidates: int = 32
-    refresh: int | None = None
-    reference: Literal["base", "round"] = "base"
-    optimizer: Literal["adam", "adamw"] = "adam"
-    pool: Literal["unlabelled", "labelled"] = "unlabelled"
+
+def _trainings(one: Any, place: str = "") -> Iterator[tuple[str, TrainingConfig]]:
+    if isinstance(one, TrainingConfig):
+        yield place, one
+        return
+    parts: Mapping[Any, Any] = {}
+    if isinstance(one, Mapping):
+        parts = one
+    elif isinstance(one, list | tuple):
+        parts = dict(enumerate(one, 1))
+    elif hasattr(one, "__dataclass_fields__"):
+        parts = settings_of(one)
+    for name, part in parts.items():
+        yield from _trainings(part, f"{place}: {name}" if place else str(name))

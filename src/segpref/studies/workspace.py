@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from segpref.data.splits import Split, cross_validation, split_patients
 from segpref.policies import ModelCard, load_model
 from segpref.progress import console, headed
 from segpref.proposals import SlateProposals
+from segpref.studies.earlier import whole_methods
 from segpref.studies.engine.job import Portable
 from segpref.studies.judging import JudgeInputs
 from segpref.studies.plan import Task, judge_task
@@ -62,7 +63,7 @@ class Workspace(Portable):
         Names may be added to the recipe of a folder that is in use; what is there must stay as it
         was, so that a table never mixes two meanings of one name.
         """
-        self._keep_recipe()
+        self.keep_recipe()
         for fold in range(self.recipe.folds or 1):
             if not self._split_file(fold).exists():
                 self._draw_split(fold).save(self._split_file(fold))
@@ -108,13 +109,9 @@ class Workspace(Portable):
         labelled = set(self.base_cases(seed, base).patients)
         return self.dataset.of_patients([p for p in self.split(seed).train if p not in labelled])
 
-    def slates(
-        self, candidates: int | None = None, families: Sequence[Any] | None = None
-    ) -> SlateProposals:
-        """What makes slates."""
-        return self.proposals or SlateProposals(
-            candidates or self.recipe.align.candidates, families
-        )
+    def slates(self) -> SlateProposals:
+        """What makes the slates of audits."""
+        return self.proposals or SlateProposals(self.recipe.align.candidates)
 
     def base_folder(self, seed: int, base: str) -> Path:
         """Run folder of a base."""
@@ -193,24 +190,22 @@ class Workspace(Portable):
             validation,
             card,
             folder,
+            stage,
             unlabelled=None if stage.method is None else pool,
             start=start,
-            epochs=stage.epochs,
-            images_per_epoch=stage.images_per_epoch,
-            batch_size=stage.batch_size,
-            learning_rate=stage.learning_rate,
-            augment=stage.augment,
-            method=stage.method,
-            dropout=stage.dropout,
-            loss=stage.loss,
             seed=seed,
         )
 
-    def _keep_recipe(self) -> None:
+    def keep_recipe(self) -> None:
+        """Write down the recipe, or refuse another one than that of the folder.
+
+        Raises:
+            SegprefError: the folder was begun with another recipe.
+        """
         now = plain(self.recipe)
         path = self.out / "recipe.yaml"
         if path.exists():
-            before = read_recipe(path)
+            before = whole_methods(read_recipe(path))
             if changed := _changed(before, self.recipe):
                 raise SegprefError(
                     f"{self.out} was begun with another recipe ({', '.join(changed)}): choose another "

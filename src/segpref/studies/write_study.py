@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from segpref.data.cache import write_atomically
 from segpref.policies import load_model
@@ -75,10 +76,12 @@ def _ways(
     found: dict[str, dict[str, tuple[str, SlateProposals]]] = {}
     for run in results.runs:
         method = results.recipe.methods.get(run.method)
-        if run.seed == seed and method is not None and method.signal != "supervised":
-            families = json.dumps(plain(method.families))
-            known = found.setdefault(run.base, {})
-            known.setdefault(families, (run.method, workspace.slates(families=method.families)))
+        if run.seed != seed or method is None or method.method == "supervised" or method.feedback:
+            continue
+        families: Any = method.families
+        slates = workspace.proposals or SlateProposals(method.candidates, families)
+        key = json.dumps(plain(families))
+        found.setdefault(run.base, {}).setdefault(key, (run.method, slates))
     return {
         base: (workspace.base_folder(seed, base), dict(ways.values()))
         for base, ways in found.items()
@@ -135,9 +138,14 @@ def _listed(results: Results, tables: Sequence[StudyTable]) -> list[TitledTable]
         listed.append(TitledTable(title, one.rows, one.columns, one.claims))
         if set(COLUMNS) <= set(one.columns):
             listed.append(TitledTable(f"{title}, test IoU of every structure", one.structures))
-        if results.recipe.align.refresh is not None:
-            histories = {name: _histories(runs) for name, runs in _trained(one.entries).items()}
-            if shares := round_table(histories, results.recipe.align.refresh):
+        refresh, methods = results.recipe.align.refresh, results.recipe.methods
+        if refresh is not None:
+            histories = {
+                name: _histories(runs)
+                for name, runs in _trained(one.entries).items()
+                if methods[runs[0].method].refresh == refresh
+            }
+            if shares := round_table(histories, refresh):
                 listed.append(TitledTable(f"{title}, share of images with a pair", shares))
     if judges := judges_of(results):
         listed.append(TitledTable("Judges on validation", judges))

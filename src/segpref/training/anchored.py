@@ -9,13 +9,13 @@ from typing import ClassVar
 from torch import Tensor
 
 from segpref.objectives.supervised import SupervisedLoss
-from segpref.preferences import KeepPairs
+from segpref.preferences import KeepPairs, RecordedPairs
 from segpref.runtime import step_total
 from segpref.training.loop import StepResult
 from segpref.training.signals import PreferenceSignal, ScoredBatch, Signal
 from segpref.types import LabelSpace, SegprefError
 
-__all__ = ["AnchoredSignal", "SupervisedSignal", "keeping"]
+__all__ = ["AnchoredSignal", "SupervisedSignal", "keeping", "records_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,3 +124,10 @@ def keeping(signal: Signal, keep: KeepPairs) -> Signal:
         "only mined pairs of candidates can be kept as preferences: leave keep_preferences out, or "
         "learn from pairs"
     )
+
+
+def records_of(signal: Signal) -> RecordedPairs | None:
+    """The preferences on record that a signal learns from; None where it learns from a judge."""
+    if isinstance(signal, AnchoredSignal):
+        return records_of(signal.preference)
+    return signal.records if isinstance(signal, PreferenceSignal) else None

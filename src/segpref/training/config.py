@@ -7,10 +7,10 @@ flat: ``AlignConfig(epochs=40, candidates=16, method="calibrated")``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Self
 
-from segpref.objectives import Reduction
+from segpref.objectives import CalibratedDPO, Reduction
 from segpref.settings import Settings, setting
 from segpref.training.augmentation import AugmentationName, StrongAugmentation
 from segpref.training.feedback import Feedback
@@ -234,6 +234,30 @@ class MethodConfig(Settings):
                 "loss",
                 "where nothing is learned from labels (set supervised or method supervised)",
             )
+
+    @property
+    def decay(self) -> float:
+        """Decay of the moving average of weights that is meant; 0 for none."""
+        if self.average is not None:
+            return self.average
+        return 0.99 if self.method == "calibrated" else 0.0
+
+    def resolved(self) -> Self:
+        """The same settings, with what is left to the method: ``calibrated`` is spelled out."""
+        if self.method != "calibrated":
+            return replace(self, average=self.decay)
+        objective = CalibratedDPO(0.25 if self.beta is None else self.beta)
+        view = self.view or StrongAugmentation()
+        return replace(
+            self, method="preference", objective=objective, beta=None, view=view, average=self.decay
+        )
+
+    @property
+    def needs_flips(self) -> bool:
+        """Whether how often the judge is wrong, by score gap, is measured first."""
+        meant = self.resolved()
+        waits = isinstance(meant.objective, CalibratedDPO) and not meant.objective.gaps
+        return waits and meant.method == "preference"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,8 +9,9 @@ from segpref.judges import NamedJudge, VirtualAnnotator
 from segpref.objectives import DPO, BestOnly, Reduction
 from segpref.preferences import NestedPairs
 from segpref.proposals import SlateProposals, Thresholds
+from segpref.settings import Settings, setting
 from segpref.training.signals import PreferenceSignal
-from segpref.types import LabelSpace, SegprefError
+from segpref.types import LabelSpace
 
 __all__ = ["Feedback", "FeedbackKind"]
 
@@ -18,36 +19,38 @@ FeedbackKind = Literal["rating", "ranking", "best-only"]
 
 
 @dataclass(frozen=True)
-class Feedback:
+class Feedback(Settings):
     """Candidates from thresholds, and what is learned from ratings, a ranking or the best alone.
 
     ``rating`` and ``ranking`` are Eq. 5, ``-log sigmoid(beta_1 m(1, 4) + beta_2 m(2, 3))`` with ``m``
     the margin of two candidates; candidates that are rated alike make no margin. ``best-only`` is Eq. 5
     without its other three terms (:class:`~segpref.objectives.BestOnly`).
-
-    Args:
-        kind: rating (1 to 4 by quarters of the score), ranking, or best-only.
-        betas: beta_1 and beta_2; best-only takes the first.
-        reduction: image (the paper's, as any DPO), region, or [power, a].
-        thresholds: of the candidates; 0.5 is the model's own mask. The paper does not tell its own.
-        flip_rate: how often two closely ranked candidates change places, from 0 to 1.
-        flip_within: largest difference of score of those that do; any where None.
-        seed: of flips and reversals.
-        reverse_rate: how often the whole order is turned round, from 0 to 1; at 0.5 it is chance.
     """
 
     kind: FeedbackKind = "ranking"
-    betas: tuple[float, float] = (1.0, 0.5)
-    reduction: Reduction = "image"
-    thresholds: tuple[float, ...] = (0.3, 0.4, 0.5, 0.6)
-    flip_rate: float = 0.0
-    flip_within: float | None = None
-    seed: int = 0
-    reverse_rate: float = 0.0
+    """rating (1 to 4 by quarters of the score), ranking, or best-only."""
 
-    def __post_init__(self) -> None:
-        if self.kind not in ("rating", "ranking", "best-only"):
-            raise SegprefError(f"feedback is rating, ranking or best-only, not {self.kind!r}")
+    betas: tuple[float, float] = (1.0, 0.5)
+    """beta_1 and beta_2; best-only takes the first."""
+
+    reduction: Reduction = "image"
+    """image (the paper's, as any DPO), region, or [power, a]."""
+
+    thresholds: tuple[float, ...] = (0.3, 0.4, 0.5, 0.6)
+    """Probabilities at which candidates are cut; 0.5 is the model's own mask. The paper does not tell
+    its own."""
+
+    flip_rate: float = setting(0.0, least=0, most=1)
+    """How often two closely ranked candidates change places, from 0 to 1."""
+
+    flip_within: float | None = setting(None, least=0)
+    """Largest difference of score of those that do; any if left out."""
+
+    seed: int = setting(0, least=0)
+    """Random seed of flips and reversals."""
+
+    reverse_rate: float = setting(0.0, least=0, most=1)
+    """How often the whole order is turned round, from 0 to 1; at 0.5 it is random."""
 
     def judge(self, scorer: NamedJudge) -> VirtualAnnotator:
         """The annotator, who sees candidates as ``scorer`` does."""

@@ -146,6 +146,25 @@ class RunFolder:
                 "resume with the same ones, or choose another --out"
             )
 
+    def keep_digest(self, name: str, digest: str, otherwise: str) -> None:
+        """Note what a run learns from, or refuse something else than it was begun with.
+
+        Args:
+            name: of what is learned from.
+            digest: of its content.
+            otherwise: what is wrong where the run was begun with another, and how to fix it.
+
+        Raises:
+            SegprefError: the run was begun with another.
+        """
+        if not is_first_process() or not self._note.exists():
+            return
+        about = _read_json(self._note)
+        kept = about.setdefault("learns_from", {})
+        if kept.setdefault(name, digest) != digest:
+            raise SegprefError(f"{self.path} was begun with {otherwise}, or choose another --out")
+        write_atomically(self._note, json.dumps(about, indent=1).encode())
+
     def write_metrics(self, history: Sequence[Mapping[str, Any]]) -> None:
         """One row per epoch; columns are the union of what the epochs report."""
         columns = list(dict.fromkeys(name for row in history for name in row))

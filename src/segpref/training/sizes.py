@@ -1,4 +1,4 @@
-"""Images of sizes that a network can't take, told in a sentence."""
+"""What a network does with an image of a given size, found out before it is trained."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from segpref.memory import ran_out
+from segpref.policies.capabilities import KnowsItsWeights
 from segpref.types import SegprefError
 
-__all__ = ["sizes_told"]
+__all__ = ["leaves_out", "sizes_told"]
 
 _HALVED = 32
 """Networks that halve their input do so five times at most, as a rule."""
@@ -53,6 +54,18 @@ def _unfit(images: Tensor, error: Exception) -> SegprefError:
         f"({reason[:200]}): give the preparation a larger size or patch, or choose a network that "
         "suits the data"
     )
+
+
+def leaves_out(policy: object, image: Tensor) -> bool:
+    """Whether some weights that learn have no part in the logits of an image, as the policy tells.
+
+    Raises:
+        SegprefError: the network can't take images of that size.
+    """
+    if not isinstance(policy, KnowsItsWeights):
+        return True
+    with sizes_told(image, policy.leaves_out):
+        return policy.leaves_out(image)
 
 
 def _takes_larger(forward: Callable[[Tensor], object], images: Tensor) -> bool:

@@ -15,6 +15,7 @@ from segpref.policies.promptable import PromptableNetwork
 from segpref.policies.tunable import imported
 from segpref.prompts import LabelPrompts
 from segpref.proposals import SlateProposals
+from segpref.training.anchored import records_of
 from segpref.training.config import AlignConfig, FitConfig
 from segpref.training.folder import RunFolder
 from segpref.training.signals import Signal
@@ -172,7 +173,8 @@ def align(
         The run's summary.
 
     Raises:
-        SegprefError: what does not fit together, before any work.
+        SegprefError: what does not fit together, before any work, or the folder was begun with another
+            base or other records.
     """
     config = _with(config or AlignConfig(), settings)
     sets, kept = slates or folder.path / "rounds", folder.preferences
@@ -180,7 +182,13 @@ def align(
         config = replace(config, refresh=config.epochs)
     lessons = Lessons(base, pool, validation, judge, signal, sets, proposals, cache, parts, kept)
     own = {} if denoising is None else {"denoising": denoising}
-    return train(_task_of(base)(lessons, config, **own), config, folder)
+    task = _task_of(base)(lessons, config, **own)
+    weights = f"other weights than {base} has now: restore those"
+    folder.keep_digest("base", task.policy.digest(), weights)
+    if (records := records_of(signal)) is not None:
+        said = "other preferences than there are now: restore the records as they were"
+        folder.keep_digest("records", records.digest(), said)
+    return train(task, config, folder)
 
 
 def _task_of(base: Path | str) -> type[PreferenceTask[Any]]:

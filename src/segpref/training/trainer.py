@@ -8,7 +8,7 @@ checkpoints and resume (:mod:`segpref.training.loop`).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -24,6 +24,7 @@ from segpref.training.config import TrainingConfig
 from segpref.training.folder import RunFolder
 from segpref.training.loop import Step, batch_stream, run_loop
 from segpref.training.schedules import learning_rate_of
+from segpref.training.validation import Validate
 
 __all__ = ["Course", "History", "Learner", "Task", "train"]
 
@@ -43,7 +44,7 @@ class Course(NamedTuple):
     """
 
     step: Step
-    validate: Callable[[], Mapping[str, float]]
+    validate: Validate
     rounds: int | None = None
 
 
@@ -101,6 +102,13 @@ class Task(ABC):
         """An average that follows the weights, and is validated and saved; None for the weights."""
         return None
 
+    normalises = False
+    """Whether normalisation statistics are learned, too: the network is in training mode."""
+
+    def partly(self, network: nn.Module) -> bool:
+        """Whether some weights that learn may have no part in a step's loss; asked of launches only."""
+        return True
+
     def dropout(self, network: nn.Module) -> Sequence[DropoutPlace]:
         """Where features are dropped while the network is in training mode."""
         return ()
@@ -127,6 +135,9 @@ def train(
         return folder.finished_summary()
     runtime = runtime or Runtime(config.precision)
     network = runtime.place(task.network())
+    if task.normalises:
+        network = runtime.in_common(network)
+    partly = runtime.processes > 1 and task.partly(network)
     weights = [weight for weight in network.parameters() if weight.requires_grad]
     optimizer = _OPTIMIZERS[config.optimizer](
         weights, config.learning_rate, weight_decay=config.weight_decay
@@ -137,7 +148,7 @@ def train(
         follow = average.update_parameters
         optimizer.register_step_post_hook(lambda *_: follow(network))
         validated, state = average.module, nn.ModuleDict({"network": network, "average": average})
-    wrapped, prepared = runtime.learning(network, optimizer)
+    wrapped, prepared = runtime.learning(network, optimizer, partly)
     chance = ImageChance()
     course = task.begin(Learner(wrapped, network, validated, runtime, chance, config))
     with keyed_dropout(task.dropout(network), chance):

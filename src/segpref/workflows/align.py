@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from segpref.data import Cache, Dataset, Reader, Split, images_for, prepare
+from segpref.data import Cache, Dataset, Reader, prepare
 from segpref.data.cache import sweep_partial
 from segpref.data.splits import refuse_leakage
 from segpref.inference.windows import whole_images
@@ -15,26 +15,18 @@ from segpref.judges import NamedJudge
 from segpref.locking import alone_in_out
 from segpref.policies import load_model, load_segmenter, read_card, save_model
 from segpref.policies.opening import OpenModel
+from segpref.preferences import TopVsRandom
 from segpref.studies.calibration import measured_flips
 from segpref.studies.examples import alignment_report
 from segpref.studies.slates import patch_draw
 from segpref.targets import check_outputs
 from segpref.training import AlignConfig, RunFolder, is_first_process
 from segpref.training import align as train
+from segpref.training.methods import Method, method_of, with_flips
 from segpref.types import Judge
 from segpref.workflows.candidates import tell_of_dropout
-from segpref.workflows.methods import Method, method_of
-from segpref.workflows.opening import (
-    beside,
-    families_with,
-    open_judge,
-    open_split,
-    open_trained,
-    part_of,
-    prepared_for,
-    refuse_itself,
-    see_to_masks,
-)
+from segpref.workflows.inputs import Inputs, open_inputs
+from segpref.workflows.opening import part_of, see_to_masks
 from segpref.workflows.options import DataOptions, TrainedModel
 from segpref.workflows.runs import Run, chosen, text_of
 
@@ -117,60 +109,57 @@ def align(
     )
     RunFolder(out).check()
     store = Cache(where.cache)
-    refuse_itself(judge, base_path)
-    opened = open_trained(base_path, opening)
-    card, reader, dataset = prepared_for(opened, data, where, store)
-    opened = replace(opened, card=card)
-    unlabelled = None if pool is None else images_for(pool, card.channels)
-    opinion, judged = open_judge(judge, card, reader, store, opening.trust, unlabelled)
-    seen = {*card.labelled, *judged}
-    parts = open_split(reader, where.split or beside(base_path), seen=seen)
-    validation = part_of(dataset, parts, "validation")
-    if unlabelled is not None:
-        shown = prepare(unlabelled, card.preparation, store, card.label_space)
+    inputs = open_inputs(base_path, data, judge, where, opening, store, pool)
+    opened, card, parts = inputs.model, inputs.card, inputs.split
+    validation = part_of(inputs.dataset, parts, "validation")
+    if inputs.pool is not None:
+        shown = prepare(inputs.pool, card.preparation, store, card.label_space)
     elif config.images == "labelled":
-        shown = dataset.of_patients(set(parts.train) & set(card.labelled))
+        shown = inputs.dataset.of_patients(set(parts.train) & set(card.labelled))
     else:
         # Nobody whose labels the base has seen, or the judge.
-        shown = dataset.of_patients(set(parts.train) - seen)
-    readers = [reader] if unlabelled is None else [reader, unlabelled]
-    making = families_with(config.families, others, card, readers, store)
-    see_to_masks(opinion, making, shown)
+        shown = inputs.dataset.of_patients(set(parts.train) - inputs.seen)
+    making = inputs.families(config.families, others, store)
+    see_to_masks(inputs.judge, making, shown)
     refuse_leakage(
-        {"the judge's labelled cases": judged, "validation": parts.validation, "test": parts.test}
+        {
+            "the judge's labelled cases": inputs.judged,
+            "validation": parts.validation,
+            "test": parts.test,
+        }
     )
-    method = method_of(config, card.label_space, opinion, making)
-    if method.uncalibrated is not None:
+    method = method_of(config, card.label_space, inputs.judge, making)
+    if config.needs_flips:
         # Without their masks it would be measured how other pairs are flipped.
-        see_to_masks(opinion, making, validation)
+        see_to_masks(inputs.judge, making, validation)
     several = len(opened.members) > 1
     runs = {name: RunFolder(out / name if several else out) for name in opened.members}
-    kept = settings or text_of(config, where, opening, model=base_path, judge=judge, pool=pool)
+    told = {"model": base_path, "judge": judge, "pool": pool, "others": others}
+    kept = settings or text_of(config, where, opening, **told)
     for name, run in runs.items():
         with run.begun(kept, resume):
-            _tune(opened, name, run, config, method, parts, shown, validation, store)
+            _tune(inputs, name, run, config, making, shown, validation, store)
     tuned = _written_back(opened, runs, out) if is_first_process() else None
     if is_first_process():
         for run in runs.values():
             base = base_path if opened.write is None else _converted(run)
-            judged_by, proposals = method.judge, method.proposals
-            alignment_report(run, base, validation, judged_by, proposals, config.seed)
+            alignment_report(run, base, validation, method.judge, method.proposals, config.seed)
     return Alignment(out, runs, tuned, config)
 
 
 def _tune(
-    opened: OpenModel,
+    inputs: Inputs,
     name: str,
     run: RunFolder,
     config: AlignConfig,
-    method: Method,
-    parts: Split,
+    families: Sequence[Any] | None,
     pool: Dataset,
     validation: Dataset,
     store: Cache,
 ) -> None:
     """One member in its run folder, which is opened."""
-    parts.save(run.path / "split.json")
+    inputs.split.save(run.path / "split.json")
+    opened = inputs.model
     base = opened.path
     if opened.write is not None:
         # Foreign models are converted at the door.
@@ -178,18 +167,15 @@ def _tune(
         save_model(base, opened.members[name]().network, opened.card)
     if not run.finished:
         tell_of_dropout(base, pool, config.families, config.seed, store)
-    own = _calibrated(method, base, validation, run.audit, config.seed, store)
+    space = opened.card.label_space
+    if config.needs_flips:
+        method = method_of(config, space, inputs.judge, families)
+        config = _calibrated(config, method, base, validation, run.audit, store)
+    method = method_of(config, space, inputs.judge, families)
     train(
-        base,
-        pool,
-        validation,
-        own.judge,
-        own.signal,
-        run,
-        replace(config, view=own.view, average=own.average),
-        proposals=own.proposals,
-        cache=store,
-    )
+        base, pool, validation, method.judge, method.signal, run, config.resolved(),
+        proposals=method.proposals, cache=store,
+    )  # fmt: skip
 
 
 def _converted(run: RunFolder) -> Path:
@@ -208,16 +194,14 @@ def _written_back(opened: OpenModel, runs: Mapping[str, RunFolder], out: Path) -
 
 
 def _calibrated(
-    method: Method, base: Path, validation: Dataset, file: Path, seed: int, cache: Cache
-) -> Method:
-    """The method, with flip rates of slates like those of the training where it waits for them."""
-    pairs = method.uncalibrated
-    if pairs is None:
-        return method
+    config: AlignConfig, method: Method, base: Path, validation: Dataset, file: Path, cache: Cache
+) -> AlignConfig:
+    """The configuration with flip rates of slates like those of the training."""
     policy, card = load_segmenter(base), read_card(base)
     patches = patch_draw(policy, card, validation, cache)
     asked = whole_images([policy], card.preparation) if patches is None else policy
-    judge, proposals = method.judge, method.proposals
-    return method.calibrated(
-        measured_flips(file, asked, validation, judge, pairs.miner, proposals, seed, patches)
+    miner = config.miner or TopVsRandom()
+    flips = measured_flips(
+        file, asked, validation, method.judge, miner, method.proposals, config.seed, patches
     )
+    return with_flips(config, flips)

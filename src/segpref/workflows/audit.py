@@ -17,17 +17,8 @@ from segpref.studies.audit import Audit
 from segpref.studies.audit import audit as measure
 from segpref.targets import check_outputs
 from segpref.types import Judge, Miner
-from segpref.workflows.opening import (
-    beside,
-    families_with,
-    open_judge,
-    open_split,
-    open_trained,
-    part_of,
-    prepared_for,
-    refuse_itself,
-    see_to_masks,
-)
+from segpref.workflows.inputs import open_inputs
+from segpref.workflows.opening import part_of, see_to_masks
 from segpref.workflows.options import DataOptions, TrainedModel, Trust
 from segpref.workflows.runs import Run, chosen, text_of
 
@@ -68,23 +59,17 @@ def audit(
     Raises:
         SegprefError: what does not fit together, before any work.
     """
-    path = Path(model)
     where, opening, _ = chosen(options, DataOptions(), TrainedModel(), Trust())
     check_outputs(files=[out], folders=[where.cache])
     store = Cache(where.cache)
-    refuse_itself(judge, path)
-    opened = open_trained(path, opening)
-    card, reader, dataset = prepared_for(opened, data, where, store)
-    opinion, judged = open_judge(judge, card, reader, store, opening.trust)
-    seen = {*card.labelled, *judged}
-    parts = open_split(reader, where.split or beside(path), seen=seen)
-    cases = part_of(dataset, parts, part)
-    making = families_with(families, others, card, [reader], store)
-    see_to_masks(opinion, making, cases)
+    inputs = open_inputs(Path(model), data, judge, where, opening, store)
+    opened, cases = inputs.model, part_of(inputs.dataset, inputs.split, part)
+    making = inputs.families(families, others, store)
+    see_to_masks(inputs.judge, making, cases)
     result = measure(
-        whole_images(opened.policies(), card.preparation, opened.mirroring),
+        whole_images(opened.policies(), opened.card.preparation, opened.mirroring),
         cases,
-        opinion,
+        inputs.judge,
         miner or TopVsRandom(),
         SlateProposals(candidates, making),
         seed,

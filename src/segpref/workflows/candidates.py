@@ -12,7 +12,8 @@ import torch
 from segpref.data import Cache, Dataset
 from segpref.policies import load_segmenter, read_card
 from segpref.progress import console
-from segpref.proposals import DropoutRates, StochasticPolicy, dropout_diversity
+from segpref.proposals import DropoutRates, dropout_diversity
+from segpref.proposals.rates import stochastic
 from segpref.studies.slates import patch_draw
 from segpref.training import RunFolder
 
@@ -45,7 +46,8 @@ def tell_of_dropout(
     if not asking or not len(pool):
         return
     policy = load_segmenter(base)
-    if not isinstance(policy, StochasticPolicy):
+    model = stochastic(policy)
+    if model is None:
         return
     few = pool.take(np.unique(np.linspace(0, len(pool) - 1, _IMAGES).round().astype(int)))
     cases, patches = few[:], patch_draw(policy, read_card(base), few, cache)
@@ -54,7 +56,7 @@ def tell_of_dropout(
     images = torch.from_numpy(np.stack([case.image for case in cases]))
     for family in asking:
         above = [rate for rate in family.rates if rate > 0]
-        found = dropout_diversity(policy, images, above, seed=seed, kind=family.kind)
+        found = dropout_diversity(model, images, above, seed=seed, kind=family.kind)
         told = ", ".join(f"{value:.4f} at {rate:g}" for rate, value in found.items())
         console.print(
             f"Predictions of {len(few)} images under dropout have a pairwise Dice of {told} "

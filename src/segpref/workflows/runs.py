@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from segpref.settings import Settings
+from segpref.studies.recorded import plain, settings_of
 from segpref.types import SegprefError
 
 __all__ = ["Run", "chosen", "text_of"]
@@ -59,25 +60,17 @@ def chosen(options: Mapping[str, Any], first: A, second: B, third: C) -> tuple[A
 def text_of(*groups: Settings, **others: Any) -> dict[str, Any]:
     """Settings as a run folder keeps them, by name."""
     told = {one.name: getattr(group, one.name) for group in groups for one in fields(group)}
-    return {name: _plain(value) for name, value in {**others, **told}.items()}
+    return {name: plain(value, _by_path) for name, value in {**others, **told}.items()}
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(name): _plain(one) for name, one in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_plain(one) for one in value]
-    if value is None or isinstance(value, str | int | float | bool):
-        return value
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
+def _by_path(value: Any) -> dict[str, Any]:
+    """An object as ``--config`` takes it back."""
+    own = settings_of(value)
+    if not is_dataclass(value):
+        # An object of any other class (a judge, say) may hold networks, images, or itself.
+        own = {name: one for name, one in own.items() if _is_plain(one)}
     path = f"{type(value).__module__}.{type(value).__qualname__}"
-    if is_dataclass(value):
-        own = {one.name: _plain(getattr(value, one.name)) for one in fields(value)}
-        return {"class_path": path, "init_args": own}
-    # An object of any other class (a judge, say) may hold networks, images, or itself.
-    own = {n: one for n, one in getattr(value, "__dict__", {}).items() if not n.startswith("_")}
-    return {"class_path": path, "init_args": {n: one for n, one in own.items() if _is_plain(one)}}
+    return {"class_path": path, "init_args": plain(own, _by_path)}
 
 
 def _is_plain(value: Any) -> bool:

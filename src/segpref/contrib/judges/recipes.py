@@ -12,7 +12,7 @@ from segpref.contrib.judges.reverse import ReverseClassificationJudge
 from segpref.policies import load_model
 from segpref.studies.judging import JudgeInputs
 from segpref.studies.judging.inputs import JUDGE_SEED
-from segpref.studies.stages import Stage1
+from segpref.studies.stages import Labels, Stage1
 from segpref.types import Judge, Predictor
 
 __all__ = ["Confidence", "Consistency", "ReverseClassification"]
@@ -88,9 +88,8 @@ class ReverseClassification:
 
     def build(self, inputs: JudgeInputs) -> Judge:
         """IoU that is reached there."""
-        cases = Stage1(labelled=self.labelled, unit=self.unit).drawn(
-            inputs.judge_cases, inputs.seed
-        )
+        labels = Labels(labelled=self.labelled, unit=self.unit)
+        cases = labels.drawn(inputs.judge_cases, inputs.seed)
         return ReverseClassificationJudge(cases, cases=len(cases), over=self.over)
 
 

@@ -56,6 +56,9 @@ def staple(
     Pixels with equal ratings share one row of the computation, so its cost is the number of distinct
     ratings. No spatial prior.
 
+    It agrees with SimpleITK's ``STAPLEImageFilter`` where every rater rates every pixel. It is not that
+    filter because that one has no ratings that are missing: it would take them for a further value.
+
     Args:
         ratings: one label map per rater; :data:`~segpref.types.IGNORE` is a rating not given.
         values: number of values, at least 2.

@@ -116,6 +116,16 @@ class BlendedPredictions:
         """Where the aligned model is; both must be there."""
         return self.aligned.device
 
+    @property
+    def takes_text(self) -> bool:
+        """Whether both do."""
+        return self.reference.takes_text and self.aligned.takes_text
+
+    @property
+    def needs_text(self) -> bool:
+        """Whether one of them does."""
+        return self.reference.needs_text or self.aligned.needs_text
+
     def encode(
         self, images: Float[Tensor, "B channel *space"], texts: Sequence[str | None]
     ) -> BlendedContext:

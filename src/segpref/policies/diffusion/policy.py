@@ -17,7 +17,7 @@ from segpref.policies.checkpoints import ModelCard, load_network
 from segpref.policies.diffusion.network import AmbiSegNetwork, Context
 from segpref.policies.diffusion.process import Process
 from segpref.policies.diffusion.text import TextEncoder, Words, text_encoder
-from segpref.policies.tunable import PolicySpec, learn_parts
+from segpref.policies.tunable import PolicySpec, imported, learn_parts
 from segpref.runtime import moved, runtime
 from segpref.types import LabelSpace, SegprefError
 
@@ -55,6 +55,16 @@ class Denoiser(Protocol):
     @property
     def device(self) -> torch.device:
         """Where it computes."""
+        ...
+
+    @property
+    def takes_text(self) -> bool:
+        """Whether it can be asked with a text."""
+        ...
+
+    @property
+    def needs_text(self) -> bool:
+        """Whether it can't be asked without one."""
         ...
 
     def encode(self, images: Float[Tensor, "B channel *space"], texts: Sequence[str | None]) -> Any:
@@ -176,6 +186,16 @@ class AmbiSeg:
         """Where the weights are."""
         return next(self.network.parameters()).device
 
+    @property
+    def takes_text(self) -> bool:
+        """Whether it was made with a text encoder."""
+        return self.inner.text_encoder is not None
+
+    @property
+    def needs_text(self) -> bool:
+        """Whether every image of its training had a text."""
+        return not self.inner.knows_silence
+
     def words(self, texts: Sequence[str | None]) -> Words | None:
         """Embedded texts; None for a model without text, whatever the texts."""
         if self.inner.project is None or self.encoder is None:
@@ -252,8 +272,11 @@ class AmbiSeg:
 
 
 def is_diffusion(card: ModelCard) -> bool:
-    """Whether a model file holds a diffusion model."""
-    return card.policy.class_path == DIFFUSION.class_path
+    """Whether a model file holds a diffusion model: an :class:`AmbiSeg`, or a class made from it."""
+    if card.policy.class_path == DIFFUSION.class_path:
+        return True
+    policy_class = imported(card.policy.class_path)
+    return isinstance(policy_class, type) and issubclass(policy_class, AmbiSeg)
 
 
 def load_diffusion(
@@ -270,7 +293,11 @@ def load_diffusion(
         trust: whether the file may name any class, and a text encoder that is downloaded.
     """
     network, card = load_network(path, trust=trust)
+    network = runtime().place(network).eval()
+    policy_class: type[AmbiSeg] = (
+        imported(card.policy.class_path) if is_diffusion(card) else AmbiSeg
+    )
     try:
-        return AmbiSeg(runtime().place(network).eval(), card.label_space, encoder), card
+        return policy_class(network, card.label_space, encoder, **card.policy.init_args), card
     except SegprefError as error:
         raise SegprefError(f"{path} can't be used here: {error}") from error

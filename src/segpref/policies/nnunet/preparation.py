@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,6 +14,10 @@ from torch import Tensor
 from segpref.data.preparation import Prepared
 from segpref.policies.nnunet.library import Managers, managers, nnunet
 from segpref.types import IGNORE, Case, SegprefError, Sliceable
+
+if TYPE_CHECKING:
+    from segpref.policies.nnunet.prediction import NnUNetPrediction
+    from segpref.policies.tunable import TunablePolicy
 
 __all__ = ["NnUNetPreparation"]
 
@@ -124,6 +128,18 @@ class NnUNetPreparation:
         whole[:, *(slice(*side) for side in box)] = torch.as_tensor(resampled).to(whole.dtype)
         whole = whole.permute(0, *(int(axis) + 1 for axis in known.plans.transpose_backward))
         return torch.from_numpy(self.as_stored(whole.numpy(), case))
+
+    def prediction(
+        self,
+        models: Sequence[TunablePolicy],
+        mirroring: Sequence[int] = (),
+        overlap: float = 0.5,
+    ) -> NnUNetPrediction:
+        """Whole volumes by nnU-Net's own sliding windows, averaged over the models' logits."""
+        # Imported late: prediction itself needs this module.
+        from segpref.policies.nnunet.prediction import NnUNetPrediction
+
+        return NnUNetPrediction(self, models, mirroring, 1 - overlap)
 
     def as_stored(self, array: np.ndarray, case: Case) -> np.ndarray:
         """Back from ``[channel, z, y, x]`` to the axes of the case: the inverse of :meth:`as_read`."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from segpref.policies.promptable.adapters import PARTS, Lora, Part, part_of, set_trainable
 from segpref.policies.promptable.checkpoints import (
+    load_promptable,
     load_sam,
     promptable_card,
     save_sam,
 )
 from segpref.policies.promptable.embeddings import ImageEmbeddings
 from segpref.policies.promptable.frame import Fit, Frame
+from segpref.policies.promptable.guided import GuidedPolicy, guided
 from segpref.policies.promptable.network import Family, PromptableNetwork
 from segpref.policies.promptable.policy import PromptablePolicy, PromptableState
 from segpref.policies.promptable.small import small_sam
@@ -20,6 +22,7 @@ __all__ = [
     "Family",
     "Fit",
     "Frame",
+    "GuidedPolicy",
     "ImageEmbeddings",
     "Lora",
     "Part",
@@ -27,6 +30,8 @@ __all__ = [
     "PromptablePolicy",
     "PromptableState",
     "SentenceEncoder",
+    "guided",
+    "load_promptable",
     "load_sam",
     "part_of",
     "promptable_card",

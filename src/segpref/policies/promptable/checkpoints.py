@@ -17,16 +17,17 @@ from segpref.data.preparation import Preparation
 from segpref.data.sealed import read_sealed, write_sealed
 from segpref.disk import Damaged
 from segpref.extras import needed
-from segpref.policies.checkpoints import ModelCard, NetworkSpec
+from segpref.policies.checkpoints import ModelCard, NetworkSpec, load_model
 from segpref.policies.promptable.adapters import Lora, merged
 from segpref.policies.promptable.frame import IMAGENET_MEAN, IMAGENET_STD, Fit
 from segpref.policies.promptable.network import Family, PromptableNetwork
+from segpref.policies.promptable.policy import PromptablePolicy
 from segpref.policies.promptable.texts import SentenceEncoder
 from segpref.policies.tunable import PolicySpec
 from segpref.prompts.checkpoints import pretrained
 from segpref.types import LabelSpace, SegprefError
 
-__all__ = ["load_sam", "promptable_card", "save_sam"]
+__all__ = ["load_promptable", "load_sam", "promptable_card", "save_sam"]
 
 _FAMILIES: dict[str, Family] = {"sam": "sam", "sam2": "sam2", "sam2_video": "sam2"}
 _NETWORK = "segpref.policies.promptable.PromptableNetwork"
@@ -116,6 +117,18 @@ def _read(path: Path) -> dict[str, Tensor]:
         raise SegprefError(
             f"{path} is not what was written ({error}): copy it anew, or write the folder again"
         ) from error
+
+
+def load_promptable(path: Path | str) -> tuple[PromptablePolicy, ModelCard]:
+    """A promptable policy from its file or run folder.
+
+    Raises:
+        SegprefError: a model of another kind.
+    """
+    policy, card = load_model(path)
+    if not isinstance(policy, PromptablePolicy):
+        raise SegprefError(f"{path} is not asked by prompts: name a promptable model")
+    return policy, card
 
 
 def promptable_card(

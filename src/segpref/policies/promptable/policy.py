@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -103,6 +104,17 @@ class PromptablePolicy:
         """Whether no weight of the image encoder learns."""
         named = self.inner.named_parameters()
         return not any(weight.requires_grad for name, weight in named if part_of(name) == "encoder")
+
+    @property
+    def takes_text(self) -> bool:
+        """Whether its network names a text encoder."""
+        return self.inner.text_encoder is not None
+
+    def asked_by(self, prompter: Prompter) -> PromptablePolicy:
+        """The same network, asked with the prompts of another prompter."""
+        other = copy(self)
+        other.prompter, other._embeddings = prompter, ImageEmbeddings()
+        return other
 
     def learn(self, parts: Sequence[str] | None = None) -> None:
         """Let these of encoder, prompts and decoder learn; the decoder where None, as in the paper.

@@ -14,7 +14,7 @@ from segpref.data.lidc import middle_slices
 from segpref.data.source import Reader
 from segpref.data.splits import Split, draw_patients, split_patients
 from segpref.policies.diffusion import TextEncoder
-from segpref.studies.ambiguity.recipe import AmbiguityRecipe
+from segpref.studies.ambiguity.recipe import Alignment, AmbiguityRecipe
 from segpref.studies.engine import Portable
 
 __all__ = ["AmbiguityData"]
@@ -58,15 +58,13 @@ class AmbiguityData(Portable):
             patients = draw_patients(patients, count, self.recipe.split_seed)
         return self.dataset.of_patients(patients)
 
-    @cached_property
-    def pool(self) -> Dataset:
+    def pool(self, config: Alignment) -> Dataset:
         """The slices that slates are made of."""
-        stage = self.recipe.align
-        slices = middle_slices(self.train) if stage.slices == "middle" else self.train
-        if stage.images is None or stage.images >= len(slices):
+        slices = middle_slices(self.train) if config.slices == "middle" else self.train
+        if config.pool_images is None or config.pool_images >= len(slices):
             return slices
         drawn = np.random.default_rng(self.recipe.split_seed).permutation(len(slices))
-        return slices.take(sorted(drawn[: stage.images].tolist()))
+        return slices.take(sorted(drawn[: config.pool_images].tolist()))
 
     @cached_property
     def validation(self) -> Dataset:

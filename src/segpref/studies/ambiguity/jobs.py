@@ -73,13 +73,14 @@ def _model(workspace: AmbiguityWorkspace, kind: str, name: str, seed: int) -> li
     """A training, and samples of what it made."""
     run = workspace.folder(name, seed)
     work: Callable[[str, int], None] = workspace.align if kind == "align" else workspace.fit
-    stage = workspace.recipe.align if kind == "align" else workspace.stage1(name)
+    aligned = kind == "align"
+    stage = workspace.recipe.methods[name] if aligned else workspace.stage1(name)
     training = Job(
         name=_name(workspace, name, seed),
         title=f"{kind} {name}, seed {seed}",
         outputs=(run.summary,),
         run=partial(work, name, seed),
-        needs=(_name(workspace, REFERENCE, seed),) if kind == "align" else (),
+        needs=(_name(workspace, REFERENCE, seed),) if aligned else (),
         kind=kind,
         check=partial(workspace.check_training, name, seed),
         epochs=stage.epochs,

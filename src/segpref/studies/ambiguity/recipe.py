@@ -4,113 +4,101 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from segpref.data.names import check_folder_name
 from segpref.data.preparation import Preparation
-from segpref.objectives.diffusion import BetaConvention
 from segpref.objectives.likelihood import Reduction
 from segpref.policies import NetworkSpec
 from segpref.policies.diffusion import Sampler
+from segpref.settings import setting
+from segpref.studies.earlier import align_settings, whole_methods
 from segpref.studies.recipe import parse_recipe, recipe_file
+from segpref.studies.recorded import CLASS
+from segpref.studies.stages import refuse_seeds
+from segpref.training import AlignConfig, Denoising, DiffusionConfig
+from segpref.training.config import Optimizer
 from segpref.types import SegprefError
 
 __all__ = [
-    "AlignStage",
     "Alignment",
     "AmbiguityRecipe",
     "FitStage",
     "Variant",
+    "alignment_settings",
     "load_ambiguity_recipe",
 ]
 
+_OF_SEGMENTERS = (
+    "method",
+    "feedback",
+    "families",
+    "supervised",
+    "loss",
+    "view",
+    "images",
+    "reference",
+)
 
-@dataclass(frozen=True)
-class FitStage:
-    """Stage 1: AmbiSeg.
 
-    Args:
-        epochs: number of epochs.
-        images_per_epoch: images in an epoch.
-        batch_size: images per update.
-        learning_rate: at the beginning; it falls linearly to 0.
-        kl_weight: lambda.
-        average: highest decay of the moving average of weights.
-        augment: flip and turn images and masks.
-        text_dropout: share of the images whose text is left out, so that images without one can be
-            sampled, too; 0 as in the paper.
-    """
+@dataclass(frozen=True, kw_only=True)
+class FitStage(DiffusionConfig):
+    """Stage 1, AmbiSeg: :class:`~segpref.training.DiffusionConfig`, but shorter."""
 
-    epochs: int = 4
-    images_per_epoch: int = 12800
-    batch_size: int = 16
-    learning_rate: float = 1e-3
-    kl_weight: float = 1e-3
-    average: float = 0.9999
+    epochs: int = setting(4, least=1)
+    images_per_epoch: int | None = setting(12800, least=1)
+    batch_size: int = setting(16, least=1)
+    learning_rate: float = setting(1e-3, least=0)
     augment: bool = True
-    text_dropout: float = 0.0
+    validation_samples: int = setting(4, least=1)
 
 
-@dataclass(frozen=True)
-class AlignStage:
-    """What all alignments of the study share.
+@dataclass(frozen=True, kw_only=True)
+class Alignment(Denoising, AlignConfig):
+    """One way of making preferences and of learning from them (TDG-DiffDPO, Sec. 3.4)."""
 
-    Args:
-        epochs: number of epochs.
-        images_per_epoch: images in an epoch; all that slates are made of where None.
-        batch_size: images per update.
-        learning_rate: of AdamW, constant.
-        average: highest decay of the moving average of weights.
-        candidates: K, samples in a run of a slate.
-        images: slices of the training patients that slates are made of, drawn once; all where None.
-        slices: ``all`` of a nodule, or its ``middle`` one, as in validation and test.
-        tau: scores of winner and loser differ by at least this; in the paper by anything.
-        parts: of the network that learn; all where None. ``[unet]`` leaves the latent's prior alone.
-        sampler: draws the candidates.
-        convention: what beta is meant for.
-    """
-
-    epochs: int = 3
-    images_per_epoch: int | None = 3200
-    batch_size: int = 16
-    learning_rate: float = 2e-5
-    average: float = 0.99
-    candidates: int = 4
-    images: int | None = None
-    slices: Literal["all", "middle"] = "all"
-    tau: float = 1e-4
-    parts: list[str] | None = None
-    sampler: Sampler = field(default_factory=Sampler)
-    convention: BetaConvention = "half-mean"
-
-
-@dataclass(frozen=True)
-class Alignment:
-    """One way of making preferences and of learning from them.
-
-    Args:
-        preference: ``mean-dice``, ``best-rater`` or ``stochastic-run`` (TDG-DiffDPO, Sec. 3.4.2).
-        reduction: ``image`` (Diffusion-DPO) or ``region``.
-        beta: strength of the preference.
-        safeguard: share of the winner's progress that is kept; None for no safeguard.
-        learning_rate: instead of that of all alignments.
-        diversity: weight of what a sample has in common with the others of its slate, which the
-            preference is against (:class:`~segpref.judges.DiversityJudge`); 0 as in the paper.
-        flip_rate: share of the pairs that are turned round by chance; with 0.5 they say nothing, which
-            tells what the preference adds to training as such.
-        refresh: epochs after which slates are drawn anew, from what the policy is by then; None for
-            once, as in the paper.
-    """
+    epochs: int = setting(3, least=1)
+    images_per_epoch: int | None = setting(3200, least=1)
+    batch_size: int = setting(16, least=1)
+    learning_rate: float = setting(2e-5, least=0)
+    optimizer: Optimizer = "adamw"
+    candidates: int = setting(4, least=2)
+    reduction: Reduction = "image"
+    beta: float | None = setting(5000.0, above=0)
+    average: float | None = setting(0.99, least=0, below=1)
 
     preference: Literal["mean-dice", "best-rater", "stochastic-run"] = "mean-dice"
-    reduction: Reduction = "image"
-    beta: float = 5000.0
-    safeguard: float | None = None
-    learning_rate: float | None = None
-    diversity: float = 0.0
-    flip_rate: float = 0.0
-    refresh: int | None = None
+    """mean-dice, best-rater or stochastic-run (Sec. 3.4.2)."""
+
+    diversity: float = setting(0.0, least=0)
+    """Weight of what a sample has in common with the others of its slate, which the preference is
+    against (segpref.judges.DiversityJudge); 0 as in the paper."""
+
+    tau: float = setting(1e-4, least=0)
+    """Scores of winner and loser differ by at least this; in the paper by anything."""
+
+    pool_images: int | None = setting(None, least=1)
+    """Slices of the training patients that slates are made of, drawn once; all if left out."""
+
+    slices: Literal["all", "middle"] = "all"
+    """all slices of a nodule, or its middle one, as in validation and test."""
+
+    parts: list[str] | None = None
+    """Of the network that learn; all if left out. [unet] leaves the latent's prior alone."""
+
+    sampler: Sampler = field(default_factory=Sampler)
+    """Draws the candidates."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        usual = AlignConfig()
+        for name in _OF_SEGMENTERS:
+            if getattr(self, name) != getattr(usual, name):
+                raise SegprefError(
+                    f"{name} is for segmenters, not for samples of a diffusion model: leave it out"
+                )
 
 
 @dataclass(frozen=True)
@@ -141,8 +129,9 @@ class AmbiguityRecipe:
         preparation: from image to network input.
         data_options: passed to the dataset's reader.
         fit: stage 1.
-        align: what alignments share.
-        methods: alignments by the names that tables give them.
+        align: what alignments share in YAML.
+        methods: alignments by the names that tables give them. Each is a whole configuration; in YAML
+            it says what differs from ``align``.
         checkpoint: of an alignment: its ``best`` epoch on validation, by the IoU of samples and raters
             matched one to one, or its ``last``, as in the paper. Of stage 1 it is always the best.
         variants: other stage 1s, by name.
@@ -169,7 +158,7 @@ class AmbiguityRecipe:
     preparation: Preparation = field(default_factory=Preparation)
     data_options: dict[str, Any] = field(default_factory=dict)
     fit: FitStage = field(default_factory=FitStage)
-    align: AlignStage = field(default_factory=AlignStage)
+    align: Alignment = field(default_factory=Alignment)
     methods: dict[str, Alignment] = field(default_factory=dict)
     checkpoint: Literal["best", "last"] = "best"
     variants: dict[str, Variant] = field(default_factory=dict)
@@ -187,6 +176,7 @@ class AmbiguityRecipe:
 
     def __post_init__(self) -> None:
         check_folder_name(self.name, "the recipe")
+        refuse_seeds(self)
         unknown = [name for name in self.knob if name not in self.methods]
         if unknown:
             raise SegprefError(f"knob names {unknown[0]}, which is no method: correct it")
@@ -212,4 +202,15 @@ class AmbiguityRecipe:
 def load_ambiguity_recipe(name: str | Path) -> AmbiguityRecipe:
     """A recipe of this kind by name or path."""
     path = recipe_file(name, "segpref.studies.ambiguity")
-    return parse_recipe(path, AmbiguityRecipe)[0]
+    return parse_recipe(path, AmbiguityRecipe, partial(whole_methods, today=alignment_settings))[0]
+
+
+def alignment_settings(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of an alignment by today's names."""
+    found = align_settings(given)
+    if not isinstance(found.get("images", ""), str):
+        found["pool_images"] = found.pop("images")
+    if found.get(CLASS) == "AlignStage":
+        found[CLASS] = "Alignment"
+    # Once, a method had the common one where it had none of its own.
+    return {name: one for name, one in found.items() if (name, one) != ("learning_rate", None)}

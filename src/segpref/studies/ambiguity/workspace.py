@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +15,6 @@ from jaxtyping import UInt8
 from segpref.data.prompts import nodule_prompt
 from segpref.inference.samples import sample_cases
 from segpref.judges import DiversityJudge, NamedJudge, RatersJudge
-from segpref.objectives import DPO
 from segpref.policies import ModelCard
 from segpref.policies.diffusion import (
     AmbiSeg,
@@ -34,13 +34,16 @@ from segpref.studies.ambiguity.drawing import (
     kept_arrays,
     plain_name,
 )
-from segpref.studies.ambiguity.recipe import FitStage, Variant
+from segpref.studies.ambiguity.recipe import FitStage, Variant, alignment_settings
+from segpref.studies.earlier import run_settings
 from segpref.studies.recorded import as_recorded
-from segpref.training import Denoising, PreferenceSignal, RunFolder, align, fit_diffusion
+from segpref.training import RunFolder, align, fit_diffusion
+from segpref.training.methods import method_of
 
 __all__ = ["AmbiguityWorkspace"]
 
 _TOGETHER = 8
+_today = partial(run_settings, shared="stage", today=alignment_settings)
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ class AmbiguityWorkspace(AmbiguityData):
         aligned = name in self.recipe.methods
         settings = self._align_settings if aligned else self._fit_settings
         folder = self.folder(name, seed)
-        folder.refuse_others(as_recorded(folder, settings(name, seed)))
+        folder.refuse_others(as_recorded(folder, settings(name, seed), _today))
 
     def stage1(self, name: str) -> FitStage:
         """Stage 1 of the reference or of a variant."""
@@ -102,16 +105,14 @@ class AmbiguityWorkspace(AmbiguityData):
             self.validation,
             card,
             folder,
+            self.stage1(name),
             encoder=self.encoder if card.network.arguments.get("text_encoder") else None,
-            validation_samples=4,
             seed=seed,
-            **asdict(self.stage1(name)),
         )
 
     def _align_settings(self, name: str, seed: int) -> Mapping[str, Any]:
         return {
-            "method": self.recipe.methods[name],
-            "stage": self.recipe.align,
+            "align": self.recipe.methods[name],
             "seed": seed,
             "base": self._digest(self.folder(REFERENCE, seed).best),
             **self._data,
@@ -119,41 +120,29 @@ class AmbiguityWorkspace(AmbiguityData):
 
     def align(self, name: str, seed: int) -> None:
         """Stage 2 from this seed's reference (TDG-DiffDPO, Sec. 3.4)."""
-        method, stage, space = (
-            self.recipe.methods[name],
-            self.recipe.align,
-            self.dataset.label_space,
-        )
+        config, space = self.recipe.methods[name], self.dataset.label_space
         folder = self.folder(name, seed)
-        base = self.folder(REFERENCE, seed).best
-        folder.open(as_recorded(folder, self._align_settings(name, seed)), resume=True)
+        folder.open(as_recorded(folder, self._align_settings(name, seed), _today), resume=True)
         # Stochastic Run is the best of two runs against the worst, by the rater who likes it most.
-        runs = 2 if method.preference == "stochastic-run" else 1
-        agreement: Literal["mean", "best"] = "mean" if method.preference == "mean-dice" else "best"
+        runs = 2 if config.preference == "stochastic-run" else 1
+        agreement: Literal["mean", "best"] = "mean" if config.preference == "mean-dice" else "best"
         judge: NamedJudge = RatersJudge(space, agreement, "dice")
-        if method.diversity:
-            judge = DiversityJudge(judge, space, method.diversity)
+        if config.diversity:
+            judge = DiversityJudge(judge, space, config.diversity)
+        config = replace(config, miner=config.miner or Extremes(config.tau), seed=seed)
+        method = method_of(config, space, judge)
         align(
-            base,
-            self.pool,
+            self.folder(REFERENCE, seed).best,
+            self.pool(config),
             self.validation,
-            judge,
-            PreferenceSignal(
-                space, Extremes(stage.tau), DPO(method.beta), method.reduction, method.flip_rate
-            ),
+            method.judge,
+            method.signal,
             folder,
-            proposals=SampleSlates(stage.candidates, runs, stage.sampler),
-            denoising=Denoising(stage.convention, method.safeguard),
-            epochs=stage.epochs,
-            images_per_epoch=stage.images_per_epoch,
-            batch_size=stage.batch_size,
-            learning_rate=method.learning_rate or stage.learning_rate,
-            average=stage.average,
-            parts=stage.parts,
-            refresh=method.refresh,
-            optimizer="adamw",
+            config,
+            proposals=SampleSlates(config.candidates, runs, config.sampler),
+            denoising=config,
+            parts=config.parts,
             cache=self.cache,
-            seed=seed,
         )
 
     def model(self, name: str, seed: int, w: float = 1.0) -> AmbiSeg | BlendedPredictions:

@@ -11,6 +11,7 @@ import os
 import pickle
 import sys
 import threading
+from importlib import import_module
 from multiprocessing import process, spawn
 from typing import BinaryIO
 
@@ -31,6 +32,7 @@ def main() -> None:
         process.current_process()._inheriting = True  # type: ignore[attr-defined]
         try:
             spawn.prepare(pickle.loads(preparation))
+            import_module("segpref.machine").import_monai()  # before the job does, and takes longer
             function, arguments = pickle.loads(job)
         finally:
             del process.current_process()._inheriting  # type: ignore[attr-defined]

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from segpref.checking import checked
 from segpref.judges import EnsembleJudge, ModelJudge
 from segpref.policies import load_model
+from segpref.settings import setting
 from segpref.studies.judging.inputs import JUDGE_SEED, JudgeInputs
 from segpref.studies.recorded import as_recorded
-from segpref.studies.stages import Stage1
-from segpref.training import RunFolder, fit_regressor, load_regressor
+from segpref.studies.stages import Labels, Stage1
+from segpref.training import RegressorConfig, RunFolder, fit_regressor, load_regressor
 from segpref.types import Judge
 
 __all__ = ["Ensemble", "ModelBased", "Regressor"]
@@ -71,45 +72,24 @@ class Ensemble:
         return EnsembleJudge(predictors, self.max_disagreement, inputs.cache)
 
 
-@checked()
-@dataclass(frozen=True)
-class Regressor:
-    """An IoU regressor, trained on slates of the base for the judge's cases (RN-DPO, Table 5).
+@dataclass(frozen=True, kw_only=True)
+class Regressor(Labels, RegressorConfig):
+    """An IoU regressor, trained on slates of the base for the judge's cases (RN-DPO, Table 5)."""
 
-    Args:
-        labelled: number of labelled cases.
-        unit: ``patients``, or ``cases`` (slices in 2D).
-        epochs: number of epochs.
-        images_per_epoch: images in an epoch; all where None.
-        learning_rate: highest learning rate of AdamW.
-    """
-
-    labelled: int = 8
+    epochs: int = setting(40, least=1)
+    labelled: int | None = setting(8, least=1)
     unit: Literal["patients", "cases"] = "cases"
-    epochs: int = 40
-    images_per_epoch: int | None = None
-    learning_rate: float = 1e-3
-    of_base = True
+    of_base: ClassVar[bool] = True
 
     def train(self, inputs: JudgeInputs) -> None:
         """Train the regressor."""
         assert inputs.base is not None
-        cases = Stage1(labelled=self.labelled, unit=self.unit).drawn(
-            inputs.judge_cases, inputs.seed
-        )
+        cases = self.drawn(inputs.judge_cases, inputs.seed)
         folder = RunFolder(inputs.folder)
         settings = {"regressor": self, "seed": inputs.seed}
         folder.open(as_recorded(folder, settings), resume=True)
-        fit_regressor(
-            inputs.base,
-            cases,
-            inputs.validation,
-            folder,
-            epochs=self.epochs,
-            images_per_epoch=self.images_per_epoch,
-            learning_rate=self.learning_rate,
-            seed=inputs.seed + JUDGE_SEED,
-        )
+        seed = inputs.seed + JUDGE_SEED
+        fit_regressor(inputs.base, cases, inputs.validation, folder, self, seed=seed)
 
     def build(self, inputs: JudgeInputs) -> Judge:
         """The predicted IoU."""

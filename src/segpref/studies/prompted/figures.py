@@ -7,8 +7,7 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from segpref.policies import load_model
-from segpref.policies.promptable import PromptablePolicy
+from segpref.policies.promptable import load_promptable
 from segpref.report.charts import PALETTE, png_of
 from segpref.studies.prompted.results import read_row
 from segpref.studies.prompted.rows import BASE, FLIPPED, aligned_row, row_file
@@ -55,8 +54,7 @@ def examples(workspace: PromptedWorkspace) -> bytes | None:
     test = workspace.fold(0).test.take(range(_SHOWN))
     outlines = []
     for row in (BASE, aligned):
-        policy, _ = load_model(workspace.folder(0) / row)
-        assert isinstance(policy, PromptablePolicy)
+        policy, _ = load_promptable(workspace.folder(0) / row)
         policy.prepare(test, workspace.cache)
         images = torch.from_numpy(np.stack([case.image for case in test]))
         outlines.append((policy.logits(images)[:, 0] > 0).cpu().numpy())

@@ -4,113 +4,101 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
-from typing import Any
-
-from jsonargparse import ArgumentParser
+from typing import Any, Literal
 
 from segpref.data.names import check_folder_name
 from segpref.data.preparation import Preparation
 from segpref.policies import NetworkSpec
-from segpref.studies.recipe import default_network
-from segpref.trust import read_yaml
+from segpref.settings import Settings, setting
+from segpref.studies.prompted.earlier import recipe_settings
+from segpref.studies.recipe import default_network, parse_recipe, recipe_file
+from segpref.studies.stages import refuse_seeds
+from segpref.training import AlignConfig, FitConfig, PromptableConfig
+from segpref.training.config import Schedule
+from segpref.training.feedback import Feedback
 from segpref.types import SegprefError
 
-__all__ = ["Align", "Clip", "PromptedRecipe", "Stage1", "StandIn", "load_prompted"]
+__all__ = ["Align", "Clip", "PromptedRecipe", "Stage1", "StandIn", "UNet", "load_prompted"]
 
 
-@dataclass(frozen=True)
-class StandIn:
-    """A checkpoint's stand-in: a small SAM that learns to follow boxes and points on other data.
+@dataclass(frozen=True, kw_only=True)
+class StandIn(PromptableConfig):
+    """A checkpoint's stand-in: a small SAM that learns to follow boxes and points on other data."""
 
-    Args:
-        network: settings of :func:`~segpref.policies.promptable.small_sam`.
-        sources: cases (slices) drawn from each of phantoms, acdc, hippocampus and lidc, as far as their
-            folders are there.
-        epochs: number of epochs.
-        images_per_epoch: images in an epoch.
-        batch_size: images per update.
-        learning_rate: of Adam.
-        focal: weight of the focal loss beside Dice. It is 20 where SAM is trained; from random weights
-            that first teaches that nothing is anywhere.
-    """
+    epochs: int = setting(30, least=1)
+    images_per_epoch: int | None = setting(640, least=1)
+    learning_rate: float = setting(1e-3, least=0)
+    augment: Literal["none", "dihedral"] = "dihedral"
+
+    focal: float = setting(1.0, least=0)
+    """Weight of the focal loss beside Dice. It is 20 where SAM is trained; from random weights that
+    first teaches that nothing is anywhere."""
 
     network: dict[str, Any] = field(default_factory=dict)
+    """Settings of segpref.policies.promptable.small_sam."""
+
     sources: dict[str, int] = field(
         default_factory=lambda: {"phantoms": 400, "acdc": 600, "hippocampus": 400, "lidc": 600}
     )
-    epochs: int = 30
-    images_per_epoch: int = 640
-    batch_size: int = 8
-    learning_rate: float = 1e-3
-    focal: float = 1.0
+    """Cases (slices) drawn from each of phantoms, acdc, hippocampus and lidc, as far as their folders
+    are there."""
 
 
-@dataclass(frozen=True)
-class Clip:
-    """A CLIP's stand-in: a small one that learns from what a fold may be learned from.
+@dataclass(frozen=True, kw_only=True)
+class Clip(Settings):
+    """A CLIP's stand-in: a small one that learns from what a fold may be learned from."""
 
-    Args:
-        side: pixels of its input.
-        steps: number of updates.
-        batch_size: images per update.
-        learning_rate: of AdamW.
-        channels: of gScoreCAM.
-    """
+    side: int = setting(64, least=1)
+    """Pixels of its input."""
 
-    side: int = 64
-    steps: int = 1500
-    batch_size: int = 32
-    learning_rate: float = 1e-3
-    channels: int = 32
+    steps: int = setting(1500, least=1)
+    """Number of updates."""
 
+    batch_size: int = setting(32, least=1)
+    """Images per update."""
 
-@dataclass(frozen=True)
-class Stage1:
-    """Stage 1 of promptable models, and of the U-Net that they are compared with.
+    learning_rate: float = setting(1e-3, least=0)
+    """Of AdamW."""
 
-    Args:
-        epochs: number of epochs, 15 in the paper.
-        images_per_epoch: images in an epoch.
-        batch_size: images per update.
-        learning_rate: of Adam, halved every ten epochs.
-        focal: weight of the focal loss beside Dice, 20 in the paper.
-        unet: network of the U-Net.
-        unet_epochs: its number of epochs.
-        unet_learning_rate: its highest learning rate.
-    """
-
-    epochs: int = 15
-    images_per_epoch: int = 160
-    batch_size: int = 8
-    learning_rate: float = 1e-4
-    focal: float = 20.0
-    unet: NetworkSpec = field(default_factory=lambda: default_network(2))
-    unet_epochs: int = 15
-    unet_learning_rate: float = 1e-3
+    channels: int = setting(32, least=1)
+    """Of gScoreCAM."""
 
 
-@dataclass(frozen=True)
-class Align:
-    """Stage 2.
+@dataclass(frozen=True, kw_only=True)
+class Stage1(PromptableConfig):
+    """Stage 1 of promptable models: :class:`~segpref.training.PromptableConfig`, with turned images."""
 
-    Args:
-        epochs: number of epochs, 30 in the paper.
-        images_per_epoch: images in an epoch, the same for every pool, so that more images are not also
-            more updates.
-        batch_size: images per update.
-        learning_rate: of Adam, halved every ten epochs.
-        betas: beta_1 and beta_2 of Eq. 5.
-        thresholds: of the candidates.
-    """
+    images_per_epoch: int | None = setting(160, least=1)
+    augment: Literal["none", "dihedral"] = "dihedral"
 
-    epochs: int = 30
-    images_per_epoch: int = 40
-    batch_size: int = 8
-    learning_rate: float = 1e-4
-    betas: tuple[float, float] = (1.0, 0.5)
-    thresholds: tuple[float, ...] = (0.3, 0.4, 0.5, 0.6)
+
+@dataclass(frozen=True, kw_only=True)
+class UNet(FitConfig):
+    """The U-Net that promptable models are compared with."""
+
+    epochs: int = setting(15, least=1)
+    images_per_epoch: int | None = setting(160, least=1)
+
+    network: NetworkSpec = field(default_factory=lambda: default_network(2))
+    """Class and arguments."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Align(AlignConfig):
+    """Stage 2: what is said of the candidates and how it is reduced is each row's own."""
+
+    epochs: int = setting(30, least=1)
+    images_per_epoch: int | None = setting(40, least=1)
+    """Images in an epoch, the same for every pool, so that more images are not also more updates."""
+
+    schedule: Schedule = "halved"
+    feedback: Feedback | None = field(default_factory=Feedback)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.feedback is None:
+            raise SegprefError("the study is about feedback: don't set it to null")
 
 
 @dataclass(frozen=True)
@@ -135,6 +123,8 @@ class PromptedRecipe:
         start: the SAM's stand-in.
         clip: the CLIP's stand-in.
         stage1: prompts are learned.
+        unet: the U-Net beside them; in YAML it has the images_per_epoch and batch_size of ``stage1``
+            where it says nothing else.
         align: preferences are learned.
         flips: how often neighbours in a rating or ranking change places.
         reversals: how often a whole ranking is turned round; at 0.5 it is chance, so what is gained
@@ -158,6 +148,7 @@ class PromptedRecipe:
     start: StandIn = field(default_factory=StandIn)
     clip: Clip = field(default_factory=Clip)
     stage1: Stage1 = field(default_factory=Stage1)
+    unet: UNet = field(default_factory=UNet)
     align: Align = field(default_factory=Align)
     flips: list[float] = field(default_factory=lambda: [0.1, 0.2, 0.3, 0.5])
     reversals: list[float] = field(default_factory=lambda: [0.1, 0.3, 0.5])
@@ -165,27 +156,10 @@ class PromptedRecipe:
 
     def __post_init__(self) -> None:
         check_folder_name(self.name, "the recipe")
-
-
-def prompted_names() -> list[str]:
-    """Names of the recipes that come with segpref."""
-    folder = resources.files("segpref.studies.prompted") / "recipes"
-    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir())
+        refuse_seeds(self)
 
 
 def load_prompted(name: str | Path) -> tuple[PromptedRecipe, Mapping[str, Any]]:
     """A recipe by name or path, and its resolved settings."""
-    path = Path(name)
-    if not path.suffix and str(name) in prompted_names():
-        path = Path(str(resources.files("segpref.studies.prompted") / "recipes" / f"{name}.yaml"))
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(PromptedRecipe, "recipe")
-    try:
-        content = read_yaml(path)
-        settings = parser.parse_object({"recipe": content})
-        recipe = parser.instantiate(settings).recipe
-    except Exception as error:  # YAML and jsonargparse tell over several lines what is wrong
-        reason = " ".join(str(error).split())
-        raise SegprefError(f"{path} is no valid recipe: {reason}") from error
-    assert isinstance(recipe, PromptedRecipe)
-    return recipe, settings.recipe.as_dict()
+    path = recipe_file(name, "segpref.studies.prompted")
+    return parse_recipe(path, PromptedRecipe, recipe_settings)

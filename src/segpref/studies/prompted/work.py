@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -13,15 +13,17 @@ from segpref.data.csv_files import write_csv
 from segpref.inference.evaluation import score_model
 from segpref.judges import OracleJudge
 from segpref.policies import ModelCard, PolicySpec, load_model, save_model
-from segpref.policies.promptable import PromptableNetwork, PromptablePolicy, promptable_card
-from segpref.prompts import LabelPrompts, box_iou, box_of
+from segpref.policies.promptable import load_promptable, promptable_card
+from segpref.prompts import LabelPrompts, box_iou, box_of, prompted
 from segpref.studies.prompted.clip import fit_clip
+from segpref.studies.prompted.earlier import run_settings
 from segpref.studies.prompted.rows import BASE, MORE, UNET, UNTUNED, aligned_row
 from segpref.studies.prompted.stand_in import OneStructure
 from segpref.studies.prompted.workspace import Fold, PromptedWorkspace, Prompts
 from segpref.studies.recorded import as_recorded
 from segpref.training import RunFolder, align, fit, fit_promptable
-from segpref.training.feedback import Feedback, FeedbackKind
+from segpref.training.feedback import FeedbackKind
+from segpref.training.methods import method_of
 
 __all__ = [
     "Alignment",
@@ -65,27 +67,17 @@ class Alignment:
 
 def fit_stand_in(workspace: PromptedWorkspace) -> None:
     """Train the stand-in for SAM."""
-    folder = RunFolder(workspace.out / "start")
     recipe = workspace.recipe
     learned, held_out = workspace.other_data()
     network = workspace.blank()
-    card = promptable_card(network, OneStructure, recipe.preparation, labelled=learned.patients)
-    settings = {"start": recipe.start, "seed": recipe.seed}
-    folder.open(as_recorded(folder, settings), resume=True)
     fit_promptable(
         learned,
         held_out,
         network,
-        card,
-        folder,
+        promptable_card(network, OneStructure, recipe.preparation, labelled=learned.patients),
+        _begun(workspace, workspace.out / "start", start=recipe.start),
+        recipe.start,
         guide=LabelPrompts(shift=0.15, box_rate=0.8, point_rate=0.7),
-        focal=recipe.start.focal,
-        epochs=recipe.start.epochs,
-        images_per_epoch=recipe.start.images_per_epoch,
-        batch_size=recipe.start.batch_size,
-        learning_rate=recipe.start.learning_rate,
-        halve_every=recipe.start.epochs / 3,
-        augment="dihedral",
         seed=recipe.seed,
     )
 
@@ -108,12 +100,11 @@ def measure_boxes(workspace: PromptedWorkspace, number: int, file: Path) -> None
     policy = PolicySpec(_PROMPTABLE, {"prompter": prompter}).build(
         workspace.blank(), fold.test.label_space
     )
-    assert isinstance(policy, PromptablePolicy)
     policy.prepare(fold.test, workspace.cache)
     rows = []
     for case in fold.test.labelled():
         (mask,) = np.asarray(case.label) == 1
-        ((prompt,),) = policy.prompts_for(torch.from_numpy(np.array(case.image))[None])
+        ((prompt,),) = prompted(policy).prompts_for(torch.from_numpy(np.array(case.image))[None])
         drawn, found = box_of(mask), prompt.box
         assert drawn is not None
         assert found is not None
@@ -137,31 +128,22 @@ def measure_boxes(workspace: PromptedWorkspace, number: int, file: Path) -> None
 
 def fit_row(workspace: PromptedWorkspace, number: int, row: Stage1Row) -> None:
     """A model that is asked in one way, from the fold's labels; or from some more of them."""
-    folder = RunFolder(workspace.folder(number) / row)
     recipe, fold = workspace.recipe, workspace.fold(number)
-    cases = fold.labelled
-    prompts: Prompts = BASE
+    cases, prompts = fold.labelled, BASE
     if row == MORE:
         cases = workspace.images.of_patients([*cases.patients, *fold.more.patients])
     else:
         prompts = row
-    network = load_model(workspace.out / "start")[0].network
-    assert isinstance(network, PromptableNetwork)
-    stage = recipe.stage1
-    settings = {"stage1": stage, "prompts": prompts, "seed": recipe.seed}
-    folder.open(as_recorded(folder, settings), resume=True)
+    network = load_promptable(workspace.out / "start")[0].inner
+    place = workspace.folder(number) / row
+    folder = _begun(workspace, place, stage1=recipe.stage1, prompts=prompts)
     fit_promptable(
         cases,
         fold.validation,
         network,
         workspace.card(network, fold, cases, prompts),
         folder,
-        focal=stage.focal,
-        epochs=stage.epochs,
-        images_per_epoch=stage.images_per_epoch,
-        batch_size=stage.batch_size,
-        learning_rate=stage.learning_rate,
-        augment="dihedral",
+        recipe.stage1,
         seed=recipe.seed,
         cache=workspace.cache,
     )
@@ -171,8 +153,7 @@ def fit_row(workspace: PromptedWorkspace, number: int, row: Stage1Row) -> None:
 def score_untuned(workspace: PromptedWorkspace, number: int) -> None:
     """Scores of the stand-in for SAM as it is."""
     folder = workspace.folder(number) / UNTUNED
-    network = load_model(workspace.out / "start")[0].network
-    assert isinstance(network, PromptableNetwork)
+    network = load_promptable(workspace.out / "start")[0].inner
     fold = workspace.fold(number)
     card = workspace.card(network, fold, fold.labelled.take([]), "box and points")
     folder.mkdir(parents=True, exist_ok=True)
@@ -182,65 +163,57 @@ def score_untuned(workspace: PromptedWorkspace, number: int) -> None:
 
 def fit_unet(workspace: PromptedWorkspace, number: int) -> None:
     """The U-Net that promptable models are compared with."""
-    folder = RunFolder(workspace.folder(number) / UNET)
     recipe, fold = workspace.recipe, workspace.fold(number)
-    stage, space = recipe.stage1, fold.labelled.label_space
-    settings = {"stage1": stage, "seed": recipe.seed}
-    folder.open(as_recorded(folder, settings), resume=True)
+    channels, space = workspace.reader.channels, fold.labelled.label_space
     card = ModelCard(
-        stage.unet.for_data(len(workspace.reader.channels), space.channels),
+        recipe.unet.network.for_data(len(channels), space.channels),
         space,
         recipe.preparation,
-        workspace.reader.channels,
+        channels,
         fold.labelled.patients,
     )
-    fit(
-        fold.labelled,
-        fold.validation,
-        card,
-        folder,
-        epochs=stage.unet_epochs,
-        images_per_epoch=stage.images_per_epoch,
-        batch_size=stage.batch_size,
-        learning_rate=stage.unet_learning_rate,
-        seed=recipe.seed,
-    )
+    folder = _begun(workspace, workspace.folder(number) / UNET, unet=recipe.unet)
+    fit(fold.labelled, fold.validation, card, folder, recipe.unet, seed=recipe.seed)
     _score(workspace, fold, folder)
 
 
 def run_alignment(workspace: PromptedWorkspace, number: int, wanted: Alignment) -> None:
     """Align the fold's model, and score it."""
-    folder = RunFolder(workspace.folder(number) / wanted.row)
     recipe, fold = workspace.recipe, workspace.fold(number)
-    how, space = recipe.align, fold.test.label_space
-    feedback = Feedback(
-        wanted.kind,
-        how.betas,
-        wanted.reduction,
-        how.thresholds,
-        wanted.flips,
-        seed=recipe.seed + number,
+    space = fold.test.label_space
+    assert recipe.align.feedback is not None
+    feedback = replace(
+        recipe.align.feedback,
+        kind=wanted.kind,
+        reduction=wanted.reduction,
+        flip_rate=wanted.flips,
         reverse_rate=wanted.reversals,
+        seed=recipe.seed + number,
     )
-    settings = {"align": how, "feedback": feedback, "seed": recipe.seed}
-    folder.open(as_recorded(folder, settings), resume=True)
+    config = replace(recipe.align, feedback=feedback)
+    folder = _begun(workspace, workspace.folder(number) / wanted.row, align=config)
+    config = replace(config, seed=recipe.seed).resolved()
+    method = method_of(config, space, OracleJudge(space, measure="dice"))
     align(
         workspace.folder(number) / BASE,
         fold.pools[wanted.share],
         fold.validation,
-        feedback.judge(OracleJudge(space, measure="dice")),
-        feedback.signal(space),
+        method.judge,
+        method.signal,
         folder,
-        proposals=feedback.proposals(),
-        epochs=how.epochs,
-        images_per_epoch=how.images_per_epoch,
-        batch_size=how.batch_size,
-        learning_rate=how.learning_rate,
-        schedule="halved",
-        seed=recipe.seed,
+        config,
+        proposals=method.proposals,
         cache=workspace.cache,
     )
     _score(workspace, fold, folder)
+
+
+def _begun(workspace: PromptedWorkspace, place: Path, **settings: Any) -> RunFolder:
+    """A run folder, opened; it keeps its settings and the study's seed."""
+    folder = RunFolder(place)
+    kept = {**settings, "seed": workspace.recipe.seed}
+    folder.open(as_recorded(folder, kept, run_settings), resume=True)
+    return folder
 
 
 def _score(workspace: PromptedWorkspace, fold: Fold, folder: RunFolder) -> None:

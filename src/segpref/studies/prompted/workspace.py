@@ -17,6 +17,7 @@ from segpref.data.splits import Split, cross_validation, draw_patients
 from segpref.policies import ModelCard
 from segpref.policies.promptable import PromptableNetwork, promptable_card, small_sam
 from segpref.studies.engine import Portable
+from segpref.studies.prompted.earlier import recipe_settings
 from segpref.studies.prompted.recipe import PromptedRecipe
 from segpref.studies.prompted.stand_in import Some, other_data
 from segpref.studies.recipe import read_recipe
@@ -87,7 +88,7 @@ class PromptedWorkspace(Portable):
         if not path.exists():
             text = yaml.safe_dump(plain(self.recipe), sort_keys=False)
             write_atomically(path, text.encode())
-        elif changed := changed_settings(read_recipe(path), self.recipe):
+        elif changed := changed_settings(recipe_settings(read_recipe(path)), self.recipe):
             raise SegprefError(
                 f"{self.out} was begun with another recipe ({', '.join(changed)}): choose another --out"
             )

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from segpref.checking import checked
 from segpref.objectives.supervised import SupervisedLoss
+from segpref.runtime import next_in_batch
 from segpref.training.semisupervised.checks import share, strength
 from segpref.training.semisupervised.method import MethodLoss, StepBatch, Teacher
 from segpref.training.semisupervised.mixing import paste_masks, pasted
@@ -72,7 +73,7 @@ class CopyPaste:
         shape = batch.images.shape[2:]
         box_in, box_out = (paste_masks(shape, generators, self.side) for _ in range(2))
         if progress < self.pretraining:
-            others, labels = batch.images.roll(-1, 0), batch.labels.roll(-1, 0)
+            others, labels = next_in_batch(batch.images), next_in_batch(batch.labels)
             images = [pasted(others, batch.images, box_in), pasted(batch.images, others, box_out)]
             targets = [pasted(labels, batch.labels, box_in), pasted(batch.labels, labels, box_out)]
             supervised = loss(student(torch.cat(images)), torch.cat(targets))

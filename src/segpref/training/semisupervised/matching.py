@@ -11,6 +11,7 @@ from torch import Tensor
 
 from segpref.checking import checked
 from segpref.objectives.supervised import SupervisedLoss
+from segpref.runtime import in_step, next_in_batch, step_sum, step_total
 from segpref.training.augmentation import StrongAugmentation
 from segpref.training.semisupervised.checks import share, strength
 from segpref.training.semisupervised.method import MethodLoss, StepBatch, Teacher
@@ -152,7 +153,10 @@ def confident_loss(
     targets: UInt8[Tensor, "B field *space"],
 ) -> Float[Tensor, ""]:
     """Supervised loss of the pixels that are not ignored, times their share; 0 where there is none."""
-    return loss(logits, targets) * (targets != IGNORE).float().mean()
+    share, images = (targets != IGNORE).float().mean(), len(targets)
+    if in_step():  # of the whole batch, as the loss
+        share = step_sum(share * images) / step_total(images)
+    return loss(logits, targets) * share
 
 
 def strong_view(
@@ -165,8 +169,8 @@ def strong_view(
     """Strongly changed images with a box of the next image in the batch, and their targets."""
     changed = strong(images, generators)
     boxes = cutmix_masks(images.shape[2:], generators, cutmix)
-    view = pasted(changed.roll(-1, 0), changed, boxes)
-    return view, pasted(targets.roll(-1, 0), targets, boxes)
+    view = pasted(next_in_batch(changed), changed, boxes)
+    return view, pasted(next_in_batch(targets), targets, boxes)
 
 
 def _figures(sure: Tensor) -> dict[str, float]:

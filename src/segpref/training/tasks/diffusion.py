@@ -89,6 +89,7 @@ class Diffusion(Task):
     encoder: TextEncoder | None = None
     kind = "fit-diffusion"
     title = "diffusion stage 1"
+    normalises = True
 
     def __post_init__(self) -> None:
         if not len(self.cases) or not len(self.validation):
@@ -119,6 +120,10 @@ class Diffusion(Task):
         """The moving average that is validated and saved."""
         decay = self.config.average
         return averaged(network, decay, warm_decay) if decay else None
+
+    def partly(self, network: nn.Module) -> bool:
+        """No: error and divergence hang on every weight."""
+        return False
 
     def begin(self, learner: Learner) -> Course:
         """Noise on one rater's mask, and the error of what the network makes of it."""

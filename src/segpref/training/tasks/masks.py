@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from segpref.data.cache import Cache
 from segpref.data.dataset import Dataset
@@ -21,6 +22,7 @@ from segpref.preferences import StandingPatches
 from segpref.proposals import SlateProposals
 from segpref.seeds import derive_seed
 from segpref.training.rounds import PreferenceRounds
+from segpref.training.sizes import leaves_out
 from segpref.training.step import (
     DrawPatches,
     PreferenceStep,
@@ -58,6 +60,12 @@ class MaskPreferences(PreferenceTask[TunablePolicy]):
                 "records of preferences are about slates that stand, and these would be made anew at "
                 "every step: give refresh, in epochs"
             )
+
+    def partly(self, network: nn.Module) -> bool:
+        """As the policy says of an image."""
+        shape = self.card.preparation.patch or self.lessons.pool[0].image.shape[1:]
+        image = torch.zeros(1, len(self.card.channels), *shape, device=self.policy.device)
+        return leaves_out(self.policy, image)
 
     def course(self, learner: Learner, validated: TunablePolicy) -> Course:
         """Figure 1: one pass, its slates and scores, pairs, margins on the regions."""

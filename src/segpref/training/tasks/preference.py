@@ -25,6 +25,7 @@ from segpref.training.config import AlignConfig
 from segpref.training.curves import curve_summary
 from segpref.training.signals import Signal
 from segpref.training.trainer import Course, History, Learner, Task
+from segpref.training.validation import validation_of
 from segpref.types import Judge, SegprefError, UnsureJudge
 
 __all__ = ["Lessons", "PreferenceTask"]
@@ -186,7 +187,9 @@ class PreferenceTask(Task, Generic[P]):
             validated.network = learner.validated
         if hasattr(self.lessons.judge, "prepare"):
             self.lessons.judge.prepare(self.lessons.pool)
-        return self.course(learner, validated)
+        course = self.course(learner, validated)
+        form, cases = self.card.preparation, self.lessons.validation
+        return course._replace(validate=validation_of(validated, cases, form, course.validate))
 
     @abstractmethod
     def course(self, learner: Learner, validated: P) -> Course:

@@ -16,12 +16,7 @@ from segpref.data.splits import refuse_leakage
 from segpref.inference.evaluation import mean_iou, score_model
 from segpref.objectives.focal_dice import FocalDiceLoss, quality_loss
 from segpref.policies import ModelCard
-from segpref.policies.promptable import (
-    PARTS,
-    Part,
-    PromptableNetwork,
-    PromptablePolicy,
-)
+from segpref.policies.promptable import PARTS, GuidedPolicy, Part, PromptableNetwork, guided
 from segpref.prompts import ExpertPrompts, LabelPrompts, Prompts, turned, turned_prompt
 from segpref.seeds import derive_seed
 from segpref.settings import setting
@@ -29,7 +24,8 @@ from segpref.training.config import Optimizer, Schedule, TrainingConfig
 from segpref.training.loop import StepResult
 from segpref.training.tasks.supervised import best_epoch, check_labelled
 from segpref.training.trainer import Course, History, Learner, Task
-from segpref.types import Case, SegprefError
+from segpref.training.validation import validation_of
+from segpref.types import Case
 
 __all__ = ["Promptable", "PromptableConfig"]
 
@@ -104,19 +100,18 @@ class Promptable(Task):
 
     def network(self) -> nn.Module:
         """The model, of which some parts learn."""
-        _policy(self.card, self.model).learn(self.config.parts)
+        guided(self.card.policy_of(self.model)).learn(self.config.parts)
         return self.model
 
     def begin(self, learner: Learner) -> Course:
         """Masks of all iterations against the labels."""
         config, guide = self.config, self.guide
-        policy = _policy(self.card, self.model)
+        policy = guided(self.card.policy_of(self.model))
         policy.learn(config.parts)
         policy.network, judged = learner.network, policy
         if guide is not None:
-            texts_of = None if self.model.text_encoder is None else policy.prompter
-            space, prompts_of = self.card.label_space, ExpertPrompts(texts_of=texts_of)
-            judged = PromptablePolicy(learner.network, space, prompts_of)
+            texts_of = policy.prompter if policy.takes_text else None
+            judged = policy.asked_by(ExpertPrompts(texts_of=texts_of))
         judged.prepare(self.validation, self.cache)
         policy.prepare(self.labelled, self.cache)
         measure = FocalDiceLoss(focal=config.focal)
@@ -140,7 +135,8 @@ class Promptable(Task):
         def validate() -> Mapping[str, float]:
             return {"val_iou": mean_iou(score_model(judged, self.validation))}
 
-        return Course(step, validate)
+        form = self.card.preparation
+        return Course(step, validation_of(judged, self.validation, form, validate))
 
     def summary(self, history: History) -> dict[str, Any]:
         """Who was learned from, which parts, and the best epoch."""
@@ -152,19 +148,10 @@ class Promptable(Task):
         }
 
 
-def _policy(card: ModelCard, network: PromptableNetwork) -> PromptablePolicy:
-    policy = card.policy_of(network)
-    if not isinstance(policy, PromptablePolicy):
-        raise SegprefError(
-            f"{card.policy.class_path} is not asked by prompts: make the card with promptable_card"
-        )
-    return policy
-
-
 def _batch(
     cases: Sequence[Case],
     rngs: Sequence[np.random.Generator],
-    policy: PromptablePolicy,
+    policy: GuidedPolicy,
     guide: LabelPrompts | None,
     augment: Literal["none", "dihedral"],
 ) -> tuple[torch.Tensor, torch.Tensor, Prompts]:
@@ -193,10 +180,10 @@ def _batch(
 
 
 def _texts(
-    policy: PromptablePolicy, pictures: Sequence[np.ndarray]
+    policy: GuidedPolicy, pictures: Sequence[np.ndarray]
 ) -> list[tuple[str | None, ...] | None]:
     """The texts that the policy's own prompts have, for prompts that are drawn from labels."""
-    if policy.inner.text_encoder is None:
+    if not policy.takes_text:
         return [None] * len(pictures)
     own = policy.prompts_for(torch.from_numpy(np.stack(pictures)))
     return [tuple(prompt.text for prompt in row) for row in own]

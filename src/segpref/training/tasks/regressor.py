@@ -29,6 +29,7 @@ from segpref.policies import (
 )
 from segpref.policies.checkpoints import load_network
 from segpref.proposals import SlateProposals
+from segpref.runtime import step_sum, step_total
 from segpref.seeds import derive_seed
 from segpref.settings import setting
 from segpref.training.augmentation import AugmentationName, augmentation, augmented_batch
@@ -95,6 +96,7 @@ class Regressor(Task):
     config: RegressorConfig
     proposals: SlateProposals | None = None
     kind = title = "regressor"
+    normalises = True
 
     def __post_init__(self) -> None:
         if not len(self.labelled) or not len(self.validation):
@@ -127,6 +129,10 @@ class Regressor(Task):
             torch.manual_seed(self.config.seed)
             return self.card.network.build()
 
+    def partly(self, network: nn.Module) -> bool:
+        """No: the last layer of a residual network hangs on all others."""
+        return False
+
     def begin(self, learner: Learner) -> Course:
         """Candidates of a policy and how good they are."""
         config, runtime, proposals = (
@@ -148,18 +154,22 @@ class Regressor(Task):
             learner.network.train()
             logits = learner.network(inputs).float()
             each = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
-            value = (each * known).sum() / known.sum().clamp(min=1)
-            count = len(indices)
-            logs = {"train_loss": (float(value.detach()) * count, float(count))}
-            return StepResult(value * count, count, logs)
+            # Of the whole batch, whichever process an image falls to.
+            value = (each * known).sum() / step_sum(known.sum()).clamp(min=1)
+            images = step_total(len(indices))
+            logs = {"train_loss": (float(value.detach()) * images, float(len(indices)))}
+            return StepResult(value * images, len(indices), logs)
 
         watched = _validation_slates(
             segmenter, self.validation, proposals, derive_seed(config.seed)
         )
 
+        def judged(one: tuple[Case, Slate, np.ndarray]) -> np.ndarray:
+            return judge.score(one[0], one[1])
+
         def validate() -> Mapping[str, float]:
             learner.network.eval()
-            return _figures(judge, watched)
+            return _figures(list(runtime.each(watched, judged)), watched)
 
         return Course(step, validate)
 
@@ -260,9 +270,8 @@ def _validation_slates(
 
 
 def _figures(
-    judge: RegressorJudge, watched: Sequence[tuple[Case, Slate, np.ndarray]]
+    scores: Sequence[np.ndarray], watched: Sequence[tuple[Case, Slate, np.ndarray]]
 ) -> dict[str, float]:
-    scores = [judge.score(case, slate) for case, slate, _ in watched]
     truths = [truth for _, _, truth in watched]
     none = np.zeros(0, np.int64)
     figures = diagnose(scores, truths, Pairs(none, none, none, none, np.zeros(0)))

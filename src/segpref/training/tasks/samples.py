@@ -9,6 +9,7 @@ from functools import partial
 
 import numpy as np
 import torch
+from torch import nn
 
 from segpref.data.cache import Cache
 from segpref.data.dataset import Dataset
@@ -173,6 +174,10 @@ class SamplePreferences(PreferenceTask[AmbiSeg]):
                 "a diffusion model is aligned on its own samples, without a view and against its base: "
                 "leave out view and reference, and give SampleSlates as proposals"
             )
+
+    def partly(self, network: nn.Module) -> bool:
+        """The posterior of the latent, which only stage 1 needs, where there is one."""
+        return self.policy.latent > 0
 
     def course(self, learner: Learner, validated: AmbiSeg) -> Course:
         """Samples of a round, scored, and their errors under noise and time that all share."""

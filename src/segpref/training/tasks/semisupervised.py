@@ -27,9 +27,11 @@ from segpref.training.curves import curve_summary
 from segpref.training.loop import StepResult, batch_stream
 from segpref.training.semisupervised.method import Method, StepBatch
 from segpref.training.semisupervised.student import Student
+from segpref.training.sizes import leaves_out
 from segpref.training.start import first_network
 from segpref.training.tasks.supervised import best_epoch, check_labelled
 from segpref.training.trainer import Course, History, Learner, Task
+from segpref.training.validation import validation_of
 from segpref.types import Case, SegprefError
 
 __all__ = ["SemiSupervised"]
@@ -63,6 +65,7 @@ class SemiSupervised(Task):
     start: Path | None = None
     kind = "semisupervised"
     title = "stage 1, semi-supervised"
+    normalises = True
 
     def __post_init__(self) -> None:
         check_labelled(self.labelled, self.validation)
@@ -96,6 +99,12 @@ class SemiSupervised(Task):
     def average(self, network: nn.Module) -> AveragedModel:
         """The teacher."""
         return averaged(network, self.method.decay)
+
+    def partly(self, network: nn.Module) -> bool:
+        """As the policy says of an image."""
+        image = torch.from_numpy(np.array(self.labelled[0].image))[None]
+        image = image.to(next(network.parameters()).device)
+        return leaves_out(self.card.policy_of(network), image)
 
     def dropout(self, network: nn.Module) -> Sequence[DropoutPlace]:
         """The network's own layers."""
@@ -145,7 +154,7 @@ class SemiSupervised(Task):
         def validate() -> Mapping[str, float]:
             return {"val_iou": mean_iou(score_model(model, self.validation))}
 
-        return Course(step, validate)
+        return Course(step, validation_of(model, self.validation, card.preparation, validate))
 
     def summary(self, history: History) -> dict[str, Any]:
         """Who was learned from, the best epoch, and the curve's figures."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from segpref.data.dataset import Dataset
 from segpref.data.patches import LabelPlaces, PatchDraw
@@ -23,9 +23,10 @@ from segpref.seeds import derive_seed, image_seeds
 from segpref.training.augmentation import augmentation, augmented_batch
 from segpref.training.config import FitConfig
 from segpref.training.loop import StepResult
-from segpref.training.sizes import sizes_told
+from segpref.training.sizes import leaves_out, sizes_told
 from segpref.training.start import first_network
 from segpref.training.trainer import Course, History, Learner, Task
+from segpref.training.validation import validation_of
 from segpref.types import SegprefError
 
 __all__ = ["Supervised", "best_epoch", "check_labelled"]
@@ -55,6 +56,7 @@ class Supervised(Task):
     start: Path | None = None
     kind = "fit"
     title = "stage 1"
+    normalises = True
 
     def __post_init__(self) -> None:
         check_labelled(self.labelled, self.validation)
@@ -68,15 +70,15 @@ class Supervised(Task):
         """That of the start, or random weights."""
         return first_network(self.card, self.start, self.config.seed)
 
+    def partly(self, network: nn.Module) -> bool:
+        """As the policy says of an image."""
+        return leaves_out(self.card.policy_of(network), self._first_image(network))
+
     def dropout(self, network: nn.Module) -> Sequence[DropoutPlace]:
         """Behind every block where a rate is asked for, else the network's own layers."""
         if not self.config.dropout:
             return dropout_places(network)
-        first = self.labelled[0]
-        if self._patches is not None:
-            (first,) = self._patches([first], [0], self.config.seed)
-        image = torch.from_numpy(np.array(first.image))[None]
-        image = image.to(next(network.parameters()).device)
+        image = self._first_image(network)
         with sizes_told(image, network):
             return InjectedDropout(network, image).places(self.config.dropout)
 
@@ -109,7 +111,7 @@ class Supervised(Task):
             learner.network.eval()
             return {"val_iou": mean_iou(score_model(whole, self.validation))}
 
-        return Course(step, validate)
+        return Course(step, validation_of(model, self.validation, card.preparation, validate))
 
     def summary(self, history: History) -> dict[str, Any]:
         """Who was learned from, and the best epoch."""
@@ -118,6 +120,13 @@ class Supervised(Task):
             "labelled_patients": list(self.labelled.patients),
             **best_epoch(history),
         }
+
+    def _first_image(self, network: nn.Module) -> Tensor:
+        first = self.labelled[0]
+        if self._patches is not None:
+            (first,) = self._patches([first], [0], self.config.seed)
+        image = torch.from_numpy(np.array(first.image))[None]
+        return image.to(next(network.parameters()).device)
 
     @property
     def _patches(self) -> PatchDraw | None:

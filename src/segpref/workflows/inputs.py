@@ -1,0 +1,91 @@
+"""What an alignment and an audit begin with: a model, a dataset for it, a judge and a split."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from segpref.data import Cache, Dataset, Reader, Split, images_for
+from segpref.judges import NamedJudge
+from segpref.policies import ModelCard
+from segpref.policies.opening import OpenModel
+from segpref.types import Judge
+from segpref.workflows.opening import (
+    beside,
+    families_with,
+    open_judge,
+    open_split,
+    open_trained,
+    prepared_for,
+    refuse_itself,
+)
+from segpref.workflows.options import DataOptions, TrainedModel
+
+__all__ = ["Inputs", "open_inputs"]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What an alignment and an audit begin with; made by :func:`open_inputs`.
+
+    Args:
+        model: whose candidates are scored; its card names the dataset's patients that trained it.
+        reader: the dataset.
+        dataset: its cases, prepared for the model.
+        judge: scores candidates.
+        judged: patients whose labels the judge was trained with.
+        split: who trains, judges, validates and tests.
+        pool: images besides the dataset's.
+    """
+
+    model: OpenModel
+    reader: Reader
+    dataset: Dataset
+    judge: Judge
+    judged: tuple[str, ...]
+    split: Split
+    pool: Reader | None = None
+
+    @property
+    def card(self) -> ModelCard:
+        """The model's."""
+        return self.model.card
+
+    @property
+    def seen(self) -> set[str]:
+        """Patients whose labels the model or the judge has learned from."""
+        return {*self.card.labelled, *self.judged}
+
+    def families(
+        self, families: Sequence[Any] | None, others: Sequence[Path] | None, cache: Cache
+    ) -> list[Any] | None:
+        """Families of candidates, with the masks of these folders; see :func:`families_with`."""
+        readers = [self.reader] if self.pool is None else [self.reader, self.pool]
+        return families_with(families, others, self.card, readers, cache)
+
+
+def open_inputs(
+    model: Path,
+    data: Reader | Path | str,
+    judge: Judge | NamedJudge | Sequence[Any] | os.PathLike[str] | str,
+    where: DataOptions,
+    opening: TrainedModel,
+    cache: Cache,
+    pool: Path | str | None = None,
+) -> Inputs:
+    """Open a model, a dataset for it, a judge and a split.
+
+    Raises:
+        SegprefError: what does not fit together.
+    """
+    refuse_itself(judge, model)
+    opened = open_trained(model, opening)
+    card, reader, dataset = prepared_for(opened, data, where, cache)
+    more = None if pool is None else images_for(pool, card.channels)
+    opinion, judged = open_judge(judge, card, reader, cache, opening.trust, more)
+    seen = {*card.labelled, *judged}
+    split = open_split(reader, where.split or beside(model), seen=seen)
+    return Inputs(replace(opened, card=card), reader, dataset, opinion, judged, split, more)
