@@ -63,7 +63,7 @@ def texts() -> Iterator[Mutation]:
                 f"{name} is {what}", "refuse", partial(described, make=make, description=other)
             )
         backward = dict(reversed(content.items()))
-        for what, same in {
+        for what, alike in {
             "with a byte order mark": b"\xef\xbb\xbf" + data,
             "indented": json.dumps(content, indent=4).encode(),
             "with Windows' line ends": json.dumps(content, indent=1).replace("\n", "\r\n").encode(),
@@ -75,7 +75,7 @@ def texts() -> Iterator[Mutation]:
             "with spaces": b"\n\n  " + data + b"\n ",
         }.items():
             yield Mutation(
-                f"{name} {what}", "equal", partial(described, make=make, description=same), SCAN
+                f"{name} {what}", "equal", partial(described, make=make, description=alike), SCAN
             )
 
 
