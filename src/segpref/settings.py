@@ -7,13 +7,13 @@ Whoever builds one, the command line, a recipe or Python, gets the same checks a
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Mapping
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from docstring_parser import DocstringStyle, parse_from_object
 
+from segpref.checking import check_range, check_type
 from segpref.types import SegprefError
 
 __all__ = ["Settings", "described", "setting"]
@@ -46,10 +46,11 @@ def setting(
 
 @dataclass(frozen=True)
 class Settings:
-    """A frozen dataclass whose numbers and choices are checked, whoever builds it.
+    """A frozen dataclass whose values are checked by their types and ranges, whoever builds it.
 
     Raises:
-        SegprefError: a number out of its range, or a word that is none of the choices.
+        SegprefError: a value of another type, a number out of its range or not finite, or a word that
+            is none of the choices.
     """
 
     def __init_subclass__(cls) -> None:
@@ -66,7 +67,11 @@ class Settings:
             if value is None:
                 continue
             _check_choice(one.name, value, hints[one.name])
-            _check_range(one, value)
+            if one.metadata:
+                check_range(one.name, value, one.metadata)
+                if isinstance(one.default, int) and not isinstance(value, int):
+                    raise SegprefError(f"{one.name} must be a whole number, not {value!r}")
+            check_type(one.name, value, hints[one.name])
 
 
 def described(cls: type) -> Mapping[str, str]:
@@ -87,23 +92,3 @@ def _check_choice(name: str, value: object, hint: Any) -> None:
 
 def _words(hint: Any) -> tuple[str, ...]:
     return get_args(hint) if get_origin(hint) is Literal else ()
-
-
-def _check_range(one: Field[Any], value: object) -> None:
-    if not one.metadata:
-        return
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise SegprefError(f"{one.name} must be a number, not {value!r}")
-    if isinstance(one.default, int) and not isinstance(value, int):
-        raise SegprefError(f"{one.name} must be a whole number, not {value!r}")
-    least, above = one.metadata.get("least", -math.inf), one.metadata.get("above", -math.inf)
-    most, below = one.metadata.get("most", math.inf), one.metadata.get("below", math.inf)
-    # Written so that NaN and infinity are out of every range.
-    inside = least <= value <= most and (above == -math.inf or above < value) and value < below
-    if not inside or not math.isfinite(value):
-        raise SegprefError(f"{one.name} must be {_range(one.metadata)}, not {value!r}")
-
-
-def _range(bounds: Mapping[str, Any]) -> str:
-    words = {"least": "at least", "above": "above", "most": "at most", "below": "below"}
-    return " and ".join(f"{words[name]} {bound:g}" for name, bound in bounds.items())

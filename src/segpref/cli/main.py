@@ -125,6 +125,7 @@ def _run(command: str, arguments: list[str]) -> int:
     from rich.text import Text
 
     from segpref.cli.options import command_parser, with_settings
+    from segpref.cli.refusals import parser_sentence, refused_values
     from segpref.cli.shortage import shortage_told
     from segpref.memory import ran_out
     from segpref.progress import console
@@ -140,21 +141,21 @@ def _run(command: str, arguments: list[str]) -> int:
     values: Mapping[str, Any] = {}
     try:
         _read_configs(arguments)
-        options = parser.parse_args(arguments)
-        settings = {
-            k: v
-            for k, v in options.as_dict().items()
-            if k not in ("config", "resume", "keep_tuned")
-        }
-        values = parser.instantiate(options).as_dict()
+        with refused_values():
+            options = parser.parse_args(arguments)
+            settings = {
+                k: v
+                for k, v in options.as_dict().items()
+                if k not in ("config", "resume", "keep_tuned")
+            }
+            values = parser.instantiate(options).as_dict()
         given = with_settings(function, values)
         with stoppable():
             function(**given, settings=settings)
     except ArgumentError as error:
         files = " and ".join(map(str, _configs(arguments)))
         where = f" (on the command line or in {files})" if files else ""
-        reason = " ".join(str(error).split())
-        refused(f"{reason}{where}: segpref {command} --help names all options")
+        refused(f"{parser_sentence(error)}{where}: segpref {command} --help names all options")
         return 2
     except SegprefError as error:
         refused(str(error))

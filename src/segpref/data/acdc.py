@@ -8,6 +8,7 @@ from pathlib import Path
 from segpref.data.cases import multilabel_space, read_class_case
 from segpref.data.index import dataset_folder, index
 from segpref.data.source import Source
+from segpref.data.walk import Tree
 from segpref.types import Case, LabelSpace, SegprefError
 
 __all__ = ["ACDC"]
@@ -50,9 +51,10 @@ class ACDC:
 
 
 def _sources(folder: Path) -> list[Source]:
+    tree = Tree(folder)
     found = {
         path: match
-        for path in sorted(folder.rglob("patient*_frame*.nii*"))
+        for path in tree.named("patient*_frame*.nii*")
         if (match := _FRAME.fullmatch(path.name))
     }
     labels = {path for path, match in found.items() if match[4]}
@@ -75,7 +77,7 @@ def _sources(folder: Path) -> list[Source]:
         raise SegprefError(
             f"{orphan} has no image: restore the frame beside it or remove the labels"
         )
-    _check_frames(folder, {source.id for source in sources})
+    _check_frames(tree, {source.id for source in sources})
     return sources
 
 
@@ -98,9 +100,9 @@ def _group(folder: Path, number: int) -> str | None:
     )
 
 
-def _check_frames(root: Path, ids: set[str]) -> None:
+def _check_frames(tree: Tree, ids: set[str]) -> None:
     # Folders without any frame count too: a patient that vanished would shift every split.
-    for info in sorted(root.rglob("Info.cfg")):
+    for info in tree.named("Info.cfg"):
         for phase in ("ED", "ES"):
             frame = _info(info.parent).get(phase, "")
             name = f"{info.parent.name}_frame{frame.zfill(2)}"

@@ -56,14 +56,14 @@ def read_image(source: Source, channels: Sequence[str], colour: bool | None = No
 
 
 def picture_channels(files: Sequence[Path], colour: bool | None) -> tuple[tuple[str, ...], bool]:
-    """Names of the channels, and whether pictures are read in colour, from the first file.
+    """Names of the channels, and whether pictures are read in colour: where one of several is.
 
-    Damaged files are passed over: the error about them is due when they are read.
+    Some pictures, spread over the list, decide: the first may be the one grey picture of a colour data
+    set. Damaged files are passed over: the error about them is due when they are read.
     """
     first, path = _first_readable(files)
     if colour is None:
-        different = len(first) == 3 and not (first == first[:1]).all()
-        colour = is_picture(path) and different
+        colour = is_picture(path) and any(map(_has_colours, _spread(files)))
     if colour:
         return ("red", "green", "blue"), True
     if len(first) == 1 or is_picture(path):
@@ -208,6 +208,26 @@ def _single(path: Path, part: Volume) -> Volume:
             "single precision: rescale them"
         )
     return part._replace(array=array)
+
+
+_LOOKED_AT = 16
+"""Pictures that decide about colour."""
+
+
+def _spread(files: Sequence[Path]) -> Sequence[Path]:
+    step = max(1, len(files) // _LOOKED_AT)
+    return files[::step]
+
+
+def _has_colours(path: Path) -> bool:
+    """Whether a picture has channels that differ; a damaged one has none."""
+    if not is_picture(path):
+        return False
+    try:
+        found = read_volume(path).array
+    except SegprefError:
+        return False
+    return len(found) == 3 and not bool((found == found[:1]).all())
 
 
 def _first_readable(files: Sequence[Path]) -> tuple[Num[np.ndarray, "channel *space"], Path]:

@@ -52,11 +52,16 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 
     Raises:
         OSError: it can't be read.
-        ValueError: it is no CSV, or a row has more or fewer cells than the header.
+        ValueError: it is no CSV, a row has more or fewer cells than the header, or its end is cut off.
     """
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        text = file.read()
+    # All that is written ends its last line: a number that lost its last digits is a number, too.
+    if text and not text.endswith(("\n", "\r")):
+        raise ValueError("its last line is cut off")
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            lines = [[_original(cell) for cell in line] for line in csv.reader(file) if line]
+        parsed = csv.reader(io.StringIO(text, newline=""))
+        lines = [[_original(cell) for cell in line] for line in parsed if line]
     except csv.Error as error:
         raise ValueError(str(error)) from error
     if not lines:

@@ -8,6 +8,7 @@ from typing import Any
 
 from segpref.data.cases import multilabel_space, read_class_case
 from segpref.data.index import (
+    as_written,
     dataset_folder,
     index,
     load_description,
@@ -27,8 +28,10 @@ __all__ = ["Decathlon"]
 class Decathlon:
     """A task of the Decathlon: ``dataset.json``, ``imagesTr/``, ``labelsTr/``, ``imagesTs/``.
 
-    Several modalities lie along the fourth axis of one file. Label values that leave gaps are
-    renumbered in memory; masks that are written have them. The images under ``test`` are part of the
+    Several modalities lie along the fourth axis of one file, or in files ``NAME_0000``, ``NAME_0001``
+    and so on for an entry ``NAME``, as the first nnU-Net had them; an entry may list such files. Label
+    values that leave gaps are renumbered in memory; masks that are written have the values of the
+    labels. The images under ``test`` are part of the
     dataset, without labels.
 
     Args:
@@ -52,7 +55,7 @@ class Decathlon:
         entries = [
             entry for part in ("training", "test") for entry in _entries(path, content, part)
         ]
-        sources = [_source(folder, entry, patient_pattern) for entry in entries]
+        sources = [_source(folder, entry, patient_pattern, len(self.channels)) for entry in entries]
         self._sources = index(folder, sources, "volume listed in dataset.json")
 
     def sources(self) -> tuple[Source, ...]:
@@ -67,7 +70,9 @@ class Decathlon:
 def _label_space(path: Path, labels: Any) -> tuple[dict[int, int], LabelSpace]:
     """Class of every value on disk, and the classes in the order of the values."""
     try:
-        names = {int(value): str(name) for value, name in labels.items()}
+        names = {int(value): name for value, name in labels.items()}
+        if len(names) != len(labels) or not all(isinstance(name, str) for name in names.values()):
+            raise ValueError("two names of one value, or a name that is no text")
     except (AttributeError, ValueError) as error:
         raise SegprefError(
             f'{path} has "labels" that do not name integers: write them as '
@@ -96,20 +101,42 @@ def _entries(path: Path, content: Mapping[str, Any], part: str) -> list[Any]:
     return entries
 
 
-def _source(folder: Path, entry: Any, pattern: str | None) -> Source:
-    files = {"image": entry} if isinstance(entry, str) else entry
-    where = f"{folder / 'dataset.json'} lists it"
-    if not isinstance(files, dict) or "image" not in files:
-        raise SegprefError(
-            f'{folder / "dataset.json"} has the entry {entry!r} without an "image": correct it'
-        )
+def _source(folder: Path, entry: Any, pattern: str | None, channels: int) -> Source:
     index_file = folder / "dataset.json"
-    image = required(inside(folder, files["image"], index_file), where)
+    files = {"image": entry} if isinstance(entry, str) else entry
+    if not isinstance(files, dict) or not files.get("image"):
+        raise SegprefError(
+            f'{index_file} has the entry {entry!r:.80} without an "image": correct it'
+        )
     told = files.get("label")
-    label = required(inside(folder, told, index_file), where) if told else None
+    images = _images(folder, files["image"], index_file, channels)
+    label = required(inside(folder, told, index_file), f"{index_file} lists it") if told else None
+    listed = files["image"]
+    first = file_stem(inside(folder, listed[0] if isinstance(listed, list) else listed, index_file))
+    name = first.removesuffix("_0000") if len(images) > 1 else first
     return Source(
-        id=source_id(file_stem(image)),
-        patient=patient_of(file_stem(image), pattern),
-        images=(image,),
+        id=source_id(name),
+        patient=patient_of(name, pattern),
+        images=images,
         labels=(label,) if label else (),
     )
+
+
+def _images(folder: Path, listed: Any, index_file: Path, channels: int) -> tuple[Path, ...]:
+    """The file of all channels, or a file for each: as listed, or as nnU-Net named them at first."""
+    if isinstance(listed, list):
+        if len(listed) != channels:
+            raise SegprefError(
+                f'{index_file} lists {len(listed)} files under an "image" of {channels} channels: list '
+                "one file for all, or one for each"
+            )
+        files = [inside(folder, one, index_file) for one in listed]
+    else:
+        whole = as_written(inside(folder, listed, index_file))
+        ending = whole.name.removeprefix(file_stem(whole))
+        numbered = [
+            whole.with_name(f"{file_stem(whole)}_{number:04d}{ending}")
+            for number in range(channels)
+        ]
+        files = [whole] if whole.exists() or not as_written(numbered[0]).exists() else numbered
+    return tuple(required(path, f"{index_file} lists it") for path in files)

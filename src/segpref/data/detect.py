@@ -7,17 +7,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from segpref.checking import check_arguments
 from segpref.data.acdc import ACDC
 from segpref.data.decathlon import Decathlon
+from segpref.data.description import description
 from segpref.data.folders import Folders
 from segpref.data.index import dataset_folder, image_files
 from segpref.data.jsrt import JSRT, STRUCTURES
-from segpref.data.lidc import LIDC
+from segpref.data.lidc import LIDC, nodule_folders
 from segpref.data.lidc_scans import LIDCScans, holds_scans
 from segpref.data.nnunet import NnUNetRaw
 from segpref.data.packed import PACK_FILE, Packed
+from segpref.data.pairing import folder_of, suffix_beside
 from segpref.data.source import Reader
-from segpref.data.volumes import file_stem
+from segpref.data.walk import Tree
+from segpref.progress import console
 from segpref.trust import read_json
 from segpref.types import SegprefError
 
@@ -27,12 +31,12 @@ _LAYOUTS = (
     "ACDC (patient001/patient001_frame01.nii.gz), JSRT (NAME.IMG with fold1/masks/heart/NAME.gif, or "
     "images/ with masks/heart/), LIDC crops (LIDC-IDRI-0001/nodule-0/images) or scans (*.xml in the "
     "folder of its DICOM series), Decathlon or nnU-Net raw (dataset.json), images/ with labels/ or "
-    "masks/, NAME.png beside NAME_mask.png"
+    "masks/, NAME.png beside NAME_mask.png or NAME_segmentation.png"
 )
 
 
 def open_dataset(root: Path | str, **options: Any) -> Reader:
-    """Open a dataset with the reader of the layout that is there.
+    """Open a dataset with the reader of the layout that is there, and print once what was found.
 
     Args:
         root: folder of the dataset.
@@ -51,8 +55,19 @@ def open_dataset(root: Path | str, **options: Any) -> Reader:
                 f"{folder} is read by {reader.__name__}, which has no option {name!r}: drop it, or "
                 f"choose from {', '.join(list(known)[1:]) or 'none'}"
             )
+    check_arguments(reader.__name__, reader, (folder,), options)
     opened: Reader = reader(folder, **options)
+    _print_once(description(opened, folder))
     return opened
+
+
+_printed: set[str] = set()
+
+
+def _print_once(line: str) -> None:
+    if line not in _printed:
+        _printed.add(line)
+        console.print(line, soft_wrap=True)
 
 
 def _reader(folder: Path, options: dict[str, Any]) -> Callable[..., Reader]:
@@ -60,21 +75,20 @@ def _reader(folder: Path, options: dict[str, Any]) -> Callable[..., Reader]:
         return Packed
     if (folder / "dataset.json").is_file():
         return _json_reader(folder / "dataset.json")
-    if any(folder.rglob("patient[0-9][0-9][0-9]_frame*.nii*")):
+    tree = Tree(folder)
+    if any(tree.named("patient[0-9][0-9][0-9]_frame*.nii*")):
         return ACDC
-    if any(folder.glob("*/nodule-*/images")):
+    if any((nodule / "images").is_dir() for nodule in nodule_folders(folder)):
         return LIDC
     if holds_scans(folder):
         return LIDCScans
-    radiographs = any(path.suffix.upper() == ".IMG" for path in folder.rglob("*"))
+    radiographs = any(path.suffix.upper() == ".IMG" for path in tree.files)
     if radiographs or all(_has_structure(folder / "masks", name) for name in STRUCTURES):
         return JSRT
-    if (folder / "images").is_dir() or "images" in options:
+    if folder_of(folder, ("images",)) or "images" in options or options.get("suffix"):
         return Folders
-    if options.get("suffix"):
-        return Folders
-    if any(file_stem(path).endswith("_mask") for path in image_files(folder, recursive=True)):
-        options["suffix"] = "_mask"
+    if suffix := suffix_beside(image_files(folder, recursive=True)):
+        options["suffix"] = suffix
         return Folders
     raise SegprefError(f"{folder} has none of the layouts that are known: arrange it as {_LAYOUTS}")
 

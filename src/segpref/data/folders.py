@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from fnmatch import fnmatchcase
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,14 +16,13 @@ from segpref.data.cases import (
     read_image,
     read_labels,
 )
-from segpref.data.index import dataset_folder, image_files, index, patient_of, required, source_id
+from segpref.data.index import dataset_folder, index, patient_of, source_id
+from segpref.data.pairing import ONE_STRUCTURE, apart, beside, by_image, chosen, without
 from segpref.data.source import Source
 from segpref.data.volumes import Volume, file_stem, read_volume
 from segpref.types import IGNORE, Case, LabelSpace, SegprefError
 
 __all__ = ["Folders"]
-
-_ONE_STRUCTURE = "foreground"
 
 
 class Folders:
@@ -71,18 +68,24 @@ class Folders:
         ignore: int | None = None,
         patient_pattern: str | None = None,
         colour: bool | None = None,
-        exclude: Sequence[str] = (),
+        exclude: Sequence[str] | str = (),
     ) -> None:
         folder = dataset_folder(root, "images/ and labels/ or masks/")
         self._threshold, self._ignore = threshold, ignore
         together = bool(suffix) and not (folder / images).is_dir()
         pictures, groups = (
-            _beside(folder, suffix) if together else _apart(folder, images, labels, suffix)
+            beside(folder, suffix) if together else apart(folder, images, labels, suffix)
         )
-        pictures, groups = _without(folder, exclude, pictures, groups, together)
-        self._files = _by_image(pictures, _chosen(folder, groups, names), together)
+        pictures, groups = without(folder, exclude, pictures, groups, together)
+        self._files = by_image(pictures, chosen(folder, groups, names), together)
         self._maps = "" in groups
         self.label_space = self._space(names, groups)
+        if self._maps and not self._binary:
+            for parts in self._files.values():
+                if len(parts[0]) > 1:
+                    raise SegprefError(
+                        f"{parts[0][0]} and {parts[0][1].name} are label maps of one image: remove one"
+                    )
         self.channels, self._colour = picture_channels(pictures, colour)
         self.patients_known = patient_pattern is not None
         sources = [
@@ -143,119 +146,10 @@ class Folders:
             return LabelSpace("multi-label", tuple(names) or tuple(groups))
         maps = [part[0] for parts in self._files.values() for part in parts]
         if names or self._threshold is not None:
-            names = tuple(names) or ("background", _ONE_STRUCTURE)
+            names = tuple(names) or ("background", ONE_STRUCTURE)
             white = len(names) == 2 and self._ignore is None and _white(maps)
             return LabelSpace("multi-class", names, on_disk=(0, 255) if white else ())
         return _space_of_values(maps, self._ignore)
-
-
-_Groups = dict[str, dict[str, list[Path]]]
-"""Mask files by structure ("" for label maps) and by the key of their image."""
-
-
-def _apart(
-    folder: Path, images: str, labels: str | None, suffix: str
-) -> tuple[list[Path], _Groups]:
-    place = required(folder / images, "holds the images", "rename the folder or set images")
-    there = [name for name in ("labels", "masks") if (folder / name).is_dir()]
-    masks = folder / (labels or (there[0] if there else "labels"))
-    required(masks, "holds the label maps or masks", "rename the folder or set labels")
-    structures = sorted(path for path in masks.iterdir() if path.is_dir() and image_files(path))
-    groups = {path.name: _by_key(image_files(path), suffix) for path in structures}
-    return image_files(place), groups or {"": _by_key(image_files(masks), suffix)}
-
-
-def _beside(folder: Path, suffix: str) -> tuple[list[Path], _Groups]:
-    marked = re.compile(rf".*{re.escape(suffix)}(_\d+)?")
-    files = image_files(folder, recursive=True)
-    masks = [path for path in files if marked.fullmatch(file_stem(path))]
-    images = [path for path in files if not marked.fullmatch(file_stem(path))]
-    if not masks:
-        raise SegprefError(
-            f"{folder} holds neither images/ nor files named like NAME{suffix}.png: correct suffix"
-        )
-    return images, {_ONE_STRUCTURE: _by_key(masks, suffix, beside=True)}
-
-
-def _by_key(files: Iterable[Path], suffix: str, beside: bool = False) -> dict[str, list[Path]]:
-    ending = re.compile(rf"{re.escape(suffix)}(_\d+)?$") if suffix else None
-    found: dict[str, list[Path]] = {}
-    for path in files:
-        stem = ending.sub("", file_stem(path)) if ending else file_stem(path)
-        found.setdefault(str(path.parent / stem) if beside else stem, []).append(path)
-    for paths in found.values():
-        if len(paths) > 1 and not suffix:
-            raise SegprefError(
-                f"{paths[0]} and {paths[1].name} are masks of one image: remove one of them"
-            )
-    return found
-
-
-def _chosen(folder: Path, groups: _Groups, names: Sequence[str]) -> _Groups:
-    """The structures that are asked for, in their order."""
-    if not names or "" in groups:
-        return groups
-    if len(names) == 1 and list(groups) == [_ONE_STRUCTURE]:
-        return groups
-    for name in names:
-        if name not in groups:
-            raise SegprefError(
-                f"{folder} has no masks of {name!r}, only of {', '.join(groups)}: correct names"
-            )
-    return {name: groups[name] for name in names}
-
-
-def _without(
-    folder: Path, exclude: Sequence[str], images: Sequence[Path], groups: _Groups, beside: bool
-) -> tuple[list[Path], _Groups]:
-    """Images and masks but for those to leave out."""
-    names = [exclude] if isinstance(exclude, str) else exclude
-    meant = {name: [path for path in images if _named(path, name)] for name in names}
-    if unknown := [name for name, paths in meant.items() if not paths]:
-        raise SegprefError(
-            f"{folder} has no image with the id {min(unknown)!r} to leave out: correct exclude"
-        )
-    out = {path for paths in meant.values() for path in paths}
-    keys = {_key(path, beside) for path in out}
-    kept = {
-        structure: {key: files for key, files in masks.items() if key not in keys}
-        for structure, masks in groups.items()
-    }
-    return [path for path in images if path not in out], kept
-
-
-def _named(image: Path, name: str) -> bool:
-    """Whether an image is called so, or as a pattern with ``*`` says."""
-    own = file_stem(image)
-    return source_id(own) == source_id(name) or ("*" in name and fnmatchcase(own, name))
-
-
-def _key(image: Path, beside: bool) -> str:
-    return str(image.parent / file_stem(image)) if beside else file_stem(image)
-
-
-def _by_image(
-    images: Sequence[Path], groups: _Groups, beside: bool
-) -> dict[Path, tuple[tuple[Path, ...], ...]]:
-    """Per image the mask files of every structure; images without any are left out."""
-    keys = {path: _key(path, beside) for path in images}
-    for masks in groups.values():
-        for key in sorted(set(masks) - set(keys.values())):
-            raise SegprefError(
-                f"{masks[key][0]} has no image: restore the image, remove the mask, or set suffix if "
-                "masks are named differently"
-            )
-    found = {}
-    for path, key in keys.items():
-        missing = [structure for structure, masks in groups.items() if key not in masks]
-        if len(missing) == len(groups):
-            continue
-        if missing:
-            raise SegprefError(
-                f"{path} lacks the mask of {' and '.join(missing)}: add it, empty where there is none"
-            )
-        found[path] = tuple(tuple(masks[key]) for masks in groups.values())
-    return found
 
 
 def _white(maps: Sequence[Path]) -> bool:
@@ -286,7 +180,7 @@ def _space_of_values(maps: Sequence[Path], ignore: int | None) -> LabelSpace:
             )
     on_disk = tuple(sorted((values - {ignore}) | {0}))
     if on_disk in ((0,), (0, 1), (0, 255)):
-        two = ("background", _ONE_STRUCTURE)
+        two = ("background", ONE_STRUCTURE)
         return LabelSpace("multi-class", two, on_disk=on_disk if 255 in on_disk else ())
     names = ("background", *(f"class {value}" for value in on_disk[1:]))
     gaps = on_disk != tuple(range(len(on_disk)))

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from segpref.data.cases import make_case, picture_channels, read_image
 from segpref.data.dicom import is_dicom, radiographs
-from segpref.data.index import entries, image_files, index, source_id
+from segpref.data.index import image_files, index, source_id
 from segpref.data.source import Source
 from segpref.data.volumes import file_stem
+from segpref.data.walk import Tree, entries
 from segpref.types import Case, SegprefError
 
 __all__ = ["Images", "images_for"]
@@ -104,12 +105,7 @@ def _found(folder: Path) -> Iterator[tuple[str, tuple[Path, ...]]]:
     numbered = all(file_stem(path).endswith(_FIRST) for path in files)
     for path in files:
         yield file_stem(path).removesuffix(_FIRST) if numbered else file_stem(path), (path,)
-    seen: set[Path] = set()
-    for place in [folder, *sorted(path for path in folder.rglob("*") if path.is_dir())]:
-        # Links may lead back to a folder that was looked through already.
-        if place.resolve() in seen:
-            continue
-        seen.add(place.resolve())
+    for place in Tree(folder).folders:
         files = [path for path in entries(place) if is_dicom(path)]
         if not files:
             continue

@@ -11,13 +11,13 @@ from typing import Any
 
 from segpref.data.source import Source
 from segpref.data.volumes import is_nifti, is_picture
-from segpref.disk import refuse_scarcity
+from segpref.data.walk import Tree, entries
 from segpref.trust import read_json
 from segpref.types import SegprefError
 
 __all__ = [
+    "as_written",
     "dataset_folder",
-    "entries",
     "image_files",
     "index",
     "load_description",
@@ -41,29 +41,29 @@ def image_files(folder: Path, recursive: bool = False) -> list[Path]:
     # A link that leads nowhere counts: the image that it stood for must not vanish in silence.
     return sorted(
         path
-        for path in (folder.rglob("*") if recursive else entries(folder))
-        if (is_nifti(path) or is_picture(path))
-        and not path.name.startswith(".")
-        and not path.is_dir()
+        for path in (Tree(folder).files if recursive else entries(folder))
+        if (is_nifti(path) or is_picture(path)) and not path.is_dir()
     )
 
 
-def entries(folder: Path) -> list[Path]:
-    """What lies directly in the folder, sorted."""
-    try:
-        return sorted(folder.iterdir())
-    except OSError as error:
-        refuse_scarcity(folder, error)
-        raise SegprefError(
-            f"{folder} can't be listed ({error.strerror}): ask for the permission to read it"
-        ) from error
-
-
 def required(path: Path, wanted_by: str, mend: str = "restore it or drop the entry") -> Path:
-    """The path itself if it is there."""
+    """The path if it is there, in the Unicode normalisation in which it is."""
+    path = as_written(path)
     if not path.exists():
         raise SegprefError(f"{path} is missing but {wanted_by}: {mend}")
     return path
+
+
+def as_written(path: Path) -> Path:
+    """The path of a file whose name is written otherwise in Unicode: macOS takes accents apart."""
+    if path.exists() or (path.name.isascii() and str(path).isascii()):
+        return path
+    place = path if path == path.parent else as_written(path.parent)
+    if not place.is_dir():
+        return path
+    wanted = unicodedata.normalize("NFC", path.name)
+    same = (one for one in entries(place) if unicodedata.normalize("NFC", one.name) == wanted)
+    return next(same, path)
 
 
 def source_id(text: str) -> str:
@@ -90,7 +90,7 @@ def patient_of(stem: str, pattern: str | None) -> str:
             f"the patient_pattern {pattern!r} finds no patient in {stem!r}: give a pattern with one "
             "group that matches every file, such as '(patient[0-9]+)'"
         )
-    return found.group(1)
+    return unicodedata.normalize("NFC", found.group(1))
 
 
 def index(root: Path, sources: Iterable[Source], what: str) -> tuple[Source, ...]:

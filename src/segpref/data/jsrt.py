@@ -12,11 +12,13 @@ from segpref.data.cases import make_case, read_binary, read_image
 from segpref.data.index import dataset_folder, index, source_id
 from segpref.data.source import Source
 from segpref.data.volumes import Volume, file_stem, is_picture, read_volume
+from segpref.data.walk import Tree, entries
 from segpref.types import Case, LabelSpace, SegprefError
 
 __all__ = ["JSRT"]
 
 STRUCTURES = ("left clavicle", "right clavicle", "left lung", "right lung", "heart")
+_FOLDS = ("fold1", "fold2")
 _SIDE = 2048
 _WHITE = 4095
 _PIXEL_MM = 0.175
@@ -46,9 +48,9 @@ class JSRT:
 
     def __init__(self, root: Path | str) -> None:
         folder = dataset_folder(root, "the .IMG files and fold1/, fold2/, or images/ and masks/")
-        images = [path for path in folder.rglob("[!.]*") if path.suffix.upper() == ".IMG"]
+        images = [path for path in Tree(folder).files if path.suffix.upper() == ".IMG"]
         if not images and (folder / "images").is_dir():
-            images = [path for path in (folder / "images").glob("[!.]*") if is_picture(path)]
+            images = [path for path in entries(folder / "images") if is_picture(path)]
         masks = _masks(folder)
         sources = [_source(path, masks) for path in sorted(images)]
         self._sources = index(folder, sources, "NAME.IMG or images/NAME.png")
@@ -78,7 +80,10 @@ class JSRT:
 
 def _masks(folder: Path) -> dict[str, dict[str, Path]]:
     """Masks by lower-case image name and structure."""
-    folders = [folder / "masks", *sorted(folder.rglob("fold[12]/masks"))]
+    folders = [
+        folder / "masks",
+        *(one / "masks" for one in Tree(folder).folders if one.name in _FOLDS),
+    ]
     found: dict[str, dict[str, Path]] = {}
     for structure, path in _mask_files(folders):
         files = found.setdefault(file_stem(path).lower(), {})
@@ -97,9 +102,7 @@ def _mask_files(folders: Iterable[Path]) -> Iterable[tuple[str, Path]]:
             if not place.is_dir():
                 place = folder / structure.replace(" ", "_")
             if place.is_dir():
-                yield from (
-                    (structure, path) for path in sorted(place.glob("[!.]*")) if is_picture(path)
-                )
+                yield from ((structure, path) for path in entries(place) if is_picture(path))
 
 
 def _source(image: Path, masks: dict[str, dict[str, Path]]) -> Source:

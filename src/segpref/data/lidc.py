@@ -12,13 +12,14 @@ from jaxtyping import Float, UInt8
 
 from segpref.data.cases import read_binary
 from segpref.data.dataset import Dataset
-from segpref.data.index import dataset_folder, entries, index, required, source_id
+from segpref.data.index import dataset_folder, index, required, source_id
 from segpref.data.prompts import CHARACTERISTICS, nodule_prompt
 from segpref.data.source import Source
 from segpref.data.volumes import Volume, is_picture, read_volume
+from segpref.data.walk import entries
 from segpref.types import Case, LabelSpace, SegprefError
 
-__all__ = ["LIDC", "consensus_label", "middle_slices"]
+__all__ = ["LIDC", "consensus_label", "middle_slices", "nodule_folders"]
 
 NODULE = LabelSpace("multi-label", ("nodule",))
 
@@ -78,7 +79,7 @@ class LIDC:
         self.consensus, self.padded, self.exact = consensus, padded, exact
         table = folder / "attributes.csv"
         self._notes = _read_notes(table) if table.is_file() else {}
-        nodules = [path for path in sorted(folder.glob("*/nodule-*")) if path.is_dir()]
+        nodules = nodule_folders(folder)
         sources = [_source(path, self._told(path)) for path in nodules]
         self._folders = {source.id: path for source, path in zip(sources, nodules, strict=True)}
         #: Ids of nodules that evaluation should leave out; empty without attributes.csv.
@@ -132,6 +133,17 @@ class LIDC:
     def _is_imperfect(self, name: str) -> bool:
         notes = self._of_nodule(name)
         return not notes or any(note.imperfect for note in notes.values())
+
+
+def nodule_folders(folder: Path) -> list[Path]:
+    """The folders ``PATIENT/nodule-K`` of the crops, sorted."""
+    patients = [path for path in entries(folder) if path.is_dir()]
+    return [
+        path
+        for patient in patients
+        for path in entries(patient)
+        if path.name.startswith("nodule-") and path.is_dir()
+    ]
 
 
 def consensus_label(

@@ -9,10 +9,11 @@ import numpy as np
 import pydicom
 
 from segpref.data.dicom import is_dicom, read_slices
-from segpref.data.index import dataset_folder, entries, index, source_id
+from segpref.data.index import dataset_folder, index, source_id
 from segpref.data.lidc import NODULE, consensus_label
 from segpref.data.lidc_xml import Nodule, drawn_planes, is_annotation, read_nodules
 from segpref.data.source import Source
+from segpref.data.walk import Tree, entries
 from segpref.types import Case, LabelSpace, SegprefError
 
 __all__ = ["LIDCScans", "holds_scans"]
@@ -65,7 +66,7 @@ class LIDCScans:
         self.crop, self.consensus = crop, consensus
         self._nodules: dict[str, Nodule] = {}
         sources = []
-        for file in sorted(folder.rglob("*.xml")):
+        for file in Tree(folder).named("*.xml"):
             nodules = read_nodules(file)
             patient = _patient(file) if nodules else ""
             for number, nodule in enumerate(nodules):
@@ -137,7 +138,7 @@ def holds_scans(folder: Path) -> bool:
     """Whether an LIDC annotation lies beside a DICOM file somewhere below; reads no file as a whole."""
     return any(
         is_annotation(file) and any(is_dicom(path) for path in entries(file.parent))
-        for file in folder.rglob("*.xml")
+        for file in Tree(folder).named("*.xml")
     )
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from pathlib import Path
 from typing import Any
 
 from segpref.data.cases import multilabel_space, read_class_case
 from segpref.data.index import (
+    as_written,
     dataset_folder,
     index,
     load_description,
@@ -18,6 +20,7 @@ from segpref.data.index import (
 )
 from segpref.data.source import Source
 from segpref.data.volumes import is_nifti
+from segpref.data.walk import entries
 from segpref.types import IGNORE, Case, LabelSpace, Region, SegprefError
 
 __all__ = ["NnUNetRaw", "label_space_of"]
@@ -111,29 +114,40 @@ def _sources(folder: Path, ending: str, channels: int, pattern: str | None) -> l
     places = {"imagesTr": "labelsTr", "imagesTs": "labelsTs"}
     sources = []
     for images, labels in places.items():
-        names = {path.name.removesuffix(first) for path in (folder / images).glob(f"[!.]*{first}")}
-        for orphan in sorted((folder / labels).glob(f"[!.]*{ending}")):
-            name = orphan.name.removesuffix(ending)
-            if name not in names:
-                raise SegprefError(
-                    f"{orphan} has no image {images}/{name}{first}: restore it or remove the labels"
-                )
-        for name in sorted(names):
-            label = folder / labels / f"{name}{ending}"
-            files = _channel_files(folder / images, name, ending, channels)
+        names = _named(folder / images, first)
+        label_of = _named(folder / labels, ending)
+        for name in sorted(set(label_of) - set(names)):
+            raise SegprefError(
+                f"{label_of[name]} has no image {images}/{name}{first}: restore it or remove the labels"
+            )
+        for name, path in sorted(names.items()):
+            own = path.name.removesuffix(first)
             sources.append(
                 Source(
                     id=source_id(name),
                     patient=patient_of(name, pattern),
-                    images=files,
-                    labels=(label,) if label.is_file() or label.is_symlink() else (),
+                    images=_channel_files(folder / images, own, ending, channels),
+                    labels=(label_of[name],) if name in label_of else (),
                 )
             )
     return sources
 
 
+def _named(folder: Path, ending: str) -> dict[str, Path]:
+    """Files by what stands before the ending, with accents written in one way."""
+    found: dict[str, Path] = {}
+    for path in entries(folder) if folder.is_dir() else ():
+        if path.name.endswith(ending) and path.name != ending:
+            name = unicodedata.normalize("NFC", path.name.removesuffix(ending))
+            if name in found:
+                raise SegprefError(f"{path} and {found[name]} are one case: remove one of them")
+            found[name] = path
+    return found
+
+
 def _channel_files(folder: Path, name: str, ending: str, channels: int) -> tuple[Path, ...]:
-    files = tuple(folder / f"{name}_{number:04d}{ending}" for number in range(channels))
+    named = (folder / f"{name}_{number:04d}{ending}" for number in range(channels))
+    files = tuple(map(as_written, named))
     if not is_nifti(files[0]) and not any(path.is_file() for path in files[1:]):
         return files[:1]
     for path in files:

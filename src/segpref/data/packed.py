@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import lzma
 import zipfile
-from collections.abc import Sequence
+import zlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +22,25 @@ from segpref.data.source import Reader, Source
 from segpref.disk import refuse_scarcity
 from segpref.locking import alone_in
 from segpref.progress import track
-from segpref.types import Case, LabelSpace, Region, SegprefError
+from segpref.types import IGNORE, Case, LabelSpace, Region, SegprefError
 
 __all__ = ["PACK_FILE", "Packed", "write_pack"]
 
 PACK_FILE = "pack.json"
 _VERSION = 1
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    EOFError,
+    NotImplementedError,
+    zipfile.BadZipFile,
+    lzma.LZMAError,
+    zlib.error,
+)
+"""What NumPy and zipfile raise where an .npz is damaged."""
 
 
 class Packed:
@@ -49,6 +64,9 @@ class Packed:
             )
         self.as_multilabel = as_multilabel
         try:
+            for name in ("channels", "volumes"):
+                if not isinstance(content[name], list):
+                    raise TypeError(f"{name} is no list")
             self.channels: tuple[str, ...] = tuple(map(str, content["channels"]))
             self.patients_known: bool = bool(content["patients_known"])
             self._space = _label_space(content["label_space"])
@@ -77,12 +95,14 @@ class Packed:
                 found[name].reshape(-1, *[1] * (found["image"].ndim - 1))
                 for name in ("scale", "offset")
             )
-            image = (found["image"] * scale + offset).astype(np.float32)
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            with np.errstate(all="ignore"):  # what is not finite is refused below
+                image = (found["image"] * scale + offset).astype(np.float32)
+        except _UNREADABLE as error:
             refuse_scarcity(path, error)
             raise SegprefError(
                 f"{path} is damaged ({type(error).__name__}): pack the dataset anew"
             ) from error
+        self._check(path, found, image, labelled=bool(source.labels))
         label = found.get("label")
         if label is not None and self.label_space != self._space:
             assert self._space is not None
@@ -99,6 +119,51 @@ class Packed:
             spacing_mm=None if spacing is None else tuple(float(step) for step in spacing),
             affine=found.get("affine"),
             stratum=source.stratum,
+        )
+
+    def _check(
+        self, path: Path, found: Mapping[str, np.ndarray], image: np.ndarray, labelled: bool
+    ) -> None:
+        """What other readers check of an image, a label and masks of raters.
+
+        Raises:
+            SegprefError: they do not fit each other, or what the index says.
+        """
+        how = "pack the dataset anew"
+        if len(image) != len(self.channels) or image.ndim not in (3, 4) or not image.size:
+            raise SegprefError(
+                f"{path} has an image of shape {image.shape} where {len(self.channels)} channels of 2D "
+                f"or 3D images are due: {how}"
+            )
+        if not np.isfinite(image).all():
+            raise SegprefError(f"{path} holds intensities that are not finite numbers: {how}")
+        if ("label" in found) > labelled or (labelled and not {"label", "raters"} & set(found)):
+            state = "a label" if "label" in found else "no label"
+            raise SegprefError(f"{path} holds {state}, against {PACK_FILE}: {how}")
+        fields = 0 if self._space is None else self._space.fields
+        for name, axes in (("label", 1), ("raters", 2)):
+            array = found.get(name)
+            if array is None:
+                continue
+            shape = (*array.shape[: -image.ndim], fields, *image.shape[1:])
+            if array.shape != shape or array.ndim != image.ndim - 1 + axes:
+                raise SegprefError(
+                    f"{path} has a {name} of shape {array.shape} for an image of {image.shape}: {how}"
+                )
+            _check_values(path, name, array, self._space)
+        for name, due in (("affine", (4, 4)), ("spacing_mm", (image.ndim - 1,))):
+            if name in found and found[name].shape != due:
+                raise SegprefError(f"{path} has a wrong {name} of shape {found[name].shape}: {how}")
+
+
+def _check_values(path: Path, name: str, array: np.ndarray, space: LabelSpace | None) -> None:
+    """Refuse values that are none of the label space, but for pixels that are ignored."""
+    most = 0 if space is None else space.values
+    strange = np.setdiff1d(np.unique(array), [*range(most), IGNORE])
+    if array.dtype != np.uint8 or strange.size:
+        raise SegprefError(
+            f"{path} has a {name} that holds {strange[:3].tolist() or array.dtype}, where values are "
+            f"whole numbers below {most}: pack the dataset anew"
         )
 
 
@@ -212,6 +277,8 @@ def _plain(space: LabelSpace) -> dict[str, Any]:
 def _label_space(content: Any) -> LabelSpace | None:
     if content is None:
         return None
+    if not all(isinstance(name, str) for name in content["names"]):
+        raise TypeError("a name of a class that is no text")
     regions = tuple(Region(one["name"], tuple(one["values"])) for one in content["regions"])
     on_disk = tuple(content.get("on_disk", ()))
     return LabelSpace(content["kind"], tuple(content["names"]), regions, on_disk)

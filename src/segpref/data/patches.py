@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Int32, UInt8
 
+from segpref.checking import checked
 from segpref.data.dataset import stored
 from segpref.data.preparation import ImagePreparation
 from segpref.types import IGNORE, Case, LabelSpace, SegprefError, Slate, Window
@@ -18,6 +19,7 @@ PLACES = 1024
 """Voxels that are remembered of an image, shared evenly by its structures."""
 
 
+@checked()
 @dataclass(frozen=True)
 class PatchDraw:
     """Draws one patch of every image, as the field does: often around foreground, else anywhere.

@@ -13,6 +13,7 @@ from jaxtyping import Float, UInt8
 from monai.transforms import Resize
 from torch import Tensor
 
+from segpref.checking import checked
 from segpref.data.orientation import is_orientation, turned, turned_back
 from segpref.types import Case, SegprefError, Sliceable
 
@@ -85,6 +86,7 @@ class ImagePreparation(Protocol):
         ...
 
 
+@checked()
 @dataclass(frozen=True)
 class Preparation:
     """How images become network input: turn, normalise, resample, crop or pad, resize - in this order.

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int64
@@ -64,7 +66,7 @@ class Split:
         """Read a split; a patient in two parts is refused."""
         content = read_json(Path(path), "correct it, or leave it out for a new split")
         try:
-            parts = {part: tuple(str(name) for name in content[part]) for part in PARTS}
+            parts = {part: _patients(content[part]) for part in PARTS}
         except (ValueError, KeyError, TypeError) as error:
             raise SegprefError(
                 f"{path} is no split file: it needs lists of patients under {', '.join(PARTS)}"
@@ -73,6 +75,16 @@ class Split:
             return cls(**parts, by_patient=bool(content.get("by_patient", True)))
         except SegprefError as error:
             raise SegprefError(f"{path}: {error}") from error
+
+
+def _patients(names: Any) -> tuple[str, ...]:
+    """The patients of a list, who may be numbers; accents are written as in ids."""
+    plain = isinstance(names, list) and not any(isinstance(name, bool) for name in names)
+    if not plain or not all(
+        isinstance(name, int) or (isinstance(name, str) and name) for name in names
+    ):
+        raise TypeError
+    return tuple(unicodedata.normalize("NFC", str(name)) for name in names)
 
 
 def refuse_leakage(parts: Mapping[str, Iterable[str]]) -> None:

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from segpref.checking import checked
 from segpref.data.dataset import Dataset
 from segpref.judges.naming import NamedJudge
 from segpref.types import Case, SegprefError, Slate
@@ -16,6 +17,7 @@ from segpref.types import Case, SegprefError, Slate
 __all__ = ["VirtualAnnotator", "quartiles", "rated"]
 
 
+@checked(seed={"least": 0})
 class VirtualAnnotator:
     """Says another judge's scores as a person would, by ratings or ranks, and sometimes wrongly.
 

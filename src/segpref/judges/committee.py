@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.stats import rankdata
 
+from segpref.checking import checked
 from segpref.data.dataset import Dataset
 from segpref.judges.naming import NamedJudge
 from segpref.types import Case, SegprefError, Slate
@@ -18,6 +19,7 @@ from segpref.types import Case, SegprefError, Slate
 __all__ = ["Committee", "trust_weights"]
 
 
+@checked()
 class Committee:
     """Scores a candidate by the weighted mean of what several judges say of it.
 

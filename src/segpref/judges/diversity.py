@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
+from segpref.checking import checked
 from segpref.data.dataset import Dataset
 from segpref.judges.naming import NamedJudge
 from segpref.metrics import slate_iou
@@ -15,6 +16,7 @@ from segpref.types import Case, LabelSpace, SegprefError, Slate
 __all__ = ["DiversityJudge"]
 
 
+@checked()
 class DiversityJudge:
     """Another judge's scores, less what a candidate has in common with the others of its slate.
 

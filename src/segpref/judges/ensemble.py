@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from segpref.checking import checked
 from segpref.data.cache import Cache
 from segpref.data.dataset import Dataset
 from segpref.data.predictions import PredictionStore
@@ -18,6 +19,7 @@ from segpref.types import Case, LabelSpace, SegprefError, Slate
 __all__ = ["EnsembleJudge"]
 
 
+@checked()
 class EnsembleJudge:
     """Scores a candidate by its mean IoU with the predictions of several segmenters.
 

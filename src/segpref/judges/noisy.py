@@ -7,6 +7,7 @@ import hashlib
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from segpref.checking import checked
 from segpref.data.dataset import Dataset
 from segpref.judges.naming import NamedJudge
 from segpref.types import IGNORE, Case, SegprefError, Slate
@@ -14,6 +15,7 @@ from segpref.types import IGNORE, Case, SegprefError, Slate
 __all__ = ["NoisyJudge"]
 
 
+@checked(seed={"least": 0})
 class NoisyJudge:
     """Another judge's scores with errors of known kind and size.
 

@@ -7,12 +7,14 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
+from segpref.checking import checked
 from segpref.metrics import slate_iou
 from segpref.types import Case, LabelSpace, SegprefError, Slate
 
 __all__ = ["OracleJudge"]
 
 
+@checked()
 class OracleJudge:
     """Scores a candidate by its IoU with the ground truth (the oracle rows of Tables 2 and 3).
 

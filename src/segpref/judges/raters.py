@@ -7,12 +7,14 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from segpref.checking import checked
 from segpref.metrics import slate_iou
 from segpref.types import IGNORE, Case, LabelSpace, SegprefError, Slate
 
 __all__ = ["RatersJudge", "raters_of"]
 
 
+@checked()
 class RatersJudge:
     """Scores a candidate by its agreement with the masks of several raters.
 

@@ -9,12 +9,14 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from segpref.checking import checked
 from segpref.objectives.checks import above_zero, winner_of
 from segpref.types import Margins, SegprefError
 
 __all__ = ["BestOnly"]
 
 
+@checked()
 @dataclass(frozen=True, slots=True)
 class BestOnly:
     """Makes the best candidate more likely than it was, and holds it against no other.

@@ -10,12 +10,14 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from segpref.checking import checked
 from segpref.objectives.checks import above_zero
 from segpref.types import Margins, SegprefError
 
 __all__ = ["CalibratedDPO"]
 
 
+@checked()
 @dataclass(frozen=True, slots=True)
 class CalibratedDPO:
     """cDPO (Mitchell, 2023) with the flip rate of the pair's own score gap (ours).

@@ -8,11 +8,13 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 from torch.nn import functional
 
+from segpref.checking import checked
 from segpref.types import IGNORE, SegprefError
 
 __all__ = ["FocalDiceLoss", "quality_loss"]
 
 
+@checked()
 @dataclass(frozen=True, slots=True)
 class FocalDiceLoss:
     """``20 focal + 1 Dice`` per mask (Kirillov et al., 2023; Konwer et al., 2025, Sec. 4).

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from segpref.checking import checked
 from segpref.objectives.checks import above_zero, below_half
 from segpref.objectives.groups import grouped
 from segpref.types import Margins, Objective
@@ -25,6 +26,7 @@ __all__ = [
 ]
 
 
+@checked()
 @dataclass(frozen=True, slots=True)
 class DPO:
     """Direct preference optimisation (Rafailov et al., 2023).
@@ -45,6 +47,7 @@ class DPO:
         return -logsigmoid(self.beta * margins.difference)
 
 
+@checked()
 @dataclass(frozen=True, slots=True)
 class IPO:
     """Identity preference optimisation (Azar et al., 2024, Eq. 17).
@@ -65,6 +68,7 @@ class IPO:
         return (margins.difference - 1 / (2 * self.beta)) ** 2
 
 
+@checked()
 @dataclass(frozen=True, slots=True)
 class RobustDPO:
     """DPO that is unbiased when preferences flip at random: rDPO (Chowdhury et al., 2024).

@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import nn
 
+from segpref.checking import checked
 from segpref.data.dataset import Dataset
 from segpref.data.orientation import is_orientation
 from segpref.data.preparation import ImagePreparation, Preparation
@@ -45,6 +46,7 @@ __all__ = [
 ]
 
 
+@checked()
 @dataclass(frozen=True)
 class NetworkSpec:
     """A network class and its arguments.

@@ -87,9 +87,11 @@ def read_plain(path: Path | str, *, trust: bool = False) -> PlainModel:
     try:
         card = _card(content)
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        # What Python says of a None where a mapping is due helps nobody.
+        reason = "a value of another type" if "NoneType" in str(error) else f"{error}"
         raise SegprefError(
             f"{path} describes its network, label space or preparation in a way that is not known "
-            f"({type(error).__name__}: {error}): see `read_plain` for an example"
+            f"({reason}): see `read_plain` for an example"
         ) from error
     if not trust:
         check_network(card.network.module, card.network.arguments, path)
@@ -130,7 +132,7 @@ def _card(content: Mapping[str, Any]) -> ModelCard:
             tuple(map(str, space["names"])),
             tuple(Region(str(name), tuple(map(int, values))) for name, values in regions),
         ),
-        preparation=Preparation.from_key(dict(content["preparation"])),
+        preparation=Preparation.from_key(dict(content["preparation"].items())),
         channels=tuple(map(str, content.get("channels", ("image",)))),
         labelled=tuple(map(str, content.get("labelled", ()))),
         policy=PolicySpec(init_args={} if tail is None else {"tail": list(map(str, tail))}),

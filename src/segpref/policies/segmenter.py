@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from segpref.data.cache import Cache
 from segpref.data.dataset import Dataset
+from segpref.memory import ran_out
 from segpref.networks import (
     DropoutKind,
     ImageChance,
@@ -79,9 +80,9 @@ class Segmenter:
         if self._tail is None:
             self._tail = self._find_tail(images[:1])
         if not self._tail:
-            return SegmenterState(self._checked(network(images), images))
+            return SegmenterState(self._checked(_passed(network, images), images))
         with _watched(self._tail[0]) as seen:
-            logits = self._checked(network(images), images)
+            logits = self._checked(_passed(network, images), images)
         tail_input, precision = seen[0]
         return SegmenterState(logits, tail_input.detach(), precision)
 
@@ -89,7 +90,7 @@ class Segmenter:
         """Logits of a batch, without a graph."""
         with torch.no_grad():
             images = moved(images, self.device)
-            return self._checked(self._network()(images), images)
+            return self._checked(_passed(self._network(), images), images)
 
     def dropout_logits(
         self, state: State, count: int, rate: float | None, seeds: Sequence[int]
@@ -220,6 +221,21 @@ class Segmenter:
                 "they run one after the other: name the last decoder stage and the head"
             )
         return tail
+
+
+def _passed(network: nn.Module, images: Tensor) -> Any:
+    """What a network gives for images; that it can't take them is said in a sentence."""
+    try:
+        return network(images)
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        if ran_out(error):
+            raise
+        shape, reason = " x ".join(map(str, images.shape[2:])), " ".join(str(error).split())
+        raise SegprefError(
+            f"the network can't take images of {shape} voxels and {images.shape[1]} channels "
+            f"({reason[:200]}): give the model's preparation a size or a patch in multiples of 32, or "
+            "choose a network that suits the data"
+        ) from error
 
 
 def _full_size(output: Any) -> Any:

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from jsonargparse import ArgumentParser
 from torch import Tensor, nn
 
+from segpref.checking import checked
 from segpref.data.cache import Cache
 from segpref.data.dataset import Dataset
 from segpref.memory import ran_out
@@ -57,6 +58,7 @@ class TunablePolicy(Policy, Protocol):
         ...
 
 
+@checked()
 @dataclass(frozen=True)
 class PolicySpec:
     """How a network becomes a policy: a class that takes network and label space, and its settings.

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from segpref.checking import checked
 from segpref.types import SegprefError
 
 __all__ = ["DenseCRF", "mean_field"]
@@ -36,6 +37,7 @@ def mean_field(
     return q
 
 
+@checked()
 class DenseCRF:
     """Sharpens a saliency map at the edges of its image.
 

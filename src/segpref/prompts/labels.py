@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from segpref.checking import checked
 from segpref.data.cache import Cache
 from segpref.data.dataset import Dataset
 from segpref.prompts.masks import box_of, jittered, points_in
@@ -20,6 +21,7 @@ from segpref.types import SegprefError
 __all__ = ["ExpertPrompts", "LabelPrompts"]
 
 
+@checked()
 @dataclass(frozen=True)
 class LabelPrompts:
     """Draws box and points from a label, as SAM and its medical kin are trained.
@@ -70,6 +72,7 @@ class LabelPrompts:
         return jittered(prompt, mask.shape, rng, self.shift)
 
 
+@checked(seed={"least": 0})
 class ExpertPrompts:
     """Prompts from the labels of prepared datasets: what a policy does that an expert prompts.
 

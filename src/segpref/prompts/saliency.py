@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from segpref.checking import checked
 from segpref.prompts.clip import ContrastiveModel, rgb
 from segpref.types import SegprefError
 
@@ -48,6 +49,7 @@ class GradCAM:
         return {"saliency": "grad-cam"}
 
 
+@checked()
 class GScoreCAM:
     """gScoreCAM (Chen et al., ACCV 2022), on tokens of a transformer as on channels of a CNN.
 

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from segpref.checking import checked
 from segpref.prompts.answers import QUESTION, Answerer
 from segpref.prompts.clip import ContrastiveModel
 from segpref.prompts.crf import DenseCRF
@@ -23,6 +24,7 @@ from segpref.types import SegprefError
 __all__ = ["SaliencyPrompts", "Target", "WholeImage", "image_digest"]
 
 
+@checked()
 @dataclass(frozen=True)
 class Target:
     """A structure that is looked for.
@@ -42,6 +44,7 @@ class Target:
             raise SegprefError(f"a target has at least 1 component, not {self.components}")
 
 
+@checked(structures={"least": 1})
 class WholeImage:
     """The box is the image and there is nothing else: what a model does that is told nothing.
 

@@ -16,6 +16,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from segpref.checking import checked
 from segpref.proposals.draft import Draft, Proposed, Settings, crossed, stacked
 from segpref.proposals.labelmap import LabelMap
 from segpref.proposals.windows import grown
@@ -101,6 +102,7 @@ def interfaces_by_contact(labels: LabelMap) -> list[tuple[int, int]]:
     return [divmod(int(pair), labels.values) for pair in order]
 
 
+@checked(weight={"least": 0})
 class UniformOffset:
     """Expands or shrinks every structure by the same distance.
 
@@ -127,6 +129,7 @@ class UniformOffset:
             yield {f"offset_{draft.unit}": distance}, stacked(fields)
 
 
+@checked(weight={"least": 0})
 class StructureOffset:
     """Multi-class: expands or shrinks one structure at a time.
 
@@ -167,6 +170,7 @@ class StructureOffset:
         return [draft.value_of(name) for name in self.structures or ()]
 
 
+@checked(weight={"least": 0}, count={"least": 1})
 class InterfaceOffset:
     """Multi-class: moves the interface of two classes; above 0 the first of the two grows.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from segpref.checking import checked
 from segpref.proposals.boundary import offset
 from segpref.proposals.draft import Draft, Proposed, stacked
 from segpref.proposals.extent import area_scaled, biased
@@ -12,6 +13,7 @@ from segpref.proposals.topology import clean, fill_holes
 __all__ = ["CleanedDropoutMean", "CleanedExtremes", "CleanedOffset"]
 
 
+@checked(weight={"least": 0})
 class CleanedOffset:
     """Topology, then boundary: the largest components without holes, expanded or shrunk.
 
@@ -40,6 +42,7 @@ class CleanedOffset:
             yield {f"offset_{draft.unit}": distance}, stacked(fields)
 
 
+@checked(weight={"least": 0})
 class CleanedDropoutMean:
     """The mean of the dropout samples, then topology; needs :class:`MonteCarloDropout` beside it.
 
@@ -65,6 +68,7 @@ class CleanedDropoutMean:
         )
 
 
+@checked(weight={"least": 0}, scales={"above": 0}, bias={"above": 0})
 class CleanedExtremes:
     """Strong changes of extent, then topology, which removes the fragments that they bring.
 

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from segpref.checking import checked
 from segpref.proposals.draft import Draft, Proposed
 from segpref.types import LabelSpace, Policy, SegprefError, State
 
@@ -20,6 +21,7 @@ Of equal sums the lower value wins, so where a value leads by less, its lead may
 """
 
 
+@checked(weight={"least": 0})
 class MonteCarloDropout:
     """The mean of several predictions under dropout, then the predictions themselves.
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from segpref.checking import checked
 from segpref.proposals.draft import Draft, Proposed, crossed, stacked
 from segpref.proposals.labelmap import LabelMap
 from segpref.types import SegprefError
@@ -54,6 +55,7 @@ def biased(draft: Draft, value: int | None, bias: float) -> UInt8[np.ndarray, "1
     return np.add(np.multiply(change, wins), rival, dtype=np.uint8)[np.newaxis]
 
 
+@checked(weight={"least": 0})
 class AreaQuantile:
     """Multi-label: scales the area of every structure and keeps the order of confidence.
 
@@ -89,6 +91,7 @@ class AreaQuantile:
             yield float(np.exp(rng.uniform(low, high)))
 
 
+@checked(weight={"least": 0})
 class LogitBias:
     """Multi-class: favours or disfavours the foreground, or one class against the rest.
 

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from segpref.checking import checked
 from segpref.proposals.draft import Draft, Proposed
 from segpref.proposals.dropout import mean_mask
 from segpref.types import Policy, SegprefError, State
@@ -16,6 +17,7 @@ from segpref.types import Policy, SegprefError, State
 __all__ = ["MirroredViews"]
 
 
+@checked(weight={"least": 0})
 class MirroredViews:
     """The mean prediction over the image and its mirror images, then the prediction of each of these.
 

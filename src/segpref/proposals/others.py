@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from jaxtyping import UInt8
 
+from segpref.checking import checked
 from segpref.data.dataset import Dataset
 from segpref.data.masks import MaskFolder
 from segpref.proposals.draft import Draft, Proposed
@@ -15,6 +16,7 @@ from segpref.types import IGNORE, Case, LabelSpace, SegprefError
 __all__ = ["OtherMasks"]
 
 
+@checked(weight={"least": 0})
 class OtherMasks:
     """Masks from folders, then the anchor with one structure taken from each of them.
 

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from segpref.checking import checked
 from segpref.prompts import Prompt, Promptable, Prompts, jittered
 from segpref.proposals.draft import Draft, Proposed
 from segpref.types import Policy, SegprefError, State
@@ -17,6 +18,7 @@ from segpref.types import Policy, SegprefError, State
 __all__ = ["MultimaskOutput", "OtherPrompts"]
 
 
+@checked(weight={"least": 0})
 class MultimaskOutput:
     """SAM's three masks per prompt, in the order of their predicted IoU.
 
@@ -55,6 +57,7 @@ class MultimaskOutput:
             yield {"rank": rank}, np.asarray(mask)
 
 
+@checked(weight={"least": 0})
 class OtherPrompts:
     """Masks of perturbed prompts: moved boxes, other points, other texts.
 

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from segpref.checking import checked
 from segpref.networks.dropout import DropoutKind
 from segpref.proposals.draft import Draft, Proposed
 from segpref.proposals.extent import biased
@@ -64,6 +65,7 @@ def stochastic(policy: Policy) -> StochasticPolicy | None:
     return policy if isinstance(policy, StochasticPolicy) else None
 
 
+@checked(weight={"least": 0}, samples={"least": 1})
 class DropoutRates:
     """Predictions of the whole network under dropout at several rates (Sec. 3.3.2).
 
@@ -138,6 +140,7 @@ class DropoutRates:
                 yield {"rate": rate, "sample": sample}, mask
 
 
+@checked(weight={"least": 0})
 class Thresholds:
     """The policy's probabilities cut at several thresholds (Table 4).
 
@@ -183,6 +186,7 @@ class Thresholds:
             yield {"threshold": threshold}, mask
 
 
+@checked(weight={"least": 0}, deviations={"least": 0}, samples={"least": 1})
 class InputNoise:
     """Predictions of images with Gaussian noise (Table 4).
 

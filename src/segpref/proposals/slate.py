@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from segpref.checking import checked
 from segpref.data.dataset import Dataset
 from segpref.proposals.boundary import InterfaceOffset, StructureOffset, UniformOffset
 from segpref.proposals.compositions import CleanedDropoutMean, CleanedExtremes, CleanedOffset
@@ -49,6 +50,7 @@ def default_families(label_space: LabelSpace) -> tuple[Proposal, ...]:
     return (*shared, LogitBias(), UniformOffset(), InterfaceOffset(), StructureOffset())
 
 
+@checked(size={"least": 2, "most": 1000})
 class SlateProposals:
     """Makes a slate of exactly K candidates for every image of a batch.
 

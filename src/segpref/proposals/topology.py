@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from segpref.checking import checked
 from segpref.proposals.draft import Draft, Proposed, stacked
 from segpref.proposals.labelmap import LabelMap
 
@@ -71,6 +72,7 @@ def clean(labels: LabelMap, relative: float = 0.5, cap: float = 0.02) -> LabelMa
     return fill_holes(keep_components(labels), relative, cap)
 
 
+@checked(weight={"least": 0})
 class HoleFilling:
     """Fills small holes in every structure.
 
@@ -98,6 +100,7 @@ class HoleFilling:
             yield {"relative": relative}, stacked(fields)
 
 
+@checked(weight={"least": 0})
 class LargestComponent:
     """Keeps the largest component of every structure and fills its holes.
 

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from segpref.checking import checked
 from segpref.proposals.draft import Draft, Proposed
 from segpref.proposals.dropout import mean_mask
 from segpref.types import Policy, SegprefError, State
@@ -40,6 +41,7 @@ def intensity_views(
         yield (images - mean).mul_(contrast).add_(mean)
 
 
+@checked(weight={"least": 0})
 class IntensityTTA:
     """The mean prediction over the image and changed copies of it; one network pass per change.
 

@@ -25,6 +25,7 @@ from monai.transforms import (
 )
 from torch import Tensor
 
+from segpref.checking import checked
 from segpref.seeds import derive_seed
 from segpref.types import Case, SegprefError
 
@@ -125,6 +126,7 @@ def _turn(angle: float, dims: int) -> list[float] | float:
     return float(angle) if dims == 2 else [0.0, 0.0, float(angle)]
 
 
+@checked()
 @dataclass(frozen=True)
 class StrongAugmentation:
     """Gamma, contrast, brightness, blur and noise, drawn for every image and channel.

@@ -6,7 +6,7 @@ flat: ``AlignConfig(epochs=40, candidates=16, method="calibrated")``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
@@ -75,6 +75,14 @@ class TrainingConfig(Settings):
     """What shows the figures of each epoch as it ends: tensorboard (in the run folder) and others that
     are installed (aim, clearml, comet_ml, dvclive, mlflow, swanlab, trackio, wandb)."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.schedule != "halved" and self.halve_every != 10:
+            raise SegprefError(
+                f"halve_every has no effect with schedule {self.schedule}: leave it out, or set "
+                "schedule to halved"
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class FitConfig(TrainingConfig):
@@ -115,7 +123,7 @@ class FitConfig(TrainingConfig):
 class SlateConfig(Settings):
     """Candidates."""
 
-    candidates: int = setting(32, least=2)
+    candidates: int = setting(32, least=2, most=1000)
     """Number K of masks in a slate; the first is the model's own."""
 
     families: list[Callable[[Any], Any]] | None = None
@@ -201,9 +209,30 @@ class MethodConfig(Settings):
             )
         if self.method == "calibrated" and self.objective is not None:
             raise SegprefError("method calibrated brings its own objective: leave that out")
-        if self.beta is not None and self.objective is not None:
-            raise SegprefError(
-                "beta is the strength of DPO, and an objective has its own: leave one of the two out"
+        for name, why in self._without_effect():
+            raise SegprefError(f"{name} has no effect {why}: leave it out")
+
+    def _without_effect(self) -> Iterator[tuple[str, str]]:
+        """Settings that were given and that nothing would read, and why."""
+        if self.feedback is None and self.method in ("pseudo-label", "supervised"):
+            unused = {
+                "beta": self.beta is not None,
+                "objective": self.objective is not None,
+                "miner": self.miner is not None,
+                "reduction": self.reduction != "region",
+                "supervised": bool(self.supervised),
+                "keep_preferences": self.keep_preferences,
+                "control": self.control and self.method == "supervised",
+            }
+            for name, given in unused.items():
+                if given:
+                    yield name, f"with method {self.method}, which learns from no pairs"
+        if self.beta is not None and (self.objective is not None or self.feedback is not None):
+            yield "beta", "beside an objective or feedback, which bring their own"
+        if self.loss is not None and self.method != "supervised" and not self.supervised:
+            yield (
+                "loss",
+                "where nothing is learned from labels (set supervised or method supervised)",
             )
 
     @property

@@ -196,6 +196,22 @@ class RunFolder:
         """Read ``summary.json``."""
         return _read_json(self.summary)
 
+    def finished_summary(self) -> dict[str, Any]:
+        """The summary of a finished run, whose model must be there.
+
+        Raises:
+            SegprefError: the summary can't be read, or the model is gone.
+        """
+        if not self.best.is_file():
+            raise SegprefError(
+                f"{self.best} is missing, though {self.summary.name} says that the run is finished: "
+                "restore it, or begin the run anew in another folder"
+            )
+        found = self.read_summary()
+        if not isinstance(found.get("kind"), str):
+            raise _damaged(self.summary, ValueError("it does not say what was trained"))
+        return found
+
     def save_state(self, tensors: Mapping[str, Tensor], position: Mapping[str, Any]) -> None:
         """Write what a resumed run needs."""
         write_sealed(self.state, tensors, "position", position)
@@ -227,8 +243,11 @@ def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError) as error:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("it holds no JSON object")
+        return content
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise _damaged(path, error) from error
 
 

@@ -33,14 +33,27 @@ def sizes_told(images: Tensor, forward: Callable[[Tensor], object]) -> Iterator[
     try:
         yield
     except (RuntimeError, ValueError, SegprefError) as error:
-        if ran_out(error) or not _takes_larger(forward, images[:1]):
+        if ran_out(error):
             raise
+        if not _takes_larger(forward, images[:1]):
+            if isinstance(error, SegprefError):
+                raise
+            raise _unfit(images, error) from error
         shape, reason = " x ".join(map(str, images.shape[2:])), " ".join(str(error).split())
         raise SegprefError(
             f"the network can't learn from images of {shape} voxels, which it can't halve as often as "
             f"it does ({reason[:200]}): give the model's preparation a patch, or a size, say in "
             f"multiples of {_HALVED}"
         ) from error
+
+
+def _unfit(images: Tensor, error: Exception) -> SegprefError:
+    shape, reason = " x ".join(map(str, images.shape[2:])), " ".join(str(error).split())
+    return SegprefError(
+        f"the network can't learn from images of {shape} voxels and {images.shape[1]} channels "
+        f"({reason[:200]}): give the preparation a larger size or patch, or choose a network that "
+        "suits the data"
+    )
 
 
 def leaves_out(policy: object, image: Tensor) -> bool:

@@ -132,7 +132,7 @@ def train(
         SegprefError: another process trains in the folder, or it holds another run's state.
     """
     if folder.finished:
-        return folder.read_summary()
+        return folder.finished_summary()
     runtime = runtime or Runtime(config.precision)
     network = runtime.place(task.network())
     if task.normalises:

@@ -56,7 +56,8 @@ def _text(path: Path, how: str) -> str:
     try:
         if path.stat().st_size > _BYTES:
             raise SegprefError(f"{path} is larger than any description should be: {how}")
-        return path.read_text(encoding="utf-8")
+        # Windows begins UTF-8 with a byte order mark, which parsers take for content.
+        return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
         raise SegprefError(f"there is no file {path}: check the path, or restore it") from error
     except OSError as error:

@@ -20,6 +20,7 @@ from segpref.workflows.opening import (
     open_split,
     open_trained,
     prepared_for,
+    refuse_itself,
 )
 from segpref.workflows.options import DataOptions, TrainedModel
 
@@ -80,6 +81,7 @@ def open_inputs(
     Raises:
         SegprefError: what does not fit together.
     """
+    refuse_itself(judge, model)
     opened = open_trained(model, opening)
     card, reader, dataset = prepared_for(opened, data, where, cache)
     more = None if pool is None else images_for(pool, card.channels)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import os
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -40,6 +41,7 @@ __all__ = [
     "part_of",
     "prepared_for",
     "reader_of",
+    "refuse_itself",
     "see_to_masks",
 ]
 
@@ -212,6 +214,33 @@ def open_judge(
         return load_regressor(Path(judge)), labelled
     predictor = whole_images(opened.policies(), judge_card.preparation, opened.mirroring)
     return ModelJudge(predictor, cache), labelled
+
+
+def refuse_itself(judge: object, model: Path) -> None:
+    """Refuse a model as its own judge: what it would say is known, that its own mask is the best.
+
+    Raises:
+        SegprefError: every judge that is named is the model, or a copy of its file.
+    """
+    judges = judge if isinstance(judge, list | tuple) else [judge]
+    if judges and all(_is_model(one, model) for one in judges):
+        raise SegprefError(
+            f"{model} is to be its own judge, which prefers its own masks to all others and teaches it "
+            "nothing: train a judge on other patients (segpref fit --part judge)"
+        )
+
+
+def _is_model(judge: object, model: Path) -> bool:
+    if not isinstance(judge, str | os.PathLike) or judge in ("oracle", "oracle-dice"):
+        return False
+    here, there = _file_of(Path(judge).expanduser()), _file_of(model.expanduser())
+    if here.resolve() == there.resolve():
+        return True
+    return here.is_file() and there.is_file() and filecmp.cmp(here, there, shallow=False)
+
+
+def _file_of(model: Path) -> Path:
+    return best if (best := model / "best.safetensors").is_file() else model
 
 
 def families_with(

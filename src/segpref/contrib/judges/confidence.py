@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch.nn import functional
 
+from segpref.checking import checked
 from segpref.data.cache import Cache
 from segpref.data.dataset import Dataset
 from segpref.data.predictions import PredictionStore
@@ -20,6 +21,7 @@ __all__ = ["ConfidenceJudge"]
 _BLOCK = 1 << 16
 
 
+@checked()
 class ConfidenceJudge:
     """Scores a candidate by a segmenter's confidence in it, aggregated over a region.
 

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from segpref.checking import checked
 from segpref.data.cache import Cache
 from segpref.data.dataset import Dataset
 from segpref.judges.ensemble import EnsembleJudge
@@ -20,6 +21,7 @@ from segpref.types import Case, Predictor, SegprefError, Slate
 __all__ = ["ConsistencyJudge"]
 
 
+@checked()
 class ConsistencyJudge:
     """Scores a candidate by its agreement with a segmenter under test-time changes of the image.
 

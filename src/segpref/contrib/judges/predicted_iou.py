@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from segpref.checking import checked
 from segpref.judges.naming import NamedPredictor
 from segpref.prompts import Prompt, Promptable, box_of, mask_logits
 from segpref.types import Case, LabelSpace, SegprefError, Slate
@@ -15,6 +16,7 @@ from segpref.types import Case, LabelSpace, SegprefError, Slate
 __all__ = ["PredictedIoU"]
 
 
+@checked()
 class PredictedIoU:
     """Asks a promptable model with the candidate as its prompt and takes the IoU that it predicts.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from segpref.checking import checked
 from segpref.contrib.judges.confidence import ConfidenceJudge
 from segpref.contrib.judges.consistency import ConsistencyJudge
 from segpref.contrib.judges.reverse import ReverseClassificationJudge
@@ -17,6 +18,7 @@ from segpref.types import Judge, Predictor
 __all__ = ["Confidence", "Consistency", "ReverseClassification"]
 
 
+@checked()
 @dataclass(frozen=True)
 class Consistency:
     """Agreement with a segmenter's predictions of changed views of the image.
@@ -42,6 +44,7 @@ class Consistency:
         return ConsistencyJudge(own, self.flips, self.gammas, cache=inputs.cache)
 
 
+@checked()
 @dataclass(frozen=True)
 class Confidence:
     """A segmenter's confidence in the candidate.
@@ -64,6 +67,7 @@ class Confidence:
         return ConfidenceJudge(_own_or_base(self.train_on, inputs), self.over, cache=inputs.cache)
 
 
+@checked()
 @dataclass(frozen=True)
 class ReverseClassification:
     """What a classifier that learned from the candidate reaches on labelled cases.

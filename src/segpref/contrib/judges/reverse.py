@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from scipy.ndimage import gaussian_filter
 
+from segpref.checking import checked
 from segpref.data.dataset import Dataset
 from segpref.metrics import iou, overlap_counts
 from segpref.types import IGNORE, Case, LabelSpace, SegprefError, Slate
@@ -20,6 +21,7 @@ _SCALES = (0.0, 1 / 64, 1 / 16)
 """Widths of the Gaussians that smooth the intensities, as shares of the image's longest side."""
 
 
+@checked()
 class ReverseClassificationJudge:
     """Scores a candidate by how well a classifier that learned from it alone segments other images.
 

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from segpref.checking import checked
 from segpref.contrib.objectives.targets import optimal_shares
 from segpref.objectives.checks import above_zero, at_least_zero, share
 from segpref.types import Margins, SegprefError
@@ -27,6 +28,7 @@ _SPREAD = 1e-6
 """Margins that differ by less are taken for equal: at the start of stage 2 all are 0."""
 
 
+@checked()
 @dataclass(frozen=True, slots=True)
 class BetaDPO:
     """DPO with a beta for every batch: beta-DPO (Wu et al., 2024).
@@ -97,6 +99,7 @@ class BetaDPO:
         return kept
 
 
+@checked()
 @dataclass(frozen=True, slots=True)
 class AlphaDPO:
     """SimPO with a target that the reference adapts: alpha-DPO (Wu et al., 2024).
@@ -132,6 +135,7 @@ class AlphaDPO:
         return -logsigmoid(self.beta * margins.policy - target)
 
 
+@checked()
 @dataclass(frozen=True, slots=True)
 class GammaPO:
     """DPO with a target for every pair, higher for clear pairs: gamma-PO (Sun et al., 2025).
@@ -177,6 +181,7 @@ class GammaPO:
         return torch.from_numpy(len(shares) * shares).to(reward)
 
 
+@checked()
 @dataclass(frozen=True, slots=True)
 class AMaPO:
     """A target for the pairs that lag behind, without a reference: AMaPO (Deng et al., 2025).

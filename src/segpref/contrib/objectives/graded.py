@@ -10,12 +10,14 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from segpref.checking import checked
 from segpref.objectives.checks import above_zero, at_least_zero
 from segpref.types import Margins, SegprefError
 
 __all__ = ["DPOPRO", "ODPO", "SoftDPO", "UncertaintyPenalizedDPO"]
 
 
+@checked()
 @dataclass(frozen=True, slots=True)
 class ODPO:
     """DPO with an offset: a clearer preference must be learned more clearly (Amini et al., 2024).
@@ -51,6 +53,7 @@ class ODPO:
         return -logsigmoid(self.beta * margins.difference - self.alpha * size)
 
 
+@checked()
 @dataclass(frozen=True, slots=True)
 class SoftDPO:
     """DPO on geometric averages of the two likelihoods: GDPO (Furuta et al., 2024).
@@ -81,6 +84,7 @@ class SoftDPO:
         return -logsigmoid(self.beta * certainty * margins.difference)
 
 
+@checked()
 @dataclass(frozen=True, slots=True)
 class UncertaintyPenalizedDPO:
     """DPO that asks less of pairs of which the judge is unsure (after Houliston et al., 2024).
@@ -146,6 +150,7 @@ class UncertaintyPenalizedDPO:
         return margins.uncertainty
 
 
+@checked()
 @dataclass(frozen=True, slots=True)
 class DPOPRO:
     """DPO against the worst preference probability near the judge's (Kim et al., 2025: DPO-PRO).

@@ -10,12 +10,14 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from segpref.checking import checked
 from segpref.objectives.checks import above_zero, at_least_zero, below_half, winner_of
 from segpref.types import Margins
 
 __all__ = ["RPO", "ConservativeDPO", "Hinge"]
 
 
+@checked()
 @dataclass(frozen=True, slots=True)
 class ConservativeDPO:
     """DPO with smoothed preferences: cDPO (Mitchell, 2023).
@@ -41,6 +43,7 @@ class ConservativeDPO:
         return -(1 - e) * logsigmoid(h) - e * logsigmoid(-h)
 
 
+@checked()
 @dataclass(frozen=True, slots=True)
 class Hinge:
     """Hinge loss on the margin, as in SLiC (Zhao et al., 2023): ``max(0, 1 - beta Delta)``.
@@ -59,6 +62,7 @@ class Hinge:
         return torch.relu(1 - self.beta * margins.difference)
 
 
+@checked()
 @dataclass(frozen=True, slots=True)
 class RPO:
     """DPO that also makes the winner more likely, as in Iterative RPO (Pang et al., 2024).

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from segpref.checking import checked
 from segpref.objectives.checks import above_zero, at_least_zero, winner_of
 from segpref.types import Margins
 
@@ -19,6 +20,7 @@ _LIKELIEST = -1e-6
 """Log-likelihoods above it count as this: the odds of a certain mask are infinite."""
 
 
+@checked()
 @dataclass(frozen=True, slots=True)
 class SimPO:
     """Preference optimisation without a reference (Meng, Xia and Chen, 2024).
@@ -47,6 +49,7 @@ class SimPO:
         return -logsigmoid(self.beta * margins.policy - self.gamma)
 
 
+@checked()
 @dataclass(frozen=True, slots=True)
 class ORPO:
     """Odds-ratio preference optimisation (Hong, Lee and Thorne, 2024, Eq. 4 and 7).

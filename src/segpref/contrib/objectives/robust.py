@@ -10,12 +10,14 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from segpref.checking import checked
 from segpref.objectives.checks import above_zero
 from segpref.types import Margins
 
 __all__ = ["DrDPO", "RampLoss", "SigmoidLoss"]
 
 
+@checked()
 @dataclass(frozen=True, slots=True)
 class SigmoidLoss:
     """The sigmoid loss of symmetric preference optimisation, SymPO (Nishimori et al., 2025).
@@ -39,6 +41,7 @@ class SigmoidLoss:
         return torch.sigmoid(-self.beta * margins.difference)
 
 
+@checked()
 @dataclass(frozen=True, slots=True)
 class RampLoss:
     """The ramp loss of symmetric preference optimisation, SymPO (Nishimori et al., 2025).
@@ -60,6 +63,7 @@ class RampLoss:
         return ((1 - self.beta * margins.difference) / 2).clamp(0, 1)
 
 
+@checked()
 @dataclass(frozen=True, slots=True)
 class DrDPO:
     """Distributionally robust DPO (Wu et al., 2025: Dr. DPO).

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from segpref.checking import checked
 from segpref.extras import needed
 from segpref.types import SegprefError
 
@@ -22,6 +23,7 @@ Solver: TypeAlias = Literal["ddpm", "ddim", "dpm-solver++", "unipc"]
 _NAMES = {"epsilon": "epsilon", "x0": "sample", "v": "v_prediction"}
 
 
+@checked()
 @dataclass(frozen=True)
 class Process:
     """A variance-preserving process with a linear schedule (TDG-DiffDPO, Eq. 1 and 2, Appendix A.1).

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from segpref.checking import checked
 from segpref.policies.diffusion.policy import Denoiser
 from segpref.policies.diffusion.process import Solver
 from segpref.runtime import moved
@@ -18,6 +19,7 @@ from segpref.types import SegprefError
 __all__ = ["Sampler"]
 
 
+@checked()
 @dataclass(frozen=True)
 class Sampler:
     """Draws masks.

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
+from segpref.checking import checked
 from segpref.data.prompts import draw_prompt
 from segpref.policies.diffusion.policy import Denoiser
 from segpref.policies.diffusion.sampling import Sampler
@@ -22,6 +23,7 @@ def prompt_of(case: Case, key: int) -> str | None:
     return draw_prompt(case, np.random.default_rng([key, 0]))
 
 
+@checked()
 @dataclass(frozen=True)
 class SampleSlates:
     """K samples of every image under one prompt (TDG-DiffDPO, Sec. 3.4.2 and Appendix A.1).

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from torch import nn
 
+from segpref.checking import checked
 from segpref.extras import needed
 from segpref.types import SegprefError
 
@@ -22,6 +23,7 @@ _FIXED = ("shared_image_embedding.", "prompt_encoder.shared_embedding.")
 _IN_ENCODER = ("vision_encoder.", "mask_decoder.conv_s0.", "mask_decoder.conv_s1.", "no_memory_")
 
 
+@checked()
 @dataclass(frozen=True)
 class Lora:
     """Low-rank adapters (Hu et al., 2022) in the attention layers of some parts.

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int64
 
+from segpref.checking import checked
 from segpref.metrics.slates import NEAR_TIE
 from segpref.types import SegprefError
 
@@ -22,6 +23,7 @@ __all__ = ["Extremes", "RandomPair", "Threshold", "TopVsBase", "TopVsRandom"]
 _ROUNDING = 1e-9
 
 
+@checked(min_gap={"least": 0})
 @dataclass(frozen=True, slots=True)
 class TopVsBase:
     """The top-ranked candidate against the anchor; no pair where they are the same.
@@ -44,6 +46,7 @@ class TopVsBase:
         return _rows([(top, 0)] if 0 in losers else [])
 
 
+@checked(min_gap={"least": 0})
 @dataclass(frozen=True, slots=True)
 class TopVsRandom:
     """The top-ranked candidate against lower-ranked ones drawn at random: the default miner.
@@ -70,6 +73,7 @@ class TopVsRandom:
         return _rows((top, loser) for loser in drawn)
 
 
+@checked(min_gap={"least": 0})
 @dataclass(frozen=True, slots=True)
 class Threshold:
     """The top-ranked candidate against the first in rank that scores at least ``tau`` below it.
@@ -94,6 +98,7 @@ class Threshold:
         return _rows([(top, losers[scores[losers].argmax()])] if len(losers) else [])
 
 
+@checked(min_gap={"least": 0})
 @dataclass(frozen=True, slots=True)
 class RandomPair:
     """A candidate drawn at random against one drawn from those that rank below it.
@@ -125,6 +130,7 @@ class RandomPair:
         return _rows(dict.fromkeys((winner, rng.choice(below[winner])) for winner in drawn))
 
 
+@checked(min_gap={"least": 0})
 @dataclass(frozen=True, slots=True)
 class Extremes:
     """The best candidate against the worst, if they are ``tau`` apart (MAPO, Eq. 4 and 5).

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from segpref.checking import checked
 from segpref.metrics.slates import NEAR_TIE
 from segpref.types import SegprefError, WeightedPairs
 
 __all__ = ["NestedPairs"]
 
 
+@checked(min_gap={"least": 0})
 @dataclass(frozen=True, slots=True)
 class NestedPairs:
     """The best candidate against the worst, the second against the second worst, and so on.

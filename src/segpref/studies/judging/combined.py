@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from segpref.checking import checked
 from segpref.judges import Committee, NoisyJudge
 from segpref.studies.judging.inputs import JudgeInputs, JudgeRecipe
 from segpref.types import Judge
@@ -12,6 +13,7 @@ from segpref.types import Judge
 __all__ = ["Noisy", "Together"]
 
 
+@checked()
 @dataclass(frozen=True)
 class Noisy:
     """Another judge with noise of known strength.
@@ -47,6 +49,7 @@ class Noisy:
         )
 
 
+@checked()
 @dataclass(frozen=True)
 class Together:
     """Several judges as one.

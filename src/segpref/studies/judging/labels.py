@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from segpref.checking import checked
 from segpref.data.cache import write_atomically
 from segpref.data.index import image_files
 from segpref.judges import MasksJudge, OracleJudge
@@ -17,6 +18,7 @@ __all__ = ["Masks", "Oracle"]
 _CONTENT = "masks.txt"
 
 
+@checked()
 @dataclass(frozen=True)
 class Masks:
     """Masks that another program made of the images.
@@ -51,6 +53,7 @@ class Masks:
         return inputs.cache.digest_of_files(image_files(self.folder)).encode()
 
 
+@checked()
 @dataclass(frozen=True)
 class Oracle:
     """Knows the truth: not a method, but what a perfect judge would lead to.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
+from segpref.checking import checked
 from segpref.judges import EnsembleJudge, ModelJudge
 from segpref.policies import load_model
 from segpref.settings import setting
@@ -17,6 +18,7 @@ from segpref.types import Judge
 __all__ = ["Ensemble", "ModelBased", "Regressor"]
 
 
+@checked()
 @dataclass(frozen=True)
 class ModelBased:
     """The paper's judge: a segmenter trained on labelled cases of its own (RN-DPO, Sec. 3.2).
@@ -38,6 +40,7 @@ class ModelBased:
         return ModelJudge(load_model(inputs.folder)[0], inputs.cache)
 
 
+@checked()
 @dataclass(frozen=True)
 class Ensemble:
     """Agreement with several segmenters of the base's own labelled cases (RN-DPO, Eq. 14).

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from segpref.checking import checked
 from segpref.objectives.supervised import SupervisedLoss
 from segpref.runtime import next_in_batch
 from segpref.training.semisupervised.checks import share, strength
@@ -20,6 +21,7 @@ from segpref.types import IGNORE, SegprefError
 __all__ = ["CopyPaste"]
 
 
+@checked()
 @dataclass(frozen=True)
 class CopyPaste:
     """Labelled and unlabelled images are pasted into each other, both ways.

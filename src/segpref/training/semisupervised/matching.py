@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from segpref.checking import checked
 from segpref.objectives.supervised import SupervisedLoss
 from segpref.runtime import in_step, next_in_batch, step_sum, step_total
 from segpref.training.augmentation import StrongAugmentation
@@ -22,6 +23,7 @@ from segpref.types import IGNORE, SegprefError
 __all__ = ["FixMatch", "UniMatch"]
 
 
+@checked()
 @dataclass(frozen=True)
 class FixMatch:
     """The confident mask of a weak view is the target of a strong one (Sohn et al., NeurIPS 2020).
@@ -77,6 +79,7 @@ class FixMatch:
         )
 
 
+@checked()
 @dataclass(frozen=True)
 class UniMatch:
     """FixMatch with two strong views and a view with perturbed features (Yang et al., CVPR 2023).

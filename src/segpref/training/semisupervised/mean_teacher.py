@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from segpref.checking import checked
 from segpref.objectives.supervised import SupervisedLoss
 from segpref.training.augmentation import normal_noise
 from segpref.training.semisupervised.checks import share, strength
@@ -19,6 +20,7 @@ from segpref.training.semisupervised.targets import probabilities, ramp_up
 __all__ = ["MeanTeacher"]
 
 
+@checked()
 @dataclass(frozen=True)
 class MeanTeacher:
     """Student and teacher are drawn to the same probabilities under different noise.
