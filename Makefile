@@ -21,7 +21,7 @@ test-long: $(VENV)/.dev $(NNUNET)/.made  ## the tests marked long: whole studies
 	$(PYTEST_NNUNET) -m long tests/nnunet
 
 test-nnunet: $(NNUNET)/.made  ## nnU-Net in and out, in an environment of its own; none marked long
-	$(PYTEST_NNUNET) -m "not long" tests/nnunet tests/policies/test_bundle.py
+	$(PYTEST_NNUNET) -m "not long" tests/nnunet
 
 check: check-static  ## format, lint, types, import direction, fast tests
 	$(PYTEST) -q -m "not slow and not long" --hypothesis-profile quick
@@ -59,4 +59,5 @@ $(NNUNET)/.made: pyproject.toml constraints.txt constraints-nnunet.txt | $(VENV)
 	$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
 	    > "$$($(NNUNET)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/below.pth"
 	$(NNUNET)/bin/python -m pip install -q --no-compile --no-deps -r constraints-nnunet.txt
+	$(NNUNET)/bin/python -m pip install -q --no-deps -e .
 	touch $@

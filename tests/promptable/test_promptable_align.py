@@ -34,11 +34,15 @@ PROMPTER: dict[str, Any] = {
 
 @pytest.fixture
 def base(tmp_path: Path) -> Path:
+    return made(tmp_path)
+
+
+def made(folder: Path) -> Path:
     network = small_sam(SIDE, patch=4, width=32, layers=2, heads=2, prompt_width=32)
     preparation = Preparation(dims=2, size=(SIDE, SIDE))
     card = promptable_card(network, LESION, preparation, prompter=PROMPTER)
-    save_model(tmp_path / "base.safetensors", network, card)
-    return tmp_path / "base.safetensors"
+    save_model(folder / "base.safetensors", network, card)
+    return folder / "base.safetensors"
 
 
 def aligned(base: Path, out: Path, **options: Any) -> dict[str, Any]:
@@ -164,41 +168,52 @@ def test_only_the_last_iteration_has_a_graph(base: Path) -> None:
         torch.testing.assert_close(one, other)
 
 
-def joined(base: Path, out: Path, parts: tuple[str, ...], environment: Mapping[str, str]) -> None:
+PARTS = {"decoder": ("decoder",), "all": ("encoder", "prompts", "decoder")}
+
+
+def joined(base: Path, out: Path, environment: Mapping[str, str]) -> None:
     os.environ.update(environment)
     torch.set_num_threads(1)
-    aligned(base, out, parts=parts, batch_size=2)
-    if "RANK" in environment:
-        torch.distributed.destroy_process_group()
+    for name, parts in PARTS.items():
+        aligned(base, out / name / "run", parts=parts, batch_size=2)
+    torch.distributed.destroy_process_group()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("parts", [("decoder",), ("encoder", "prompts", "decoder")])
-def test_two_processes_align_as_one(base: Path, tmp_path: Path, parts: tuple[str, ...]) -> None:
+@pytest.fixture(scope="module")
+def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base, and runs of two processes."""
+    out = tmp_path_factory.mktemp("together")
+    base = made(out)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
     context = multiprocessing.get_context("spawn")
-    for count in (1, 2):
-        started = []
-        for rank in range(count):
-            environment = {
-                "RANK": f"{rank}", "LOCAL_RANK": f"{rank}", "WORLD_SIZE": f"{count}",
-                "LOCAL_WORLD_SIZE": f"{count}", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
-                "CUDA_VISIBLE_DEVICES": "",
-            } if count > 1 else {"CUDA_VISIBLE_DEVICES": ""}  # fmt: skip
-            arguments = (base, tmp_path / str(count) / "run", parts, environment)
-            process = context.Process(target=joined, args=arguments)
-            process.start()
-            started.append(process)
-        for process in started:
-            process.join(timeout=FAILED_S)
-            if process.exitcode is None:
-                process.kill()
-        assert [process.exitcode for process in started] == [0] * count
-    alone = load_file(tmp_path / "1" / "run" / "last.safetensors")
-    together = load_file(tmp_path / "2" / "run" / "last.safetensors")
+    started = []
+    for rank in range(2):
+        environment = {
+            "RANK": f"{rank}", "LOCAL_RANK": f"{rank}", "WORLD_SIZE": "2",
+            "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
+            "CUDA_VISIBLE_DEVICES": "",
+        }  # fmt: skip
+        process = context.Process(target=joined, args=(base, out, environment))
+        process.start()
+        started.append(process)
+    for process in started:
+        process.join(timeout=FAILED_S)
+        if process.exitcode is None:
+            process.kill()
+    assert [process.exitcode for process in started] == [0, 0]
+    return out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PARTS)
+def test_two_processes_align_as_one(tmp_path: Path, together: Path, name: str) -> None:
+    base = together / "base.safetensors"
+    aligned(base, tmp_path / "run", parts=PARTS[name], batch_size=2)
+    alone = load_file(tmp_path / "run" / "last.safetensors")
+    shared = load_file(together / name / "run" / "last.safetensors")
     before = load_file(base)
-    assert any((alone[name] - before[name]).abs().max() > 1e-3 for name in before)
-    for name, value in alone.items():
-        torch.testing.assert_close(together[name], value, rtol=1e-3, atol=2e-4)
+    assert any((alone[key] - before[key]).abs().max() > 1e-3 for key in before)
+    for key, value in alone.items():
+        torch.testing.assert_close(shared[key], value, rtol=1e-3, atol=2e-4)

@@ -126,7 +126,7 @@ def hearts(place: Path) -> list[list[str]]:
     """A study of preferences."""
     write_phantoms(place / "data", "cardiac", (48, 48), 12, seed=0, slices_per_patient=2)
     options = json.dumps({"patient_pattern": PATIENT_PATTERN})
-    return _run(place, "study", HEARTS, "--data_options", options, "--workers", "1")
+    return _run(place, "study", HEARTS, "--data_options", options, "--workers", "0")
 
 
 def squares(place: Path) -> list[list[str]]:

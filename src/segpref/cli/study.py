@@ -67,7 +67,8 @@ def study(
         data: folder of the dataset.
         out: the study's folder; runs/ and the recipe's name if left out.
         seeds: replace the recipe's seeds.
-        workers: parallel tasks on this machine; chosen by the number of cores, or GPUs, if left out.
+        workers: parallel tasks on this machine, each in a process; 0: one by one in this process;
+            chosen by the number of cores, or GPUs, if left out.
         threads: CPU threads of each task.
         ray: address of a Ray cluster to run on (auto, ray://host:10001, or local to start one here).
         cpus: cores that each task asks Ray for.
@@ -89,7 +90,8 @@ def study(
     console.print(headed(chosen.name, f": {chosen.description}"))
     if not reader.patients_known:
         console.print("Nothing links volumes to patients in this dataset: the split is by volume.")
-    executor = executor_for(workers or _workers(threads), threads, ray, cpus, gpus)
+    slots = _workers(threads) if workers is None else workers
+    executor = executor_for(slots, threads, ray, cpus, gpus)
     with alone_in(out):  # until the page is written, too
         results = run_study(workspace, seeds, executor, as_words(only))
         show(workspace, results)
@@ -102,7 +104,7 @@ def executor_for(
     """Where jobs run: on the Ray cluster at this address, in so many processes, or in this one."""
     if ray is not None:
         return RayCluster(ray, cpus, gpus)
-    return InProcess() if workers is None else Processes(workers, threads)
+    return Processes(workers, threads) if workers else InProcess()
 
 
 def show(workspace: Workspace, results: Results) -> None:
