@@ -83,7 +83,9 @@ def mutations() -> Iterator[Mutation]:
             for value in impossible(hints.get(name)):
                 what = f"{kind.__name__}({name}={value!r})"
                 yield Mutation(what, "refuse", partial(built, kind=kind, values={name: value}))
-            if isinstance(one.default, float) and one.default == int(one.default):
+            # OtherMasks wants real folders of masks: only what it refuses first can be tried.
+            whole = isinstance(one.default, float) and one.default == int(one.default)
+            if whole and kind is not proposals.OtherMasks:
                 value = int(one.default)
                 what = f"{kind.__name__}({name}={value!r}), a whole number"
                 yield Mutation(
