@@ -171,7 +171,7 @@ def test_a_network_is_exported_from_there(place: Path) -> None:
     assert torch.jit.load(place / "network.ts")(torch.zeros(2, 1, 32, 32)).shape == (2, 4, 32, 32)
 
 
-@pytest.mark.parametrize("study", ["squares", "discs"])
+@pytest.mark.parametrize("study", ["squares", pytest.param("discs", marks=pytest.mark.long)])
 def test_a_study_of_another_kind_runs_there(
     study: str, tmp_path: Path, there: Accelerator, monkeypatch: pytest.MonkeyPatch
 ) -> None:

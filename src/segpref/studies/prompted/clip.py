@@ -20,6 +20,7 @@ from segpref.data import Dataset
 from segpref.extras import needed
 from segpref.progress import track
 from segpref.prompts.clip import CLIP_MEAN, CLIP_STD
+from segpref.runtime import runtime
 from segpref.studies.prompted.recipe import Clip
 
 __all__ = ["fit_clip"]
@@ -49,24 +50,27 @@ def fit_clip(
         torch.manual_seed(seed)
         words = dict.fromkeys(f"{structure} {ABSENT}".split())
         tokenizer = _tokenizer(list(words))
-        model = _model(how.side, len(words) + _SPECIAL)
+        here = runtime()
+        model = here.place(_model(how.side, len(words) + _SPECIAL))
         inputs = dict(tokenizer([structure, ABSENT], padding=True, return_tensors="pt"))
         inputs.pop("token_type_ids", None)
+        inputs = {name: here.move(value) for name, value in inputs.items()}
         optimizer = torch.optim.AdamW(model.parameters(), how.learning_rate)
         rng = np.random.default_rng([seed, 0xC11B])
         for step in track(range(how.steps), "training the CLIP stand-in", how.steps):
             for group in optimizer.param_groups:
                 group["lr"] = how.learning_rate * (1 - step / how.steps)
             drawn = [_view(labelled, empty, how.side, rng) for _ in range(how.batch_size)]
-            pictures = torch.stack([picture for picture, _ in drawn])
+            pictures = here.move(torch.stack([picture for picture, _ in drawn]))
+            wanted = here.move(torch.tensor([int(not has) for _, has in drawn]))
             found = model(pixel_values=pictures, **inputs).logits_per_image
-            loss = functional.cross_entropy(found, torch.tensor([int(not has) for _, has in drawn]))
+            loss = functional.cross_entropy(found, wanted)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    model.save_pretrained(partial)
+    model.cpu().save_pretrained(partial)
     tokenizer.save_pretrained(partial)
     partial.rename(folder)
 
