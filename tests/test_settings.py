@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from segpref.objectives import IPO
+from segpref.policies import NetworkSpec
+from segpref.proposals import OtherMasks
 from segpref.settings import described
 from segpref.training.config import AlignConfig, FitConfig
 from segpref.training.feedback import Feedback
@@ -60,3 +62,16 @@ def test_a_semi_supervised_method_has_no_dropout_of_the_warm_up() -> None:
     with pytest.raises(SegprefError, match="dropout is for supervised training, not for FixMatch"):
         FitConfig(method=FixMatch(), dropout=0.1)
     assert AlignConfig(reduction=("power", 0.5)).reduction == ("power", 0.5)
+
+
+def test_what_does_the_same_may_stand_in_for_a_class() -> None:
+    class Folder:
+        """Does what a folder of masks does."""
+
+    family = OtherMasks([Folder()])  # type: ignore[list-item]
+    assert len(family.folders) == 1
+    with pytest.raises(SegprefError, match="OtherMasks: folders must be a list"):
+        OtherMasks(["masks"])  # type: ignore[list-item]
+    assert NetworkSpec("a.B", {"channels": [4]}).arguments == {"channels": [4]}
+    with pytest.raises(SegprefError, match="NetworkSpec: arguments must be a mapping"):
+        NetworkSpec("a.B", [4])  # type: ignore[arg-type]

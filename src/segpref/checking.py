@@ -27,6 +27,7 @@ Bounds = Mapping[str, float]
 """``least``, ``above``, ``most`` and ``below``, as far as there are such limits."""
 
 _WORDS = {"least": "at least", "above": "above", "most": "at most", "below": "below"}
+_PLAIN = (str, bytes, bool, int, float, complex, list, tuple, dict, set, type(None))
 _CHOICES = (Union, types.UnionType)
 
 
@@ -121,6 +122,8 @@ def _fits(value: Any, hint: Any) -> bool:
         return any(_fits(value, one) for one in inner)
     if origin is Literal:
         return any(type(value) is type(one) and value == one for one in inner)
+    if hint is Any or hint is object:
+        return True
     if hint is None or hint is type(None):
         return value is None
     if origin is Callable or hint is Callable:
@@ -155,12 +158,16 @@ def _fits_class(value: Any, hint: type) -> bool:
         return real and math.isfinite(value)
     if hint is Path:
         return isinstance(value, str | os.PathLike)
-    if hint is object or hint.__module__.startswith("jaxtyping"):
+    if hint in _PLAIN:
+        return isinstance(value, hint)
+    # Objects are taken at their word: anything may stand in for a class that does what it does. A
+    # plain value never does, unless it is one, as a dictionary is a mapping.
+    if not isinstance(value, _PLAIN):
         return True
     try:
         return isinstance(value, hint)
     except TypeError:  # a protocol that can't be checked
-        return True
+        return False
 
 
 def _described(hint: Any) -> str:

@@ -28,7 +28,7 @@ from segpref.training.semisupervised import CopyPaste, FixMatch, MeanTeacher, Un
 NEEDED: dict[str, dict[str, Any]] = {
     "Extremes": {"tau": 0.5}, "Threshold": {"tau": 0.5}, "NetworkSpec": {"module": "a.B"},
     "Noisy": {"judge": judging.Oracle()}, "Together": {"judges": [judging.Oracle()]},
-    "OtherMasks": {"folders": []},
+    "OtherMasks": {"folders": []}, "BetaDPO": {"threshold": 0.5},
 }  # fmt: skip
 
 

@@ -132,7 +132,7 @@ def test_members_of_different_label_spaces() -> None:
     ("settings", "said"),
     [
         ({"judges": []}, "at least one judge"),
-        ({"judges": [Says(1)], "by": "vote"}, "not by 'vote'"),
+        ({"judges": [Says(1)], "by": "vote"}, "by must be one of score, rank, not 'vote'"),
         ({"judges": [Says(1)], "weights": [1, 2]}, "as many weights"),
         ({"judges": [Says(1)], "weights": [-1]}, "weights from 0"),
         ({"judges": [Says(1)], "weights": [0]}, "not all of them 0"),

@@ -82,7 +82,7 @@ def test_who_abstains_goes_on_abstaining() -> None:
 
 def test_mistakes_are_one_clear_sentence() -> None:
     for weight in (-1, np.nan, np.inf):
-        with pytest.raises(SegprefError, match="from 0"):
+        with pytest.raises(SegprefError, match=r"from 0|must be a finite number"):
             judged(weight)
-    with pytest.raises(SegprefError, match="dice or iou, not 'nsd'"):
+    with pytest.raises(SegprefError, match="one of dice, iou, not 'nsd'"):
         DiversityJudge(RatersJudge(BINARY), BINARY, measure="nsd")  # type: ignore[arg-type]

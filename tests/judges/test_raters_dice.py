@@ -75,5 +75,5 @@ def test_who_says_nothing_has_no_voice() -> None:
 
 
 def test_an_unknown_measure_is_refused() -> None:
-    with pytest.raises(SegprefError, match="iou or dice, not 'nsd'"):
+    with pytest.raises(SegprefError, match="one of iou, dice, not 'nsd'"):
         RatersJudge(BINARY, measure="nsd")  # type: ignore[arg-type]

@@ -65,7 +65,7 @@ def stochastic(policy: Policy) -> StochasticPolicy | None:
     return policy if isinstance(policy, StochasticPolicy) else None
 
 
-@checked(weight={"least": 0}, samples={"least": 1})
+@checked(weight={"least": 0})
 class DropoutRates:
     """Predictions of the whole network under dropout at several rates (Sec. 3.3.2).
 
@@ -186,7 +186,7 @@ class Thresholds:
             yield {"threshold": threshold}, mask
 
 
-@checked(weight={"least": 0}, deviations={"least": 0}, samples={"least": 1})
+@checked(weight={"least": 0})
 class InputNoise:
     """Predictions of images with Gaussian noise (Table 4).
 

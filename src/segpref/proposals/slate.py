@@ -50,7 +50,7 @@ def default_families(label_space: LabelSpace) -> tuple[Proposal, ...]:
     return (*shared, LogitBias(), UniformOffset(), InterfaceOffset(), StructureOffset())
 
 
-@checked(size={"least": 2, "most": 1000})
+@checked(size={"most": 1000})
 class SlateProposals:
     """Makes a slate of exactly K candidates for every image of a batch.
 
