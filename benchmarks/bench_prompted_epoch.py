@@ -18,8 +18,8 @@ from torch import Tensor
 
 from segpref.data import Cache, Dataset, Preparation
 from segpref.judges import OracleJudge
-from segpref.machine import settle
 from segpref.policies.promptable import PromptablePolicy, small_sam
+from segpref.process_setup import configure_process
 from segpref.studies.prompted.stand_in import OneStructure, other_data
 from segpref.training.feedback import Feedback
 from segpref.training.step import PreferenceStep, StepSlates
@@ -32,7 +32,7 @@ AT_MOST = 0.2
 
 def main() -> None:
     """Print the time of both, and their ratio; raise where losses differ."""
-    settle()
+    configure_process()
     with tempfile.TemporaryDirectory() as folder:
         _compare(Path(folder))
 

@@ -18,9 +18,9 @@ from segpref.proposals import (
     AreaQuantile,
     CleanedExtremes,
     CleanedOffset,
-    Draft,
     HoleFilling,
     LargestComponent,
+    ProposalContext,
     UniformOffset,
     default_families,
 )
@@ -59,7 +59,7 @@ def main() -> None:
         anchor = (logits > 0).astype(np.uint8)
         start = time.perf_counter()
         slate, _ = draw(
-            Draft(logits, anchor, CHEST, rng=np.random.default_rng(number)), FAMILIES, K
+            ProposalContext(logits, anchor, CHEST, rng=np.random.default_rng(number)), FAMILIES, K
         )
         ours.append(time.perf_counter() - start)
         start = time.perf_counter()
@@ -184,7 +184,11 @@ def _seconds_of_a_label_map(rng: np.random.Generator) -> float:
     predictions = {"dropout": np.stack(passes[:6]), "dropout-mean": passes[6], "tta": passes[7]}
     anchor = logits.argmax(0)[None].astype(np.uint8)
     start = time.perf_counter()
-    draw(Draft(logits, anchor, CARDIAC, (1.5, 1.5), predictions, rng), default_families(CARDIAC), K)
+    draw(
+        ProposalContext(logits, anchor, CARDIAC, (1.5, 1.5), predictions, rng),
+        default_families(CARDIAC),
+        K,
+    )
     return time.perf_counter() - start
 
 

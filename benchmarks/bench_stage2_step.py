@@ -32,10 +32,10 @@ from segpref.data import ACDC, Cache, Dataset, Folders, Preparation, Reader, pre
 from segpref.data.phantoms import PATIENT_PATTERN, label_space, write_phantoms
 from segpref.data.predictions import PredictionStore
 from segpref.judges import ModelJudge
-from segpref.machine import settle
 from segpref.objectives import DPO
 from segpref.objectives.supervised import SupervisedLoss
 from segpref.policies import ModelCard, Segmenter, SegmenterState, load_model
+from segpref.process_setup import configure_process
 from segpref.progress import track
 from segpref.proposals import IntensityTTA, MonteCarloDropout, SlateProposals
 from segpref.studies.recipe import default_network
@@ -125,7 +125,7 @@ class WatchedSegmenter(Segmenter):
 
 def main() -> None:
     """Print how long every part takes and its ratio to the supervised step, then the passes."""
-    settle(threads=2)  # as the command line does
+    configure_process(threads=2)  # as the command line does
     work = Path(tempfile.gettempdir()) / "segpref-benchmarks"
     base, judge, pool = _trained(work)
     reference, cache = load_model(base)[0], Cache(work / "cache")

@@ -73,9 +73,9 @@ def test_audit_align_evaluate_predict(models: Path, capsys: pytest.CaptureFixtur
     both = ["--model", str(models / "base"), "--judge", str(models / "judge")]
     assert run(models, "audit", *both, *data, "--candidates", "8",
                "--out", str(models / "audit.json")) == 0  # fmt: skip
-    told = capsys.readouterr().out
-    assert "PairFlip" in told
-    assert "--method calibrated" in told.replace("\n", " ")
+    printed = capsys.readouterr().out
+    assert "PairFlip" in printed
+    assert "--method calibrated" in printed.replace("\n", " ")
     assert align(models, "calibrated", "--method", "calibrated") == 0
     measured, before = (
         json.loads(file.read_text())["mined"]
@@ -132,12 +132,12 @@ def test_masks_of_a_model_judge_as_the_model_does(
         assert weights[0] == weights[1] == weights[2]
     data = ["--data", str(models / "data"), *OPTIONS, "--candidates", "8"]
     capsys.readouterr()
-    told = []
+    printed = []
     for one in (masks, judge):
         assert run(models, "audit", "--model", str(models / "base"), "--judge", str(one),
                    *data) == 0  # fmt: skip
-        told.append(capsys.readouterr().out)
-    assert told[0] == told[1]
+        printed.append(capsys.readouterr().out)
+    assert printed[0] == printed[1]
 
 
 @pytest.mark.slow
@@ -261,10 +261,10 @@ def test_study(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(place, *command, "--list_only", "true") == 0
     assert capsys.readouterr().out.count("to do") == 8
     assert run(place, *command) == 0
-    told = capsys.readouterr().out
-    assert "tiny, main, 1 seeds" in told
-    assert "RN-DPO, beta 0.5" in told
-    assert "RN-DPO against the base" in told
+    printed = capsys.readouterr().out
+    assert "tiny, main, 1 seeds" in printed
+    assert "RN-DPO, beta 0.5" in printed
+    assert "RN-DPO against the base" in printed
     assert (place / "study" / "report.html").exists()
     assert run(place, *command, "--list_only", "true") == 0
     assert capsys.readouterr().out.count("finished") == 8

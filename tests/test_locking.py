@@ -82,8 +82,8 @@ def test_a_second_process_is_told_who_is_there(
         alone_in(folder),
     ):
         raise AssertionError
-    for told in (str(folder), f"process {process.pid} on {socket.gethostname()}", "stop it"):
-        assert told in str(caught.value)
+    for printed in (str(folder), f"process {process.pid} on {socket.gethostname()}", "stop it"):
+        assert printed in str(caught.value)
     assert files(folder) == {Path(".lock")}
 
 
@@ -134,9 +134,9 @@ def test_commands_look_before_any_work(
         "demo": [],
     }[command]
     assert main([command, "--out", str(folder), *options]) == 1
-    told = capsys.readouterr().err
-    assert "another process is running in" in told
-    assert f"process {process.pid}" in told
+    printed = capsys.readouterr().err
+    assert "another process is running in" in printed
+    assert f"process {process.pid}" in printed
     assert files(folder) == {Path(".lock")}
 
 
@@ -192,20 +192,20 @@ def test_whatever_writes_over_time_is_alone(
 
 
 def test_what_holds_a_folder_may_take_it_again_but_no_other_thread(tmp_path: Path) -> None:
-    told: list[str] = []
+    printed: list[str] = []
 
     def other() -> None:
         try:
             with alone_in(tmp_path):
-                told.append("both are in")
+                printed.append("both are in")
         except SegprefError as error:
-            told.append(str(error))
+            printed.append(str(error))
 
     with alone_in(tmp_path), alone_in(tmp_path / "."):
         thread = threading.Thread(target=other)
         thread.start()
         thread.join()
-    assert "another process is running" in told[0]
+    assert "another process is running" in printed[0]
     assert not files(tmp_path)
 
 

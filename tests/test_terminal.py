@@ -67,9 +67,9 @@ def test_nothing_that_is_printed_steers(made: Callable[[], object]) -> None:
 @pytest.mark.parametrize("stream", [console, stdout], ids=["console", "stdout"])
 def test_both_consoles_are_such(stream: Terminal, capsys: pytest.CaptureFixture[str]) -> None:
     stream.print(HOSTILE, soft_wrap=True)
-    told = "".join(capsys.readouterr())
-    assert steers(told) == []
-    assert "[/red][bold]:smile:" in told
+    printed = "".join(capsys.readouterr())
+    assert steers(printed) == []
+    assert "[/red][bold]:smile:" in printed
 
 
 def test_colours_that_are_meant_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,11 +80,11 @@ def test_colours_that_are_meant_are_kept(monkeypatch: pytest.MonkeyPatch) -> Non
     terminal.print(Text.assemble(("failed", "red"), " \x1b[31m 7"))
     terminal.print("careful", style="yellow")
     terminal.print(headed("name", ": 12 cases"))
-    told = file.getvalue()
-    assert "\x1b[31mfailed\x1b[0m \\x1b[31m 7" in told
-    assert "\x1b[33mcareful\x1b[0m" in told
-    assert "\x1b[1mname\x1b[0m" in told
-    assert "\x1b[1;36m12\x1b[0m" in told  # numbers are highlighted as ever
+    printed = file.getvalue()
+    assert "\x1b[31mfailed\x1b[0m \\x1b[31m 7" in printed
+    assert "\x1b[33mcareful\x1b[0m" in printed
+    assert "\x1b[1mname\x1b[0m" in printed
+    assert "\x1b[1;36m12\x1b[0m" in printed  # numbers are highlighted as ever
 
 
 def test_a_bar_shows_names_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,9 +93,9 @@ def test_a_bar_shows_names_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("segpref.progress.console", terminal)
     with progress_bar() as bar:
         bar.add_task(HOSTILE, total=2, note=HOSTILE)
-    told = re.sub(r"\x1b\[(\?25[lh]|2K|1A|\d*[ABCDGK])", "", file.getvalue())  # rich's own moves
-    assert steers(told, but="\n\r") == []
-    assert "[/red][bold]:smile:" in told
+    printed = re.sub(r"\x1b\[(\?25[lh]|2K|1A|\d*[ABCDGK])", "", file.getvalue())  # rich's own moves
+    assert steers(printed, but="\n\r") == []
+    assert "[/red][bold]:smile:" in printed
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -107,10 +107,10 @@ def test_an_option_that_is_none_is_shown(command: str, capsys: pytest.CaptureFix
 @pytest.mark.parametrize("name", ["a\x1b[2J\nsegpref: all is well", "[/red]", "\u202egnp.a"])
 def test_a_mistake_is_told_in_one_line(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["predict", "--model", name, "--input", "x", "--output", "y"]) == 1
-    told = capsys.readouterr().err
-    assert told.count("\n") == 1
-    assert steers(told) == []
-    assert one_line(name) in told
+    printed = capsys.readouterr().err
+    assert printed.count("\n") == 1
+    assert steers(printed) == []
+    assert one_line(name) in printed
 
 
 def test_an_unknown_command_is_told(capsys: pytest.CaptureFixture[str]) -> None:
@@ -125,21 +125,21 @@ def test_log_messages_and_warnings_do_not_steer(
     monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
     set_up_messages()
     logging.getLogger("segpref.somewhere").warning("%s", HOSTILE)
-    told = capsys.readouterr().err
-    assert told.count("\n") == 1
-    assert steers(told) == []
+    printed = capsys.readouterr().err
+    assert printed.count("\n") == 1
+    assert steers(printed) == []
     logging.getLogger("other").warning("two\nlines%s", HOSTILE)
     assert steers(capsys.readouterr().err, but="\n\t") == []
-    told = warnings.formatwarning(UserWarning(HOSTILE), UserWarning, "a.py", 1)
-    assert steers(told, but="\n\t") == []
+    printed = warnings.formatwarning(UserWarning(HOSTILE), UserWarning, "a.py", 1)
+    assert steers(printed, but="\n\t") == []
 
 
 def test_a_traceback_does_not_steer(capsys: pytest.CaptureFixture[str]) -> None:
     error = ValueError(HOSTILE)
     print_uncaught(ValueError, error, error.__traceback__)
-    told = capsys.readouterr().err
-    assert told.startswith("ValueError: ")
-    assert steers(told, but="\n\t") == []
+    printed = capsys.readouterr().err
+    assert printed.startswith("ValueError: ")
+    assert steers(printed, but="\n\t") == []
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
         load_model,
         save_model,
     )
-    from segpref.policies.opening import open_model
+    from segpref.policies.model_formats import open_model
     from segpref.preferences import TopVsRandom
     from segpref.proposals import SlateProposals
     from segpref.runtime import Runtime
@@ -68,7 +68,7 @@ else:
             "ModelCard", "NetworkSpec", "PolicySpec", "Segmenter", "TunablePolicy", "load_model",
             "save_model",
         ),
-        "policies.opening": ("open_model",),
+        "policies.model_formats": ("open_model",),
         "proposals": ("SlateProposals",),
         "runtime": ("Runtime",),
         "studies.recipe": ("load_recipe",),

@@ -1,4 +1,4 @@
-"""Checks of settings by their type hints and ranges, for every class and whoever builds it.
+"""Checks of settings by their type hints and ranges, for every class.
 
 The command line checks what it parses; Python and files that name a class by its import path do not.
 """

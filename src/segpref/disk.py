@@ -1,4 +1,4 @@
-"""What goes wrong with files: an error of the operating system, or content that nobody wrote."""
+"""Errors of files: refused by the operating system, or content other than what was written."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ __all__ = [
     "cannot_read",
     "cannot_write",
     "checksum",
+    "from_checked_json",
     "refuse_scarcity",
-    "sealed",
-    "unsealed",
+    "to_checked_json",
 ]
 
 GONE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ESTALE)
@@ -53,7 +53,7 @@ def cannot_read(path: Path | str, error: OSError) -> SegprefError:
 
 
 def refuse_scarcity(path: Path | str, error: BaseException) -> None:
-    """For who takes any error of reading for a damaged file: some are the machine's.
+    """Refuse errors of reading that are the machine's fault, not the file's.
 
     Raises:
         SegprefError: the machine lacks descriptors or memory, or its disk fails.
@@ -83,19 +83,19 @@ def checksum() -> hashlib._Hash:
     return hashlib.sha256(usedforsecurity=False)
 
 
-def sealed(content: Mapping[str, Any]) -> bytes:
-    """JSON with a checksum of itself under ``digest``, for :func:`unsealed`."""
+def to_checked_json(content: Mapping[str, Any]) -> bytes:
+    """JSON with a checksum of itself under ``digest``, for :func:`from_checked_json`."""
     plain = json.loads(json.dumps(content))
     return json.dumps({**plain, "digest": _digest(plain)}).encode()
 
 
-def unsealed(data: bytes | str, *, old: bool = False) -> dict[str, Any]:
-    """The content of :func:`sealed`.
+def from_checked_json(data: bytes | str, *, old: bool = False) -> dict[str, Any]:
+    """The content of :func:`to_checked_json`.
 
     Args:
         data: the JSON.
         old: take JSON without a checksum, too, such as that of earlier versions; what is no JSON
-            object is somebody else's then, and empty.
+            object counts as foreign then, and is empty.
 
     Raises:
         Damaged: it is something else, or another content than was written.
@@ -105,7 +105,7 @@ def unsealed(data: bytes | str, *, old: bool = False) -> dict[str, Any]:
     except (ValueError, TypeError, RecursionError) as error:
         if old:
             return {}
-        raise Damaged("it is no JSON of segpref") from error
+        raise Damaged("it is not a JSON file written by segpref") from error
     digest = content.pop("digest", None)
     if digest is None and not old:
         raise Damaged("it holds no checksum, as files of earlier versions do not")

@@ -1,4 +1,4 @@
-"""One process at a time in a folder that is written over time.
+"""Locks: one process at a time works in an output folder.
 
 The lock is the kernel's and not the existence of a file: a process that was killed, however, blocks
 nobody. The file ``.lock`` names the process that holds it and goes when that process is done.
@@ -44,7 +44,7 @@ def alone_in(folder: Path, patience_s: float = 0.0) -> Iterator[None]:
 
     Of several processes of one launch (``torchrun``, ``accelerate launch``) the first holds the lock
     for all. A thread that holds a folder may take it again. Where the file system has no locks, a
-    warning is logged and work goes on. So it is where the last holder was on another machine and was
+    warning is logged and work continues. So it is where the last holder was on another machine and was
     killed, as it seems: not every network file system carries locks from one machine to another.
 
     Args:
@@ -108,7 +108,7 @@ def _locked(place: Path, folder: Path, patience_s: float) -> FileLock | None:
         if error.errno not in _WITHOUT_LOCKS:
             raise _not_writable(folder, error) from error
         log.warning(
-            "%s is on a file system without locks (%s): make sure yourself that no other process is "
+            "%s is on a file system without locks (%s): make sure that no other process is "
             "running there",
             folder,
             error.strerror,
@@ -118,11 +118,11 @@ def _locked(place: Path, folder: Path, patience_s: float) -> FileLock | None:
 
 
 def _sign(file: Path, folder: Path) -> None:
-    """Write down who holds the lock; warn where somebody else still seems to."""
+    """Write down who holds the lock; warn if another process still seems to hold it."""
     before = _read(file)
     if before is not None and before[1] != socket.gethostname():
         log.warning(
-            "process %d on %s was running in %s and has not left it properly: if it is still running, "
+            "process %d on %s was running in %s and did not finish properly: if it still runs, "
             "stop one of the two",
             *before,
             folder,

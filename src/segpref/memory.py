@@ -1,4 +1,4 @@
-"""Memory that ran out, in a sentence: how much was missing, and which setting asks for less."""
+"""Out-of-memory errors in one sentence: how much was missing, and which setting needs less."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Setting", "memory_told", "ran_out"]
+__all__ = ["Setting", "out_of_memory_reason", "ran_out"]
 
 Setting = int | Sequence[int] | None
 """A batch size or number of candidates, the voxels of a patch, or None where it was not given."""
@@ -45,7 +45,7 @@ class _Shortage:
 
     @property
     def share(self) -> float:
-        """Of what was in use and asked for, how much there is room for; half where nobody knows."""
+        """Of what was in use and asked for, how much there is room for; half if unknown."""
         if self.asked is None or self.free is None or self.used is None:
             return 0.5
         return min((self.used + self.free) / (self.used + self.asked), 1.0)
@@ -60,7 +60,7 @@ def ran_out(error: BaseException) -> bool:
     )
 
 
-def memory_told(
+def out_of_memory_reason(
     error: BaseException, settings: Mapping[str, Setting], also: str | None = None
 ) -> str:
     """How much memory was missing, and what to do about it.

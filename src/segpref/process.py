@@ -1,4 +1,4 @@
-"""What this process is to others, and how it tells them; imports nothing that takes time."""
+"""The role of this process among several; imports nothing that takes time."""
 
 from __future__ import annotations
 

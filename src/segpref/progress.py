@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 class _Console(Terminal):
-    """Ends the program as other programs end where nobody reads what they print."""
+    """Ends the program as other programs end when their output pipe is closed."""
 
     def on_broken_pipe(self) -> None:
         self.quiet = True  # nor what is printed while it ends
@@ -41,7 +41,7 @@ stdout = _Console(width=None if sys.stdout.isatty() else 110)
 
 
 class _Words(TextColumn):
-    """Text as it is, in one line."""
+    """Text without markup, in one line."""
 
     def render(self, task: Task) -> Text:
         return Text(one_line(self.text_format.format(task=task)), style=self.style)

@@ -40,7 +40,7 @@ _current: Runtime | None = None
 
 
 def runtime() -> Runtime:
-    """The runtime of this program; one without mixed precision where nobody has made one yet."""
+    """The runtime of this program; one without mixed precision if none was made before."""
     return _current or Runtime()
 
 
@@ -113,7 +113,7 @@ class Runtime:
             )
         except ValueError as error:
             raise SegprefError(
-                f"precision {precision} can't be had on this machine ({error}): use precision no"
+                f"precision {precision} is not available on this machine ({error}): use --precision no"
             ) from error
         self.precision = precision
         self._together = self._in_step = self._idle = False

@@ -1,4 +1,4 @@
-"""Random seeds as functions of what they are for, never of a generator's history.
+"""Random seeds derived from their purpose, never from a generator's history.
 
 Everything random is keyed by image: the same image gets the same augmentation, dropout and edits at the
 same step, whatever else is in the batch and whichever process it falls to. So N processes give what one

@@ -1,4 +1,4 @@
-"""Settings that are declared once: default, range and help of each stand at its field.
+"""Settings that are declared once: each field has its default, range and help.
 
 A class of settings is a frozen dataclass whose fields say what they mean in the string below them.
 Whoever builds one, the command line, a recipe or Python, gets the same checks and the same sentences.

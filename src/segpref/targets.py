@@ -1,4 +1,4 @@
-"""Where output may go: a regular file, or a folder, and never in place of anything else."""
+"""Checks output paths: a regular file or a folder, never anything else."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def check_outputs(files: Iterable[Path | None] = (), folders: Iterable[Path | No
     """Refuse places that can't be written to, before anything is computed.
 
     Args:
-        files: files that are made or replaced; None stands for one that was not asked for.
+        files: files that are made or replaced; None for one that was not asked for.
         folders: folders that are made or written into.
 
     Raises:
@@ -87,7 +87,8 @@ def _check_place(path: Path, folder: Path) -> None:
     )
     if there is None or not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         raise SegprefError(
-            f"{path} can't be written, for {there} is no folder that you may write to: choose another "
+            f"{path} can't be written, because {there} is not a folder that you may write to: "
+            f"choose another "
             "place"
         )
 

@@ -1,8 +1,9 @@
-"""The boundary to the terminal: whatever is printed, nothing in it can steer the terminal.
+"""Terminal output in which text from data can't control the terminal.
 
-Names of files, patients and structures come from strangers. What in them would move the cursor, change
-colours, reorder a line or end the program for want of an encoding is shown as an escape (``\\x1b``).
-Colours that segpref chooses itself pass, as styles of rich: text is never read as markup.
+Names of files, patients and structures may come from untrusted sources. What in them would move
+the cursor, change colours, reorder a line or end the program for want of an encoding is shown as
+an escape (``\\x1b``). Colours that segpref chooses itself pass, as styles of rich: text is never
+read as markup.
 """
 
 from __future__ import annotations

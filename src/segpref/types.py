@@ -1,6 +1,6 @@
-"""The vocabulary that every other module speaks.
+"""The types and protocols that all other modules use.
 
-The way of the data is one sentence, and the names here are its words::
+The data flow is one sentence, and the names here are its words::
 
     image -> policy -> slate -> judge -> scores -> miner -> pairs -> margin -> objective -> update
 
@@ -43,7 +43,7 @@ __all__ = [
 ]
 
 IGNORE = 255
-"""Mask value of a pixel without an opinion; such pixels are no part of Omega."""
+"""Mask value of an ignored pixel; such pixels are not part of Omega."""
 
 
 LARGEST_ON_DISK = 65535
@@ -51,7 +51,7 @@ LARGEST_ON_DISK = 65535
 
 
 class SegprefError(Exception):
-    """Something that the user can mend: one sentence that names the file and the mend."""
+    """Something that the user can fix: one sentence that names the file and the fix."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,13 +277,13 @@ class Case:
         patient: who it is of; splits keep all cases of a patient together.
         volume: the volume (patient and time point) that the case is, or is a slice of.
         image: float32 ``[channel, *space]``.
-        label: uint8 ``[field, *space]`` with :data:`IGNORE` where nobody knows, or None.
+        label: uint8 ``[field, *space]`` with :data:`IGNORE` where unknown, or None.
         raters: the masks of several raters, uint8 ``[rater, field, *space]``, or None.
-        spacing_mm: voxel size per spatial axis, or None where the file does not tell.
+        spacing_mm: voxel size per spatial axis, or None where the file does not say.
         affine: ``[4, 4]`` voxel to world (RAS, mm) of the volume as it was read, or None.
         oriented: whether the affine, where there is one, says where the axes point to; false where a
             file tells its voxel size alone.
-        stratum: what splits are balanced by (a diagnosis, say), or None.
+        stratum: what splits are balanced by (such as a diagnosis), or None.
         text: free text that belongs to the image, or None.
         window: where the case lies in its image, if it is a patch of it; None for the whole image.
     """
@@ -393,7 +393,7 @@ class Margins:
         reference_winner: the same under the reference; there for an objective with
             ``needs_reference_likelihood``.
         uncertainty: how unsure the judge is of the gap, in units of its score (one standard
-            deviation); there where the judge tells it.
+            deviation); if the judge reports it.
         weight: what the margin is multiplied with before the loss (not the loss), above 0; 1 where
             None.
         group: margins with the same number are summed, with their weights, into one margin before
@@ -473,7 +473,7 @@ class Judge(Protocol):
 
 @runtime_checkable
 class UnsureJudge(Judge, Protocol):
-    """A judge that tells how unsure it is."""
+    """A judge that reports its uncertainty."""
 
     def uncertainty(self, case: Case, slate: Slate) -> Float[np.ndarray, "K field"]:
         """One standard deviation of each score, in units of the score."""

@@ -46,12 +46,13 @@ def test_the_error_names_the_mask_and_the_option(
     ultrasound: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert fit(ultrasound, tmp_path / "run") == 1
-    told = " ".join(capsys.readouterr().err.split())
+    printed = " ".join(capsys.readouterr().err.split())
     assert (
-        "benign (4)_mask_1.png has 12 x 18 pixels but its image benign (4).png has 16 x 18" in told
+        "benign (4)_mask_1.png has 12 x 18 pixels but its image benign (4).png has 16 x 18"
+        in printed
     )
-    assert "or leave the image out with the option exclude=benign_4" in told
-    assert "Traceback" not in told
+    assert "or leave the image out with the option exclude=benign_4" in printed
+    assert "Traceback" not in printed
 
 
 @pytest.mark.parametrize(

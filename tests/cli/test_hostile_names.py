@@ -38,9 +38,9 @@ def run(command: str, place: Path, *options: str) -> int:
 
 
 def check_printed(capsys: pytest.CaptureFixture[str]) -> str:
-    told = "".join(capsys.readouterr())
-    assert not set(told) & set("\x1b\u202e")
-    return told
+    printed = "".join(capsys.readouterr())
+    assert not set(printed) & set("\x1b\u202e")
+    return printed
 
 
 def check_cells(file: Path) -> list[list[str]]:
@@ -55,9 +55,9 @@ def check_cells(file: Path) -> list[list[str]]:
 def test_scores_are_shown_and_written(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = place / "scores.csv"
     assert run("evaluate", place, "--model", str(place / "run"), "--out", str(out)) == 0
-    told = check_printed(capsys)
-    assert "[/red]" in told
-    assert "=1+1" in told
+    printed = check_printed(capsys)
+    assert "[/red]" in printed
+    assert "=1+1" in printed
     assert {line[2] for line in check_cells(out)[1:]} == {"[/red]", "'=1+1", NAMES[3]}
 
 
@@ -81,8 +81,8 @@ def test_a_study_is_shown_and_written(place: Path, capsys: pytest.CaptureFixture
     file, out = place / "recipe.yaml", place / "study"
     file.write_text(yaml.safe_dump(recipe))
     assert run("study", place, "--recipe", str(file), "--out", str(out), "--workers", "0") == 0
-    told = check_printed(capsys)
-    assert "-1+1 [/bold]" in told
+    printed = check_printed(capsys)
+    assert "-1+1 [/bold]" in printed
     check_cells(out / "tables.csv")
     for name in ("report.html", "tables.md", "tables.tex"):
         assert not set((out / name).read_text()) & set("\x1b\u202e")

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from segpref.cli.main import COMMANDS, main
-from segpref.memory import memory_told, ran_out
+from segpref.memory import out_of_memory_reason, ran_out
 
 CUDA = (
     "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 79.11 GiB of which "
@@ -80,11 +80,11 @@ def test_every_command_says_what_to_change(
     failing(monkeypatch, command, ERRORS[0])
     options = [str(tmp_path) if one == "OUT" else one for one in NEEDED[command]]
     assert main([command, *options]) == 1
-    told = capsys.readouterr().err
-    assert told.startswith(f"segpref {command}: GPU 0 ran out of memory: 20.00 GiB more")
-    assert "10.00 GiB were free and it has 79.11 GiB in all" in told
-    assert SETTINGS.get(command, "") in told
-    assert told.count("\n") == 1
+    printed = capsys.readouterr().err
+    assert printed.startswith(f"segpref {command}: GPU 0 ran out of memory: 20.00 GiB more")
+    assert "10.00 GiB were free and it has 79.11 GiB in all" in printed
+    assert SETTINGS.get(command, "") in printed
+    assert printed.count("\n") == 1
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=["cuda", "old cuda", "driver", "cpu", "python"])
@@ -94,11 +94,11 @@ def test_every_kind_of_error_is_a_sentence(
 ) -> None:  # fmt: skip
     failing(monkeypatch, "fit", error)
     assert main(["fit", "--data", "d", "--out", str(tmp_path)]) == 1
-    told = capsys.readouterr().err
-    assert "ran out of memory" in told
-    assert "in place of 8" in told
-    assert "Traceback" not in told
-    assert told.count("\n") == 1
+    printed = capsys.readouterr().err
+    assert "ran out of memory" in printed
+    assert "in place of 8" in printed
+    assert "Traceback" not in printed
+    assert printed.count("\n") == 1
 
 
 def test_real_errors_of_the_allocators_are_known() -> None:
@@ -108,9 +108,9 @@ def test_real_errors_of_the_allocators_are_known() -> None:
         np.empty(2**60, np.uint8)
     for caught in (torchs, numpys):
         assert ran_out(caught.value)
-        told = memory_told(caught.value, {"--batch_size": 8})
-        assert "--batch_size 1 in place of 8" in told
-        assert "more were asked for" in told
+        printed = out_of_memory_reason(caught.value, {"--batch_size": 8})
+        assert "--batch_size 1 in place of 8" in printed
+        assert "more were asked for" in printed
 
 
 @pytest.mark.parametrize("error", [RuntimeError("mat1 and mat2 shapes differ"), ValueError(CPU)])
@@ -130,13 +130,10 @@ def test_it_says_how_to_go_on(
     assert "nothing was learned yet" in capsys.readouterr().err
     (tmp_path / "state.safetensors").touch()
     main(["fit", "--data", "d", "--out", str(tmp_path)])
-    assert (
-        f"what was learned is kept in {tmp_path}, and goes on with --resume"
-        in capsys.readouterr().err
-    )
+    assert f"what was learned is kept in {tmp_path}, and --resume" in capsys.readouterr().err
 
 
 def test_a_patch_is_made_smaller_on_every_side() -> None:
-    told = memory_told(ERRORS[0], {"--patch": (96, 96, 16), "--batch_size": 1})
-    assert '--patch "[80, 80, 16]" in place of [96, 96, 16]' in told
-    assert "batch_size" not in told
+    printed = out_of_memory_reason(ERRORS[0], {"--patch": (96, 96, 16), "--batch_size": 1})
+    assert '--patch "[80, 80, 16]" in place of [96, 96, 16]' in printed
+    assert "batch_size" not in printed

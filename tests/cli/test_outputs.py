@@ -70,10 +70,10 @@ def refused(
     command: str, name: str, path: Path, capsys: pytest.CaptureFixture[str], says: str
 ) -> None:
     assert main([command, *required(command, name), f"--{name}", str(path)]) == 1
-    told = capsys.readouterr().err
-    assert told.startswith(f"segpref {command}: ")
-    assert told.count("\n") == 1
-    assert says in told
+    printed = capsys.readouterr().err
+    assert printed.startswith(f"segpref {command}: ")
+    assert printed.count("\n") == 1
+    assert says in printed
 
 
 @pytest.mark.parametrize("obstacle", [fifo, dangling, link_to_device, device, below_a_file])

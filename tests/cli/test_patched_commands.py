@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from segpref.cli.main import main
 from segpref.judges import OracleJudge
-from segpref.policies.plain import read_plain
+from segpref.policies.plain_weights import read_plain
 from segpref.types import Case, Slate
 
 UNET = {
@@ -134,7 +134,7 @@ def tuned(place: Path, out: str) -> bool:
 def test_what_could_not_be_written_back_is_written_when_the_run_goes_on(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import segpref.policies.plain as plain
+    import segpref.policies.plain_weights as plain
 
     def killed(path: Path, *rest: Any) -> None:
         write(path, *rest)
@@ -232,8 +232,8 @@ def test_masks_that_judge_are_no_candidates(
     labels = str(place / "data" / "labels")
     both = ("--judge", labels, "--others", json.dumps([labels]))
     assert align(place, "favourite", *both) == 1
-    told = " ".join(capsys.readouterr().err.split())
-    assert f"the masks of {labels} are the judge and a candidate" in told
+    printed = " ".join(capsys.readouterr().err.split())
+    assert f"the masks of {labels} are the judge and a candidate" in printed
     assert not (place / "favourite").exists()
 
 

@@ -53,15 +53,15 @@ def test_a_damaged_first_file_fails_at_the_end(
         picture(images / f"{name}.png")
     (images / "a.png").touch()
     assert predict(model, images, out) == 1
-    told = " ".join(capsys.readouterr().err.split())
-    assert f"2 of 3 images were segmented into {out}, 1 failed: {images}/a.png is empty" in told
-    assert "Traceback" not in told
+    printed = " ".join(capsys.readouterr().err.split())
+    assert f"2 of 3 images were segmented into {out}, 1 failed: {images}/a.png is empty" in printed
+    assert "Traceback" not in printed
     assert sorted(path.name for path in out.iterdir()) == ["b.png", "c.png"]
     picture(images / "a.png")
     assert predict(model, images, out) == 0
     assert "1 masks written" in capsys.readouterr().err
     assert predict(model, images, out) == 0
-    assert "0 masks written, all were there already" in capsys.readouterr().err
+    assert "0 masks written, all existed already" in capsys.readouterr().err
     assert predict(model, images, out, "--overwrite", "true") == 0
     assert "3 masks written" in capsys.readouterr().err
 

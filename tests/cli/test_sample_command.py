@@ -137,8 +137,8 @@ def test_a_picture_and_a_damaged_file(
     )
     (images / "a.png").touch()
     assert sample(aligned, images, out) == 1
-    told = " ".join(capsys.readouterr().err.split())
-    assert f"1 of 2 images were segmented into {out}, 1 failed: {images}/a.png is empty" in told
+    printed = " ".join(capsys.readouterr().err.split())
+    assert f"1 of 2 images were segmented into {out}, 1 failed: {images}/a.png is empty" in printed
     assert np.asarray(Image.open(out / "b" / "sample-01_blob.png")).shape == (12, 10)
     mean = tifffile.imread(out / "b" / "mean_blob.tif")
     assert mean.dtype == np.float32
@@ -146,7 +146,7 @@ def test_a_picture_and_a_damaged_file(
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "printed"),
     [
         (("--knob", "0.5"), "give --reference"),
         (("--samples", "0"), "at least one sample"),
@@ -155,7 +155,7 @@ def test_a_picture_and_a_damaged_file(
             ("--solver", "ddim", "--steps", "15"),
             "divides the 1000 of the process, not 15: take 10 or 20",
         ),
-        (("--centre", "[20, 3]"), "scan has 20 x 18 pixels, beside which (20, 3) lies"),
+        (("--centre", "[20, 3]"), "scan has 20 x 18 pixels, which do not include (20, 3)"),
         (("--text", "The Margin is Sharp."), "trained without text"),
     ],
 )
@@ -164,12 +164,12 @@ def test_mistakes_are_told_in_a_sentence(
     aligned: Path,
     scan: Path,
     options: tuple[str, ...],
-    told: str,
+    printed: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert sample(aligned, scan, tmp_path / "out", *options) == 1
     err = " ".join(capsys.readouterr().err.split())
-    assert told in err
+    assert printed in err
     assert "Traceback" not in err
 
 
@@ -195,8 +195,8 @@ def test_samples_of_another_run_do_not_stay_beside_new_ones(
     before = {path: path.stat().st_mtime_ns for path in (out / "scan").iterdir()}
     assert len(masks(out / "scan")) == 4
     assert sample(aligned, scan, out, "--samples", "2") == 1
-    told = " ".join(capsys.readouterr().err.split())
-    assert f"{out}/scan holds samples of another run, such as sample-03_blob.nii.gz" in told
+    printed = " ".join(capsys.readouterr().err.split())
+    assert f"{out}/scan holds samples of another run, such as sample-03_blob.nii.gz" in printed
     assert before == {path: path.stat().st_mtime_ns for path in (out / "scan").iterdir()}
     # Another folder, or other samples' names in one that is there.
     assert sample(aligned, scan, tmp_path / "other", "--samples", "2") == 0
@@ -244,10 +244,10 @@ def test_a_model_that_never_went_without_a_text_is_not_asked_without(
     ):
         out = tmp_path / f"mute-{number}"
         assert sample(path, scan, out, *options) == 1
-        told = " ".join(capsys.readouterr().err.split())
-        assert "never saw an image without a text" in told
-        assert '--text "The Subtlety is Obvious. The InternalStructure is Soft Tissue.' in told
-        assert "text_dropout" in told
+        printed = " ".join(capsys.readouterr().err.split())
+        assert "was always given a text in training" in printed
+        assert '--text "The Subtlety is Obvious. The InternalStructure is Soft Tissue.' in printed
+        assert "text_dropout" in printed
         assert not out.exists()
 
 
@@ -285,9 +285,9 @@ def test_a_small_part_of_an_image_is_told_of_once(
     assert sample(aligned, scan, tmp_path / "scans") == 0
     assert not caplog.messages
     assert sample(aligned, images, tmp_path / "pictures") == 0
-    (told,) = caplog.messages
-    assert "a.png: the model sees 10 % of this image, its middle" in told
-    assert '--centre "[x, y]"' in told
+    (printed,) = caplog.messages
+    assert "a.png: the model sees 10 % of this image, its middle" in printed
+    assert '--centre "[x, y]"' in printed
 
 
 def test_a_model_of_whole_images_has_no_crop_to_move(

@@ -79,8 +79,8 @@ def test_a_start_of_another_kind_is_refused(
     card = replace(read_card(place / "base"), policy=PolicySpec("some.where.Drawing"))
     save_model(drawing, load_model(place / "base")[0].network, card)
     assert fit(place, "redrawn", "--start", str(drawing)) == 1
-    told = " ".join(capsys.readouterr().err.split())
-    assert "is no plain segmenter (Drawing): start from one" in told
+    printed = " ".join(capsys.readouterr().err.split())
+    assert "is not a plain segmenter (Drawing): start from one" in printed
 
 
 def test_nobody_is_tested_on_whom_the_start_has_seen(
@@ -94,8 +94,8 @@ def test_nobody_is_tested_on_whom_the_start_has_seen(
     split.write_text(json.dumps(parts))
     start = ["--start", str(place / "base"), "--split", str(split)]
     assert fit(place, "leaked", *start) == 1
-    told = " ".join(capsys.readouterr().err.split())
-    assert f"patient {known} is in \"the start's labelled cases\" and in 'test'" in told
+    printed = " ".join(capsys.readouterr().err.split())
+    assert f"patient {known} is in \"the start's labelled cases\" and in 'test'" in printed
     assert not (place / "leaked").exists()
 
 
@@ -115,13 +115,13 @@ def test_mapo_as_a_command(
     place: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     assert mapo(place, "mapo", 0.4, 0.01) == 0
-    told = capsys.readouterr().err
+    printed = capsys.readouterr().err
     # Of rates above 0, once, and the share of images with a pair in both rounds.
-    values = re.findall(r"pairwise Dice of (\.?[\d.]+) at 0.2, ([\d.]+) at 0.4 \(1: all", told)
+    values = re.findall(r"pairwise Dice of (\.?[\d.]+) at 0.2, ([\d.]+) at 0.4 \(1: all", printed)
     assert len(values) == 1
     assert 1 > float(values[0][0]) > float(values[0][1]) > 0
-    assert re.search(r"gave a pair, by round: \d+%, \d+%\.", told)
-    assert "smaller tau" not in told
+    assert re.search(r"gave a pair, by round: \d+%, \d+%\.", printed)
+    assert "smaller tau" not in printed
     assert not any("hardly differ" in record.message for record in caplog.records)
     with (place / "mapo" / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))[1:]
@@ -138,10 +138,10 @@ def test_few_pairs_and_candidates_that_hardly_differ_are_told(
     place: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     assert mapo(place, "silent", 1e-5, 0.9) == 0
-    told = capsys.readouterr().err
-    assert "pairwise Dice of 1.0000 at 5e-06, 1.0000 at 1e-05" in told
-    assert "gave a pair, by round: 0%, 0%." in told
-    assert "give the miner a smaller tau (--miner.tau)" in told
+    printed = capsys.readouterr().err
+    assert "pairwise Dice of 1.0000 at 5e-06, 1.0000 at 1e-05" in printed
+    assert "gave a pair, by round: 0%, 0%." in printed
+    assert "give the miner a smaller tau (--miner.tau)" in printed
     assert any("predictions that hardly differ" in record.message for record in caplog.records)
 
 
@@ -153,10 +153,10 @@ def test_what_to_try_where_nothing_was_gained(
     options = ["--model", str(place / "good"), "--judge", "oracle", "--candidates", "4"]
     capsys.readouterr()
     assert run(place, "align", "lost", *options, "--epochs", "1", "--learning_rate", "3") == 0
-    told = " ".join(capsys.readouterr().err.split())
-    assert "NOT better than the base's" in told
-    assert "Keep the base." in told
-    assert "try --learning_rate 1e+00" in told
+    printed = " ".join(capsys.readouterr().err.split())
+    assert "NOT better than the base's" in printed
+    assert "Keep the base." in printed
+    assert "try --learning_rate 1e+00" in printed
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from segpref.data.foreground import check_foreground
 from segpref.data.nnunet import label_space_of
 from segpref.data.source import Source
 from segpref.data.volumes import read_volume
-from segpref.inference.export import write_mask
+from segpref.inference.mask_writing import write_mask
 from segpref.policies import ModelCard, NetworkSpec
 from segpref.policies.card_format import current
 from segpref.types import IGNORE, Case, LabelSpace, SegprefError

@@ -143,7 +143,7 @@ def test_wrong_annotations_are_named(scans: Path) -> None:
     with pytest.raises(SegprefError, match="subtlety is rated 7"):
         LIDCScans(scans)
     file.write_text(text[:-20])
-    with pytest.raises(SegprefError, match="no whole XML"):
+    with pytest.raises(SegprefError, match="not a complete XML"):
         LIDCScans(scans)
     file.write_text("<other/>")
     with pytest.raises(SegprefError, match="holds no LIDC annotation"):

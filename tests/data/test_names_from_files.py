@@ -142,7 +142,7 @@ def test_a_pack_that_is_none_is_one_sentence(tmp_path: Path, volumes: Any) -> No
     folder = packed(tmp_path)
     content = json.loads((folder / "pack.json").read_text())
     (folder / "pack.json").write_text(json.dumps({**content, "volumes": volumes}))
-    with pytest.raises(SegprefError, match=r"pack the dataset anew|check the path"):
+    with pytest.raises(SegprefError, match=r"pack the dataset again|check the path"):
         open_dataset(folder)
 
 

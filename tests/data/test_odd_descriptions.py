@@ -16,7 +16,7 @@ from odd_values import ODD, changed, places
 from segpref.data import open_dataset
 from segpref.data.packed import write_pack
 from segpref.data.splits import Split
-from segpref.inference.given import read_prompts
+from segpref.inference.user_prompts import read_prompts
 from segpref.types import SegprefError
 
 DECATHLON = {

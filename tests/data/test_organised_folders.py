@@ -209,10 +209,10 @@ def test_what_was_found_is_printed_once(tmp_path: Path, capsys: pytest.CaptureFi
     picture(tmp_path / ".ipynb_checkpoints/a.png")
     for _ in range(2):
         open_dataset(tmp_path)
-    told = capsys.readouterr().err
-    assert told.count("2 images (each counts as a patient), 2 with labels") == 1
-    assert "channels image; structures foreground; left alone hidden: .ipynb_checkpoints" in told
-    assert "other images: other/photo.png" in told
+    printed = capsys.readouterr().err
+    assert printed.count("2 images (each counts as a patient), 2 with labels") == 1
+    assert "channels image; structures foreground; left alone hidden: .ipynb_checkpoints" in printed
+    assert "other images: other/photo.png" in printed
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,7 @@ def test_what_can_not_be_turned() -> None:
         with pytest.raises(SegprefError, match="such as RAS"):
             Preparation(orientation=codes)
     picture = Case(id="picture", patient="p", volume="v", image=np.zeros((1, 4, 4), np.float32))
-    with pytest.raises(SegprefError, match="picture does not tell where its axes point"):
+    with pytest.raises(SegprefError, match="picture does not state where its axes point"):
         Preparation(orientation="RAS").apply(picture)
     with pytest.raises(SegprefError, match="turns images can't be moved"):
         Preparation(crop=(2, 2), orientation="RAS").around((1, 1))

@@ -111,7 +111,7 @@ def test_the_command_goes_on_and_says_what_is_wrong(
     assert [path.stat().st_mtime_ns for path in kept[1:]] == before[1:]
     kept[0].write_bytes(kept[0].read_bytes()[:100])
     reader = Packed(out)
-    with pytest.raises(SegprefError, match=rf"{kept[0].name} is damaged .*pack the dataset anew"):
+    with pytest.raises(SegprefError, match=rf"{kept[0].name} is damaged .*pack the dataset again"):
         reader.read(reader.sources()[0])
     index = json.loads((out / "pack.json").read_text())
     (out / "pack.json").write_text(json.dumps({**index, "channels": ["other"]}))

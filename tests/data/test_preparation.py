@@ -134,7 +134,7 @@ def test_resampling_and_back_keeps_a_blob() -> None:
 
 
 def test_resampling_needs_a_voxel_size() -> None:
-    with pytest.raises(SegprefError, match="does not tell its voxel size"):
+    with pytest.raises(SegprefError, match="does not state its voxel size"):
         Preparation(spacing_mm=(1.0, 1.0)).apply(case(np.zeros((1, 4, 4))))
 
 

@@ -216,7 +216,7 @@ def test_a_patient_in_two_parts_of_a_file_is_refused(tmp_path: Path) -> None:
 def test_what_is_no_split_file_is_refused(tmp_path: Path, content: str) -> None:
     path = tmp_path / "split.json"
     path.write_text(content)
-    with pytest.raises(SegprefError, match=r"is no split file|is not valid JSON") as caught:
+    with pytest.raises(SegprefError, match=r"is not a split file|is not valid JSON") as caught:
         Split.load(path)
     assert str(path) in str(caught.value)
 

@@ -128,17 +128,17 @@ def test_masks_are_predicted_there(
 
 
 def test_samples_are_drawn_there(place: Path, there: Accelerator) -> None:
-    from segpref.inference.drawer import open_drawer
+    from segpref.inference.image_sampler import open_image_sampler
     from segpref.policies.diffusion import Sampler
 
     model = runs.align_diffusion(place)
     there.ran.clear()
     for mixed in ("weights", "predictions"):
-        drawer = open_drawer(
+        image_sampler = open_image_sampler(
             model, Sampler("ddim", 4, eta=0.5), place / "diffusion-base", 0.5, mixed=mixed
         )
-        assert drawer.model.device == DEVICE
-        masks = drawer(runs.squares(range(1))[0], 2)
+        assert image_sampler.model.device == DEVICE
+        masks = image_sampler(runs.squares(range(1))[0], 2)
         assert masks.shape[0] == 2
     assert there.ran["Conv2d"]
 

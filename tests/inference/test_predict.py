@@ -400,7 +400,7 @@ def test_an_image_that_the_network_fails_on_does_not_lose_the_others(tmp_path: P
 def test_wrong_channels_are_told(tmp_path: Path) -> None:
     path = save_nifti(tmp_path / "scan.nii", noise((4, 4, 4)))
     model = model_file(tmp_path, card_of(channels=2))
-    with pytest.raises(SegprefError, match=r"scan\.nii has 1 channels but 2 are due"):
+    with pytest.raises(SegprefError, match=r"scan\.nii has 1 channels but 2 are expected"):
         predict_folder(model, path, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -408,7 +408,9 @@ def test_wrong_channels_are_told(tmp_path: Path) -> None:
 def test_resampling_without_a_voxel_size_is_told(tmp_path: Path) -> None:
     Image.fromarray(np.eye(5, dtype=np.uint8)).save(tmp_path / "a.png")
     model = model_file(tmp_path, card_of(Preparation(spacing_mm=(1.0, 1.0))))
-    with pytest.raises(SegprefError, match="does not tell its voxel size, but the model resamples"):
+    with pytest.raises(
+        SegprefError, match="does not state its voxel size, but the model resamples"
+    ):
         predict_folder(model, tmp_path / "a.png", tmp_path / "out")
 
 

@@ -45,8 +45,8 @@ BAD: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     "empty": ("a.nii.gz", Path.touch, r"a\.nii\.gz is empty: copy or export it again"),
     "empty DICOM": ("a.dcm", Path.touch, r"a\.dcm is empty: copy or export it again"),
     "empty picture": ("a.png", Path.touch, r"a\.png is empty: copy or export it again"),
-    "two channels": ("a.nii", of_two_channels, r"a\.nii has 2 channels but 1 are due"),
-    "NaN": ("a.nii", not_a_number, r"a\.nii is NaN or infinite at 64 of 64 pixels: replace"),
+    "two channels": ("a.nii", of_two_channels, r"a\.nii has 2 channels but 1 are expected"),
+    "NaN": ("a.nii", not_a_number, r"a\.nii is NaN or infinite in 64 of 64 pixels: replace"),
     "link": ("a.nii", lambda path: path.symlink_to("nowhere"), r"a\.nii is a link that leads no"),
     "circle": ("a.nii", lambda path: path.symlink_to(path), r"a\.nii is a link that leads no"),
     "text": ("a.png", lambda path: path.write_text("no image"), r"a\.png is cut off, damaged or"),
@@ -241,8 +241,10 @@ def test_a_place_that_can_not_hold_masks_is_told_before_the_work(
     model = model_file(tmp_path, card_of())
     monkeypatch.setattr(case_masks, "_mask", lambda *_: pytest.fail("it was segmented"))
     for out in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(SegprefError, match="no folder that you may write to: choose another"):
+        with pytest.raises(
+            SegprefError, match="not a folder that you may write to: choose another"
+        ):
             predict_folder(model, images, out)
     monkeypatch.setattr(os, "access", lambda *_: False)
-    with pytest.raises(SegprefError, match="no folder that you may write to: choose another"):
+    with pytest.raises(SegprefError, match="not a folder that you may write to: choose another"):
         predict_folder(model, images, tmp_path / "new" / "deep")

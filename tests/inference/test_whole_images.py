@@ -193,9 +193,9 @@ def test_a_model_of_any_size_is_scored_and_predicts_but_does_not_learn(
         str(tmp_path / "r"),
     ]
     assert main(["align", *given, *short]) == 1
-    told = " ".join(capsys.readouterr().err.split())
-    assert "can't learn from images of 21 x 19 voxels" in told
-    assert "a patch, or a size" in told
+    printed = " ".join(capsys.readouterr().err.split())
+    assert "can't learn from images of 21 x 19 voxels" in printed
+    assert "a patch, or a size" in printed
 
 
 def test_what_no_padding_helps_is_told() -> None:

@@ -149,7 +149,7 @@ def test_what_is_wrong_with_masks_is_one_sentence(
             judge_of(labels, heart_reader, hearts, store)
 
     broken(array[:-1], good.affine, rf"{file.name} has 47 x 48.* pixels but its image .*one grid")
-    broken(array, good.affine + np.eye(4), r"lies elsewhere than its image")
+    broken(array, good.affine + np.eye(4), r"is not aligned with its image")
     broken(array + np.uint8(9), good.affine, r"holds the label value 9")
     nib.save(good, file)
     shutil.copy(file, file.with_name(file.name.removesuffix(".gz")))

@@ -17,9 +17,9 @@ from segpref.judges import (
     ModelJudge,
     NoisyJudge,
     OracleJudge,
-    note_silence,
+    note_undrawn_structures,
 )
-from segpref.judges.silence import Silence
+from segpref.judges.undrawn_structures import UndrawnStructures
 
 A, B = [[1, 1, 0, 0]], [[0, 0, 1, 1]]
 EMPTY = [[0, 0, 0, 0]]
@@ -37,8 +37,8 @@ def test_empty_candidates_are_not_rewarded_where_the_judge_draws_nothing(
     candidates = slate(*[ONLY_A] * 29, *[BOTH] * 3)
     assert (judge.score(data[0], candidates)[:, 1] == [1] * 29 + [0] * 3).all()
     with caplog.at_level(logging.WARNING):
-        assert note_silence(judge, data) == ("b",)
-        assert note_silence(judge, data) == ("b",)
+        assert note_undrawn_structures(judge, data) == ("b",)
+        assert note_undrawn_structures(judge, data) == ("b",)
     assert [record for record in caplog.text.splitlines() if "draws b next to nowhere" in record]
     assert caplog.text.count("next to nowhere") == 1, "said once"
     scores = judge.score(data[0], candidates)
@@ -50,12 +50,12 @@ def test_of_exclusive_classes_the_others_count(tmp_path: Path) -> None:
     truth = [[[1, 1, 2, 2]]]
     data = dataset(IMAGES, CLASSES, [truth] * 4)
     judge = ModelJudge(says(CLASSES, [[[1, 1, 0, 0]]], "a"), Cache(tmp_path))
-    assert note_silence(judge, data) == ("b",)
+    assert note_undrawn_structures(judge, data) == ("b",)
     scores = judge.score(data[0], slate([[[1, 1, 0, 0]]], truth, [[[1, 0, 2, 2]]]))
     # With b in the mean the truth would have 1/2 and the mask without b 1.
     np.testing.assert_allclose(scores[:, 0], [1, 1, 0.5])
     nothing = ModelJudge(says(CLASSES, [[[0] * 4]], "none"), Cache(tmp_path))
-    assert note_silence(nothing, data) == ("a", "b")
+    assert note_undrawn_structures(nothing, data) == ("a", "b")
     assert np.isnan(nothing.score(data[0], slate([[[1, 1, 0, 0]]], truth))).all()
 
 
@@ -63,7 +63,7 @@ def test_rare_structures_count_where_the_judge_finds_them() -> None:
     """b is in one image of twenty, where the judge finds it: that is all it can do."""
     masks = [BOTH] + [ONLY_A] * 19
     found, labels = np.array(masks, np.uint8)[:, None], np.array(masks, np.uint8)
-    silence = Silence(LABELS)
+    silence = UndrawnStructures(LABELS)
     assert silence.counted() is None
     assert silence.measure(zip(found, labels, strict=True))
     assert silence.structures == ()
@@ -87,13 +87,13 @@ def test_a_member_of_an_ensemble_is_left_out_where_it_draws_nothing(tmp_path: Pa
     )
     judge.prepare(data)
     assert np.isnan(judge.score(data[0], slate(BOTH, ONLY_A))[:, 1]).all(), "they disagree"
-    assert note_silence(judge, data) == ()
+    assert note_undrawn_structures(judge, data) == ()
     scores = judge.score(data[0], slate(BOTH, ONLY_A))
     np.testing.assert_array_equal(scores, [[1, 1], [1, 0]])
     np.testing.assert_array_equal(judge.uncertainty(data[0], slate(BOTH, ONLY_A)), 0)
     np.testing.assert_array_equal(judge.disagreement(data[0]), [0, 0])
     silent = EnsembleJudge([says(LABELS, ONLY_A, "a")] * 2, cache=Cache(tmp_path))
-    assert note_silence(silent, data) == ("b",)
+    assert note_undrawn_structures(silent, data) == ("b",)
     assert np.isnan(silent.score(data[0], slate(BOTH, ONLY_A))[:, 1]).all()
     assert np.isnan(silent.uncertainty(data[0], slate(BOTH, ONLY_A))[:, 1]).all()
 
@@ -105,11 +105,11 @@ def test_judges_within_judges_are_asked(tmp_path: Path) -> None:
         for mask, name in ((ONLY_A, "a"), (BOTH, "both"))
     )
     committee = Committee([NoisyJudge(one), other], by="score")
-    assert note_silence(committee, data) == ()
+    assert note_undrawn_structures(committee, data) == ()
     assert (one.abstains_on, other.abstains_on) == (("b",), ())
     scores = committee.score(data[0], slate(BOTH, ONLY_A))
     np.testing.assert_array_equal(scores, [[1, 1], [1, 0]])
-    assert note_silence(Committee([one, NoisyJudge(one)]), data) == ("b",)
-    assert note_silence(OracleJudge(LABELS), data) == ()
+    assert note_undrawn_structures(Committee([one, NoisyJudge(one)]), data) == ("b",)
+    assert note_undrawn_structures(OracleJudge(LABELS), data) == ()
     consistent = ConsistencyJudge(says(LABELS, ONLY_A, "a"), cache=Cache(tmp_path))
-    assert note_silence(consistent, data) == ("b",)
+    assert note_undrawn_structures(consistent, data) == ("b",)

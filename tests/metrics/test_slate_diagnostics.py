@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segpref.metrics import diagnose, harmful_update_mass, opinion
+from segpref.metrics import diagnose, harmful_update_mass, score_state
 from segpref.types import Pairs, SegprefError
 
 
@@ -114,7 +114,7 @@ def test_harmful_update_mass():
     ],
 )
 def test_opinion(scores, expected):
-    assert opinion(np.array(scores)) == expected
+    assert score_state(np.array(scores)) == expected
 
 
 def test_scores_of_other_slates_are_refused():

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from segpref.metrics.diversity import pairwise_dice
-from segpref.networks import ImageChance, InjectedDropout, keyed_dropout
+from segpref.networks import InjectedDropout, SeededDropout, keyed_dropout
 from segpref.types import LabelSpace, SegprefError
 
 
@@ -270,7 +270,7 @@ def test_channels_fall_at_all_places_at_once(tokens: bool, own: bool) -> None:
     assert (dropout.own_layers == ("body.2",)) == own
     with dropout.active(0.5, range(40), "channel"):
         evaluated = logits(network, images)
-    with keyed_dropout(dropout.places(0.5, "channel"), ImageChance(range(40))):
+    with keyed_dropout(dropout.places(0.5, "channel"), SeededDropout(range(40))):
         trained = logits(network.train(), images)
     network.eval()
     for features in (evaluated, trained):
@@ -344,12 +344,12 @@ def test_training_has_dropout_in_training_mode_only() -> None:
     dropout = InjectedDropout(network, images)
     assert network.training
     for kind in ("element", "channel"):
-        chance = ImageChance([0])
+        seeded = SeededDropout([0])
         places = dropout.places(0.5, kind)  # type: ignore[arg-type]
-        with keyed_dropout(places, chance):
+        with keyed_dropout(places, seeded):
             values = set()
             for number in range(8):
-                chance.seeds = [number]
+                seeded.seeds = [number]
                 values |= set(logits(network, images).unique().tolist())
             assert values == {0.0, 2.0}
             assert (logits(network.eval(), images) == 1).all()
@@ -357,7 +357,7 @@ def test_training_has_dropout_in_training_mode_only() -> None:
                 assert set(logits(network, images).unique().tolist()) == {0.0, 4.0}
         assert (logits(network.train(), images) == 1).all()
     own = One(nn.Dropout(0.1)).train()
-    with keyed_dropout(InjectedDropout(own, images).places(0.75), ImageChance([0])):
+    with keyed_dropout(InjectedDropout(own, images).places(0.75), SeededDropout([0])):
         assert set(logits(own, images).unique().tolist()) == {0.0, 4.0}
     assert own.body[2].p == 0.1
 

@@ -12,8 +12,8 @@ from nnunet_workplace import CASES, SHORT, Workplace, command, mask, needs_nnune
 from segpref.cli.main import main
 from segpref.inference.windows import whole_images
 from segpref.policies import load_model, read_card
+from segpref.policies.model_formats import open_model
 from segpref.policies.nnunet import read_nnunet
-from segpref.policies.opening import open_model
 
 
 @needs_nnunet

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from nnunet_workplace import Workplace, needs_nnunet
 
+from segpref.policies.model_formats import holds_model
 from segpref.policies.nnunet import NnUNetPreparation, read_nnunet
-from segpref.policies.opening import holds_model
 from segpref.types import IGNORE, SegprefError
 
 

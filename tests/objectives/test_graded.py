@@ -84,7 +84,7 @@ def test_doubt_only_weakens_the_pull(scheme, delta, uncertainty, penalty):
 
 
 def test_without_uncertainty_the_mend_is_named():
-    with pytest.raises(SegprefError, match=r"tells its uncertainty.*temperature"):
+    with pytest.raises(SegprefError, match=r"reports its uncertainty.*temperature"):
         UncertaintyPenalizedDPO()(of([0.1]))
 
 

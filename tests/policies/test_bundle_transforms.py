@@ -16,7 +16,7 @@ from scipy import ndimage
 from segpref.data import Preparation
 from segpref.data.volumes import read_volume
 from segpref.policies.bundle_transforms import settings_of
-from segpref.policies.opening import open_model
+from segpref.policies.model_formats import open_model
 from segpref.types import Case, SegprefError
 
 LOAD = [

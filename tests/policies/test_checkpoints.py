@@ -67,7 +67,7 @@ def test_none_becomes_the_channels_of_the_data() -> None:
 def test_a_truncated_file(saved: Path, keep: int) -> None:
     saved.write_bytes(saved.read_bytes()[:keep])
     for use in (read_card, load_model):
-        with pytest.raises(SegprefError, match="no whole safetensors file") as caught:
+        with pytest.raises(SegprefError, match="not a complete safetensors file") as caught:
             use(saved)
         assert str(saved) in str(caught.value)
 
@@ -77,7 +77,7 @@ def test_somebody_elses_safetensors(tmp_path: Path, metadata: dict[str, str] | N
     path = tmp_path / "other.safetensors"
     save_file({"weight": torch.zeros(3)}, path, metadata)
     with pytest.raises(
-        SegprefError, match=r"does not say of what|card in .* is not valid JSON"
+        SegprefError, match=r"does not say of which model|card in .* is not valid JSON"
     ) as caught:
         read_card(path)
     assert str(path) in str(caught.value)
@@ -112,8 +112,8 @@ def test_nothing_is_ever_unpickled(tmp_path: Path, name: str) -> None:
         ("monai.networks.nets.NoNet", {}, "can't be imported"),
         ("Net", {}, "can't be imported"),
         ("", {}, "can't be imported"),
-        ("pathlib.Path", {}, "is no torch.nn.Module"),
-        ("os.system", {"command": "true"}, "is no torch.nn.Module"),
+        ("pathlib.Path", {}, "is not a torch.nn.Module"),
+        ("os.system", {"command": "true"}, "is not a torch.nn.Module"),
         ("monai.networks.nets.UNet", {"depth": 3}, "can't be made with"),
         ("monai.networks.nets.UNet", {"plans": {"stages": ["3 x 3"] * 999}}, r"\.\.\.: "),
         (

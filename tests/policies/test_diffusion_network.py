@@ -108,7 +108,7 @@ def test_misfits_are_told() -> None:
         tiny(attention=[True])
     with pytest.raises(SegprefError, match="multi-label"):
         AmbiSeg(tiny(), LabelSpace("multi-class", ("background", "nodule")))
-    with pytest.raises(SegprefError, match="Linear is no diffusion model"):
+    with pytest.raises(SegprefError, match="Linear is not a diffusion model"):
         AmbiSeg(torch.nn.Linear(1, 1), SPACE)
 
 

@@ -1,4 +1,5 @@
-"""Nobody outside ``policies/`` asks what class a policy is of: a new policy touches one package."""
+"""No module outside ``policies/`` depends on the class of a policy: a new policy touches one
+package."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from segpref.cli.main import main
 from segpref.data import Preparation
 from segpref.policies import load_model, read_card, save_model
 from segpref.policies.bundle import read_bundle
-from segpref.policies.opening import open_model
+from segpref.policies.model_formats import open_model
 from segpref.trust import check, folders
 from segpref.types import SegprefError
 
@@ -59,7 +59,7 @@ def test_a_second_bundle_never_gets_the_first_ones_class(
 ) -> None:
     one, other = with_code(tmp_path / "one", "1"), with_code(tmp_path / "other", "2")
     assert read_bundle(one, trust=True).policy().network.mark == "1"
-    told = r"other brings along code named scripts, and so does .*one: .* give a folder of masks"
+    told = r"other contains code named scripts, and so does .*one: .* give a folder of masks"
     with pytest.raises(SegprefError, match=told):
         read_bundle(other, trust=True)
     assert read_bundle(one, trust=True).policy().network.mark == "1"

@@ -15,10 +15,10 @@ from segpref.data import Dataset
 from segpref.judges import OracleJudge
 from segpref.policies import load_model
 from segpref.preferences import (
+    AbstainingJudge,
     Candidates,
+    RoundSlates,
     Scoring,
-    StandingSlates,
-    Unjudged,
     content_id,
     content_ids,
 )
@@ -87,7 +87,7 @@ def test_slates_come_with_scores_labels_and_ids(heart_base: Path, hearts: Datase
 def test_nobody_has_said_anything_yet() -> None:
     slate = Slate(np.zeros((3, 2, 4, 4), np.uint8), (Candidate("anchor"),) * 3)
     case = Case(id="a", patient="a", volume="a", image=np.zeros((1, 4, 4), np.float32))
-    scores = Unjudged().score(case, slate)
+    scores = AbstainingJudge().score(case, slate)
     assert scores.shape == (3, 2)
     assert np.isnan(scores).all()
 
@@ -97,16 +97,16 @@ def test_standing_slates_of_other_cases_are_refused(
 ) -> None:
     made = Candidates(load_model(heart_base)[0], SLATES)
 
-    def standing(pool: Dataset) -> StandingSlates:
+    def round_slates(pool: Dataset) -> RoundSlates:
         def make(cases: list[Case], number: int) -> tuple[list[Slate], None]:
             return made(cases, 0, (number,)), None
 
-        return StandingSlates(make, pool, Unjudged(), tmp_path, every=1)
+        return RoundSlates(make, pool, AbstainingJudge(), tmp_path, every=1)
 
     pool, other = hearts.take(range(4)), hearts.take(range(1, 5))
-    first = standing(pool)([2], 0, 0)
+    first = round_slates(pool)([2], 0, 0)
     assert np.isnan(first.scores[0]).all()
-    again = standing(pool)([2], 0, 0)
+    again = round_slates(pool)([2], 0, 0)
     assert content_ids(first.slates[0]) == content_ids(again.slates[0])
     with pytest.raises(SegprefError, match="slates of other cases than the pool's"):
-        standing(other)([2], 0, 0)
+        round_slates(other)([2], 0, 0)

@@ -77,7 +77,7 @@ def test_what_means_nothing_is_refused(changes: dict[str, Any], sentence: str) -
         ([1], "is a JSON object"),
         ({"case": "p1"}, "lacks candidates"),
         ({**said().to_json(), "vote": 1}, "has no 'vote'"),
-        ({**said().to_json(), "time": "noon"}, "time is written like"),
+        ({**said().to_json(), "time": "noon"}, "time has the form"),
         ({**said().to_json(), "time": "2026-01-31T12:00:00"}, "needs a time zone"),
         ({**said().to_json(), "candidates": A}, "content ids"),
         ({**said().to_json(), "case": ["p1"] * 1000}, "case is a text"),

@@ -79,7 +79,7 @@ def test_a_half_written_line_is_warned_of(tmp_path: Path, caplog: pytest.LogCapt
         file.write(b'{"case": "p' + b"\0" * 100_000)
     with caplog.at_level(logging.WARNING):
         assert list(store.read()) == [said()]
-        assert "only half there and is left out" in caplog.text
+        assert "incomplete and is left out" in caplog.text
         store.append([said("tie")])
     assert "is now in votes.jsonl.half-written" in caplog.text
     assert list(store.read()) == [said(), said("tie")]
@@ -217,11 +217,11 @@ def test_the_columns_of_trl_and_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ('{"prompt": "p1", "chosen": "x"}', "has not TRL's columns"),
+        ('{"prompt": "p1", "chosen": "x"}', "lacks TRL's columns"),
         ('{"prompt": "p1", "chosen": "x", "rejected": "y"}', "32 hexadecimal digits"),
         ('{"prompt": "p1", "completion": "x", "label": 1}', "label is true or false"),
-        ('{"prompt": "p1", "chosen": "x", "rejected": "y", "images": 1}', "has not TRL's columns"),
-        ("[]", "has not TRL's columns"),
+        ('{"prompt": "p1", "chosen": "x", "rejected": "y", "images": 1}', "lacks TRL's columns"),
+        ("[]", "lacks TRL's columns"),
     ],
 )
 def test_other_columns_are_refused(tmp_path: Path, text: str, sentence: str) -> None:

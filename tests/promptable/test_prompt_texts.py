@@ -103,7 +103,7 @@ def test_an_endpoint_is_asked_and_images_stay_here(
     for model, says in (("odd", "another form"), ("missing", "does not answer")):
         with pytest.raises(SegprefError, match=says):
             Endpoint(url, model)(image, "?")
-    with pytest.raises(SegprefError, match="no address of a server"):
+    with pytest.raises(SegprefError, match="not the address of a server"):
         Endpoint("localhost", "any")
 
 

@@ -169,7 +169,7 @@ def test_ratings_begin_at_their_cut_and_quartiles_share_the_scores() -> None:
         quartiles(np.array([np.nan]))
 
 
-class Given:
+class ImagePrompts:
     """Scores that are told."""
 
     needs_label = False
@@ -183,32 +183,32 @@ class Given:
 
 def test_abstaining_stays_abstaining() -> None:
     case, slate = case_of(TRUTH), slate_of(MASKS)
-    said = VirtualAnnotator(Given(0.3, np.nan, 0.9, 0.1)).score(case, slate)[:, 0]
+    said = VirtualAnnotator(ImagePrompts(0.3, np.nan, 0.9, 0.1)).score(case, slate)[:, 0]
     assert said[[0, 2, 3]].tolist() == [2, 3, 1]
     assert math.isnan(said[1])
 
 
 def test_flips_exchange_neighbours_and_nobody_twice() -> None:
     case, slate = case_of(TRUTH), slate_of(MASKS)
-    always = VirtualAnnotator(Given(0.9, 0.8, 0.5, 0.45), flip_rate=1.0)
+    always = VirtualAnnotator(ImagePrompts(0.9, 0.8, 0.5, 0.45), flip_rate=1.0)
     assert always.score(case, slate)[:, 0].tolist() == [3, 4, 1, 2]
-    close = VirtualAnnotator(Given(0.9, 0.8, 0.5, 0.45), flip_rate=1.0, flip_within=0.06)
+    close = VirtualAnnotator(ImagePrompts(0.9, 0.8, 0.5, 0.45), flip_rate=1.0, flip_within=0.06)
     assert close.score(case, slate)[:, 0].tolist() == [4, 3, 1, 2]
     # A tie in what is said has nothing to exchange; the next pair is looked at.
-    ratings = VirtualAnnotator(Given(0.9, 0.8, 0.5, 0.1), says="rating", flip_rate=1.0)
+    ratings = VirtualAnnotator(ImagePrompts(0.9, 0.8, 0.5, 0.1), says="rating", flip_rate=1.0)
     assert ratings.score(case, slate)[:, 0].tolist() == [4, 3, 4, 1]
 
 
 def test_a_reversal_turns_the_whole_order_round() -> None:
     case, slate = case_of(TRUTH), slate_of(MASKS)
-    ranks = VirtualAnnotator(Given(0.9, 0.8, 0.5, 0.45), reverse_rate=1.0)
+    ranks = VirtualAnnotator(ImagePrompts(0.9, 0.8, 0.5, 0.45), reverse_rate=1.0)
     assert ranks.score(case, slate)[:, 0].tolist() == [1, 2, 3, 4]
-    ratings = VirtualAnnotator(Given(0.9, 0.8, 0.5, np.nan), says="rating", reverse_rate=1.0)
+    ratings = VirtualAnnotator(ImagePrompts(0.9, 0.8, 0.5, np.nan), says="rating", reverse_rate=1.0)
     assert ratings.score(case, slate)[:3, 0].tolist() == [3, 3, 4]
     turned = 0
     for number in range(400):
         one = Case(id=f"c{number}", patient="p", volume="c", image=case.image)
-        annotator = VirtualAnnotator(Given(0.9, 0.8, 0.5, 0.45), reverse_rate=0.5, seed=1)
+        annotator = VirtualAnnotator(ImagePrompts(0.9, 0.8, 0.5, 0.45), reverse_rate=0.5, seed=1)
         said = annotator.score(one, slate)
         assert np.array_equal(said, annotator.score(one, slate))
         turned += said[0, 0] == 1
@@ -220,7 +220,7 @@ def test_the_rate_of_flips_is_what_was_asked_for_and_repeats_itself() -> None:
     for number in range(400):
         label = case_of(TRUTH)
         case = Case(id=f"c{number}", patient="p", volume="c", image=label.image)
-        annotator = VirtualAnnotator(Given(0.9, 0.1, 0.1, 0.1), flip_rate=0.3, seed=1)
+        annotator = VirtualAnnotator(ImagePrompts(0.9, 0.1, 0.1, 0.1), flip_rate=0.3, seed=1)
         said = annotator.score(case, slate)
         assert np.array_equal(said, annotator.score(case, slate))
         changed += said[0, 0] != 4
@@ -233,7 +233,7 @@ def test_bad_annotators_are_refused() -> None:
         {"reverse_rate": -0.1},
     ):  # fmt: skip
         with pytest.raises(SegprefError):
-            VirtualAnnotator(Given(1.0), **options)
+            VirtualAnnotator(ImagePrompts(1.0), **options)
 
 
 def test_predicted_iou_is_that_of_the_candidate_as_a_prompt(policy: PromptablePolicy) -> None:

@@ -347,8 +347,8 @@ def test_bad_prompts_are_refused_in_one_sentence(make: Any, says: str) -> None:
 @pytest.mark.parametrize(
     ("prompt", "says"),
     [
-        (Prompt((5, 5, 200, 20)), r"reaches out of an image of 32 x 32 pixels"),
-        (Prompt((-9, 5, 20, 20)), r"the box \(-9, 5, 20, 20\) reaches out"),
+        (Prompt((5, 5, 200, 20)), r"reaches beyond an image of 32 x 32 pixels"),
+        (Prompt((-9, 5, 20, 20)), r"the box \(-9, 5, 20, 20\) reaches beyond"),
         (Prompt(points=((40.0, 3.0, 1),)), r"the point \(40, 3\) is outside"),
         (Prompt(mask=np.zeros((8, 8), np.float32)), "in the image's own pixels"),
         (Prompt(text="a lesion"), "made without a text encoder"),

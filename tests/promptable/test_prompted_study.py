@@ -105,7 +105,7 @@ def test_the_whole_study_goes_on_and_writes_its_tables(
         "| rating, 50% flipped, region |",
         "| ranking, 50% flipped, image |",
         "| ranking, 50% reversed, region |",
-        "Boxes that nobody drew, on 8 held-out images",
+        "Automatic boxes, on 8 held-out images",
     ):
         assert row in text, row
     assert {line["table"] for line in csv.DictReader((out / "tables.csv").open())} >= {
@@ -129,7 +129,7 @@ def test_the_shipped_recipe_is_read() -> None:
 def test_a_misspelt_recipe_is_told_of(tmp_path: Path) -> None:
     path = tmp_path / "wrong.yaml"
     path.write_text("name: x\ndescription: y\nstructure: z\nfoldz: 3\n")
-    with pytest.raises(SegprefError, match=r"wrong.yaml is no valid recipe.*foldz"):
+    with pytest.raises(SegprefError, match=r"wrong.yaml is not a valid recipe.*foldz"):
         load_prompted(path)
 
 

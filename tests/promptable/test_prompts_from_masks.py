@@ -163,7 +163,7 @@ def test_prompts_beyond_the_crop_are_refused() -> None:
         (Prompt((0, 0, 10, 10)), "lies beyond the part"),
         (Prompt(points=((2.0, 2.0, 1),)), "all point prompts lie beyond"),
         (Prompt(mask=np.zeros((60, 80), np.float32)), "a mask prompt can't be moved"),
-        (Prompt((0, 0, 100, 10)), "reaches out of an image of 80 x 60"),
+        (Prompt((0, 0, 100, 10)), "reaches beyond an image of 80 x 60"),
     ):
         with pytest.raises(SegprefError, match=says):
             in_prepared([prompt], case, small)

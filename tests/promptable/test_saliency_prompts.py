@@ -56,7 +56,7 @@ def test_parts_of_the_prompt_can_be_left_out() -> None:
     assert text_only.text
     (no_text,) = SaliencyPrompts(Probe(), [Target("lungs")], GradCAM(), points=1)(image)[0]
     assert no_text.text is None
-    with pytest.raises(SegprefError, match="nothing to say"):
+    with pytest.raises(SegprefError, match="needs a box, points or a text"):
         SaliencyPrompts(Probe(), [Target("lungs")], points=0, use_box=False)
     with pytest.raises(SegprefError, match="no target"):
         SaliencyPrompts(Probe(), [])

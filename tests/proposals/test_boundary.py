@@ -12,9 +12,9 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
 from segpref.proposals import (
-    Draft,
     InterfaceOffset,
     LabelMap,
+    ProposalContext,
     StructureOffset,
     UniformOffset,
     labelmap,
@@ -49,13 +49,13 @@ def drawn(field: LabelMap) -> str:
     return "".join(map(str, field.labels[0]))
 
 
-def draft(
+def context(
     anchor: np.ndarray,
     space: LabelSpace = CARDIAC,
     spacing_mm: tuple[float, ...] | None = None,
-) -> Draft:
+) -> ProposalContext:
     logits = np.zeros((space.channels, *anchor.shape[1:]), np.float32)
-    return Draft(logits, anchor, space, spacing_mm, rng=np.random.default_rng(0))
+    return ProposalContext(logits, anchor, space, spacing_mm, rng=np.random.default_rng(0))
 
 
 def to(value: int, labels: np.ndarray, spacing: tuple[float, ...]) -> np.ndarray:
@@ -217,27 +217,27 @@ def ring() -> np.ndarray:
 
 
 def test_candidates_name_structure_offset_and_unit() -> None:
-    found = [dict(s) for s, _ in islice(UniformOffset()(draft(ring())), 4)]
+    found = [dict(s) for s, _ in islice(UniformOffset()(context(ring())), 4)]
     assert found == [{"offset_voxels": size} for size in (2.0, -2.0, 1.0, -1.0)]
-    found = [dict(s) for s, _ in islice(UniformOffset()(draft(ring(), spacing_mm=(1.5, 3.0))), 2)]
+    found = [dict(s) for s, _ in islice(UniformOffset()(context(ring(), spacing_mm=(1.5, 3.0))), 2)]
     assert found == [{"offset_mm": 3.0}, {"offset_mm": -3.0}]
-    found = [dict(s) for s, _ in islice(StructureOffset(["LV"], [1.0])(draft(ring())), 2)]
+    found = [dict(s) for s, _ in islice(StructureOffset(["LV"], [1.0])(context(ring())), 2)]
     assert found == [
         {"structure": "LV", "offset_voxels": 1.0},
         {"structure": "LV", "offset_voxels": -1.0},
     ]
     family = InterfaceOffset([("LV", "MYO"), ("MYO", "background")], offsets=[1.0])
-    found = [dict(s) for s, _ in islice(family(draft(ring())), 3)]
+    found = [dict(s) for s, _ in islice(family(context(ring())), 3)]
     assert [one["interface"] for one in found] == ["LV-MYO", "LV-MYO", "MYO-background"]
 
 
 def test_interfaces_are_found_where_none_are_named() -> None:
-    found = [dict(s) for s, _ in islice(InterfaceOffset()(draft(ring())), 4)]
+    found = [dict(s) for s, _ in islice(InterfaceOffset()(context(ring())), 4)]
     assert [one["interface"] for one in found] == ["MYO-background"] * 2 + ["LV-MYO"] * 2
 
 
 def test_random_offsets_follow_the_given_ones() -> None:
-    sizes = [s["offset_voxels"] for s, _ in islice(UniformOffset([2.0])(draft(ring())), 12)]
+    sizes = [s["offset_voxels"] for s, _ in islice(UniformOffset([2.0])(context(ring())), 12)]
     assert sizes[:2] == [2.0, -2.0]
     assert len(set(sizes)) == 12
     assert max(map(abs, sizes)) <= 3.0
@@ -254,7 +254,7 @@ def test_distances_are_measured_for_the_first_offset_and_then_for_all(
         return measured(*given)
 
     monkeypatch.setattr(labelmap, "distances", noted)
-    candidates = UniformOffset([1.0, 2.0])(draft(ring()))
+    candidates = UniformOffset([1.0, 2.0])(context(ring()))
     list(islice(candidates, 2))
     assert reaches == [1.0]
     list(islice(candidates, 30))
@@ -263,21 +263,21 @@ def test_distances_are_measured_for_the_first_offset_and_then_for_all(
 
 def test_steps_grow_with_the_image() -> None:
     wide = np.zeros((1, 4, 512), np.uint8)
-    assert draft(wide).step == 2.0
-    assert draft(wide, spacing_mm=(0.7, 0.9)).step == pytest.approx(1.4)
+    assert context(wide).step == 2.0
+    assert context(wide, spacing_mm=(0.7, 0.9)).step == pytest.approx(1.4)
 
 
 def test_families_leave_other_label_spaces_and_what_is_absent_alone() -> None:
     two = np.concatenate([ring() > 0, ring() > 0]).astype(np.uint8)
-    assert list(StructureOffset()(draft(two, CHEST))) == []
-    assert list(InterfaceOffset()(draft(two, CHEST))) == []
-    assert list(StructureOffset(["RV"])(draft(ring()))) == []
-    assert list(InterfaceOffset([("RV", "LV")])(draft(ring()))) == []
-    assert list(UniformOffset()(draft(np.zeros((1, 5, 5), np.uint8)))) == []
+    assert list(StructureOffset()(context(two, CHEST))) == []
+    assert list(InterfaceOffset()(context(two, CHEST))) == []
+    assert list(StructureOffset(["RV"])(context(ring()))) == []
+    assert list(InterfaceOffset([("RV", "LV")])(context(ring()))) == []
+    assert list(UniformOffset()(context(np.zeros((1, 5, 5), np.uint8)))) == []
 
 
 def test_a_wrong_name_and_a_wrong_offset_are_refused() -> None:
     with pytest.raises(SegprefError, match=r"'RA'.*background, RV, MYO, LV"):
-        next(iter(StructureOffset(["RA"])(draft(ring()))))
+        next(iter(StructureOffset(["RA"])(context(ring()))))
     with pytest.raises(SegprefError, match="above 0"):
         UniformOffset([1.0, -2.0])

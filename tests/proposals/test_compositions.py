@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from segpref.proposals import CleanedDropoutMean, CleanedExtremes, CleanedOffset, Draft
+from segpref.proposals import CleanedDropoutMean, CleanedExtremes, CleanedOffset, ProposalContext
 from segpref.proposals.boundary import offset
 from segpref.proposals.extent import biased
 from segpref.proposals.topology import clean, fill_holes
@@ -16,7 +16,7 @@ CARDIAC = LabelSpace("multi-class", ("background", "RV", "MYO", "LV"))
 CHEST = LabelSpace("multi-label", ("lung", "heart"))
 
 
-def draft(space: LabelSpace, **predictions: np.ndarray) -> Draft:
+def context(space: LabelSpace, **predictions: np.ndarray) -> ProposalContext:
     noise = np.random.default_rng(4).standard_normal((space.channels, 40, 44))
     logits = (ndimage.gaussian_filter(noise, (0, 2, 2)) * 8).astype(np.float32)
     if space.kind == "multi-class":
@@ -24,12 +24,12 @@ def draft(space: LabelSpace, **predictions: np.ndarray) -> Draft:
         anchor = logits.argmax(0).astype(np.uint8)[None]
     else:
         anchor = (logits > 0).astype(np.uint8)
-    return Draft(logits, anchor, space, predictions=predictions)
+    return ProposalContext(logits, anchor, space, predictions=predictions)
 
 
 @pytest.mark.parametrize("space", [CARDIAC, CHEST])
 def test_topology_then_offset(space: LabelSpace) -> None:
-    start = draft(space)
+    start = context(space)
     found = list(CleanedOffset(steps=(1.0, -2.0))(start))
     assert [dict(settings) for settings, _ in found] == [
         {"offset_voxels": 1.0},
@@ -44,8 +44,8 @@ def test_topology_then_offset(space: LabelSpace) -> None:
 
 
 def test_dropout_mean_then_topology() -> None:
-    mean = draft(CARDIAC).anchor[:, ::-1]
-    start = draft(CARDIAC, **{"dropout-mean": mean})
+    mean = context(CARDIAC).anchor[:, ::-1]
+    start = context(CARDIAC, **{"dropout-mean": mean})
     cleaned, filled = CleanedDropoutMean()(start)
     (labels,) = start.fields_of(mean)
     assert cleaned[0] == {"edit": "largest-component"}
@@ -54,7 +54,7 @@ def test_dropout_mean_then_topology() -> None:
 
 
 def test_extremes_then_topology_of_a_label_map() -> None:
-    start = draft(CARDIAC)
+    start = context(CARDIAC)
     found = list(CleanedExtremes(step=3.0, bias=2.0)(start))
     assert [dict(settings) for settings, _ in found] == [
         {"bias": 2.0},
@@ -71,7 +71,7 @@ def test_extremes_then_topology_of_a_label_map() -> None:
 
 
 def test_extremes_then_topology_of_structures() -> None:
-    start = draft(CHEST)
+    start = context(CHEST)
     found = list(CleanedExtremes(scales=(1.5, 0.5))(start))
     assert [next(iter(settings)) for settings, _ in found] == [
         "scale",
@@ -86,8 +86,8 @@ def test_extremes_then_topology_of_structures() -> None:
 
 
 def test_nothing_to_compose_gives_nothing() -> None:
-    empty = Draft(np.zeros((2, 4, 4), np.float32), np.zeros((2, 4, 4), np.uint8), CHEST)
+    empty = ProposalContext(np.zeros((2, 4, 4), np.float32), np.zeros((2, 4, 4), np.uint8), CHEST)
     assert list(CleanedOffset()(empty)) == []
     assert list(CleanedExtremes()(empty)) == []
-    assert list(CleanedDropoutMean()(draft(CARDIAC))) == []
-    assert list(CleanedDropoutMean()(draft(CHEST, **{"dropout-mean": empty.anchor}))) == []
+    assert list(CleanedDropoutMean()(context(CARDIAC))) == []
+    assert list(CleanedDropoutMean()(context(CHEST, **{"dropout-mean": empty.anchor}))) == []

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from segpref.proposals import AreaQuantile, Draft, LabelMap, LogitBias
+from segpref.proposals import AreaQuantile, LabelMap, LogitBias, ProposalContext
 from segpref.proposals.extent import area_scaled, biased
 from segpref.types import LabelSpace, SegprefError
 
@@ -22,13 +22,15 @@ LOGITS = st.integers(0, 2**32 - 1).map(
 )
 
 
-def multi_class(logits: np.ndarray, seed: int = 0) -> Draft:
+def multi_class(logits: np.ndarray, seed: int = 0) -> ProposalContext:
     anchor = logits.argmax(axis=0).astype(np.uint8)[np.newaxis]
-    return Draft(logits, anchor, CARDIAC, rng=np.random.default_rng(seed))
+    return ProposalContext(logits, anchor, CARDIAC, rng=np.random.default_rng(seed))
 
 
-def multi_label(logits: np.ndarray, seed: int = 0) -> Draft:
-    return Draft(logits, (logits > 0).astype(np.uint8), CHEST, rng=np.random.default_rng(seed))
+def multi_label(logits: np.ndarray, seed: int = 0) -> ProposalContext:
+    return ProposalContext(
+        logits, (logits > 0).astype(np.uint8), CHEST, rng=np.random.default_rng(seed)
+    )
 
 
 def scaled(logit: np.ndarray, scale: float) -> np.ndarray:
@@ -91,20 +93,20 @@ def test_logit_bias_is_the_argmax_of_biased_logits(
 @settings(max_examples=60)
 @given(hnp.arrays(np.float32, (4, 3, 3), elements=st.integers(-2, 2).map(float)))
 def test_of_equal_logits_the_lower_class_wins_as_in_the_anchor(logits: np.ndarray) -> None:
-    draft = multi_class(logits)
-    np.testing.assert_array_equal(biased(draft, None, 0.0), draft.anchor)
+    context = multi_class(logits)
+    np.testing.assert_array_equal(biased(context, None, 0.0), context.anchor)
 
 
 def test_more_bias_more_foreground() -> None:
-    draft = multi_class(np.random.default_rng(0).normal(size=(4, 20, 20)).astype(np.float32))
-    areas = [np.count_nonzero(biased(draft, None, bias)) for bias in (-2, -1, 0, 1, 2)]
+    context = multi_class(np.random.default_rng(0).normal(size=(4, 20, 20)).astype(np.float32))
+    areas = [np.count_nonzero(biased(context, None, bias)) for bias in (-2, -1, 0, 1, 2)]
     assert areas == sorted(areas)
     assert areas[0] < areas[2] < areas[4]
 
 
 def test_candidates_of_the_logit_bias_differ_in_target_and_size_from_the_start() -> None:
-    draft = multi_class(np.random.default_rng(0).normal(size=(4, 9, 9)).astype(np.float32))
-    found = [dict(settings) for settings, _ in islice(LogitBias((1.0, 2.0))(draft), 18)]
+    context = multi_class(np.random.default_rng(0).normal(size=(4, 9, 9)).astype(np.float32))
+    found = [dict(settings) for settings, _ in islice(LogitBias((1.0, 2.0))(context), 18)]
     assert found[:4] == [
         {"structure": "foreground", "bias": 1.0},
         {"structure": "foreground", "bias": -1.0},
@@ -116,13 +118,13 @@ def test_candidates_of_the_logit_bias_differ_in_target_and_size_from_the_start()
 
 
 def test_candidates_of_the_area_quantile_go_on_at_random_between_the_extremes() -> None:
-    draft = multi_label(np.random.default_rng(0).normal(size=(2, 9, 9)).astype(np.float32))
-    found = list(islice(AreaQuantile((0.5, 2.0))(draft), 8))
+    context = multi_label(np.random.default_rng(0).normal(size=(2, 9, 9)).astype(np.float32))
+    found = list(islice(AreaQuantile((0.5, 2.0))(context), 8))
     scales = [settings["scale"] for settings, _ in found]
     assert scales[:2] == [0.5, 2.0]
     assert all(0.5 <= scale <= 2.0 for scale in scales)
     for scale, (_, mask) in zip(scales, found, strict=True):
-        expected = [min(81, round(scale * int(part.sum()))) for part in draft.anchor]
+        expected = [min(81, round(scale * int(part.sum()))) for part in context.anchor]
         assert [int(part.sum()) for part in mask] == expected
 
 

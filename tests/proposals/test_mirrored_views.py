@@ -9,7 +9,7 @@ from monai.networks.nets import UNet
 from torch import Tensor
 
 from segpref.policies import Segmenter
-from segpref.proposals import Draft, MirroredViews, NetworkProposal, SlateProposals
+from segpref.proposals import MirroredViews, NetworkProposal, ProposalContext, SlateProposals
 from segpref.types import Case, LabelSpace, SegprefError
 
 CARDIAC = LabelSpace("multi-class", ("background", "RV", "MYO"))
@@ -131,4 +131,7 @@ def test_an_axis_that_the_images_lack_is_refused() -> None:
 
 def test_without_a_pass_there_is_nothing() -> None:
     anchor = np.zeros((1, 2, 2), np.uint8)
-    assert list(MirroredViews()(Draft(np.zeros((3, 2, 2), np.float32), anchor, CARDIAC))) == []
+    assert (
+        list(MirroredViews()(ProposalContext(np.zeros((3, 2, 2), np.float32), anchor, CARDIAC)))
+        == []
+    )

@@ -12,7 +12,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from segpref.proposals import Draft, IntensityTTA, MonteCarloDropout, NetworkProposal, UniformOffset
+from segpref.proposals import (
+    IntensityTTA,
+    MonteCarloDropout,
+    NetworkProposal,
+    ProposalContext,
+    UniformOffset,
+)
 from segpref.proposals.dropout import mean_mask
 from segpref.proposals.tta import intensity_views
 from segpref.types import LabelSpace, SegprefError
@@ -49,9 +55,11 @@ class Network:
         return self.samples
 
 
-def given(**predictions: np.ndarray) -> Draft:
+def given(**predictions: np.ndarray) -> ProposalContext:
     anchor = np.zeros((1, 2, 2), np.uint8)
-    return Draft(np.zeros((3, 2, 2), np.float32), anchor, CARDIAC, predictions=predictions)
+    return ProposalContext(
+        np.zeros((3, 2, 2), np.float32), anchor, CARDIAC, predictions=predictions
+    )
 
 
 def test_the_mean_is_one_of_probabilities_and_not_of_votes() -> None:

@@ -13,7 +13,13 @@ import torch
 from segpref.data import Cache, Dataset, MaskFolder, Preparation, Reader, prepare
 from segpref.data.patches import LabelPlaces, PatchDraw
 from segpref.policies import Segmenter
-from segpref.proposals import Draft, HoleFilling, OtherMasks, SlateProposals, StoredProposal
+from segpref.proposals import (
+    HoleFilling,
+    OtherMasks,
+    ProposalContext,
+    SlateProposals,
+    StoredProposal,
+)
 from segpref.types import IGNORE, LabelSpace, Region, SegprefError
 
 CARDIAC = LabelSpace("multi-class", ("background", "RV", "MYO"))
@@ -37,8 +43,8 @@ def proposed(
 ) -> list[tuple[dict[str, Any], list[Any]]]:
     logits = np.zeros((space.channels, *anchor.shape[1:]), np.float32)
     given = {f"other-{number}": mask for number, mask in enumerate(others)}
-    draft = Draft(logits, anchor, space, predictions=given)
-    return [(dict(how), mask.tolist()) for how, mask in family(max(1, len(others)))(draft)]
+    context = ProposalContext(logits, anchor, space, predictions=given)
+    return [(dict(how), mask.tolist()) for how, mask in family(max(1, len(others)))(context)]
 
 
 def test_whole_masks_and_then_structure_by_structure() -> None:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from segpref.networks import DropoutKind
 from segpref.policies import Segmenter
 from segpref.preferences import Extremes, mine
-from segpref.proposals import Draft, NetworkProposal, Proposal
+from segpref.proposals import NetworkProposal, Proposal, ProposalContext
 from segpref.proposals.diversity import dropout_diversity
 from segpref.proposals.rates import (
     RATES_2D,
@@ -82,9 +82,9 @@ def cases(batch: Tensor, names: Sequence[int] | None = None) -> list[Case]:
     ]
 
 
-def draft(logits: Tensor, space: LabelSpace) -> Draft:
+def context(logits: Tensor, space: LabelSpace) -> ProposalContext:
     anchor = space.decode(logits, channel_dim=0)
-    return Draft(logits.numpy(), anchor.numpy(), space)
+    return ProposalContext(logits.numpy(), anchor.numpy(), space)
 
 
 def test_the_settings_of_the_paper() -> None:
@@ -159,13 +159,13 @@ def test_a_policy_that_cannot_gives_its_places_away(caplog: pytest.LogCaptureFix
     assert isinstance(plain, Policy)
     assert not isinstance(plain, StochasticPolicy)
     assert DropoutRates().predict(plain, state, batch, [0]) is None
-    assert list(DropoutRates()(draft(state.logits[0].detach(), CARDIAC))) == []
+    assert list(DropoutRates()(context(state.logits[0].detach(), CARDIAC))) == []
     pointwise = Stochastic(nn.Conv2d(1, 3, 1), CARDIAC)
     assert isinstance(pointwise, StochasticPolicy)
     assert DropoutRates().predict(pointwise, pointwise.forward(batch), batch, [0]) is None
     with caplog.at_level(logging.WARNING):
         full_slates(DropoutRates())(plain, state, batch, cases(batch), 0)
-    assert "dropout-rate could not act" in caplog.text
+    assert "dropout-rate needs a pass" in caplog.text
 
 
 def test_thresholds_by_hand() -> None:
@@ -174,7 +174,7 @@ def test_thresholds_by_hand() -> None:
     chest = torch.stack([probabilities.logit(), probabilities.flip(0).logit()])[:, None]
     masks = {
         float(settings["threshold"]): mask.tolist()
-        for settings, mask in Thresholds((0.375, 0.45, 0.5, 0.55))(draft(chest, CHEST))
+        for settings, mask in Thresholds((0.375, 0.45, 0.5, 0.55))(context(chest, CHEST))
     }
     assert masks == {
         0.375: [[[1, 1, 1]], [[1, 1, 1]]],
@@ -184,7 +184,7 @@ def test_thresholds_by_hand() -> None:
     }
     # Background .5, RV .3, MYO .2: RV against the background is .375.
     heart = torch.tensor([0.5, 0.3, 0.2]).log().reshape(3, 1, 1)
-    found = [mask.item() for _, mask in Thresholds((0.37, 0.38))(draft(heart, CARDIAC))]
+    found = [mask.item() for _, mask in Thresholds((0.37, 0.38))(context(heart, CARDIAC))]
     assert found == [1, 0]
 
 
@@ -192,7 +192,7 @@ def test_thresholds_by_hand() -> None:
 @given(st.integers(0, 2**32 - 1), st.floats(0.05, 0.95))
 def test_with_two_classes_a_threshold_cuts_the_probability(seed: int, threshold: float) -> None:
     logits = torch.randn(2, 5, 6, generator=torch.Generator().manual_seed(seed))
-    ((_, mask),) = Thresholds((threshold,))(draft(logits, BINARY))
+    ((_, mask),) = Thresholds((threshold,))(context(logits, BINARY))
     probability = logits.double().softmax(0)[1].numpy()
     clear = np.abs(probability - threshold) > 1e-5
     np.testing.assert_array_equal(mask[0][clear], (probability > threshold)[clear])
@@ -201,7 +201,7 @@ def test_with_two_classes_a_threshold_cuts_the_probability(seed: int, threshold:
 @pytest.mark.parametrize("space", [BINARY, CARDIAC, CHEST])
 def test_a_half_is_the_anchor_and_lower_thresholds_hold_more(space: LabelSpace) -> None:
     logits = torch.randn(space.channels, 30, 30, generator=torch.Generator().manual_seed(2)).round()
-    made = draft(logits, space)
+    made = context(logits, space)
     masks = [mask for _, mask in Thresholds()(made)]
     np.testing.assert_array_equal(masks[5], made.anchor)
     foreground = [mask > 0 for mask in masks]

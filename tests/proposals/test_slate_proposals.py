@@ -17,11 +17,11 @@ from torch import Tensor
 
 import segpref.proposals as proposals
 from segpref.proposals import (
-    Draft,
     HoleFilling,
     LogitBias,
     MonteCarloDropout,
     Proposal,
+    ProposalContext,
     SlateProposals,
     UniformOffset,
     default_families,
@@ -187,7 +187,7 @@ def test_slates_are_those_that_were_recorded(
         "tta": np.roll(anchor, 1, -2),
     }
     spacing = (*[1.5] * (len(shape) - 1), 0.75)
-    image = Draft(logits, anchor, space, spacing, passes, np.random.default_rng(3))
+    image = ProposalContext(logits, anchor, space, spacing, passes, np.random.default_rng(3))
     slate, _ = draw(image, default_families(space), 48)
     assert distinct(slate) == 48
     assert zlib.crc32(slate.masks.tobytes()) == recorded
@@ -266,10 +266,12 @@ class Fixed:
         self.weight = weight
         self.made = 0
 
-    def __call__(self, draft: Draft) -> Iterator[tuple[dict[str, float | int | str], np.ndarray]]:
+    def __call__(
+        self, context: ProposalContext
+    ) -> Iterator[tuple[dict[str, float | int | str], np.ndarray]]:
         for place in self.places:
             self.made += 1
-            mask = np.zeros_like(draft.anchor)
+            mask = np.zeros_like(context.anchor)
             mask.reshape(-1)[place] = 1
             yield {"place": place}, mask
 

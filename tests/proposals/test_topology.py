@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 from skimage import measure
 
-from segpref.proposals import Draft, HoleFilling, LabelMap, LargestComponent
+from segpref.proposals import HoleFilling, LabelMap, LargestComponent, ProposalContext
 from segpref.proposals.topology import clean, fill_holes, keep_components
 from segpref.types import LabelSpace
 
@@ -29,8 +29,8 @@ def drawn(field: LabelMap) -> str:
     return " ".join("".join(map(str, row)) for row in field.labels)
 
 
-def draft(anchor: np.ndarray, space: LabelSpace) -> Draft:
-    return Draft(np.zeros((space.channels, *anchor.shape[1:]), np.float32), anchor, space)
+def context(anchor: np.ndarray, space: LabelSpace) -> ProposalContext:
+    return ProposalContext(np.zeros((space.channels, *anchor.shape[1:]), np.float32), anchor, space)
 
 
 def masks(shape: tuple[int, ...], values: int) -> st.SearchStrategy[np.ndarray]:
@@ -149,14 +149,14 @@ def test_what_small_structures_enclose_together_is_nobody_s_hole() -> None:
 
 def test_candidates_of_hole_filling_name_their_limit() -> None:
     anchor = field("0000000 0111110 0101110 0111110 0110010 0111110 0000000").labels[np.newaxis]
-    found = list(HoleFilling(relative=(0.05, 0.5), cap=1.0)(draft(anchor, CARDIAC)))
+    found = list(HoleFilling(relative=(0.05, 0.5), cap=1.0)(context(anchor, CARDIAC)))
     assert [dict(settings) for settings, _ in found] == [{"relative": 0.05}, {"relative": 0.5}]
     assert [mask.sum() - anchor.sum() for _, mask in found] == [1, 3]
 
 
 def test_candidates_of_the_largest_component_go_from_all_to_one_structure() -> None:
     anchor = field("110010 110001 000000 220200").labels[np.newaxis]
-    found = list(LargestComponent(fractions=(1.0, 0.5))(draft(anchor, CARDIAC)))
+    found = list(LargestComponent(fractions=(1.0, 0.5))(context(anchor, CARDIAC)))
     assert [dict(settings) for settings, _ in found] == [
         {"fraction": 1.0},
         {"fraction": 0.5},
@@ -169,11 +169,11 @@ def test_candidates_of_the_largest_component_go_from_all_to_one_structure() -> N
 def test_structures_of_a_multi_label_mask_are_edited_independently() -> None:
     ring = field("00000 01110 01010 01110 00000").labels
     anchor = np.stack([ring, np.eye(5, dtype=np.uint8)])
-    ((_, mask), *_) = HoleFilling((0.5,), cap=1.0)(draft(anchor, CHEST))
+    ((_, mask), *_) = HoleFilling((0.5,), cap=1.0)(context(anchor, CHEST))
     assert mask[0].sum() == 9
     np.testing.assert_array_equal(mask[1], anchor[1])
 
 
 @pytest.mark.parametrize("family", [HoleFilling(), LargestComponent()])
 def test_an_empty_anchor_gives_nothing(family: HoleFilling | LargestComponent) -> None:
-    assert list(family(draft(np.zeros((2, 4, 4), np.uint8), CHEST))) == []
+    assert list(family(context(np.zeros((2, 4, 4), np.uint8), CHEST))) == []

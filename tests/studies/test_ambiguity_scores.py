@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from segpref.studies.ambiguity.drawing import Drawing
+from segpref.studies.ambiguity.sample_files import SampleSet
 from segpref.studies.ambiguity.scores import (
     SAME_SIZE,
     gain,
@@ -136,10 +136,10 @@ class Measured:
         dice, ged = np.array([0.3, 0.4, 0.5]), np.array([0.2, 0.2, 0.4])
         return (np.repeat(dice[:, None], 2, 1), np.repeat(ged[:, None], 2, 1)) if seeds else None
 
-    def seeds(self, name: str) -> list[Drawing]:
-        return [Drawing(name, seed) for seed in (1, 2)] if name in self.points else []
+    def seeds(self, name: str) -> list[SampleSet]:
+        return [SampleSet(name, seed) for seed in (1, 2)] if name in self.points else []
 
-    def values(self, drawings: Sequence[Drawing], measure: str) -> list[np.ndarray]:
+    def values(self, drawings: Sequence[SampleSet], measure: str) -> list[np.ndarray]:
         assert [one.seed for one in drawings] == [1]
         dice, ged = self.points[drawings[0].model]
         return [np.full(2, dice) if measure == "average_dice" else ged + self.apart]

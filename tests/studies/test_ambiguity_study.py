@@ -125,7 +125,7 @@ def test_a_study_and_its_tables(place: Path, capsys: pytest.CaptureFixture[str])
     flip(kept)
     capsys.readouterr()
     assert study(place) == 1
-    assert "draws its samples anew" in " ".join("".join(capsys.readouterr()).split())
+    assert "draws its samples again" in " ".join("".join(capsys.readouterr()).split())
     kept.unlink()
     assert study(place) == 0
     # Samples are of the best checkpoint of a method, unless the last is asked for.
@@ -166,7 +166,7 @@ def test_seeds_of_ones_own_are_in_the_tables(place: Path) -> None:
 
 def test_mistakes_in_a_recipe(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for change, told in (
-        ({"knob": {"Nobody": [2.0]}}, "which is no method"),
+        ({"knob": {"Nobody": [2.0]}}, "which is not a method"),
         ({"control": {"rough": {"spiculation": 5}}}, "give two"),
         ({"labelled": 0}, "a share above 0"),
         ({"variants": {"v": {"fit": {"epoch": 1}}}}, "stage 1 has no setting 'epoch'"),

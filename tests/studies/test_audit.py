@@ -16,10 +16,10 @@ from segpref.policies import Segmenter
 from segpref.preferences import TopVsRandom
 from segpref.proposals import SlateProposals
 from segpref.studies.audit import audit
-from segpref.studies.calibration import measured_flips, read_flips
+from segpref.studies.calibration import measured_flip_rates, read_flip_rates
 from segpref.studies.slates import scored_slates, select_best
 from segpref.training import AlignConfig
-from segpref.training.methods import with_flips
+from segpref.training.methods import with_flip_rates
 from segpref.types import Case, SegprefError, Slate
 
 
@@ -31,7 +31,7 @@ class Contrary(OracleJudge):
 
 
 class Blind:
-    """Notes what it is shown and has no opinion."""
+    """Notes what it is shown and has no score."""
 
     needs_label = False
 
@@ -147,21 +147,24 @@ def test_flip_rates_are_measured_once_and_taken_by_the_loss(
 ) -> None:
     file = tmp_path / "audit.json"
     contrary = Contrary(unseen.label_space)
-    flips = measured_flips(file, policy, unseen, contrary, TopVsRandom(), SlateProposals(8), 0)
+    flips = measured_flip_rates(file, policy, unseen, contrary, TopVsRandom(), SlateProposals(8), 0)
     assert all(one.flip_rate == 1 for one in flips)
     # What is on disk counts: the judge is not asked again.
     blind = Blind()
-    assert measured_flips(file, policy, unseen, blind, TopVsRandom(), SlateProposals(8), 0) == flips
+    assert (
+        measured_flip_rates(file, policy, unseen, blind, TopVsRandom(), SlateProposals(8), 0)
+        == flips
+    )
     content = file.read_bytes()
     # One bit: a 0 for a 1.
     file.write_bytes(content.replace(b'"flip_rate": 1.0', b'"flip_rate": 0.0', 1))
     with pytest.raises(SegprefError, match=r"audit.json is not what was written"):
-        read_flips(file)
+        read_flip_rates(file)
     assert not blind.cases
     waiting = AlignConfig(objective=CalibratedDPO(0.5))
     assert waiting.needs_flips
     assert not AlignConfig(objective=DPO()).needs_flips
-    known = with_flips(waiting, flips)
+    known = with_flip_rates(waiting, flips)
     assert not known.needs_flips
     taught = known.objective
     assert isinstance(taught, CalibratedDPO)
@@ -169,7 +172,7 @@ def test_flip_rates_are_measured_once_and_taken_by_the_loss(
     assert taught.flip_rates == (1.0,) * len(flips)
     assert list(taught.gaps) == sorted(one.middle for one in flips)
     # Of pairs that are turned round besides, as many are wrong as chance makes them.
-    control = with_flips(replace(waiting, control=True), flips).objective
+    control = with_flip_rates(replace(waiting, control=True), flips).objective
     assert isinstance(control, CalibratedDPO)
     assert control.flip_rates == (0.5,) * len(flips)
 
@@ -177,8 +180,8 @@ def test_flip_rates_are_measured_once_and_taken_by_the_loss(
 def test_a_judge_without_pairs_calibrates_nothing(
     policy: Segmenter, unseen: Dataset, tmp_path: Path
 ) -> None:
-    with pytest.raises(SegprefError, match=r"audit.json tells no flip rates.*gives no pairs"):
-        measured_flips(
+    with pytest.raises(SegprefError, match=r"audit.json holds no flip rates.*gives no pairs"):
+        measured_flip_rates(
             tmp_path / "audit.json", policy, unseen, Blind(), TopVsRandom(), SlateProposals(8), 0
         )
 

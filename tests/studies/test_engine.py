@@ -119,7 +119,7 @@ def test_what_is_timed_runs_alone(tmp_path: Path) -> None:
     ("names", "said"),
     [
         ([("a",), ("a",)], "two jobs of the study are called a"),
-        ([("a", "b")], "a needs b, which is no job"),
+        ([("a", "b")], "a needs b, which is not a job"),
         ([("a", "b"), ("b", "a")], "need each other"),
     ],
 )

@@ -23,7 +23,7 @@ from segpref.studies.prompted import load_prompted
 from segpref.studies.prompted.earlier import recipe_settings
 from segpref.studies.prompted.earlier import run_settings as prompted_settings
 from segpref.studies.recipe import Recipe, load_recipe
-from segpref.studies.recorded import as_recorded, changed_settings, same_settings
+from segpref.studies.recorded_settings import as_recorded, changed_settings, same_settings
 from segpref.studies.workspace import Workspace
 from segpref.training import AlignConfig, RunFolder
 from segpref.types import SegprefError

@@ -75,7 +75,7 @@ def test_empty_and_full_masks_can_be_drawn(fill: int) -> None:
 
 def test_a_slate_is_ranked_and_its_pair_marked() -> None:
     tiles = slate_tiles(slate_picture())
-    assert [tile.title for tile in tiles] == ["0.875", "0.500", "0.250", "no opinion"]
+    assert [tile.title for tile in tiles] == ["0.875", "0.500", "0.250", "abstains"]
     assert [tile.badge for tile in tiles] == ["winner", "", "loser = anchor", ""]
     assert [tile.kind for tile in tiles] == ["winner", "", "loser", ""]
     assert tiles[0].caption == "topology (step 1.5)"

@@ -287,7 +287,7 @@ def test_a_calibrated_method_learns_what_the_audit_measured(
     path = audited.folder(workspace.out) / "audit.json"
     path.write_text(json.dumps({"judge": {}}))
     again = replace(one, methods={"Again": method})
-    with pytest.raises(SegprefError, match=r"audit.json tells no flip rates"):
+    with pytest.raises(SegprefError, match=r"audit.json holds no flip rates"):
         run_task(replace(workspace, recipe=again), replace(run, method="Again"))
 
 

@@ -17,7 +17,7 @@ from segpref.policies import Segmenter, load_model, read_card
 from segpref.proposals import SlateProposals
 from segpref.studies.slates import scored_slates
 from segpref.training import RunFolder, fit_regressor, load_regressor
-from segpref.training.tasks.regressor import _Lessons
+from segpref.training.tasks.regressor import _ScoredMasks
 from segpref.types import IGNORE, SegprefError
 
 TEACHERS = slice(2, 6)
@@ -128,8 +128,8 @@ def test_a_killed_run_goes_on_to_the_same_weights(
 
 def test_lessons_are_true(heart_base: Path, hearts: Dataset) -> None:
     policy, _ = load_model(heart_base)
-    lessons = _Lessons(policy, hearts, SlateProposals(8), 3, None, seed=0)
-    inputs, target, known = lessons([4, 9], key=7)
+    examples = _ScoredMasks(policy, hearts, SlateProposals(8), 3, None, seed=0)
+    inputs, target, known = examples([4, 9], key=7)
     assert inputs.shape == (8, 1 + 3, 32, 32)
     assert target.shape == known.shape == (8, 3)
     assert (known == 1).all()
@@ -142,9 +142,9 @@ def test_lessons_are_true(heart_base: Path, hearts: Dataset) -> None:
             labels = sum((n + 1) * inputs[row, 1 + n].numpy() for n in range(3))[None]
             counts = overlap_counts(labels[None].astype(np.uint8), case.label, hearts.label_space)
             np.testing.assert_allclose(target[row], iou(counts)[0], rtol=1e-6)
-    again = lessons([4, 9], key=7)
+    again = examples([4, 9], key=7)
     assert all(torch.equal(a, b) for a, b in zip((inputs, target, known), again, strict=True))
-    assert not torch.equal(inputs, lessons([4, 9], key=8)[0])
+    assert not torch.equal(inputs, examples([4, 9], key=8)[0])
 
 
 def test_structures_that_nobody_labelled_teach_nothing(chests: Dataset, tiny_unet: Any) -> None:
@@ -157,7 +157,7 @@ def test_structures_that_nobody_labelled_teach_nothing(chests: Dataset, tiny_une
     labels[0][:, 0, :, :5] = IGNORE
     volumes = [replace(v, labels=one) for v, one in zip(chests.volumes, labels, strict=True)]
     part = Dataset(volumes, space)
-    inputs, _, known = _Lessons(policy, part, SlateProposals(4), 2, None, 0)([0], key=1)
+    inputs, _, known = _ScoredMasks(policy, part, SlateProposals(4), 2, None, 0)([0], key=1)
     expected = [float(number != 1) for number in range(len(space.structures))]
     np.testing.assert_array_equal(known, [expected] * 3)
     assert not inputs[0, 2].any()

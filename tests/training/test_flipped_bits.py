@@ -15,7 +15,7 @@ from short_align import run
 
 from flips import flip
 from segpref.data import Cache, Preparation, Reader, prepare
-from segpref.disk import unsealed
+from segpref.disk import from_checked_json
 from segpref.judges import ModelJudge
 from segpref.policies import NetworkSpec, load_model, read_card, save_model
 from segpref.training import RunFolder
@@ -69,7 +69,7 @@ def kinds(place: Path) -> list[Path]:
     """One file of every kind: of the cache by what it holds, of the run folder each."""
     found: dict[tuple[str, str], Path] = {}
     for note in sorted(place.glob("cache/*/*/key.json")):
-        what = str(unsealed(note.read_bytes())["key"]["what"])
+        what = str(from_checked_json(note.read_bytes())["key"]["what"])
         found |= {(what, file.name): file for file in note.parent.iterdir()}
     assert {"prepared volume", "masks"} <= {what for what, _ in found}
     files = [path for path in sorted((place / "run").rglob("*")) if path.is_file()]
@@ -145,7 +145,7 @@ def test_a_model_of_an_earlier_version_is_read(tmp_path: Path, heart_base: Path)
 def test_a_state_of_an_earlier_version_is_refused(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     save_file({"network.weight": torch.zeros(2)}, folder.state, {"position": "{}"})
-    with pytest.raises(SegprefError, match=r"no checksum.*delete it to begin the run anew"):
+    with pytest.raises(SegprefError, match=r"no checksum.*delete it to start the run again"):
         folder.load_state()
 
 
@@ -174,7 +174,7 @@ def test_a_regressor_is_checked(tmp_path: Path, heart_base: Path) -> None:
     save_model(path, spec.build(), type(card)(spec, card.label_space, card.preparation))
     load_regressor(path)
     flip(path)
-    with pytest.raises(SegprefError, match="copy it anew, or train it again"):
+    with pytest.raises(SegprefError, match="copy it again, or train it again"):
         load_regressor(path)
 
 

@@ -90,7 +90,7 @@ def test_a_damaged_file_is_one_sentence(
     (tmp_path / name).write_bytes(
         content if name != "metrics.csv" else b"epoch\n1,\xff\n" + content
     )
-    with pytest.raises(SegprefError, match="begin the run anew") as caught:
+    with pytest.raises(SegprefError, match="start the run again") as caught:
         use(folder)
     assert str(tmp_path / name) in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -99,5 +99,5 @@ def test_a_damaged_file_is_one_sentence(
 def test_a_state_of_something_else_is_one_sentence(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     save_file({"a": torch.zeros(2)}, folder.state)
-    with pytest.raises(SegprefError, match="delete it to begin the run anew"):
+    with pytest.raises(SegprefError, match="delete it to start the run again"):
         folder.load_state()

@@ -20,7 +20,7 @@ from segpref.inference.windows import WholeImages, whole_images
 from segpref.judges import OracleJudge
 from segpref.objectives import DPO
 from segpref.policies import ModelCard, NetworkSpec, Segmenter, load_model, save_model
-from segpref.preferences import Extremes, StandingPatches
+from segpref.preferences import Extremes, RoundPatches
 from segpref.proposals import DropoutRates, SlateProposals, full_slates
 from segpref.training import PreferenceSignal, RunFolder, align, fit
 from segpref.training.anchored import AnchoredSignal
@@ -291,7 +291,7 @@ def test_patches_that_stand_for_a_round(balls: Dataset, tmp_path: Path) -> None:
     # Of one size, so that they can be a batch; the second kind is smaller than the patch.
     pool = balls.take([0, 2])
     draw = PatchDraw(INPUT, LabelPlaces(SPACE), mirroring=(0, 2))
-    patches = StandingPatches(draw, len(pool), every=6, seed=3)
+    patches = RoundPatches(draw, len(pool), every=6, seed=3)
     made = PreferenceRounds(
         policy, lambda _, images: policy.logits(images), pool, OracleJudge(SPACE), SlateProposals(6),
         tmp_path, every=6, seed=3, batch_size=3, patches=patches,

@@ -118,7 +118,7 @@ def test_ten_kills_change_nothing(
 
 
 class Picky:
-    """Likes large masks; has no opinion about two of the patients."""
+    """Likes large masks; has no score about two of the patients."""
 
     needs_label = False
 

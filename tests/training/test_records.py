@@ -18,15 +18,15 @@ from segpref.data import Cache, Dataset
 from segpref.judges import ModelJudge, OracleJudge
 from segpref.policies import load_model
 from segpref.preferences import (
+    AbstainingJudge,
     Candidates,
     Extremes,
     Preference,
     PreferenceFile,
     RecordedPairs,
+    RoundSlates,
     Scoring,
-    StandingSlates,
     TopVsRandom,
-    Unjudged,
     content_ids,
     distinct,
 )
@@ -64,7 +64,7 @@ def test_records_of_a_judge_teach_what_the_judge_taught(
 
     said = PreferenceSignal(space, records=RecordedPairs.of(records))
     second = run(
-        tmp_path / "recorded", heart_base, hearts, Unjudged(), store, signal=said, **STANDING
+        tmp_path / "recorded", heart_base, hearts, AbstainingJudge(), store, signal=said, **STANDING
     )
     assert not second.preferences.exists()
     assert same(first, second)
@@ -76,7 +76,7 @@ def test_records_of_a_judge_teach_what_the_judge_taught(
     assert not same(
         second,
         run(
-            tmp_path / "turned", heart_base, hearts, Unjudged(), store,
+            tmp_path / "turned", heart_base, hearts, AbstainingJudge(), store,
             signal=PreferenceSignal(space, records=RecordedPairs.of(records), flip_rate=1.0),
             **STANDING,
         ),
@@ -106,7 +106,7 @@ def test_votes_on_slates_teach_as_a_judge_does(
     anchored = AnchoredSignal(space, signal, 0.5)
     for name, one in (("votes", signal), ("anchored", anchored)):
         made_run = run(
-            tmp_path / name, heart_base, hearts, Unjudged(), store, signal=one, **STANDING
+            tmp_path / name, heart_base, hearts, AbstainingJudge(), store, signal=one, **STANDING
         )
         row = made_run.read_metrics()[1]
         assert row["skipped_elsewhere"] == 0
@@ -127,8 +127,8 @@ def test_slates_that_were_voted_on_are_those_that_are_learned_from(
     def make(cases: Sequence[Case], number: int) -> tuple[list[Slate], None]:
         return made(cases, 99, (number,)), None  # not the run's own seed
 
-    standing = StandingSlates(make, pool, Unjudged(), tmp_path / "slates", every=1)
-    slates = standing(range(len(pool)), 0, 0).slates
+    round_slates = RoundSlates(make, pool, AbstainingJudge(), tmp_path / "slates", every=1)
+    slates = round_slates(range(len(pool)), 0, 0).slates
     before = {path.name: path.read_bytes() for path in (tmp_path / "slates").iterdir()}
     records = []
     for case, slate in zip(pool, slates, strict=True):
@@ -145,7 +145,7 @@ def test_slates_that_were_voted_on_are_those_that_are_learned_from(
         tmp_path / "run",
         heart_base,
         hearts,
-        Unjudged(),
+        AbstainingJudge(),
         store,
         slates=tmp_path / "slates",
         **options,
@@ -157,7 +157,9 @@ def test_slates_that_were_voted_on_are_those_that_are_learned_from(
     assert after.items() <= before.items()
     assert "nothing was learned from the records" not in caplog.text
     # Slates of the run's own are others.
-    other = run(tmp_path / "own", heart_base, hearts, Unjudged(), store, refresh=2, **options)
+    other = run(
+        tmp_path / "own", heart_base, hearts, AbstainingJudge(), store, refresh=2, **options
+    )
     assert other.read_metrics()[1]["skipped_elsewhere"] > 0
 
 
@@ -172,9 +174,9 @@ def test_records_need_slates_that_stand(
     vote = Preference(case="x", candidates=("0" * 32, "1" * 32), choice="first", source="votes")
     signal = PreferenceSignal(space, records=RecordedPairs.of([vote]))
     for name, one in (("plain", signal), ("anchored", AnchoredSignal(space, signal))):
-        with pytest.raises(SegprefError, match="about slates that stand"):
-            run(tmp_path / name, heart_base, hearts, Unjudged(), store, signal=one)
-    run(tmp_path / "none", heart_base, hearts, Unjudged(), store, signal=signal, **STANDING)
+        with pytest.raises(SegprefError, match="refer to slates that are kept"):
+            run(tmp_path / name, heart_base, hearts, AbstainingJudge(), store, signal=one)
+    run(tmp_path / "none", heart_base, hearts, AbstainingJudge(), store, signal=signal, **STANDING)
     assert "nothing was learned from the records" in caplog.text
 
 
@@ -195,7 +197,7 @@ def test_a_run_goes_on_with_the_records_and_the_base_that_it_was_begun_with(
                 tmp_path / name,
                 base,
                 hearts,
-                Unjudged(),
+                AbstainingJudge(),
                 store,
                 signal=one,
                 resume=True,

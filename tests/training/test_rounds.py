@@ -225,7 +225,7 @@ def test_a_file_that_is_cut_while_in_use_is_one_sentence(
     assert process.exitcode == 0
     sentence = said.get()
     assert "round-000.masks.npy is not what was written" in sentence
-    assert "begin the run anew in another folder" in sentence
+    assert "start the run again in another folder" in sentence
     assert "\n" not in sentence
 
 

@@ -103,7 +103,7 @@ def test_the_state_comes_back_bit_by_bit(folder: RunFolder) -> None:
 def test_a_damaged_state(folder: RunFolder, keep: int) -> None:
     folder.save_state({"a": torch.zeros(100)}, {"epoch": 1})
     folder.state.write_bytes(folder.state.read_bytes()[:keep])
-    with pytest.raises(SegprefError, match="delete it to begin the run anew") as caught:
+    with pytest.raises(SegprefError, match="delete it to start the run again") as caught:
         folder.load_state()
     assert str(folder.state) in str(caught.value)
 

@@ -122,7 +122,7 @@ def test_uncertainty_of_a_pair_is_that_of_its_score_difference() -> None:
     # Policy and reference are one, so the margin is 0; sqrt(0.3^2 + 0.4^2) = 0.5; 2 * 0.5 = 1.
     signal = PreferenceSignal(CLASSES, TopVsBase(), UncertaintyPenalizedDPO(1.0, 2.0))
     assert float(torch.as_tensor(signal(unsure).loss)) == pytest.approx(np.log1p(np.exp(-1)))
-    with pytest.raises(SegprefError, match="tells its uncertainty"):
+    with pytest.raises(SegprefError, match="reports its uncertainty"):
         signal(scored)
 
 

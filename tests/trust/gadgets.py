@@ -26,7 +26,7 @@ from segpref.cli.main import main
 from segpref.data import Preparation, open_dataset
 from segpref.policies import ModelCard, NetworkSpec, save_model
 from segpref.policies.diffusion import AmbiSegNetwork
-from segpref.policies.opening import open_model
+from segpref.policies.model_formats import open_model
 from segpref.types import LabelSpace, SegprefError
 
 UNET = {

@@ -90,7 +90,7 @@ def test_what_segpref_writes_is_opened() -> None:
 
 @pytest.mark.parametrize("changes", PLANS)
 def test_plans_name_what_nnunet_ships(changes: dict[str, Any]) -> None:
-    with pytest.raises(SegprefError, match=r"--trust|copy them anew"):
+    with pytest.raises(SegprefError, match=r"--trust|copy them again"):
         check_network("segpref.policies.nnunet.NnUNetNetwork", nnunet(**changes), "plans.json")
 
 
@@ -190,7 +190,7 @@ def test_a_class_that_the_user_types_is_the_users(tmp_path: Path) -> None:
 def test_plain_weights_of_a_class_from_elsewhere(tmp_path: Path, monkeypatch: Any) -> None:
     (tmp_path / "from_elsewhere.py").write_text(OWN)
     monkeypatch.syspath_prepend(tmp_path)
-    from segpref.policies.opening import open_model
+    from segpref.policies.model_formats import open_model
 
     description = {
         "weights": "net.pt",

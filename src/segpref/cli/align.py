@@ -13,7 +13,7 @@ from segpref.studies.verdict import control_beside
 from segpref.training import AlignConfig
 from segpref.workflows import Alignment
 from segpref.workflows import align as run
-from segpref.workflows.candidates import tell_of_pairs
+from segpref.workflows.candidates import report_mined_pairs
 from segpref.workflows.options import DataOptions, TrainedModel
 
 __all__ = ["EXAMPLES", "align"]
@@ -85,7 +85,8 @@ def _show(made: Alignment, model: Path, keep_tuned: bool) -> None:
             )
     if lost and not made.config.control:
         _print(
-            "Keep the base. Updates that are too large lose what a judge teaches: try --learning_rate "
+            "Keep the base. Updates that are too large lose what the judge could teach: try "
+            "--learning_rate "
             f"{made.config.learning_rate / 3:.0e}; segpref audit shows whether there is anything to "
             "gain: what the judge tells apart, and how much better than the base's masks the best "
             "candidates are."
@@ -97,12 +98,13 @@ def _show(made: Alignment, model: Path, keep_tuned: bool) -> None:
             _print(f"There the base's weights are kept in {', '.join(kept)}.")
     elif made.kept_back:
         _print(
-            f"{made.out / 'tuned'} was not written, for nothing shows that the model is better than "
-            "the base: the same command with --resume --keep_tuned writes it."
+            f"{made.out / 'tuned'} was not written, because the model is not shown to be better "
+            f"than the base:"
+            " the same command with --resume --keep_tuned writes it."
         )
     for run_folder, report in zip(made.runs.values(), made.reports, strict=True):
         if made.config.refresh is not None:
-            tell_of_pairs(run_folder, made.config.refresh)
+            report_mined_pairs(run_folder, made.config.refresh)
         _print(f"report: {report}")
 
 

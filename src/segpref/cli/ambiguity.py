@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from segpref.cli.opening import Words, as_words, check_study
 from segpref.cli.study import executor_for
+from segpref.cli.study_options import Words, as_words, check_study
 from segpref.data import Cache, open_dataset
 from segpref.progress import console, headed, stdout
 from segpref.report.formats import rich_table
@@ -93,7 +93,7 @@ def _show(out: Path, tables: Sequence[TitledTable]) -> None:
         for claim in one.remarks:
             stdout.print(claim, soft_wrap=True)
     if not tables:
-        stdout.print("\nNo table yet: none of the samples that tables are made of are drawn.")
+        stdout.print("\nNo table yet: none of the samples that the tables need have been drawn.")
         return
     pictures = f", pictures: {out / 'figures'}" if (out / "figures").is_dir() else ""
     stdout.print(f"\nTables: {out / 'tables.md'} (also .csv and .tex){pictures}")

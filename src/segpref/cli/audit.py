@@ -98,7 +98,7 @@ def _show(result: Audit) -> None:
     for name, value, text in (
         ("HarmTop", judge.harm_top, "how often its favourite is worse than the model's own mask"),
         ("HarmMag", judge.harm_mag, "by how much, in IoU, on average"),
-        ("Headroom", judge.headroom, "what its favourite gains on the model's own mask"),
+        ("Headroom", judge.headroom, "what its favourite gains over the model's own mask"),
         ("Regret", judge.regret, "what the best candidate would have gained beyond that"),
         ("PairFlip", judge.pair_flip, "share of mined pairs that are the wrong way round"),
         (
@@ -161,6 +161,6 @@ def _show(result: Audit) -> None:
         )
     if judge.headroom <= 0:
         stdout.print(
-            "Its favourites are no better than what the model has: get a better judge.",
+            "Its favourites are no better than the model's own masks: use a better judge.",
             style="yellow",
         )

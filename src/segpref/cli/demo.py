@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from segpref.cli.opening import check_study
 from segpref.cli.study import show
+from segpref.cli.study_options import check_study
 from segpref.data import ACDC, Cache, Decathlon, Folders, Reader, open_dataset
 from segpref.data.phantoms import PATIENT_PATTERN, write_phantoms
 from segpref.locking import alone_in_out

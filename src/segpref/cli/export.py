@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from segpref.inference.deploy import export_network
-from segpref.policies.opening import open_model
+from segpref.inference.network_export import export_network
+from segpref.policies.model_formats import open_model
 from segpref.progress import stdout
 from segpref.targets import check_outputs
 from segpref.types import SegprefError

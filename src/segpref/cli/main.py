@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from segpref.cli.ending import Stopped, guarded, stoppable
+from segpref.cli.shutdown import Stopped, guarded, stoppable
 
 # Everything else is imported where it is needed: `segpref --help` should not wait for torch, and what
 # takes time to import is imported where Ctrl-C is a sentence.
@@ -17,23 +17,23 @@ if TYPE_CHECKING:
 __all__ = ["COMMANDS", "USAGE", "main", "program"]
 
 COMMANDS = {
-    "demo": "the main job, whole: base, judge, DPO and RN-DPO on phantoms or on your data",
+    "demo": "everything once: base, judge, DPO and RN-DPO, on phantoms or on your data",
     "fit": "stage 1: train a base (or a judge) from a few labelled cases",
     "audit": "before training: what are the judge and the slates worth?",
     "align": "stage 2: a better segmenter from a judge's preferences on unlabelled images",
     "evaluate": "scores of a model on labelled cases",
     "predict": "masks of new images, in the images' own geometry",
     "sample": "several masks of new images from a diffusion model, with mean and uncertainty",
-    "export": "a network as TorchScript or ONNX, checked against itself",
-    "pack": "a dataset in 8 bits, to run a recipe on another machine",
+    "export": "a network as TorchScript or ONNX, checked against the original",
+    "pack": "a dataset packed to 8 bits, for running a recipe on another machine",
     "study": "a grid of bases, judges, methods and seeds, resumable: tables, curves and a report",
     "ambiguity": "a study of diffusion models that draw many masks of one image, resumable",
-    "prompted": "a study of promptable models: prompts that nobody draws, ratings and rankings",
+    "prompted": "a study of promptable models: automatic prompts, ratings and rankings",
 }
 
 USAGE = """segpref makes medical image segmenters better from preferences instead of pixel labels.
 
-usage: segpref COMMAND [options]        segpref COMMAND --help tells all options
+usage: segpref COMMAND [options]        segpref COMMAND --help lists all options
 
 {commands}
 
@@ -55,10 +55,10 @@ def program() -> int:
 
 def _whole() -> int:
     if sys.argv[1:2] and sys.argv[1] in COMMANDS:
-        from segpref.machine import settle
+        from segpref.process_setup import configure_process
         from segpref.terminal import print_uncaught
 
-        settle()
+        configure_process()
         sys.excepthook = print_uncaught
     return main()
 
@@ -125,8 +125,8 @@ def _run(command: str, arguments: list[str]) -> int:
     from rich.text import Text
 
     from segpref.cli.options import command_parser, with_settings
+    from segpref.cli.out_of_memory import out_of_memory_message
     from segpref.cli.refusals import parser_sentence, refused_values
-    from segpref.cli.shortage import shortage_told
     from segpref.memory import ran_out
     from segpref.progress import console
     from segpref.terminal import one_line, set_up_messages
@@ -155,7 +155,7 @@ def _run(command: str, arguments: list[str]) -> int:
     except ArgumentError as error:
         files = " and ".join(map(str, _configs(arguments)))
         where = f" (on the command line or in {files})" if files else ""
-        refused(f"{parser_sentence(error)}{where}: segpref {command} --help names all options")
+        refused(f"{parser_sentence(error)}{where}: segpref {command} --help lists all options")
         return 2
     except SegprefError as error:
         refused(str(error))
@@ -163,7 +163,7 @@ def _run(command: str, arguments: list[str]) -> int:
     except (MemoryError, RuntimeError) as error:
         if not ran_out(error):
             raise
-        refused(shortage_told(error, command, values))
+        refused(out_of_memory_message(error, command, values))
         return 1
     except KeyboardInterrupt as error:
         console.print(

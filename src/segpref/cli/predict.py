@@ -65,15 +65,15 @@ def predict(
             model's own.
         carry: in volumes, carry the model's own prompts, too, from the slice where it is surest, in
             place of asking each slice by itself.
-        reorient: turn volumes as those of the training, and their masks back; otherwise they are taken
-            as they are.
+        reorient: turn volumes as those of the training, and their masks back; otherwise they are
+            used unchanged.
     """
     written = run(
         model, input, output, patch=patch, overlap=overlap, batch_size=batch_size,
         overwrite=overwrite, box=box, points=points, text=text, slice=slice, prompts=prompts,
         carry=carry, reorient=reorient, **vars(opening),
     )  # fmt: skip
-    kept = "" if written or overwrite else ", all were there already"
+    kept = "" if written or overwrite else ", all existed already"
     console.print(
         f"{output}: {len(written)} masks written{kept}",
         highlight=False,

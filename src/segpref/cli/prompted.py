@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from segpref.cli.opening import Words, as_words, check_study
 from segpref.cli.study import executor_for
+from segpref.cli.study_options import Words, as_words, check_study
 from segpref.data import Cache
 from segpref.progress import console, headed, stdout
 from segpref.studies.engine import list_jobs, raise_for_failures

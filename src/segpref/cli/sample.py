@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from segpref.inference.drawer import open_drawer
+from segpref.inference.image_sampler import open_image_sampler
 from segpref.inference.sample import sample_folder
 from segpref.policies.diffusion import Sampler, Solver
 from segpref.progress import console
@@ -68,9 +68,9 @@ def sample(
     """
     check_outputs(folders=[output.expanduser()])
     sampler = Sampler(solver, steps, threshold=threshold, batch_size=batch_size)
-    drawer = open_drawer(model, sampler, reference, knob, mixed, opening.trust)
+    image_sampler = open_image_sampler(model, sampler, reference, knob, mixed, opening.trust)
     written = sample_folder(
-        drawer, input, output, count=samples, text=text, seed=seed, centre=centre
+        image_sampler, input, output, count=samples, text=text, seed=seed, centre=centre
     )
     console.print(
         f"{output}: {len(written)} files written, {samples} samples of every image",

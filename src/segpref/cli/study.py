@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.text import Text
 
-from segpref.cli.opening import Words, as_words, check_study
+from segpref.cli.study_options import Words, as_words, check_study
 from segpref.data import Cache, open_dataset
 from segpref.locking import alone_in
 from segpref.progress import console, headed, stdout

@@ -1,4 +1,4 @@
-"""What is correct and tested, but not proven: no recipe of segpref uses it.
+"""Correct and tested, but without evidence yet: no recipe of segpref uses these.
 
 Every class has its reference, its formula and its test, and is named in YAML by its import path, such
 as ``segpref.contrib.objectives.SimPO``. It may change or go between versions. Nothing outside this

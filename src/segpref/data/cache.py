@@ -1,7 +1,7 @@
-"""One content-addressed store on disk for everything that is computed once and read often.
+"""A content-addressed store on disk for everything that is computed once and read often.
 
 An entry is named by the hash of its key (case, preprocessing, checkpoint, operation) and holds named
-arrays as ``.npy`` files, with the checksum of each in ``key.json``. Entries appear whole or not at all,
+arrays as ``.npy`` files, with the checksum of each in ``key.json``. Entries are written atomically,
 so a killed process leaves nothing half-written, and several processes may share one store. What is
 half-written lies under names that end in ``.partial``, and is removed when it is a day old.
 """
@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from segpref.data.entries import ELSEWHERE, PARTIAL, Entry
-from segpref.data.stored import StoredArray
-from segpref.disk import Damaged, cannot_write, refuse_scarcity, sealed, unsealed
+from segpref.data.array_files import StoredArray
+from segpref.data.cache_entries import ELSEWHERE, PARTIAL, Entry
+from segpref.disk import Damaged, cannot_write, from_checked_json, refuse_scarcity, to_checked_json
 from segpref.targets import file_target
 from segpref.types import SegprefError
 
@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 _STALE_S = 24 * 3600.0
-"""No write takes as long, whoever shares the folder and however far apart their clocks are."""
+"""No write takes as long, even if clocks of machines that share the folder differ."""
 
 
 def default_cache_root() -> Path:
@@ -168,7 +168,7 @@ class Cache:
             raise _unreadable(path, error) from error
         note = self.root / "files" / key_digest({"path": seen[0]})
         with contextlib.suppress(OSError, Damaged):
-            remembered = unsealed(note.read_bytes())
+            remembered = from_checked_json(note.read_bytes())
             if remembered["seen"] == seen:
                 return str(remembered["content"])
         try:
@@ -176,7 +176,9 @@ class Cache:
         except OSError as error:
             raise _unreadable(path, error) from error
         try:
-            write_atomically(note, sealed({"seen": seen, "content": digest}), self._partial)
+            write_atomically(
+                note, to_checked_json({"seen": seen, "content": digest}), self._partial
+            )
         except SegprefError as error:
             raise SegprefError(
                 f"the cache {self.root} can't be used: {error}; or {ELSEWHERE}"

@@ -49,7 +49,7 @@ def read_image(source: Source, channels: Sequence[str], colour: bool | None = No
         array = np.repeat(array, 3, axis=0)
     if len(array) != len(channels):
         raise SegprefError(
-            f"{source.images[0]} has {len(array)} channels but {len(channels)} are due "
+            f"{source.images[0]} has {len(array)} channels but {len(channels)} are expected "
             f"({', '.join(channels)}): use images with exactly these, or correct the description"
         )
     return parts[0]._replace(array=np.ascontiguousarray(array))
@@ -172,7 +172,7 @@ def read_binary(
         return np.asarray(mask > MIDDLE_GREY, dtype=np.uint8)
     if not np.isin(top, (0, 1, 255)) or not np.isin(mask, (0, top)).all():
         raise SegprefError(
-            f"{path} is to be the mask of one structure but holds values other than 0 and 1 (or 255), "
+            f"{path} should be the mask of one structure but holds values other than 0 and 1 (or 255), "
             f"up to {top:g}: save it with these, or set threshold"
         )
     return np.asarray(mask != 0, dtype=np.uint8)
@@ -200,7 +200,7 @@ def _single(path: Path, part: Volume) -> Volume:
     if not np.isfinite(array).all():
         raise SegprefError(
             f"{path} holds values up to {np.abs(wide.astype(np.float64)).max():.3g}, too large for "
-            "single precision: replace them with what they stand for, such as the background's value"
+            "single precision: replace them with finite values, such as the background's"
         )
     if array.size and array.min() == array.max() and wide.min() != wide.max():
         raise SegprefError(
@@ -245,7 +245,7 @@ def _read_mask(
     mask = read_volume(path, colours)
     if len(mask.array) != 1:
         raise SegprefError(
-            f"{path} has {len(mask.array)} channels where one mask is due: save one mask per file"
+            f"{path} has {len(mask.array)} channels where one mask is expected: save one mask per file"
         )
     check_grid(image, image_path, mask, path)
     return np.asarray(mask.array[0])
@@ -258,7 +258,7 @@ def _whole_numbers(path: Path, mask: Num[np.ndarray, "*space"]) -> Shaped[np.nda
     if (rounded % 1).any():
         strange = float(rounded[rounded % 1 != 0].flat[0])
         raise SegprefError(
-            f"{path} holds label values that are no whole numbers, such as {strange:g}: resample it "
+            f"{path} holds label values that are not whole numbers, such as {strange:g}: resample it "
             "with nearest neighbours and save it as integers"
         )
     return np.asarray(rounded, dtype=np.int64)

@@ -43,7 +43,7 @@ def csv_text(rows: Sequence[Mapping[str, object]], columns: Sequence[str] | None
 def write_csv(
     path: Path, rows: Sequence[Mapping[str, object]], columns: Sequence[str] | None = None
 ) -> None:
-    """Write :func:`csv_text` so that the file appears whole or not at all."""
+    """Write :func:`csv_text` atomically."""
     write_atomically(path, csv_text(rows, columns).encode())
 
 

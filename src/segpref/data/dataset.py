@@ -1,4 +1,4 @@
-"""Prepared cases of one dataset, read from the cache when they are asked for."""
+"""Prepared cases of one dataset, read lazily from the cache."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from segpref.data.array_files import StoredArray
 from segpref.data.source import Source
-from segpref.data.stored import StoredArray
 from segpref.types import Case, LabelSpace, SegprefError
 
 __all__ = ["Array", "Dataset", "StoredCase", "Volume", "item_of", "part_of", "stored"]
@@ -32,8 +32,7 @@ class Volume:
         labels: of the images, or None.
         spacing_mm: voxel size of the network's grid, or None.
         raters: masks of several raters, or None.
-        orientation: where the axes point to, such as ``RAS``, after ``turned``; None where nothing
-            tells.
+        orientation: where the axes point to, such as ``RAS``, after ``turned``; None if unknown.
         voxel_mm: voxel size of the file per axis, in the order of these axes; None where unknown.
         turned: where axes were turned to that pointed elsewhere on disk; None where they were not.
     """
@@ -67,7 +66,7 @@ class StoredCase(Case):
         return case
 
     def __getattr__(self, name: str) -> Any:
-        # Asked only for what is not there: an array that nobody has read.
+        # Asked only for what is not there: an array that has not been read.
         if name not in _READ_LATE:
             raise AttributeError(f"a case has no {name}")
         found = self._stored[name]
@@ -151,7 +150,7 @@ class Dataset(Sequence[Case]):
         if missing := chosen - set(self.patients):
             raise SegprefError(
                 f"the dataset has no patient {', '.join(sorted(missing)[:5])}: "
-                "make the split file anew for this dataset"
+                "create a new split file for this dataset"
             )
         return self._keep(
             [pair for pair in self._items if self.volumes[pair[0]].source.patient in chosen]

@@ -97,7 +97,7 @@ def _label_space(path: Path, labels: Any) -> tuple[dict[int, int], LabelSpace]:
 def _entries(path: Path, content: Mapping[str, Any], part: str) -> list[Any]:
     entries = content.get(part, [])
     if not isinstance(entries, list):
-        raise SegprefError(f'{path} has a "{part}" that is no list of images: correct it')
+        raise SegprefError(f'{path} has a "{part}" that is not a list of images: correct it')
     return entries
 
 

@@ -1,4 +1,4 @@
-"""Which layout a folder has."""
+"""Detects the layout of a dataset folder."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def _reader(folder: Path, options: dict[str, Any]) -> Callable[..., Reader]:
     if suffix := suffix_beside(image_files(folder, recursive=True)):
         options["suffix"] = suffix
         return Folders
-    raise SegprefError(f"{folder} has none of the layouts that are known: arrange it as {_LAYOUTS}")
+    raise SegprefError(f"{folder} has none of the known layouts: arrange it as {_LAYOUTS}")
 
 
 def _has_structure(masks: Path, name: str) -> bool:

@@ -67,7 +67,7 @@ def radiographs(files: Sequence[Path]) -> list[Path] | None:
     """Which of a folder's DICOM files are images of their own; None where they make up a series.
 
     They make up a series as soon as one states its position in space. Files without pixels, such as
-    reports, are no images; damaged ones count as images, so that reading them tells what is wrong.
+    reports, are no images; damaged ones count as images, so that reading them reports what is wrong.
     """
     found = []
     for file in files:
@@ -93,7 +93,7 @@ def read_series(path: Path) -> _Read:
     Returns:
         array: ``[1, x, y, z]``; a radiograph, which has no position in space, ``[1, row, column]``.
         affine: ``[4, 4]`` in RAS, None for a radiograph.
-        spacing_mm: per spatial axis, None where the file does not tell.
+        spacing_mm: per spatial axis, None where the file does not say.
 
     Raises:
         SegprefError: no DICOM, several series, a missing or doubled slice, slices that differ in
@@ -134,7 +134,7 @@ def read_slices(
 
     Raises:
         SegprefError: as of :func:`read_series`, but only of what is read; two slices at one height that
-            nothing tells apart.
+            nothing distinguishes.
     """
     at_height: dict[float, list[tuple[Path, Any]]] = {}
     for file, header in _headers(path):
@@ -143,7 +143,8 @@ def read_slices(
             at_height.setdefault(round(float(position[2]), 2), []).append((file, header))
     if not at_height:
         raise SegprefError(
-            f"{path} is no stack of slices, for none says where it lies: restore the CT series"
+            f"{path} is not a stack of slices, since none of them states its position: restore "
+            f"the CT series"
         )
     heights = np.array(sorted(at_height))
     first, last = (int(np.abs(heights - height).argmin()) for height in (low_mm, high_mm))

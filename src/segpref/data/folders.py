@@ -28,7 +28,7 @@ __all__ = ["Folders"]
 class Folders:
     """Paired images and masks: NIfTI, PNG, JPEG, TIFF, BMP or GIF, mixed as they come.
 
-    Three layouts, told apart by what is there:
+    Three layouts, distinguished by their folders and names:
 
     - ``images/NAME.ext`` with ``labels/NAME.ext``: one label map per image, multi-class;
     - ``images/NAME.ext`` with ``masks/STRUCTURE/NAME.ext``: one binary mask per structure, multi-label;
@@ -48,7 +48,7 @@ class Folders:
         suffix: what follows the image's stem in the names of masks, such as ``_mask``.
         threshold: masks are what lies above this value. By default pictures of binary masks with
             other values than 0 and 1, and all JPEGs, are cut at 127.
-        ignore: value of pixels in label maps of which nobody knows the class.
+        ignore: value of pixels in label maps whose class is unknown.
         patient_pattern: regular expression with one group that finds the patient in an image's stem;
             without it nothing links images to patients and each image counts as one.
         colour: read pictures as three channels (true) or as one (false); by default as the first

@@ -1,4 +1,4 @@
-"""Whether labels show anything at all: a training without foreground has nothing to learn from."""
+"""Checks that labels contain foreground, since a training without it has nothing to learn from."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def check_grid(image: Volume, image_path: Path, mask: Volume, mask_path: Path) -
         else "resample one onto the other"
     )
     raise SegprefError(
-        f"{mask_path} lies elsewhere than its image {image_path.name} (their affines differ by up to "
+        f"{mask_path} is not aligned with its image {image_path.name} (their affines differ by up to "
         f"{np.abs(mask.affine - image.affine).max():.3g}): {remedy}"
     )
 

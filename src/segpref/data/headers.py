@@ -1,4 +1,4 @@
-"""Where the voxels of a NIfTI file lie, also where its header states two things at once."""
+"""The geometry of a NIfTI file, also if its header contradicts itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images without labels: what ``predict`` is given, or a pool that nobody has annotated."""
+"""Images without labels: the input of ``predict``, or an unlabelled pool."""
 
 from __future__ import annotations
 

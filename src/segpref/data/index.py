@@ -32,7 +32,7 @@ def dataset_folder(root: Path | str, what: str) -> Path:
     """The folder of a dataset; an error that says what is missing if it is no folder."""
     folder = Path(root).expanduser()
     if not folder.is_dir():
-        raise SegprefError(f"{folder} is no folder: give the folder that holds {what}")
+        raise SegprefError(f"{folder} is not a folder: give the folder that holds {what}")
     return folder
 
 
@@ -46,11 +46,11 @@ def image_files(folder: Path, recursive: bool = False) -> list[Path]:
     )
 
 
-def required(path: Path, wanted_by: str, mend: str = "restore it or drop the entry") -> Path:
+def required(path: Path, wanted_by: str, fix: str = "restore it or drop the entry") -> Path:
     """The path if it is there, in the Unicode normalisation in which it is."""
     path = as_written(path)
     if not path.exists():
-        raise SegprefError(f"{path} is missing but {wanted_by}: {mend}")
+        raise SegprefError(f"{path} is missing but {wanted_by}: {fix}")
     return path
 
 
@@ -83,7 +83,7 @@ def patient_of(stem: str, pattern: str | None) -> str:
         found = re.search(pattern, stem)
     except re.error as error:
         raise SegprefError(
-            f"the patient_pattern {pattern!r} is no regular expression ({error}): correct it"
+            f"the patient_pattern {pattern!r} is not a regular expression ({error}): correct it"
         ) from error
     if found is None or not found.groups() or not found.group(1):
         raise SegprefError(

@@ -1,4 +1,4 @@
-"""JSRT chest radiographs with the SCR outlines (Shiraishi et al. 2000; van Ginneken et al. 2006)."""
+"""JSRT chest radiographs with the SCR contours (Shiraishi et al. 2000; van Ginneken et al. 2006)."""
 
 from __future__ import annotations
 

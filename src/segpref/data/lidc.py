@@ -38,13 +38,13 @@ class LIDC:
 
     A source is a nodule, its image the stack of its slices in the order of J, axes (row, column,
     slice), its ``raters`` the masks ``[rater, 1, row, column, slice]``. ``mask-k`` is no person: the
-    same index is somebody else in another scan.
+    same index may be another person in another scan.
 
     ``attributes.csv``, where it is there, has one row per mask that a radiologist drew, with the
     characteristics that he gave; they become the lines of ``case.text``
     (:func:`~segpref.data.prompts.prompts_of`). A mask without a row and without a pixel is padding.
 
-    **Empty masks are opinions.** In LIDC four radiologists read every scan, so that one who drew
+    **Empty masks are annotations.** In LIDC four radiologists read every scan, so that one who drew
     nothing says that there is no nodule of 3 mm or more. With ``padded`` (as in TDG-DiffDPO, Appendix
     A.1) he is a rater with an empty mask and without a text; without it he is left out. On a slice
     where a rater ended his outline, his mask is empty either way.
@@ -88,7 +88,8 @@ class LIDC:
         )
         if exact and not self._notes:
             raise SegprefError(
-                f"{table} is needed to tell exact copies from others: restore it or set exact to false"
+                f"{table} is needed to distinguish exact copies from others: restore it or set "
+                f"exact to false"
             )
         kept = [source for source in sources if not (exact and source.id in self.imperfect)]
         self._sources = index(folder, kept, "nodule (patient/nodule-K/images/slice-J.png)")
@@ -243,6 +244,6 @@ def _stack(planes: Sequence[np.ndarray]) -> np.ndarray:
     shapes = {plane.shape for plane in planes}
     if len(shapes) != 1:
         raise SegprefError(
-            f"the slices of one nodule have different sizes ({sorted(shapes)}): export them anew"
+            f"the slices of one nodule have different sizes ({sorted(shapes)}): export them again"
         )
     return np.stack(planes, axis=-1)

@@ -26,16 +26,16 @@ class LIDCScans:
     """Nodules of the original scans: folders of DICOM files, each with its ``*.xml`` beside them.
 
     A source is a nodule; its image is cut from the scan: ``crop`` x ``crop`` pixels around the
-    nodule's middle and the slices on which anybody outlined it, in Hounsfield units (set ``window`` in
-    the preparation), axes (x, y, z) and affine as the scan has them.
+    nodule's middle and the slices on which any rater outlined it, in Hounsfield units (set
+    ``window`` in the preparation), axes (x, y, z) and affine as the scan has them.
 
     Every ``readingSession`` of the XML is a rater, of each scan in its own order; one who did not mark
-    the nodule holds an empty mask, which is an opinion too. A mask is what lies within an outline,
+    the nodule holds an empty mask, which is an annotation, too. A mask is what lies within an outline,
     without the outline itself, which LIDC draws along the first pixels outside of the nodule; outlines
     with ``inclusion`` FALSE are cut out with their line. Nodules below 3 mm, which are marked by one
     point, non-nodules and outlines without a pixel within are passed over.
 
-    A prompt tells the characteristics that a rater gave; one who outlined the nodule and gave none has
+    A prompt states the characteristics that a rater gave; one who outlined the nodule and gave none has
     a mask without a prompt.
 
     Annotations are of one nodule where their masks share a pixel, directly or through others. (pylidc,
@@ -148,7 +148,7 @@ def _patient(file: Path) -> str:
         if is_dicom(path):
             try:
                 name = pydicom.dcmread(path, stop_before_pixels=True).get("PatientID")
-            except Exception:  # pydicom raises whatever; reading the scan tells what is wrong
+            except Exception:  # pydicom raises whatever; reading the scan reports what is wrong
                 continue
             if name:
                 return source_id(str(name))

@@ -1,4 +1,4 @@
-"""The XML of LIDC: what every radiologist outlined and said, and which outlines are of one nodule."""
+"""The XML of LIDC: every radiologist's contours and ratings, grouped by nodule."""
 
 from __future__ import annotations
 
@@ -69,7 +69,9 @@ def read_nodules(file: Path) -> list[Nodule]:
     try:
         tree = ElementTree.parse(file).getroot()
     except (ElementTree.ParseError, OSError, ValueError, LookupError) as error:
-        raise SegprefError(f"{file} is no whole XML file ({error}): download it again") from error
+        raise SegprefError(
+            f"{file} is not a complete XML file ({error}): download it again"
+        ) from error
     sessions = [part for part in tree if _tag(part) == "readingSession"]
     if _tag(tree) != _MESSAGE or not sessions:
         return []
@@ -100,7 +102,7 @@ def _annotations(session: ElementTree.Element, rater: int) -> Iterator[Annotatio
         if _tag(mark) != "unblindedReadNodule":
             continue
         # LIDC has nodules of 3 mm or more outlined and rated, while a smaller one is a single point and
-        # not rated. Ratings are missing here and there, so the outline is what tells them apart.
+        # not rated. Ratings are missing here and there, so the outline distinguishes them.
         contours = [_contour(part) for part in mark if _tag(part) == "roi"]
         contours = [contour for contour in contours if len(contour.points) > 2]
         if contours:
@@ -110,7 +112,7 @@ def _annotations(session: ElementTree.Element, rater: int) -> Iterator[Annotatio
 def _prompt(mark: ElementTree.Element) -> str | None:
     """Of the characteristics that were given; None where none was."""
     traits = [trait for part in mark if _tag(part) == "characteristics" for trait in part]
-    # No scale has a 0: like a blank it stands for what was not given.
+    # No scale has a 0: like a blank it means that nothing was given.
     ratings = {_tag(trait): int((trait.text or "").strip() or 0) for trait in traits}
     given = {name: ratings[name] for name in CHARACTERISTICS if ratings.get(name)}
     try:

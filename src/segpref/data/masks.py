@@ -1,4 +1,4 @@
-"""Masks on disk that something else made of a dataset's images: another program, a colleague."""
+"""Masks on disk of a dataset's images, made by another program or person."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def mask_paths(path: Path | str, label_space: LabelSpace) -> tuple[Path, ...]:
             first, second = label_space.names[names.index(name)], label_space.names[number]
             raise SegprefError(
                 f"masks of the structures {first!r} and {second!r} would share the file "
-                f"{stem}_{name}{ending}: rename one of them in the dataset and train the model anew"
+                f"{stem}_{name}{ending}: rename one of them in the dataset and train the model again"
             )
     return tuple(path.with_name(f"{stem}_{name}{ending}") for name in names)
 

@@ -1,4 +1,4 @@
-"""Names that come from files: what may become a file name, and what may be read beside its index."""
+"""Checks names that come from files before they become file names or paths."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def inside(folder: Path, entry: object, index: Path) -> Path:
     """
     if not isinstance(entry, str) or not entry or "\0" in entry:
         raise SegprefError(
-            f"{index} has the entry {_shown(entry)} where the path of a file is due: correct it"
+            f"{index} has the entry {_shown(entry)} where the path of a file is expected: correct it"
         )
     path = os.path.normpath(entry)
     windows = PureWindowsPath(entry)

@@ -75,7 +75,7 @@ def label_space_of(path: Path, labels: Any) -> tuple[dict[int, int], LabelSpace]
         }
     except (AttributeError, TypeError, ValueError) as error:
         raise SegprefError(
-            f'{path} has "labels" that are no integers or lists of integers: write them as '
+            f'{path} has "labels" that are neither integers nor lists of integers: write them as '
             '{"background": 0, "NAME": 1, "REGION": [1, 2]}'
         ) from error
     ignore = groups.pop("ignore", None)

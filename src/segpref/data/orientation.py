@@ -1,4 +1,4 @@
-"""Volumes with their axes turned to where a network wants them, and masks turned back."""
+"""Reorients volumes to the axes that a network expects, and masks back."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def axes_of(affine: Float[np.ndarray, "4 4"]) -> str:
 
 
 def orientation_of(case: Case) -> str | None:
-    """Where the axes of a volume point to; None where its file does not tell, and of 2D images."""
+    """Orientation of a volume's axes; None if its file does not say, and for 2D images."""
     known = case.affine is not None and case.spacing_mm is not None and case.oriented
     if not known or case.image.ndim != 4:
         return None
@@ -56,7 +56,7 @@ def turned(case: Case, codes: str | None) -> Case:
         codes: where the axes are to point, such as ``RAS``; None leaves them.
 
     Raises:
-        SegprefError: no volume, or it does not tell where its axes point.
+        SegprefError: no volume, or it does not state where its axes point.
     """
     if codes is None:
         return case
@@ -94,7 +94,7 @@ def _turn(case: Case, codes: str) -> Float[np.ndarray, "3 2"]:
     """For every axis on disk, where it goes and whether it is turned round (-1), as nibabel has it."""
     if case.image.ndim != 4 or case.affine is None:
         raise SegprefError(
-            f"{case.id} does not tell where its axes point, so it can't be turned to {codes}: leave "
+            f"{case.id} does not state where its axes point, so it can't be turned to {codes}: leave "
             "orientation out, or use volumes with an affine"
         )
     return np.asarray(ornt_transform(io_orientation(case.affine), axcodes2ornt(codes)))

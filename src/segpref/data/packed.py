@@ -1,4 +1,4 @@
-"""A dataset packed to 8 bits: small enough to be carried to another machine, enough for a recipe."""
+"""A dataset packed to 8 bits: small enough to copy to another machine, sufficient for a recipe."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Packed:
         if content["version"] != _VERSION:
             raise SegprefError(
                 f"{path} is of version {content['version']}, but this segpref reads {_VERSION}: "
-                "pack the dataset anew"
+                "pack the dataset again"
             )
         self.as_multilabel = as_multilabel
         try:
@@ -73,8 +73,8 @@ class Packed:
             sources = [_source(folder, entry) for entry in content["volumes"]]
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise SegprefError(
-                f"{path} is not what `segpref pack` writes ({type(error).__name__}: {error}): pack the "
-                "dataset anew"
+                f"{path} is not what `segpref pack` writes ({type(error).__name__}: {error}): "
+                f"pack the dataset again"
             ) from error
         self.label_space = self._space
         if as_multilabel and self._space is not None and self._space.kind == "multi-class":
@@ -100,7 +100,7 @@ class Packed:
         except _UNREADABLE as error:
             refuse_scarcity(path, error)
             raise SegprefError(
-                f"{path} is damaged ({type(error).__name__}): pack the dataset anew"
+                f"{path} is damaged ({type(error).__name__}): pack the dataset again"
             ) from error
         self._check(path, found, image, labelled=bool(source.labels))
         label = found.get("label")
@@ -129,7 +129,7 @@ class Packed:
         Raises:
             SegprefError: they do not fit each other, or what the index says.
         """
-        how = "pack the dataset anew"
+        how = "pack the dataset again"
         if len(image) != len(self.channels) or image.ndim not in (3, 4) or not image.size:
             raise SegprefError(
                 f"{path} has an image of shape {image.shape} where {len(self.channels)} channels of 2D "
@@ -163,7 +163,7 @@ def _check_values(path: Path, name: str, array: np.ndarray, space: LabelSpace | 
     if array.dtype != np.uint8 or strange.size:
         raise SegprefError(
             f"{path} has a {name} that holds {strange[:3].tolist() or array.dtype}, where values are "
-            f"whole numbers below {most}: pack the dataset anew"
+            f"whole numbers below {most}: pack the dataset again"
         )
 
 

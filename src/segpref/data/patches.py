@@ -31,7 +31,7 @@ class PatchDraw:
         preparation: of the images; its ``patch`` is the size.
         places: voxels ``[place, axis]`` in the foreground of a whole case, -1 where it has none.
         foreground: share of the patches that are centred on such a place, drawn by structure.
-        mirroring: axes along which every second patch, by chance, is mirrored: those of a model that is
+        mirroring: axes along which a random half of the patches is mirrored: those of a model that is
             used on mirrored views too, and must stay as good at them.
     """
 

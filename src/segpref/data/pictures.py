@@ -97,7 +97,7 @@ def _refuse_transparency(path: Path, picture: Image.Image) -> None:
 def _one_plane(path: Path, array: Num[np.ndarray, "channel *space"]) -> np.ndarray:
     if not (array == array[:1]).all():
         raise SegprefError(
-            f"{path} is a colour picture where a label map is due: save the class numbers as grey "
+            f"{path} is a colour picture where a label map is expected: save the class numbers as grey "
             "levels"
         )
     return array[:1]

@@ -1,4 +1,4 @@
-"""What a frozen network says about every case, computed once and kept on disk."""
+"""Predictions of a frozen network for every case, computed once and kept on disk."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from segpref.data.array_files import StoredArray
 from segpref.data.cache import Cache
 from segpref.data.dataset import Dataset, Volume, item_of, part_of
 from segpref.data.patches import foreground_places
-from segpref.data.stored import StoredArray
 from segpref.progress import track
 from segpref.runtime import runtime
 from segpref.types import IGNORE, Case, Predictor
@@ -52,7 +52,7 @@ class PredictionStore:
     def prepare(self, dataset: Dataset) -> None:
         """Compute what is missing for all volumes of the dataset."""
         digest = self.predictor.digest()
-        # Another dataset may have an image of the same name: the key tells them apart.
+        # Another dataset may have an image of the same name: the key distinguishes them.
         wanted = [(volume, self._key(volume, digest)) for volume, _ in dataset.by_volume()]
         missing = [
             (volume, key)

@@ -104,7 +104,7 @@ class Preparation:
         normalise: ``min-max`` to 0..1, ``z-score``, ``z-score-nonzero`` (of what is not zero; zeros
             stay), ``percentile`` (0.5 and 99.5 to 0..1), ``window`` (its ends to 0..1, the same in
             every volume), ``none``.
-        window: clip intensities to this range first (a CT window in HU, say).
+        window: clip intensities to this range first (such as a CT window in HU).
         patch: voxels of what the network sees at once, of images of any size: it is trained on
             patches and slides over whole images. None for images of one size, seen as a whole.
         orientation: where the axes of volumes point to for the network, such as ``RAS``; the other
@@ -296,7 +296,7 @@ class Preparation:
             return shape
         if case.spacing_mm is None:
             raise SegprefError(
-                f"{case.id} does not tell its voxel size, so it can't be resampled to "
+                f"{case.id} does not state its voxel size, so it can't be resampled to "
                 f"{self.spacing_mm} mm: leave spacing_mm out, or use files with a voxel size"
             )
         return tuple(

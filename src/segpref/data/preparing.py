@@ -156,7 +156,7 @@ def _of_one_orientation(
     if unknown := [one.source.id for one in volumes if one.orientation is None]:
         console.print(
             f"{len(unknown)} of {len(volumes)} images, such as {unknown[0]}, do not say where their "
-            "axes point to: they are taken as they are.",
+            "axes point to: they are used unchanged.",
             soft_wrap=True,
         )
     turning = replace(preparation, orientation=wanted)

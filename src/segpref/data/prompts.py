@@ -104,7 +104,7 @@ def prompts_of(case: Case) -> tuple[str, ...]:
 def draw_prompt(case: Case, rng: np.random.Generator) -> str | None:
     """One of the prompts of a case, each as likely; None where it has none.
 
-    Drawn independently of the mask, so that the text does not tell whose mask is asked for.
+    Drawn independently of the mask, so that the text does not reveal whose mask is asked for.
     """
     prompts = prompts_of(case)
     return prompts[int(rng.integers(len(prompts)))] if prompts else None

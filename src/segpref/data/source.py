@@ -1,4 +1,4 @@
-"""What a reader of an on-disk layout offers: a light index of sources, and one case per source."""
+"""The interface of readers: a light index of sources, and one case per source."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Source:
         images: one file per channel, or the one folder of a DICOM series.
         labels: the files that its label is made of; empty where there is none.
         stratum: what splits are balanced by, or None.
-        text: what :attr:`~segpref.types.Case.text` will be, where the index tells it.
+        text: what :attr:`~segpref.types.Case.text` will be, if the index has it.
         key: what decides besides the content of its files and the reader's settings what is read of
             them: which nodule of a scan it is, or what a table says of it. None where nothing does.
 

@@ -1,4 +1,4 @@
-"""Who is trained on, who judges, who validates and who tests: by patient, seeded, on file."""
+"""Splits by patient into train, judge, validation and test: seeded, and kept in a file."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Split:
             parts = {part: _patients(content[part]) for part in PARTS}
         except (ValueError, KeyError, TypeError) as error:
             raise SegprefError(
-                f"{path} is no split file: it needs lists of patients under {', '.join(PARTS)}"
+                f"{path} is not a split file: it needs lists of patients under {', '.join(PARTS)}"
             ) from error
         try:
             return cls(**parts, by_patient=bool(content.get("by_patient", True)))
@@ -222,7 +222,7 @@ def _allocation(
 
     Args:
         strata: patients per stratum.
-        parts: patients per part; whoever is left of the strata goes nowhere.
+        parts: patients per part; remaining patients of the strata are not used.
         rng: draws the rounding.
     """
     patients = np.array(strata, dtype=np.int64)

@@ -37,7 +37,7 @@ class Volume(NamedTuple):
         array: ``[channel, *space]`` in the file's own number type. Axes of NIfTI and DICOM series are
             (x, y, z) as nibabel orders them, those of pictures (row, column).
         affine: ``[4, 4]`` voxel to world (RAS, mm) as the file states it; None for pictures.
-        spacing_mm: voxel size per spatial axis; None where the file does not tell.
+        spacing_mm: voxel size per spatial axis; None where the file does not say.
         oriented: whether the affine says where the axes point to, and not only sizes.
     """
 
@@ -111,7 +111,8 @@ def _check_there(path: Path) -> None:
     path.open("rb").close()  # libraries wrap a missing permission in errors of their own
     if not (is_nifti(path) or is_picture(path) or is_dicom(path)):
         raise SegprefError(
-            f"{path} is no image that can be read: convert it to NIfTI (.nii, .nii.gz), DICOM, PNG, "
+            f"{path} is not an image that can be read: convert it to NIfTI (.nii, .nii.gz), "
+            f"DICOM, PNG, "
             "JPEG, TIFF, BMP or GIF"
         )
 
@@ -121,7 +122,7 @@ def _check_finite(path: Path, array: Num[np.ndarray, "..."]) -> None:
         return
     count = int(np.count_nonzero(~np.isfinite(array)))
     raise SegprefError(
-        f"{path} is NaN or infinite at {count} of {array.size} pixels: replace them with a finite "
+        f"{path} is NaN or infinite in {count} of {array.size} pixels: replace them with a finite "
         "value, such as that of the background"
     )
 

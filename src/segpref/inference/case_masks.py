@@ -41,7 +41,7 @@ class CaseMasks:
     Args:
         network: of the model, see :func:`~segpref.inference.windows.whole_network`.
         card: of the model.
-        reorient: whether volumes are turned as in training; otherwise they are taken as they are.
+        reorient: whether volumes are turned as in training; otherwise they are used unchanged.
     """
 
     def __init__(self, network: Network, card: ModelCard, reorient: bool = True) -> None:
@@ -249,7 +249,7 @@ def check_case(card: ModelCard, case: Case) -> None:
         )
     if spacing is not None and case.spacing_mm is None:
         raise SegprefError(
-            f"{case.id} does not tell its voxel size, but the model resamples to "
+            f"{case.id} does not state its voxel size, but the model resamples to "
             f"{' x '.join(f'{step:g}' for step in spacing)} mm: use a file with a voxel size (NIfTI or "
             "DICOM)"
         )

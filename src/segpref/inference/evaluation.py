@@ -264,6 +264,6 @@ def _surface(
 
 
 def _mean_over_items(values: np.ndarray) -> np.ndarray:
-    told = ~np.isnan(values)
-    total = np.where(told, values, 0).sum(axis=0)
-    return np.where(told.any(axis=0), total / np.maximum(told.sum(axis=0), 1), np.nan)
+    valid = ~np.isnan(values)
+    total = np.where(valid, values, 0).sum(axis=0)
+    return np.where(valid.any(axis=0), total / np.maximum(valid.sum(axis=0), 1), np.nan)

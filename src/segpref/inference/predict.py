@@ -12,13 +12,13 @@ from segpref.data.masks import mask_paths
 from segpref.data.source import Source
 from segpref.data.volumes import file_stem, is_nifti, is_picture
 from segpref.inference.case_masks import CaseMasks
-from segpref.inference.export import write_mask
-from segpref.inference.given import GivenPrompts, asked_with
+from segpref.inference.mask_writing import write_mask
+from segpref.inference.user_prompts import UserPrompts, prompted_with
 from segpref.inference.windows import whole_network
 from segpref.locking import alone_in
-from segpref.memory import Setting, memory_told, ran_out
+from segpref.memory import Setting, out_of_memory_reason, ran_out
 from segpref.policies import ModelCard
-from segpref.policies.opening import OpenModel, open_model
+from segpref.policies.model_formats import OpenModel, open_model
 from segpref.progress import console, progress_bar
 from segpref.prompts import prompted
 from segpref.terminal import one_line
@@ -38,7 +38,7 @@ def predict_folder(
     overlap: float = 0.5,
     batch_size: int = 8,
     overwrite: bool = False,
-    prompts: GivenPrompts | None = None,
+    prompts: UserPrompts | None = None,
     carry: bool = False,
     reorient: bool = True,
 ) -> list[Path]:
@@ -46,13 +46,13 @@ def predict_folder(
 
     Masks take the names of their images. NIfTI, PNG, TIFF and BMP keep their format, JPEG, GIF and
     radiographs in DICOM become PNG, DICOM series become NIfTI; structures that may overlap go to one
-    file each (:func:`~segpref.inference.export.write_mask`). A model of several channels takes
+    file each (:func:`~segpref.inference.mask_writing.write_mask`). A model of several channels takes
     nnU-Net's ``NAME_0000``, ``NAME_0001``, ... where the folder has such files; masks are called
-    NAME. An image that can't be segmented, such as a damaged file, is told of at once and does not
+    NAME. An image that can't be segmented, such as a damaged file, is reported at once and does not
     keep the others from being segmented. Each mask is written as soon as it is made.
 
     Args:
-        model: opened, or where it is (see :func:`~segpref.policies.opening.open_model`).
+        model: opened, or where it is (see :func:`~segpref.policies.model_formats.open_model`).
         images: an image file, the folder of a DICOM series, or a folder of images or series.
         output: folder of the masks, not one of images; made if it is not there.
         patch: as in :func:`~segpref.inference.case_masks.predict_case`.
@@ -63,8 +63,8 @@ def predict_folder(
             slice to the others (:func:`~segpref.inference.propagate.propagate`).
         carry: in volumes, a promptable model's own prompts, too, are carried, from the slice where it
             is surest; otherwise every slice has its own.
-        reorient: whether volumes are turned as in training, and their masks turned back; otherwise they
-            are taken as they are.
+        reorient: whether volumes are turned as in training, and their masks turned back; otherwise
+            they are used unchanged.
 
     Returns:
         The files that were written, in the order of the images.
@@ -83,7 +83,7 @@ def predict_folder(
     )
     reader, output = images_for(images, card.channels), Path(output).expanduser()
     check_output(output, reader, Path(images).expanduser())
-    given = prompts or GivenPrompts()
+    given = prompts or UserPrompts()
     given.check(policies[0], reader.sources())
     if carry:
         prompted(policies[0])
@@ -97,7 +97,7 @@ def predict_folder(
         if asked.slice is not None:
             mask = masks.carried(prompted(policies[0]), case, name, asked.prompts, asked.slice)
         elif asked.prompts:
-            with asked_with(policies[0], asked.prompts):
+            with prompted_with(policies[0], asked.prompts):
                 mask = masks(case, name, turn=False)
         elif carry and case.image.ndim == 4:
             mask = masks.carried(prompted(policies[0]), case, name)
@@ -168,7 +168,7 @@ def check_output(output: Path, reader: Images, images: Path) -> None:
     there = next(place for place in (output, *output.absolute().parents) if place.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):
         raise SegprefError(
-            f"{output} can't hold masks, for {there} is no folder that you may write to: choose "
+            f"{output} can't hold masks, because {there} is not a folder that you may write to: choose "
             "another output folder"
         )
 
@@ -204,6 +204,6 @@ def _named(error: BaseException, source: Source, sizes: Mapping[str, Setting]) -
     if isinstance(error, SegprefError):
         return str(error)
     if ran_out(error):
-        return f"{source.images[0]} could not be segmented ({memory_told(error, sizes)})"
+        return f"{source.images[0]} could not be segmented ({out_of_memory_reason(error, sizes)})"
     reason = " ".join(str(error).split())[:200] or type(error).__name__
     return f"{source.images[0]} could not be segmented ({reason})"

@@ -1,4 +1,4 @@
-"""A volume slice by slice: each slice is prompted by the mask of the one before."""
+"""Propagation through a volume: each slice is prompted by the mask of the one before."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Propagation:
     def __post_init__(self) -> None:
         if self.margin < 0 or self.points < 0 or self.least_pixels < 1:
             raise SegprefError(
-                "prompts are carried with a margin and points from 0 and at least 1 pixel, not "
+                "prompts are propagated with a margin and points from 0 and at least 1 pixel, not "
                 f"{self.margin}, {self.points} and {self.least_pixels}"
             )
 

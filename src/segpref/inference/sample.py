@@ -10,8 +10,8 @@ from segpref.data.images import images_for
 from segpref.data.masks import mask_paths
 from segpref.data.source import Source
 from segpref.data.volumes import file_stem, is_nifti
-from segpref.inference.drawer import Drawer
-from segpref.inference.export import write_map, write_mask
+from segpref.inference.image_sampler import ImageSampler
+from segpref.inference.mask_writing import write_map, write_mask
 from segpref.inference.predict import check_output, each_image, like, mask_name, refuse_inputs
 from segpref.inference.samples import summarise
 from segpref.locking import alone_in
@@ -26,7 +26,7 @@ _SMALL = 0.5
 
 
 def sample_folder(
-    drawer: Drawer,
+    image_sampler: ImageSampler,
     images: Path | str,
     output: Path | str,
     *,
@@ -48,7 +48,7 @@ def sample_folder(
     and uncertainty NaN. Where that is more than half of an image and no centre is given, it warns.
 
     Args:
-        drawer: draws the masks.
+        image_sampler: draws the masks.
         images: an image file, the folder of a DICOM series, or a folder of images or series.
         output: folder of the masks, not one of images; made if it is not there.
         count: samples N of every image.
@@ -66,25 +66,25 @@ def sample_folder(
             samples there that would stay beside the new ones, or another process that writes there; or,
             after all others are written, images that could not be segmented, with the reasons.
     """
-    reader, output = images_for(images, drawer.card.channels), Path(output).expanduser()
+    reader, output = images_for(images, image_sampler.card.channels), Path(output).expanduser()
     check_output(output, reader, Path(images).expanduser())
     if count < 1:
-        raise SegprefError(f"at least one sample of every image is due, not {count}")
+        raise SegprefError(f"at least one sample of every image is needed, not {count}")
     text = text if text and not text.isspace() else None
-    drawer.check(text, centre)
+    image_sampler.check(text, centre)
     todo = [(source, output / mask_name(source)) for source in reader.sources()]
-    space = drawer.card.label_space
+    space = image_sampler.card.label_space
     folders = {_folder(path) for _, path in todo}
     refuse_inputs(reader, (file for one in folders if one.is_dir() for file in one.iterdir()))
     warned = False
 
     def make(source: Source, path: Path, case: Case) -> Sequence[Path]:
         nonlocal warned
-        seen = drawer.seen(case, centre)
+        seen = image_sampler.seen(case, centre)
         if centre is None and seen.mean() < _SMALL and not warned:
             warned = True
             log.warning(_of_a_part(source, float(seen.mean())))
-        masks = drawer(case, count, text, seed, centre)
+        masks = image_sampler(case, count, text, seed, centre)
         summary, shape = summarise(masks, seen), like(source, case)
         folder, ending = _folder(path), path.name[len(file_stem(path)) :]
         written: list[Path] = []
@@ -98,7 +98,9 @@ def sample_folder(
 
     with alone_in(output):
         _refuse_leftovers([_samples(path, count) for _, path in todo], space)
-        return each_image(reader, todo, make, output, {"--batch_size": drawer.sampler.batch_size})
+        return each_image(
+            reader, todo, make, output, {"--batch_size": image_sampler.sampler.batch_size}
+        )
 
 
 def _folder(path: Path) -> Path:

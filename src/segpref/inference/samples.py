@@ -93,7 +93,7 @@ def soft_samples(
     Cases of one id share the noise of their samples: slices of a volume, say.
     """
     if count < 1:
-        raise SegprefError(f"at least one sample of every image is due, not {count}")
+        raise SegprefError(f"at least one sample of every image is needed, not {count}")
     for first in range(0, len(cases), together):
         few = [cases[i] for i in range(first, min(first + together, len(cases)))]
         images = torch.from_numpy(np.stack([case.image for case in few]))

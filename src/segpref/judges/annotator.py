@@ -1,4 +1,4 @@
-"""The virtual annotator of Konwer et al. (2025): overlap with the truth, said as ratings or ranks."""
+"""The virtual annotator of Konwer et al. (2025): overlap with the truth as ratings or ranks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from jaxtyping import Float, UInt8
 
 from segpref.checking import checked
 from segpref.data.dataset import Dataset
-from segpref.judges.naming import NamedJudge
+from segpref.judges.yaml_types import NamedJudge
 from segpref.types import Case, SegprefError, Slate
 
 __all__ = ["VirtualAnnotator", "quartiles", "rated"]
@@ -28,7 +28,7 @@ class VirtualAnnotator:
     A flip lets two *closely ranked* candidates exchange what is said of them: from the best
     downwards, each candidate is compared with the next worse one (the next lower rating or rank,
     whose scores are at most ``flip_within`` apart), and with probability ``flip_rate`` the two
-    change places; nobody is exchanged twice. So the best and the worst mostly stay apart at any
+    change places; no candidate is exchanged twice. So the best and the worst mostly stay apart at any
     rate. A reversal turns the whole order round instead; at a rate of 0.5 nothing is said but
     chance. Chance is a function of the seed, the case and
     the masks, so a resumed run hears the same.
@@ -40,7 +40,7 @@ class VirtualAnnotator:
             range of Dice; :func:`quartiles` gives those of the candidates' own distribution.
         flip_rate: probability of an exchange, from 0 to 1.
         flip_within: largest difference of score of those that are exchanged; None for any.
-        seed: of all chance.
+        seed: random seed.
         reverse_rate: probability that what is said of a structure is turned round, from 0 to 1.
 
     Raises:
@@ -87,18 +87,18 @@ class VirtualAnnotator:
         scores = np.asarray(self.judge.score(case, slate), dtype=np.float64)
         said = np.full_like(scores, np.nan)
         for number, column in enumerate(scores.T):
-            told = np.flatnonzero(~np.isnan(column))
-            if not len(told):
+            valid = np.flatnonzero(~np.isnan(column))
+            if not len(valid):
                 continue
             words = (
-                rated(column[told], self.cuts) if self.says == "rating" else _ranks(column[told])
+                rated(column[valid], self.cuts) if self.says == "rating" else _ranks(column[valid])
             )
             if self.flip_rate or self.reverse_rate:
                 rng = self._rng(case, slate.masks[:, number], number)
-                words = _flipped(words, column[told], self.flip_rate, self.flip_within, rng)
+                words = _flipped(words, column[valid], self.flip_rate, self.flip_within, rng)
                 if rng.random() < self.reverse_rate:
                     words = words.min() + words.max() - words
-            said[told, number] = words
+            said[valid, number] = words
         return said
 
     def _rng(
@@ -120,10 +120,10 @@ def quartiles(scores: Float[np.ndarray, " n"]) -> tuple[float, float, float]:
     Raises:
         SegprefError: there is no score.
     """
-    told = scores[~np.isnan(scores)]
-    if not len(told):
+    valid = scores[~np.isnan(scores)]
+    if not len(valid):
         raise SegprefError("there is no score to take quartiles of: give the scores of some slates")
-    low, middle, high = np.quantile(told, (0.25, 0.5, 0.75))
+    low, middle, high = np.quantile(valid, (0.25, 0.5, 0.75))
     return float(low), float(middle), float(high)
 
 

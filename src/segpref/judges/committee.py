@@ -1,4 +1,4 @@
-"""A judge made of unlike judges, each heard as far as it is trusted."""
+"""A weighted committee of judges of different kinds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scipy.stats import rankdata
 
 from segpref.checking import checked
 from segpref.data.dataset import Dataset
-from segpref.judges.naming import NamedJudge
+from segpref.judges.yaml_types import NamedJudge
 from segpref.types import Case, SegprefError, Slate
 
 __all__ = ["Committee", "trust_weights"]
@@ -21,7 +21,7 @@ __all__ = ["Committee", "trust_weights"]
 
 @checked()
 class Committee:
-    """Scores a candidate by the weighted mean of what several judges say of it.
+    """Scores a candidate by the weighted mean of several judges' scores.
 
     Per slate and field, with weights ``w_j`` that are scaled to sum 1 over the judges who speak:
 
@@ -66,7 +66,7 @@ class Committee:
                 f"a committee of {len(judges)} judges needs as many weights from 0, not all of them "
                 f"0; got {weights}"
             )
-        # Whom nobody trusts is not asked: it must not make the others abstain either.
+        # A judge with weight 0 is not asked, so that it can't make the others abstain.
         trusted = [pair for pair in zip(judges, weights, strict=True) if pair[1] > 0]
         self.judges = [judge for judge, _ in trusted]
         self.weights = np.array([weight for _, weight in trusted])
@@ -100,8 +100,8 @@ class Committee:
         nothing = np.full(said.shape[1], np.nan)
         if not speaks.any():
             return nothing
-        told = ~np.isnan(said[speaks]).any(axis=0)
-        votes = said[speaks][:, told]
+        valid = ~np.isnan(said[speaks]).any(axis=0)
+        votes = said[speaks][:, valid]
         if votes.shape[1] < 2:
             return nothing
         ranks = rankdata(votes, axis=1)
@@ -110,7 +110,7 @@ class Committee:
         if self.by == "rank":
             votes = (ranks - 1) / (votes.shape[1] - 1)
         result = nothing
-        result[told] = self.weights[speaks] @ votes / self.weights[speaks].sum()
+        result[valid] = self.weights[speaks] @ votes / self.weights[speaks].sum()
         return result
 
 

@@ -1,4 +1,4 @@
-"""A judge that also asks what a candidate adds to the others."""
+"""A judge that also rewards candidates that differ from the others."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from segpref.checking import checked
 from segpref.data.dataset import Dataset
-from segpref.judges.naming import NamedJudge
+from segpref.judges.yaml_types import NamedJudge
 from segpref.metrics import slate_iou
 from segpref.types import Case, LabelSpace, SegprefError, Slate
 

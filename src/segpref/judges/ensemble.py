@@ -1,4 +1,4 @@
-"""The ensemble judge of the paper's ablation: several segmenters, whose opinions are averaged."""
+"""The ensemble judge of the paper's ablation: the mean score of several segmenters."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from segpref.checking import checked
 from segpref.data.cache import Cache
 from segpref.data.dataset import Dataset
 from segpref.data.predictions import PredictionStore
-from segpref.judges.naming import NamedPredictor
-from segpref.judges.silence import Silence
+from segpref.judges.undrawn_structures import UndrawnStructures
+from segpref.judges.yaml_types import NamedPredictor
 from segpref.metrics import slate_iou
 from segpref.types import Case, LabelSpace, SegprefError, Slate
 
@@ -27,8 +27,9 @@ class EnsembleJudge:
     different seeds on the labelled set of stage 1). Each IoU follows
     :func:`~segpref.metrics.slate_iou`: of a multi-class mask the mean over the foreground classes
     that the segmenter or any candidate holds, empty against empty is 1. A segmenter has no part in the
-    mean on structures that it finds next to nowhere (:func:`~segpref.judges.note_silence`); where none
-    has, the judge abstains (NaN). The predictions are computed once and kept in the cache.
+    mean on structures that it finds almost nowhere
+    (:func:`~segpref.judges.note_undrawn_structures`); where none has, the judge abstains (NaN).
+    The predictions are computed once and kept in the cache.
 
     Beyond the paper, the judge may abstain on a field of an image where its segmenters disagree:
     where ``1 - mean IoU of two different segmenters`` is above ``max_disagreement``, all candidates
@@ -61,7 +62,7 @@ class EnsembleJudge:
         self.max_disagreement = max_disagreement
         cache = cache or Cache()
         self._predictions = [PredictionStore(one, "masks", cache) for one in predictors]
-        self._silence = Silence(self.label_space, len(self._predictions))
+        self._silence = UndrawnStructures(self.label_space, len(self._predictions))
 
     def prepare(self, dataset: Dataset) -> None:
         """Predict all cases of the dataset that were not predicted before."""
@@ -74,7 +75,7 @@ class EnsembleJudge:
         return self._silence.structures
 
     def find_silence(self, dataset: Dataset) -> bool:
-        """Find the structures that each draws next to nowhere; False where there is no image."""
+        """Find the structures that each draws almost nowhere; False where there is no image."""
         self.prepare(dataset)
         cases: Iterator[Case] = (dataset[place] for place in range(len(dataset)))
         return self._silence.measure((self.predictions(case), case.label) for case in cases)
@@ -101,10 +102,10 @@ class EnsembleJudge:
         each = self._ious(predicted, slate.masks)
         if not np.isnan(each).any():
             return np.asarray(np.std(each, axis=0, ddof=1 if len(each) > 1 else 0))
-        told = (~np.isnan(each)).sum(axis=0)
-        spread = np.nanstd(np.where(told, each, 0.0), axis=0)
-        corrected = spread * np.sqrt(told / np.maximum(told - 1, 1))
-        return np.where(told, corrected, np.nan)
+        valid = (~np.isnan(each)).sum(axis=0)
+        spread = np.nanstd(np.where(valid, each, 0.0), axis=0)
+        corrected = spread * np.sqrt(valid / np.maximum(valid - 1, 1))
+        return np.where(valid, corrected, np.nan)
 
     def _ious(
         self,
@@ -126,16 +127,16 @@ class EnsembleJudge:
         each = self._ious(predicted, predicted)
         # Of what a segmenter says nothing it is not compared in either role.
         each = np.where(np.isnan(np.einsum("mmf->mf", each))[None], np.nan, each)
-        told = (~np.isnan(each)).sum(axis=(0, 1))
-        members = np.sqrt(told)
+        valid = (~np.isnan(each)).sum(axis=(0, 1))
+        members = np.sqrt(valid)
         # A mask has the IoU 1 with itself, which is taken out of the mean over all ordered pairs.
         total = np.nansum(each, axis=(0, 1)) - members
-        return np.where(members < 2, 0.0, 1 - total / np.maximum(told - members, 1))
+        return np.where(members < 2, 0.0, 1 - total / np.maximum(valid - members, 1))
 
 
 def _mean(each: Float[np.ndarray, "M K field"]) -> Float[np.ndarray, "K field"]:
-    """Mean over those that say something; NaN where nobody does."""
+    """Mean over those that say something; NaN if none does."""
     if not np.isnan(each).any():
         return np.asarray(np.mean(each, axis=0))
-    told = (~np.isnan(each)).sum(axis=0)
-    return np.where(told, np.nansum(each, axis=0) / np.maximum(told, 1), np.nan)
+    valid = (~np.isnan(each)).sum(axis=0)
+    return np.where(valid, np.nansum(each, axis=0) / np.maximum(valid, 1), np.nan)

@@ -1,4 +1,4 @@
-"""A judge that compares candidates with masks on disk, whoever made them."""
+"""A judge that compares candidates with masks on disk."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from jaxtyping import Float
 
 from segpref.data.dataset import Dataset
 from segpref.data.masks import MaskFolder
-from segpref.judges.silence import Silence
+from segpref.judges.undrawn_structures import UndrawnStructures
 from segpref.metrics import slate_iou
 from segpref.types import IGNORE, Case, Slate
 
@@ -20,7 +20,7 @@ class MasksJudge:
     The model-based judge of RN-DPO (Sec. 3.2) where the auxiliary segmenter is not at hand, but its
     masks are: ``s(k) = IoU(y(k), y_J)`` by :func:`~segpref.metrics.slate_iou`, per field; empty against
     empty is 1. It abstains (NaN) on images without a mask, on structures without a file, and on
-    structures that it finds next to nowhere (:func:`~segpref.judges.note_silence`).
+    structures that it finds almost nowhere (:func:`~segpref.judges.note_undrawn_structures`).
 
     Args:
         masks: the folder.
@@ -30,7 +30,7 @@ class MasksJudge:
 
     def __init__(self, masks: MaskFolder) -> None:
         self.masks = masks
-        self._silence = Silence(masks.label_space)
+        self._silence = UndrawnStructures(masks.label_space)
 
     @property
     def abstains_on(self) -> tuple[str, ...]:
@@ -38,14 +38,14 @@ class MasksJudge:
         return self._silence.structures
 
     def find_silence(self, dataset: Dataset) -> bool:
-        """Find the structures that it draws next to nowhere; False where it has no mask at all."""
+        """Find the structures that it draws almost nowhere; False where it has no mask at all."""
         self.prepare(dataset)
         cases = (dataset[place] for place in range(len(dataset)))
         known = ((self.masks[case], case.label) for case in cases)
         return self._silence.measure(([mask], label) for mask, label in known if mask is not None)
 
     def require(self, dataset: Dataset) -> None:
-        """See to it that it has an opinion on some of the images, and say of how many it has none.
+        """Check that there are masks of some of the images, and warn about the others.
 
         Raises:
             SegprefError: on none of them.

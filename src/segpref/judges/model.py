@@ -1,4 +1,4 @@
-"""The model-based judge of the paper: an auxiliary segmenter with an opinion of its own."""
+"""The model-based judge of the paper: overlap with the prediction of an auxiliary segmenter."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from jaxtyping import Float
 from segpref.data.cache import Cache
 from segpref.data.dataset import Dataset
 from segpref.data.predictions import PredictionStore
-from segpref.judges.naming import NamedPredictor
-from segpref.judges.silence import Silence
+from segpref.judges.undrawn_structures import UndrawnStructures
+from segpref.judges.yaml_types import NamedPredictor
 from segpref.metrics import slate_iou
 from segpref.types import Case, Slate
 
@@ -21,9 +21,9 @@ class ModelJudge:
 
     ``s(k) = IoU(y(k), y_J(x))``, per field; of a multi-class mask the mean over the foreground
     classes present in the judge's prediction or in any candidate of the slate. Empty against empty
-    is 1, but on structures that it finds next to nowhere it abstains
-    (:func:`~segpref.judges.note_silence`): NaN, or left out of the mean. The predictions are computed
-    once and kept in the cache.
+    is 1, but on structures that it finds almost nowhere it abstains
+    (:func:`~segpref.judges.note_undrawn_structures`): NaN, or left out of the mean. The
+    predictions are computed once and kept in the cache.
 
     Args:
         predictor: the auxiliary segmenter, trained on the ``N_QC`` cases.
@@ -34,7 +34,7 @@ class ModelJudge:
 
     def __init__(self, predictor: NamedPredictor, cache: Cache | None = None) -> None:
         self._predictions = PredictionStore(predictor, "masks", cache or Cache())
-        self._silence = Silence(predictor.label_space)
+        self._silence = UndrawnStructures(predictor.label_space)
 
     def prepare(self, dataset: Dataset) -> None:
         """Predict all cases of the dataset that were not predicted before."""
@@ -46,7 +46,7 @@ class ModelJudge:
         return self._silence.structures
 
     def find_silence(self, dataset: Dataset) -> bool:
-        """Find the structures that it draws next to nowhere; False where there is no image."""
+        """Find the structures that it draws almost nowhere; False where there is no image."""
         self.prepare(dataset)
         cases = (dataset[place] for place in range(len(dataset)))
         return self._silence.measure(([self.prediction(case)], case.label) for case in cases)

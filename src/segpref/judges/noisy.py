@@ -1,4 +1,4 @@
-"""A judge made worse on purpose: what does preference learning stand?"""
+"""A judge with added errors, to measure how much noise preference learning tolerates."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from jaxtyping import Float, UInt8
 
 from segpref.checking import checked
 from segpref.data.dataset import Dataset
-from segpref.judges.naming import NamedJudge
+from segpref.judges.yaml_types import NamedJudge
 from segpref.types import IGNORE, Case, SegprefError, Slate
 
 __all__ = ["NoisyJudge"]
@@ -24,14 +24,14 @@ class NoisyJudge:
     1. bias towards size: ``s(k) + size_bias log((|y(k)| + 1) / (|y(0)| + 1))``, where ``|y|`` counts
        foreground pixels and ``y(0)`` is the anchor; below 0 the judge likes small masks;
     2. ties: sorted scores are cut into groups that span at most ``tie_width``, and inside a group
-       they are dealt out anew at random: near-ties are told apart by chance alone;
+       they are dealt out anew at random: near-ties are ordered at random;
     3. noise: ``s(k) + noise z(k)`` with standard normal ``z``;
     4. flips: with probability ``flip_rate`` the order of the whole slate is reversed,
        ``s(k) -> min s + max s - s(k)``. Every pair that a miner takes from the slate is then the
        wrong way round, so with one pair per slate the flip rate of pairs is ``flip_rate``: the noise
        that :class:`~segpref.objectives.RobustDPO` is made for.
 
-    Chance is a function of the seed, the case and the masks, never of what was scored before: a mask
+    Random numbers are a function of the seed, the case and the masks, never of earlier calls: a mask
     that comes again in another slate has the same noise, and a slate that comes again has the same
     flips, so a resumed run is bit-identical and permuted candidates have permuted scores (but for
     the anchor of ``size_bias``). With all settings at 0 the scores are the other judge's own. NaN
@@ -41,9 +41,9 @@ class NoisyJudge:
         judge: whose scores are changed.
         flip_rate: probability that a slate's order is reversed, from 0 to 1.
         noise: standard deviation of Gaussian noise, in units of the score.
-        tie_width: scores as close as this are told apart by chance; 0 for none.
+        tie_width: scores as close as this are ordered at random; 0 for none.
         size_bias: score per factor e of size, against the anchor.
-        seed: of all chance.
+        seed: random seed.
 
     Raises:
         SegprefError: a setting out of its range.
@@ -84,17 +84,17 @@ class NoisyJudge:
         if self.size_bias:
             scores += self.size_bias * _relative_size(slate.masks)
         for number, column in enumerate(scores.T):
-            told = ~np.isnan(column)
-            if told.any():
-                keys = self._keys(case, slate.masks[told, number], number)
-                column[told] = self._changed(column[told], keys)
+            valid = ~np.isnan(column)
+            if valid.any():
+                keys = self._keys(case, slate.masks[valid, number], number)
+                column[valid] = self._changed(column[valid], keys)
         return scores
 
     def _changed(self, scores: Float[np.ndarray, " K"], keys: list[int]) -> Float[np.ndarray, " K"]:
-        """One field of one slate; ``keys`` stand for its masks."""
+        """One field of one slate; ``keys`` are hashes of its masks."""
         if self.tie_width:
-            chance = np.array([np.random.default_rng([1, key]).random() for key in keys])
-            scores = _shuffled_ties(scores, chance, self.tie_width)
+            draws = np.array([np.random.default_rng([1, key]).random() for key in keys])
+            scores = _shuffled_ties(scores, draws, self.tie_width)
         if self.noise:
             normal = [np.random.default_rng([2, key]).standard_normal() for key in keys]
             scores = scores + self.noise * np.array(normal)
@@ -124,9 +124,9 @@ def _relative_size(masks: UInt8[np.ndarray, "K field *space"]) -> Float[np.ndarr
 
 
 def _shuffled_ties(
-    scores: Float[np.ndarray, " K"], chance: Float[np.ndarray, " K"], width: float
+    scores: Float[np.ndarray, " K"], draws: Float[np.ndarray, " K"], width: float
 ) -> Float[np.ndarray, " K"]:
-    """Scores within ``width`` of the lowest of their group, dealt out in the order of ``chance``."""
+    """Scores within ``width`` of the lowest of their group, dealt out in the order of ``draws``."""
     order = np.argsort(scores, kind="stable")
     ranked = scores[order]
     group = np.zeros(len(scores), dtype=np.int64)
@@ -137,5 +137,5 @@ def _shuffled_ties(
         group[place] = start
     result = np.empty_like(scores)
     # Groups stay where they are in the ranking; inside one, chance decides who gets which score.
-    result[order[np.lexsort((chance[order], group))]] = ranked
+    result[order[np.lexsort((draws[order], group))]] = ranked
     return result

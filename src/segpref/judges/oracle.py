@@ -1,4 +1,4 @@
-"""The judge that knows the truth: an upper bound, and for analysis only."""
+"""The oracle judge, which reads the label: an upper bound, for analysis only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A judge that asks several people's masks of the same image."""
+"""A judge that compares candidates with several raters' masks of the image."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class RatersJudge:
     Per field, with the masks ``y_1 ... y_R`` of the raters:
 
     - ``mean``: ``1/R sum_r IoU(y(k), y_r)``, what a rater drawn at random would say;
-    - ``best``: ``max_r IoU(y(k), y_r)``, so that a mask is right if anybody draws it so.
+    - ``best``: ``max_r IoU(y(k), y_r)``, so that a mask is right if it agrees with any rater.
 
     With ``measure="dice"`` they are Mean Dice and Best-Rater of TDG-DiffDPO (Sec. 3.4.2).
 

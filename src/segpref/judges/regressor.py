@@ -1,4 +1,4 @@
-"""A judge that was taught what good masks look like: a network that predicts IoUs."""
+"""A trained judge: a network that predicts the IoU of a mask."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class RegressorJudge:
 
     The IoU regressor of RN-DPO's judge ablation (Table 5): ``s(k) = f(x, y(k))``, without any mask of
     the judge's own. The network predicts one IoU per structure; of a multi-class mask the score is
-    the mean over the foreground structures that any candidate holds (all where nobody holds any), so
+    the mean over the foreground structures that any candidate holds (all if none holds any), so
     that all candidates are scored on the same ones. What the network says of an empty mask is what it
     learned: 1 where the structure is absent from the image, 0 elsewhere.
 

@@ -1,4 +1,4 @@
-"""Measures of masks, and of judges on slates."""
+"""Metrics of masks, and of judges on slates."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from segpref.metrics.overlap import (
 from segpref.metrics.slates import (
     NEAR_TIE,
     HarmfulMass,
-    Opinion,
+    ScoreState,
     SlateDiagnostics,
     diagnose,
     harmful_update_mass,
-    opinion,
+    score_state,
 )
 from segpref.metrics.structures import (
     StructureFigures,
@@ -52,8 +52,8 @@ __all__ = [
     "FlipBin",
     "FlipCurves",
     "HarmfulMass",
-    "Opinion",
     "Overlap",
+    "ScoreState",
     "SlateDiagnostics",
     "StructureFigures",
     "StructureSlate",
@@ -70,11 +70,11 @@ __all__ = [
     "hausdorff_95",
     "iou",
     "mined_flips",
-    "opinion",
     "overlap_counts",
     "pairwise_dice",
     "pixel_variance",
     "precision",
+    "score_state",
     "sensitivity",
     "slate_iou",
     "structure_figures",

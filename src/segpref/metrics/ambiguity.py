@@ -115,8 +115,9 @@ def _measure(
     highest = max(masks.max(initial=0) for masks in (*samples, *raters))
     if highest > 1:
         raise SegprefError(
-            f"a mask holds the value {highest} where 0 and 1 are due: cut masks of one structure, and "
-            "leave out raters without an opinion"
+            f"a mask holds the value {highest} where 0 and 1 are expected: cut masks of one "
+            f"structure, and "
+            "leave out raters who did not annotate the image"
         )
     both = zip(samples, raters, strict=True)
     packed = _words(np.stack([np.concatenate([_bits(s), _bits(g)]) for s, g in both]))
@@ -223,5 +224,5 @@ def _ratio(
 
 
 def _mean(values: Float[np.ndarray, " image"]) -> float:
-    told = values[~np.isnan(values)]
-    return float(told.mean()) if len(told) else float("nan")
+    valid = values[~np.isnan(values)]
+    return float(valid.mean()) if len(valid) else float("nan")

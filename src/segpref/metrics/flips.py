@@ -1,7 +1,7 @@
-"""When does a judge order two candidates the wrong way round? Flip rates of pairs.
+"""Flip rates: how often a judge orders two candidates the wrong way round.
 
 A pair of candidates flips where the judge prefers the one that is truly worse. Mining takes pairs with
-large gaps; what a judge is worth over all of them is told by random pairs.
+large gaps; random pairs measure the judge over all gaps.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int64, UInt8
 
-from segpref.metrics.slates import NEAR_TIE, opinion
+from segpref.metrics.slates import NEAR_TIE, score_state
 from segpref.types import IGNORE, Pairs, SegprefError
 
 __all__ = ["FlipBin", "FlipCurves", "disagreement_fractions", "flip_curves", "mined_flips"]
@@ -50,7 +50,7 @@ class FlipCurves:
     """Flip rates over random pairs of candidates.
 
     Left out are pairs that the judge does not tell apart (scores closer than ``NEAR_TIE``, or none),
-    and pairs that are equally good, on which nobody can be wrong.
+    and pairs that are equally good, on which no judge can be wrong.
 
     Args:
         flip_rate: share of all pairs. It is the ``flip_rate`` of
@@ -79,7 +79,7 @@ def flip_curves(
     """Flip rates of random pairs, by the judge's gap and by the size of the disagreement.
 
     Pairs of one slate and field are drawn without repeats from all pairs of its candidates; fields of
-    which the judge says nothing are left out (:func:`~segpref.metrics.opinion`). Edges of bins are
+    which the judge abstains are left out (:func:`~segpref.metrics.score_state`). Edges of bins are
     quantiles; equal values share a bin, so there may be fewer bins than asked for.
 
     Args:
@@ -98,7 +98,7 @@ def flip_curves(
     parts: list[Float[np.ndarray, "3 n"]] = []
     for number, (judged, quality, slate) in enumerate(zip(scores, qualities, masks, strict=True)):
         for field in range(judged.shape[1]):
-            if opinion(judged[:, field]) != "usable":
+            if score_state(judged[:, field]) != "usable":
                 continue
             rng = np.random.default_rng([seed, number, field])
             first, second = _draw(len(judged), pairs_per_slate, rng)

@@ -74,7 +74,7 @@ def overlap_counts(
             "resample one onto the grid of the other"
         )
     count, fields = len(masks), label_space.fields
-    # Where nobody holds anything there is nothing to count; structures fill a small part of an image.
+    # Where no mask holds anything there is nothing to count; structures fill a small part of an image.
     window: tuple[Any, ...] = (..., *_occupied(masks, truth))
     found = np.moveaxis(masks[window].reshape(count, fields, -1), 1, 0)
     real = truth[window].reshape(fields, 1, -1)
@@ -134,7 +134,7 @@ def slate_iou(
 
     Multi-label: the IoU of each field. Multi-class: the mean IoU over the foreground structures
     that the reference or *any* candidate holds, so that all candidates are scored on the same ones.
-    Empty against empty is 1; a multi-class slate in which nobody holds anything scores 1 throughout.
+    Empty against empty is 1; a multi-class slate in which no mask holds anything scores 1 throughout.
 
     Args:
         masks: the slate.

@@ -1,4 +1,4 @@
-"""What a judge is worth on slates whose true quality is known (Appendix A.4), and what it does harm.
+"""Quality of a judge on slates whose true quality is known (Appendix A.4), and its harmful mass.
 
 Everything is counted per slate and field: for multi-label images each structure has its own slate.
 """
@@ -19,17 +19,17 @@ from segpref.types import Pairs, SegprefError
 __all__ = [
     "NEAR_TIE",
     "HarmfulMass",
-    "Opinion",
+    "ScoreState",
     "SlateDiagnostics",
     "diagnose",
     "harmful_update_mass",
-    "opinion",
+    "score_state",
 ]
 
 NEAR_TIE = 1e-4
-"""Scores closer than this are not told apart (Sec. 4.2)."""
+"""Scores closer than this count as equal (Sec. 4.2)."""
 
-Opinion: TypeAlias = Literal["usable", "abstained", "zero", "tied"]
+ScoreState: TypeAlias = Literal["usable", "abstained", "zero", "tied"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,18 +77,18 @@ class HarmfulMass:
     weighted: float
 
 
-def opinion(scores: Float[np.ndarray, " K"]) -> Opinion:
-    """What the scores of one field can tell: something, or why nothing.
+def score_state(scores: Float[np.ndarray, " K"]) -> ScoreState:
+    """Whether the scores of one field are usable, or why not.
 
     ``abstained``: fewer than two candidates have a score; ``zero``: all scores are 0; ``tied``: best
     and worst are closer than :data:`NEAR_TIE`.
     """
-    told = scores[~np.isnan(scores)]
-    if len(told) < 2:
+    valid = scores[~np.isnan(scores)]
+    if len(valid) < 2:
         return "abstained"
-    if not told.any():
+    if not valid.any():
         return "zero"
-    return "usable" if told.max() - told.min() >= NEAR_TIE else "tied"
+    return "usable" if valid.max() - valid.min() >= NEAR_TIE else "tied"
 
 
 def diagnose(
@@ -98,7 +98,7 @@ def diagnose(
 ) -> SlateDiagnostics:
     """Measure a judge on many slates.
 
-    Fields of which the judge says nothing are left out and counted, as in mining. The top is the
+    Fields of which the judge abstains are left out and counted, as in mining. The top is the
     highest score, of equal ones the first.
 
     Args:
@@ -120,7 +120,7 @@ def diagnose(
     for judged, quality in zip(scores, qualities, strict=True):
         for field in range(judged.shape[1]):
             said, true = judged[:, field], quality[:, field]
-            state = "unknown" if np.isnan(true).any() else opinion(said)
+            state = "unknown" if np.isnan(true).any() else score_state(said)
             if state == "usable":
                 rows.append(_measure(said, true))
             else:
@@ -166,8 +166,8 @@ def _measure(said: Float[np.ndarray, " K"], true: Float[np.ndarray, " K"]) -> tu
 def _rank_correlations(
     said: Float[np.ndarray, " K"], true: Float[np.ndarray, " K"]
 ) -> tuple[float, float]:
-    told = ~np.isnan(said)
-    said, true = said[told], true[told]
+    valid = ~np.isnan(said)
+    said, true = said[valid], true[valid]
     if np.ptp(true) == 0:
         return np.nan, np.nan
     return (
@@ -191,6 +191,6 @@ def _gains(
 
 
 def _mean(values: Float[np.ndarray, " n"]) -> float:
-    told = np.asarray(values, dtype=float)
-    told = told[~np.isnan(told)]
-    return float(told.mean()) if len(told) else np.nan
+    valid = np.asarray(values, dtype=float)
+    valid = valid[~np.isnan(valid)]
+    return float(valid.mean()) if len(valid) else np.nan

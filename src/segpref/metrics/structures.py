@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from segpref.metrics.overlap import iou, overlap_counts
-from segpref.metrics.slates import opinion
+from segpref.metrics.slates import score_state
 from segpref.types import LabelSpace, Pairs
 
 __all__ = ["StructureFigures", "StructureSlate", "structure_figures", "structure_slate"]
@@ -109,7 +109,7 @@ def structure_figures(
         for slate, said in zip(slates, scores, strict=True):
             if slate.empty_truth[number] and slate.empty[:, number].all():
                 continue
-            state = "abstained" if name in abstains_on else opinion(said[:, field])
+            state = "abstained" if name in abstains_on else score_state(said[:, field])
             abstained += state == "abstained"
             if state == "usable":
                 true = slate.quality[:, number]

@@ -1,4 +1,4 @@
-"""Distances between surfaces: computed once per structure, then tiny functions of them.
+"""Surface distances, computed once per structure, and the metrics derived from them.
 
 A surface is taken in one of two ways, which give other numbers:
 

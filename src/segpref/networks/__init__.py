@@ -1,17 +1,17 @@
-"""Networks from outside: where their blocks end, dropout after each of them, hashes of weights."""
+"""Tools for any network: where its blocks end, dropout after each block, hashes of weights."""
 
 from __future__ import annotations
 
 from segpref.networks.blocks import Block, find_blocks
-from segpref.networks.chance import ImageChance, dropout_places, keyed_dropout
 from segpref.networks.dropout import DropoutKind, InjectedDropout
+from segpref.networks.seeded_dropout import SeededDropout, dropout_places, keyed_dropout
 from segpref.networks.weights import weights_digest
 
 __all__ = [
     "Block",
     "DropoutKind",
-    "ImageChance",
     "InjectedDropout",
+    "SeededDropout",
     "dropout_places",
     "find_blocks",
     "keyed_dropout",

@@ -1,4 +1,4 @@
-"""Where the blocks of a network end: the places behind which its features can be disturbed."""
+"""Finds where the blocks of a network end, after which dropout can be inserted."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class _Trace:
 
     Args:
         images: how many images were passed.
-        outputs: (time, shape, output while somebody holds it) of each module's last call, for
+        outputs: (time, shape, output while it is referenced) of each module's last call, for
             modules that give one tensor of real numbers.
         head: when the last mixing layer began.
         logits: what the network gave.

@@ -1,4 +1,4 @@
-"""Dropout put into any network from outside, for predictions that differ (MAPO, Sec. 3.3.2)."""
+"""Dropout inserted into any network, for diverse predictions (MAPO, Sec. 3.3.2)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from segpref.networks.blocks import find_blocks, find_dropout
-from segpref.networks.chance import DropoutPlace, axis_of, masked
+from segpref.networks.seeded_dropout import DropoutPlace, axis_of, masked
 from segpref.types import SegprefError
 
 __all__ = ["DropoutKind", "InjectedDropout"]
@@ -80,7 +80,7 @@ class InjectedDropout:
     ) -> Iterator[None]:
         """Passes inside have dropout at this rate, in evaluation mode.
 
-        Every image has its own source of chance, so its masks depend on its seed (and the kind of
+        Every image has its own random generator, so its masks depend on its seed (and the kind of
         device) alone, whatever else is in the batch and in which order. A second pass inside goes on
         drawing; the same context opened again repeats the first.
 

@@ -1,4 +1,4 @@
-"""What tells two sets of weights apart."""
+"""Hashes of weights."""
 
 from __future__ import annotations
 

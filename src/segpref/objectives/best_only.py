@@ -1,4 +1,4 @@
-"""Learning from the best candidate alone (Konwer et al., 2025, Sec. 3.2 and Table 2)."""
+"""Learning from the best candidate only (Konwer et al., 2025, Sec. 3.2 and Table 2)."""
 
 from __future__ import annotations
 

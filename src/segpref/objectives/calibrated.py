@@ -1,4 +1,4 @@
-"""DPO that believes a judge as far as it was right where the truth was known."""
+"""DPO calibrated by how often the judge was right on labelled images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What objectives ask of their settings and margins, said in one sentence where it is not so."""
+"""Checks of the settings and margins of objectives, with one-sentence errors."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def share(name: str, value: float) -> None:
 
 
 def winner_of(margins: Margins) -> Float[Tensor, " P"]:
-    """The winner's log-likelihood, or one sentence where nobody computed it.
+    """The winner's log-likelihood, or an error if it was not computed.
 
     Raises:
         SegprefError: the margins come without it.

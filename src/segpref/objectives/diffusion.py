@@ -1,4 +1,4 @@
-"""Margins of diffusion models: by how much better one mask is denoised than another.
+"""Margins of diffusion models: differences of denoising errors.
 
 A diffusion model's likelihood is not known, but the squared error with which it denoises a mask takes
 the place of its negative logarithm (Wallace et al., 2024). So the log-ratio map of a pair is
@@ -87,7 +87,7 @@ def reduce_map(
 def margin_scale(convention: BetaConvention, omega: Float[Tensor, " P"]) -> Float[Tensor, " P"]:
     """What margins in units of the mean squared error are multiplied with, so that beta is as named.
 
-    ``1/2`` for ``half-``, and ``|Omega|`` for ``sum``: the only place in which conventions are told
+    ``1/2`` for ``half-``, and ``|Omega|`` for ``sum``: the only place that distinguishes conventions
     apart. Under ``region`` and ``power`` it is the same factor, so that a pair that differs everywhere
     has the same margin under every reduction.
 

@@ -22,7 +22,7 @@ class FocalDiceLoss:
     Focal (Lin et al., 2017): ``-a_t (1 - p_t)^gamma log p_t`` as a mean over Omega, with ``a_t`` alpha
     on the structure and ``1 - alpha`` beside it. Dice: ``1 - (2 sum p y + 1) / (sum p + sum y + 1)``,
     so a structure that is absent and not predicted costs nothing. Pixels that are
-    :data:`~segpref.types.IGNORE` take no part; a mask without an opinion costs 0.
+    :data:`~segpref.types.IGNORE` take no part; a mask without known pixels costs 0.
 
     Args:
         focal: weight of the focal loss.

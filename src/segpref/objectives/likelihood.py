@@ -1,4 +1,4 @@
-"""What a factorised policy thinks of a mask, and by how much it prefers one mask to another.
+"""Log-likelihood ratios of masks under a factorised policy, and margins of pairs.
 
 A pixel on which winner and loser agree adds nothing to a margin, and on the others the normaliser of
 the softmax or sigmoid cancels. So a margin is a *linear* function of the logits on the disagreement
@@ -46,7 +46,7 @@ class Disagreement:
             of R has one, raised where the winner holds the structure.
         lengths: ``[P, 2]``, how many entries of ``index`` each pair raises and lowers.
         region: \\|R\\| of every pair, in pixels.
-        omega: \\|Omega\\| of every pair: the pixels on which all have an opinion.
+        omega: \\|Omega\\| of every pair: the pixels that no mask ignores.
         shape: shape of the logits that ``index`` points into.
     """
 
@@ -92,7 +92,7 @@ def disagreement(
         slates: one per image of the batch, all of one spatial shape.
         pairs: mined preferences; ``pairs.case`` points into ``slates``.
         label_space: what the values of the masks mean.
-        ignored: True where nobody has an opinion, such as padding.
+        ignored: True for pixels that no mask labels, such as padding.
 
     Raises:
         SegprefError: a mask holds a value that the label space does not have.
@@ -281,8 +281,8 @@ def _differs(
     differs = winner != loser
     # Looking for the largest value is several times cheaper than looking for IGNORE everywhere.
     if max(winner.max(initial=0), loser.max(initial=0)) == IGNORE:
-        told = (winner != IGNORE) & (loser != IGNORE)
-        known = told if known is None else known & told
+        valid = (winner != IGNORE) & (loser != IGNORE)
+        known = valid if known is None else known & valid
     if known is None:
         return differs, len(winner)
     return differs & known, int(np.count_nonzero(known))

@@ -1,4 +1,4 @@
-"""Losses on single margins, one small object each: DPO and its nearest kin.
+"""Losses on single margins, one small object each: DPO, IPO and robust DPO.
 
 RN-DPO is none of them: it is :class:`DPO` on margins that were reduced over the disagreement region.
 Every loss is a function of ``Delta``, the policy part of a margin minus its reference part.

@@ -1,4 +1,4 @@
-"""The margins of a whole step, whichever process has them: for objectives that mix their pairs."""
+"""The margins of a whole step across processes, for objectives with batch statistics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The loss of stage 1, and of pseudo-labelling; any other loss in its place."""
+"""The supervised loss of stage 1 and of pseudo-labelling, or any other loss in its place."""
 
 from __future__ import annotations
 

@@ -12,12 +12,12 @@ from typing import Any, Literal
 from torch import nn
 
 from segpref.data.preparation import Preparation
+from segpref.policies.atomic_writes import atomic_folder
 from segpref.policies.bundle_config import network_of, open_config, windows_of
 from segpref.policies.bundle_transforms import settings_of, transforms_of
 from segpref.policies.checkpoints import ModelCard, NetworkSpec
 from segpref.policies.segmenter import Segmenter
 from segpref.policies.weights import WeightFile, read_weights, write_weights
-from segpref.policies.writing import whole_folder
 from segpref.trust import is_code_of, read_json
 from segpref.types import LabelSpace, SegprefError
 from segpref.version import __version__
@@ -58,7 +58,7 @@ class Bundle:
 
         Args:
             preparation: what the bundle's own preprocessing amounts to.
-            labelled: patients that it was trained with: the bundle itself does not tell.
+            labelled: patients that it was trained with: the bundle itself does not say.
         """
         own = is_code_of(self.path, self.network.module)
         return ModelCard(
@@ -91,8 +91,9 @@ class Bundle:
             if len(sizes) == len(windows) == dims:
                 return tuple(sizes)
         raise SegprefError(
-            f"the bundle {self.path} slides windows of {str(self.windows)[:60]}, which is no number of "
-            f"voxels for each of {dims} axes: give --preparation.patch (or other --preparation.dims; "
+            f"the bundle {self.path} slides windows of {str(self.windows)[:60]}, which is not a "
+            f"number of voxels for each of"
+            f" {dims} axes: give --preparation.patch (or other --preparation.dims; "
             "where it is code, --trust runs it)"
         )
 
@@ -100,7 +101,7 @@ class Bundle:
         """What its own preprocessing amounts to, as far as its configuration says it as text.
 
         Raises:
-            SegprefError: it names no transforms, or some that a preparation can't stand for.
+            SegprefError: it names no transforms, or some that no preparation can express.
         """
         settings, unknown = self._settings(self._dims)
         if not self.transforms or unknown:
@@ -154,7 +155,7 @@ def read_bundle(
     Args:
         path: folder of the bundle.
         config: name of the configuration that defines the network.
-        label_space: where the metadata do not tell, or tell wrong.
+        label_space: if the metadata are missing or wrong.
         trust: whether code in the definition of the network may be run.
 
     Raises:
@@ -186,13 +187,13 @@ def write_bundle(bundle: Bundle, network: nn.Module, out: Path | str) -> Path:
     Args:
         bundle: what the network came from.
         network: the tuned network.
-        out: the folder to make, whole or not at all.
+        out: the folder to make, atomically.
 
     Raises:
         SegprefError: the place is taken or can't be written to.
     """
     out = Path(out).expanduser()
-    with whole_folder(out) as partial:
+    with atomic_folder(out) as partial:
         shutil.copytree(bundle.path, partial, ignore=_left_out(bundle.path), dirs_exist_ok=True)
         write_weights(partial / _WEIGHTS, network, bundle.file)
         text = json.dumps(_next_version(bundle.metadata), indent=4)
@@ -227,7 +228,7 @@ def _json(path: Path) -> dict[str, Any]:
         raise SegprefError(f"there is no {path}: name the folder of a MONAI bundle")
     content = read_json(path)
     if not isinstance(content, dict):
-        raise SegprefError(f"{path} does not describe a bundle: copy it anew")
+        raise SegprefError(f"{path} does not describe a bundle: copy it again")
     return content
 
 

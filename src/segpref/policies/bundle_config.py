@@ -1,4 +1,4 @@
-"""The configuration of a MONAI bundle: what defines its network, read without running its code."""
+"""Reads the network definition of a MONAI bundle's configuration without running its code."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def open_config(path: Path, config: str, trust: bool = False) -> ConfigParser:
     except Exception as error:  # whatever the readers of JSON and YAML raise
         reason = " ".join(str(error).split())[:200]
         raise SegprefError(
-            f"{file} can't be read ({reason}): correct it or copy it anew"
+            f"{file} can't be read ({reason}): correct it or copy it again"
         ) from error
     return parser
 
@@ -103,7 +103,8 @@ def network_of(parser: ConfigParser, path: Path, trust: bool) -> NetworkSpec:
         raise
     except TypeError as error:
         raise SegprefError(
-            f"{what} has arguments that are no plain values ({error}): write them as numbers, text and "
+            f"{what} has arguments that are not plain values ({error}): write them as numbers, "
+            f"text and "
             "lists"
         ) from error
     except Exception as error:  # a broken reference, or whatever the bundle's code raises

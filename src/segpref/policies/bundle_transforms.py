@@ -1,4 +1,4 @@
-"""What the transforms of a MONAI bundle do to images, in the terms of a preparation."""
+"""Translates the preprocessing transforms of a MONAI bundle into a preparation."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _BY_STATISTICS = ("NormalizeIntensity", "ScaleIntensity", "ScaleIntensityRangePe
 def transforms_of(parser: ConfigParser) -> list[Any] | None:
     """Transforms of images before the network, as text and in their order; None where none are told.
 
-    What is no definition of a transform, such as code, stands there as it is.
+    Other entries, such as code, are kept unchanged.
     """
     try:
         return list(_transforms(parser, parser.get(_SECTION)))

@@ -1,4 +1,4 @@
-"""What a policy may bring besides its logits; a class without one of these methods gets the default.
+"""Optional capabilities of policies, with a default for classes that lack one of these methods.
 
 Nobody outside this package asks what class a policy is of: with these protocols it is asked what it
 can do.

@@ -12,10 +12,10 @@ from typing import Any
 from torch import nn
 
 from segpref.checking import checked
+from segpref.data.checksummed_tensors import read_checksummed, read_metadata, write_checksummed
 from segpref.data.dataset import Dataset
 from segpref.data.orientation import is_orientation
 from segpref.data.preparation import ImagePreparation, Preparation
-from segpref.data.sealed import read_note, read_sealed, write_sealed
 from segpref.disk import Damaged
 from segpref.memory import ran_out
 from segpref.policies.card_format import FORMAT, current
@@ -76,10 +76,10 @@ class NetworkSpec:
         vouch(self.module, self.arguments)
         network_class = imported(self.module)
         if not (isinstance(network_class, type) and issubclass(network_class, nn.Module)):
-            raise SegprefError(f"{self.module} is no torch.nn.Module: name a network class")
+            raise SegprefError(f"{self.module} is not a torch.nn.Module: name a network class")
         try:
             network = network_class(**self.arguments)
-        except Exception as error:  # whatever the class of somebody else raises
+        except Exception as error:  # a foreign class may raise anything
             if ran_out(error):
                 raise
             # An nnU-Net's plans are pages long.
@@ -98,7 +98,8 @@ class ModelCard:
         label_space: what its outputs mean.
         preparation: how images become its input.
         channels: names of the image channels.
-        labelled: patients whose labels it was trained with; nobody may be aligned or tested on them.
+        labelled: patients whose labels it was trained with; they may not be used for alignment or
+            testing.
         policy: how the network becomes a policy.
         mirroring: axes of the grid over which whole images are mirrored when they are predicted, as
             nnU-Net does; none where empty.
@@ -145,7 +146,7 @@ class ModelCard:
 
         Args:
             text: from :meth:`to_json`.
-            file: what it stands in, for messages.
+            file: name of its file, for messages.
             trust: whether it may name any class; from then on, this process opens other files with
                 the same names and arguments as well.
 
@@ -203,7 +204,7 @@ def _ranges(ranges: Any) -> tuple[tuple[float, float], ...] | None:
 
 
 def _preparation(key: dict[str, Any]) -> ImagePreparation:
-    """Segpref's own preparation, or nnU-Net's, which is told by its plans."""
+    """Segpref's own preparation, or nnU-Net's, which has plans."""
     if "plans" in key:  # imported late: nnunet itself needs this module
         from segpref.policies.nnunet.preparation import NnUNetPreparation
 
@@ -212,10 +213,10 @@ def _preparation(key: dict[str, Any]) -> ImagePreparation:
 
 
 def save_model(path: Path, network: nn.Module, card: ModelCard) -> None:
-    """Write weights and card into one file, whole or not at all."""
-    # This process may read it again, whatever network it was told to train.
+    """Write weights and card into one file, atomically."""
+    # This process may read it again, whatever network the user named.
     card.vouch()
-    write_sealed(path, network.state_dict(), "card", json.loads(card.to_json()))
+    write_checksummed(path, network.state_dict(), "card", json.loads(card.to_json()))
 
 
 def read_card(path: Path, trust: bool = False) -> ModelCard:
@@ -227,12 +228,13 @@ def read_card(path: Path, trust: bool = False) -> ModelCard:
     """
     path = _model_file(path)
     try:
-        return ModelCard.from_json(json.dumps(read_note(path, "card")), path, trust)
+        return ModelCard.from_json(json.dumps(read_metadata(path, "card")), path, trust)
     except Damaged as error:
         raise _damaged(path, error) from error
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise SegprefError(
-            f"{path} holds weights but does not say of what: use a model written by `segpref fit` "
+            f"{path} holds weights but does not say of which model: use a model written by "
+            f"`segpref fit` "
             "or `segpref align`"
         ) from error
 
@@ -257,18 +259,18 @@ def load_network(path: Path | str, *, trust: bool = False) -> tuple[nn.Module, M
 
     Raises:
         SegprefError: the file is damaged or does not fit its class, or that is code of a folder which
-            nobody has trusted in this process (:func:`~segpref.trust.trust_code`).
+            has not been trusted in this process (:func:`~segpref.trust.trust_code`).
     """
     path = _model_file(Path(path))
     card = read_card(path, trust)
     network = card.network.build()
     try:
-        network.load_state_dict(read_sealed(path, "card", old=True)[0])
+        network.load_state_dict(read_checksummed(path, "card", old=True)[0])
     except Damaged as error:
         raise _damaged(path, error) from error
     except RuntimeError as error:
         raise SegprefError(
-            f"the weights in {path} do not fit {card.network.module}: was the class changed since?"
+            f"the weights in {path} do not fit {card.network.module}: has the class changed since?"
         ) from error
     check_weights(network, path)
     return network, card
@@ -290,7 +292,7 @@ def load_segmenter(path: Path | str, trust: bool = False) -> TunablePolicy:
 
 def _damaged(path: Path, error: Damaged) -> SegprefError:
     return SegprefError(
-        f"{path} is not what was written ({error}): copy it anew, or train it again"
+        f"{path} is not what was written ({error}): copy it again, or train it again"
     )
 
 

@@ -20,13 +20,13 @@ from segpref.data.dataset import Dataset
 from segpref.memory import ran_out
 from segpref.networks import (
     DropoutKind,
-    ImageChance,
     InjectedDropout,
+    SeededDropout,
     dropout_places,
     keyed_dropout,
     weights_digest,
 )
-from segpref.networks.chance import DROPOUT
+from segpref.networks.seeded_dropout import DROPOUT
 from segpref.policies.tunable import learn_parts
 from segpref.runtime import moved
 from segpref.seeds import image_seeds
@@ -107,11 +107,11 @@ class Segmenter:
         places = [place for part in self._tail or () for place in dropout_places(part, rate)]
         if state.tail_input is None or not any(place.rate > 0 for place in places):
             return None
-        samples, chance = [], ImageChance()
+        samples, dropout = [], SeededDropout()
         layers = [place.module for place in places]
-        with torch.no_grad(), _training(layers), keyed_dropout(places, chance):
+        with torch.no_grad(), _training(layers), keyed_dropout(places, dropout):
             for number in range(count):
-                chance.seeds = image_seeds(seeds, number)
+                dropout.seeds = image_seeds(seeds, number)
                 # Layers that work in place must not reach what the update's graph holds.
                 tail_input = state.tail_input.clone()
                 sample = _run(self._tail or (), tail_input, state.tail_precision)
@@ -245,7 +245,7 @@ def _full_size(output: Any) -> Any:
 def _trace_tail(network: nn.Module, image: Tensor) -> tuple[nn.Module, ...]:
     """Walk back from the logits to the last stage that holds a dropout layer.
 
-    A part belongs to the chain when its output is the very tensor that the next part takes in. The
+    A part belongs to the chain when its output is the same tensor that the next part takes. The
     outermost such module that is not fed the image itself is taken: the whole last decoder stage.
     """
     calls: list[tuple[nn.Module, Tensor, Tensor]] = []

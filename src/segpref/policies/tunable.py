@@ -1,4 +1,4 @@
-"""What training asks of a policy besides its masks, and how a network becomes one."""
+"""The interface that training needs of a policy, and how a network becomes one."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class PolicySpec:
             policy = policy_class(network, label_space, **settings.as_dict())
         except SegprefError:
             raise
-        except Exception as error:  # whatever the class of somebody else raises
+        except Exception as error:  # a foreign class may raise anything
             if ran_out(error):
                 raise
             reason = " ".join(str(error).split())
@@ -99,7 +99,8 @@ class PolicySpec:
             ) from error
         if not isinstance(policy, TunablePolicy):
             raise SegprefError(
-                f"{self.class_path} is no policy with logits: name a class of segpref.policies, or use "
+                f"{self.class_path} is not a policy with logits: name a class of "
+                f"segpref.policies, or use "
                 "`segpref sample`, if it is a diffusion model that draws masks"
             )
         return policy

@@ -103,12 +103,12 @@ def read_weights(path: Path | str, key: str | None = None) -> WeightFile:
 
 
 def write_weights(path: Path, network: nn.Module, like: WeightFile) -> None:
-    """Write a network's weights in the format of the file that it came from, whole or not at all.
+    """Write a network's weights in the format of the file that it came from, atomically.
 
     Args:
         path: the file, with the ending of ``like``.
         network: the tuned network.
-        like: what it was loaded from; all else that the file holds goes over as it is.
+        like: what it was loaded from; everything else in the file is copied unchanged.
     """
     weights = {
         f"{like.prefix}{name}": value.detach().cpu().contiguous().clone()
@@ -134,12 +134,15 @@ def _content(path: Path) -> dict[str, Any]:
         raise SegprefError(f"there is no file {path}: name the file of the weights") from error
     except pickle.UnpicklingError as error:
         raise SegprefError(
-            f"{path} is damaged, or holds more than weights, and opening that would run code which the "
-            "file brings along: write it anew with torch.save(network.state_dict(), ...)"
+            f"{path} is damaged, or holds more than weights, and opening it could run code that "
+            f"it contains:"
+            " save it again with torch.save(network.state_dict(), ...)"
         ) from error
     except (OSError, SafetensorError, RuntimeError, EOFError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise SegprefError(f"{path} can't be opened as weights ({reason}): copy it anew") from error
+        raise SegprefError(
+            f"{path} can't be opened as weights ({reason}): copy it again"
+        ) from error
 
 
 def _is_weights(content: Any) -> bool:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from segpref.preferences.candidates import (
+    AbstainingJudge,
     Candidates,
-    Passed,
+    PolicyPass,
     ProposeSlates,
     ScoredSlate,
     Scoring,
-    Unjudged,
     content_id,
     content_ids,
 )
@@ -24,13 +24,14 @@ from segpref.preferences.miners import (
     TopVsRandom,
     mine,
 )
-from segpref.preferences.patches import StandingPatches
+from segpref.preferences.patches import RoundPatches
 from segpref.preferences.record import Choice, Preference, Question
-from segpref.preferences.recorded import KeepPairs, RecordedPairs, pairs_from, preferences_of
-from segpref.preferences.standing import MakeSlates, Standing, StandingSlates
+from segpref.preferences.record_pairs import KeepPairs, RecordedPairs, pairs_from, preferences_of
+from segpref.preferences.round_slates import MakeSlates, RoundBatch, RoundSlates
 from segpref.preferences.store import PreferenceFile, PreferenceStore
 
 __all__ = [
+    "AbstainingJudge",
     "Candidates",
     "Choice",
     "Extremes",
@@ -38,7 +39,7 @@ __all__ = [
     "MakeSlates",
     "Mined",
     "NestedPairs",
-    "Passed",
+    "PolicyPass",
     "Preference",
     "PreferenceFile",
     "PreferenceStore",
@@ -46,15 +47,14 @@ __all__ = [
     "Question",
     "RandomPair",
     "RecordedPairs",
+    "RoundBatch",
+    "RoundPatches",
+    "RoundSlates",
     "ScoredSlate",
     "Scoring",
-    "Standing",
-    "StandingPatches",
-    "StandingSlates",
     "Threshold",
     "TopVsBase",
     "TopVsRandom",
-    "Unjudged",
     "Where",
     "content_id",
     "content_ids",

@@ -1,7 +1,7 @@
 """Candidates: slates of given cases, within their images, scored by a judge.
 
-Whoever needs slates has them from here: a step of stage 2, a set that stands for a round
-(:class:`~segpref.preferences.StandingSlates`), an audit, a page on which people compare masks.
+All slates are made here: a step of stage 2, a set that is kept for a round
+(:class:`~segpref.preferences.RoundSlates`), an audit, a page on which people compare masks.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from segpref.disk import checksum
 from segpref.types import Case, Judge, Policy, Slate, State, UnsureJudge
 
 __all__ = [
+    "AbstainingJudge",
     "Candidates",
-    "Passed",
+    "PolicyPass",
     "ProposeSlates",
     "ScoredSlate",
     "Scoring",
-    "Unjudged",
     "content_id",
     "content_ids",
 ]
@@ -58,7 +58,7 @@ class ScoredSlate:
         case: with its label, if it has one.
         slate: its candidates.
         scores: the judge's, ``[K, field]``.
-        uncertainty: how unsure the judge is of each score; None where nobody asks.
+        uncertainty: the judge's uncertainty of each score; None if it is not computed.
     """
 
     case: Case
@@ -88,8 +88,8 @@ class ProposeSlates(Protocol):
         ...
 
 
-class Passed(NamedTuple):
-    """Images that the policy has seen, and what its one pass left."""
+class PolicyPass(NamedTuple):
+    """Images of a step, and the policy's forward pass on them."""
 
     images: Tensor
     state: State
@@ -97,7 +97,7 @@ class Passed(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """Slates of a policy as it is, for whole images or patches of them.
+    """Slates of the current policy, for whole images or patches of them.
 
     Args:
         policy: the anchors are its predictions.
@@ -112,7 +112,7 @@ class Candidates:
         cases: Sequence[Case],
         seed: int,
         keys: Sequence[int] = (),
-        passed: Passed | None = None,
+        passed: PolicyPass | None = None,
     ) -> list[Slate]:
         """One slate per case, with what lies beyond the image out of Omega.
 
@@ -125,16 +125,16 @@ class Candidates:
         images, state = passed or self.forward(cases)
         return slates_within(self.proposals(self.policy, state, images, cases, seed, keys), cases)
 
-    def forward(self, cases: Sequence[Case]) -> Passed:
+    def forward(self, cases: Sequence[Case]) -> PolicyPass:
         """The policy's pass of some cases of one size, without gradients."""
         images = torch.from_numpy(np.stack([case.image for case in cases]))
         with torch.no_grad():
-            return Passed(images, self.policy.forward(images))
+            return PolicyPass(images, self.policy.forward(images))
 
 
 @dataclass(frozen=True, slots=True)
 class Scoring:
-    """What a judge says of slates.
+    """Scores slates with a judge.
 
     Args:
         judge: is prepared for the cases, and sees labels only if it declares them.
@@ -165,8 +165,8 @@ class Scoring:
 
 
 @dataclass(frozen=True, slots=True)
-class Unjudged:
-    """In a judge's place where people will be asked: it abstains from everything."""
+class AbstainingJudge:
+    """A judge that always abstains, for slates that people will judge."""
 
     needs_label: bool = False
 

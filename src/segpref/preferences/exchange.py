@@ -65,7 +65,7 @@ def from_trl(row: Any, source: str, where: object = "a row of TRL's columns") ->
             break
     else:
         raise SegprefError(
-            f"{where} has not TRL's columns (prompt, chosen and rejected, or prompt, completion and "
+            f"{where} lacks TRL's columns (prompt, chosen and rejected, or prompt, completion and "
             "label): rename them, or remove others"
         )
     content = {"case": row["prompt"], "source": source}

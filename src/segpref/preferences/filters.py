@@ -1,4 +1,4 @@
-"""Which records are asked for, and what to do with repeated ones."""
+"""Filters of preference records, and how repeated ones are handled."""
 
 from __future__ import annotations
 

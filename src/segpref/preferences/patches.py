@@ -1,4 +1,4 @@
-"""Patches of images that stand for some epochs, as the slates of them do."""
+"""Patches of images that are kept for a round of epochs, with their slates."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from segpref.data.patches import PatchDraw
 from segpref.seeds import derive_seed
 from segpref.types import Case
 
-__all__ = ["StandingPatches"]
+__all__ = ["RoundPatches"]
 
 PATCHES = 4
-"""Patches of an image that stand for a round, at most."""
+"""Most patches of an image that are kept for a round."""
 
 
 @dataclass(frozen=True, slots=True)
-class StandingPatches:
+class RoundPatches:
     """Patches that stay for a round: a few of every image, which its epochs take in turn.
 
     Args:

@@ -1,4 +1,4 @@
-"""A preference: what a judge or a person says of one candidate mask, or of two."""
+"""A preference: a statement of a judge or a person about one candidate mask or two."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _ID = re.compile(r"[0-9a-f]{32}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preference:
-    """What was said about one or two candidates of one case, whoever said it.
+    """A statement about one or two candidates of one case, from any source.
 
     Args:
         case: id of the case.
@@ -162,17 +162,17 @@ def _parsed(text: Any) -> datetime:
         return datetime.fromisoformat(text)
     except (TypeError, ValueError) as error:
         raise SegprefError(
-            f"time is written like 2026-01-31T12:00:00+00:00, not {_short(text)}"
+            f"time has the form 2026-01-31T12:00:00+00:00, not {_short(text)}"
         ) from error
 
 
 def _utc(time: Any) -> datetime:
     if not isinstance(time, datetime) or time.utcoffset() is None:
-        raise SegprefError(f"time needs a time zone, which {_short(str(time))} has not")
+        raise SegprefError(f"time needs a time zone, which {_short(str(time))} lacks")
     try:
         return time.astimezone(UTC)
     except OverflowError as error:
-        raise SegprefError(f"time is out of every calendar: {time}") from error
+        raise SegprefError(f"time is outside the calendar: {time}") from error
 
 
 def _check_text(name: str, value: Any, *, optional: bool) -> None:

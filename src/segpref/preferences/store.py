@@ -1,7 +1,7 @@
-"""Where preferences are kept: a store that only grows, in a file with one JSON record a line.
+"""An append-only store of preferences: a file with one JSON record per line.
 
 What :meth:`PreferenceFile.append` has returned from is on the disk. A line that a killed process left
-half-written was acknowledged to nobody: readers leave it out, and the next writer sets it aside.
+half-written was never acknowledged: readers leave it out, and the next writer sets it aside.
 """
 
 from __future__ import annotations
@@ -95,8 +95,8 @@ class PreferenceFile:
                     record = self._parsed(number, line) if whole else _last(line)
                     if record is None:
                         log.warning(
-                            "the last line of %s is only half there and is left out: whoever wrote it "
-                            "was stopped before it was acknowledged, or is writing it now",
+                            "the last line of %s is incomplete and is left out: its writer was "
+                            "stopped before the record was acknowledged, or is still writing it",
                             self.path,
                         )
                     elif where(record):
@@ -123,8 +123,8 @@ class PreferenceFile:
             return
         aside = self.path.with_name(f"{self.path.name}.half-written")
         log.warning(
-            "the last line of %s was only half there and is now in %s: whoever wrote it was stopped "
-            "before it was acknowledged",
+            "the last line of %s was incomplete and is now in %s: its writer was stopped before "
+            "the record was acknowledged",
             self.path,
             aside.name,
         )
@@ -148,7 +148,7 @@ class PreferenceFile:
             if error.errno not in _WITHOUT_LOCKS:
                 raise
             log.warning(
-                "%s is on a file system without locks: make sure that nobody else writes it",
+                "%s is on a file system without locks: make sure that no other process writes it",
                 self.path,
             )
         try:

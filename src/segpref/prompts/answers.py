@@ -1,4 +1,4 @@
-"""What a visual question answering model says about the structure in an image."""
+"""Text prompts from a visual question answering model."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ class Endpoint:
     ) -> None:
         if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc:
             raise SegprefError(
-                f"{url!r} is no address of a server: give one such as http://localhost:8000/v1"
+                f"{url!r} is not the address of a server: give one such as http://localhost:8000/v1"
             )
         self.url = url.rstrip("/")
         self.model = model
@@ -163,7 +163,7 @@ class Endpoint:
             return str(found["choices"][0]["message"]["content"]).strip()
         except OSError as error:
             raise SegprefError(
-                f"{self.url} does not answer ({error}): start the server, or mend its address or key"
+                f"{self.url} does not answer ({error}): start the server, or correct its address or key"
             ) from error
         except (ValueError, KeyError, IndexError, TypeError) as error:
             raise SegprefError(

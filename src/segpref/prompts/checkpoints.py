@@ -39,7 +39,7 @@ def pretrained(auto_class: Any, name: Path | str, what: str, **options: Any) -> 
         return auto_class.from_pretrained(str(name), trust_remote_code=False, **local, **options)
     except SegprefError:
         raise
-    except Exception as error:  # whatever a checkpoint of somebody else raises
+    except Exception as error:  # a foreign checkpoint may raise anything
         reason = " ".join(str(error).split())[:200]
         raise SegprefError(
             f"{what} can't be loaded from {name} ({reason}): name a local folder in the layout of "

@@ -1,4 +1,4 @@
-"""Models that compare images with texts (CLIP and its kin), as far as saliency needs them."""
+"""CLIP-like models that compare images with texts, as far as saliency needs them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 class ContrastiveModel(Protocol):
     """An image encoder and a text encoder with one embedding space.
 
-    It says ``Any`` so that a model may be named in YAML (see :mod:`segpref.judges.naming`).
+    It says ``Any`` so that a model may be named in YAML (see :mod:`segpref.judges.yaml_types`).
     """
 
     def text_embeddings(self, texts: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What an organ or a disease looks like, in words: texts that are shipped or the user's own."""
+"""Text descriptions of organs and diseases: those shipped with segpref or the user's own."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ class Descriptions:
         )
         if not right:
             raise SegprefError(
-                f"{self._name} is no JSON object of texts: write {{structure: text}} and no empty text"
+                f"{self._name} is not a JSON object of texts: write {{structure: text}} and no "
+                f"empty text"
             )
         self._texts = {str(name).casefold(): str(value) for name, value in found.items()}
 

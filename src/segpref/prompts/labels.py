@@ -1,4 +1,4 @@
-"""Prompts that somebody draws who knows the truth: for training, and as an upper bound."""
+"""Prompts drawn from the label: for training, and as an upper bound."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["ExpertPrompts", "LabelPrompts"]
 @checked()
 @dataclass(frozen=True)
 class LabelPrompts:
-    """Draws box and points from a label, as SAM and its medical kin are trained.
+    """Draws box and points from a label, as SAM and its medical variants are trained.
 
     A structure that is not there is asked for by the whole image, without points.
 
@@ -78,7 +78,7 @@ class ExpertPrompts:
 
     Args:
         draw: how they are drawn from a label.
-        seed: of the chance in it, together with the image.
+        seed: random seed, together with the image.
         texts_of: whose text prompts are added; None for none.
     """
 

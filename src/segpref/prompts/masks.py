@@ -14,7 +14,7 @@ from segpref.prompts.prompt import Box, Point, Prompt
 __all__ = ["box_iou", "box_of", "jittered", "largest_components", "mask_logits", "points_in"]
 
 SURE = 6.0
-"""Logit that stands for a pixel of a mask without probabilities: a probability of 0.9975."""
+"""Logit of a pixel of a mask without probabilities: a probability of 0.9975."""
 
 
 def box_of(mask: Bool[np.ndarray, "H W"], margin: float = 0.0) -> Box | None:

@@ -1,4 +1,4 @@
-"""Prompts that are given in the pixels of an image on disk, in those of the prepared image."""
+"""Converts prompts from the pixels of an image on disk to those of the prepared image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prompts: where to look in an image, and what for."""
+"""Prompts: boxes, points, masks and texts for promptable models."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def checked(prompts: Prompts, images: int, structures: int, shape: Sequence[int]
                 or bottom > height - 1 + _BEYOND
             ):
                 raise SegprefError(
-                    f"the box {_listed(prompt.box)} reaches out of an image of {width} x {height} "
+                    f"the box {_listed(prompt.box)} reaches beyond an image of {width} x {height} "
                     "pixels (width x height): give x_min, y_min, x_max, y_max in pixels of the image"
                 )
         for x, y, _ in prompt.points:

@@ -1,4 +1,4 @@
-"""What prompts need of a policy, so that proposals, judges and propagation never name its class."""
+"""The interface of promptable policies for prompters, proposals, judges and propagation."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Answer:
 class Prompter(Protocol):
     """Makes prompts for images; equal images get equal prompts.
 
-    It says ``Any`` so that a prompter may be named in YAML (see :mod:`segpref.judges.naming`).
+    It says ``Any`` so that a prompter may be named in YAML (see :mod:`segpref.judges.yaml_types`).
     """
 
     def __call__(self, images: Any) -> Any:
@@ -87,7 +87,7 @@ def prompted(model: object) -> PromptedModel:
     """
     if not isinstance(model, PromptedModel):
         raise SegprefError(
-            "this model is not asked by prompts, it finds its structures by itself: leave the prompts "
+            "this model takes no prompts, it finds its structures by itself: leave the prompts "
             "out, and do not carry any, or give a promptable model"
         )
     return model

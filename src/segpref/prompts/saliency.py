@@ -1,4 +1,4 @@
-"""Which part of an image makes it like a text: class activation maps of CLIP-like models."""
+"""Saliency of a text in an image: class activation maps of CLIP-like models."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["GScoreCAM", "GradCAM", "Saliency"]
 
 @runtime_checkable
 class Saliency(Protocol):
-    """Makes a map of what in an image makes it like a text."""
+    """Maps which part of an image makes it similar to a text."""
 
     def __call__(self, clip: Any, image: Any, text: Any) -> Any:
         """``[H, W]`` from 0 to 1 at input resolution; 0 where nothing speaks for the text."""

@@ -1,4 +1,4 @@
-"""Prompts that nobody draws: from the image and the names of its structures alone (Sec. 3.1)."""
+"""Automatic prompts, from the image and the names of its structures alone (Sec. 3.1)."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Target:
 
     def __post_init__(self) -> None:
         if self.components < 1:
-            raise SegprefError(f"a target has at least 1 component, not {self.components}")
+            raise SegprefError(f"a target needs at least 1 component, not {self.components}")
 
 
 @checked(structures={"least": 1})
@@ -87,7 +87,7 @@ class SaliencyPrompts:
         targets: one per structure of the label space, in its order.
         saliency: how the map is made; gScoreCAM, as in the paper, if None.
         crf: sharpens it; its default settings if None.
-        points: how many points; 0 for none. The paper does not tell its number.
+        points: how many points; 0 for none. The paper does not give its number.
         use_box: whether to give the box (Table 1 leaves parts out).
         descriptions: general descriptions; None for no such text.
         answerer: answers what the shape is and where; None for no such text.
@@ -130,7 +130,7 @@ class SaliencyPrompts:
             for target in self.targets
         ]
         if not (use_box or points or descriptions or answerer):
-            raise SegprefError("a prompter without box, points and text has nothing to say")
+            raise SegprefError("a prompter needs a box, points or a text")
 
     def __call__(self, images: Float[Tensor, "B channel H W"]) -> list[list[Prompt]]:
         """One prompt per image and structure."""
@@ -175,8 +175,8 @@ class SaliencyPrompts:
         box = box_of(mask)
         if box is None:
             return Prompt(whole(image.shape[1:]), text=text)
-        chance = int(image_digest(image)[:15], 16)
-        rng = np.random.default_rng([self.seed, number, chance])
+        key = int(image_digest(image)[:15], 16)
+        rng = np.random.default_rng([self.seed, number, key])
         points = points_in(mask, self.points, rng)
         return Prompt(box if self.use_box else None, points, text=text)
 

@@ -1,4 +1,4 @@
-"""Prompts of a dataset, made once and kept: vision-language models are slow."""
+"""Cached prompts of a dataset, since vision-language models are slow."""
 
 from __future__ import annotations
 

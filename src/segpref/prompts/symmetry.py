@@ -1,4 +1,4 @@
-"""Prompts that move with their image when it is turned and flipped."""
+"""Rotates and flips prompts together with their image."""
 
 from __future__ import annotations
 

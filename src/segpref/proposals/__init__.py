@@ -1,8 +1,8 @@
-"""Slates of candidate masks: what the policy might have drawn instead (Sec. 3.2, Appendix A.2).
+"""Slates of candidate masks: alternatives to the policy's prediction (Sec. 3.2, Appendix A.2).
 
-A family is one small class that turns a :class:`Draft` into candidates, best first, made only when
-asked for; :class:`SlateProposals` fills a slate of exactly K of them. A new family is one more such
-class, here or on the user's own import path.
+A family is one small class that turns a :class:`ProposalContext` into candidates, best first, made
+only when asked for; :class:`SlateProposals` fills a slate of exactly K of them. A new family is
+one more such class, here or on the user's own import path.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from __future__ import annotations
 from segpref.proposals.boundary import InterfaceOffset, StructureOffset, UniformOffset
 from segpref.proposals.compositions import CleanedDropoutMean, CleanedExtremes, CleanedOffset
 from segpref.proposals.diversity import dropout_diversity
-from segpref.proposals.draft import Draft, NetworkProposal, Proposal, StoredProposal
 from segpref.proposals.dropout import MonteCarloDropout
 from segpref.proposals.extent import AreaQuantile, LogitBias
 from segpref.proposals.labelmap import LabelMap
 from segpref.proposals.mirrored import MirroredViews
-from segpref.proposals.others import OtherMasks
+from segpref.proposals.other_masks import OtherMasks
 from segpref.proposals.prompted import MultimaskOutput, OtherPrompts
+from segpref.proposals.proposal import NetworkProposal, Proposal, ProposalContext, StoredProposal
 from segpref.proposals.rates import (
     DropoutRates,
     InputNoise,
@@ -33,7 +33,6 @@ __all__ = [
     "CleanedDropoutMean",
     "CleanedExtremes",
     "CleanedOffset",
-    "Draft",
     "DropoutRates",
     "HoleFilling",
     "InputNoise",
@@ -49,6 +48,7 @@ __all__ = [
     "OtherMasks",
     "OtherPrompts",
     "Proposal",
+    "ProposalContext",
     "SlateProposals",
     "StochasticPolicy",
     "StoredProposal",

@@ -17,8 +17,8 @@ from typing import TypeVar
 import numpy as np
 
 from segpref.checking import checked
-from segpref.proposals.draft import Draft, Proposed, Settings, crossed, stacked
 from segpref.proposals.labelmap import LabelMap
+from segpref.proposals.proposal import ProposalContext, Proposed, Settings, crossed, stacked
 from segpref.proposals.windows import grown
 from segpref.types import SegprefError
 
@@ -35,7 +35,7 @@ __all__ = [
 Target = TypeVar("Target")
 
 STEPS = (2.0, 1.0, 3.0, 4.0)
-"""Offsets where none are given, in :attr:`Draft.step`."""
+"""Offsets where none are given, in :attr:`ProposalContext.step`."""
 
 BEYOND = 1.5
 """Random offsets reach this much further than the largest given one."""
@@ -119,14 +119,14 @@ class UniformOffset:
         self.offsets = _checked(offsets)
         self.weight = weight
 
-    def __call__(self, draft: Draft) -> Iterator[Proposed]:
+    def __call__(self, context: ProposalContext) -> Iterator[Proposed]:
         """One candidate per offset and direction; nothing where the anchor is empty."""
-        if draft.empty:
+        if context.empty:
             return
-        offsets = _offsets(draft, self.offsets)
-        for _, distance in _settings(draft, (None,), offsets):
-            fields = [offset(labels, distance) for labels in draft.fields]
-            yield {f"offset_{draft.unit}": distance}, stacked(fields)
+        offsets = _offsets(context, self.offsets)
+        for _, distance in _settings(context, (None,), offsets):
+            fields = [offset(labels, distance) for labels in context.fields]
+            yield {f"offset_{context.unit}": distance}, stacked(fields)
 
 
 @checked(weight={"least": 0})
@@ -151,23 +151,23 @@ class StructureOffset:
         self.offsets = _checked(offsets)
         self.weight = weight
 
-    def __call__(self, draft: Draft) -> Iterator[Proposed]:
+    def __call__(self, context: ProposalContext) -> Iterator[Proposed]:
         """One candidate per structure, offset and direction; nothing for a multi-label mask."""
-        if draft.label_space.kind == "multi-label":
+        if context.label_space.kind == "multi-label":
             return
-        (labels,) = draft.fields
-        names = draft.label_space.names
-        values = range(1, len(names)) if self.structures is None else self._values(draft)
+        (labels,) = context.fields
+        names = context.label_space.names
+        values = range(1, len(names)) if self.structures is None else self._values(context)
         present = [value for value in values if value in labels.counts]
         if not present:
             return
-        offsets = _offsets(draft, self.offsets)
-        for value, distance in _settings(draft, present, offsets):
-            settings: Settings = {"structure": names[value], f"offset_{draft.unit}": distance}
+        offsets = _offsets(context, self.offsets)
+        for value, distance in _settings(context, present, offsets):
+            settings: Settings = {"structure": names[value], f"offset_{context.unit}": distance}
             yield settings, stacked([offset_structure(labels, value, distance)])
 
-    def _values(self, draft: Draft) -> list[int]:
-        return [draft.value_of(name) for name in self.structures or ()]
+    def _values(self, context: ProposalContext) -> list[int]:
+        return [context.value_of(name) for name in self.structures or ()]
 
 
 @checked(weight={"least": 0}, count={"least": 1})
@@ -196,25 +196,25 @@ class InterfaceOffset:
         self.offsets = _checked(offsets)
         self.weight = weight
 
-    def __call__(self, draft: Draft) -> Iterator[Proposed]:
+    def __call__(self, context: ProposalContext) -> Iterator[Proposed]:
         """One candidate per interface, offset and direction; nothing for a multi-label mask."""
-        if draft.label_space.kind == "multi-label":
+        if context.label_space.kind == "multi-label":
             return
-        (labels,) = draft.fields
-        names = draft.label_space.names
+        (labels,) = context.fields
+        names = context.label_space.names
         touching = interfaces_by_contact(labels)
         if self.interfaces is None:
             pairs = touching[: self.count]
         else:
-            named = [(draft.value_of(one), draft.value_of(two)) for one, two in self.interfaces]
+            named = [(context.value_of(one), context.value_of(two)) for one, two in self.interfaces]
             pairs = [pair for pair in named if pair in touching or pair[::-1] in touching]
         if not pairs:
             return
-        offsets = _offsets(draft, self.offsets)
-        for (one, two), distance in _settings(draft, pairs, offsets):
+        offsets = _offsets(context, self.offsets)
+        for (one, two), distance in _settings(context, pairs, offsets):
             settings: Settings = {
                 "interface": f"{names[one]}-{names[two]}",
-                f"offset_{draft.unit}": distance,
+                f"offset_{context.unit}": distance,
             }
             yield settings, stacked([offset_interface(labels, one, two, distance)])
 
@@ -238,22 +238,25 @@ def _checked(offsets: Sequence[float] | None) -> Sequence[float] | None:
     return offsets
 
 
-def _offsets(draft: Draft, offsets: Sequence[float] | None) -> Sequence[float]:
-    return [step * draft.step for step in STEPS] if offsets is None else offsets
+def _offsets(context: ProposalContext, offsets: Sequence[float] | None) -> Sequence[float]:
+    return [step * context.step for step in STEPS] if offsets is None else offsets
 
 
 def _settings(
-    draft: Draft, targets: Iterable[Target], offsets: Sequence[float]
+    context: ProposalContext, targets: Iterable[Target], offsets: Sequence[float]
 ) -> Iterator[tuple[Target, float]]:
     targets = tuple(targets)
     furthest = BEYOND * max(offsets)
     random = (
-        (targets[draft.rng.integers(len(targets))], float(draft.rng.uniform(-furthest, furthest)))
+        (
+            targets[context.rng.integers(len(targets))],
+            float(context.rng.uniform(-furthest, furthest)),
+        )
         for _ in repeat(None)
     )
     for target, distance in chain(crossed(targets, offsets), random):
         # A slate often has room for the first offset only, and a short reach is measured faster.
         reach = offsets[0] if abs(distance) <= offsets[0] else furthest
-        for labels in draft.fields:
+        for labels in context.fields:
             labels.distances(reach)
         yield target, distance

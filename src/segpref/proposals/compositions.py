@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from segpref.checking import checked
 from segpref.proposals.boundary import offset
-from segpref.proposals.draft import Draft, Proposed, stacked
 from segpref.proposals.extent import area_scaled, biased
+from segpref.proposals.proposal import ProposalContext, Proposed, stacked
 from segpref.proposals.topology import clean, fill_holes
 
 __all__ = ["CleanedDropoutMean", "CleanedExtremes", "CleanedOffset"]
@@ -31,15 +31,15 @@ class CleanedOffset:
         self.steps = steps
         self.weight = weight
 
-    def __call__(self, draft: Draft) -> Iterator[Proposed]:
+    def __call__(self, context: ProposalContext) -> Iterator[Proposed]:
         """One candidate per step; nothing where the anchor is empty."""
-        if draft.empty:
+        if context.empty:
             return
-        cleaned = [clean(labels) for labels in draft.fields]
+        cleaned = [clean(labels) for labels in context.fields]
         for step in self.steps:
-            distance = step * draft.step
+            distance = step * context.step
             fields = [offset(labels, distance) for labels in cleaned]
-            yield {f"offset_{draft.unit}": distance}, stacked(fields)
+            yield {f"offset_{context.unit}": distance}, stacked(fields)
 
 
 @checked(weight={"least": 0})
@@ -55,12 +55,12 @@ class CleanedDropoutMean:
     def __init__(self, weight: float = 2.0) -> None:
         self.weight = weight
 
-    def __call__(self, draft: Draft) -> Iterator[Proposed]:
+    def __call__(self, context: ProposalContext) -> Iterator[Proposed]:
         """The cleaned mean, then the mean with holes filled; nothing without a dropout mean."""
-        mean = draft.predictions.get("dropout-mean")
+        mean = context.predictions.get("dropout-mean")
         if mean is None or not mean.any():
             return
-        fields = draft.fields_of(mean)
+        fields = context.fields_of(mean)
         yield {"edit": "largest-component"}, stacked([clean(labels) for labels in fields])
         yield (
             {"edit": "hole-filling"},
@@ -93,18 +93,18 @@ class CleanedExtremes:
         self.bias = bias
         self.weight = weight
 
-    def __call__(self, draft: Draft) -> Iterator[Proposed]:
+    def __call__(self, context: ProposalContext) -> Iterator[Proposed]:
         """Extent and offset in turn, larger then smaller; nothing where the anchor is empty."""
-        if draft.empty:
+        if context.empty:
             return
         for sign, scale in zip((1, -1), self.scales, strict=True):
-            if draft.label_space.kind == "multi-class":
-                extreme = draft.fields_of(biased(draft, None, sign * self.bias))
+            if context.label_space.kind == "multi-class":
+                extreme = context.fields_of(biased(context, None, sign * self.bias))
                 yield {"bias": sign * self.bias}, stacked([clean(labels) for labels in extreme])
             else:
-                parts = zip(draft.fields, draft.logits, draft.sorted_logits, strict=True)
+                parts = zip(context.fields, context.logits, context.sorted_logits, strict=True)
                 scaled = [area_scaled(*part, scale) for part in parts]
                 yield {"scale": scale}, stacked([clean(labels) for labels in scaled])
-            distance = sign * self.step * draft.step
-            moved = [clean(offset(labels, distance)) for labels in draft.fields]
-            yield {f"offset_{draft.unit}": distance}, stacked(moved)
+            distance = sign * self.step * context.step
+            moved = [clean(offset(labels, distance)) for labels in context.fields]
+            yield {f"offset_{context.unit}": distance}, stacked(moved)

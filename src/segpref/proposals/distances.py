@@ -1,4 +1,4 @@
-"""Distances of a label map, as far as an edit reaches and no further."""
+"""Distance maps of a label map, computed only as far as an edit reaches."""
 
 from __future__ import annotations
 

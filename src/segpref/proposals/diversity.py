@@ -1,4 +1,4 @@
-"""How much the predictions of a network differ under dropout, and a warning where they do not."""
+"""Diversity of a network's predictions under dropout, with a warning where it is too small."""
 
 from __future__ import annotations
 
@@ -64,9 +64,9 @@ def dropout_diversity(
                 return dict.fromkeys(rates, 1.0)
             masks.append(policy.label_space.decode(logits).cpu().numpy())
         each = [pairwise_dice(image, policy.label_space) for image in np.stack(masks, axis=1)]
-        told = np.concatenate(each)
-        told = told[~np.isnan(told)]
-        found[rate] = float(told.mean()) if len(told) else float("nan")
+        valid = np.concatenate(each)
+        valid = valid[~np.isnan(valid)]
+        found[rate] = float(valid.mean()) if len(valid) else float("nan")
     # An empty prediction at every rate is no diversity either, so NaN counts as none.
     if not any(value < NO_DIVERSITY for value in found.values()):
         log.warning(

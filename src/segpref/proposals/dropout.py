@@ -9,7 +9,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from segpref.checking import checked
-from segpref.proposals.draft import Draft, Proposed
+from segpref.proposals.proposal import ProposalContext, Proposed
 from segpref.types import LabelSpace, Policy, SegprefError, State
 
 __all__ = ["MonteCarloDropout", "mean_mask"]
@@ -62,12 +62,12 @@ class MonteCarloDropout:
             "dropout-mean": mean_mask(samples, masks, space),
         }
 
-    def __call__(self, draft: Draft) -> Iterator[Proposed]:
+    def __call__(self, context: ProposalContext) -> Iterator[Proposed]:
         """Mean and samples; nothing where the network has no dropout layer."""
-        if "dropout" not in draft.predictions:
+        if "dropout" not in context.predictions:
             return
-        samples = draft.predictions["dropout"]
-        yield {"mean": len(samples)}, draft.predictions["dropout-mean"]
+        samples = context.predictions["dropout"]
+        yield {"mean": len(samples)}, context.predictions["dropout-mean"]
         for number, mask in enumerate(samples, start=1):
             yield {"sample": number}, mask
 

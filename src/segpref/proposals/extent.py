@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from segpref.checking import checked
-from segpref.proposals.draft import Draft, Proposed, crossed, stacked
 from segpref.proposals.labelmap import LabelMap
+from segpref.proposals.proposal import ProposalContext, Proposed, crossed, stacked
 from segpref.types import SegprefError
 
 __all__ = ["AreaQuantile", "LogitBias", "area_scaled", "biased"]
@@ -40,12 +40,14 @@ def area_scaled(
     return LabelMap(mask.view(np.uint8), labels.values, labels.spacing)
 
 
-def biased(draft: Draft, value: int | None, bias: float) -> UInt8[np.ndarray, "1 *space"]:
+def biased(
+    context: ProposalContext, value: int | None, bias: float
+) -> UInt8[np.ndarray, "1 *space"]:
     """The label map after ``bias`` is added to one class's logit (None: to all but background's).
 
     ``y_i = argmax_c (z_ic + bias [c = value])``, of equal ones the lowest class, as in a decoded mask.
     """
-    lead, label, rival = draft.contest(value)
+    lead, label, rival = context.contest(value)
     ahead = lead > -bias
     if value is not None:
         ahead |= (lead == -bias) & (rival > value)
@@ -76,12 +78,12 @@ class AreaQuantile:
         self.scales = scales
         self.weight = weight
 
-    def __call__(self, draft: Draft) -> Iterator[Proposed]:
+    def __call__(self, context: ProposalContext) -> Iterator[Proposed]:
         """One candidate per scale; nothing for a multi-class label map or an empty anchor."""
-        if draft.label_space.kind == "multi-class" or draft.empty:
+        if context.label_space.kind == "multi-class" or context.empty:
             return
-        for scale in self._all_scales(draft.rng):
-            fields = zip(draft.fields, draft.logits, draft.sorted_logits, strict=True)
+        for scale in self._all_scales(context.rng):
+            fields = zip(context.fields, context.logits, context.sorted_logits, strict=True)
             yield {"scale": scale}, stacked([area_scaled(*field, scale) for field in fields])
 
     def _all_scales(self, rng: np.random.Generator) -> Iterator[float]:
@@ -108,15 +110,15 @@ class LogitBias:
         self.biases = biases
         self.weight = weight
 
-    def __call__(self, draft: Draft) -> Iterator[Proposed]:
+    def __call__(self, context: ProposalContext) -> Iterator[Proposed]:
         """One candidate per target, bias and sign; nothing for a multi-label mask."""
-        if draft.label_space.kind == "multi-label":
+        if context.label_space.kind == "multi-label":
             return
-        names = draft.label_space.names
+        names = context.label_space.names
         targets = (None, *range(1, len(names)))
-        for value, bias in self._all_settings(targets, draft.rng):
+        for value, bias in self._all_settings(targets, context.rng):
             name = "foreground" if value is None else names[value]
-            yield {"structure": name, "bias": bias}, biased(draft, value, bias)
+            yield {"structure": name, "bias": bias}, biased(context, value, bias)
 
     def _all_settings(
         self, targets: Sequence[int | None], rng: np.random.Generator

@@ -1,4 +1,4 @@
-"""One field of a mask, with what the edits ask about it computed once and on crops."""
+"""One field of a mask; components, holes and distances are computed once and on crops."""
 
 from __future__ import annotations
 

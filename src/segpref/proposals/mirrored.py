@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from segpref.checking import checked
-from segpref.proposals.draft import Draft, Proposed
 from segpref.proposals.dropout import mean_mask
+from segpref.proposals.proposal import ProposalContext, Proposed
 from segpref.types import Policy, SegprefError, State
 
 __all__ = ["MirroredViews"]
@@ -52,7 +52,7 @@ class MirroredViews:
         axes = tuple(range(dims)) if self.axes is None else self.axes
         if axes[-1] >= dims:
             raise SegprefError(
-                f"MirroredViews is to mirror along axis {axes[-1]}, but the images have the axes 0 to "
+                f"MirroredViews mirrors along axis {axes[-1]}, but the images have the axes 0 to "
                 f"{dims - 1}: correct its axes"
             )
         return [some for count in range(1, len(axes) + 1) for some in combinations(axes, count)]
@@ -76,11 +76,11 @@ class MirroredViews:
             "mirrored-mean": mean_mask(samples, masks, space),
         }
 
-    def __call__(self, draft: Draft) -> Iterator[Proposed]:
+    def __call__(self, context: ProposalContext) -> Iterator[Proposed]:
         """Mean and views."""
-        if "mirrored" not in draft.predictions:
+        if "mirrored" not in context.predictions:
             return
-        views = self.views(draft.anchor.ndim - 1)
-        yield {"views": 1 + len(views)}, draft.predictions["mirrored-mean"]
-        for axes, mask in zip(views, draft.predictions["mirrored"], strict=True):
+        views = self.views(context.anchor.ndim - 1)
+        yield {"views": 1 + len(views)}, context.predictions["mirrored-mean"]
+        for axes, mask in zip(views, context.predictions["mirrored"], strict=True):
             yield {"along": "+".join(map(str, axes))}, mask

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from segpref.checking import checked
 from segpref.prompts import Prompt, Promptable, Prompts, jittered
-from segpref.proposals.draft import Draft, Proposed
+from segpref.proposals.proposal import ProposalContext, Proposed
 from segpref.types import Policy, SegprefError, State
 
 __all__ = ["MultimaskOutput", "OtherPrompts"]
@@ -51,9 +51,9 @@ class MultimaskOutput:
         ranked = answer.logits.take_along_dim(place, dim=1)
         return {"multimask": (ranked > 0).to(torch.uint8)}
 
-    def __call__(self, draft: Draft) -> Iterator[Proposed]:
+    def __call__(self, context: ProposalContext) -> Iterator[Proposed]:
         """The masks; nothing where the policy takes no prompts."""
-        for rank, mask in enumerate(draft.predictions.get("multimask", ()), start=1):
+        for rank, mask in enumerate(context.predictions.get("multimask", ()), start=1):
             yield {"rank": rank}, np.asarray(mask)
 
 
@@ -61,7 +61,7 @@ class MultimaskOutput:
 class OtherPrompts:
     """Masks of perturbed prompts: moved boxes, other points, other texts.
 
-    Every image has its own source of chance. Points are drawn anew from the anchor, for that is
+    Every image has its own random generator. Points are drawn anew from the anchor, for that is
     what the policy takes for the structure.
 
     Args:
@@ -118,9 +118,9 @@ class OtherPrompts:
             masks.append(model.ask(images, others, state=state).logits[:, 0] > 0)
         return {"prompt": torch.stack(masks, dim=1).to(torch.uint8)}
 
-    def __call__(self, draft: Draft) -> Iterator[Proposed]:
+    def __call__(self, context: ProposalContext) -> Iterator[Proposed]:
         """The masks; nothing where the policy takes no prompts."""
-        for number, mask in enumerate(draft.predictions.get("prompt", ()), start=1):
+        for number, mask in enumerate(context.predictions.get("prompt", ()), start=1):
             yield {"sample": number}, np.asarray(mask)
 
     def _other(

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from segpref.checking import checked
 from segpref.networks.dropout import DropoutKind
-from segpref.proposals.draft import Draft, Proposed
 from segpref.proposals.extent import biased
+from segpref.proposals.proposal import ProposalContext, Proposed
 from segpref.proposals.slate import SlateProposals
 from segpref.seeds import generators, image_seeds
 from segpref.types import Policy, SegprefError, State
@@ -132,9 +132,9 @@ class DropoutRates:
             masks.append(policy.label_space.decode(logits))
         return {self.family: torch.stack(masks, dim=1)}
 
-    def __call__(self, draft: Draft) -> Iterator[Proposed]:
+    def __call__(self, context: ProposalContext) -> Iterator[Proposed]:
         """One candidate per rate and sample; nothing where the network has no block."""
-        found = draft.predictions.get(self.family)
+        found = context.predictions.get(self.family)
         if found is not None:
             for (rate, sample), mask in zip(self.passes, found, strict=True):
                 yield {"rate": rate, "sample": sample}, mask
@@ -175,14 +175,14 @@ class Thresholds:
         """Number of candidates besides the anchor."""
         return len(set(self.thresholds) - {0.5})
 
-    def __call__(self, draft: Draft) -> Iterator[Proposed]:
+    def __call__(self, context: ProposalContext) -> Iterator[Proposed]:
         """One candidate per threshold."""
         for threshold in self.thresholds:
             cut = math.log(threshold / (1 - threshold))
-            if draft.label_space.kind == "multi-class":
-                mask = biased(draft, None, -cut)
+            if context.label_space.kind == "multi-class":
+                mask = biased(context, None, -cut)
             else:
-                mask = (draft.logits > cut).view(np.uint8)
+                mask = (context.logits > cut).view(np.uint8)
             yield {"threshold": threshold}, mask
 
 
@@ -240,15 +240,15 @@ class InputNoise:
         width = images.amax(space, keepdim=True) - images.amin(space, keepdim=True)
         masks = []
         for number, (size, _) in enumerate(self.passes):
-            chance = generators(image_seeds(seeds, number))
-            noise = torch.stack([torch.randn(images.shape[1:], generator=one) for one in chance])
+            rngs = generators(image_seeds(seeds, number))
+            noise = torch.stack([torch.randn(images.shape[1:], generator=one) for one in rngs])
             noisy = images + size * width * noise.to(images)
             masks.append(policy.label_space.decode(policy.logits(noisy)))
         return {self.family: torch.stack(masks, dim=1)}
 
-    def __call__(self, draft: Draft) -> Iterator[Proposed]:
+    def __call__(self, context: ProposalContext) -> Iterator[Proposed]:
         """One candidate per deviation and sample."""
-        found = draft.predictions.get(self.family)
+        found = context.predictions.get(self.family)
         if found is not None:
             for (size, sample), mask in zip(self.passes, found, strict=True):
                 yield {"deviation": size, "sample": sample}, mask

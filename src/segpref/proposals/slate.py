@@ -15,9 +15,15 @@ from segpref.checking import checked
 from segpref.data.dataset import Dataset
 from segpref.proposals.boundary import InterfaceOffset, StructureOffset, UniformOffset
 from segpref.proposals.compositions import CleanedDropoutMean, CleanedExtremes, CleanedOffset
-from segpref.proposals.draft import Draft, NetworkProposal, Proposal, Proposed, StoredProposal
 from segpref.proposals.dropout import MonteCarloDropout
 from segpref.proposals.extent import AreaQuantile, LogitBias
+from segpref.proposals.proposal import (
+    NetworkProposal,
+    Proposal,
+    ProposalContext,
+    Proposed,
+    StoredProposal,
+)
 from segpref.proposals.topology import HoleFilling, LargestComponent
 from segpref.proposals.tta import IntensityTTA
 from segpref.seeds import image_seeds
@@ -101,19 +107,19 @@ class SlateProposals:
             cases: its cases, for voxel size and identity; labels are not read.
             seed: with ``keys`` and a case's id it determines the case's edits, whatever else is in
                 the batch.
-            keys: what else the chance depends on, such as epoch and step.
+            keys: further keys of the random numbers, such as epoch and step.
         """
         families = self.families or default_families(policy.label_space)
-        drafts = self._drafts(families, policy, state, images, cases, seed, keys)
+        drafts = self._contexts(families, policy, state, images, cases, seed, keys)
         # One after the other: finding components holds Python's lock, and two threads took longer
         # than one.
-        drawn = [draw(draft, families, self.size) for draft in drafts]
+        drawn = [draw(context, families, self.size) for context in drafts]
         for case, (_, idle) in zip(cases, drawn, strict=True):
             for family in idle:
-                self._tell(family, f"could not act on case {case.id} (nothing there to edit)")
+                self._report(family, f"has nothing to edit in case {case.id}")
         return [slate for slate, _ in drawn]
 
-    def _drafts(
+    def _contexts(
         self,
         families: Sequence[Proposal],
         policy: Policy,
@@ -122,7 +128,7 @@ class SlateProposals:
         cases: Sequence[Case],
         seed: int,
         keys: Sequence[int],
-    ) -> list[Draft]:
+    ) -> list[ProposalContext]:
         passes: dict[str, np.ndarray] = {}
         with torch.no_grad():
             for number, family in enumerate(families):
@@ -131,7 +137,7 @@ class SlateProposals:
                 seeds = image_seeds([case.id for case in cases], seed, *keys, number)
                 found = family.predict(policy, state, images, seeds)
                 if found is None:
-                    self._tell(family.family, "could not act (the network offers no such pass)")
+                    self._report(family.family, "needs a pass that the network does not offer")
                     continue
                 if passes.keys() & found.keys():
                     raise SegprefError(
@@ -143,13 +149,13 @@ class SlateProposals:
             logits = state.logits.detach()
             anchors = policy.label_space.decode(logits).cpu().numpy()
         return [
-            Draft(
+            ProposalContext(
                 logits=image_logits,
                 anchor=anchor,
                 label_space=policy.label_space,
                 spacing_mm=_spacing(case, anchor.ndim - 1),
                 predictions={name: masks[index] for name, masks in passes.items()}
-                | {name: mask for family in stored for name, mask in family.given(case).items()},
+                | {name: mask for family in stored for name, mask in family.masks_of(case).items()},
                 rng=np.random.default_rng([seed, *keys, zlib.crc32(case.id.encode())]),
             )
             for index, (image_logits, anchor, case) in enumerate(
@@ -157,23 +163,25 @@ class SlateProposals:
             )
         ]
 
-    def _tell(self, family: str, what: str) -> None:
+    def _report(self, family: str, what: str) -> None:
         if family not in self._told:
             self._told.add(family)
             log.warning(
-                "Proposal family %s %s; its places in the slate go to others. Said once.",
+                "Proposal family %s %s; its places in the slate go to others. Reported once per run.",
                 family,
                 what,
             )
 
 
-def draw(draft: Draft, families: Sequence[Proposal], size: int) -> tuple[Slate, list[str]]:
+def draw(
+    context: ProposalContext, families: Sequence[Proposal], size: int
+) -> tuple[Slate, list[str]]:
     """The slate of one image, and the families that proposed nothing at all for it."""
-    masks = np.empty((size, *draft.anchor.shape), np.uint8)
-    masks[0] = draft.anchor
+    masks = np.empty((size, *context.anchor.shape), np.uint8)
+    masks[0] = context.anchor
     candidates = [Candidate("anchor")]
     seen = {_checksum(masks[0]): [0]}
-    running = {number: family(draft) for number, family in enumerate(families)}
+    running = {number: family(context) for number, family in enumerate(families)}
     places = dict.fromkeys(running, 0)
     turn = {number: family.weight for number, family in enumerate(families)}
     idle = []

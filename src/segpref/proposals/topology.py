@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from segpref.checking import checked
-from segpref.proposals.draft import Draft, Proposed, stacked
 from segpref.proposals.labelmap import LabelMap
+from segpref.proposals.proposal import ProposalContext, Proposed, stacked
 
 __all__ = ["HoleFilling", "LargestComponent", "clean", "fill_holes", "keep_components"]
 
@@ -91,12 +91,12 @@ class HoleFilling:
         self.cap = cap
         self.weight = weight
 
-    def __call__(self, draft: Draft) -> Iterator[Proposed]:
+    def __call__(self, context: ProposalContext) -> Iterator[Proposed]:
         """One candidate per size limit; nothing where the anchor is empty."""
-        if draft.empty:
+        if context.empty:
             return
         for relative in self.relative:
-            fields = [fill_holes(labels, relative, self.cap) for labels in draft.fields]
+            fields = [fill_holes(labels, relative, self.cap) for labels in context.fields]
             yield {"relative": relative}, stacked(fields)
 
 
@@ -128,17 +128,17 @@ class LargestComponent:
         self.cap = cap
         self.weight = weight
 
-    def __call__(self, draft: Draft) -> Iterator[Proposed]:
+    def __call__(self, context: ProposalContext) -> Iterator[Proposed]:
         """One candidate per fraction, then one per structure; nothing where the anchor is empty."""
-        if draft.empty:
+        if context.empty:
             return
         for fraction in self.fractions:
-            kept = [keep_components(labels, fraction) for labels in draft.fields]
+            kept = [keep_components(labels, fraction) for labels in context.fields]
             yield {"fraction": fraction}, self._filled(kept)
-        if draft.label_space.kind == "multi-class":
-            (labels,) = draft.fields
+        if context.label_space.kind == "multi-class":
+            (labels,) = context.fields
             for value in labels.counts:
-                name = draft.label_space.names[value]
+                name = context.label_space.names[value]
                 yield {"structure": name}, self._filled([keep_components(labels, only=value)])
 
     def _filled(self, fields: Sequence[LabelMap]) -> np.ndarray:

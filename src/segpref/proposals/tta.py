@@ -9,8 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from segpref.checking import checked
-from segpref.proposals.draft import Draft, Proposed
 from segpref.proposals.dropout import mean_mask
+from segpref.proposals.proposal import ProposalContext, Proposed
 from segpref.types import Policy, SegprefError, State
 
 __all__ = ["IntensityTTA", "intensity_views"]
@@ -89,7 +89,7 @@ class IntensityTTA:
         masks = [policy.label_space.decode(sample) for sample in samples]
         return {"tta": mean_mask(samples, masks, policy.label_space)}
 
-    def __call__(self, draft: Draft) -> Iterator[Proposed]:
+    def __call__(self, context: ProposalContext) -> Iterator[Proposed]:
         """The one mean prediction."""
-        if "tta" in draft.predictions:
-            yield {"views": 1 + self.views}, draft.predictions["tta"]
+        if "tta" in context.predictions:
+            yield {"views": 1 + self.views}, context.predictions["tta"]

@@ -1,4 +1,4 @@
-"""Crops of an image: nearly all of an image is background that no edit has to look at."""
+"""Crops around structures, since most of an image is background that no edit touches."""
 
 from __future__ import annotations
 

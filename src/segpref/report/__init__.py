@@ -1,1 +1,1 @@
-"""Tables, charts and pages of runs, audits and studies, from figures that are there."""
+"""Tables, charts and pages of runs, audits and studies, from recorded figures."""

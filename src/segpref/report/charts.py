@@ -1,4 +1,4 @@
-"""Curves over epochs, drawn so that colour-blind readers and dark pages can read them."""
+"""Curves over epochs, readable for colour-blind readers and on dark pages."""
 
 from __future__ import annotations
 
@@ -76,8 +76,8 @@ def volume_ratios(history: History) -> dict[str, Curve]:
     """
     names = dict.fromkeys(name for row in history for name in row if name.startswith(_VOLUME))
     curves = {name.removeprefix(_VOLUME): column(history, name) for name in names}
-    told = {name: np.where(curve < HARDLY_THERE, curve, np.nan) for name, curve in curves.items()}
-    return {name: one for name, one in told.items() if not np.isnan(one).all()}
+    valid = {name: np.where(curve < HARDLY_THERE, curve, np.nan) for name, curve in curves.items()}
+    return {name: one for name, one in valid.items() if not np.isnan(one).all()}
 
 
 def hardly_there(history: History) -> tuple[str, ...]:
@@ -185,21 +185,21 @@ def bands_chart(
         number = list(order or series).index(name)
         length = min(len(curve) for curve in curves)
         values = np.stack([curve[:length] for curve in curves])
-        told = ~np.isnan(values).all(axis=0)
-        if not told.any():
+        valid = ~np.isnan(values).all(axis=0)
+        if not valid.any():
             continue
         epochs = np.arange(first_epoch, first_epoch + length)
         mean = np.full(length, np.nan)
-        mean[told] = np.nanmean(values[:, told], axis=0)
+        mean[valid] = np.nanmean(values[:, valid], axis=0)
         colour = PALETTE[number % len(PALETTE)]
         axes.plot(
             epochs, mean, color=colour, lw=2, ls=_DASHES[number % len(_DASHES)], label=in_figure(name),
-            marker="o" if told.sum() == 1 else None,
+            marker="o" if valid.sum() == 1 else None,
         )  # fmt: skip
         if len(curves) > 1:
-            low, high = np.nanmin(values[:, told], axis=0), np.nanmax(values[:, told], axis=0)
-            axes.fill_between(epochs[told], low, high, color=colour, alpha=shade, lw=0)
-        begin, end = mean[told][0], mean[told][-1]
+            low, high = np.nanmin(values[:, valid], axis=0), np.nanmax(values[:, valid], axis=0)
+            axes.fill_between(epochs[valid], low, high, color=colour, alpha=shade, lw=0)
+        begin, end = mean[valid][0], mean[valid][-1]
         ends.append(f"{name} from {begin:.3g} to {end:.3g}")
     if level is not None:
         axes.axhline(level, color=_INK, lw=1.2, ls="--", label=in_figure(level_name) or None)

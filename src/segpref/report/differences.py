@@ -88,7 +88,7 @@ def difference(
     if not shared:
         return None
     gains = [_by_patient(a, b, measure) for a, b in shared]
-    # Over the very volumes that the mean is over: two means of distances may miss other volumes.
+    # Over the same volumes as the mean: two means of distances may miss other volumes.
     per_seed = [float(np.mean(list(gain.values()))) if gain else math.nan for gain in gains]
     if measure in LOW_IS_GOOD:
         per_seed = [-change for change in per_seed]

@@ -1,4 +1,4 @@
-"""A few typical cases with the outlines of several models, for a person to look at."""
+"""A few typical cases with the contours of several models, for visual inspection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names in Markdown, LaTeX and figures: whatever is in them, it is shown and breaks nothing."""
+"""Escapes names for Markdown, LaTeX and figures."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ _LATEX = {
 
 
 def in_markdown(text: str) -> str:
-    """The text as it is within a heading or a cell, in one line."""
+    """The text escaped for a heading or a cell, in one line."""
     # Underscores within words are no emphasis, and would only be harder to read.
     return re.sub(r"([\\|`*\[\]])", r"\\\1", _in_one_line(text)).replace("<", "&lt;")
 
 
 def in_latex(text: str) -> str:
-    """The text as it is within a cell or a comment, in one line."""
+    """The text escaped for a cell or a comment, in one line."""
     return "".join(_LATEX.get(sign, sign) for sign in _in_one_line(text))
 
 
 def in_figure(text: str) -> str:
-    """The text as Matplotlib shows it as it is, and not as mathematics."""
+    """The text escaped so that Matplotlib does not read it as mathematics."""
     return _in_one_line(text).replace("$", r"\$")
 
 

@@ -1,4 +1,4 @@
-"""What a report page is made of, and its rendering into one file that needs no other."""
+"""Elements of a report page, and its rendering into one self-contained file."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _LONGEST = 200
 """Bytes of a picture's name."""
 
 GLOSSARY: Mapping[str, str] = {
-    "IoU": "Overlap of the predicted and the true area: 0 is none, 1 is perfect. Given is the mean "
+    "IoU": "Overlap of the predicted and the true area: 0 is none, 1 is perfect. The mean "
     "over structures.",
     "Dice": "Another measure of overlap, from 0 (none) to 1 (perfect); always at least the IoU.",
     "Base": "The model before tuning. A frozen copy of it is what the tuned model is compared with.",
@@ -43,7 +43,7 @@ GLOSSARY: Mapping[str, str] = {
     "over three epochs, and the last six of these averages are averaged again.",
     "Drift": "What was reached and lost again: the highest point of the smoothed validation curve "
     "minus TailAvg. Near 0 is good.",
-    "Judge": "What says which of two masks is better. It may be wrong.",
+    "Judge": "Decides which of two masks is better. It may be wrong.",
     "Slate": "The candidate masks of one image, scored by the judge. The anchor is the model's own "
     "prediction.",
     "Pair": "Two candidates of one slate: the winner, which the judge scores higher, and the loser.",

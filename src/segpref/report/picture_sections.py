@@ -1,4 +1,4 @@
-"""Sections that several pages share: outlines side by side, and the slate of one image."""
+"""Sections that several pages share: contours side by side, and the slate of one image."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def overlay_section(overlays: Sequence[Overlay], title: str = "Before and after"
     """Images with the outlines of several models side by side."""
     return Section(
         title,
-        "The same images, outlined by each model. Judge for yourself.",
+        "The same images with the contours of each model.",
         pictures=overlay_pictures(overlays),
         layout="rows",
         columns=len(overlays[0].masks) if overlays else 1,
@@ -36,17 +36,14 @@ def slate_section(shown: SlatePicture) -> Section:
     if shown.label_space.kind == "multi-label":
         text += f" Shown is {shown.label_space.structures[shown.field]}."
     if shown.pair is not None:
-        text += (
-            " From one pair the model learns to prefer the winner to the loser, and it learns only "
-            "where the two differ."
-        )
+        text += " The model learns to prefer the winner to the loser, only where they differ."
     return Section(
         "What the judge sees",
         text,
         pictures=slate_tiles(shown),
         layout="tiles",
         keys=slate_keys(shown),
-        note="The number is the judge's score, below it stands how the candidate was made.",
+        note="The number is the judge's score; below it is how the candidate was made.",
     )
 
 
@@ -54,7 +51,7 @@ def variance_section(shown: SlatePicture) -> Section:
     """Where the candidates of one image differ."""
     return Section(
         "Where the candidates differ",
-        "Only where candidates differ can a preference teach anything: dark is where all agree, white "
-        "where half of them say otherwise.",
+        "A preference can teach something only where candidates differ: dark where all agree, "
+        "white where half of them disagree.",
         pictures=variance_pictures([shown]),
     )

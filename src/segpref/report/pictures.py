@@ -1,4 +1,4 @@
-"""Masks on images: outlines for comparing, a tint only where two masks differ."""
+"""Masks on images: contours for comparison, and a tint where two masks differ."""
 
 from __future__ import annotations
 
@@ -92,11 +92,11 @@ def overlay_pictures(overlays: Iterable[Overlay]) -> tuple[Picture, ...]:
         for name, mask in one.masks.items():
             parts = one.label_space.structure_masks(mask)
             score = _iou(mask, one.truth, one.label_space)
-            told = "" if math.isnan(score) else f"IoU {score:.3f}"
+            valid = "" if math.isnan(score) else f"IoU {score:.3f}"
             alt = f"{one.name}: outlines of the prediction by {name}"
-            alt += f" and of the ground truth; {told}" if told else ""
+            alt += f" and of the ground truth; {valid}" if valid else ""
             pictures.append(
-                Picture(view.draw(parts, true, size=3.0), f"{alt}.", f"{one.name}: {name}", told)
+                Picture(view.draw(parts, true, size=3.0), f"{alt}.", f"{one.name}: {name}", valid)
             )
     return tuple(pictures)
 
@@ -181,8 +181,8 @@ def _variance(shown: SlatePicture, view: View) -> Picture:
     alike = pairwise_dice(masks, shown.label_space)
     if shown.label_space.kind == "multi-label":
         variance, alike = variance[[shown.field]], alike[[shown.field]]
-    told = alike[~np.isnan(alike)]
-    caption = f"pairwise Dice {told.mean():.3f}" if len(told) else "all empty"
+    valid = alike[~np.isnan(alike)]
+    caption = f"pairwise Dice {valid.mean():.3f}" if len(valid) else "all empty"
     png = view.draw((), None, heat=variance.max(axis=0) * 4, size=3.0)
     alt = f"Variance of {len(masks)} candidates: bright where they differ; {caption}."
     return Picture(png, alt, shown.name, caption)
@@ -199,13 +199,13 @@ def _tile(
     role = roles.get(number, "")
     paired = role in ("winner", "loser")
     score = shown.scores[number]
-    told = "no opinion" if math.isnan(score) else f"{score:.3f}"
+    valid = "abstains" if math.isnan(score) else f"{score:.3f}"
     candidate = shown.slate.candidates[number]
     parts = _of_field(shown.slate.masks[number], shown.label_space, shown.field)
     badge = f"{role} = anchor" if paired and number == 0 else role
     png = view.draw(parts, true, tint=differ if paired else None, size=2.0)
-    alt = f"Candidate {number}, {candidate}: score {told}" + (f", {badge}" if badge else "")
-    return Picture(png, f"{alt}.", told, str(candidate), badge, role)  # type: ignore[arg-type]
+    alt = f"Candidate {number}, {candidate}: score {valid}" + (f", {badge}" if badge else "")
+    return Picture(png, f"{alt}.", valid, str(candidate), badge, role)  # type: ignore[arg-type]
 
 
 def _structure_keys(structures: Sequence[str], truth: bool) -> tuple[Key, ...]:
@@ -224,5 +224,5 @@ def _iou(mask: np.ndarray, truth: np.ndarray | None, space: LabelSpace) -> float
     if truth is None:
         return math.nan
     each = iou(overlap_counts(mask[None], truth, space), math.nan)[0]
-    told = each[~np.isnan(each)]
-    return float(told.mean()) if len(told) else math.nan
+    valid = each[~np.isnan(each)]
+    return float(valid.mean()) if len(valid) else math.nan

@@ -52,7 +52,7 @@ _NAMES = {
     "judge_abstains_on": "The judge abstains on",
 }
 _SKIPPED = {
-    "skipped_abstained": "the judge had no opinion",
+    "skipped_abstained": "the judge abstained",
     "skipped_zero": "all scores were 0",
     "skipped_tied": "all scores were equal",
     "skipped_undecided": "no two candidates were far enough apart",
@@ -113,13 +113,14 @@ def write_report(
     due = settings.get("epochs") if isinstance(settings, Mapping) else None
     if folder.finished and isinstance(due, int) and len(history) != due + 1:
         raise SegprefError(
-            f"{folder.metrics} holds {len(history) - 1} epochs of {due}: restore it, or begin the run "
-            "anew in another folder"
+            f"{folder.metrics} holds {len(history) - 1} epochs of {due}: restore it, or start the "
+            f"run again"
+            " in another folder"
         )
     warnings = []
     if not folder.finished:
         warnings.append(
-            f"The run has not come to its end: this is what its first {len(history) - 1} epochs show."
+            f"The run is not finished: this is what its first {len(history) - 1} epochs show."
         )
     pictures = [overlay_section(overlays)] if overlays else []
     pictures += [slate_section(slate), variance_section(slate)] if slate is not None else []
@@ -192,7 +193,7 @@ def _alignment_sections(summary: Mapping[str, Any], history: History) -> list[Se
             Section(
                 "Learning",
                 "What the pairs of every epoch show. PairFlip and harmful mass need true outlines; "
-                "these never reach the training.",
+                "these are never used in training.",
                 pictures=charts,
             )
         )
@@ -240,9 +241,9 @@ def _skipped(history: History) -> Table | None:
     rows = []
     for name in dict.fromkeys(key for row in history for key in row if key.startswith("skipped_")):
         values = column(history, name)
-        told = values[~np.isnan(values)]
-        if len(told):
-            ends = (told[0], told.mean(), told[-1])
+        valid = values[~np.isnan(values)]
+        if len(valid):
+            ends = (valid[0], valid.mean(), valid[-1])
             reason = _SKIPPED.get(name, name.removeprefix("skipped_"))
             rows.append((reason, *(f"{value:.2f}" for value in ends)))
     header = ("Reason", "First epoch", "Mean of all epochs", "Last epoch")

@@ -1,4 +1,4 @@
-"""What a report reads of a run: who it is, its summary and its scores on test."""
+"""What a report reads of a run: its settings, its summary and its test scores."""
 
 from __future__ import annotations
 

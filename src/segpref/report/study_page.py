@@ -108,7 +108,7 @@ def _sections(part: Part) -> list[Section]:
                 f"{head}how sure is that?" if head else "How sure is that?",
                 "Difference on test between two methods with the same patients, seeds and budget.",
                 table=_claims(part.differences),
-                note="The interval comes from drawing the test patients anew 10 000 times "
+                note="The interval comes from resampling the test patients 10 000 times "
                 "(bootstrap), p from drawing the sign of every patient's difference anew. Better needs "
                 "at least 6 patients, p below 0.05, and the interval and every seed on the good side "
                 "of 0: above it, or below it for ASSD. Worse is an interval on the other side.",
@@ -116,7 +116,7 @@ def _sections(part: Part) -> list[Section]:
         )
     if charts := _charts(part.histories):
         seeds = max(len(curves) for curves in part.histories.values())
-        text = "Every line is the mean over seeds, its band reaches from the lowest to the highest one."
+        text = "Each line is the mean over seeds; its band spans the lowest to the highest seed."
         shown.append(
             Section(
                 f"{head}training" if head else "Training",
@@ -133,12 +133,12 @@ def _sections(part: Part) -> list[Section]:
 def _verdict(rows: Sequence[TableRow], differences: Sequence[Difference]) -> tuple[bool, str]:
     if differences:
         claim = differences[0]
-        told = {"better": "is better than", "worse": "is worse than"}.get(
+        valid = {"better": "is better than", "worse": "is worse than"}.get(
             claim.word, "is not shown to be better than"
         )
         seeds = f"better in {claim.told_seeds} seeds" if claim.seeds > 1 else "one seed"
         return claim.better, (
-            f"{claim.method} {told} {claim.other} on test: {MEASURE_NAMES[claim.measure]} "
+            f"{claim.method} {valid} {claim.other} on test: {MEASURE_NAMES[claim.measure]} "
             f"{claim.mean:+.3f} (95 % interval {claim.low:+.3f} to {claim.high:+.3f}, sign-flip test "
             f"p = {claim.p_value:.2g}, {claim.patients} patients), {seeds}."
         )
@@ -254,8 +254,8 @@ def _mean_ratio(history: History) -> Curve:
     ratios = np.array(list(volume_ratios(history).values()))
     if not len(ratios):
         return np.zeros(0)
-    told = (~np.isnan(ratios)).sum(axis=0)
-    return np.where(told, np.nansum(ratios, axis=0) / np.maximum(told, 1), np.nan)
+    valid = (~np.isnan(ratios)).sum(axis=0)
+    return np.where(valid, np.nansum(ratios, axis=0) / np.maximum(valid, 1), np.nan)
 
 
 def _spread(mean: float, spread: float) -> str:

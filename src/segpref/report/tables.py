@@ -122,7 +122,7 @@ def round_table(histories: Mapping[str, Sequence[History]], epochs: int) -> list
     Args:
         histories: rows of ``metrics.csv`` of each seed, by the row's name; those without pairs are
             left out.
-        epochs: for which slates stand.
+        epochs: how long slates are kept.
     """
     rows = []
     for name, runs in histories.items():
@@ -183,8 +183,8 @@ def _mean(rows: Sequence[Row], measure: Measure) -> float:
 def _missed(rows: Sequence[Row]) -> float:
     """Share of infinite distances; NaN where there is no distance at all."""
     values = [float(row.get(measure_column(rows, "assd"), math.nan)) for row in rows]
-    told = [value for value in values if not math.isnan(value)]
-    return sum(math.isinf(value) for value in told) / len(told) if told else math.nan
+    valid = [value for value in values if not math.isnan(value)]
+    return sum(math.isinf(value) for value in valid) / len(valid) if valid else math.nan
 
 
 def mean_and_spread(values: Sequence[float]) -> tuple[float, float]:

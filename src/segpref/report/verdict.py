@@ -1,4 +1,4 @@
-"""What a run came to, in plain sentences, and what to look at before its model is used."""
+"""The outcome of a run in plain sentences, and what to check before its model is used."""
 
 from __future__ import annotations
 
@@ -63,26 +63,28 @@ def verdict(
     base, peak = float(summary["val_iou_base"]), float(summary["val_iou_peak"])
     when = f"after epoch {summary['peak_epoch']} of {summary['epochs']}"
     word: Word = "not shown" if comparison is None else comparison.word
-    told = [f"{_WORDS[word]}: IoU {peak:.3f} {when}, the base has {base:.3f} ({peak - base:+.3f})."]
+    valid = [
+        f"{_WORDS[word]}: IoU {peak:.3f} {when}, the base has {base:.3f} ({peak - base:+.3f})."
+    ]
     if comparison is None:
-        told.append("The two were not compared patient by patient.")
+        valid.append("The two were not compared patient by patient.")
     elif comparison.patients < FEWEST_PATIENTS:
-        told.append(
-            f"The gain is {comparison.told}: with fewer than {FEWEST_PATIENTS} validation patients "
+        valid.append(
+            f"The gain is {comparison.valid}: with fewer than {FEWEST_PATIENTS} validation patients "
             "nothing is shown."
         )
     else:
-        told.append(f"The gain is {comparison.told}.")
+        valid.append(f"The gain is {comparison.valid}.")
     if is_control:
-        told.append("This is a random-preference control: nothing was learned from the judge.")
+        valid.append("This is a random-preference control: nothing was learned from the judge.")
     elif control is not None:
-        told.append(f"The random-preference control ({control.name}): {control.comparison.told}.")
+        valid.append(f"The random-preference control ({control.name}): {control.comparison.valid}.")
     else:
-        told.append(
+        valid.append(
             "The random-preference control (--control) was not run, so how much of it is the judge's "
             "is not known."
         )
-    return word == "better", " ".join(told)
+    return word == "better", " ".join(valid)
 
 
 def read_comparison(folder: RunFolder) -> Comparison | None:
@@ -121,7 +123,8 @@ def doubt(model: Path) -> str | None:
             what = "is worse than" if found.word == "worse" else "is not shown to be better than"
             few = f" (at least {FEWEST_PATIENTS} are needed)" * (found.patients < FEWEST_PATIENTS)
             return (
-                f"The model of {file.parent} {what} its base on validation: {found.told}{few}. Use the "
+                f"The model of {file.parent} {what} its base on validation: {found.valid}{few}. "
+                f"Use the "
                 "base until more patients tell."
             )
     return None
@@ -208,5 +211,5 @@ def _pair_warnings(history: History) -> list[str]:
 def _late(history: History, name: str) -> float:
     """Mean over the last epochs; NaN, which compares false to everything, where it was not kept."""
     values = column(history, name)[-_LAST:]
-    told = values[~np.isnan(values)]
-    return float(told.mean()) if len(told) else math.nan
+    valid = values[~np.isnan(values)]
+    return float(valid.mean()) if len(valid) else math.nan

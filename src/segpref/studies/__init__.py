@@ -1,1 +1,1 @@
-"""Evidence: audits, comparisons by recipe, tables, pictures and reports."""
+"""Audits, studies by recipe, and their tables, figures and reports."""

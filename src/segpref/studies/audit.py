@@ -1,4 +1,4 @@
-"""Before anything is trained: what are slates and judge worth? (RN-DPO, Appendix A.4, Table 11)"""
+"""The audit of slates and judge before any training (RN-DPO, Appendix A.4, Table 11)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from jaxtyping import UInt8
 
 from segpref.data.dataset import Dataset
 from segpref.data.patches import PatchDraw
-from segpref.judges import note_silence
+from segpref.judges import note_undrawn_structures
 from segpref.metrics import (
     SlateDiagnostics,
     StructureFigures,
@@ -120,7 +120,7 @@ def audit(
     if not len(dataset):
         raise SegprefError("none of the cases to audit on has a label: give labelled cases")
     proposals = proposals or SlateProposals()
-    silent = note_silence(judge, dataset)
+    silent = note_undrawn_structures(judge, dataset)
     if patches is None:
         slates = scored_slates(policy, dataset, judge, proposals, seed)
     else:

@@ -1,4 +1,4 @@
-"""What an audit teaches the loss: how often the judge is wrong, by its score gap."""
+"""Calibration of the loss: how often the judge is wrong, by its score gap."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from pathlib import Path
 from segpref.data.cache import write_atomically
 from segpref.data.dataset import Dataset
 from segpref.data.patches import PatchDraw
-from segpref.disk import Damaged, cannot_read, sealed, unsealed
+from segpref.disk import Damaged, cannot_read, from_checked_json, to_checked_json
 from segpref.metrics.flips import FlipBin
 from segpref.proposals import SlateProposals
 from segpref.studies.audit import audit
 from segpref.types import Judge, Miner, Policy, SegprefError
 
-__all__ = ["measured_flips", "read_flips"]
+__all__ = ["measured_flip_rates", "read_flip_rates"]
 
 
-def measured_flips(
+def measured_flip_rates(
     file: Path,
     policy: Policy,
     cases: Dataset,
@@ -46,28 +46,28 @@ def measured_flips(
     """
     if not file.exists():
         found = audit(policy, cases, judge, miner, proposals, seed, patches)
-        write_atomically(file, sealed(found.as_dict()))
-    return read_flips(file)
+        write_atomically(file, to_checked_json(found.as_dict()))
+    return read_flip_rates(file)
 
 
-def read_flips(file: Path) -> list[FlipBin]:
+def read_flip_rates(file: Path) -> list[FlipBin]:
     """Flip rates by gap that an audit left.
 
     Raises:
         SegprefError: there are none.
     """
     try:
-        flips = unsealed(file.read_bytes(), old=True).get("mined")
+        flips = from_checked_json(file.read_bytes(), old=True).get("mined")
     except Damaged as error:
         raise SegprefError(
             f"{file} is not what was written ({error}), and the loss depends on it: restore it, or "
-            "begin the run anew in another folder"
+            "start the run again in another folder"
         ) from error
     except OSError as error:
         raise cannot_read(file, error) from error
     if not flips:
         raise SegprefError(
-            f"{file} tells no flip rates by score gap, which CalibratedDPO needs: the judge gives no "
+            f"{file} holds no flip rates by score gap, which CalibratedDPO needs: the judge gives no "
             "pairs on the validation images, or an earlier version wrote the file (delete it then)"
         )
     return [FlipBin(**one) for one in flips]

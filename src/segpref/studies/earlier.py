@@ -1,4 +1,4 @@
-"""Names that settings had in earlier versions, in recipes and in what studies have recorded.
+"""Converts settings of earlier versions, in recipes and in recorded studies.
 
 A recipe's methods are whole configurations (:class:`~segpref.training.AlignConfig`): what its section
 ``align`` says of all of them, and over it what each says of itself.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from segpref.studies.recorded import CLASS
+from segpref.studies.recorded_settings import CLASS
 from segpref.types import SegprefError
 
 __all__ = ["align_settings", "renamed", "run_settings", "whole_methods"]

@@ -1,4 +1,4 @@
-"""Examples of what a run does: outlines before and after, and slates, of a few typical cases."""
+"""Examples of a run: contours before and after, and slates, of a few typical cases."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import numpy as np
 from segpref.data.dataset import Dataset
 from segpref.data.patches import LabelPlaces, PatchDraw
 from segpref.inference.windows import whole_images, whole_model
-from segpref.judges import OracleJudge, note_silence
-from segpref.metrics import opinion
+from segpref.judges import OracleJudge, note_undrawn_structures
+from segpref.metrics import score_state
 from segpref.policies import load_model
 from segpref.preferences import ScoredSlate, TopVsRandom
 from segpref.proposals import SlateProposals
@@ -62,7 +62,7 @@ def alignment_report(
     measured_verdict(folder, base, cases)
     before, after = (whole_model(model) for model in (base, folder.best))
     shown = typical(cases, count)
-    note_silence(judge, cases)
+    note_undrawn_structures(judge, cases)
     slate = _slate_picture(base, shown, judge, proposals, seed)
     return write_report(
         folder,
@@ -117,7 +117,7 @@ def _slate_picture(
             masks = scored.slate.masks[:, field]
             if (masks == masks[0]).all():
                 continue
-            if opinion(scored.scores[:, field]) == "usable":
+            if score_state(scored.scores[:, field]) == "usable":
                 return _picture(scored, field, cases.label_space, seed)
             second = second or (scored, field)
     return None if second is None else _picture(*second, cases.label_space, seed)
@@ -138,7 +138,7 @@ def _audited(
 
 def _picture(scored: ScoredSlate, field: int, label_space: LabelSpace, seed: int) -> SlatePicture:
     case, said = scored.case, scored.scores[:, field]
-    usable = opinion(said) == "usable"
+    usable = score_state(said) == "usable"
     rows = TopVsRandom()(said, np.random.default_rng(seed)) if usable else np.zeros((0, 2), int)
     return SlatePicture(
         name=case.id if case.window is None else f"a patch of {case.id}",

@@ -1,4 +1,4 @@
-"""The tasks of a study: what is trained and scored, in which folders, and what must come first."""
+"""The tasks of a study: what is trained and scored, their folders and dependencies."""
 
 from __future__ import annotations
 

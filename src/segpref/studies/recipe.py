@@ -1,4 +1,4 @@
-"""A recipe: one YAML file that says everything about a study but where the data are."""
+"""The recipe of a study: one YAML file with everything except the path of the data."""
 
 from __future__ import annotations
 
@@ -178,9 +178,9 @@ def parse_recipe(
         settings: Namespace = parser.parse_object({"recipe": today(read_yaml(path))})
         recipe = parser.instantiate(settings).recipe
     except Exception as error:
-        # YAML and jsonargparse tell over several lines what is wrong.
+        # YAML and jsonargparse report over several lines what is wrong.
         reason = " ".join(str(error).split())
-        raise SegprefError(f"{path} is no valid recipe: {reason}") from error
+        raise SegprefError(f"{path} is not a valid recipe: {reason}") from error
     assert isinstance(recipe, kind)
     return recipe, settings.recipe.as_dict()
 

@@ -1,4 +1,4 @@
-"""What a study has found so far, read back from its folder."""
+"""Results of a study so far, read from its folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does one task of a study; what is finished is not done again, what was begun goes on."""
+"""Runs one task of a study; finished ones are skipped, interrupted ones resumed."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from segpref.policies import load_model
 from segpref.preferences import TopVsRandom
 from segpref.progress import console, headed
 from segpref.studies.audit import audit
-from segpref.studies.calibration import read_flips
+from segpref.studies.calibration import read_flip_rates
 from segpref.studies.earlier import run_settings
 from segpref.studies.examples import alignment_report
 from segpref.studies.plan import Task
-from segpref.studies.recorded import as_recorded, plain
+from segpref.studies.recorded_settings import as_recorded, plain
 from segpref.studies.slates import scored_slates, select_best
 from segpref.studies.workspace import Workspace
 from segpref.training import RunFolder, align
-from segpref.training.methods import method_of, with_flips
+from segpref.training.methods import method_of, with_flip_rates
 
 __all__ = ["run_task"]
 
@@ -78,7 +78,7 @@ def _run(workspace: Workspace, task: Task) -> None:
     config = task.config(workspace.recipe)
     if config.needs_flips:
         audited = Task(task.seed, "audit", task.base, task.judge).folder(workspace.out)
-        config = with_flips(config, read_flips(audited / "audit.json"))
+        config = with_flip_rates(config, read_flip_rates(audited / "audit.json"))
     base = workspace.base_folder(task.seed, task.base)
     folder = RunFolder(task.folder(workspace.out))
     settings = {"align": config, "seed": task.seed, "base": load_model(base)[0].digest()}

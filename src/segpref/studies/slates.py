@@ -1,4 +1,4 @@
-"""Slates of a policy on a dataset, scored: what audits, Select-best and pictures are made from."""
+"""Scored slates of a policy on a dataset, for audits, Select-best and figures."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from segpref.data.patches import PatchDraw
 from segpref.data.predictions import PredictionStore
 from segpref.inference.evaluation import VolumeMasks
 from segpref.inference.windows import whole_images
-from segpref.metrics import opinion
+from segpref.metrics import score_state
 from segpref.policies import ModelCard, TunablePolicy
 from segpref.preferences import Candidates, ScoredSlate, Scoring
 from segpref.progress import track
@@ -35,7 +35,7 @@ def scored_slates(
     seed: int,
     batch_size: int = 8,
 ) -> Iterator[ScoredSlate]:
-    """Slates of every case under the policy as it is, scored by the judge.
+    """Slates of every case under the current policy, scored by the judge.
 
     Large images, and those of a dataset whose images differ in size, go one by one.
 
@@ -105,7 +105,7 @@ def patch_draw(
 
     Args:
         policy: of patches; what it predicts of the whole cases is kept.
-        card: of the policy; tells how images are prepared and whether it sees patches.
+        card: of the policy: how images are prepared and whether it sees patches.
         dataset: whose cases are cut.
         cache: where places in the predicted foreground are kept.
     """
@@ -119,14 +119,14 @@ def patch_draw(
 def select_best(slates: Iterator[ScoredSlate], dataset: Dataset) -> list[VolumeMasks]:
     """Masks of Select-best: the judge's top candidate per field, without any update (Sec. 4.4).
 
-    The anchor is kept where the judge has no opinion.
+    The anchor is kept where the judge has no score.
     """
     chosen: dict[str, np.ndarray] = {}
     for scored in slates:
         mask = scored.slate.masks[0].copy()
         for number in range(len(mask)):
             column = scored.scores[:, number]
-            if opinion(column) == "usable":
+            if score_state(column) == "usable":
                 mask[number] = scored.slate.masks[int(np.nanargmax(column)), number]
         chosen[scored.case.id] = mask
     result = []

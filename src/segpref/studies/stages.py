@@ -10,7 +10,7 @@ from segpref.data.dataset import Dataset
 from segpref.data.splits import draw_cases, draw_patients
 from segpref.policies import NetworkSpec
 from segpref.settings import Settings, setting
-from segpref.studies.recorded import settings_of
+from segpref.studies.recorded_settings import settings_of
 from segpref.training.config import FitConfig, TrainingConfig
 from segpref.types import SegprefError
 

@@ -1,4 +1,4 @@
-"""Which tables a study has, and what stands in each."""
+"""The tables of a study and their rows."""
 
 from __future__ import annotations
 
@@ -213,7 +213,7 @@ def _ceiling(results: Results, base: str) -> Sequence[Run]:
 
 
 def _regime(results: Results, block: Block, bases: Sequence[str], judges: Sequence[str]) -> str:
-    """What to add to the title where it takes more to tell the tables apart."""
+    """What to add to the title if tables would have the same one."""
     if sum(1 for _ in _layouts(results, block)) == 1 and len(results.recipe.blocks) > 1:
         return ""
     parts = []

@@ -24,7 +24,7 @@ from segpref.studies.engine.job import Portable
 from segpref.studies.judging import JudgeInputs
 from segpref.studies.plan import Task, judge_task
 from segpref.studies.recipe import Recipe, read_recipe
-from segpref.studies.recorded import as_recorded, changed_settings, plain, same_settings
+from segpref.studies.recorded_settings import as_recorded, changed_settings, plain, same_settings
 from segpref.studies.stages import Stage1
 from segpref.training import RunFolder, fit
 from segpref.trust import allow_names
@@ -218,7 +218,7 @@ class Workspace(Portable):
 
 
 def _changed(before: Mapping[str, Any], now: Recipe) -> list[str]:
-    """What was changed of what decides results; names may be added."""
+    """Which settings that affect results were changed; names may be added."""
     found = [name for name in changed_settings(before, now) if name in _SHARED]
     for section in _NAMED:
         old = before.get(section)

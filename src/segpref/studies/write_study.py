@@ -19,7 +19,7 @@ from segpref.report.table_files import TitledTable, write_tables
 from segpref.report.tables import COLUMNS, round_table
 from segpref.studies.examples import variance_rows
 from segpref.studies.plan import Task
-from segpref.studies.recorded import plain
+from segpref.studies.recorded_settings import plain
 from segpref.studies.results import Results
 from segpref.studies.study_tables import StudyTable, judges_of, study_tables
 from segpref.studies.workspace import Workspace

@@ -1,4 +1,4 @@
-"""The ground truth as a signal, alone or beside preferences (MAPO, Eq. 7)."""
+"""Labels as a training signal, alone or beside preferences (MAPO, Eq. 7)."""
 
 from __future__ import annotations
 
@@ -90,9 +90,9 @@ class AnchoredSignal:
         return bool(getattr(self.preference, "needs_uncertainty", False))
 
     @property
-    def needs_standing(self) -> bool:
-        """Whether the preference part learns only from slates that stand."""
-        return bool(getattr(self.preference, "needs_standing", False))
+    def needs_round_slates(self) -> bool:
+        """Whether the preference part learns only from slates that are kept for a round."""
+        return bool(getattr(self.preference, "needs_round_slates", False))
 
     def __call__(self, batch: ScoredBatch) -> StepResult:
         """Loss times the number of images; the preference signal's figures and its own.

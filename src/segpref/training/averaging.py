@@ -1,4 +1,4 @@
-"""An average of weights that follows a training: a teacher, or a steadier policy."""
+"""Moving averages of weights: a teacher, or a steadier policy."""
 
 from __future__ import annotations
 

@@ -131,7 +131,8 @@ class SlateConfig(Settings):
     segpref.proposals.DropoutRates; all families that suit the labels if left out."""
 
     refresh: int | None = setting(None, least=1)
-    """Epochs for which slates and scores stand (MAPO's rounds); made at every step if left out."""
+    """Epochs for which slates and scores are kept (MAPO's rounds); made again at every step if
+    left out."""
 
     reference: Literal["base", "round"] = "base"
     """base, or with refresh the model at the beginning of each round."""
@@ -191,8 +192,8 @@ class MethodConfig(Settings):
     left out, but for method calibrated (0.99)."""
 
     control: bool = False
-    """Random-preference control: the order of each pair is drawn by chance, so that nothing can be
-    learned from the judge. A gain is the judge's as far as it is above what this run gains."""
+    """Random-preference control: the order of each pair is random, so that nothing can be learned
+    from the judge. Only a gain above that of this run is due to the judge."""
 
     keep_preferences: bool = False
     """Keep every mined pair as a record in preferences.jsonl of the run folder, from which others can

@@ -1,4 +1,4 @@
-"""What a person says of cuts of a policy's probabilities, for align (Konwer et al., 2025)."""
+"""Feedback on thresholded probabilities of a policy, for align (Konwer et al., 2025)."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class Feedback(Settings):
     """image (the paper's, as any DPO), region, or [power, a]."""
 
     thresholds: tuple[float, ...] = (0.3, 0.4, 0.5, 0.6)
-    """Probabilities at which candidates are cut; 0.5 is the model's own mask. The paper does not tell
-    its own."""
+    """Probabilities at which candidates are cut; 0.5 is the model's own mask. The paper does not
+    give its own."""
 
     flip_rate: float = setting(0.0, least=0, most=1)
     """How often two closely ranked candidates change places, from 0 to 1."""

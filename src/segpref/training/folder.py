@@ -1,4 +1,4 @@
-"""A run folder: everything that one training leaves behind, each file written whole or not at all.
+"""A run folder: everything that one training leaves behind, written atomically.
 
 ==========================  =====================================================================
 ``config.yaml``             the resolved settings; ``--config`` takes it back
@@ -32,8 +32,8 @@ import yaml
 from torch import Tensor
 
 from segpref.data.cache import sweep_partial, write_atomically
+from segpref.data.checksummed_tensors import read_checksummed, write_checksummed
 from segpref.data.csv_files import read_csv, write_csv
-from segpref.data.sealed import read_sealed, write_sealed
 from segpref.disk import Damaged, refuse_scarcity
 from segpref.locking import alone_in
 from segpref.process import is_first_process
@@ -205,7 +205,7 @@ class RunFolder:
         if not self.best.is_file():
             raise SegprefError(
                 f"{self.best} is missing, though {self.summary.name} says that the run is finished: "
-                "restore it, or begin the run anew in another folder"
+                "restore it, or start the run again in another folder"
             )
         found = self.read_summary()
         if not isinstance(found.get("kind"), str):
@@ -214,7 +214,7 @@ class RunFolder:
 
     def save_state(self, tensors: Mapping[str, Tensor], position: Mapping[str, Any]) -> None:
         """Write what a resumed run needs."""
-        write_sealed(self.state, tensors, "position", position)
+        write_checksummed(self.state, tensors, "position", position)
 
     def load_state(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """Read it back; None where there is none yet.
@@ -227,11 +227,11 @@ class RunFolder:
         if not self.state.exists():
             return None
         try:
-            return read_sealed(self.state, "position")
+            return read_checksummed(self.state, "position")
         except Damaged as error:
             raise SegprefError(
-                f"{self.state} is not what was written ({error}): restore it, or delete it to begin "
-                "the run anew"
+                f"{self.state} is not what was written ({error}): restore it, or delete it to "
+                f"start the run again"
             ) from error
 
 
@@ -255,5 +255,5 @@ def _damaged(path: Path, error: Exception) -> SegprefError:
     refuse_scarcity(path, error)
     reason = " ".join(str(error).split())
     return SegprefError(
-        f"{path} can't be read ({reason[:120]}): restore it, or begin the run anew in another folder"
+        f"{path} can't be read ({reason[:120]}): restore it, or start the run again in another folder"
     )

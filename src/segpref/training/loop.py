@@ -226,7 +226,9 @@ def _update(
     if terms == 0:
         return
     if result.loss is None:
-        raise AssertionError("a process without terms must give a zero that touches its logits")
+        raise AssertionError(
+            "a process without terms must return a zero that depends on its logits"
+        )
     # Processes average their gradients; the loss is the sum over all terms of the step by their number.
     runtime.backward(result.loss * (runtime.processes / terms))
     optimizer.step()

@@ -1,4 +1,4 @@
-"""Where the margins of pairs come from: for a policy with logits, from its one pass."""
+"""Sources of margins: for a policy with logits, its one forward pass."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an alignment learns: from a configuration to a judge, slates and a signal."""
+"""The method of an alignment: from a configuration to a judge, slates and a signal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from segpref.training.config import AlignConfig
 from segpref.training.signals import PreferenceSignal, PseudoLabelSignal, Signal
 from segpref.types import Judge, LabelSpace, SegprefError
 
-__all__ = ["Method", "method_of", "with_flips"]
+__all__ = ["Method", "method_of", "with_flip_rates"]
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def method_of(
     return Method(judge, SlateProposals(config.candidates, making), _signal(config, label_space))
 
 
-def with_flips(config: AlignConfig, flips: Sequence[FlipBin]) -> AlignConfig:
+def with_flip_rates(config: AlignConfig, flips: Sequence[FlipBin]) -> AlignConfig:
     """A configuration that needs flip rates, with those that were measured.
 
     Args:

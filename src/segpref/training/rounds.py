@@ -1,4 +1,4 @@
-"""Slates of a policy with logits that stand for several epochs (MAPO, Sec. 3.3.4)."""
+"""Slates of a policy with logits that are kept for a round of epochs (MAPO, Sec. 3.3.4)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from segpref.data.dataset import Dataset
 from segpref.data.patches import within_image
 from segpref.policies import TunablePolicy
-from segpref.preferences import Candidates, StandingPatches, StandingSlates
+from segpref.preferences import Candidates, RoundPatches, RoundSlates
 from segpref.proposals import SlateProposals
 from segpref.training.step import Reference, ScoredSlates
 from segpref.types import Case, Judge, Slate, State
@@ -22,7 +22,7 @@ __all__ = ["PreferenceRounds"]
 
 
 class PreferenceRounds:
-    """Standing slates of a policy with logits, from the policy as it was when the round began.
+    """Slates of a round for a policy with logits, from the policy as it was when the round began.
 
     Args:
         policy: makes the slates; its network must be in evaluation mode.
@@ -35,7 +35,7 @@ class PreferenceRounds:
         every: epochs per round.
         seed: of the slates, together with the round.
         batch_size: images per network pass.
-        unsure: whether the judge is asked how unsure it is.
+        unsure: whether the judge's uncertainty is computed.
         patches: which patches of the images the policy sees; None for whole images.
     """
 
@@ -52,11 +52,11 @@ class PreferenceRounds:
         seed: int,
         batch_size: int = 8,
         unsure: bool = False,
-        patches: StandingPatches | None = None,
+        patches: RoundPatches | None = None,
     ) -> None:
         self._policy, self._reference = policy, reference
         self._candidates, self._seed = Candidates(policy, proposals), seed
-        self._sets = StandingSlates(
+        self._sets = RoundSlates(
             self._made,
             pool,
             judge,

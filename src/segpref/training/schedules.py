@@ -1,4 +1,4 @@
-"""Learning rates over the course of a run, as functions of the share of it that is done."""
+"""Learning-rate schedules, as functions of the share of the run that is done."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is learned from a scored slate: a preference between masks, or the best mask itself."""
+"""Training signals from scored slates: preferences between masks, or the best mask itself."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from segpref.metrics import harmful_update_mass, opinion
+from segpref.metrics import harmful_update_mass, score_state
 from segpref.objectives.groups import grouped
 from segpref.objectives.likelihood import Disagreement, Reduction, disagreement
 from segpref.objectives.pairwise import DPO, update_strength
@@ -47,7 +47,7 @@ class ScoredBatch:
             is ``[candidate, field]``; None where there is no label.
         rngs: one generator per image.
         uncertainty: how unsure the judge is of each score, ``[K, field]`` per image, as one standard
-            deviation; None where the judge does not tell.
+            deviation; None if the judge does not report it.
         labels: the ground truth, all :data:`~segpref.types.IGNORE` for an image without; there for a
             signal that declares ``needs_label``.
         cases: ids of the images' cases, for a signal that reads or keeps records.
@@ -85,12 +85,12 @@ class PreferenceSignal:
         miner: picks the pairs.
         objective: loss on margins.
         reduction: ``region`` is RN-DPO, ``image`` is DPO as usual.
-        flip_rate: share of the mined pairs that are turned round by chance. With 0.5 they are the same
-            pairs and say nothing: a control that tells what the judge adds. (A judge whose order is
+        flip_rate: share of the mined pairs that are reversed at random. With 0.5 they are the same
+            pairs and say nothing: a control that shows what the judge adds. (A judge whose order is
             turned round, :class:`~segpref.judges.NoisyJudge`, has other pairs: its top is a slate's
             worst, and worst masks lie elsewhere than best ones.)
-        records: what somebody said of the slates' candidates: the pairs, in place of what the miner
-            finds. The judge may be :class:`~segpref.preferences.Unjudged` then.
+        records: preference records about the slates' candidates: they give the pairs, in place of
+            what the miner finds. The judge may be :class:`~segpref.preferences.AbstainingJudge` then.
         keep: keeps the mined pairs as records; None for nothing, which costs nothing.
 
     Raises:
@@ -115,8 +115,8 @@ class PreferenceSignal:
         return bool(getattr(self.objective, "needs_uncertainty", False))
 
     @property
-    def needs_standing(self) -> bool:
-        """Whether it learns only from slates that stand: records are about these."""
+    def needs_round_slates(self) -> bool:
+        """Whether it learns only from slates that are kept for a round: records are about these."""
         return self.records is not None
 
     def __call__(self, batch: ScoredBatch) -> StepResult:
@@ -197,7 +197,7 @@ class PseudoLabelSignal:
             target = slate.masks[0].copy()
             for number in range(target.shape[0]):
                 column = scores[:, number]
-                if opinion(column) == "usable":
+                if score_state(column) == "usable":
                     target[number] = slate.masks[int(np.nanargmax(column)), number]
                     used += 1
                 else:

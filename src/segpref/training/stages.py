@@ -22,7 +22,7 @@ from segpref.training.folder import RunFolder
 from segpref.training.signals import Signal
 from segpref.training.start import card_of_start
 from segpref.training.tasks.diffusion import Diffusion, DiffusionConfig
-from segpref.training.tasks.preference import Lessons, PreferenceTask
+from segpref.training.tasks.preference import AlignmentInputs, PreferenceTask
 from segpref.training.tasks.promptable import Promptable, PromptableConfig
 from segpref.training.tasks.regressor import Regressor, RegressorConfig
 from segpref.training.tasks.semisupervised import SemiSupervised
@@ -171,7 +171,7 @@ def align(
         cache: where reference logits and judge predictions are kept.
         parts: of the network that learn; the policy's usual ones where None.
         denoising: of a diffusion model: how its denoising errors become margins.
-        slates: folder of :class:`~segpref.preferences.StandingSlates` of the pool that stand for the
+        slates: folder of :class:`~segpref.preferences.RoundSlates` of the pool that are kept for the
             whole run, such as those that people have voted on; made there where there are none.
         settings: fields of :class:`~segpref.training.AlignConfig`, changed in ``config``.
 
@@ -187,9 +187,11 @@ def align(
     sets, kept = slates or folder.path / "rounds", folder.preferences
     if slates is not None and (config.refresh or 0) < config.epochs:
         config = replace(config, refresh=config.epochs)
-    lessons = Lessons(base, pool, validation, judge, signal, sets, proposals, cache, parts, kept)
+    inputs = AlignmentInputs(
+        base, pool, validation, judge, signal, sets, proposals, cache, parts, kept
+    )
     own = {} if denoising is None else {"denoising": denoising}
-    task = _task_of(base)(lessons, config, **own)
+    task = _task_of(base)(inputs, config, **own)
     weights = f"other weights than {base} has now: restore those"
     folder.keep_digest("base", task.policy.digest(), weights)
     if (records := records_of(signal)) is not None:

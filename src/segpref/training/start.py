@@ -1,4 +1,4 @@
-"""Where a training of stage 1 begins: random weights, or those of a model."""
+"""Initial weights of stage 1: random, or those of a model."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def card_of_start(card: ModelCard, start: Path | None) -> ModelCard:
     before = read_card(start)
     if before.policy.class_path != card.policy.class_path:
         raise SegprefError(
-            f"{start} is no plain segmenter ({before.policy.class_path.rpartition('.')[2]}): start "
+            f"{start} is not a plain segmenter ({before.policy.class_path.rpartition('.')[2]}): start "
             "from one, or from scratch"
         )
     wanted = _kind(ModelCard.from_json(card.to_json(), trust=True))

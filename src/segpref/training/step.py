@@ -14,14 +14,14 @@ from torch import Tensor
 from segpref.data.dataset import Dataset
 from segpref.metrics import slate_iou
 from segpref.policies import TunablePolicy
-from segpref.preferences import Candidates, Passed, Scoring
+from segpref.preferences import Candidates, PolicyPass, Scoring
 from segpref.proposals import SlateProposals
 from segpref.seeds import derive_seed, generators, image_seeds
 from segpref.training.augmentation import StrongAugmentation
+from segpref.training.image_sizes import explain_image_size
 from segpref.training.loop import StepResult
 from segpref.training.margins import LogitMargins
 from segpref.training.signals import ScoredBatch, Signal
-from segpref.training.sizes import sizes_told
 from segpref.types import (
     IGNORE,
     Case,
@@ -55,7 +55,7 @@ class ScoredSlates(NamedTuple):
         scores: the judge's, per image.
         reference: logits of the reference.
         anchors: what the policy predicts now; the slates' own anchors where None.
-        uncertainty: how unsure the judge is of each score; None where nobody asks.
+        uncertainty: the judge's uncertainty of each score; None if it is not computed.
     """
 
     slates: Sequence[Slate]
@@ -83,7 +83,7 @@ class SlateSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StepSlates:
-    """Slates of the policy as it is, made and scored anew at every step.
+    """Slates of the current policy, made and scored again at every step.
 
     Args:
         policy: what is tuned.
@@ -91,7 +91,7 @@ class StepSlates:
         judge: scores candidates, prepared for the pool; sees labels only if it declares them.
         proposals: make the slates.
         seed: of the slates, together with epoch and step.
-        unsure: whether the judge is asked how unsure it is.
+        unsure: whether the judge's uncertainty is computed.
     """
 
     policy: TunablePolicy
@@ -112,7 +112,7 @@ class StepSlates:
     ) -> ScoredSlates:
         """Scored slates from the policy's one pass."""
         key = derive_seed(self.seed, epoch, number)
-        made = Candidates(self.policy, self.proposals)(cases, key, passed=Passed(images, state))
+        made = Candidates(self.policy, self.proposals)(cases, key, passed=PolicyPass(images, state))
         found = Scoring(self.judge, self.unsure)(cases, made)
         return ScoredSlates(
             made,
@@ -159,13 +159,16 @@ class PreferenceStep:
         self.policy.network.eval()
 
         # Without a view the slates share the one pass of the update.
-        with torch.set_grad_enabled(self.view is None), sizes_told(images, self.policy.logits):
+        with (
+            torch.set_grad_enabled(self.view is None),
+            explain_image_size(images, self.policy.logits),
+        ):
             state = self.policy.forward(images)
         found = self.slates(indices, cases, images, state, epoch, number)
         logits = state.logits
         if self.view is not None:
-            chance = generators(image_seeds([case.id for case in cases], key))
-            logits = self.policy.viewed(self.view(images, chance), state).logits
+            rngs = generators(image_seeds([case.id for case in cases], key))
+            logits = self.policy.viewed(self.view(images, rngs), state).logits
         needs_label = getattr(self.signal, "needs_label", False)
         reference = found.reference.to(logits.device)
         batch = ScoredBatch(

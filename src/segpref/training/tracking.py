@@ -1,4 +1,4 @@
-"""Curves of a training while it trains, by the trackers of Accelerate."""
+"""Live curves of a training, by the trackers of Accelerate."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def tracked(
 ) -> Iterator[Callable[[Mapping[str, float]], None]]:
     """Start trackers; what comes back logs the figures of one epoch by all of them.
 
-    A run that goes on logs the epochs that it has behind it once more, first. So each curve has every
+    A resumed run first logs its finished epochs once more. So each curve has every
     epoch once: TensorBoard's files of before are taken away, and for the others it is a new run.
 
     Args:

@@ -1,4 +1,4 @@
-"""One trainer for every task: what is learned differs, how a run goes does not.
+"""One trainer for all tasks.
 
 A task says which network learns, what a step's loss is, how the weights are validated and what is said
 at the end. The trainer gives it a device, an optimiser and the processes, and sees to epochs,
@@ -16,8 +16,8 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from segpref.networks import ImageChance, keyed_dropout
-from segpref.networks.chance import DropoutPlace
+from segpref.networks import SeededDropout, keyed_dropout
+from segpref.networks.seeded_dropout import DropoutPlace
 from segpref.policies import ModelCard
 from segpref.runtime import Runtime
 from segpref.training.config import TrainingConfig
@@ -26,7 +26,7 @@ from segpref.training.loop import Step, batch_stream, run_loop
 from segpref.training.schedules import learning_rate_of
 from segpref.training.validation import Validate
 
-__all__ = ["Course", "History", "Learner", "Task", "train"]
+__all__ = ["History", "Task", "TrainingContext", "TrainingPlan", "train"]
 
 History = Sequence[Mapping[str, float]]
 """One row per epoch; row 0 is the start, before any update."""
@@ -34,13 +34,14 @@ History = Sequence[Mapping[str, float]]
 _OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
 
-class Course(NamedTuple):
-    """What the loop runs.
+class TrainingPlan(NamedTuple):
+    """What a task hands to the training loop.
 
     Args:
         step: from the places of a batch's images in the pool to the loss.
         validate: figures of the current weights; ``val_iou`` chooses the best checkpoint.
-        rounds: epochs of a round, whose files go when the next one begins; None where nothing stands.
+        rounds: epochs of a round, whose files are deleted when the next one begins; None without
+            rounds.
     """
 
     step: Step
@@ -49,23 +50,24 @@ class Course(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Learner:
-    """What a task is given to learn with.
+class TrainingContext:
+    """What the trainer hands to a task.
 
     Args:
         network: on the device, in the run's precision, its gradients shared by all processes.
-        plain: the same module, not wrapped.
-        validated: whose weights are validated and saved: ``plain``, or the average that follows it.
+        unwrapped: the same module, not wrapped.
+        validated: the module that is validated and saved: ``unwrapped``, or the average that
+            follows it.
         runtime: device, precision and processes.
-        chance: where dropout layers draw; its seeds are set before every pass in training mode.
+        dropout: where dropout layers draw; its seeds are set before every pass in training mode.
         config: of the training.
     """
 
     network: nn.Module
-    plain: nn.Module
+    unwrapped: nn.Module
     validated: nn.Module
     runtime: Runtime
-    chance: ImageChance
+    dropout: SeededDropout
     config: TrainingConfig
 
 
@@ -91,7 +93,7 @@ class Task(ABC):
         """The network before its first update; what does not learn in it requires no gradient."""
 
     @abstractmethod
-    def begin(self, learner: Learner) -> Course:
+    def begin(self, context: TrainingContext) -> TrainingPlan:
         """Make ready what the steps need."""
 
     @abstractmethod
@@ -149,9 +151,9 @@ def train(
         optimizer.register_step_post_hook(lambda *_: follow(network))
         validated, state = average.module, nn.ModuleDict({"network": network, "average": average})
     wrapped, prepared = runtime.learning(network, optimizer, partly)
-    chance = ImageChance()
-    course = task.begin(Learner(wrapped, network, validated, runtime, chance, config))
-    with keyed_dropout(task.dropout(network), chance):
+    dropout = SeededDropout()
+    plan = task.begin(TrainingContext(wrapped, network, validated, runtime, dropout, config))
+    with keyed_dropout(task.dropout(network), dropout):
         history = run_loop(
             folder=folder,
             network=validated,
@@ -163,12 +165,12 @@ def train(
             batches=batch_stream(
                 task.images, config.images_per_epoch, config.batch_size, config.seed
             ),
-            step=course.step,
-            validate=course.validate,
+            step=plan.step,
+            validate=plan.validate,
             runtime=runtime,
             description=task.title,
             checkpoint_seconds=config.checkpoint_seconds,
-            rounds=course.rounds,
+            rounds=plan.rounds,
             trackers=config.trackers,
         )
     summary = {"kind": task.kind, "seed": config.seed, **task.summary(history)}

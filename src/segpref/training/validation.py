@@ -1,4 +1,4 @@
-"""How a training measures its weights: as the policy says, or in the task's usual way."""
+"""How a training validates its weights: by the policy's own method, or the task's default."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""What a file from a stranger may name: decided here, for every format, before anything is imported.
+"""What an untrusted file may name: decided here, for every format, before anything is imported.
 
 A model file says which network it holds by the name of a class, and a name can be anything. Without
 ``--trust`` a class is imported and called only if it is on the lists in ``allowed.py`` and its
-arguments are plain values, or if the user of this process asked it for the very same thing before.
+arguments are plain values, or if the user of this process asked for the same thing before.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ PREPARATION = "preparation"
 """What a preparation is vouched for as, in place of an import path."""
 
 _vouched: set[str] = set()
-"""Hashes of what the user of this process asked for: a class with these very arguments."""
+"""Hashes of what the user of this process asked for: a class with these arguments."""
 _named: set[str] = set()
 """Import paths that the user wrote in a recipe."""
 _local: set[str] = set()
@@ -85,7 +85,7 @@ def check_network(path: object, arguments: Any, file: object) -> None:
         SegprefError: the class or an argument is on no list, and this process did not build it before.
     """
     if not (isinstance(path, str) and isinstance(arguments, Mapping)):
-        raise SegprefError(f"{file} does not name a network and its arguments: copy it anew")
+        raise SegprefError(f"{file} does not name a network and its arguments: copy it again")
     if _digest(path, arguments) in _vouched or path in _named:
         return
     if settings := _listed(path, NETWORKS):
@@ -107,7 +107,7 @@ def check_policy(path: object, arguments: Any, file: object) -> None:
         SegprefError: a class or an argument is on no list, and this process did not build it before.
     """
     if not (isinstance(path, str) and isinstance(arguments, Mapping)):
-        raise SegprefError(f"{file} does not name a policy and its arguments: copy it anew")
+        raise SegprefError(f"{file} does not name a policy and its arguments: copy it again")
     if _digest(path, arguments) not in _vouched and path not in _named:
         _check_part(path, arguments, POLICIES, file)
 
@@ -119,7 +119,7 @@ def check_preparation(content: Any, file: object) -> None:
         SegprefError: a name in them is on no list, and this process did not use them before.
     """
     if not isinstance(content, Mapping):
-        raise SegprefError(f"{file} does not say how images are prepared: copy it anew")
+        raise SegprefError(f"{file} does not say how images are prepared: copy it again")
     if "plans" in content and _digest(PREPARATION, content) not in _vouched:
         _check_plans(content, file)
 
@@ -151,7 +151,7 @@ def _check_architecture(part: Mapping[str, Any], file: object) -> None:
     imported = part.get("_kw_requires_import") or ()
     named = isinstance(imported, list | tuple) and all(isinstance(key, str) for key in imported)
     if not (isinstance(arguments, Mapping) and named):
-        raise SegprefError(f"{file} holds plans without arch_kwargs: copy them anew")
+        raise SegprefError(f"{file} holds plans without arch_kwargs: copy them again")
     names = [part["network_class_name"], *(arguments.get(key) for key in imported)]
     for name in names:
         if name is not None and not _is_nnunet_class(name):

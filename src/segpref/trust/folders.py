@@ -44,7 +44,7 @@ def trust_code(folder: Path | str) -> None:
     if taken:
         name = min(taken)
         raise SegprefError(
-            f"{given} brings along code named {name}, and so does {taken[name]}: use one of the two at "
+            f"{given} contains code named {name}, and so does {taken[name]}: use one of the two at "
             "a time; as a judge, give a folder of masks that `segpref predict` wrote with it"
         )
     _TRUSTED[folder] = names

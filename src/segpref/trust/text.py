@@ -1,4 +1,4 @@
-"""JSON and YAML from strangers: plain values of a sensible size, or one sentence."""
+"""JSON and YAML from untrusted files: plain values of a sensible size, or a one-sentence error."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _BYTES = 256 * 1024 * 1024
 """Larger than the index of a dataset of a million images."""
 _DEPTH = 60
 _VALUES = {"YAML": 1_000_000, "JSON": _BYTES}
-"""YAML may repeat a part by reference, and a part of it again: a page then stands for billions."""
+"""YAML may repeat a part by reference, and a part of it again: a page may then expand to billions."""
 
 
-def read_json(path: Path, how: str = "correct it or copy it anew") -> Any:
+def read_json(path: Path, how: str = "correct it or copy it again") -> Any:
     """Content of a JSON file.
 
     Args:
@@ -34,8 +34,8 @@ def read_json(path: Path, how: str = "correct it or copy it anew") -> Any:
     return _parsed(json.loads, _text(path, how), path, "JSON", how)
 
 
-def parse_json(text: str, file: object, how: str = "copy it anew") -> Any:
-    """JSON that stands in another file, such as the header of a model file.
+def parse_json(text: str, file: object, how: str = "copy it again") -> Any:
+    """JSON inside another file, such as the header of a model file.
 
     Raises:
         SegprefError: it is no JSON, or is nested without end.
@@ -47,7 +47,7 @@ def read_yaml(path: Path, how: str = "correct it") -> Any:
     """Content of a YAML file without tags: text, numbers, lists and mappings alone.
 
     Raises:
-        SegprefError: it is not there, can't be read, is no such YAML, or stands for too much.
+        SegprefError: it is not there, can't be read, is not such YAML, or expands to too much.
     """
     return _parsed(yaml.safe_load, _text(path, how), path, "YAML", how)
 
@@ -79,7 +79,7 @@ def _parsed(parse: Callable[[str], Any], text: str, file: object, kind: str, how
 
 
 def _check_extent(content: Any, most: int) -> None:
-    """Raise where a value is nested too deeply (or in itself), or stands for too many values."""
+    """Raise where a value is nested too deeply (or in itself), or expands to too many values."""
     left, layer = most, [content]
     for _ in range(_DEPTH):
         below: list[Any] = []

@@ -25,7 +25,7 @@ def check_transformers_config(config: Any, file: object, models: str | None = No
 
     Args:
         config: as ``config.json`` or ``to_dict()`` has it.
-        file: what it stands in, for the sentence.
+        file: name of its file, for the message.
         models: regular expression of the ``model_type`` that it and its parts may have; any where None,
             which is for a configuration that transformers itself resolves.
 

@@ -1,4 +1,4 @@
-"""Stage 2 in one call: from a model, a dataset and a judge to a better model of the same format."""
+"""Stage 2 in one call: from a model, a dataset and a judge to a tuned model of the same format."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from segpref.inference.windows import whole_images
 from segpref.judges import NamedJudge
 from segpref.locking import alone_in_out
 from segpref.policies import load_model, load_segmenter, read_card, save_model
-from segpref.policies.opening import OpenModel
+from segpref.policies.model_formats import OpenModel
 from segpref.preferences import TopVsRandom
 from segpref.report.comparison import Comparison
-from segpref.studies.calibration import measured_flips
+from segpref.studies.calibration import measured_flip_rates
 from segpref.studies.examples import alignment_report
 from segpref.studies.slates import patch_draw
 from segpref.studies.verdict import measured_verdict
 from segpref.targets import check_outputs
 from segpref.training import AlignConfig, RunFolder, is_first_process
 from segpref.training import align as train
-from segpref.training.methods import Method, method_of, with_flips
+from segpref.training.methods import Method, method_of, with_flip_rates
 from segpref.types import Judge
-from segpref.workflows.candidates import tell_of_dropout
+from segpref.workflows.candidates import report_dropout_diversity
 from segpref.workflows.inputs import Inputs, open_inputs
-from segpref.workflows.opening import part_of, see_to_masks
+from segpref.workflows.loading import check_masks, part_of
 from segpref.workflows.options import DataOptions, TrainedModel
 from segpref.workflows.runs import Run, chosen, text_of
 
@@ -37,7 +37,7 @@ __all__ = ["Alignment", "align"]
 
 @dataclass(frozen=True)
 class Alignment(Run):
-    """What an alignment made; stands for its model wherever a path does.
+    """The result of an alignment; can be used as its model wherever a path can.
 
     Args:
         out: the folder that was made.
@@ -108,7 +108,7 @@ def align(
             :class:`TrainedModel`, such as ``method="calibrated"`` or ``trust=True``.
 
     Returns:
-        The run, which stands for its model.
+        The run, which can be used as its model.
 
     Raises:
         SegprefError: what does not fit together, before any work.
@@ -133,7 +133,7 @@ def align(
         # Nobody whose labels the base has seen, or the judge.
         shown = inputs.dataset.of_patients(set(parts.train) - inputs.seen)
     making = inputs.families(config.families, others, store)
-    see_to_masks(inputs.judge, making, shown)
+    check_masks(inputs.judge, making, shown)
     refuse_leakage(
         {
             "the judge's labelled cases": inputs.judged,
@@ -144,7 +144,7 @@ def align(
     method = method_of(config, card.label_space, inputs.judge, making)
     if config.needs_flips:
         # Without their masks it would be measured how other pairs are flipped.
-        see_to_masks(inputs.judge, making, validation)
+        check_masks(inputs.judge, making, validation)
     several = len(opened.members) > 1
     runs = {name: RunFolder(out / name if several else out) for name in opened.members}
     told = {"model": base_path, "judge": judge, "pool": pool, "others": others}
@@ -187,7 +187,7 @@ def _tune(
         base = _converted(run)
         save_model(base, opened.members[name]().network, opened.card)
     if not run.finished:
-        tell_of_dropout(base, pool, config.families, config.seed, store)
+        report_dropout_diversity(base, pool, config.families, config.seed, store)
     space = opened.card.label_space
     if config.needs_flips:
         method = method_of(config, space, inputs.judge, families)
@@ -230,7 +230,7 @@ def _calibrated(
     patches = patch_draw(policy, card, validation, cache)
     asked = whole_images([policy], card.preparation) if patches is None else policy
     miner = config.miner or TopVsRandom()
-    flips = measured_flips(
+    flips = measured_flip_rates(
         file, asked, validation, method.judge, miner, method.proposals, config.seed, patches
     )
-    return with_flips(config, flips)
+    return with_flip_rates(config, flips)

@@ -18,7 +18,7 @@ from segpref.studies.audit import audit as measure
 from segpref.targets import check_outputs
 from segpref.types import Judge, Miner
 from segpref.workflows.inputs import open_inputs
-from segpref.workflows.opening import part_of, see_to_masks
+from segpref.workflows.loading import check_masks, part_of
 from segpref.workflows.options import DataOptions, TrainedModel, Trust
 from segpref.workflows.runs import Run, chosen, text_of
 
@@ -65,7 +65,7 @@ def audit(
     inputs = open_inputs(Path(model), data, judge, where, opening, store)
     opened, cases = inputs.model, part_of(inputs.dataset, inputs.split, part)
     making = inputs.families(families, others, store)
-    see_to_masks(inputs.judge, making, cases)
+    check_masks(inputs.judge, making, cases)
     result = measure(
         whole_images(opened.policies(), opened.card.preparation, opened.mirroring),
         cases,

@@ -1,4 +1,4 @@
-"""What `segpref align` tells of its candidates: how far they differ, how many images gave a pair."""
+"""What `segpref align` reports about its candidates: diversity, and images that gave a pair."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from segpref.proposals.rates import stochastic
 from segpref.studies.slates import patch_draw
 from segpref.training import RunFolder
 
-__all__ = ["tell_of_dropout", "tell_of_pairs"]
+__all__ = ["report_dropout_diversity", "report_mined_pairs"]
 
 _IMAGES = 4
 _FEW = 0.1
-"""Of the images: with fewer pairs a round teaches next to nothing."""
+"""Of the images: with fewer pairs a round hardly teaches the model anything."""
 
 
-def tell_of_dropout(
+def report_dropout_diversity(
     base: Path,
     pool: Dataset,
     families: Sequence[Any] | None,
     seed: int,
     cache: Cache,
 ) -> None:
-    """Say how far predictions under dropout differ on a few images; nothing where no family asks.
+    """Print the diversity of predictions under dropout on a few images; nothing if no family uses it.
 
     A warning is logged where they hardly differ (:func:`~segpref.proposals.dropout_diversity`).
 
@@ -65,8 +65,8 @@ def tell_of_dropout(
         )
 
 
-def tell_of_pairs(folder: RunFolder, refresh: int) -> None:
-    """Say which share of the images gave a pair in each round; nothing where no pairs are mined.
+def report_mined_pairs(folder: RunFolder, refresh: int) -> None:
+    """Print the share of images that gave a pair in each round; nothing if no pairs are mined.
 
     Args:
         folder: of a run that has come to its end.
@@ -80,7 +80,7 @@ def tell_of_pairs(folder: RunFolder, refresh: int) -> None:
     console.print(f"Images that gave a pair, by round: {told}.", soft_wrap=True)
     if min(rounds) < _FEW:
         console.print(
-            f"With less than {_FEW:.0%} of the images little is learned: give the miner a "
+            f"With less than {_FEW:.0%} of the images the model learns little: give the miner a "
             "smaller tau (--miner.tau), or candidates that differ more.",
             style="yellow",
             soft_wrap=True,

@@ -15,7 +15,7 @@ from segpref.inference.windows import whole_images, whole_network
 from segpref.progress import console
 from segpref.targets import check_outputs
 from segpref.types import SegprefError
-from segpref.workflows.opening import beside, open_split, open_trained, part_of, prepared_for
+from segpref.workflows.loading import beside, open_split, open_trained, part_of, prepared_for
 from segpref.workflows.options import DataOptions, TrainedModel, Trust
 from segpref.workflows.runs import Run, chosen
 

@@ -33,7 +33,7 @@ from segpref.training import (
 )
 from segpref.training import fit as train
 from segpref.types import SegprefError
-from segpref.workflows.opening import beside, open_split, part_of, reader_of
+from segpref.workflows.loading import beside, open_split, part_of, reader_of
 from segpref.workflows.options import DataOptions, Trust
 from segpref.workflows.runs import Run, chosen, text_of
 
@@ -104,7 +104,7 @@ def fit(
             ``epochs=20`` or ``split=base.split``.
 
     Returns:
-        The run, which stands for its model.
+        The run, which can be used as its model.
 
     Raises:
         SegprefError: what does not fit together, before any work.

@@ -1,4 +1,4 @@
-"""What an alignment and an audit begin with: a model, a dataset for it, a judge and a split."""
+"""The inputs of an alignment or an audit: model, dataset, judge and split."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 from segpref.data import Cache, Dataset, Reader, Split, images_for
 from segpref.judges import NamedJudge
 from segpref.policies import ModelCard
-from segpref.policies.opening import OpenModel
+from segpref.policies.model_formats import OpenModel
 from segpref.types import Judge
-from segpref.workflows.opening import (
+from segpref.workflows.loading import (
     beside,
     families_with,
     open_judge,
@@ -29,7 +29,7 @@ __all__ = ["Inputs", "open_inputs"]
 
 @dataclass(frozen=True)
 class Inputs:
-    """What an alignment and an audit begin with; made by :func:`open_inputs`.
+    """The inputs of an alignment or an audit; made by :func:`open_inputs`.
 
     Args:
         model: whose candidates are scored; its card names the dataset's patients that trained it.
@@ -37,7 +37,7 @@ class Inputs:
         dataset: its cases, prepared for the model.
         judge: scores candidates.
         judged: patients whose labels the judge was trained with.
-        split: who trains, judges, validates and tests.
+        split: patients for training, judge, validation and test.
         pool: images besides the dataset's.
     """
 
@@ -85,7 +85,7 @@ def open_inputs(
     opened = open_trained(model, opening)
     card, reader, dataset = prepared_for(opened, data, where, cache)
     more = None if pool is None else images_for(pool, card.channels)
-    opinion, judged = open_judge(judge, card, reader, cache, opening.trust, more)
+    scorer, judged = open_judge(judge, card, reader, cache, opening.trust, more)
     seen = {*card.labelled, *judged}
     split = open_split(reader, where.split or beside(model), seen=seen)
-    return Inputs(replace(opened, card=card), reader, dataset, opinion, judged, split, more)
+    return Inputs(replace(opened, card=card), reader, dataset, scorer, judged, split, more)

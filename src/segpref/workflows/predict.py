@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from segpref.inference.given import Given, GivenPrompts, read_prompts
 from segpref.inference.predict import predict_folder
-from segpref.policies.opening import open_model
+from segpref.inference.user_prompts import ImagePrompts, UserPrompts, read_prompts
+from segpref.policies.model_formats import open_model
 from segpref.prompts import Prompt
 from segpref.report.verdict import doubt
 from segpref.targets import check_outputs
@@ -63,8 +63,8 @@ def predict(
             carried to the slices on both sides, as far as the structure reaches.
         prompts: JSON file with prompts by name of image.
         carry: in volumes, carry the model's own prompts, too, from the slice where it is surest.
-        reorient: turn volumes as those of the training, and their masks back; otherwise they are taken
-            as they are.
+        reorient: turn volumes as those of the training, and their masks back; otherwise they are
+            used unchanged.
         options: fields of :class:`ModelOptions`: ``trust`` and ``preparation``.
 
     Returns:
@@ -79,7 +79,11 @@ def predict(
     given = box is not None or bool(points) or text is not None
     if given and prompts is not None:
         raise SegprefError("give prompts by --prompts or by --box, --points and --text, not both")
-    one = Given((Prompt(box, tuple(points or ()), text=text),), slice) if given else Given()
+    one = (
+        ImagePrompts((Prompt(box, tuple(points or ()), text=text),), slice)
+        if given
+        else ImagePrompts()
+    )
     if slice is not None and not given:
         raise SegprefError("--slice says where prompts are drawn: give --box, --points or --text")
     if why := doubt(Path(model)):
@@ -93,7 +97,7 @@ def predict(
         overlap=overlap,
         batch_size=batch_size,
         overwrite=overwrite,
-        prompts=GivenPrompts(one, None if prompts is None else read_prompts(prompts)),
+        prompts=UserPrompts(one, None if prompts is None else read_prompts(prompts)),
         carry=carry,
         reorient=reorient,
     )

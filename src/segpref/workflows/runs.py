@@ -1,4 +1,4 @@
-"""What a workflow gives back, and how its settings are told apart."""
+"""The result of a workflow, and how its settings are grouped."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from segpref.settings import Settings
-from segpref.studies.recorded import plain, settings_of
+from segpref.studies.recorded_settings import plain, settings_of
 from segpref.types import SegprefError
 
 __all__ = ["Run", "chosen", "text_of"]
@@ -21,7 +21,7 @@ C = TypeVar("C", bound=Settings)
 
 @dataclass(frozen=True)
 class Run(os.PathLike[str]):
-    """A run folder; stands for the model in it wherever a path does.
+    """A run folder; can be used as its model wherever a path can.
 
     Args:
         out: the folder that was made.
@@ -67,7 +67,7 @@ def _by_path(value: Any) -> dict[str, Any]:
     """An object as ``--config`` takes it back."""
     own = settings_of(value)
     if not is_dataclass(value):
-        # An object of any other class (a judge, say) may hold networks, images, or itself.
+        # An object of any other class (such as a judge) may hold networks, images, or itself.
         own = {name: one for name, one in own.items() if _is_plain(one)}
     path = f"{type(value).__module__}.{type(value).__qualname__}"
     return {"class_path": path, "init_args": plain(own, _by_path)}

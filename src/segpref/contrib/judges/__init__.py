@@ -1,6 +1,6 @@
 """Judges that no recipe of segpref uses: see :mod:`segpref.contrib`.
 
-How a study makes them stands in :mod:`segpref.contrib.judges.recipes`.
+How a study makes them is in :mod:`segpref.contrib.judges.recipes`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A judge that asks how much probability a segmenter gives to a candidate."""
+"""A judge that scores a candidate by the probability that a segmenter assigns to it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from segpref.checking import checked
 from segpref.data.cache import Cache
 from segpref.data.dataset import Dataset
 from segpref.data.predictions import PredictionStore
-from segpref.judges.naming import NamedPredictor
+from segpref.judges.yaml_types import NamedPredictor
 from segpref.types import Case, SegprefError, Slate
 
 __all__ = ["ConfidenceJudge"]
@@ -25,7 +25,7 @@ _BLOCK = 1 << 16
 class ConfidenceJudge:
     """Scores a candidate by a segmenter's confidence in it, aggregated over a region.
 
-    Zenk et al. (2025) tell failures by the confidence in a segmenter's *own* prediction: pixel
+    Zenk et al. (2025) detect failures by the confidence in a segmenter's *own* prediction: pixel
     confidences are aggregated over the image, the prediction or its boundary, and images are ranked.
     Here *candidates* of one image are ranked, so the confidence of a pixel is that in what the
     candidate says there. For a structure with the probability ``p_i`` and a candidate ``y``::

@@ -1,4 +1,4 @@
-"""A judge that trusts a segmenter where its prediction survives harmless changes of the image."""
+"""A judge that trusts a segmenter where its prediction is stable under small image changes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from segpref.checking import checked
 from segpref.data.cache import Cache
 from segpref.data.dataset import Dataset
 from segpref.judges.ensemble import EnsembleJudge
-from segpref.judges.naming import NamedPredictor
+from segpref.judges.yaml_types import NamedPredictor
 from segpref.types import Case, Predictor, SegprefError, Slate
 
 __all__ = ["ConsistencyJudge"]
@@ -113,7 +113,7 @@ class _View:
     def digest(self) -> str:
         own = self._predictor.digest()
         if self._flip is None and self._gamma is None:
-            return own  # shares the cache with whoever predicts the unchanged image
+            return own  # shares the cache with predictions of the unchanged image
         return f"{own} flip {self._flip} gamma {self._gamma}"
 
 

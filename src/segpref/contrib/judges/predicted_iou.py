@@ -1,4 +1,4 @@
-"""SAM's own guess of a mask's quality as a judge."""
+"""SAM's own estimate of a mask's quality as a judge."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 
 from segpref.checking import checked
-from segpref.judges.naming import NamedPredictor
+from segpref.judges.yaml_types import NamedPredictor
 from segpref.prompts import Prompt, Promptable, box_of, mask_logits
 from segpref.types import Case, LabelSpace, SegprefError, Slate
 

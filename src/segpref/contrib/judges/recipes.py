@@ -1,4 +1,4 @@
-"""How a study makes the judges of this package, as :mod:`segpref.studies.judging` has it."""
+"""How a study makes the judges of this package (see :mod:`segpref.studies.judging`)."""
 
 from __future__ import annotations
 

@@ -39,8 +39,8 @@ class ReverseClassificationJudge:
     Only references that hold the structure count, and never those of the case's own patient. Per
     field; of a multi-class mask the mean over the foreground structures that any candidate and any
     reference holds. A candidate without a structure that others hold scores 0 on it; where no
-    candidate holds anything, all score 1, and where no reference tells, NaN: reverse classification
-    cannot tell whether a structure is rightly absent. float32, counts exact.
+    candidate holds anything, all score 1, and where no reference can decide, NaN: reverse
+    classification cannot tell whether a structure is rightly absent. float32, counts exact.
 
     Args:
         reference: cases of which the labelled ones are taken, evenly over the set.
@@ -110,10 +110,10 @@ class ReverseClassificationJudge:
             return found
         if not held.any():
             return np.ones((len(slate), 1))
-        told = held & ~np.isnan(found[0])
-        if not told.any():
+        valid = held & ~np.isnan(found[0])
+        if not valid.any():
             return np.full((len(slate), 1), np.nan)
-        return np.asarray(found[:, told].mean(axis=1, keepdims=True))
+        return np.asarray(found[:, valid].mean(axis=1, keepdims=True))
 
     def _overlaps(
         self, case: Case, masks: UInt8[np.ndarray, "K structure pixel"]
@@ -132,11 +132,13 @@ class ReverseClassificationJudge:
         if not rows:
             return np.full(masks.shape[:2], np.nan)
         each = np.stack(rows)
-        told = ~np.isnan(each)
-        known = told.any(axis=0)
+        valid = ~np.isnan(each)
+        known = valid.any(axis=0)
         if self.over == "best":
-            return np.where(known, np.where(told, each, -1).max(axis=0), np.nan)
-        return np.where(known, np.where(told, each, 0).sum(0) / np.maximum(told.sum(0), 1), np.nan)
+            return np.where(known, np.where(valid, each, -1).max(axis=0), np.nan)
+        return np.where(
+            known, np.where(valid, each, 0).sum(0) / np.maximum(valid.sum(0), 1), np.nan
+        )
 
     def _learn(
         self,

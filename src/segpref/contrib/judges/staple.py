@@ -1,4 +1,4 @@
-"""STAPLE: what several raters together say, each trusted as far as the others agree."""
+"""STAPLE: the consensus of several raters, each weighted by agreement with the others."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def staple(
         iterations: how many at most.
 
     Returns:
-        float64; the prior where nobody rates the pixel.
+        float64; the prior where no rater rates the pixel.
     """
     raters = len(ratings)
     flat = ratings.reshape(raters, -1)

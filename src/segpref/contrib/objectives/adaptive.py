@@ -3,7 +3,7 @@
 All four use statistics of the batch's margins, without a gradient through them. With several processes
 the batch is that of the step, whichever process an image falls to
 (:mod:`~segpref.objectives.step`). The authors keep moving averages
-over steps as well; an objective here is a pure function, so that a run that was stopped goes on to the
+over steps as well; an objective here is a pure function, so that a resumed run gives the
 same result, and takes the batch alone.
 """
 

@@ -1,4 +1,4 @@
-"""Losses that ask how sure the judge is, not only which mask it prefers."""
+"""Losses that use how sure the judge is, not only which mask it prefers."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class UncertaintyPenalizedDPO:
     gradient of uncertain pairs, taken from an ensemble; its exact schemes could not be checked.
 
     ``u`` is the uncertainty that comes with the margins: one standard deviation of the judge's score
-    difference, where a judge tells it (an ensemble, say). Where none does, it is what a
+    difference, if a judge reports it (an ensemble, for example). Otherwise it is what a
     ``temperature`` makes of the gap: ``u = 2 sigmoid(-gap / temperature)``, 1 for a tie and 0 for a
     clear lead.
 
@@ -127,7 +127,7 @@ class UncertaintyPenalizedDPO:
         """Loss of every pair.
 
         Raises:
-            SegprefError: the judge tells no uncertainty and there is no temperature.
+            SegprefError: the judge reports no uncertainty and there is no temperature.
         """
         h, cost = self.beta * margins.difference, self.penalty * self._uncertainty(margins)
         if self.scheme == "margin":
@@ -136,7 +136,7 @@ class UncertaintyPenalizedDPO:
 
     @property
     def needs_uncertainty(self) -> bool:
-        """Whether the judge has to tell how unsure it is."""
+        """Whether the judge's uncertainty is needed."""
         return self.temperature is None
 
     def _uncertainty(self, margins: Margins) -> Float[Tensor, " P"]:
@@ -144,8 +144,9 @@ class UncertaintyPenalizedDPO:
             return 2 * torch.sigmoid(-margins.gap / self.temperature)
         if margins.uncertainty is None:
             raise SegprefError(
-                "UncertaintyPenalizedDPO needs a judge that tells its uncertainty, which this one "
-                "does not; take such a judge, or set the objective's temperature"
+                "UncertaintyPenalizedDPO needs a judge that reports its uncertainty, which this "
+                "one does not; use such a judge,"
+                " or set the objective's temperature"
             )
         return margins.uncertainty
 

@@ -72,7 +72,7 @@ class RPO:
     For masks: the paper divides the second term by the length of the answer; here it is the winner's
     log-likelihood per pixel under the reduction of the margins, over Omega for ``image`` and over
     the disagreement region alone for ``region``. With ``image`` the second term is the cross-entropy
-    with the winner as a pseudo-label, on the pixels that nobody disputes too.
+    with the winner as a pseudo-label, also on the pixels on which both masks agree.
 
     Args:
         beta: strength of the preference, above 0.

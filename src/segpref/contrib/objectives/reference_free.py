@@ -1,4 +1,4 @@
-"""Losses that ask no reference: the policy's own preference is held against a fixed target."""
+"""Reference-free losses: the policy's own preference is compared with a fixed target."""
 
 from __future__ import annotations
 

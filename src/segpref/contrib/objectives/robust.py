@@ -1,4 +1,4 @@
-"""Losses that bound what a wrong preference can do."""
+"""Losses that bound the effect of a wrong preference."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models behind prompts that were never run here: see :mod:`segpref.contrib`."""
+"""Prompt models that were never run in our own experiments: see :mod:`segpref.contrib`."""
 
 from __future__ import annotations
 

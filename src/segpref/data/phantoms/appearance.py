@@ -1,4 +1,4 @@
-"""What every phantom is painted with: smooth random fields, soft shapes, distractors, scanner.
+"""Appearance of phantoms: smooth random fields, soft shapes, distractors, scanner effects.
 
 A phantom is always computed as a volume on a ``Grid``; a 2D phantom is a volume of one slice, so
 the slices of one patient belong together. Coordinates run from -1 to 1 over the field of view.

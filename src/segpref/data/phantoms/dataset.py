@@ -43,7 +43,7 @@ def write_phantoms(
     ``labels/`` alike. Chest patients have one image: ``images/phantom007.png`` (16 bits) and
     ``masks/<structure>/phantom007.png``, in 3D ``.nii.gz``.
 
-    Every file appears whole or not at all, so an interrupted call can be repeated.
+    Every file is written atomically, so an interrupted call can be repeated.
 
     Raises:
         SegprefError: settings that cannot be generated, or a folder that holds something else.
@@ -123,7 +123,7 @@ def _arrays(case: Case, kind: Kind) -> list[NDArray[np.generic]]:
 
 def _write(path: Path, array: NDArray[np.generic], case: Case) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix decides the format, so what is unfinished is told by its beginning.
+    # The suffix decides the format, so unfinished files are recognised by their beginning.
     draft = path.with_name(f".{os.getpid()}-{path.name}")
     if path.suffix == ".png":
         Image.fromarray(array).save(draft)

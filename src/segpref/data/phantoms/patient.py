@@ -1,4 +1,4 @@
-"""From the anatomy of a generated patient to a ``Case``: axes, grey values, geometry."""
+"""From the anatomy of a phantom patient to a ``Case``: axes, grey values, geometry."""
 
 from __future__ import annotations
 

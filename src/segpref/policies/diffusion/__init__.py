@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from segpref.policies.diffusion.knob import BlendedPredictions, between, interpolated
+from segpref.policies.diffusion.interpolation import BlendedPredictions, between, interpolated
 from segpref.policies.diffusion.margins import DenoisingMargins
 from segpref.policies.diffusion.network import AmbiSegNetwork, Context, Gaussian
 from segpref.policies.diffusion.policy import (

@@ -71,7 +71,7 @@ class Context:
 
 
 class AmbiSegNetwork(nn.Module):
-    """Conditional denoiser, with the prior and posterior of the latent that stands for the rater.
+    """Conditional denoiser, with the prior and posterior of the latent that represents the rater.
 
     The image and the noisy mask are joined along the channel axis. The text enters by cross-attention,
     its frozen embeddings projected linearly. What the paper's KL term is between, it does not say;

@@ -151,7 +151,7 @@ class AmbiSeg:
         inner = getattr(network, "module", network)
         if not isinstance(inner, AmbiSegNetwork):
             raise SegprefError(
-                f"a {type(inner).__name__} is no diffusion model: name a network of class "
+                f"a {type(inner).__name__} is not a diffusion model: name a network of class "
                 "segpref.policies.diffusion.AmbiSegNetwork"
             )
         if label_space.kind != "multi-label" or label_space.fields != inner.fields:
@@ -235,7 +235,7 @@ class AmbiSeg:
         masks: UInt8[Tensor, "S P field *space"],
         drawn: Draw,
     ) -> Float[Tensor, "S P field *space"]:
-        """Prediction minus target of S masks per image (winner and loser, say) under one draw.
+        """Prediction minus target of S masks per image (such as winner and loser) under one draw.
 
         Their squares are the denoising errors e_i, in the terms in which the network predicts. One
         pass, through the wrapped network, so that gradients are averaged over processes.

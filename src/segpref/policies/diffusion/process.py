@@ -1,4 +1,4 @@
-"""The diffusion process: how masks are noised, and what the network is asked for."""
+"""The diffusion process: the noise schedule, and what the network predicts."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ class Process:
             "prediction_type": _NAMES[self.prediction],
             "timestep_spacing": "trailing",
         }
-        # The first two hold predicted masks to [-1, 1] by themselves; the others are told to.
+        # The first two hold predicted masks to [-1, 1] by themselves; the others need the setting.
         clipped = {"thresholding": True, "sample_max_value": 1.0}
         if solver == "ddpm":
             made = schedulers.DDPMScheduler(**settings)

@@ -120,7 +120,7 @@ class Sampler:
         noise = torch.stack([torch.randn(shape, generator=one) for one in generators])
         unit = moved(unit, model.device)
         state = moved(noise, model.device) * scheduler.init_noise_sigma
-        # Of the solvers these two draw noise at every step; the others are told of no generator.
+        # Of the solvers these two draw noise at every step; the others take no generator.
         extra = {"generator": generators} if self.solver in ("ddpm", "ddim") else {}
         if self.solver == "ddim":
             extra["eta"] = self.eta  # type: ignore[assignment]

@@ -1,4 +1,4 @@
-"""A frozen text encoder, asked once per distinct text."""
+"""A frozen text encoder, run once per distinct text."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from segpref.types import SegprefError
 __all__ = ["TextEncoder", "Words", "text_encoder"]
 
 Words = tuple[Float[Tensor, "B token width"], Bool[Tensor, "B token"]]
-"""Embedded tokens of some texts, and where there is a token; a row without any stands for no text."""
+"""Embedded tokens of some texts, and where there is a token; a row without any means no text."""
 
 
 class TextEncoder:
@@ -140,7 +140,7 @@ def _room(tokenizer: Any, model: Any) -> int:
     places = getattr(model.config, "max_position_embeddings", None)
     if not isinstance(places, int) or places < 1:  # as of T5, whose positions are relative
         return int(tokenizer.model_max_length)
-    # RoBERTa and its kin begin to count behind the padding's place.
+    # RoBERTa-like models begin to count behind the padding's place.
     table = getattr(getattr(model, "embeddings", None), "position_embeddings", None)
     padding = getattr(table, "padding_idx", None)
     return min(int(tokenizer.model_max_length), places - (0 if padding is None else padding + 1))

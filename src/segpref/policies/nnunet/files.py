@@ -42,7 +42,7 @@ def description(path: Path) -> dict[str, Any]:
         )
     content = read_json(path)
     if not isinstance(content, dict):
-        raise SegprefError(f"{path} does not describe a model: copy it anew")
+        raise SegprefError(f"{path} does not describe a model: copy it again")
     return content
 
 
@@ -94,7 +94,7 @@ def cases_of(path: Path, dataset: str, folds: Collection[str]) -> tuple[str, ...
     except IndexError:
         return None  # nnU-Net draws folds beyond the file's by itself
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise SegprefError(f"{file} can't be read ({error}): copy it anew") from error
+        raise SegprefError(f"{file} can't be read ({error}): copy it again") from error
     return tuple(sorted(set().union(*trained)))
 
 
@@ -105,7 +105,7 @@ def unpickled(path: Path, fold: str, checkpoint: str) -> dict[str, Any]:
         content = dict(torch.load(io.BytesIO(file.read_bytes()), "cpu", weights_only=False))
     except Exception as error:  # a pickle raises whatever its content raises
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise SegprefError(f"{file} can't be opened ({reason}): copy it anew") from error
+        raise SegprefError(f"{file} can't be opened ({reason}): copy it again") from error
     if lacking := {"network_weights", "trainer_name", "init_args"} - set(content):
         raise SegprefError(
             f"{file} holds no {sorted(lacking)[0]}: use a checkpoint that nnU-Net v2 wrote"

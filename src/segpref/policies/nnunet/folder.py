@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from segpref.data.nnunet import label_space_of
+from segpref.policies.atomic_writes import atomic_folder
 from segpref.policies.checkpoints import ModelCard, NetworkSpec
 from segpref.policies.nnunet.files import SPLITS, cases_of, description, folds_of, origin, unpickled
 from segpref.policies.nnunet.library import nnunet
@@ -19,7 +20,6 @@ from segpref.policies.nnunet.network import NnUNetNetwork
 from segpref.policies.nnunet.prediction import NnUNetPrediction
 from segpref.policies.nnunet.preparation import NnUNetPreparation
 from segpref.policies.segmenter import Segmenter
-from segpref.policies.writing import whole_folder
 from segpref.types import LabelSpace, SegprefError
 
 __all__ = ["NnUNetFolder", "read_nnunet", "write_nnunet"]
@@ -65,7 +65,7 @@ class NnUNetFolder:
 
     @property
     def labelled(self) -> tuple[str, ...] | None:
-        """Cases that the folds were trained with, as ``splits_final.json`` tells; None without it.
+        """Cases that the folds were trained with, according to ``splits_final.json``; None without it.
 
         It is looked for in the model's folder and among nnU-Net's preprocessed datasets.
         """
@@ -109,8 +109,8 @@ class NnUNetFolder:
             network.network.load_state_dict(self.weights(fold))
         except RuntimeError as error:
             raise SegprefError(
-                f"the weights of fold {fold} in {self.path} do not fit {self.trainer}: was the trainer "
-                "changed since?"
+                f"the weights of fold {fold} in {self.path} do not fit {self.trainer}: has the "
+                f"trainer changed since?"
             ) from error
         return Segmenter(network, self.label_space)
 
@@ -121,7 +121,7 @@ class NnUNetFolder:
 
         Args:
             models: their logits are averaged; those of :attr:`folds` where None.
-            mirror: average over mirrored views too, as nnU-Net does unless it is told not to.
+            mirror: average over mirrored views too, as nnU-Net does by default.
             step: distance of the windows as a share of the patch.
         """
         return NnUNetPrediction(
@@ -156,8 +156,9 @@ def read_nnunet(
     chosen = folds_of(path, folds, checkpoint)
     if not trust:
         raise SegprefError(
-            f"{path} holds checkpoints that nnU-Net pickled, and unpickling runs whatever code the "
-            "file brings along: if you know where it comes from, add --trust"
+            f"{path} holds checkpoints that nnU-Net pickled, and unpickling runs whatever code "
+            f"the file contains: if you know"
+            " where it comes from, add --trust"
         )
     nnunet("utilities.plans_handling.plans_handler")
     origins = {fold: origin(unpickled(path, fold, checkpoint)) for fold in chosen}
@@ -172,7 +173,7 @@ def read_nnunet(
 
 
 def write_nnunet(folder: NnUNetFolder, networks: Mapping[str, nn.Module], out: Path | str) -> Path:
-    """Write tuned networks into a folder that stock ``nnUNetv2_predict`` takes as it is.
+    """Write tuned networks into a folder that stock ``nnUNetv2_predict`` takes unchanged.
 
     Everything in a fold's checkpoint but the network's weights stays as it was, so that stock loading
     finds all that it looks for. Folds that were not tuned, and results of the old weights, are left
@@ -182,13 +183,13 @@ def write_nnunet(folder: NnUNetFolder, networks: Mapping[str, nn.Module], out: P
     Args:
         folder: the one that the networks came from.
         networks: fold -> :class:`NnUNetNetwork`.
-        out: the folder to make, whole or not at all.
+        out: the folder to make, atomically.
 
     Raises:
         SegprefError: the place is taken, or a network isn't one of this folder.
     """
     out = Path(out).expanduser()
-    with whole_folder(out) as partial:
+    with atomic_folder(out) as partial:
         for name in (*_DESCRIPTIONS, *_ALONGSIDE):
             if (folder.path / name).is_file():
                 shutil.copyfile(folder.path / name, partial / name)

@@ -1,4 +1,4 @@
-"""nnunetv2 itself: an optional package, imported when it is needed and not before."""
+"""Imports nnunetv2, an optional package, only when it is needed."""
 
 from __future__ import annotations
 

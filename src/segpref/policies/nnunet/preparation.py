@@ -167,7 +167,7 @@ class NnUNetPreparation:
                 return array, spacing
             return array[:, None], [_BETWEEN_PICTURES * max(spacing), *spacing]
         raise SegprefError(
-            f"{case.id} has {array.ndim - 1} axes and is due to be read by nnU-Net's {self._reader}: "
+            f"{case.id} has {array.ndim - 1} axes and should be read by nnU-Net's {self._reader}: "
             f"only plans with {', '.join(_REVERSED)} or (2D pictures) {', '.join(_PICTURES)} are "
             "supported"
         )

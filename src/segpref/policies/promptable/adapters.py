@@ -100,7 +100,7 @@ def inject_lora(sam: nn.Module, lora: Lora) -> None:
 
 
 def merged(sam: nn.Module) -> nn.Module:
-    """A copy in which adapters are added to the weights, so that nobody needs peft to use it."""
+    """A copy in which adapters are added to the weights, so that peft is not needed to use it."""
     copy = deepcopy(sam)
     adapted = [name for name, module in copy.named_modules() if hasattr(module, "get_base_layer")]
     for name in adapted:

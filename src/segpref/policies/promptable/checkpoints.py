@@ -13,8 +13,8 @@ from safetensors import SafetensorError
 from torch import Tensor
 from torch.nn import functional
 
+from segpref.data.checksummed_tensors import read_checksummed, write_checksummed
 from segpref.data.preparation import Preparation
-from segpref.data.sealed import read_sealed, write_sealed
 from segpref.disk import Damaged
 from segpref.extras import needed
 from segpref.policies.checkpoints import ModelCard, NetworkSpec, load_model
@@ -107,15 +107,15 @@ def save_sam(network: PromptableNetwork, folder: Path | str) -> None:
     except (OSError, SafetensorError) as error:
         raise SegprefError(f"{path} can't be written ({error}): choose another folder") from error
     if network.text_projection is not None:
-        write_sealed(path / _PROJECTION, network.text_projection.state_dict(), "note", {})
+        write_checksummed(path / _PROJECTION, network.text_projection.state_dict(), "note", {})
 
 
 def _read(path: Path) -> dict[str, Tensor]:
     try:
-        return read_sealed(path, "note", old=True)[0]
+        return read_checksummed(path, "note", old=True)[0]
     except Damaged as error:
         raise SegprefError(
-            f"{path} is not what was written ({error}): copy it anew, or write the folder again"
+            f"{path} is not what was written ({error}): copy it again, or write the folder again"
         ) from error
 
 
@@ -127,7 +127,7 @@ def load_promptable(path: Path | str) -> tuple[PromptablePolicy, ModelCard]:
     """
     policy, card = load_model(path)
     if not isinstance(policy, PromptablePolicy):
-        raise SegprefError(f"{path} is not asked by prompts: name a promptable model")
+        raise SegprefError(f"{path} takes no prompts: name a promptable model")
     return policy, card
 
 

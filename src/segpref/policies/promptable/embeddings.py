@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from segpref.data.array_files import StoredArray
 from segpref.data.cache import Cache
 from segpref.data.dataset import Dataset, Volume
-from segpref.data.stored import StoredArray
 from segpref.progress import track
 from segpref.prompts import image_digest
 from segpref.runtime import runtime
@@ -23,7 +23,7 @@ Encode = Callable[[Float[Tensor, "B channel H W"]], tuple[Tensor, ...]]
 
 
 class ImageEmbeddings:
-    """Embeddings by the content of the image, so that whoever asks need not know its case.
+    """Embeddings by the content of the image, so that callers need not know its case.
 
     Args:
         batch_size: images per pass of the encoder.

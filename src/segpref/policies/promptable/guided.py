@@ -1,4 +1,4 @@
-"""What stage 1 of promptable models asks of a policy."""
+"""The interface that stage 1 of promptable models needs of a policy."""
 
 from __future__ import annotations
 
@@ -46,6 +46,6 @@ def guided(policy: TunablePolicy) -> GuidedPolicy:
     """
     if not isinstance(policy, GuidedPolicy):
         raise SegprefError(
-            f"a {type(policy).__name__} is not asked by prompts: make the card with promptable_card"
+            f"a {type(policy).__name__} takes no prompts: make the card with promptable_card"
         )
     return policy

@@ -15,14 +15,14 @@ from segpref.policies.promptable.adapters import Lora, inject_lora
 from segpref.policies.promptable.frame import IMAGENET_MEAN, IMAGENET_STD, Fit
 from segpref.types import SegprefError
 
-__all__ = ["Asked", "Family", "Masks", "PromptableNetwork"]
+__all__ = ["Family", "Masks", "PromptBatch", "PromptableNetwork"]
 
 Family = Literal["sam", "sam2"]
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """Prompts of the same make-up, as tensors in the frame of the network.
+class PromptBatch:
+    """A batch of prompts of the same kinds, as tensors in the frame of the network.
 
     A row is one structure of one image. Rows that differ in their parts, or in their number of
     points, are never filled up to one shape: SAM attends to whatever it is filled with.
@@ -152,7 +152,7 @@ class PromptableNetwork(nn.Module):
 
     def forward(
         self,
-        asked: Sequence[Asked],
+        asked: Sequence[PromptBatch],
         pixels: Float[Tensor, "B 3 side side"] | None = None,
         features: Sequence[Tensor] | None = None,
         multimask: bool = False,
@@ -191,7 +191,7 @@ class PromptableNetwork(nn.Module):
             ]
         return results, tuple(features)
 
-    def _decode(self, features: Sequence[Tensor], asked: Asked, multimask: bool) -> Masks:
+    def _decode(self, features: Sequence[Tensor], asked: PromptBatch, multimask: bool) -> Masks:
         sam, count = self.sam, len(asked)
         points, labels, boxes = asked.points, asked.labels, asked.boxes
         if self.family == "sam2" and points is None and boxes is None:

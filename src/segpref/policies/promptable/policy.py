@@ -19,7 +19,7 @@ from segpref.networks import weights_digest
 from segpref.policies.promptable.adapters import part_of, set_trainable
 from segpref.policies.promptable.embeddings import ImageEmbeddings
 from segpref.policies.promptable.frame import Frame, coloured
-from segpref.policies.promptable.network import Asked, Masks, PromptableNetwork
+from segpref.policies.promptable.network import Masks, PromptableNetwork, PromptBatch
 from segpref.policies.promptable.texts import SentenceEncoder
 from segpref.prompts import Answer, Prompt, Prompter, Prompts, WholeImage, checked
 from segpref.runtime import moved
@@ -264,7 +264,7 @@ class PromptablePolicy:
         }
         return _hash(weights_digest(weights), self.inner.arguments())
 
-    def _asked(self, prompts: Prompts, frame: Frame) -> list[Asked]:
+    def _asked(self, prompts: Prompts, frame: Frame) -> list[PromptBatch]:
         """Prompts as tensors, gathered by what they are made up of."""
         flat = [prompt for row in prompts for prompt in row]
         groups: dict[tuple[bool, int, bool, bool], list[int]] = {}
@@ -278,7 +278,7 @@ class PromptablePolicy:
             groups.setdefault(made_of, []).append(row)
         return [self._group(rows, [flat[row] for row in rows], frame) for rows in groups.values()]
 
-    def _group(self, rows: list[int], prompts: Sequence[Prompt], frame: Frame) -> Asked:
+    def _group(self, rows: list[int], prompts: Sequence[Prompt], frame: Frame) -> PromptBatch:
         first, device = prompts[0], self.device
         points = labels = boxes = masks = text = None
         if first.points:
@@ -295,7 +295,7 @@ class PromptablePolicy:
             text = moved(self._texts([p.text for p in prompts if p.text is not None]), device)
         place = torch.tensor(rows, device=device)
         images = place // self.label_space.fields
-        return Asked(place, images, points, labels, boxes, masks, text)
+        return PromptBatch(place, images, points, labels, boxes, masks, text)
 
     def _texts(self, texts: Sequence[str]) -> Tensor:
         if self._text_encoder is None:

@@ -1,4 +1,4 @@
-"""Mining a batch of slates: which pairs it gives, and what gave none."""
+"""Mines pairs from a batch of slates, and counts why slates gave none."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float
 
-from segpref.metrics.slates import opinion
+from segpref.metrics.slates import score_state
 from segpref.types import Miner, Pairs, SegprefError, WeightedPairs
 
 __all__ = ["Mined", "mine"]
@@ -23,7 +23,7 @@ class Mined:
         pairs: sorted by image, then by field.
         fields: how many fields were looked at, over all images.
         skipped: how many of them gave no pair, by reason: ``abstained``, ``zero`` or ``tied``
-            (:func:`segpref.metrics.opinion`), or ``undecided`` where the miner found no pair.
+            (:func:`segpref.metrics.score_state`), or ``undecided`` where the miner found no pair.
     """
 
     pairs: Pairs
@@ -50,10 +50,10 @@ def mine(
         if slate.ndim != 2 or np.isinf(slate).any():
             raise SegprefError(
                 f"the judge's scores of image {case} of the batch must be finite numbers (or NaN to "
-                "abstain), one per candidate and field; mend the judge's score method"
+                "abstain), one per candidate and field; fix the judge's score method"
             )
         for field, said in enumerate(slate.T):
-            told = opinion(said)
+            told = score_state(said)
             if told != "usable":
                 skipped[told] += 1
                 continue
@@ -66,7 +66,7 @@ def mine(
             if not (gap > 0).all():
                 raise SegprefError(
                     f"the miner {miner!r} returned a pair whose winner does not score above its "
-                    "loser; mend the miner's __call__ method"
+                    "loser; fix the miner's __call__ method"
                 )
             image, number = (np.full(len(rows), place, np.int64) for place in (case, field))
             pairs = Pairs(image, number, rows[:, 0], rows[:, 1], gap)

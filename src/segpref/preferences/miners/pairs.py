@@ -103,7 +103,7 @@ class Threshold:
 class RandomPair:
     """A candidate drawn at random against one drawn from those that rank below it.
 
-    The winner is drawn from those that have somebody below them, so that every slate that can give
+    The winner is drawn from those that have a candidate below them, so that every slate that can give
     a pair gives one.
 
     Args:

@@ -49,8 +49,8 @@ class NestedPairs:
 
     def __call__(self, scores: Float[np.ndarray, " K"], rng: np.random.Generator) -> WeightedPairs:
         """The pairs of one group; none where nothing differs."""
-        told = np.flatnonzero(~np.isnan(scores))
-        ranked = told[np.argsort(-scores[told], kind="stable")]
+        valid = np.flatnonzero(~np.isnan(scores))
+        ranked = valid[np.argsort(-scores[valid], kind="stable")]
         rows, weights = [], []
         for place in range(min(len(self.weights), len(ranked) // 2)):
             winner, loser = ranked[place], ranked[-1 - place]

@@ -1,4 +1,4 @@
-"""Pictures of the study: the knob's curve, and samples beside the raters' masks."""
+"""Figures of the study: the curve over interpolation weights, and samples beside the raters' masks."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from segpref.report.charts import PALETTE, png_of
 from segpref.report.markup import in_figure
 from segpref.types import Case
 
-__all__ = ["contrast_picture", "knob_chart", "samples_picture"]
+__all__ = ["contrast_picture", "interpolation_chart", "samples_picture"]
 
 Curve = tuple[Sequence[float], Float[np.ndarray, " w"], Float[np.ndarray, " w"]]
 Masks = UInt8[np.ndarray, "image N row column"]
 
 
-def knob_chart(curves: Mapping[str, Curve]) -> bytes:
+def interpolation_chart(curves: Mapping[str, Curve]) -> bytes:
     """Average Dice against GED, one line per method, every point marked with its w."""
     figure = Figure((6.0, 4.2), dpi=150, layout="constrained")
     axes = figure.add_subplot()

@@ -1,4 +1,4 @@
-"""What the samples that are drawn so far score."""
+"""Scores of the samples drawn so far."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from segpref.inference.samples import rated_masks
 from segpref.metrics.ambiguity import AmbiguityScores, ambiguity_scores
-from segpref.studies.ambiguity.drawing import REFERENCE, Drawing
+from segpref.studies.ambiguity.sample_files import REFERENCE, SampleSet
 from segpref.studies.ambiguity.workspace import AmbiguityWorkspace
 
 __all__ = ["Curve", "Findings"]
@@ -29,14 +29,14 @@ class Findings:
     """
 
     workspace: AmbiguityWorkspace
-    _scores: dict[tuple[Drawing, int | None], AmbiguityScores] = field(default_factory=dict)
+    _scores: dict[tuple[SampleSet, int | None], AmbiguityScores] = field(default_factory=dict)
 
     @property
     def patients(self) -> list[str]:
         """Of the test images."""
         return [case.patient for case in self.workspace.test]
 
-    def scores(self, drawing: Drawing, count: int | None = None) -> AmbiguityScores:
+    def scores(self, drawing: SampleSet, count: int | None = None) -> AmbiguityScores:
         """Scores of the first N samples of every test image, the recipe's N where None."""
         key = (drawing, count)
         if key not in self._scores:
@@ -45,7 +45,7 @@ class Findings:
             self._scores[key] = ambiguity_scores(list(few), raters)
         return self._scores[key]
 
-    def empty(self, drawing: Drawing, count: int | None = None) -> float:
+    def empty(self, drawing: SampleSet, count: int | None = None) -> float:
         """Share of the first N samples that mark nothing."""
         few = self.workspace.samples(drawing)[:, : count or self.workspace.recipe.samples]
         return float((~few.any((-2, -1))).mean())
@@ -58,19 +58,20 @@ class Findings:
         nothing = ambiguity_scores([np.zeros_like(masks[:1]) for masks in raters], raters).mean()
         themselves = ambiguity_scores(raters, raters).mean()
         return (
-            f"Of the raters' masks {silent:.1%} are empty. Whoever always says empty has an Average "
+            f"Of the raters' masks {silent:.1%} are empty. A model that always answers with an "
+            f"empty mask has an Average "
             f"Dice of {nothing['average_dice']:.4f} at a GED of {nothing['ged']:.4f}; the raters' own "
             f"masks as samples have {themselves['average_dice']:.4f} at {themselves['ged']:.4f}."
         )
 
-    def seeds(self, name: str, w: float = 1.0, described: str | None = None) -> list[Drawing]:
+    def seeds(self, name: str, w: float = 1.0, described: str | None = None) -> list[SampleSet]:
         """What is drawn of a model, by seed."""
         # The start of every knob is the reference.
         name, w = (REFERENCE, 1.0) if w == 0 else (name, w)
-        every = [Drawing(name, seed, w, described) for seed in self.workspace.recipe.seeds]
+        every = [SampleSet(name, seed, w, described) for seed in self.workspace.recipe.seeds]
         return [one for one in every if self.workspace.drawn(one)]
 
-    def values(self, drawings: Sequence[Drawing], measure: str) -> list[Float[np.ndarray, " i"]]:
+    def values(self, drawings: Sequence[SampleSet], measure: str) -> list[Float[np.ndarray, " i"]]:
         """A measure of every image, per seed."""
         return [getattr(self.scores(one), measure) for one in drawings]
 
@@ -100,7 +101,7 @@ class Findings:
             [one for one in self.seeds(name, w) if one.seed in chosen] for w in self.stops(name)
         ]
 
-        def over_knob(measure: str) -> Float[np.ndarray, "w image"]:
+        def over_weights(measure: str) -> Float[np.ndarray, "w image"]:
             return np.asarray(np.mean([self.values(one, measure) for one in drawn], axis=1))
 
-        return over_knob("average_dice"), over_knob("ged")
+        return over_weights("average_dice"), over_weights("ged")

@@ -1,4 +1,4 @@
-"""What there is to do in the study, and doing it."""
+"""The jobs of the study."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from functools import partial
 
 from segpref.locking import alone_in
 from segpref.report.table_files import TitledTable
-from segpref.studies.ambiguity.drawing import REFERENCE, Drawing
 from segpref.studies.ambiguity.report import write_report
+from segpref.studies.ambiguity.sample_files import REFERENCE, SampleSet
 from segpref.studies.ambiguity.workspace import AmbiguityWorkspace
 from segpref.studies.engine import Executor, Job, named_jobs, run_jobs
 
@@ -32,9 +32,9 @@ def ambiguity_jobs(workspace: AmbiguityWorkspace, only: Sequence[str] = ()) -> l
         for name in recipe.methods:
             found += _model(workspace, "align", name, seed)
         for name, stops in recipe.knob.items():
-            found += [_drawn(workspace, Drawing(name, seed, w)) for w in stops]
+            found += [_drawn(workspace, SampleSet(name, seed, w)) for w in stops]
         found += [
-            _drawn(workspace, Drawing(REFERENCE, seed, described=text)) for text in recipe.control
+            _drawn(workspace, SampleSet(REFERENCE, seed, described=text)) for text in recipe.control
         ]
         if seed == recipe.seeds[0]:
             found += _timed(workspace, seed)
@@ -86,10 +86,10 @@ def _model(workspace: AmbiguityWorkspace, kind: str, name: str, seed: int) -> li
         epochs=stage.epochs,
         memory={f"{kind}: batch_size": stage.batch_size},
     )
-    return [training, _drawn(workspace, Drawing(name, seed))]
+    return [training, _drawn(workspace, SampleSet(name, seed))]
 
 
-def _drawn(workspace: AmbiguityWorkspace, drawing: Drawing) -> Job:
+def _drawn(workspace: AmbiguityWorkspace, drawing: SampleSet) -> Job:
     trained = dict.fromkeys((REFERENCE, drawing.model))
     if drawing.model in workspace.recipe.variants:
         trained = {drawing.model: None}

@@ -1,4 +1,4 @@
-"""What a study of ambiguous segmentation consists of: one YAML file."""
+"""The recipe of a study of ambiguous segmentation: one YAML file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from segpref.policies.diffusion import Sampler
 from segpref.settings import setting
 from segpref.studies.earlier import align_settings, whole_methods
 from segpref.studies.recipe import parse_recipe, recipe_file
-from segpref.studies.recorded import CLASS
+from segpref.studies.recorded_settings import CLASS
 from segpref.studies.stages import refuse_seeds
 from segpref.training import AlignConfig, Denoising, DiffusionConfig
 from segpref.training.config import Optimizer
@@ -181,7 +181,7 @@ class AmbiguityRecipe:
             self.stage1(variant.fit)
         unknown = [name for name in self.knob if name not in self.methods]
         if unknown:
-            raise SegprefError(f"knob names {unknown[0]}, which is no method: correct it")
+            raise SegprefError(f"knob names {unknown[0]}, which is not a method: correct it")
         if not 0 < self.labelled <= 1:
             raise SegprefError(
                 f"labelled is a share above 0 up to 1, not {self.labelled}: correct it"

@@ -8,9 +8,9 @@ from segpref.data.cache import write_atomically
 from segpref.data.csv_files import csv_lines
 from segpref.report.markup import in_markdown
 from segpref.report.table_files import TitledTable, write_tables
-from segpref.studies.ambiguity.drawing import REFERENCE, Drawing
-from segpref.studies.ambiguity.figures import contrast_picture, knob_chart, samples_picture
+from segpref.studies.ambiguity.figures import contrast_picture, interpolation_chart, samples_picture
 from segpref.studies.ambiguity.findings import Findings
+from segpref.studies.ambiguity.sample_files import REFERENCE, SampleSet
 from segpref.studies.ambiguity.scores import COLUMNS
 from segpref.studies.ambiguity.sections import sections
 from segpref.studies.ambiguity.workspace import AmbiguityWorkspace
@@ -42,13 +42,15 @@ def _pictures(found: Findings) -> Mapping[str, bytes]:
         if (curve := found.curve(name)) is not None
     }
     if curves:
-        pictures["knob"] = knob_chart(curves)
+        pictures["knob"] = interpolation_chart(curves)
     shown = workspace.test[: workspace.recipe.pictures]
-    names = [n for n in (REFERENCE, *workspace.recipe.methods) if workspace.drawn(Drawing(n, seed))]
+    names = [
+        n for n in (REFERENCE, *workspace.recipe.methods) if workspace.drawn(SampleSet(n, seed))
+    ]
     if names:
-        drawn = {name: workspace.samples(Drawing(name, seed))[: len(shown)] for name in names}
+        drawn = {name: workspace.samples(SampleSet(name, seed))[: len(shown)] for name in names}
         pictures["samples"] = samples_picture(shown, drawn)
-    texts = [Drawing(REFERENCE, seed, described=name) for name in workspace.recipe.control]
+    texts = [SampleSet(REFERENCE, seed, described=name) for name in workspace.recipe.control]
     if texts and all(workspace.drawn(one) for one in texts):
         drawn = {str(one.described): workspace.samples(one)[: len(shown)] for one in texts}
         pictures["control"] = contrast_picture(shown, drawn)

@@ -1,4 +1,4 @@
-"""Scores of samples, and what they say when seeds are averaged and patients drawn again."""
+"""Scores of samples, averaged over seeds, with bootstrap intervals over patients."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Gain:
 
     def __str__(self) -> str:
         if not np.isfinite([self.low, self.high]).all():
-            return f"{self.mean:+.4f} (no interval: too few patients, or draws of them, tell)"
+            return f"{self.mean:+.4f} (no interval: too few patients)"
         return f"{self.mean:+.4f} (95 % interval over patients {self.low:+.4f} to {self.high:+.4f})"
 
 

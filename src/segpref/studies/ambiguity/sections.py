@@ -1,4 +1,4 @@
-"""The tables of the study and what can be claimed from them."""
+"""The tables of the study and the claims that they support."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from segpref.inference.samples import rated_masks
 from segpref.metrics.ambiguity import ambiguity_scores
 from segpref.report.table_files import TitledTable
 from segpref.report.tables import TableRow, mean_and_spread
-from segpref.studies.ambiguity.drawing import REFERENCE, Drawing
 from segpref.studies.ambiguity.findings import Findings
+from segpref.studies.ambiguity.sample_files import REFERENCE, SampleSet
 from segpref.studies.ambiguity.scores import (
     COLUMNS,
     SAME_SIZE,
@@ -151,7 +151,7 @@ def price(found: Findings, turned: str, fixed: str) -> str:
 
 
 def _numbers(found: Findings) -> TitledTable:
-    drawing = Drawing(REFERENCE, found.workspace.recipe.seeds[0])
+    drawing = SampleSet(REFERENCE, found.workspace.recipe.seeds[0])
     if not found.workspace.drawn(drawing):
         return TitledTable("", [])
     rows = [
@@ -263,7 +263,7 @@ def _speed(found: Findings) -> TitledTable:
 
 
 def _row(
-    found: Findings, name: str, drawings: Sequence[Drawing], count: int | None = None
+    found: Findings, name: str, drawings: Sequence[SampleSet], count: int | None = None
 ) -> TableRow:
     means = [found.scores(one, count).mean() for one in drawings]
     figures = {

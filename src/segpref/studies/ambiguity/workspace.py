@@ -27,16 +27,16 @@ from segpref.policies.diffusion import (
 from segpref.preferences import Extremes
 from segpref.progress import track
 from segpref.studies.ambiguity.data import AmbiguityData
-from segpref.studies.ambiguity.drawing import (
+from segpref.studies.ambiguity.recipe import FitStage, Variant, alignment_settings
+from segpref.studies.ambiguity.sample_files import (
     REFERENCE,
-    Drawing,
+    SampleSet,
     keep_arrays,
     kept_arrays,
     plain_name,
 )
-from segpref.studies.ambiguity.recipe import FitStage, Variant, alignment_settings
 from segpref.studies.earlier import run_settings
-from segpref.studies.recorded import as_recorded
+from segpref.studies.recorded_settings import as_recorded
 from segpref.training import RunFolder, align, fit_diffusion
 from segpref.training.methods import method_of
 
@@ -162,11 +162,11 @@ class AmbiguityWorkspace(AmbiguityData):
         """Of the file of a model; empty where there is none yet."""
         return self.cache.digest_of_files([path]) if path.exists() else ""
 
-    def drawn(self, drawing: Drawing) -> bool:
+    def drawn(self, drawing: SampleSet) -> bool:
         """Whether all samples are there."""
         return all(path.exists() for path in self.sample_files(drawing))
 
-    def draw(self, drawing: Drawing) -> None:
+    def draw(self, drawing: SampleSet) -> None:
         """Draw the samples that are not there yet, a few images at a time."""
         recipe, settings = self.recipe, self._draw_settings(drawing)
         text, count = settings["text"], settings["count"]
@@ -181,7 +181,7 @@ class AmbiguityWorkspace(AmbiguityData):
             masks = sample_cases(model, cases, count, recipe.sampler, drawing.seed, text)
             keep_arrays(path, masks=np.packbits(np.stack(masks), axis=-1))
 
-    def check_samples(self, drawing: Drawing) -> None:
+    def check_samples(self, drawing: SampleSet) -> None:
         """Refuse samples of another model, sampler or text than the study has now.
 
         Raises:
@@ -190,7 +190,7 @@ class AmbiguityWorkspace(AmbiguityData):
         folder = RunFolder(self.samples_folder(drawing))
         folder.refuse_others(as_recorded(folder, self._draw_settings(drawing)))
 
-    def _draw_settings(self, drawing: Drawing) -> Mapping[str, Any]:
+    def _draw_settings(self, drawing: SampleSet) -> Mapping[str, Any]:
         text = None
         if drawing.described is not None:
             text = nodule_prompt(self.recipe.control[drawing.described])
@@ -204,7 +204,7 @@ class AmbiguityWorkspace(AmbiguityData):
             **self._data,
         }
 
-    def samples(self, drawing: Drawing) -> UInt8[np.ndarray, "image N row column"]:
+    def samples(self, drawing: SampleSet) -> UInt8[np.ndarray, "image N row column"]:
         """The samples of the first structure."""
         bits = np.concatenate([kept_arrays(path)["masks"] for path in self.sample_files(drawing)])
         width = self.test[0].image.shape[-1]
@@ -240,19 +240,19 @@ class AmbiguityWorkspace(AmbiguityData):
             else AmbiSeg(model.inner, model.label_space, self.encoder)
         )
 
-    def _count(self, drawing: Drawing) -> int:
+    def _count(self, drawing: SampleSet) -> int:
         """N; more of the model that the number of samples is studied on."""
         recipe = self.recipe
-        if drawing == Drawing(REFERENCE, recipe.seeds[0]):
+        if drawing == SampleSet(REFERENCE, recipe.seeds[0]):
             return max([recipe.samples, *recipe.numbers])
         return recipe.samples
 
-    def samples_folder(self, drawing: Drawing) -> Path:
+    def samples_folder(self, drawing: SampleSet) -> Path:
         """Where samples lie, a few images in a file."""
         what = f"w-{drawing.w:g}" if drawing.described is None else plain_name(drawing.described)
         return self.out / "samples" / plain_name(drawing.model) / f"seed-{drawing.seed}" / what
 
-    def sample_files(self, drawing: Drawing) -> list[Path]:
+    def sample_files(self, drawing: SampleSet) -> list[Path]:
         """The files of a drawing, which are there when all is drawn."""
         count, folder = -(-len(self.test) // _TOGETHER), self.samples_folder(drawing)
         return [folder / f"{number:03d}.safetensors" for number in range(count)]

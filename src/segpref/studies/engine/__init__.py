@@ -1,4 +1,4 @@
-"""What runs a study of any kind: jobs with needs and outputs, done here, in processes, or on Ray."""
+"""The engine of all studies: jobs with needs and outputs, run here, in processes, or on Ray."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from queue import Empty, Queue
 from typing import Any, NamedTuple, Protocol
 
-from segpref.machine import settle
+from segpref.process_setup import configure_process
 from segpref.runtime import gpus
 from segpref.studies.engine.job import Job, attempt
 from segpref.studies.engine.launching import Launched
@@ -209,12 +209,12 @@ def _work(out: Path, job: Job, threads: int) -> str | None:
     with file_target(folder / "log.txt").open("a") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
-    settle(threads)
+    configure_process(threads)
     return attempt(out, job)
 
 
 def _on_cluster(out: Path, job: Job, threads: int) -> str | None:
-    settle(threads)
+    configure_process(threads)
     return attempt(out, job)
 
 

@@ -1,4 +1,4 @@
-"""One job of a study, and doing it."""
+"""One job of a study, and how it is run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from segpref.data.cache import write_atomically
 from segpref.locking import alone_in
-from segpref.memory import Setting, memory_told, ran_out
+from segpref.memory import Setting, out_of_memory_reason, ran_out
 from segpref.types import SegprefError
 
 __all__ = ["Job", "Portable", "attempt"]
@@ -106,7 +106,7 @@ def attempt(out: Path, job: Job) -> str | None:
     except Exception as error:
         if ran_out(error):
             workers = "fewer --workers at a time (a changed recipe needs another --out)"
-            return memory_told(error, job.memory, workers)
+            return out_of_memory_reason(error, job.memory, workers)
         log = folder / "error.txt"
         write_atomically(log, traceback.format_exc().encode(errors="backslashreplace"))
         return f"{type(error).__name__}: {error} (see {log})"

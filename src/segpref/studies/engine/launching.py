@@ -1,4 +1,4 @@
-"""A function in a process of its own, which ends with this one, however and whenever this one dies."""
+"""Runs a function in a process of its own, which ends with this one in any case."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which jobs there are, and which of them are wanted."""
+"""Lists and selects the jobs of a study."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def named_jobs(jobs: Sequence[Job], words: Sequence[str]) -> list[Job]:
     ahead = [job for job in jobs if any(word in job.shown.lower() for word in lowered)]
     if not ahead:
         raise SegprefError(
-            f"no job of the study has {' or '.join(words)} in its title: --list_only names all"
+            f"no job of the study has {' or '.join(words)} in its title: --list_only lists all"
         )
     wanted: set[str] = set()
     while ahead:

@@ -1,4 +1,4 @@
-"""Running jobs in the order of their needs, several at a time, with the time left."""
+"""Runs jobs in the order of their needs, several at a time."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def run_jobs(
 ) -> dict[str, str]:
     """Do every job that is not finished yet.
 
-    A job that fails takes only those with it that need it; the others go on. What was killed goes on
+    A job that fails stops only those that need it; the others continue. What was killed continues
     where it was when the study is run again.
 
     Args:
@@ -68,7 +68,7 @@ def _check(jobs: Sequence[Job]) -> None:
         raise SegprefError(f"two jobs of the study are called {twice[0]}: rename one in the recipe")
     for job in jobs:
         if absent := [need for need in job.needs if need not in names]:
-            raise SegprefError(f"{job.name} needs {absent[0]}, which is no job of the study")
+            raise SegprefError(f"{job.name} needs {absent[0]}, which is not a job of the study")
     try:
         TopologicalSorter({job.name: job.needs for job in jobs}).prepare()
     except CycleError as error:

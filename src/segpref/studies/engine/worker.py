@@ -1,4 +1,4 @@
-"""What the process of a job runs: a script of the standard library alone, until its job is here.
+"""The script that the process of a job runs, of the standard library alone.
 
 Nothing of ``segpref``, torch or the user's own code is imported before it is sure that this process
 ends with the one that started it.
@@ -32,7 +32,9 @@ def main() -> None:
         process.current_process()._inheriting = True  # type: ignore[attr-defined]
         try:
             spawn.prepare(pickle.loads(preparation))
-            import_module("segpref.machine").import_monai()  # before the job does, and takes longer
+            import_module(
+                "segpref.process_setup"
+            ).import_monai()  # before the job does, and takes longer
             function, arguments = pickle.loads(job)
         finally:
             del process.current_process()._inheriting  # type: ignore[attr-defined]

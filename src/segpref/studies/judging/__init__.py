@@ -1,4 +1,4 @@
-"""Judges of a recipe: what has to be trained for each, and how it is put together."""
+"""Judges of a recipe: what each needs trained, and how it is built."""
 
 from __future__ import annotations
 

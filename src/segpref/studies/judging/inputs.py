@@ -1,4 +1,4 @@
-"""What a judge is made from, and how a recipe says how it comes about."""
+"""The inputs from which a study builds a judge, and the interface of judge recipes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Judges that train no network: masks and labels that are there already."""
+"""Judges without training: existing masks and labels."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class Masks:
     """Masks that another program made of the images.
 
     Args:
-        folder: of the masks, named as :class:`~segpref.data.MaskFolder` tells.
+        folder: of the masks, named as :class:`~segpref.data.MaskFolder` describes.
     """
 
     folder: Path
     of_base = False
 
     def train(self, inputs: JudgeInputs) -> None:
-        """Nothing, but a folder without masks is told now, and which masks these are is kept."""
+        """Nothing, but a folder without masks is refused now, and the hashes of the masks are kept."""
         inputs.masks(self.folder)
         inputs.folder.mkdir(parents=True, exist_ok=True)
         write_atomically(inputs.folder / _CONTENT, self._content(inputs))

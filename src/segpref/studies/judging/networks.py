@@ -1,4 +1,4 @@
-"""Judges that are networks of their own, or ask the base's."""
+"""Judges that are networks of their own, or use the base's."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from segpref.judges import EnsembleJudge, ModelJudge
 from segpref.policies import load_model
 from segpref.settings import setting
 from segpref.studies.judging.inputs import JUDGE_SEED, JudgeInputs
-from segpref.studies.recorded import as_recorded
+from segpref.studies.recorded_settings import as_recorded
 from segpref.studies.stages import Labels, Stage1
 from segpref.training import RegressorConfig, RunFolder, fit_regressor, load_regressor
 from segpref.types import Judge

@@ -1,4 +1,4 @@
-"""The study of promptable models: prompts that nobody draws, aligned by ratings and rankings."""
+"""The study of promptable models: automatic prompts, aligned by ratings and rankings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stands in for a downloaded CLIP: a small one that knows one structure from none.
+"""A small substitute for a downloaded CLIP, which distinguishes one structure from none.
 
 Its classes are those of a real one, so that saliency and prompts run as they would with one. It learns
 from crops of the fold's labelled images and from images without the structure, where a real one
@@ -37,7 +37,7 @@ def fit_clip(
     """Train one and write it as a folder of transformers; what is there already stays.
 
     Args:
-        folder: that is made, whole or not at all.
+        folder: the folder to make, atomically.
         labelled: images with labels of one structure.
         empty: images without the structure.
         structure: what the text says.

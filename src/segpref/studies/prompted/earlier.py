@@ -1,4 +1,4 @@
-"""Names that settings of this study had in earlier versions, in recipes and on record."""
+"""Converts settings of this study from earlier versions, in recipes and records."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from segpref.studies.earlier import renamed
-from segpref.studies.recorded import CLASS
+from segpref.studies.recorded_settings import CLASS
 
 __all__ = [
     "align_settings",

@@ -75,7 +75,7 @@ def examples(workspace: PromptedWorkspace) -> bytes | None:
             axes.plot(x, y, "+", color=PALETTE[4], ms=5)
         axes.set_axis_off()
     figure.suptitle(
-        "white: truth; orange: no alignment; green: aligned; dots and crosses: what nobody drew",
+        "white: truth; orange: no alignment; green: aligned; dots and crosses: automatic prompts",
         fontsize=9,
     )
     return png_of(figure)

@@ -1,4 +1,4 @@
-"""What there is to do in the study, each after what it needs, and of the folds what says most first."""
+"""The jobs of the study with their needs, the most informative folds first."""
 
 from __future__ import annotations
 

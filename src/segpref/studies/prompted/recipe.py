@@ -1,4 +1,4 @@
-"""A recipe of the study: one YAML file that says everything but where the data are."""
+"""The recipe of the study: one YAML file with everything except the path of the data."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ class PromptedRecipe:
             where it says nothing else.
         align: preferences are learned.
         flips: how often neighbours in a rating or ranking change places.
-        reversals: how often a whole ranking is turned round; at 0.5 it is chance, so what is gained
+        reversals: how often a whole ranking is reversed; at 0.5 it is random, so what is gained
             there was not learned from preferences.
         seed: of folds, draws and weights.
     """

@@ -1,4 +1,4 @@
-"""The study's tables in Markdown and CSV and its figures as PNG, of whatever is finished."""
+"""The study's tables (Markdown, CSV) and figures (PNG), of the finished jobs."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _HOW = (
 )
 _ROWS = (
     "`{more}` has {count} labels more and no alignment; `none` is asked by the whole image; `expert` "
-    "gets box and points from the label, which nobody has when the model is used."
+    "gets box and points from the label, which are not available when the model is used."
 )
 
 
@@ -158,7 +158,7 @@ def _boxes(workspace: PromptedWorkspace) -> _Table | None:
     if found is None:
         return None
     rows = [[name, _plain(figure)] for name, figure in found.figures.items()]
-    title = f"Boxes that nobody drew, on {found.images} held-out images"
+    title = f"Automatic boxes, on {found.images} held-out images"
     return _Table(title, ("Figure", "Mean (95 % interval)"), rows)
 
 

@@ -1,4 +1,4 @@
-"""What finished parts of the study say: scores per image, and their differences, paired over images."""
+"""Results of the study: scores per image, and differences paired over images."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def gain(one: Scores, other: Scores, measure: str = "Dice") -> Figure:
 
 @dataclass(frozen=True)
 class Boxes:
-    """How well boxes that nobody drew cover the structure.
+    """How well automatic boxes cover the structure.
 
     Args:
         images: number of images.

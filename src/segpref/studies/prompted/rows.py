@@ -1,4 +1,4 @@
-"""Rows of the study's tables: their names, and the files in which their scores are."""
+"""Rows of the study's tables: their names and score files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Open a study of promptable models, and run what of it is not done yet."""
+"""Opens a study of promptable models, and runs what is missing."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def open_prompted(
 def run_prompted(
     workspace: PromptedWorkspace, only: Sequence[str] = (), executor: Executor | None = None
 ) -> tuple[Path, dict[str, str]]:
-    """Run the study; what is finished is not done again, and what was interrupted goes on.
+    """Run the study; finished jobs are skipped, interrupted ones resumed.
 
     Args:
         workspace: the study.

@@ -1,6 +1,6 @@
-"""What stands in for a downloaded SAM: a small one that has followed boxes and points elsewhere.
+"""A small substitute for a downloaded SAM, trained to follow boxes and points on other data.
 
-The network is of the very classes of a real one; what it has seen is a few hundred slices of hearts,
+The network has the same classes as a real one; what it has seen is a few hundred slices of hearts,
 brains, chests and lungs, and nothing of the study's own images.
 """
 
@@ -26,7 +26,7 @@ from segpref.data.phantoms import PATIENT_PATTERN, write_phantoms
 from segpref.data.source import Source
 from segpref.types import Case, LabelSpace, SegprefError
 
-__all__ = ["OneStructure", "Some", "other_data"]
+__all__ = ["OneStructure", "SourceSubset", "other_data"]
 
 OneStructure = LabelSpace("multi-label", ("structure",))
 """Whatever the prompt is about."""
@@ -40,8 +40,8 @@ _LEAST = 0.002
 _PER_PATIENT = 10
 
 
-class Some:
-    """A reader of some of another's sources.
+class SourceSubset:
+    """A reader restricted to some sources of another reader.
 
     Args:
         reader: of all of them.
@@ -120,7 +120,7 @@ def _drawn(
 ) -> list[Volume]:
     sources = list(reader.sources())
     few = rng.permutation(len(sources))[: max(2, -(-count // _PER_PATIENT))]
-    dataset = prepare(Some(reader, [sources[i] for i in sorted(few)]), preparation, cache)
+    dataset = prepare(SourceSubset(reader, [sources[i] for i in sorted(few)]), preparation, cache)
     every = list(_structures(dataset, name))
     chosen = rng.permutation(len(every))[:count]
     return [every[i] for i in sorted(chosen)]

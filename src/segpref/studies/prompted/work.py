@@ -20,7 +20,7 @@ from segpref.studies.prompted.earlier import run_settings
 from segpref.studies.prompted.rows import BASE, MORE, UNET, UNTUNED, aligned_row
 from segpref.studies.prompted.stand_in import OneStructure
 from segpref.studies.prompted.workspace import Fold, PromptedWorkspace, Prompts
-from segpref.studies.recorded import as_recorded
+from segpref.studies.recorded_settings import as_recorded
 from segpref.training import RunFolder, align, fit, fit_promptable
 from segpref.training.feedback import FeedbackKind
 from segpref.training.methods import method_of
@@ -94,7 +94,7 @@ def fit_stand_in_clip(workspace: PromptedWorkspace, number: int) -> None:
 
 
 def measure_boxes(workspace: PromptedWorkspace, number: int, file: Path) -> None:
-    """How well boxes that nobody drew cover the structure, on the images that are tested on."""
+    """How well automatic boxes cover the structure, on the images that are tested on."""
     fold = workspace.fold(number)
     prompter = workspace.prompter(number, "box and points")
     policy = PolicySpec(_PROMPTABLE, {"prompter": prompter}).build(

@@ -19,9 +19,9 @@ from segpref.policies.promptable import PromptableNetwork, promptable_card, smal
 from segpref.studies.engine import Portable
 from segpref.studies.prompted.earlier import recipe_settings
 from segpref.studies.prompted.recipe import PromptedRecipe
-from segpref.studies.prompted.stand_in import Some, other_data
+from segpref.studies.prompted.stand_in import SourceSubset, other_data
 from segpref.studies.recipe import read_recipe
-from segpref.studies.recorded import changed_settings, plain
+from segpref.studies.recorded_settings import changed_settings, plain
 from segpref.types import SegprefError
 
 __all__ = ["Fold", "PromptedWorkspace", "Prompts"]
@@ -37,7 +37,7 @@ class Fold:
     Args:
         number: of the fold.
         labelled: learned from.
-        more: labelled for the row with more labels, unlabelled for nobody.
+        more: labelled for the row with more labels, never unlabelled.
         validation: choose checkpoints.
         pools: unlabelled images by their share; a larger one holds the smaller ones.
         test: scored.
@@ -223,4 +223,6 @@ class PromptedWorkspace(Portable):
                 f"the dataset has no images of {unknown[0]!r}, only of {', '.join(known)}: correct the "
                 "recipe's strata"
             )
-        return Some(self._all, [s for s in sources if strata is None or s.stratum in strata])
+        return SourceSubset(
+            self._all, [s for s in sources if strata is None or s.stratum in strata]
+        )

@@ -1,4 +1,4 @@
-"""Settings that make no sense are refused when a method is made, not in its first step."""
+"""Checks of settings when a method is made, not in its first step."""
 
 from __future__ import annotations
 

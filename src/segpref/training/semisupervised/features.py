@@ -19,8 +19,8 @@ def feature_layers(network: nn.Module, image: Tensor) -> list[nn.Module]:
 
     These are the skip connections of MONAI's U-Nets and, in any network, the outermost module with
     the smallest feature map (of more than one pixel, which would be channel attention). UniMatch
-    drops channels of every encoder stage on the way to the decoder; which stages a stranger's network
-    has can't be told, so there only the deepest features are perturbed.
+    drops channels of every encoder stage on the way to the decoder; which stages a foreign network
+    has is unknown, so there only the deepest features are perturbed.
     """
     skips = [m for m in network.modules() if isinstance(m, SkipConnection) and m.mode == "cat"]
     calls: list[tuple[int, nn.Module, Tensor]] = []

@@ -113,7 +113,7 @@ class UniMatch:
         share(self, "ramp_up", "decay", "threshold", "cutmix", "feature_dropout")
         if self.feature_dropout == 1:
             raise SegprefError(
-                "feature_dropout of UniMatch must leave something: choose less than 1"
+                "feature_dropout of UniMatch must keep some channels: choose less than 1"
             )
 
     def loss(

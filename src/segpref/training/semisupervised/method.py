@@ -1,4 +1,4 @@
-"""What a semi-supervised method is given in a step, and what it gives back."""
+"""The interface of semi-supervised methods."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class StepBatch:
 
     Args:
         images: with labels.
-        labels: of these images, :data:`~segpref.types.IGNORE` where nobody knows.
-        unlabelled: images whose labels, if there are any, nobody in training has seen.
+        labels: of these images, :data:`~segpref.types.IGNORE` where unknown.
+        unlabelled: images whose labels, if there are any, are not used in training.
         label_space: what the values of the labels mean.
     """
 

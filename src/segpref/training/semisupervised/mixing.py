@@ -1,4 +1,4 @@
-"""Boxes that are cut from one image and pasted into another, in 2D and 3D."""
+"""CutMix-like mixing: boxes of one image pasted into another, in 2D and 3D."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from segpref.networks import ImageChance
+from segpref.networks import SeededDropout
 from segpref.seeds import image_seeds
 from segpref.training.semisupervised.features import feature_layers, lost_channels
 
@@ -20,12 +20,12 @@ class Student:
 
     Args:
         network: as Accelerate wrapped it.
-        chance: of its dropout layers, whose seeds are set at every pass.
+        dropout: of its dropout layers, whose seeds are set at every pass.
     """
 
-    def __init__(self, network: nn.Module, chance: ImageChance | None = None) -> None:
+    def __init__(self, network: nn.Module, dropout: SeededDropout | None = None) -> None:
         self.network = network
-        self.chance = chance or ImageChance()
+        self.dropout = dropout or SeededDropout()
         self._known: list[int] = []
         self._free: list[int] = []
         self._layers: list[nn.Module] | None = None
@@ -40,7 +40,7 @@ class Student:
         # After the labelled images come views of the others, once or several times.
         turns = range(len(images) // max(len(self._free), 1) + 1)
         views = [seed for turn in turns for seed in image_seeds(self._free, turn)]
-        self.chance.seeds = [*self._known, *views][: len(images)]
+        self.dropout.seeds = [*self._known, *views][: len(images)]
         output = self.network(images)
         # Deep supervision heads are not trained here; the first output is the full-size one.
         logits: Tensor = output[0] if isinstance(output, list | tuple) else output

@@ -1,4 +1,4 @@
-"""What a teacher's logits say as targets, and how much they count."""
+"""Targets from a teacher's logits, and their weights."""
 
 from __future__ import annotations
 

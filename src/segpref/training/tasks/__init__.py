@@ -1,1 +1,1 @@
-"""What a training learns: one task per file; see :class:`segpref.training.Task`."""
+"""Training tasks, one per file; see :class:`segpref.training.Task`."""

@@ -22,7 +22,7 @@ from segpref.training.averaging import averaged, warm_decay
 from segpref.training.config import Optimizer, Schedule, TrainingConfig
 from segpref.training.loop import StepResult
 from segpref.training.tasks.supervised import best_epoch
-from segpref.training.trainer import Course, History, Learner, Task
+from segpref.training.trainer import History, Task, TrainingContext, TrainingPlan
 from segpref.training.validation import validation_of
 from segpref.types import Case, SegprefError
 
@@ -126,14 +126,14 @@ class Diffusion(Task):
         """No: error and divergence hang on every weight."""
         return False
 
-    def begin(self, learner: Learner) -> Course:
+    def begin(self, context: TrainingContext) -> TrainingPlan:
         """Noise on one rater's mask, and the error of what the network makes of it."""
-        config, wrapped = self.config, learner.network
-        policy = diffusion_of(self.card, learner.plain, self.encoder)
+        config, wrapped = self.config, context.network
+        policy = diffusion_of(self.card, context.unwrapped, self.encoder)
         if policy.encoder is not None:
             everybody = (*self.cases, *self.validation)
             policy.encoder.prepare(text for case in everybody for text in prompts_of(case))
-        validated = diffusion_of(self.card, learner.validated, policy.encoder)
+        validated = diffusion_of(self.card, context.validated, policy.encoder)
 
         def step(indices: list[int], epoch: int, number: int) -> StepResult:
             key = derive_seed(config.seed, epoch, number)
@@ -170,7 +170,7 @@ class Diffusion(Task):
             )  # fmt: skip
 
         form = self.card.preparation
-        return Course(step, validation_of(validated, self.validation, form, validate))
+        return TrainingPlan(step, validation_of(validated, self.validation, form, validate))
 
     def summary(self, history: History) -> dict[str, Any]:
         """Who was learned from, and the best epoch."""

@@ -18,11 +18,11 @@ from segpref.inference.evaluation import MeanLoss, mean_iou, score_model
 from segpref.inference.windows import whole_images
 from segpref.objectives.supervised import SupervisedLoss
 from segpref.policies import ModelCard, TunablePolicy
-from segpref.preferences import StandingPatches
+from segpref.preferences import RoundPatches
 from segpref.proposals import SlateProposals
 from segpref.seeds import derive_seed
+from segpref.training.image_sizes import leaves_out
 from segpref.training.rounds import PreferenceRounds
-from segpref.training.sizes import leaves_out
 from segpref.training.step import (
     DrawPatches,
     PreferenceStep,
@@ -31,7 +31,7 @@ from segpref.training.step import (
     StepSlates,
 )
 from segpref.training.tasks.preference import PreferenceTask
-from segpref.training.trainer import Course, Learner
+from segpref.training.trainer import TrainingContext, TrainingPlan
 from segpref.types import Case, SegprefError
 
 __all__ = ["MaskPreferences"]
@@ -43,79 +43,80 @@ class MaskPreferences(PreferenceTask[TunablePolicy]):
 
     Where the model sees patches, a step is about one patch of each image: slate, scores, region and
     Omega are the patch's, and the reference sees the same patch. It is drawn anew at every step; with
-    ``refresh`` a few of each image stand for a round, and its epochs take them in turn. Validation is
-    by windows that slide over whole images.
+    ``refresh`` a few of each image are kept for a round, and its epochs take them in turn.
+    Validation is by windows that slide over whole images.
     """
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        proposals = self.lessons.proposals
+        proposals = self.inputs.proposals
         if proposals is not None and not isinstance(proposals, SlateProposals):
             raise SegprefError(
                 "only a diffusion model's candidates are samples, and the base is none: give "
                 "SlateProposals"
             )
-        if self.lessons.needs_standing and self.config.refresh is None:
+        if self.inputs.needs_round_slates and self.config.refresh is None:
             raise SegprefError(
-                "records of preferences are about slates that stand, and these would be made anew at "
-                "every step: give refresh, in epochs"
+                "preference records refer to slates that are kept, and these would be made again "
+                "at every step:"
+                " give refresh, in epochs"
             )
 
     def leaves_weights_out(self, network: nn.Module) -> bool:
         """As the policy says of an image."""
-        shape = self.card.preparation.patch or self.lessons.pool[0].image.shape[1:]
+        shape = self.card.preparation.patch or self.inputs.pool[0].image.shape[1:]
         image = torch.zeros(1, len(self.card.channels), *shape, device=self.policy.device)
         return leaves_out(self.policy, image)
 
-    def course(self, learner: Learner, validated: TunablePolicy) -> Course:
+    def plan(self, context: TrainingContext, validated: TunablePolicy) -> TrainingPlan:
         """Figure 1: one pass, its slates and scores, pairs, margins on the regions."""
-        lessons, config, policy, frozen = self.lessons, self.config, self.policy, self.reference
-        learner.runtime.place(frozen.network).requires_grad_(False)
-        pool, judge, seed = lessons.pool, lessons.judge, config.seed
+        inputs, config, policy, frozen = self.inputs, self.config, self.policy, self.reference
+        context.runtime.place(frozen.network).requires_grad_(False)
+        pool, judge, seed = inputs.pool, inputs.judge, config.seed
         families: Any = (
             config.families
         )  # jsonargparse takes a list of classes by name for callables
-        proposals = lessons.proposals or SlateProposals(config.candidates, families)
+        proposals = inputs.proposals or SlateProposals(config.candidates, families)
         proposals.prepare(pool)
-        cache = lessons.cache or Cache()
-        for model, images in ((policy, pool), (policy, lessons.validation), (frozen, pool)):
+        cache = inputs.cache or Cache()
+        for model, images in ((policy, pool), (policy, inputs.validation), (frozen, pool)):
             model.prepare(images, cache)
         logits, draw = _reference_of(frozen, pool, self.card, cache)
         slates: SlateSource
         patches: DrawPatches | None = None
         if config.refresh is None:
-            slates = StepSlates(policy, logits, judge, proposals, seed, lessons.unsure)
+            slates = StepSlates(policy, logits, judge, proposals, seed, inputs.unsure)
             patches = None if draw is None else partial(_drawn_anew, draw, seed)
         else:
-            standing = (
-                None if draw is None else StandingPatches(draw, len(pool), config.refresh, seed)
+            round_patches = (
+                None if draw is None else RoundPatches(draw, len(pool), config.refresh, seed)
             )
-            patches = standing
+            patches = round_patches
             slates = PreferenceRounds(
                 policy,
                 None if config.reference == "round" else logits,
                 pool,
                 judge,
                 proposals,
-                lessons.sets,
+                inputs.sets,
                 every=config.refresh,
                 seed=seed,
                 batch_size=config.batch_size,
-                unsure=lessons.unsure,
-                patches=standing,
+                unsure=inputs.unsure,
+                patches=round_patches,
             )
         step = PreferenceStep(policy, pool, slates, self.signal, seed, config.view, patches)
         whole = whole_images([validated], self.card.preparation)
 
         def validate() -> Mapping[str, float]:
-            if not lessons.needs_label or patches is not None:
-                return {"val_iou": mean_iou(score_model(whole, lessons.validation))}
+            if not inputs.needs_label or patches is not None:
+                return {"val_iou": mean_iou(score_model(whole, inputs.validation))}
             # What learns from labels shows its loss on others (MAPO, Fig. 2).
             loss = MeanLoss(SupervisedLoss(policy.label_space))
-            scores = score_model(whole, lessons.validation, loss=loss)
+            scores = score_model(whole, inputs.validation, loss=loss)
             return {"val_iou": mean_iou(scores), "val_loss": loss.mean}
 
-        return Course(step, validate, config.refresh)
+        return TrainingPlan(step, validate, config.refresh)
 
 
 def _reference_of(
@@ -129,7 +130,7 @@ def _reference_of(
     stored.prepare(pool)
     if not in_patches:
         return stored.batch, None
-    # Windows that overlap have other logits than a patch alone: the reference sees the very patch.
+    # Windows that overlap have other logits than a patch alone: the reference sees the same patch.
     draw = PatchDraw(card.preparation, stored.__getitem__, mirroring=card.mirroring)
     return partial(_passed, frozen), draw
 

@@ -17,7 +17,7 @@ from torch.optim.swa_utils import AveragedModel
 from segpref.data.cache import Cache
 from segpref.data.dataset import Dataset
 from segpref.data.splits import refuse_leakage
-from segpref.judges import note_silence, silence_of
+from segpref.judges import note_undrawn_structures, silence_of
 from segpref.policies import ModelCard, load_policy
 from segpref.preferences import KeepPairs, PreferenceFile
 from segpref.training.anchored import keeping
@@ -25,11 +25,11 @@ from segpref.training.averaging import averaged
 from segpref.training.config import AlignConfig
 from segpref.training.curves import curve_summary
 from segpref.training.signals import Signal
-from segpref.training.trainer import Course, History, Learner, Task
+from segpref.training.trainer import History, Task, TrainingContext, TrainingPlan
 from segpref.training.validation import validation_of
 from segpref.types import Judge, SegprefError, UnsureJudge
 
-__all__ = ["Lessons", "PreferenceTask"]
+__all__ = ["AlignmentInputs", "PreferenceTask"]
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +37,8 @@ P = TypeVar("P")
 
 
 @dataclass(frozen=True)
-class Lessons:
-    """What an alignment learns from, whatever the policy.
+class AlignmentInputs:
+    """The inputs of an alignment, for any kind of policy.
 
     Args:
         base: model file or run folder of stage 1; the frozen copy of it is the reference.
@@ -47,7 +47,7 @@ class Lessons:
         validation: labelled cases that choose the checkpoint.
         judge: scores candidates.
         signal: what is learned from scored slates.
-        sets: folder of slates that stand for some epochs.
+        sets: folder of the slates that are kept for a round.
         proposals: make the slates; those that suit the policy where None.
         cache: where predictions of frozen networks are kept.
         parts: of the network that learn, the others being frozen; the policy's usual ones where None:
@@ -72,13 +72,13 @@ class Lessons:
         return bool(getattr(self.signal, "needs_label", False))
 
     @property
-    def needs_standing(self) -> bool:
-        """Whether the signal learns only from slates that stand."""
-        return bool(getattr(self.signal, "needs_standing", False))
+    def needs_round_slates(self) -> bool:
+        """Whether the signal learns only from slates that are kept for a round."""
+        return bool(getattr(self.signal, "needs_round_slates", False))
 
     @property
     def unsure(self) -> bool:
-        """Whether the judge is asked how unsure it is."""
+        """Whether the judge's uncertainty is computed."""
         return bool(getattr(self.signal, "needs_uncertainty", False))
 
 
@@ -86,47 +86,49 @@ class Lessons:
 class PreferenceTask(Task, Generic[P]):
     """Fine-tuning of a policy on preferences between its own candidates.
 
-    As in the paper unless told otherwise: Adam, constant learning rate, no augmentation; dropout and
-    normalisation statistics are frozen. A policy names its own kind of this task by ``aligned_by``
-    (:class:`~segpref.policies.TunablePolicy`), which brings candidates, margins and validation.
+    As in the paper unless configured otherwise: Adam, constant learning rate, no augmentation;
+    dropout and normalisation statistics are frozen. A policy names its own kind of this task by
+    ``aligned_by`` (:class:`~segpref.policies.TunablePolicy`), which brings candidates, margins and
+    validation.
 
     Args:
-        lessons: what is learned from.
+        inputs: what is learned from.
         config: candidates, method and training.
 
     Raises:
         SegprefError: what does not fit together, before any work.
     """
 
-    lessons: Lessons
+    inputs: AlignmentInputs
     config: AlignConfig
     kind = "align"
     title = "stage 2"
 
     def __post_init__(self) -> None:
-        lessons, card = self.lessons, self.card
-        if lessons.needs_label and not len(lessons.pool.labelled()):
+        inputs, card = self.inputs, self.card
+        if inputs.needs_label and not len(inputs.pool.labelled()):
             raise SegprefError(
                 "the supervised part of the loss needs labels, and the pool has none: give a labelled "
                 "pool, or a method without it"
             )
-        if lessons.unsure and not isinstance(lessons.judge, UnsureJudge):
-            name = type(lessons.judge).__name__
+        if inputs.unsure and not isinstance(inputs.judge, UnsureJudge):
+            name = type(inputs.judge).__name__
             raise SegprefError(
-                f"the objective asks how unsure the judge is, which {name} does not tell: take an "
-                "ensemble, or set the objective's temperature"
+                f"the objective needs the judge's uncertainty, which {name} does not report: use "
+                f"an ensemble"
+                ", or set the objective's temperature"
             )
         # Who learns or judges by labels may do so on the cases that the base learned from.
-        by_label = lessons.needs_label or lessons.judge.needs_label
-        shared = lessons.pool.patients if by_label else ()
+        by_label = inputs.needs_label or inputs.judge.needs_label
+        shared = inputs.pool.patients if by_label else ()
         refuse_leakage(
             {
-                "the pool": lessons.pool.patients,
-                "the validation set": lessons.validation.patients,
+                "the pool": inputs.pool.patients,
+                "the validation set": inputs.validation.patients,
                 "the base's labelled cases": [n for n in card.labelled if n not in shared],
             }
         )
-        if not len(lessons.validation):
+        if not len(inputs.validation):
             raise SegprefError(
                 "there is no validation image: give validation patients in the split"
             )
@@ -134,15 +136,15 @@ class PreferenceTask(Task, Generic[P]):
     @cached_property
     def signal(self) -> Signal:
         """What is learned; it keeps the mined pairs where that is asked for."""
-        lessons = self.lessons
-        if not self.config.keep_preferences or lessons.preferences is None:
-            return lessons.signal
-        store = PreferenceFile(lessons.preferences)
-        return keeping(lessons.signal, KeepPairs(store, type(lessons.judge).__name__))
+        inputs = self.inputs
+        if not self.config.keep_preferences or inputs.preferences is None:
+            return inputs.signal
+        store = PreferenceFile(inputs.preferences)
+        return keeping(inputs.signal, KeepPairs(store, type(inputs.judge).__name__))
 
     @cached_property
     def _opened(self) -> tuple[P, ModelCard]:
-        opened: tuple[Any, ModelCard] = load_policy(self.lessons.base)
+        opened: tuple[Any, ModelCard] = load_policy(self.inputs.base)
         return opened
 
     @property
@@ -153,7 +155,7 @@ class PreferenceTask(Task, Generic[P]):
     @cached_property
     def reference(self) -> P:
         """The frozen start."""
-        opened: tuple[Any, ModelCard] = load_policy(self.lessons.base)
+        opened: tuple[Any, ModelCard] = load_policy(self.inputs.base)
         reference: P = opened[0]
         return reference
 
@@ -165,12 +167,12 @@ class PreferenceTask(Task, Generic[P]):
     @property
     def images(self) -> int:
         """The pool."""
-        return len(self.lessons.pool)
+        return len(self.inputs.pool)
 
     def network(self) -> nn.Module:
         """The base's, of which some parts learn."""
         policy: Any = self.policy
-        policy.learn(self.lessons.parts)
+        policy.learn(self.inputs.parts)
         network: nn.Module = policy.network
         return network
 
@@ -178,46 +180,46 @@ class PreferenceTask(Task, Generic[P]):
         """The moving average that is validated and saved, where one is asked for."""
         return averaged(network, self.config.average) if self.config.average else None
 
-    def begin(self, learner: Learner) -> Course:
-        """The judge made ready, and the course of this kind of policy."""
+    def begin(self, context: TrainingContext) -> TrainingPlan:
+        """Prepare the judge, and make the plan of this kind of policy."""
         policy: Any = self.policy
-        policy.network = learner.network
+        policy.network = context.network
         validated = policy
-        if learner.validated is not learner.plain:
+        if context.validated is not context.unwrapped:
             validated = copy(policy)
-            validated.network = learner.validated
-        lessons = self.lessons
-        note_silence(lessons.judge, lessons.validation, lessons.pool)
-        if hasattr(lessons.judge, "prepare"):
-            lessons.judge.prepare(lessons.pool)
-        course = self.course(learner, validated)
-        form, cases = self.card.preparation, self.lessons.validation
-        return course._replace(validate=validation_of(validated, cases, form, course.validate))
+            validated.network = context.validated
+        inputs = self.inputs
+        note_undrawn_structures(inputs.judge, inputs.validation, inputs.pool)
+        if hasattr(inputs.judge, "prepare"):
+            inputs.judge.prepare(inputs.pool)
+        plan = self.plan(context, validated)
+        form, cases = self.card.preparation, self.inputs.validation
+        return plan._replace(validate=validation_of(validated, cases, form, plan.validate))
 
     @abstractmethod
-    def course(self, learner: Learner, validated: P) -> Course:
+    def plan(self, context: TrainingContext, validated: P) -> TrainingPlan:
         """Candidates, margins and validation of this kind of policy.
 
         Args:
-            learner: network, device and processes.
+            context: network, device and processes.
             validated: the policy that is validated: the one that learns, or with averaged weights.
         """
 
     def summary(self, history: History) -> dict[str, Any]:
         """The curve's figures; warns where nothing was learned from the judge."""
         shares = [row["images_with_pair"] for row in history[1:] if "images_with_pair" in row]
-        if shares and not any(shares) and self.lessons.needs_standing:
+        if shares and not any(shares) and self.inputs.needs_round_slates:
             log.warning(
                 "No image gave a pair in the whole run, so nothing was learned from the records: they "
                 "are about other slates than those of %s, or about other cases.",
-                self.lessons.sets,
+                self.inputs.sets,
             )
         elif shares and not any(shares):
             log.warning(
                 "No image gave a pair in the whole run, so nothing was learned from the judge: it "
                 "found no candidate better than another, or the miner's threshold is above all its "
-                "differences. segpref audit shows what a judge tells apart."
+                "differences. segpref audit shows what a judge can tell apart."
             )
-        silent = silence_of(self.lessons.judge)
+        silent = silence_of(self.inputs.judge)
         told = {"judge_abstains_on": list(silent)} if silent else {}
         return {"pool_cases": self.images, **curve_summary(history), **told}

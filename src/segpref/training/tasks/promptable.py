@@ -23,7 +23,7 @@ from segpref.settings import setting
 from segpref.training.config import Optimizer, Schedule, TrainingConfig
 from segpref.training.loop import StepResult
 from segpref.training.tasks.supervised import best_epoch, check_labelled
-from segpref.training.trainer import Course, History, Learner, Task
+from segpref.training.trainer import History, Task, TrainingContext, TrainingPlan
 from segpref.training.validation import validation_of
 from segpref.types import Case
 
@@ -103,12 +103,12 @@ class Promptable(Task):
         guided(self.card.policy_of(self.model)).learn(self.config.parts)
         return self.model
 
-    def begin(self, learner: Learner) -> Course:
+    def begin(self, context: TrainingContext) -> TrainingPlan:
         """Masks of all iterations against the labels."""
         config, guide = self.config, self.guide
         policy = guided(self.card.policy_of(self.model))
         policy.learn(config.parts)
-        policy.network, judged = learner.network, policy
+        policy.network, judged = context.network, policy
         if guide is not None:
             texts_of = policy.prompter if policy.takes_text else None
             judged = policy.asked_by(ExpertPrompts(texts_of=texts_of))
@@ -136,7 +136,7 @@ class Promptable(Task):
             return {"val_iou": mean_iou(score_model(judged, self.validation))}
 
         form = self.card.preparation
-        return Course(step, validation_of(judged, self.validation, form, validate))
+        return TrainingPlan(step, validation_of(judged, self.validation, form, validate))
 
     def summary(self, history: History) -> dict[str, Any]:
         """Who was learned from, which parts, and the best epoch."""

@@ -35,7 +35,7 @@ from segpref.settings import setting
 from segpref.training.augmentation import AugmentationName, augmentation, augmented_batch
 from segpref.training.config import Optimizer, Schedule, TrainingConfig
 from segpref.training.loop import StepResult
-from segpref.training.trainer import Course, History, Learner, Task
+from segpref.training.trainer import History, Task, TrainingContext, TrainingPlan
 from segpref.types import IGNORE, Case, Pairs, SegprefError, Slate
 
 __all__ = ["Regressor", "RegressorConfig", "is_regressor", "load_regressor"]
@@ -72,7 +72,7 @@ class Regressor(Task):
     ``IoU(y(k), y*)`` of every structure; binary cross-entropy against the true IoU, whose minimum is
     the expected IoU. Candidates come from the slates of a policy on augmented images, drawn anew at
     every visit, and the truth is one of them, so that the network knows what is perfect. The paper
-    does not describe its regressor; all this is ours. Structures that nobody labelled are left out.
+    does not describe its regressor; all this is ours. Unlabelled structures are left out.
 
     The checkpoint is chosen by what the judge is for: the true IoU of the candidates that it puts on
     top of the validation slates (``val_iou``); their Kendall rank correlation with the truth and the
@@ -133,26 +133,26 @@ class Regressor(Task):
         """No: the last layer of a residual network hangs on all others."""
         return False
 
-    def begin(self, learner: Learner) -> Course:
+    def begin(self, context: TrainingContext) -> TrainingPlan:
         """Candidates of a policy and how good they are."""
         config, runtime, proposals = (
             self.config,
-            learner.runtime,
+            context.runtime,
             self.proposals or SlateProposals(16),
         )
         segmenter, _ = load_model(self.policy)
         runtime.place(segmenter.network)
-        judge = RegressorJudge(learner.plain, self.card.label_space)
+        judge = RegressorJudge(context.unwrapped, self.card.label_space)
         transforms = augmentation(config.augment, self.card.preparation.dims)
-        lessons = _Lessons(
+        examples = _ScoredMasks(
             segmenter, self.labelled, proposals, config.candidates, transforms, config.seed
         )
 
         def step(indices: list[int], epoch: int, number: int) -> StepResult:
-            drawn = lessons(indices, derive_seed(config.seed, epoch, number))
+            drawn = examples(indices, derive_seed(config.seed, epoch, number))
             inputs, target, known = map(runtime.move, drawn)
-            learner.network.train()
-            logits = learner.network(inputs).float()
+            context.network.train()
+            logits = context.network(inputs).float()
             each = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
             # Of the whole batch, whichever process an image falls to.
             value = (each * known).sum() / step_sum(known.sum()).clamp(min=1)
@@ -168,10 +168,10 @@ class Regressor(Task):
             return judge.score(one[0], one[1])
 
         def validate() -> Mapping[str, float]:
-            learner.network.eval()
+            context.network.eval()
             return _figures(list(runtime.each(watched, judged)), watched)
 
-        return Course(step, validate)
+        return TrainingPlan(step, validate)
 
     def summary(self, history: History) -> dict[str, Any]:
         """Who was learned from, and the best epoch's figures."""
@@ -211,7 +211,7 @@ def load_regressor(path: Path | str, batch_size: int = 16) -> RegressorJudge:
 
 
 @dataclass(frozen=True, slots=True)
-class _Lessons:
+class _ScoredMasks:
     """Masks of labelled images and how good they are."""
 
     policy: TunablePolicy
@@ -227,11 +227,11 @@ class _Lessons:
         images, labels = augmented_batch(cases, self.transforms, key)
         slates = _slates(self.policy, self.proposals, images, cases, key)
         rows = zip(indices, images, labels.numpy(), slates, strict=True)
-        parts = [self._lesson(*row, np.random.default_rng([key, row[0]])) for row in rows]
+        parts = [self._scored_masks(*row, np.random.default_rng([key, row[0]])) for row in rows]
         inputs, targets, known = (torch.cat(part) for part in zip(*parts, strict=True))
         return inputs, targets, known
 
-    def _lesson(
+    def _scored_masks(
         self, _: int, image: Tensor, label: np.ndarray, slate: Slate, rng: np.random.Generator
     ) -> tuple[Tensor, Tensor, Tensor]:
         space = self.policy.label_space
@@ -239,8 +239,8 @@ class _Lessons:
         truth = np.where(label == IGNORE, np.uint8(0), label)
         masks = np.concatenate((truth[None], slate.masks[drawn]))
         target = torch.from_numpy(iou(overlap_counts(masks, label, space))).float()
-        told = torch.from_numpy((label != IGNORE).reshape(len(label), -1).any(axis=1)).float()
-        return regressor_input(image, masks, space), target, told.expand_as(target)
+        valid = torch.from_numpy((label != IGNORE).reshape(len(label), -1).any(axis=1)).float()
+        return regressor_input(image, masks, space), target, valid.expand_as(target)
 
 
 def _slates(

@@ -16,14 +16,14 @@ from segpref.data.dataset import Dataset
 from segpref.networks import weights_digest
 from segpref.objectives.diffusion import BetaConvention
 from segpref.policies.diffusion import AmbiSeg, DenoisingMargins, SampleSlates, prompt_of
-from segpref.preferences import StandingSlates
+from segpref.preferences import RoundSlates
 from segpref.proposals import SlateProposals
 from segpref.seeds import derive_seed
 from segpref.training.loop import StepResult
 from segpref.training.signals import ScoredBatch, Signal
 from segpref.training.tasks.diffusion import sample_figures
 from segpref.training.tasks.preference import PreferenceTask
-from segpref.training.trainer import Course, Learner
+from segpref.training.trainer import TrainingContext, TrainingPlan
 from segpref.types import Case, SegprefError, Slate
 
 __all__ = ["Denoising", "DenoisingStep", "SamplePreferences", "SampledSlates"]
@@ -50,7 +50,7 @@ class SampledSlates:
     """Samples of a policy as the candidates of a round, each slate under one prompt.
 
     Args:
-        policy: as it is when the round begins; the frozen reference in the first round.
+        policy: in its state when the round begins; the frozen reference in the first round.
         proposals: draw the samples.
         seed: of prompts and samples, together with round and case.
         cache: where samples of the first round are kept, for runs from one reference with the same
@@ -118,7 +118,7 @@ class DenoisingStep:
     reference: AmbiSeg
     pool: Dataset
     source: SampledSlates
-    sets: StandingSlates
+    sets: RoundSlates
     signal: Signal
     seed: int
     denoising: Denoising = Denoising()
@@ -157,7 +157,7 @@ class DenoisingStep:
 class SamplePreferences(PreferenceTask[AmbiSeg]):
     """Preferences between samples of a diffusion model: margins are differences of denoising errors.
 
-    Slates stand for the whole run where there is no ``refresh``, as in TDG-DiffDPO.
+    Without ``refresh``, slates are kept for the whole run, as in TDG-DiffDPO.
 
     Args:
         denoising: how denoising errors become margins.
@@ -167,7 +167,7 @@ class SamplePreferences(PreferenceTask[AmbiSeg]):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        proposals = self.lessons.proposals
+        proposals = self.inputs.proposals
         moved = self.config.view is not None or self.config.reference == "round"
         if moved or isinstance(proposals, SlateProposals):
             raise SegprefError(
@@ -179,25 +179,25 @@ class SamplePreferences(PreferenceTask[AmbiSeg]):
         """The posterior of the latent, which only stage 1 needs, where there is one."""
         return self.policy.latent > 0
 
-    def course(self, learner: Learner, validated: AmbiSeg) -> Course:
+    def plan(self, context: TrainingContext, validated: AmbiSeg) -> TrainingPlan:
         """Samples of a round, scored, and their errors under noise and time that all share."""
-        lessons, config = self.lessons, self.config
+        inputs, config = self.inputs, self.config
         # In another precision than the policy's, it would have a margin before anything is learned.
-        self.reference.network = learner.runtime.frozen(self.reference.network)
-        proposals = lessons.proposals or SampleSlates()
-        source = SampledSlates(self.policy, proposals, config.seed, lessons.cache)
-        sets = StandingSlates(
+        self.reference.network = context.runtime.frozen(self.reference.network)
+        proposals = inputs.proposals or SampleSlates()
+        source = SampledSlates(self.policy, proposals, config.seed, inputs.cache)
+        sets = RoundSlates(
             source,
-            lessons.pool,
-            lessons.judge,
-            lessons.sets,
+            inputs.pool,
+            inputs.judge,
+            inputs.sets,
             every=config.refresh or config.epochs,
             batch_size=config.batch_size,
-            unsure=lessons.unsure,
+            unsure=inputs.unsure,
         )
         step = DenoisingStep(
-            self.policy, self.reference, lessons.pool, source, sets, self.signal, config.seed,
+            self.policy, self.reference, inputs.pool, source, sets, self.signal, config.seed,
             self.denoising,
         )  # fmt: skip
-        figures = partial(sample_figures, validated, lessons.validation, seed=config.seed)
-        return Course(step, figures, config.refresh)
+        figures = partial(sample_figures, validated, inputs.validation, seed=config.seed)
+        return TrainingPlan(step, figures, config.refresh)

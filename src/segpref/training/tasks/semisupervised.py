@@ -1,4 +1,4 @@
-"""Training on labelled cases and unlabelled images: what one would do without a judge."""
+"""Semi-supervised training on labelled cases and unlabelled images, without a judge."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from segpref.data.dataset import Dataset
 from segpref.data.splits import refuse_leakage
 from segpref.inference.evaluation import mean_iou, score_model
 from segpref.networks import dropout_places
-from segpref.networks.chance import DropoutPlace
+from segpref.networks.seeded_dropout import DropoutPlace
 from segpref.policies import ModelCard
 from segpref.seeds import derive_seed, generators, image_seeds
 from segpref.training.augmentation import augmentation, augmented_batch
 from segpref.training.averaging import averaged
 from segpref.training.config import FitConfig
 from segpref.training.curves import curve_summary
+from segpref.training.image_sizes import leaves_out
 from segpref.training.loop import StepResult, batch_stream
 from segpref.training.semisupervised.method import Method, StepBatch
 from segpref.training.semisupervised.student import Student
-from segpref.training.sizes import leaves_out
 from segpref.training.start import first_network
 from segpref.training.tasks.supervised import best_epoch, check_labelled
-from segpref.training.trainer import Course, History, Learner, Task
+from segpref.training.trainer import History, Task, TrainingContext, TrainingPlan
 from segpref.training.validation import validation_of
 from segpref.types import Case, SegprefError
 
@@ -110,10 +110,13 @@ class SemiSupervised(Task):
         """The network's own layers."""
         return dropout_places(network)
 
-    def begin(self, learner: Learner) -> Course:
+    def begin(self, context: TrainingContext) -> TrainingPlan:
         """Labelled and unlabelled images, weakly augmented, to the method."""
-        config, card, runtime = self.config, self.card, learner.runtime
-        student, model = Student(learner.network, learner.chance), card.policy_of(learner.validated)
+        config, card, runtime = self.config, self.card, context.runtime
+        student, model = (
+            Student(context.network, context.dropout),
+            card.policy_of(context.validated),
+        )
         transforms = augmentation(config.augment, card.preparation.dims)
         per_epoch = config.images_per_epoch or len(self.unlabelled)
         labelled_batches = batch_stream(
@@ -137,10 +140,10 @@ class SemiSupervised(Task):
             progress = (epoch * steps + number) / (config.epochs * steps)
             names = [case.id for case in free]
             student.shown([case.id for case in known], names, key)
-            chance = generators(image_seeds(names, config.seed, epoch, number, 2))
+            rngs = generators(image_seeds(names, config.seed, epoch, number, 2))
             with torch.random.fork_rng():
                 torch.manual_seed(key)
-                loss = self.method.loss(student, teacher, batch, progress, chance)
+                loss = self.method.loss(student, teacher, batch, progress, rngs)
             figures = {
                 "train_loss": float(loss.supervised.detach()),
                 "unsupervised_loss": float(loss.unsupervised.detach()),
@@ -154,7 +157,7 @@ class SemiSupervised(Task):
         def validate() -> Mapping[str, float]:
             return {"val_iou": mean_iou(score_model(model, self.validation))}
 
-        return Course(step, validation_of(model, self.validation, card.preparation, validate))
+        return TrainingPlan(step, validation_of(model, self.validation, card.preparation, validate))
 
     def summary(self, history: History) -> dict[str, Any]:
         """Who was learned from, the best epoch, and the curve's figures."""

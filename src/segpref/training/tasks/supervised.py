@@ -16,16 +16,16 @@ from segpref.data.patches import LabelPlaces, PatchDraw
 from segpref.inference.evaluation import mean_iou, score_model
 from segpref.inference.windows import whole_images
 from segpref.networks import InjectedDropout, dropout_places
-from segpref.networks.chance import DropoutPlace
+from segpref.networks.seeded_dropout import DropoutPlace
 from segpref.objectives.supervised import supervised_loss
 from segpref.policies import ModelCard
 from segpref.seeds import derive_seed, image_seeds
 from segpref.training.augmentation import augmentation, augmented_batch
 from segpref.training.config import FitConfig
+from segpref.training.image_sizes import explain_image_size, leaves_out
 from segpref.training.loop import StepResult
-from segpref.training.sizes import leaves_out, sizes_told
 from segpref.training.start import first_network
-from segpref.training.trainer import Course, History, Learner, Task
+from segpref.training.trainer import History, Task, TrainingContext, TrainingPlan
 from segpref.training.validation import validation_of
 from segpref.types import SegprefError
 
@@ -79,13 +79,13 @@ class Supervised(Task):
         if not self.config.dropout:
             return dropout_places(network)
         image = self._first_image(network)
-        with sizes_told(image, network):
+        with explain_image_size(image, network):
             return InjectedDropout(network, image).places(self.config.dropout)
 
-    def begin(self, learner: Learner) -> Course:
+    def begin(self, context: TrainingContext) -> TrainingPlan:
         """A batch of augmented images, one pass, the loss against their labels."""
         config, card = self.config, self.card
-        model = card.policy_of(learner.plain)
+        model = card.policy_of(context.unwrapped)
         whole = whole_images([model], card.preparation)
         transforms = augmentation(config.augment, card.preparation.dims)
         patches, measure = self._patches, supervised_loss(card.label_space, config.loss)
@@ -96,22 +96,22 @@ class Supervised(Task):
             if patches is not None:
                 cases = patches(cases, indices, key)
             images, labels = augmented_batch(cases, transforms, key)
-            images, labels = learner.runtime.move(images), learner.runtime.move(labels)
-            learner.network.train()
-            learner.chance.seeds = image_seeds([case.id for case in cases], key)
+            images, labels = context.runtime.move(images), context.runtime.move(labels)
+            context.network.train()
+            context.dropout.seeds = image_seeds([case.id for case in cases], key)
             # Layers of another kind than dropout that draw do so from the global state.
-            with torch.random.fork_rng(), sizes_told(images, learner.plain):
+            with torch.random.fork_rng(), explain_image_size(images, context.unwrapped):
                 torch.manual_seed(key)
-                logits = learner.network(images)
+                logits = context.network(images)
             value = measure(logits[0] if isinstance(logits, list | tuple) else logits, labels)
             amount = float(value.detach()) * len(cases)
             return StepResult(value * len(cases), len(cases), {"train_loss": (amount, len(cases))})
 
         def validate() -> dict[str, float]:
-            learner.network.eval()
+            context.network.eval()
             return {"val_iou": mean_iou(score_model(whole, self.validation))}
 
-        return Course(step, validation_of(model, self.validation, card.preparation, validate))
+        return TrainingPlan(step, validation_of(model, self.validation, card.preparation, validate))
 
     def summary(self, history: History) -> dict[str, Any]:
         """Who was learned from, and the best epoch."""

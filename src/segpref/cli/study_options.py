@@ -1,0 +1,27 @@
+"""Options and checks shared by the commands of studies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from segpref.targets import check_outputs
+
+__all__ = ["Words", "as_words", "check_study"]
+
+Words = list[str] | str | None
+"""What ``--only`` takes: some words, several of them as a YAML list, or nothing."""
+
+
+def check_study(out: Path, cache: Path | None) -> None:
+    """Refuse a study's folder, or a cache, that can't be written to, before anything is opened.
+
+    Raises:
+        SegprefError: something else is there, or where one of the study's own files goes.
+    """
+    names = ("recipe.yaml", "split.json", "tables.md", "tables.csv", "tables.tex", "report.html")
+    check_outputs(files=[out / name for name in names], folders=[out, out / "figures", cache])
+
+
+def as_words(given: Words) -> list[str]:
+    """What ``--only`` was given, as a list."""
+    return [given] if isinstance(given, str) else list(given or ())
