@@ -18,7 +18,7 @@ from jaxtyping import UInt8
 from scipy.ndimage import gaussian_filter
 from scipy.optimize import linear_sum_assignment
 
-from segpref.metrics.ambiguity import AmbiguityScores, ambiguity_scores
+from segpref.metrics import AmbiguityScores, ambiguity_scores
 
 __all__ = ["main"]
 

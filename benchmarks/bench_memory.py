@@ -27,12 +27,12 @@ import numpy as np
 import torch
 
 from segpref.data import Cache, Folders, Preparation, prepare
-from segpref.inference.windows import whole_images
+from segpref.inference import whole_images
 from segpref.judges import ModelJudge
 from segpref.policies import ModelCard, NetworkSpec, load_model, save_model
 from segpref.progress import console
 from segpref.proposals import SlateProposals
-from segpref.studies.examples import alignment_report
+from segpref.studies import alignment_report
 from segpref.training import PreferenceSignal, RunFolder, align
 from segpref.types import LabelSpace
 

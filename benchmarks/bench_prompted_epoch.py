@@ -20,9 +20,8 @@ from segpref.data import Cache, Dataset, Preparation
 from segpref.judges import OracleJudge
 from segpref.policies.promptable import PromptablePolicy, small_sam
 from segpref.process_setup import configure_process
-from segpref.studies.prompted.stand_in import OneStructure, other_data
-from segpref.training.feedback import Feedback
-from segpref.training.step import PreferenceStep, StepSlates
+from segpref.studies.prompted import OneStructure, other_data
+from segpref.training import Feedback, PreferenceStep, StepSlates
 
 __all__ = ["main"]
 

@@ -23,8 +23,8 @@ from segpref.proposals import (
     ProposalContext,
     UniformOffset,
     default_families,
+    draw,
 )
-from segpref.proposals.slate import draw
 from segpref.types import Candidate, LabelSpace
 
 __all__ = ["main"]

@@ -28,20 +28,32 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from segpref.data import ACDC, Cache, Dataset, Folders, Preparation, Reader, prepare
+from segpref.data import (
+    ACDC,
+    Cache,
+    Dataset,
+    Folders,
+    PredictionStore,
+    Preparation,
+    Reader,
+    prepare,
+)
 from segpref.data.phantoms import PATIENT_PATTERN, label_space, write_phantoms
-from segpref.data.predictions import PredictionStore
 from segpref.judges import ModelJudge
-from segpref.objectives import DPO
-from segpref.objectives.supervised import SupervisedLoss
+from segpref.objectives import DPO, SupervisedLoss
 from segpref.policies import ModelCard, Segmenter, SegmenterState, load_model
 from segpref.process_setup import configure_process
 from segpref.progress import track
 from segpref.proposals import IntensityTTA, MonteCarloDropout, SlateProposals
-from segpref.studies.recipe import default_network
-from segpref.training import PreferenceSignal, RunFolder, fit
-from segpref.training.loop import batch_stream
-from segpref.training.step import PreferenceStep, StepSlates
+from segpref.studies import default_network
+from segpref.training import (
+    PreferenceSignal,
+    PreferenceStep,
+    RunFolder,
+    StepSlates,
+    batch_stream,
+    fit,
+)
 
 __all__ = ["main"]
 
@@ -152,8 +164,8 @@ def main() -> None:
             clock.watched("region, margins, loss", PreferenceSignal(SPACE, objective=DPO(1.5))),
             0,
         )
-        from segpref.proposals.slate import draw
-        from segpref.training.signals import mine
+        from segpref.preferences.miners import mine
+        from segpref.proposals import draw
 
         for place, part, call in (
             ("segpref.proposals.slate.draw", "editing", draw),

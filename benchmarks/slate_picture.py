@@ -14,18 +14,13 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from segpref.data import Cache, Folders
-from segpref.data.cache import write_atomically
+from segpref.data import Cache, Folders, write_atomically
 from segpref.data.phantoms import PATIENT_PATTERN
-from segpref.inference.windows import whole_images
+from segpref.inference import whole_images
 from segpref.policies import load_model
 from segpref.preferences import TopVsRandom
-from segpref.report.gallery import typical
-from segpref.report.page import Picture
-from segpref.report.pictures import SlatePicture, slate_tiles
-from segpref.studies.recipe import load_recipe
-from segpref.studies.slates import scored_slates
-from segpref.studies.workspace import Workspace
+from segpref.report import Picture, SlatePicture, slate_tiles, typical
+from segpref.studies import Workspace, load_recipe, scored_slates
 
 SEED, CANDIDATES, COLUMNS = 0, 32, 8
 

@@ -21,7 +21,7 @@ import pytest
 
 from segpref.cli.main import main
 from segpref.data import Reader, write_pack
-from segpref.inference.predict import predict_folder
+from segpref.inference import predict_folder
 from segpref.locking import alone_in
 from segpref.studies.engine import Job, run_jobs
 from segpref.studies.prompted import run_prompted

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 import segpref
-from segpref.workflows.runs import text_of
+from segpref.workflows import text_of
 
 
 @pytest.mark.parametrize("name", segpref.__all__)

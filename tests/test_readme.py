@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import yaml
 
+from segpref.cli import command_parser
 from segpref.cli.main import COMMANDS, USAGE, main
-from segpref.cli.options import command_parser
 from segpref.data.phantoms import write_phantoms
 from segpref.types import Candidate, Case, Judge, Slate
 from small_network import network_option

@@ -11,8 +11,7 @@ from segpref.objectives import IPO
 from segpref.policies import NetworkSpec
 from segpref.proposals import OtherMasks
 from segpref.settings import described
-from segpref.training.config import AlignConfig, FitConfig
-from segpref.training.feedback import Feedback
+from segpref.training import AlignConfig, Feedback, FitConfig
 from segpref.training.semisupervised import FixMatch
 from segpref.types import SegprefError
 

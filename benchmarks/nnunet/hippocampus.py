@@ -29,9 +29,14 @@ from jsonargparse import auto_cli
 
 from benchmarks.nnunet.stock import Stock
 from benchmarks.nnunet.tables import Row, scores, table, write_rows
-from segpref.data import Reader, Source, open_dataset, split_patients
-from segpref.data.cache import write_atomically
-from segpref.data.splits import draw_patients
+from segpref.data import (
+    Reader,
+    Source,
+    draw_patients,
+    open_dataset,
+    split_patients,
+    write_atomically,
+)
 from segpref.progress import console
 
 __all__ = ["Scale", "main"]

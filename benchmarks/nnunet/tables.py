@@ -10,12 +10,9 @@ import nibabel as nib
 import numpy as np
 
 from benchmarks.nnunet.stock import TRAINER
-from segpref.data import Reader
-from segpref.data.csv_files import read_csv, write_csv
+from segpref.data import Reader, read_csv, write_csv
 from segpref.metrics import dice, overlap_counts
-from segpref.report.differences import difference
-from segpref.report.runs import Run
-from segpref.report.tables import mean_and_spread
+from segpref.report import Run, difference, mean_and_spread
 
 __all__ = ["Row", "scores", "table", "write_rows"]
 

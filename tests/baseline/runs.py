@@ -17,10 +17,8 @@ import yaml
 from records import Run, make_record
 
 from segpref.cli.main import main
-from segpref.data import Preparation
-from segpref.data.dataset import Dataset, Volume
+from segpref.data import Dataset, Preparation, Source, Volume
 from segpref.data.phantoms import write_phantoms
-from segpref.data.source import Source
 from segpref.judges import RatersJudge
 from segpref.objectives import DPO
 from segpref.policies import ModelCard, NetworkSpec

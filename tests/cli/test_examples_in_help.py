@@ -7,8 +7,8 @@ import shlex
 
 import pytest
 
+from segpref.cli import command_parser
 from segpref.cli.main import COMMANDS
-from segpref.cli.options import command_parser
 
 
 @pytest.mark.parametrize("command", COMMANDS)

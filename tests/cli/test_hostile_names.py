@@ -11,7 +11,7 @@ import yaml
 
 from segpref.cli.main import main
 from segpref.data.phantoms import write_phantoms
-from segpref.studies.recipe import recipe_file
+from segpref.studies import recipe_file
 from small_network import network_option
 
 NAMES = ("background", "[/red]", "=1+1", "a|b$x$\\\x1b[2J\u202e")

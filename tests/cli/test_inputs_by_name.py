@@ -12,7 +12,7 @@ from segpref.data import Cache, Folders, Preparation, Reader
 from segpref.judges import OracleJudge
 from segpref.policies import ModelCard, NetworkSpec
 from segpref.types import Candidate, Case, LabelSpace, SegprefError, Slate
-from segpref.workflows.loading import open_judge, open_split
+from segpref.workflows import open_judge, open_split
 
 SPACE = LabelSpace("multi-class", ("background", "core"))
 CARD = ModelCard(NetworkSpec("any"), SPACE, Preparation())

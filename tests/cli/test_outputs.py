@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from segpref.cli import command_parser
 from segpref.cli.main import COMMANDS, main
-from segpref.cli.options import command_parser
 
 FILES = {("evaluate", "out"), ("audit", "out"), ("export", "out")}
 OUTPUTS = ("out", "output", "cache")

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from segpref.cli.main import main
 from segpref.judges import OracleJudge
-from segpref.policies.plain_weights import read_plain
+from segpref.policies import read_plain
 from segpref.types import Case, Slate
 
 UNET = {

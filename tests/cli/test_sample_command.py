@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from segpref.cli.main import main
-from segpref.data.preparation import Preparation
+from segpref.data import Preparation
 from segpref.policies import ModelCard, NetworkSpec, save_model
 from segpref.policies.diffusion import DIFFUSION
 from segpref.types import LabelSpace

@@ -103,8 +103,8 @@ def _handlers() -> Iterator[None]:
 def test_a_signal_during_work_is_a_sentence_that_says_how_to_go_on(
     number: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    from segpref.cli import guarded
     from segpref.cli.main import main
-    from segpref.cli.shutdown import guarded
 
     signal.signal(number, signal.default_int_handler)  # one that is ignored would stay so
     recipe = tmp_path / "recipe.yaml"

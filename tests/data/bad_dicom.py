@@ -9,7 +9,7 @@ import numpy as np
 from bad_inputs import Action, Bad, linked
 from written import dicom, grey, nifti
 
-from segpref.data.images import Images
+from segpref.data import Images
 
 
 def slices(root: Path, heights: tuple[float, ...], uids: str = "", **tags: Any) -> Action:

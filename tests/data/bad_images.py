@@ -11,7 +11,7 @@ import tifffile
 from bad_inputs import Action, Bad, folders, linked, paired
 from written import grey, labels, nifti, picture
 
-from segpref.data.images import Images
+from segpref.data import Images
 
 
 def missing_image(root: Path) -> Action:

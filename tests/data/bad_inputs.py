@@ -9,7 +9,7 @@ from typing import Any
 
 from written import grey, labels, nifti
 
-from segpref.data.folders import Folders
+from segpref.data import Folders
 
 Action = Callable[[], Any]
 

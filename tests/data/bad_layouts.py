@@ -9,11 +9,7 @@ import numpy as np
 from bad_inputs import Action, Bad, folders, linked, paired
 from written import description, grey, labels, nifti, picture
 
-from segpref.data.acdc import ACDC
-from segpref.data.decathlon import Decathlon
-from segpref.data.detect import open_dataset
-from segpref.data.jsrt import JSRT
-from segpref.data.nnunet import NnUNetRaw
+from segpref.data import ACDC, JSRT, Decathlon, NnUNetRaw, open_dataset
 
 TWO = {"background": 0, "organ": 1}
 

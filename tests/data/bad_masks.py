@@ -10,7 +10,7 @@ from bad_inputs import Action, Bad, folders, paired
 from PIL import Image
 from written import MM, grey, labels, nifti, picture
 
-from segpref.inference.mask_writing import write_mask
+from segpref.inference import write_mask
 from segpref.types import LabelSpace
 
 

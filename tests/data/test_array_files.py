@@ -20,8 +20,7 @@ import numpy as np
 import pytest
 
 from flips import flip
-from segpref.data import Cache
-from segpref.data.array_files import ArrayFile, ArrayNote, ArrayWriter, StoredArray, write_array
+from segpref.data import ArrayFile, ArrayNote, ArrayWriter, Cache, StoredArray, write_array
 from segpref.disk import from_checked_json, to_checked_json
 from segpref.types import SegprefError, Window
 

@@ -18,7 +18,7 @@ from bad_layouts import BAD_LAYOUTS
 from bad_masks import BAD_MASKS
 from written import grey, series
 
-from segpref.data.images import Images
+from segpref.data import Images
 from segpref.types import SegprefError
 
 BAD = [*BAD_IMAGES, *BAD_MASKS, *BAD_LAYOUTS, *BAD_DICOM]

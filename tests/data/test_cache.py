@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from flips import flip
-from segpref.data.cache import Cache, file_digest, key_digest, sweep_partial, write_atomically
+from segpref.data import Cache, file_digest, key_digest, sweep_partial, write_atomically
 from segpref.types import SegprefError
 from waiting import FAILED_S
 

@@ -12,9 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segpref.data.csv_files import csv_lines, csv_text, read_csv, write_csv
-from segpref.report.formats import as_csv
-from segpref.report.tables import TableRow
+from segpref.data import csv_lines, csv_text, read_csv, write_csv
+from segpref.report import TableRow, as_csv
 from segpref.training import RunFolder
 
 ROOT = Path(__file__).parents[2]

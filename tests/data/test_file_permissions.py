@@ -15,7 +15,7 @@ import pytest
 from bad_inputs import folders, paired, read_all
 from written import dicom, grey, nifti, picture, series
 
-from segpref.data.images import Images
+from segpref.data import Images
 from segpref.types import SegprefError
 
 

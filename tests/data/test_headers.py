@@ -11,10 +11,8 @@ import numpy as np
 import pytest
 from written import MM, grey, nifti
 
-from segpref.data.grids import check_grid
-from segpref.data.headers import nifti_geometry
-from segpref.data.orientation import orientation_of
-from segpref.data.volumes import Volume, read_volume
+from segpref.data import check_grid, nifti_geometry, orientation_of, read_volume
+from segpref.data.volumes import Volume
 from segpref.types import Case, SegprefError
 
 SHAPE = (4, 5, 6)

@@ -11,16 +11,22 @@ import pytest
 from PIL import Image
 from written import description, grey, nifti, picture
 
-from segpref.data import Cache, Folders, MaskFolder, Preparation, prepare
-from segpref.data.cases import read_image, read_labels
-from segpref.data.decathlon import Decathlon
-from segpref.data.foreground import check_foreground
-from segpref.data.nnunet import label_space_of
-from segpref.data.source import Source
-from segpref.data.volumes import read_volume
-from segpref.inference.mask_writing import write_mask
-from segpref.policies import ModelCard, NetworkSpec
-from segpref.policies.card_format import current
+from segpref.data import (
+    Cache,
+    Decathlon,
+    Folders,
+    MaskFolder,
+    Preparation,
+    Source,
+    check_foreground,
+    label_space_of,
+    prepare,
+    read_image,
+    read_labels,
+    read_volume,
+)
+from segpref.inference import write_mask
+from segpref.policies import ModelCard, NetworkSpec, current
 from segpref.types import IGNORE, Case, LabelSpace, SegprefError
 
 GAPS = LabelSpace("multi-class", ("background", "a", "b"), on_disk=(0, 2, 4))

@@ -10,11 +10,19 @@ import numpy as np
 import pytest
 from written import picture
 
-from segpref.data import Preparation, prepare
-from segpref.data.cache import Cache
-from segpref.data.lidc import LIDC, consensus_label, middle_slices
-from segpref.data.prompts import CHARACTERISTICS, draw_prompt, nodule_prompt, prompts_of
-from segpref.data.source import Reader
+from segpref.data import (
+    CHARACTERISTICS,
+    LIDC,
+    Cache,
+    Preparation,
+    Reader,
+    consensus_label,
+    draw_prompt,
+    middle_slices,
+    nodule_prompt,
+    prepare,
+    prompts_of,
+)
 from segpref.types import Case, SegprefError
 
 SHAPE = (12, 16)

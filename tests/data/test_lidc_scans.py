@@ -8,10 +8,17 @@ import pydicom
 import pytest
 from written import dicom, nifti, series
 
-from segpref.data import Cache, MaskFolder, Preparation, open_dataset, prepare
-from segpref.data.lidc_scans import LIDCScans
-from segpref.data.prompts import nodule_prompt, prompts_of
-from segpref.data.source import Reader
+from segpref.data import (
+    Cache,
+    LIDCScans,
+    MaskFolder,
+    Preparation,
+    Reader,
+    nodule_prompt,
+    open_dataset,
+    prepare,
+    prompts_of,
+)
 from segpref.types import SegprefError
 
 RATINGS = {

@@ -11,9 +11,7 @@ import numpy as np
 import pytest
 from written import description, nifti, picture
 
-from segpref.data import Reader, Source, open_dataset, write_pack
-from segpref.data.images import Images
-from segpref.data.masks import mask_paths
+from segpref.data import Images, Reader, Source, mask_paths, open_dataset, write_pack
 from segpref.types import LabelSpace, SegprefError
 
 IMAGE = np.arange(60, dtype=np.int16).reshape(3, 4, 5)

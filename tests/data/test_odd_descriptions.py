@@ -13,10 +13,8 @@ import numpy as np
 import pytest
 
 from odd_values import ODD, changed, places
-from segpref.data import open_dataset
-from segpref.data.packed import write_pack
-from segpref.data.splits import Split
-from segpref.inference.user_prompts import read_prompts
+from segpref.data import Split, open_dataset, write_pack
+from segpref.inference import read_prompts
 from segpref.types import SegprefError
 
 DECATHLON = {

@@ -10,11 +10,17 @@ import numpy as np
 import pytest
 from written import MM, dicom, grey, labels, nifti, picture, series
 
-from segpref.data import Cache, Preparation, open_dataset, prepare
-from segpref.data.folders import Folders
-from segpref.data.images import Images, images_for
-from segpref.data.index import source_id
-from segpref.data.jsrt import JSRT
+from segpref.data import (
+    JSRT,
+    Cache,
+    Folders,
+    Images,
+    Preparation,
+    images_for,
+    open_dataset,
+    prepare,
+    source_id,
+)
 from segpref.types import SegprefError
 
 CLASSES = ("background", "one", "two")

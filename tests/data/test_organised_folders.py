@@ -14,8 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segpref.data import ACDC, Decathlon, Folders, NnUNetRaw, open_dataset
-from segpref.data.walk import Tree
+from segpref.data import ACDC, Decathlon, Folders, NnUNetRaw, Tree, open_dataset
 from segpref.types import SegprefError
 
 

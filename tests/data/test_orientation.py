@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from monai.data import MetaTensor
 from monai.transforms import Orientation
 
-from segpref.data import Preparation
-from segpref.data.orientation import is_orientation, turned
+from segpref.data import Preparation, is_orientation, turned
 from segpref.types import Case, SegprefError
 
 EVERY = [

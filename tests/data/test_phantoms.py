@@ -13,11 +13,18 @@ import pytest
 from PIL import Image
 from scipy.ndimage import binary_dilation, generate_binary_structure, label
 
-from segpref.data.folders import Folders
-from segpref.data.phantoms import PATIENT_PATTERN, Kind, label_space, make_phantom, write_phantoms
-from segpref.data.phantoms.appearance import Field, Grid
-from segpref.data.phantoms.cardiac import Heart
-from segpref.data.phantoms.chest import Chest
+from segpref.data import Folders
+from segpref.data.phantoms import (
+    PATIENT_PATTERN,
+    Chest,
+    Field,
+    Grid,
+    Heart,
+    Kind,
+    label_space,
+    make_phantom,
+    write_phantoms,
+)
 from segpref.types import SegprefError
 
 SIZES = [

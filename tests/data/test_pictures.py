@@ -12,7 +12,7 @@ import tifffile
 from PIL import Image
 from written import grey, picture
 
-from segpref.data.volumes import read_volume
+from segpref.data import read_volume
 from segpref.types import SegprefError
 
 RNG = np.random.default_rng(0)

@@ -6,8 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from segpref.data import Cache, Dataset
-from segpref.data.predictions import PredictionStore
+from segpref.data import Cache, Dataset, PredictionStore
 from segpref.types import LabelSpace
 
 

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segpref.data.preparation import Preparation
+from segpref.data import Preparation
 from segpref.types import IGNORE, Case, SegprefError
 
 

@@ -14,14 +14,7 @@ import tifffile
 from jsonargparse import ArgumentParser
 from written import MM, description, dicom, grey, labels, nifti, picture, series
 
-from segpref.data.acdc import ACDC
-from segpref.data.decathlon import Decathlon
-from segpref.data.detect import open_dataset
-from segpref.data.folders import Folders
-from segpref.data.images import Images
-from segpref.data.jsrt import JSRT
-from segpref.data.nnunet import NnUNetRaw
-from segpref.data.source import Reader
+from segpref.data import ACDC, JSRT, Decathlon, Folders, Images, NnUNetRaw, Reader, open_dataset
 from segpref.types import IGNORE, LabelSpace, Region, SegprefError
 
 STRUCTURES = ("left clavicle", "right clavicle", "left lung", "right lung", "heart")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from written import MM, dicom, grey, nifti, picture, series
 
-from segpref.data.volumes import file_stem, read_volume
+from segpref.data import file_stem, read_volume
 
 
 @pytest.mark.parametrize("ending", [".nii", ".nii.gz"])

@@ -15,9 +15,7 @@ import pytest
 from bad_inputs import read_all
 from written import dicom, grey, nifti, picture
 
-from segpref.data import Cache, Split, open_dataset
-from segpref.data.cache import write_atomically
-from segpref.data.images import Images
+from segpref.data import Cache, Images, Split, open_dataset, write_atomically
 from segpref.training import RunFolder
 from segpref.types import SegprefError
 

@@ -13,8 +13,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segpref.data import Dataset, Source, Split, draw_cases, draw_patients, split_patients
-from segpref.data.splits import PARTS, cross_validation, refuse_leakage
+from segpref.data import (
+    PARTS,
+    Dataset,
+    Source,
+    Split,
+    cross_validation,
+    draw_cases,
+    draw_patients,
+    refuse_leakage,
+    split_patients,
+)
 from segpref.types import SegprefError
 
 

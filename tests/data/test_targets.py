@@ -11,12 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from segpref.data.cache import write_atomically
-from segpref.data.csv_files import write_csv
+from segpref.data import Split, write_atomically, write_csv
 from segpref.data.phantoms import write_phantoms
-from segpref.data.splits import Split
-from segpref.inference.mask_writing import write_map, write_mask
-from segpref.report.page import Page, write_page
+from segpref.inference import write_map, write_mask
+from segpref.report import Page, write_page
 from segpref.training import RunFolder
 from segpref.types import Case, LabelSpace, SegprefError
 

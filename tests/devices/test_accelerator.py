@@ -128,7 +128,7 @@ def test_masks_are_predicted_there(
 
 
 def test_samples_are_drawn_there(place: Path, there: Accelerator) -> None:
-    from segpref.inference.image_sampler import open_image_sampler
+    from segpref.inference import open_image_sampler
     from segpref.policies.diffusion import Sampler
 
     model = runs.align_diffusion(place)
@@ -184,7 +184,7 @@ def test_a_small_study_runs_there(
     place: Path, there: Accelerator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import segpref.cli.study as study
-    from segpref.studies.engine.executors import InProcess
+    from segpref.studies.engine import InProcess
 
     # A worker would be another process, without the accelerator.
     monkeypatch.setattr(study, "Processes", lambda *_: InProcess())
@@ -220,7 +220,7 @@ def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_texts_are_read_and_looked_for_there(clip_folder: Path, there: Accelerator) -> None:
     from segpref.policies.diffusion import TextEncoder
-    from segpref.policies.promptable.texts import SentenceEncoder
+    from segpref.policies.promptable import SentenceEncoder
     from segpref.prompts import GradCAM, GScoreCAM, TransformersClip
 
     embedded, known = TextEncoder(str(clip_folder))(["a dark lesion", None])

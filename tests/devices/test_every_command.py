@@ -177,7 +177,7 @@ def test_a_study_of_another_kind_runs_there(
 ) -> None:
     import segpref.cli.ambiguity as ambiguity
     import segpref.cli.prompted as prompted
-    from segpref.studies.engine.executors import InProcess
+    from segpref.studies.engine import InProcess
 
     # A worker would be another process, without the accelerator.
     for module in (ambiguity, prompted):

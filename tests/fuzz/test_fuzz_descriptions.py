@@ -28,8 +28,7 @@ from made import (
 )
 from mutations import Mutation, cut, flipped, hold, labelled, same, sentence
 
-from segpref.data import Folders, Split
-from segpref.data.packed import Packed, write_pack
+from segpref.data import Folders, Packed, Split, write_pack
 from segpref.types import SegprefError
 
 SCAN = partial(case, VOLUME, VOLUME_MAP, "c", spacing_mm=(1.0, 1.5, 2.0))

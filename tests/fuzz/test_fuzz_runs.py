@@ -17,8 +17,7 @@ from mutations import Mutation, cut, flipped, hold, labelled
 from safetensors.torch import save_file
 
 from segpref.data import Preparation
-from segpref.policies import ModelCard, NetworkSpec, load_model, save_model
-from segpref.policies.model_formats import open_model
+from segpref.policies import ModelCard, NetworkSpec, load_model, open_model, save_model
 from segpref.training import RunFolder
 from segpref.types import LabelSpace
 

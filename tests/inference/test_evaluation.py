@@ -10,9 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from segpref.data import Dataset, Source
-from segpref.data.dataset import Volume
-from segpref.inference.evaluation import mean_iou, mean_of, predict_masks, score_masks, score_model
+from segpref.data import Dataset, Source, Volume
+from segpref.inference import mean_iou, mean_of, predict_masks, score_masks, score_model
 from segpref.policies import load_model
 from segpref.types import IGNORE, LabelSpace, SegprefError
 

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from segpref.data import Preparation
-from segpref.inference.image_sampler import ImageSampler
-from segpref.inference.samples import summarise
+from segpref.inference import ImageSampler, summarise
 from segpref.policies import ModelCard, NetworkSpec
 from segpref.policies.diffusion import Process, Sampler
 from segpref.types import Case, LabelSpace, SegprefError

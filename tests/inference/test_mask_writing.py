@@ -18,9 +18,8 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from scipy.spatial.transform import Rotation
 
-from segpref.data.masks import mask_paths
-from segpref.data.volumes import read_volume
-from segpref.inference.mask_writing import write_mask
+from segpref.data import mask_paths, read_volume
+from segpref.inference import write_mask
 from segpref.types import IGNORE, Case, LabelSpace, SegprefError
 
 CLASSES = LabelSpace("multi-class", ("background", "RV", "MYO", "LV"))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from segpref.data import Preparation
-from segpref.inference.network_export import export_network
+from segpref.inference import export_network
 from segpref.policies import ModelCard, NetworkSpec, Segmenter
 from segpref.types import LabelSpace, SegprefError
 

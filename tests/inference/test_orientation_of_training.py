@@ -15,8 +15,7 @@ from test_predict import card_of, model_file
 from torch import Tensor, nn
 
 from segpref.data import Cache, Folders, MaskFolder, Preparation, prepare
-from segpref.inference.case_masks import predict_case
-from segpref.inference.predict import predict_folder
+from segpref.inference import predict_case, predict_folder
 from segpref.policies import ModelCard, NetworkSpec, Segmenter, load_model, read_card, save_model
 from segpref.types import LabelSpace, SegprefError
 from segpref.workflows import evaluate, fit

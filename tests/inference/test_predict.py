@@ -18,9 +18,8 @@ from scipy.ndimage import gaussian_filter
 from scipy.spatial.transform import Rotation
 from torch import Tensor, nn
 
-from segpref.data.preparation import Preparation
-from segpref.inference.case_masks import predict_case
-from segpref.inference.predict import predict_folder
+from segpref.data import Preparation
+from segpref.inference import predict_case, predict_folder
 from segpref.policies import ModelCard, NetworkSpec, Segmenter, load_model, save_model
 from segpref.types import Case, LabelSpace, SegprefError
 

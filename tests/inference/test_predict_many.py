@@ -21,9 +21,8 @@ from test_predict import (
     write_series,
 )
 
-from segpref.data.preparation import Preparation
-from segpref.inference import case_masks, predict
-from segpref.inference.predict import predict_folder
+from segpref.data import Preparation
+from segpref.inference import case_masks, predict, predict_folder
 from segpref.types import SegprefError
 
 

@@ -13,14 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from segpref.cli.main import main
-from segpref.data import Cache, Folders, PatchDraw, Preparation, prepare
-from segpref.data.patches import LabelPlaces
-from segpref.inference.case_masks import predict_case
-from segpref.inference.windows import PaddedImages, WindowedNetwork, whole_images
+from segpref.data import Cache, Folders, LabelPlaces, PatchDraw, Preparation, prepare
+from segpref.inference import PaddedImages, WindowedNetwork, predict_case, whole_images
 from segpref.judges import OracleJudge
 from segpref.policies import ModelCard, NetworkSpec, Segmenter, save_model
 from segpref.proposals import DropoutRates, MonteCarloDropout, SlateProposals
-from segpref.studies.slates import scored_slates
+from segpref.studies import scored_slates
 from segpref.types import Case, LabelSpace, SegprefError
 
 SPACE = LabelSpace("multi-class", ("background", "bright"))

@@ -11,7 +11,7 @@ from PIL import Image
 from test_predict import blobs, card_of, model_file
 
 from segpref.data import Preparation
-from segpref.inference.predict import predict_folder
+from segpref.inference import predict_folder
 from segpref.types import LabelSpace
 from segpref.workflows import evaluate
 

@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from segpref.data import Dataset, Source
-from segpref.data.dataset import Volume
+from segpref.data import Dataset, Source, Volume
 from segpref.types import Candidate, Case, LabelSpace, Slate
 
 CLASSES = LabelSpace("multi-class", ("background", "a", "b"))

@@ -5,7 +5,7 @@ import pytest
 from small_cases import BINARY, CLASSES, FOUR, NONE, TWO, noise_slate, rated, slate
 
 from segpref.judges import DiversityJudge, RatersJudge
-from segpref.metrics.ambiguity import ambiguity_scores
+from segpref.metrics import ambiguity_scores
 from segpref.types import IGNORE, LabelSpace, SegprefError, Slate
 
 

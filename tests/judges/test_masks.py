@@ -11,9 +11,18 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from segpref.data import Cache, Dataset, Folders, MaskFolder, Preparation, Reader, open_dataset
+from segpref.data import (
+    Cache,
+    Dataset,
+    Folders,
+    LabelPlaces,
+    MaskFolder,
+    PatchDraw,
+    Preparation,
+    Reader,
+    open_dataset,
+)
 from segpref.data import prepare as prepared
-from segpref.data.patches import LabelPlaces, PatchDraw
 from segpref.data.phantoms import write_phantoms
 from segpref.judges import MasksJudge, OracleJudge
 from segpref.types import Candidate, Case, SegprefError, Slate

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from small_cases import BINARY, CLASSES, FOUR, LABELS, NONE, TWO, dataset, noise_slate, rated, slate
 
-from segpref.contrib.judges import ConsensusJudge, staple
-from segpref.contrib.judges.staple import consensus
+from segpref.contrib.judges import ConsensusJudge, consensus, staple
 from segpref.judges import RatersJudge
 from segpref.metrics import slate_iou
 from segpref.types import IGNORE, LabelSpace, SegprefError

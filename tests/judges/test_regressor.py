@@ -6,8 +6,7 @@ import torch
 from small_cases import CLASSES, LABELS, dataset, noise_slate, slate
 from torch import Tensor, nn
 
-from segpref.judges import RegressorJudge
-from segpref.judges.regressor import regressor_input
+from segpref.judges import RegressorJudge, regressor_input
 from segpref.types import Judge, LabelSpace, Region
 
 NESTED = LabelSpace(

@@ -17,9 +17,9 @@ from segpref.judges import (
     ModelJudge,
     NoisyJudge,
     OracleJudge,
+    UndrawnStructures,
     note_undrawn_structures,
 )
-from segpref.judges.undrawn_structures import UndrawnStructures
 
 A, B = [[1, 1, 0, 0]], [[0, 0, 1, 1]]
 EMPTY = [[0, 0, 0, 0]]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segpref.metrics.ambiguity import ambiguity_scores, pairwise_overlap
+from segpref.metrics import ambiguity_scores, pairwise_overlap
 from segpref.types import SegprefError
 
 

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segpref.metrics.diversity import pairwise_dice, pixel_variance
-from segpref.metrics.overlap import dice, overlap_counts
+from segpref.metrics import dice, overlap_counts, pairwise_dice, pixel_variance
 from segpref.types import IGNORE, LabelSpace, Region, SegprefError
 
 CLASSES = LabelSpace("multi-class", ("background", "a", "b"))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segpref.metrics.flips import disagreement_fractions, flip_curves, mined_flips
+from segpref.metrics import disagreement_fractions, flip_curves, mined_flips
 from segpref.types import IGNORE, Pairs, SegprefError
 
 

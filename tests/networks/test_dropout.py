@@ -15,7 +15,7 @@ from monai.networks import nets
 from torch import Tensor, nn
 from torch.nn import functional
 
-from segpref.metrics.diversity import pairwise_dice
+from segpref.metrics import pairwise_dice
 from segpref.networks import InjectedDropout, SeededDropout, keyed_dropout
 from segpref.types import LabelSpace, SegprefError
 

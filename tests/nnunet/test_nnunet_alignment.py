@@ -10,9 +10,8 @@ import pytest
 from nnunet_workplace import CASES, SHORT, Workplace, command, mask, needs_nnunet, split_file
 
 from segpref.cli.main import main
-from segpref.inference.windows import whole_images
-from segpref.policies import load_model, read_card
-from segpref.policies.model_formats import open_model
+from segpref.inference import whole_images
+from segpref.policies import load_model, open_model, read_card
 from segpref.policies.nnunet import read_nnunet
 
 

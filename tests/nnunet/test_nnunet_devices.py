@@ -13,7 +13,7 @@ from nnunet_workplace import CASES, SHORT, Workplace, command, mask, needs_nnune
 from tests.devices.accelerator import DEVICE, Accelerator, accelerator
 from torch import nn
 
-from segpref.policies.model_formats import open_model
+from segpref.policies import open_model
 
 pytestmark = [needs_nnunet, pytest.mark.slow]
 

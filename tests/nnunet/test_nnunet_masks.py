@@ -11,7 +11,7 @@ import pytest
 import torch
 from nnunet_workplace import NAME, Workplace, mask, needs_nnunet
 
-from segpref.policies.model_formats import open_model
+from segpref.policies import open_model
 from segpref.policies.nnunet import read_nnunet, write_nnunet
 from segpref.types import SegprefError
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from nnunet_workplace import Workplace, needs_nnunet
 
-from segpref.policies.model_formats import holds_model
+from segpref.policies import holds_model
 from segpref.policies.nnunet import NnUNetPreparation, read_nnunet
 from segpref.types import IGNORE, SegprefError
 

@@ -16,14 +16,14 @@ from segpref.policies import (
     ModelCard,
     NetworkSpec,
     Segmenter,
+    open_model,
     read_card,
     save_model,
 )
 from segpref.policies import (
     model_formats as opening,
 )
-from segpref.policies.model_formats import open_model
-from segpref.policies.nnunet.files import checkpoint_of, folds_of
+from segpref.policies.nnunet import checkpoint_of, folds_of
 from segpref.types import LabelSpace, SegprefError
 
 SPACE = LabelSpace("multi-class", ("background", "core"))

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from made_margins import of
 from scipy.optimize import minimize
 
-from segpref.contrib.objectives import AlphaDPO, AMaPO, BetaDPO, GammaPO, SimPO
-from segpref.contrib.objectives.targets import optimal_shares
+from segpref.contrib.objectives import AlphaDPO, AMaPO, BetaDPO, GammaPO, SimPO, optimal_shares
 from segpref.objectives import DPO, update_strength
 from segpref.types import SegprefError
 

@@ -11,15 +11,16 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from segpref.contrib.objectives import RPO
-from segpref.objectives import DPO, IPO
-from segpref.objectives.diffusion import (
+from segpref.objectives import (
+    DPO,
+    IPO,
+    Reduction,
     denoising_log_ratio,
     diffusion_margins,
     margin_scale,
     reduce_map,
     safe_scale,
 )
-from segpref.objectives.likelihood import Reduction
 from segpref.types import Pairs, SegprefError
 
 PAIRS, SIDE = 5, 6

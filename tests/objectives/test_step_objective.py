@@ -12,11 +12,7 @@ import torch
 from made_margins import ALL
 from torch import Tensor
 
-from segpref.objectives import DPO
-from segpref.objectives.groups import grouped
-from segpref.objectives.pairwise import update_strength
-from segpref.objectives.step import step_objective
-from segpref.objectives.supervised import SupervisedLoss
+from segpref.objectives import DPO, SupervisedLoss, grouped, step_objective, update_strength
 from segpref.runtime import Runtime
 from segpref.types import IGNORE, LabelSpace, Margins, Objective
 

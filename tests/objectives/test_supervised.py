@@ -7,8 +7,7 @@ import torch
 from monai.losses import DiceCELoss, DiceLoss, FocalLoss
 from torch.nn import functional
 
-from segpref.objectives import SupervisedLoss
-from segpref.objectives.supervised import OneHotLoss
+from segpref.objectives import OneHotLoss, SupervisedLoss
 from segpref.types import IGNORE, LabelSpace, SegprefError
 
 CLASSES = LabelSpace("multi-class", ("background", "RV", "MYO", "LV"))

@@ -14,9 +14,14 @@ from made_bundle import write
 from monai.networks.nets import UNet
 
 import segpref.policies.plain_weights as plain
-from segpref.policies.atomic_writes import atomic_folder
-from segpref.policies.bundle import read_bundle, write_bundle
-from segpref.policies.plain_weights import PlainModel, read_plain, write_plain
+from segpref.policies import (
+    PlainModel,
+    atomic_folder,
+    read_bundle,
+    read_plain,
+    write_bundle,
+    write_plain,
+)
 from segpref.types import SegprefError
 
 FULL = OSError(errno.ENOSPC, "No space left on device")

@@ -13,8 +13,7 @@ from made_bundle import CONFIG, METADATA, UNET, write
 from monai.bundle import run
 
 from segpref.data import Preparation
-from segpref.policies import ModelCard, load_model, save_model
-from segpref.policies.bundle import read_bundle, write_bundle
+from segpref.policies import ModelCard, load_model, read_bundle, save_model, write_bundle
 from segpref.types import LabelSpace, SegprefError
 
 

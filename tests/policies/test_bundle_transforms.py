@@ -13,10 +13,8 @@ from made_bundle import CONFIG, write
 from monai.bundle import ConfigParser
 from scipy import ndimage
 
-from segpref.data import Preparation
-from segpref.data.volumes import read_volume
-from segpref.policies.bundle_transforms import settings_of
-from segpref.policies.model_formats import open_model
+from segpref.data import Preparation, read_volume
+from segpref.policies import open_model, settings_of
 from segpref.types import Case, SegprefError
 
 LOAD = [

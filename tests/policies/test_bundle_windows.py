@@ -9,7 +9,7 @@ import pytest
 from made_bundle import CONFIG, write
 
 from segpref.data import Preparation
-from segpref.policies.model_formats import open_model
+from segpref.policies import open_model
 from segpref.types import SegprefError
 
 SLICES = Preparation(dims=2, normalise="z-score")

@@ -9,7 +9,7 @@ import pytest
 
 from segpref import ModelCard, NetworkSpec, PolicySpec, SegprefError, load_model, save_model
 from segpref.data import Preparation
-from segpref.policies.card_format import FORMAT, current
+from segpref.policies import FORMAT, current
 from segpref.types import LabelSpace
 
 UNET = {"spatial_dims": 2, "in_channels": 1, "out_channels": 2, "channels": [4, 8], "strides": [2]}

@@ -10,7 +10,7 @@ import torch
 from tiny_ambiseg import SPACE, case, images, tiny
 from torch import Tensor
 
-from segpref.inference.samples import rated_masks, sample_cases, score_samples, summarise
+from segpref.inference import rated_masks, sample_cases, score_samples, summarise
 from segpref.policies.diffusion import AmbiSeg, Process, Sampler, signed
 from segpref.types import IGNORE, SegprefError
 

@@ -18,8 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from segpref.cli.main import main
 from segpref.data import Preparation
-from segpref.policies import load_model, read_card
-from segpref.policies.model_formats import open_model
+from segpref.policies import load_model, open_model, read_card
 from segpref.types import SegprefError
 
 PREPARED = ["--preparation.dims", "2", "--preparation.normalise", "z-score"]

@@ -14,8 +14,7 @@ from safetensors.torch import save_file
 
 from odd_values import ODD, changed, places
 from segpref.data import Preparation
-from segpref.policies import ModelCard, NetworkSpec, read_card
-from segpref.policies.plain_weights import read_plain
+from segpref.policies import ModelCard, NetworkSpec, read_card, read_plain
 from segpref.types import LabelSpace, SegprefError
 
 UNET = {

@@ -10,7 +10,7 @@ from monai.networks.nets import UNet
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from segpref.policies.plain_weights import read_plain, write_plain
+from segpref.policies import read_plain, write_plain
 from segpref.types import Region, SegprefError
 
 DESCRIPTION: dict[str, Any] = {

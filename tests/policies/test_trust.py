@@ -14,9 +14,7 @@ from made_bundle import CONFIG, UNET, write
 
 from segpref.cli.main import main
 from segpref.data import Preparation
-from segpref.policies import load_model, read_card, save_model
-from segpref.policies.bundle import read_bundle
-from segpref.policies.model_formats import open_model
+from segpref.policies import load_model, open_model, read_bundle, read_card, save_model
 from segpref.trust import check, folders
 from segpref.types import SegprefError
 

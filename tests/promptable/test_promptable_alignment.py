@@ -13,17 +13,22 @@ from tiny_models import LESION, SIDE, images_of, lesions
 from torch import Tensor
 
 from segpref.contrib.judges import PredictedIoU
-from segpref.judges import OracleJudge
-from segpref.judges.annotator import VirtualAnnotator, quartiles, rated
+from segpref.judges import OracleJudge, VirtualAnnotator, quartiles, rated
 from segpref.metrics import slate_iou
-from segpref.objectives import DPO, disagreement, grouped, margins, winner_log_likelihood
-from segpref.objectives.best_only import BestOnly
-from segpref.objectives.focal_dice import FocalDiceLoss, quality_loss
+from segpref.objectives import (
+    DPO,
+    BestOnly,
+    FocalDiceLoss,
+    disagreement,
+    grouped,
+    margins,
+    quality_loss,
+    winner_log_likelihood,
+)
 from segpref.policies.promptable import PromptablePolicy, load_sam
 from segpref.preferences import NestedPairs
 from segpref.prompts import Prompt, WholeImage, mask_logits
-from segpref.proposals import SlateProposals, Thresholds, full_slates
-from segpref.proposals.prompted import MultimaskOutput, OtherPrompts
+from segpref.proposals import MultimaskOutput, OtherPrompts, SlateProposals, Thresholds, full_slates
 from segpref.types import IGNORE, Candidate, Case, Margins, Pairs, SegprefError, Slate
 
 RNG = np.random.default_rng(0)

@@ -10,14 +10,11 @@ import pytest
 import torch
 from tiny_models import LESION, lesions
 
-from segpref.data import Cache
-from segpref.data.predictions import PredictionStore
+from segpref.data import Cache, PredictionStore
 from segpref.judges import OracleJudge
 from segpref.policies.promptable import PromptablePolicy, SentenceEncoder, load_sam, set_trainable
-from segpref.proposals import SlateProposals, Thresholds
-from segpref.proposals.prompted import MultimaskOutput, OtherPrompts
-from segpref.training import PreferenceSignal
-from segpref.training.step import PreferenceStep, StepSlates
+from segpref.proposals import MultimaskOutput, OtherPrompts, SlateProposals, Thresholds
+from segpref.training import PreferenceSignal, PreferenceStep, StepSlates
 
 
 @pytest.mark.slow

@@ -16,17 +16,19 @@ from transformers import Sam2Model, SamModel
 from segpref.data import Cache, Preparation
 from segpref.policies import load_model, save_model
 from segpref.policies.promptable import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
     PARTS,
     Frame,
     Lora,
     PromptablePolicy,
+    coloured,
     load_sam,
     part_of,
     promptable_card,
     save_sam,
     set_trainable,
 )
-from segpref.policies.promptable.frame import IMAGENET_MEAN, IMAGENET_STD, coloured
 from segpref.prompts import KeptPrompts, Prompt, Promptable, WholeImage, turned, turned_prompt
 from segpref.types import LabelSpace, Policy, SegprefError, State
 

@@ -11,13 +11,12 @@ import torch
 from tiny_models import LESION, SIDE, images_of, lesions
 
 from segpref.data import Cache, Preparation
-from segpref.inference.evaluation import mean_iou, score_model
+from segpref.inference import mean_iou, score_model
 from segpref.inference.propagate import Propagation, propagate
 from segpref.policies import load_model
 from segpref.policies.promptable import PromptablePolicy, promptable_card, small_sam
 from segpref.prompts import Answer, ExpertPrompts, LabelPrompts, Prompt, Prompts, box_of
-from segpref.training import RunFolder, fit_promptable
-from segpref.training.schedules import halved
+from segpref.training import RunFolder, fit_promptable, halved
 from segpref.types import LabelSpace, Predictor, SegprefError
 
 PREPARATION = Preparation(dims=2, size=(SIDE, SIDE))

@@ -12,9 +12,19 @@ from PIL import Image
 
 from segpref.data import Preparation
 from segpref.policies import NetworkSpec
-from segpref.studies.prompted import PromptedRecipe, load_prompted, open_prompted, run_prompted
-from segpref.studies.prompted.recipe import Align, Clip, Stage1, StandIn, UNet
-from segpref.studies.prompted.results import Scores, gain
+from segpref.studies.prompted import (
+    Align,
+    Clip,
+    PromptedRecipe,
+    Scores,
+    Stage1,
+    StandIn,
+    UNet,
+    gain,
+    load_prompted,
+    open_prompted,
+    run_prompted,
+)
 from segpref.types import SegprefError
 
 pytest.importorskip("transformers", reason="needs the extra [promptable]")

@@ -13,8 +13,7 @@ from PIL import Image
 from tiny_models import LESION, SIDE
 
 from segpref.cli.main import main
-from segpref.data import Preparation
-from segpref.data.images import images_for
+from segpref.data import Preparation, images_for
 from segpref.inference.propagate import propagate
 from segpref.policies import ModelCard, NetworkSpec, load_model, save_model
 from segpref.policies.promptable import PromptablePolicy, promptable_card, small_sam

@@ -29,9 +29,7 @@ from transformers import (
     ViltProcessor,
 )
 
-from segpref.data import Dataset
-from segpref.data.dataset import Volume
-from segpref.data.source import Source
+from segpref.data import Dataset, Source, Volume
 from segpref.types import LabelSpace
 
 TEXT = "what is the shape of and where it located ? : a breast lesion dark bright round"

@@ -17,10 +17,8 @@ from segpref.proposals import (
     ProposalContext,
     StructureOffset,
     UniformOffset,
-    labelmap,
-)
-from segpref.proposals.boundary import (
     interfaces_by_contact,
+    labelmap,
     offset,
     offset_interface,
     offset_structure,

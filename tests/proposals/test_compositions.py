@@ -6,10 +6,16 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from segpref.proposals import CleanedDropoutMean, CleanedExtremes, CleanedOffset, ProposalContext
-from segpref.proposals.boundary import offset
-from segpref.proposals.extent import biased
-from segpref.proposals.topology import clean, fill_holes
+from segpref.proposals import (
+    CleanedDropoutMean,
+    CleanedExtremes,
+    CleanedOffset,
+    ProposalContext,
+    biased,
+    clean,
+    fill_holes,
+    offset,
+)
 from segpref.types import LabelSpace
 
 CARDIAC = LabelSpace("multi-class", ("background", "RV", "MYO", "LV"))

@@ -10,8 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from segpref.proposals import AreaQuantile, LabelMap, LogitBias, ProposalContext
-from segpref.proposals.extent import area_scaled, biased
+from segpref.proposals import (
+    AreaQuantile,
+    LabelMap,
+    LogitBias,
+    ProposalContext,
+    area_scaled,
+    biased,
+)
 from segpref.types import LabelSpace, SegprefError
 
 CARDIAC = LabelSpace("multi-class", ("background", "RV", "MYO", "LV"))

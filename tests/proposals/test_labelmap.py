@@ -10,8 +10,7 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 from skimage import measure
 
-from segpref.proposals.labelmap import LabelMap
-from segpref.proposals.windows import absolute, bounding_box, grown, relative
+from segpref.proposals import LabelMap, absolute, bounding_box, grown, relative
 
 
 def label_maps(values: int = 4) -> st.SearchStrategy[np.ndarray]:

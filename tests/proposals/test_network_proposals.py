@@ -18,9 +18,9 @@ from segpref.proposals import (
     NetworkProposal,
     ProposalContext,
     UniformOffset,
+    intensity_views,
+    mean_mask,
 )
-from segpref.proposals.dropout import mean_mask
-from segpref.proposals.tta import intensity_views
 from segpref.types import LabelSpace, SegprefError
 
 CARDIAC = LabelSpace("multi-class", ("background", "RV", "MYO"))

@@ -10,8 +10,16 @@ import numpy as np
 import pytest
 import torch
 
-from segpref.data import Cache, Dataset, MaskFolder, Preparation, Reader, prepare
-from segpref.data.patches import LabelPlaces, PatchDraw
+from segpref.data import (
+    Cache,
+    Dataset,
+    LabelPlaces,
+    MaskFolder,
+    PatchDraw,
+    Preparation,
+    Reader,
+    prepare,
+)
 from segpref.policies import Segmenter
 from segpref.proposals import (
     HoleFilling,

@@ -17,16 +17,18 @@ from torch import Tensor, nn
 from segpref.networks import DropoutKind
 from segpref.policies import Segmenter
 from segpref.preferences import Extremes, mine
-from segpref.proposals import NetworkProposal, Proposal, ProposalContext
-from segpref.proposals.diversity import dropout_diversity
-from segpref.proposals.rates import (
+from segpref.proposals import (
     RATES_2D,
     RATES_3D,
     THRESHOLDS,
     DropoutRates,
     InputNoise,
+    NetworkProposal,
+    Proposal,
+    ProposalContext,
     StochasticPolicy,
     Thresholds,
+    dropout_diversity,
     full_slates,
 )
 from segpref.types import Case, LabelSpace, Policy, SegprefError

@@ -25,8 +25,8 @@ from segpref.proposals import (
     SlateProposals,
     UniformOffset,
     default_families,
+    draw,
 )
-from segpref.proposals.slate import draw
 from segpref.seeds import generators
 from segpref.types import Candidate, Case, LabelSpace, SegprefError, Slate
 

@@ -12,8 +12,15 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 from skimage import measure
 
-from segpref.proposals import HoleFilling, LabelMap, LargestComponent, ProposalContext
-from segpref.proposals.topology import clean, fill_holes, keep_components
+from segpref.proposals import (
+    HoleFilling,
+    LabelMap,
+    LargestComponent,
+    ProposalContext,
+    clean,
+    fill_holes,
+    keep_components,
+)
 from segpref.types import LabelSpace
 
 CARDIAC = LabelSpace("multi-class", ("background", "RV", "MYO", "LV"))

@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from segpref.report.pictures import Overlay, SlatePicture
-from segpref.training.curves import curve_summary
-from segpref.training.folder import RunFolder
+from segpref.report import Overlay, SlatePicture
+from segpref.training import RunFolder, curve_summary
 from segpref.types import Candidate, LabelSpace, Slate
 
 CLASSES = LabelSpace("multi-class", ("background", "ring", "core"))

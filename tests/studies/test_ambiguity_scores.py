@@ -13,17 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from segpref.studies.ambiguity.sample_files import SampleSet
-from segpref.studies.ambiguity.scores import (
+from segpref.studies.ambiguity import (
     SAME_SIZE,
+    SampleSet,
     gain,
     ged_at,
     irregularity,
     mean_over_images,
     pairs_of_a_size,
+    price,
     trade,
 )
-from segpref.studies.ambiguity.sections import price
 
 
 def disc(radius: float, side: int = 64) -> np.ndarray:

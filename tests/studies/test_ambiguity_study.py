@@ -15,9 +15,7 @@ from PIL import Image
 from flips import flip
 from segpref.cli.main import main
 from segpref.data import Cache, open_dataset
-from segpref.studies.ambiguity.jobs import ambiguity_jobs
-from segpref.studies.ambiguity.recipe import load_ambiguity_recipe
-from segpref.studies.ambiguity.workspace import AmbiguityWorkspace
+from segpref.studies.ambiguity import AmbiguityWorkspace, ambiguity_jobs, load_ambiguity_recipe
 
 pytest.importorskip("diffusers")
 SIDE = 16

@@ -8,18 +8,16 @@ import numpy as np
 import pytest
 
 from segpref.data import Dataset
-from segpref.inference.evaluation import mean_iou, score_masks, score_model
+from segpref.inference import mean_iou, score_masks, score_model
 from segpref.judges import NoisyJudge, OracleJudge
 from segpref.metrics import slate_iou
 from segpref.objectives import DPO, CalibratedDPO
 from segpref.policies import Segmenter
 from segpref.preferences import TopVsRandom
 from segpref.proposals import SlateProposals
+from segpref.studies import measured_flip_rates, read_flip_rates, scored_slates, select_best
 from segpref.studies.audit import audit
-from segpref.studies.calibration import measured_flip_rates, read_flip_rates
-from segpref.studies.slates import scored_slates, select_best
-from segpref.training import AlignConfig
-from segpref.training.methods import with_flip_rates
+from segpref.training import AlignConfig, with_flip_rates
 from segpref.types import Case, SegprefError, Slate
 
 

@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from segpref.report.comparison import Comparison, compared, gains_by_patient
-from segpref.report.differences import Difference
+from segpref.report import Comparison, Difference, compared, gains_by_patient
 from segpref.report.verdict import doubt
 
 

@@ -9,10 +9,7 @@ from pathlib import Path
 import pytest
 from made_reports import BETTER, FLAT, NASTY, checked, history, overlay
 
-from segpref.report.differences import Difference
-from segpref.report.page import write_page, write_pictures
-from segpref.report.study_page import Part, study_report
-from segpref.report.tables import TableRow
+from segpref.report import Difference, Part, TableRow, study_report, write_page, write_pictures
 
 
 def table_rows() -> list[TableRow]:

@@ -5,8 +5,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from segpref.studies.engine import Job, Processes
-from segpref.studies.engine.progress import StudyProgress
+from segpref.studies.engine import Job, Processes, StudyProgress
 
 
 class Started:

@@ -15,13 +15,10 @@ from jsonargparse import ArgumentParser
 from segpref.data import Cache, Preparation, Reader
 from segpref.policies import load_model
 from segpref.proposals import SlateProposals
+from segpref.studies import Recipe, Stage1, Workspace, scored_slates
 from segpref.studies.judging import JudgeRecipe, Masks, ModelBased, Noisy
 from segpref.studies.plan import Task
-from segpref.studies.recipe import Recipe
 from segpref.studies.run_task import run_task
-from segpref.studies.slates import scored_slates
-from segpref.studies.stages import Stage1
-from segpref.studies.workspace import Workspace
 from segpref.training import RunFolder
 from segpref.training.semisupervised import FixMatch
 from segpref.types import SegprefError

@@ -14,9 +14,7 @@ from made_reports import checked
 from PIL import Image
 
 from segpref.progress import stdout
-from segpref.report.charts import lines_chart
-from segpref.report.formats import latex, markdown, rich_table
-from segpref.report.page import (
+from segpref.report import (
     Cell,
     Details,
     Key,
@@ -24,15 +22,19 @@ from segpref.report.page import (
     Picture,
     Section,
     Table,
+    TableRow,
+    latex,
+    lines_chart,
+    markdown,
+    picture_grid,
+    rich_table,
     write_page,
     write_pictures,
 )
-from segpref.report.pictures import picture_grid
-from segpref.report.tables import TableRow
-from segpref.studies.ambiguity.recipe import load_ambiguity_recipe
+from segpref.studies import load_recipe, recipe_file
+from segpref.studies.ambiguity import load_ambiguity_recipe
 from segpref.studies.plan import plan
 from segpref.studies.prompted import load_prompted
-from segpref.studies.recipe import load_recipe, recipe_file
 from segpref.types import SegprefError
 
 NAMES = ["a|b", "a\\|b", "a\\", "a\nb", "`a|`", "[x](y)", "<b>", "*a*", "$x^2$", "50 % & #1 {~}",

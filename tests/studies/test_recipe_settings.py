@@ -12,13 +12,11 @@ import yaml
 
 from segpref.objectives import DPO, CalibratedDPO
 from segpref.preferences import TopVsBase
-from segpref.studies.ambiguity.recipe import Alignment, FitStage, load_ambiguity_recipe
+from segpref.studies import Recipe, Stage1, load_recipe
+from segpref.studies.ambiguity import Alignment, FitStage, load_ambiguity_recipe
 from segpref.studies.judging import ModelBased, Regressor
-from segpref.studies.prompted import load_prompted
-from segpref.studies.prompted.recipe import Align, StandIn, UNet
-from segpref.studies.prompted.recipe import Stage1 as PromptedStage1
-from segpref.studies.recipe import Recipe, load_recipe
-from segpref.studies.stages import Stage1
+from segpref.studies.prompted import Align, StandIn, UNet, load_prompted
+from segpref.studies.prompted import Stage1 as PromptedStage1
 from segpref.training import (
     AlignConfig,
     DiffusionConfig,

@@ -16,15 +16,20 @@ import pytest
 import yaml
 
 from segpref.data import Cache
-from segpref.studies.ambiguity.recipe import alignment_settings, load_ambiguity_recipe
-from segpref.studies.earlier import run_settings, whole_methods
+from segpref.studies import (
+    Recipe,
+    Workspace,
+    as_recorded,
+    changed_settings,
+    load_recipe,
+    run_settings,
+    same_settings,
+    whole_methods,
+)
+from segpref.studies.ambiguity import alignment_settings, load_ambiguity_recipe
 from segpref.studies.plan import Task, plan
-from segpref.studies.prompted import load_prompted
-from segpref.studies.prompted.earlier import recipe_settings
-from segpref.studies.prompted.earlier import run_settings as prompted_settings
-from segpref.studies.recipe import Recipe, load_recipe
-from segpref.studies.recorded_settings import as_recorded, changed_settings, same_settings
-from segpref.studies.workspace import Workspace
+from segpref.studies.prompted import load_prompted, recipe_settings
+from segpref.studies.prompted import run_settings as prompted_settings
 from segpref.training import AlignConfig, RunFolder
 from segpref.types import SegprefError
 

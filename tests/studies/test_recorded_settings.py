@@ -14,11 +14,16 @@ from segpref.data import Cache, Reader
 from segpref.objectives import DPO
 from segpref.policies import NetworkSpec
 from segpref.proposals import UniformOffset
+from segpref.studies import (
+    Recipe,
+    Stage1,
+    Workspace,
+    as_recorded,
+    changed_settings,
+    plain,
+    same_settings,
+)
 from segpref.studies.judging import ModelBased, Noisy, Oracle
-from segpref.studies.recipe import Recipe
-from segpref.studies.recorded_settings import as_recorded, changed_settings, plain, same_settings
-from segpref.studies.stages import Stage1
-from segpref.studies.workspace import Workspace
 from segpref.training import AlignConfig, RunFolder
 from segpref.types import SegprefError
 

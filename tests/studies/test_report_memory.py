@@ -15,14 +15,8 @@ from segpref.judges import OracleJudge
 from segpref.metrics import pairwise_dice, pixel_variance
 from segpref.policies import ModelCard, load_model, read_card, save_model
 from segpref.proposals import SlateProposals
-from segpref.report.pictures import (
-    Overlay,
-    SlatePicture,
-    overlay_pictures,
-    slate_tiles,
-    variance_pictures,
-)
-from segpref.studies.examples import alignment_report
+from segpref.report import Overlay, SlatePicture, overlay_pictures, slate_tiles, variance_pictures
+from segpref.studies import alignment_report
 from segpref.training import RunFolder
 from segpref.types import Candidate, Case, LabelSpace, Slate
 

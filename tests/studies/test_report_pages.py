@@ -11,10 +11,8 @@ from pathlib import Path
 import pytest
 from made_reports import BETTER, FLAT, NASTY, checked, history, overlay, run_folder, slate_picture
 
-from segpref.report.comparison import Comparison
-from segpref.report.page import Section, Table
-from segpref.report.run_report import write_report
-from segpref.training.folder import RunFolder
+from segpref.report import Comparison, Section, Table, write_report
+from segpref.training import RunFolder
 from segpref.types import SegprefError
 
 
@@ -56,7 +54,7 @@ def test_the_report_of_an_alignment_holds_everything(tmp_path: Path) -> None:
 
 
 def _glossary() -> dict[str, str]:
-    from segpref.report.page import GLOSSARY
+    from segpref.report import GLOSSARY
 
     return dict(GLOSSARY)
 

@@ -10,13 +10,7 @@ import pytest
 from made_reports import CLASSES, grey, overlay, slate_picture
 from PIL import Image
 
-from segpref.report.pictures import (
-    Overlay,
-    SlatePicture,
-    overlay_pictures,
-    slate_tiles,
-    variance_pictures,
-)
+from segpref.report import Overlay, SlatePicture, overlay_pictures, slate_tiles, variance_pictures
 from segpref.types import Candidate, LabelSpace, Slate
 
 STRUCTURES = LabelSpace("multi-label", ("lung", "heart"))

@@ -12,10 +12,9 @@ import numpy as np
 import pytest
 from made_reports import BETTER, FLAT, history
 
-from segpref.report.charts import column, relative_to_start, validation_chart, volume_ratios
-from segpref.report.comparison import Comparison
+from segpref.report import Comparison, column, relative_to_start, validation_chart, volume_ratios
 from segpref.report.verdict import Control, alignment_warnings, verdict
-from segpref.training.curves import curve_summary
+from segpref.training import curve_summary
 
 SURE = Comparison(0.12, 0.1, 0.14, 0.008, 8)
 

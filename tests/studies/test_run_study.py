@@ -20,17 +20,13 @@ from segpref.data import Cache, Preparation, Reader, Split
 from segpref.objectives import DPO, CalibratedDPO
 from segpref.policies import load_model, read_card
 from segpref.proposals import SlateProposals, UniformOffset
-from segpref.report.formats import markdown
-from segpref.report.runs import BASE, SELECT_BEST
+from segpref.report import BASE, SELECT_BEST, markdown
+from segpref.studies import Block, Recipe, Results, Stage1, Workspace, collect
 from segpref.studies.judging import JudgeInputs, ModelBased, Oracle
 from segpref.studies.plan import Task, plan
-from segpref.studies.recipe import Block, Recipe
-from segpref.studies.results import Results, collect
 from segpref.studies.run_study import run_study
 from segpref.studies.run_task import run_task
-from segpref.studies.stages import Stage1
 from segpref.studies.study_tables import study_tables
-from segpref.studies.workspace import Workspace
 from segpref.studies.write_study import write_study
 from segpref.training import AlignConfig
 from segpref.types import Judge, SegprefError

@@ -11,16 +11,11 @@ from typing import Any
 import pytest
 
 from segpref.data import Cache
-from segpref.studies.ambiguity.jobs import ambiguity_jobs
-from segpref.studies.ambiguity.recipe import load_ambiguity_recipe
-from segpref.studies.ambiguity.workspace import AmbiguityWorkspace
-from segpref.studies.engine import Job, list_jobs, run_jobs
-from segpref.studies.engine.executors import InProcess
-from segpref.studies.prompted import PromptedRecipe, load_prompted, prompted_jobs
-from segpref.studies.prompted.workspace import PromptedWorkspace
-from segpref.studies.recipe import load_recipe, recipe_names
+from segpref.studies import Workspace, load_recipe, recipe_names
+from segpref.studies.ambiguity import AmbiguityWorkspace, ambiguity_jobs, load_ambiguity_recipe
+from segpref.studies.engine import InProcess, Job, list_jobs, run_jobs
+from segpref.studies.prompted import PromptedRecipe, PromptedWorkspace, load_prompted, prompted_jobs
 from segpref.studies.run_study import study_jobs
-from segpref.studies.workspace import Workspace
 
 RECORD = json.loads(Path(__file__).with_name("shipped_jobs.json").read_text())
 NOWHERE: Any = None

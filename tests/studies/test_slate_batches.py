@@ -14,18 +14,16 @@ import torch
 
 import segpref.studies.audit as auditing
 import segpref.studies.slates as slates
-from segpref.data import Cache, Dataset, Preparation
-from segpref.data.dataset import Volume
-from segpref.inference.windows import whole_images
+from segpref.data import Cache, Dataset, Preparation, Volume
+from segpref.inference import whole_images
 from segpref.judges import OracleJudge
-from segpref.metrics import slate_iou
-from segpref.metrics.flips import flip_curves
+from segpref.metrics import flip_curves, slate_iou
 from segpref.policies import ModelCard, Segmenter, load_model
 from segpref.preferences import ScoredSlate, TopVsRandom
 from segpref.proposals import SlateProposals
 from segpref.seeds import derive_seed
+from segpref.studies import patch_draw, patch_slates, scored_slates
 from segpref.studies.audit import audit
-from segpref.studies.slates import patch_draw, patch_slates, scored_slates
 from segpref.types import IGNORE
 
 PATCHED = Preparation(dims=2, patch=(16, 16))

@@ -8,14 +8,10 @@ import pytest
 
 from segpref.objectives import DPO
 from segpref.policies import NetworkSpec
-from segpref.report.formats import latex, markdown
-from segpref.report.runs import BASE, SELECT_BEST, Run
-from segpref.report.tables import COLUMNS, GAP_CLOSED
+from segpref.report import BASE, COLUMNS, GAP_CLOSED, SELECT_BEST, Run, latex, markdown
+from segpref.studies import Block, Recipe, Results, Stage1
 from segpref.studies.judging import ModelBased, Oracle
 from segpref.studies.plan import check_names, plan
-from segpref.studies.recipe import Block, Recipe
-from segpref.studies.results import Results
-from segpref.studies.stages import Stage1
 from segpref.studies.study_tables import study_tables
 from segpref.training import AlignConfig
 from segpref.types import SegprefError

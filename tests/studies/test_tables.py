@@ -10,20 +10,24 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from segpref.report.differences import Difference
-from segpref.report.differences import difference as paired
-from segpref.report.formats import as_csv, latex, markdown, rich_table
-from segpref.report.runs import Entries, Run
-from segpref.report.tables import (
+from segpref.report import (
     COLUMNS,
     JUDGE_COLUMNS,
     SWEEP_COLUMNS,
+    Difference,
+    Entries,
+    Run,
     TableRow,
+    as_csv,
     judge_table,
+    latex,
+    markdown,
+    rich_table,
     round_table,
     structure_table,
     table,
 )
+from segpref.report import difference as paired
 
 STRUCTURES = ("a", "b")
 

@@ -19,11 +19,12 @@ from segpref.contrib.objectives import BetaDPO, DrDPO
 from segpref.data import Cache, Folders, Preparation, prepare
 from segpref.data.phantoms import PATIENT_PATTERN
 from segpref.judges import ModelJudge
-from segpref.objectives.likelihood import disagreement
+from segpref.objectives import disagreement
 from segpref.policies import ModelCard, NetworkSpec, load_model
 from segpref.proposals import SlateProposals
 from segpref.runtime import runtime
 from segpref.training import (
+    AnchoredSignal,
     PreferenceSignal,
     PseudoLabelSignal,
     RunFolder,
@@ -31,7 +32,6 @@ from segpref.training import (
     fit,
     fit_regressor,
 )
-from segpref.training.anchored import AnchoredSignal
 from segpref.training.semisupervised import CopyPaste, FixMatch, MeanTeacher, UniMatch
 from segpref.types import Pairs, Slate
 

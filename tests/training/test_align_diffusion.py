@@ -11,9 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from segpref.data import Cache, Dataset, Preparation
-from segpref.data.dataset import Volume
-from segpref.data.source import Source
+from segpref.data import Cache, Dataset, Preparation, Source, Volume
 from segpref.judges import RatersJudge
 from segpref.objectives import DPO
 from segpref.policies import ModelCard, NetworkSpec, load_model, load_policy, save_model
@@ -25,12 +23,12 @@ from segpref.training import (
     PreferenceSignal,
     PseudoLabelSignal,
     RunFolder,
+    ScoredBatch,
+    StepResult,
     align,
 )
 from segpref.training.augmentation import StrongAugmentation
-from segpref.training.loop import StepResult
-from segpref.training.signals import ScoredBatch
-from segpref.training.tasks.samples import SampledSlates
+from segpref.training.tasks import SampledSlates
 from segpref.types import LabelSpace, SegprefError
 
 pytest.importorskip("diffusers")

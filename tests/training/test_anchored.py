@@ -10,13 +10,15 @@ import torch
 from monai.losses import DiceLoss
 from torch import Tensor
 
-from segpref.objectives import DPO, SupervisedLoss
-from segpref.objectives.supervised import OneHotLoss
+from segpref.objectives import DPO, OneHotLoss, SupervisedLoss
 from segpref.preferences import Extremes
-from segpref.training import PreferenceSignal
-from segpref.training.anchored import AnchoredSignal, SupervisedSignal
-from segpref.training.margins import LogitMargins
-from segpref.training.signals import ScoredBatch
+from segpref.training import (
+    AnchoredSignal,
+    LogitMargins,
+    PreferenceSignal,
+    ScoredBatch,
+    SupervisedSignal,
+)
 from segpref.types import IGNORE, Candidate, LabelSpace, SegprefError, Slate
 
 CLASSES = LabelSpace("multi-class", ("background", "a"))

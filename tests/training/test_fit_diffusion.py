@@ -11,12 +11,10 @@ import torch
 from torch import nn
 
 from segpref.data import Preparation
-from segpref.inference.samples import sample_cases, score_samples
+from segpref.inference import sample_cases, score_samples
 from segpref.policies import ModelCard, NetworkSpec, PolicySpec
 from segpref.policies.diffusion import AmbiSeg, Sampler, TextEncoder, load_diffusion
-from segpref.training import RunFolder, fit_diffusion
-from segpref.training.averaging import averaged, warm_decay
-from segpref.training.schedules import linear
+from segpref.training import RunFolder, averaged, fit_diffusion, linear, warm_decay
 from segpref.training.tasks import diffusion as module
 from segpref.types import Case, LabelSpace, SegprefError
 

@@ -15,7 +15,7 @@ from segpref.judges import NamedJudge, OracleJudge, RegressorJudge
 from segpref.metrics import iou, overlap_counts
 from segpref.policies import Segmenter, load_model, read_card
 from segpref.proposals import SlateProposals
-from segpref.studies.slates import scored_slates
+from segpref.studies import scored_slates
 from segpref.training import RunFolder, fit_regressor, load_regressor
 from segpref.training.tasks.regressor import _ScoredMasks
 from segpref.types import IGNORE, SegprefError

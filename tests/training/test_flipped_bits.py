@@ -19,7 +19,7 @@ from segpref.disk import from_checked_json
 from segpref.judges import ModelJudge
 from segpref.policies import NetworkSpec, load_model, read_card, save_model
 from segpref.training import RunFolder
-from segpref.training.tasks.regressor import load_regressor
+from segpref.training.tasks import load_regressor
 from segpref.types import Case, SegprefError, Slate
 
 SIZE = Preparation(dims=2, size=(32, 32))

@@ -18,14 +18,18 @@ from segpref.data import Preparation
 from segpref.policies import ModelCard, NetworkSpec
 from segpref.runtime import Runtime
 from segpref.seeds import derive_seed
-from segpref.training import RunFolder, loop
-from segpref.training.curves import curve_summary, smoothed, tail_average
-from segpref.training.loop import (
+from segpref.training import (
+    RunFolder,
     StepResult,
     batch_stream,
+    constant,
+    cosine,
+    curve_summary,
+    loop,
     run_loop,
+    smoothed,
+    tail_average,
 )
-from segpref.training.schedules import constant, cosine
 from segpref.types import LabelSpace, SegprefError
 
 

@@ -16,9 +16,8 @@ from segpref.judges import ModelJudge, OracleJudge
 from segpref.objectives import DPO
 from segpref.policies import load_model
 from segpref.preferences import Extremes
-from segpref.proposals.rates import DropoutRates, InputNoise, Thresholds, full_slates
-from segpref.training import PreferenceSignal, RunFolder, align
-from segpref.training.anchored import AnchoredSignal
+from segpref.proposals import DropoutRates, InputNoise, Thresholds, full_slates
+from segpref.training import AnchoredSignal, PreferenceSignal, RunFolder, align
 from segpref.types import Case, SegprefError, Slate
 
 RATES = full_slates(DropoutRates((0.0, 0.2, 0.4, 0.6)))

@@ -12,19 +12,31 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from segpref.data import Cache, Dataset, Folders, PatchDraw, Preparation, prepare
-from segpref.data.patches import LabelPlaces, foreground_places
-from segpref.data.predictions import PredictionStore
-from segpref.inference.evaluation import mean_iou, score_model
-from segpref.inference.windows import WholeImages, whole_images
+from segpref.data import (
+    Cache,
+    Dataset,
+    Folders,
+    LabelPlaces,
+    PatchDraw,
+    PredictionStore,
+    Preparation,
+    foreground_places,
+    prepare,
+)
+from segpref.inference import WholeImages, mean_iou, score_model, whole_images
 from segpref.judges import OracleJudge
 from segpref.objectives import DPO
 from segpref.policies import ModelCard, NetworkSpec, Segmenter, load_model, save_model
 from segpref.preferences import Extremes, RoundPatches
 from segpref.proposals import DropoutRates, SlateProposals, full_slates
-from segpref.training import PreferenceSignal, RunFolder, align, fit
-from segpref.training.anchored import AnchoredSignal
-from segpref.training.rounds import PreferenceRounds
+from segpref.training import (
+    AnchoredSignal,
+    PreferenceRounds,
+    PreferenceSignal,
+    RunFolder,
+    align,
+    fit,
+)
 from segpref.types import IGNORE, Case, LabelSpace, SegprefError, Slate, Window
 
 BALLS = ("background", "rind", "core")

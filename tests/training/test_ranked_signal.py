@@ -9,8 +9,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
 
 from segpref.objectives import DPO, BestOnly
 from segpref.preferences import NestedPairs, TopVsBase, mine
-from segpref.training import PreferenceSignal, ScoredBatch
-from segpref.training.margins import LogitMargins
+from segpref.training import LogitMargins, PreferenceSignal, ScoredBatch
 from segpref.types import Candidate, LabelSpace, Slate
 
 LESION = LabelSpace("multi-label", ("lesion",))

@@ -31,8 +31,7 @@ from segpref.preferences import (
     distinct,
 )
 from segpref.proposals import SlateProposals
-from segpref.training import PreferenceSignal, PseudoLabelSignal, RunFolder
-from segpref.training.anchored import AnchoredSignal
+from segpref.training import AnchoredSignal, PreferenceSignal, PseudoLabelSignal, RunFolder
 from segpref.types import Case, SegprefError, Slate
 
 STANDING = {"refresh": 2, "images_per_epoch": None}

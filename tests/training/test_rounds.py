@@ -20,8 +20,7 @@ from segpref.data import Dataset
 from segpref.judges import OracleJudge
 from segpref.policies import Segmenter, SegmenterState, load_model
 from segpref.proposals import LargestComponent, LogitBias, SlateProposals
-from segpref.training.rounds import PreferenceRounds
-from segpref.training.step import ScoredSlates
+from segpref.training import PreferenceRounds, ScoredSlates
 from segpref.types import Case, LabelSpace, SegprefError, Slate
 
 SLATES = SlateProposals(5, [LogitBias(), LargestComponent()])

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 import segpref.training.tasks.semisupervised as module
 from segpref.data import Dataset, Preparation
-from segpref.inference.evaluation import mean_iou, score_model
+from segpref.inference import mean_iou, score_model
 from segpref.policies import ModelCard, NetworkSpec, load_model, read_card
 from segpref.training import RunFolder, fit
 from segpref.training.semisupervised import (

@@ -20,8 +20,8 @@ from segpref.training.semisupervised import (
     StepBatch,
     Student,
     UniMatch,
+    strong_view,
 )
-from segpref.training.semisupervised.matching import strong_view
 from segpref.types import IGNORE, LabelSpace, SegprefError
 
 HEART = LabelSpace("multi-class", ("background", "RV", "MYO", "LV"))

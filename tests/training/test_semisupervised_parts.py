@@ -12,12 +12,20 @@ from monai.networks.nets import UNet
 from scipy import ndimage
 from torch import Tensor, nn
 
+from segpref.training import averaged, teacher_decay
 from segpref.training.augmentation import StrongAugmentation
-from segpref.training.averaging import averaged, teacher_decay
-from segpref.training.semisupervised.features import feature_layers, lost_channels
-from segpref.training.semisupervised.mixing import box_masks, cutmix_masks, paste_masks, pasted
-from segpref.training.semisupervised.student import Student
-from segpref.training.semisupervised.targets import confident_labels, largest_components, ramp_up
+from segpref.training.semisupervised import (
+    Student,
+    box_masks,
+    confident_labels,
+    cutmix_masks,
+    feature_layers,
+    largest_components,
+    lost_channels,
+    paste_masks,
+    pasted,
+    ramp_up,
+)
 from segpref.types import IGNORE, LabelSpace, SegprefError
 
 HEART = LabelSpace("multi-class", ("background", "RV", "MYO", "LV"))

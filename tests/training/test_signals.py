@@ -9,11 +9,9 @@ import torch
 from torch import Tensor
 
 from segpref.contrib.objectives import RPO, UncertaintyPenalizedDPO
-from segpref.objectives import DPO, log_likelihood
-from segpref.objectives.supervised import SupervisedLoss
+from segpref.objectives import DPO, SupervisedLoss, log_likelihood
 from segpref.preferences import TopVsBase, mine
-from segpref.training import PreferenceSignal, PseudoLabelSignal, ScoredBatch
-from segpref.training.margins import LogitMargins
+from segpref.training import LogitMargins, PreferenceSignal, PseudoLabelSignal, ScoredBatch
 from segpref.training.signals import _turned
 from segpref.types import Candidate, LabelSpace, SegprefError, Slate, WeightedPairs
 

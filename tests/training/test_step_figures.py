@@ -10,12 +10,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from segpref.data import PatchDraw, Preparation
-from segpref.data.patches import LabelPlaces
+from segpref.data import LabelPlaces, PatchDraw, Preparation
 from segpref.policies import Segmenter
 from segpref.proposals import SlateProposals
-from segpref.training.loop import StepResult
-from segpref.training.step import PreferenceStep, ScoredSlates, StepSlates
+from segpref.training import PreferenceStep, ScoredSlates, StepResult, StepSlates
 from segpref.types import Candidate, Case, LabelSpace, Slate
 
 SPACE = LabelSpace("multi-class", ("background", "bright"))

@@ -14,9 +14,7 @@ from torch import nn
 from segpref.data import Preparation
 from segpref.policies import ModelCard, NetworkSpec
 from segpref.runtime import Runtime
-from segpref.training import FitConfig, RunFolder, tracking
-from segpref.training.loop import StepResult, run_loop
-from segpref.training.tracking import tracked
+from segpref.training import FitConfig, RunFolder, StepResult, run_loop, tracked, tracking
 from segpref.types import LabelSpace, SegprefError
 
 SPEC = NetworkSpec("torch.nn.Linear", {"in_features": 1, "out_features": 1})

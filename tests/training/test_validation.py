@@ -11,7 +11,7 @@ from torch import nn
 
 from segpref.data import Dataset, Preparation
 from segpref.policies import Segmenter
-from segpref.training.validation import validation_of
+from segpref.training import validation_of
 from segpref.types import LabelSpace, Predictor, SegprefError
 
 SPACE = LabelSpace("multi-class", ("background", "disc"))

@@ -24,9 +24,8 @@ from safetensors.torch import save_file
 
 from segpref.cli.main import main
 from segpref.data import Preparation, open_dataset
-from segpref.policies import ModelCard, NetworkSpec, save_model
+from segpref.policies import ModelCard, NetworkSpec, open_model, save_model
 from segpref.policies.diffusion import AmbiSegNetwork
-from segpref.policies.model_formats import open_model
 from segpref.types import LabelSpace, SegprefError
 
 UNET = {

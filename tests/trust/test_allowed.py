@@ -112,7 +112,7 @@ def test_configurations_of_known_models_pass() -> None:
 @pytest.mark.parametrize("name", ["config.json", "adapter_config.json"])
 def test_a_checkpoint_that_brings_kernels_or_adapters(tmp_path: Path, name: str) -> None:
     transformers = pytest.importorskip("transformers")
-    from segpref.prompts.checkpoints import pretrained
+    from segpref.prompts import pretrained
 
     transformers.BertConfig(hidden_size=16).save_pretrained(tmp_path)
     content = json.loads((tmp_path / "config.json").read_text())
@@ -190,7 +190,7 @@ def test_a_class_that_the_user_types_is_the_users(tmp_path: Path) -> None:
 def test_plain_weights_of_a_class_from_elsewhere(tmp_path: Path, monkeypatch: Any) -> None:
     (tmp_path / "from_elsewhere.py").write_text(OWN)
     monkeypatch.syspath_prepend(tmp_path)
-    from segpref.policies.model_formats import open_model
+    from segpref.policies import open_model
 
     description = {
         "weights": "net.pt",

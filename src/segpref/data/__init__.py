@@ -1,48 +1,158 @@
 """Images and labels: readers per layout on disk, preparation, splits, the cache, phantoms."""
 
-from segpref.data.acdc import ACDC
-from segpref.data.cache import Cache
-from segpref.data.dataset import Dataset
-from segpref.data.decathlon import Decathlon
-from segpref.data.detect import open_dataset
-from segpref.data.folders import Folders
-from segpref.data.images import Images, images_for
-from segpref.data.jsrt import JSRT
-from segpref.data.lidc import LIDC, middle_slices
-from segpref.data.lidc_scans import LIDCScans
-from segpref.data.masks import MaskFolder
-from segpref.data.nnunet import NnUNetRaw
-from segpref.data.packed import Packed, write_pack
-from segpref.data.patches import PatchDraw
-from segpref.data.preparation import Preparation
-from segpref.data.preparing import prepare
-from segpref.data.source import Reader, Source
-from segpref.data.splits import Split, draw_cases, draw_patients, split_patients
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from segpref.faces import face
+
+if TYPE_CHECKING:
+    from segpref.data.acdc import ACDC
+    from segpref.data.array_files import ArrayFile, ArrayNote, ArrayWriter, StoredArray, write_array
+    from segpref.data.cache import Cache, file_digest, key_digest, sweep_partial, write_atomically
+    from segpref.data.cases import read_image, read_labels
+    from segpref.data.csv_files import csv_lines, csv_text, read_csv, write_csv
+    from segpref.data.dataset import Dataset, Volume
+    from segpref.data.decathlon import Decathlon
+    from segpref.data.detect import open_dataset
+    from segpref.data.folders import Folders
+    from segpref.data.foreground import check_foreground
+    from segpref.data.grids import check_grid
+    from segpref.data.headers import nifti_geometry
+    from segpref.data.images import Images, images_for
+    from segpref.data.index import source_id
+    from segpref.data.jsrt import JSRT
+    from segpref.data.lidc import LIDC, consensus_label, middle_slices
+    from segpref.data.lidc_scans import LIDCScans
+    from segpref.data.masks import MaskFolder, mask_paths
+    from segpref.data.nnunet import NnUNetRaw, label_space_of
+    from segpref.data.orientation import is_orientation, orientation_of, turned
+    from segpref.data.packed import Packed, write_pack
+    from segpref.data.patches import LabelPlaces, PatchDraw, foreground_places
+    from segpref.data.predictions import PredictionStore
+    from segpref.data.preparation import Preparation
+    from segpref.data.preparing import prepare
+    from segpref.data.prompts import CHARACTERISTICS, draw_prompt, nodule_prompt, prompts_of
+    from segpref.data.source import Reader, Source
+    from segpref.data.splits import (
+        PARTS,
+        Split,
+        cross_validation,
+        draw_cases,
+        draw_patients,
+        refuse_leakage,
+        split_patients,
+    )
+    from segpref.data.volumes import file_stem, read_volume
+    from segpref.data.walk import Tree
+else:
+    __getattr__, __dir__ = face(
+        __name__,
+        {
+            "acdc": ("ACDC",),
+            "array_files": ("ArrayFile", "ArrayNote", "ArrayWriter", "StoredArray", "write_array"),
+            "cache": ("Cache", "file_digest", "key_digest", "sweep_partial", "write_atomically"),
+            "cases": ("read_image", "read_labels"),
+            "csv_files": ("csv_lines", "csv_text", "read_csv", "write_csv"),
+            "dataset": ("Dataset", "Volume"),
+            "decathlon": ("Decathlon",),
+            "detect": ("open_dataset",),
+            "folders": ("Folders",),
+            "foreground": ("check_foreground",),
+            "grids": ("check_grid",),
+            "headers": ("nifti_geometry",),
+            "images": ("Images", "images_for"),
+            "index": ("source_id",),
+            "jsrt": ("JSRT",),
+            "lidc": ("LIDC", "consensus_label", "middle_slices"),
+            "lidc_scans": ("LIDCScans",),
+            "masks": ("MaskFolder", "mask_paths"),
+            "nnunet": ("NnUNetRaw", "label_space_of"),
+            "orientation": ("is_orientation", "orientation_of", "turned"),
+            "packed": ("Packed", "write_pack"),
+            "patches": ("LabelPlaces", "PatchDraw", "foreground_places"),
+            "predictions": ("PredictionStore",),
+            "preparation": ("Preparation",),
+            "preparing": ("prepare",),
+            "prompts": ("CHARACTERISTICS", "draw_prompt", "nodule_prompt", "prompts_of"),
+            "source": ("Reader", "Source"),
+            "splits": (
+                "PARTS",
+                "Split",
+                "cross_validation",
+                "draw_cases",
+                "draw_patients",
+                "refuse_leakage",
+                "split_patients",
+            ),
+            "volumes": ("file_stem", "read_volume"),
+            "walk": ("Tree",),
+        },
+    )
 
 __all__ = [
     "ACDC",
+    "CHARACTERISTICS",
     "JSRT",
     "LIDC",
+    "PARTS",
+    "ArrayFile",
+    "ArrayNote",
+    "ArrayWriter",
     "Cache",
     "Dataset",
     "Decathlon",
     "Folders",
     "Images",
     "LIDCScans",
+    "LabelPlaces",
     "MaskFolder",
     "NnUNetRaw",
     "Packed",
     "PatchDraw",
+    "PredictionStore",
     "Preparation",
     "Reader",
     "Source",
     "Split",
+    "StoredArray",
+    "Tree",
+    "Volume",
+    "check_foreground",
+    "check_grid",
+    "consensus_label",
+    "cross_validation",
+    "csv_lines",
+    "csv_text",
     "draw_cases",
     "draw_patients",
+    "draw_prompt",
+    "file_digest",
+    "file_stem",
+    "foreground_places",
     "images_for",
+    "is_orientation",
+    "key_digest",
+    "label_space_of",
+    "mask_paths",
     "middle_slices",
+    "nifti_geometry",
+    "nodule_prompt",
     "open_dataset",
+    "orientation_of",
     "prepare",
+    "prompts_of",
+    "read_csv",
+    "read_image",
+    "read_labels",
+    "read_volume",
+    "refuse_leakage",
+    "source_id",
     "split_patients",
+    "sweep_partial",
+    "turned",
+    "write_array",
+    "write_atomically",
+    "write_csv",
     "write_pack",
 ]

@@ -1,17 +1,52 @@
 """Judges score every candidate of a slate; one class per kind of judge."""
 
-from segpref.judges.annotator import VirtualAnnotator
-from segpref.judges.committee import Committee, trust_weights
-from segpref.judges.diversity import DiversityJudge
-from segpref.judges.ensemble import EnsembleJudge
-from segpref.judges.masks import MasksJudge
-from segpref.judges.model import ModelJudge
-from segpref.judges.noisy import NoisyJudge
-from segpref.judges.oracle import OracleJudge
-from segpref.judges.raters import RatersJudge
-from segpref.judges.regressor import RegressorJudge
-from segpref.judges.undrawn_structures import MaskBasedJudge, note_undrawn_structures, silence_of
-from segpref.judges.yaml_types import NamedJudge, NamedPredictor
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from segpref.faces import face
+
+if TYPE_CHECKING:
+    from segpref.judges.annotator import VirtualAnnotator, quartiles, rated
+    from segpref.judges.committee import Committee, trust_weights
+    from segpref.judges.diversity import DiversityJudge
+    from segpref.judges.ensemble import EnsembleJudge
+    from segpref.judges.masks import MasksJudge
+    from segpref.judges.model import ModelJudge
+    from segpref.judges.noisy import NoisyJudge
+    from segpref.judges.oracle import OracleJudge
+    from segpref.judges.raters import RatersJudge
+    from segpref.judges.regressor import RegressorJudge, regressor_input
+    from segpref.judges.undrawn_structures import (
+        MaskBasedJudge,
+        UndrawnStructures,
+        note_undrawn_structures,
+        silence_of,
+    )
+    from segpref.judges.yaml_types import NamedJudge, NamedPredictor
+else:
+    __getattr__, __dir__ = face(
+        __name__,
+        {
+            "annotator": ("VirtualAnnotator", "quartiles", "rated"),
+            "committee": ("Committee", "trust_weights"),
+            "diversity": ("DiversityJudge",),
+            "ensemble": ("EnsembleJudge",),
+            "masks": ("MasksJudge",),
+            "model": ("ModelJudge",),
+            "noisy": ("NoisyJudge",),
+            "oracle": ("OracleJudge",),
+            "raters": ("RatersJudge",),
+            "regressor": ("RegressorJudge", "regressor_input"),
+            "undrawn_structures": (
+                "MaskBasedJudge",
+                "UndrawnStructures",
+                "note_undrawn_structures",
+                "silence_of",
+            ),
+            "yaml_types": ("NamedJudge", "NamedPredictor"),
+        },
+    )
 
 __all__ = [
     "Committee",
@@ -26,8 +61,12 @@ __all__ = [
     "OracleJudge",
     "RatersJudge",
     "RegressorJudge",
+    "UndrawnStructures",
     "VirtualAnnotator",
     "note_undrawn_structures",
+    "quartiles",
+    "rated",
+    "regressor_input",
     "silence_of",
     "trust_weights",
 ]

@@ -2,48 +2,113 @@
 
 from __future__ import annotations
 
-from segpref.metrics.ambiguity import AmbiguityScores, ambiguity_scores
-from segpref.metrics.diversity import pairwise_dice, pixel_variance
-from segpref.metrics.flips import FlipBin, FlipCurves, flip_curves, mined_flips
-from segpref.metrics.overlap import (
-    Overlap,
-    VolumeScores,
-    dice,
-    iou,
-    overlap_counts,
-    precision,
-    sensitivity,
-    slate_iou,
-    volume_difference,
-    volume_scores,
-)
-from segpref.metrics.slates import (
-    NEAR_TIE,
-    HarmfulMass,
-    ScoreState,
-    SlateDiagnostics,
-    diagnose,
-    harmful_update_mass,
-    score_state,
-)
-from segpref.metrics.structures import (
-    StructureFigures,
-    StructureSlate,
-    structure_figures,
-    structure_slate,
-)
-from segpref.metrics.surface import (
-    DistanceSummary,
-    SurfaceDistances,
-    average_surface_distance,
-    element_distances,
-    hausdorff,
-    hausdorff_95,
-    summarise_distances,
-    surface_dice,
-    surface_distances,
-    surface_scores,
-)
+from typing import TYPE_CHECKING
+
+from segpref.faces import face
+
+if TYPE_CHECKING:
+    from segpref.metrics.ambiguity import AmbiguityScores, ambiguity_scores, pairwise_overlap
+    from segpref.metrics.diversity import pairwise_dice, pixel_variance
+    from segpref.metrics.flips import (
+        FlipBin,
+        FlipCurves,
+        disagreement_fractions,
+        flip_curves,
+        mined_flips,
+    )
+    from segpref.metrics.overlap import (
+        Overlap,
+        VolumeScores,
+        dice,
+        iou,
+        overlap_counts,
+        precision,
+        sensitivity,
+        slate_iou,
+        volume_difference,
+        volume_scores,
+    )
+    from segpref.metrics.slates import (
+        NEAR_TIE,
+        HarmfulMass,
+        ScoreState,
+        SlateDiagnostics,
+        diagnose,
+        harmful_update_mass,
+        score_state,
+    )
+    from segpref.metrics.structures import (
+        StructureFigures,
+        StructureSlate,
+        structure_figures,
+        structure_slate,
+    )
+    from segpref.metrics.surface import (
+        DistanceSummary,
+        SurfaceDistances,
+        average_surface_distance,
+        element_distances,
+        hausdorff,
+        hausdorff_95,
+        summarise_distances,
+        surface_dice,
+        surface_distances,
+        surface_scores,
+    )
+else:
+    __getattr__, __dir__ = face(
+        __name__,
+        {
+            "ambiguity": ("AmbiguityScores", "ambiguity_scores", "pairwise_overlap"),
+            "diversity": ("pairwise_dice", "pixel_variance"),
+            "flips": (
+                "FlipBin",
+                "FlipCurves",
+                "disagreement_fractions",
+                "flip_curves",
+                "mined_flips",
+            ),
+            "overlap": (
+                "Overlap",
+                "VolumeScores",
+                "dice",
+                "iou",
+                "overlap_counts",
+                "precision",
+                "sensitivity",
+                "slate_iou",
+                "volume_difference",
+                "volume_scores",
+            ),
+            "slates": (
+                "HarmfulMass",
+                "NEAR_TIE",
+                "ScoreState",
+                "SlateDiagnostics",
+                "diagnose",
+                "harmful_update_mass",
+                "score_state",
+            ),
+            "structures": (
+                "StructureFigures",
+                "StructureSlate",
+                "structure_figures",
+                "structure_slate",
+            ),
+            "surface": (
+                "DistanceSummary",
+                "SurfaceDistances",
+                "average_surface_distance",
+                "element_distances",
+                "hausdorff",
+                "hausdorff_95",
+                "summarise_distances",
+                "surface_dice",
+                "surface_distances",
+                "surface_scores",
+            ),
+        },
+    )
 
 __all__ = [
     "NEAR_TIE",
@@ -63,6 +128,7 @@ __all__ = [
     "average_surface_distance",
     "diagnose",
     "dice",
+    "disagreement_fractions",
     "element_distances",
     "flip_curves",
     "harmful_update_mass",
@@ -72,6 +138,7 @@ __all__ = [
     "mined_flips",
     "overlap_counts",
     "pairwise_dice",
+    "pairwise_overlap",
     "pixel_variance",
     "precision",
     "score_state",

@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
-from segpref.networks.blocks import Block, find_blocks
-from segpref.networks.dropout import DropoutKind, InjectedDropout
-from segpref.networks.seeded_dropout import SeededDropout, dropout_places, keyed_dropout
-from segpref.networks.weights import weights_digest
+from typing import TYPE_CHECKING
+
+from segpref.faces import face
+
+if TYPE_CHECKING:
+    from segpref.networks.blocks import Block, find_blocks
+    from segpref.networks.dropout import DropoutKind, InjectedDropout
+    from segpref.networks.seeded_dropout import SeededDropout, dropout_places, keyed_dropout
+    from segpref.networks.weights import weights_digest
+else:
+    __getattr__, __dir__ = face(
+        __name__,
+        {
+            "blocks": ("Block", "find_blocks"),
+            "dropout": ("DropoutKind", "InjectedDropout"),
+            "seeded_dropout": ("SeededDropout", "dropout_places", "keyed_dropout"),
+            "weights": ("weights_digest",),
+        },
+    )
 
 __all__ = [
     "Block",

@@ -2,28 +2,65 @@
 
 from __future__ import annotations
 
-from segpref.objectives.best_only import BestOnly
-from segpref.objectives.calibrated import CalibratedDPO
-from segpref.objectives.diffusion import diffusion_margins
-from segpref.objectives.focal_dice import FocalDiceLoss
-from segpref.objectives.groups import grouped
-from segpref.objectives.likelihood import (
-    Disagreement,
-    Reduction,
-    disagreement,
-    log_ratio_map,
-    log_ratio_sums,
-    margins,
-    reduce_margin,
-)
-from segpref.objectives.mask_likelihood import log_likelihood, winner_log_likelihood
-from segpref.objectives.pairwise import (
-    DPO,
-    IPO,
-    RobustDPO,
-    update_strength,
-)
-from segpref.objectives.supervised import SupervisedLoss
+from typing import TYPE_CHECKING
+
+from segpref.faces import face
+
+if TYPE_CHECKING:
+    from segpref.objectives.best_only import BestOnly
+    from segpref.objectives.calibrated import CalibratedDPO
+    from segpref.objectives.diffusion import (
+        denoising_log_ratio,
+        diffusion_margins,
+        margin_scale,
+        reduce_map,
+        safe_scale,
+    )
+    from segpref.objectives.focal_dice import FocalDiceLoss, quality_loss
+    from segpref.objectives.groups import grouped
+    from segpref.objectives.likelihood import (
+        Disagreement,
+        Reduction,
+        disagreement,
+        log_ratio_map,
+        log_ratio_sums,
+        margins,
+        reduce_margin,
+    )
+    from segpref.objectives.mask_likelihood import log_likelihood, winner_log_likelihood
+    from segpref.objectives.pairwise import DPO, IPO, RobustDPO, update_strength
+    from segpref.objectives.step import step_objective
+    from segpref.objectives.supervised import OneHotLoss, SupervisedLoss
+else:
+    __getattr__, __dir__ = face(
+        __name__,
+        {
+            "best_only": ("BestOnly",),
+            "calibrated": ("CalibratedDPO",),
+            "diffusion": (
+                "denoising_log_ratio",
+                "diffusion_margins",
+                "margin_scale",
+                "reduce_map",
+                "safe_scale",
+            ),
+            "focal_dice": ("FocalDiceLoss", "quality_loss"),
+            "groups": ("grouped",),
+            "likelihood": (
+                "Disagreement",
+                "Reduction",
+                "disagreement",
+                "log_ratio_map",
+                "log_ratio_sums",
+                "margins",
+                "reduce_margin",
+            ),
+            "mask_likelihood": ("log_likelihood", "winner_log_likelihood"),
+            "pairwise": ("DPO", "IPO", "RobustDPO", "update_strength"),
+            "step": ("step_objective",),
+            "supervised": ("OneHotLoss", "SupervisedLoss"),
+        },
+    )
 
 __all__ = [
     "DPO",
@@ -32,17 +69,24 @@ __all__ = [
     "CalibratedDPO",
     "Disagreement",
     "FocalDiceLoss",
+    "OneHotLoss",
     "Reduction",
     "RobustDPO",
     "SupervisedLoss",
+    "denoising_log_ratio",
     "diffusion_margins",
     "disagreement",
     "grouped",
     "log_likelihood",
     "log_ratio_map",
     "log_ratio_sums",
+    "margin_scale",
     "margins",
+    "quality_loss",
+    "reduce_map",
     "reduce_margin",
+    "safe_scale",
+    "step_objective",
     "update_strength",
     "winner_log_likelihood",
 ]

@@ -2,33 +2,76 @@
 
 from __future__ import annotations
 
-from segpref.preferences.candidates import (
-    AbstainingJudge,
-    Candidates,
-    PolicyPass,
-    ProposeSlates,
-    ScoredSlate,
-    Scoring,
-    content_id,
-    content_ids,
-)
-from segpref.preferences.exchange import from_trl, read_trl, to_trl, write_trl
-from segpref.preferences.filters import Where, distinct, latest
-from segpref.preferences.miners import (
-    Extremes,
-    Mined,
-    NestedPairs,
-    RandomPair,
-    Threshold,
-    TopVsBase,
-    TopVsRandom,
-    mine,
-)
-from segpref.preferences.patches import RoundPatches
-from segpref.preferences.record import Choice, Preference, Question
-from segpref.preferences.record_pairs import KeepPairs, RecordedPairs, pairs_from, preferences_of
-from segpref.preferences.round_slates import MakeSlates, RoundBatch, RoundSlates
-from segpref.preferences.store import PreferenceFile, PreferenceStore
+from typing import TYPE_CHECKING
+
+from segpref.faces import face
+
+if TYPE_CHECKING:
+    from segpref.preferences.candidates import (
+        AbstainingJudge,
+        Candidates,
+        PolicyPass,
+        ProposeSlates,
+        ScoredSlate,
+        Scoring,
+        content_id,
+        content_ids,
+    )
+    from segpref.preferences.exchange import from_trl, read_trl, to_trl, write_trl
+    from segpref.preferences.filters import Where, distinct, latest
+    from segpref.preferences.miners import (
+        Extremes,
+        Mined,
+        NestedPairs,
+        RandomPair,
+        Threshold,
+        TopVsBase,
+        TopVsRandom,
+        mine,
+    )
+    from segpref.preferences.patches import RoundPatches
+    from segpref.preferences.record import Choice, Preference, Question
+    from segpref.preferences.record_pairs import (
+        KeepPairs,
+        RecordedPairs,
+        pairs_from,
+        preferences_of,
+    )
+    from segpref.preferences.round_slates import MakeSlates, RoundBatch, RoundSlates
+    from segpref.preferences.store import PreferenceFile, PreferenceStore
+else:
+    __getattr__, __dir__ = face(
+        __name__,
+        {
+            "candidates": (
+                "AbstainingJudge",
+                "Candidates",
+                "PolicyPass",
+                "ProposeSlates",
+                "ScoredSlate",
+                "Scoring",
+                "content_id",
+                "content_ids",
+            ),
+            "exchange": ("from_trl", "read_trl", "to_trl", "write_trl"),
+            "filters": ("Where", "distinct", "latest"),
+            "miners": (
+                "Extremes",
+                "Mined",
+                "NestedPairs",
+                "RandomPair",
+                "Threshold",
+                "TopVsBase",
+                "TopVsRandom",
+                "mine",
+            ),
+            "patches": ("RoundPatches",),
+            "record": ("Choice", "Preference", "Question"),
+            "record_pairs": ("KeepPairs", "RecordedPairs", "pairs_from", "preferences_of"),
+            "round_slates": ("MakeSlates", "RoundBatch", "RoundSlates"),
+            "store": ("PreferenceFile", "PreferenceStore"),
+        },
+    )
 
 __all__ = [
     "AbstainingJudge",

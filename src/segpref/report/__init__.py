@@ -1,1 +1,158 @@
 """Tables, charts and pages of runs, audits and studies, from recorded figures."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from segpref.faces import face
+
+if TYPE_CHECKING:
+    from segpref.report.charts import (
+        column,
+        lines_chart,
+        relative_to_start,
+        validation_chart,
+        volume_ratios,
+    )
+    from segpref.report.comparison import Comparison, compared, gains_by_patient
+    from segpref.report.differences import Difference, difference
+    from segpref.report.formats import as_csv, latex, markdown, rich_table
+    from segpref.report.gallery import typical
+    from segpref.report.page import (
+        GLOSSARY,
+        Cell,
+        Details,
+        Key,
+        Page,
+        Picture,
+        Section,
+        Table,
+        write_page,
+        write_pictures,
+    )
+    from segpref.report.pictures import (
+        Overlay,
+        SlatePicture,
+        overlay_pictures,
+        picture_grid,
+        slate_tiles,
+        variance_pictures,
+    )
+    from segpref.report.run_report import write_report
+    from segpref.report.runs import BASE, SELECT_BEST, Entries, Run
+    from segpref.report.study_page import Part, study_report
+    from segpref.report.tables import (
+        COLUMNS,
+        GAP_CLOSED,
+        JUDGE_COLUMNS,
+        SWEEP_COLUMNS,
+        TableRow,
+        judge_table,
+        mean_and_spread,
+        round_table,
+        structure_table,
+        table,
+    )
+else:
+    __getattr__, __dir__ = face(
+        __name__,
+        {
+            "charts": (
+                "column",
+                "lines_chart",
+                "relative_to_start",
+                "validation_chart",
+                "volume_ratios",
+            ),
+            "comparison": ("Comparison", "compared", "gains_by_patient"),
+            "differences": ("Difference", "difference"),
+            "formats": ("as_csv", "latex", "markdown", "rich_table"),
+            "gallery": ("typical",),
+            "page": (
+                "Cell",
+                "Details",
+                "GLOSSARY",
+                "Key",
+                "Page",
+                "Picture",
+                "Section",
+                "Table",
+                "write_page",
+                "write_pictures",
+            ),
+            "pictures": (
+                "Overlay",
+                "SlatePicture",
+                "overlay_pictures",
+                "picture_grid",
+                "slate_tiles",
+                "variance_pictures",
+            ),
+            "run_report": ("write_report",),
+            "runs": ("BASE", "Entries", "Run", "SELECT_BEST"),
+            "study_page": ("Part", "study_report"),
+            "tables": (
+                "COLUMNS",
+                "GAP_CLOSED",
+                "JUDGE_COLUMNS",
+                "SWEEP_COLUMNS",
+                "TableRow",
+                "judge_table",
+                "mean_and_spread",
+                "round_table",
+                "structure_table",
+                "table",
+            ),
+        },
+    )
+
+__all__ = [
+    "BASE",
+    "COLUMNS",
+    "GAP_CLOSED",
+    "GLOSSARY",
+    "JUDGE_COLUMNS",
+    "SELECT_BEST",
+    "SWEEP_COLUMNS",
+    "Cell",
+    "Comparison",
+    "Details",
+    "Difference",
+    "Entries",
+    "Key",
+    "Overlay",
+    "Page",
+    "Part",
+    "Picture",
+    "Run",
+    "Section",
+    "SlatePicture",
+    "Table",
+    "TableRow",
+    "as_csv",
+    "column",
+    "compared",
+    "difference",
+    "gains_by_patient",
+    "judge_table",
+    "latex",
+    "lines_chart",
+    "markdown",
+    "mean_and_spread",
+    "overlay_pictures",
+    "picture_grid",
+    "relative_to_start",
+    "rich_table",
+    "round_table",
+    "slate_tiles",
+    "structure_table",
+    "study_report",
+    "table",
+    "typical",
+    "validation_chart",
+    "variance_pictures",
+    "volume_ratios",
+    "write_page",
+    "write_pictures",
+    "write_report",
+]

@@ -63,7 +63,7 @@ class Comparison:
         return "worse" if self.high < 0 else "not shown"
 
     @property
-    def told(self) -> str:
+    def in_words(self) -> str:
         """The figures in words."""
         if self.patients < 2:
             return f"{self.mean:+.3f} in {self.patients} patient{'' if self.patients == 1 else 's'}"

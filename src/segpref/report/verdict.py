@@ -63,28 +63,30 @@ def verdict(
     base, peak = float(summary["val_iou_base"]), float(summary["val_iou_peak"])
     when = f"after epoch {summary['peak_epoch']} of {summary['epochs']}"
     word: Word = "not shown" if comparison is None else comparison.word
-    valid = [
+    sentences = [
         f"{_WORDS[word]}: IoU {peak:.3f} {when}, the base has {base:.3f} ({peak - base:+.3f})."
     ]
     if comparison is None:
-        valid.append("The two were not compared patient by patient.")
+        sentences.append("The two were not compared patient by patient.")
     elif comparison.patients < FEWEST_PATIENTS:
-        valid.append(
-            f"The gain is {comparison.valid}: with fewer than {FEWEST_PATIENTS} validation patients "
+        sentences.append(
+            f"The gain is {comparison.in_words}: with fewer than {FEWEST_PATIENTS} validation patients "
             "nothing is shown."
         )
     else:
-        valid.append(f"The gain is {comparison.valid}.")
+        sentences.append(f"The gain is {comparison.in_words}.")
     if is_control:
-        valid.append("This is a random-preference control: nothing was learned from the judge.")
+        sentences.append("This is a random-preference control: nothing was learned from the judge.")
     elif control is not None:
-        valid.append(f"The random-preference control ({control.name}): {control.comparison.valid}.")
+        sentences.append(
+            f"The random-preference control ({control.name}): {control.comparison.in_words}."
+        )
     else:
-        valid.append(
+        sentences.append(
             "The random-preference control (--control) was not run, so how much of it is the judge's "
             "is not known."
         )
-    return word == "better", " ".join(valid)
+    return word == "better", " ".join(sentences)
 
 
 def read_comparison(folder: RunFolder) -> Comparison | None:
@@ -123,9 +125,8 @@ def doubt(model: Path) -> str | None:
             what = "is worse than" if found.word == "worse" else "is not shown to be better than"
             few = f" (at least {FEWEST_PATIENTS} are needed)" * (found.patients < FEWEST_PATIENTS)
             return (
-                f"The model of {file.parent} {what} its base on validation: {found.valid}{few}. "
-                f"Use the "
-                "base until more patients tell."
+                f"The model of {file.parent} {what} its base on validation: {found.in_words}{few}. "
+                "Use the base until more patients tell."
             )
     return None
 

@@ -1,1 +1,78 @@
 """Audits, studies by recipe, and their tables, figures and reports."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from segpref.faces import face
+
+if TYPE_CHECKING:
+    from segpref.studies.calibration import measured_flip_rates, read_flip_rates
+    from segpref.studies.earlier import run_settings, whole_methods
+    from segpref.studies.examples import alignment_report
+    from segpref.studies.recipe import (
+        Block,
+        Recipe,
+        default_network,
+        load_recipe,
+        recipe_file,
+        recipe_names,
+    )
+    from segpref.studies.recorded_settings import (
+        as_recorded,
+        changed_settings,
+        plain,
+        same_settings,
+    )
+    from segpref.studies.results import Results, collect
+    from segpref.studies.slates import patch_draw, patch_slates, scored_slates, select_best
+    from segpref.studies.stages import Stage1
+    from segpref.studies.workspace import Workspace
+else:
+    __getattr__, __dir__ = face(
+        __name__,
+        {
+            "calibration": ("measured_flip_rates", "read_flip_rates"),
+            "earlier": ("run_settings", "whole_methods"),
+            "examples": ("alignment_report",),
+            "recipe": (
+                "Block",
+                "Recipe",
+                "default_network",
+                "load_recipe",
+                "recipe_file",
+                "recipe_names",
+            ),
+            "recorded_settings": ("as_recorded", "changed_settings", "plain", "same_settings"),
+            "results": ("Results", "collect"),
+            "slates": ("patch_draw", "patch_slates", "scored_slates", "select_best"),
+            "stages": ("Stage1",),
+            "workspace": ("Workspace",),
+        },
+    )
+
+__all__ = [
+    "Block",
+    "Recipe",
+    "Results",
+    "Stage1",
+    "Workspace",
+    "alignment_report",
+    "as_recorded",
+    "changed_settings",
+    "collect",
+    "default_network",
+    "load_recipe",
+    "measured_flip_rates",
+    "patch_draw",
+    "patch_slates",
+    "plain",
+    "read_flip_rates",
+    "recipe_file",
+    "recipe_names",
+    "run_settings",
+    "same_settings",
+    "scored_slates",
+    "select_best",
+    "whole_methods",
+]

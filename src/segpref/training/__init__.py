@@ -1,37 +1,106 @@
 """Stage 1 and stage 2: one configuration, one trainer, and the tasks that it runs."""
 
-from segpref.training.anchored import AnchoredSignal
-from segpref.training.config import AlignConfig, FitConfig
-from segpref.training.folder import RunFolder, is_first_process
-from segpref.training.signals import PreferenceSignal, PseudoLabelSignal, ScoredBatch, Signal
-from segpref.training.stages import align, fit, fit_diffusion, fit_promptable, fit_regressor
-from segpref.training.tasks.diffusion import DiffusionConfig
-from segpref.training.tasks.promptable import PromptableConfig
-from segpref.training.tasks.regressor import RegressorConfig, is_regressor, load_regressor
-from segpref.training.tasks.samples import Denoising
-from segpref.training.trainer import Task, train
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from segpref.faces import face
+
+if TYPE_CHECKING:
+    from segpref.training.anchored import AnchoredSignal, SupervisedSignal
+    from segpref.training.averaging import averaged, teacher_decay, warm_decay
+    from segpref.training.config import AlignConfig, FitConfig
+    from segpref.training.curves import curve_summary, smoothed, tail_average
+    from segpref.training.feedback import Feedback
+    from segpref.training.folder import RunFolder, is_first_process
+    from segpref.training.loop import StepResult, batch_stream, run_loop
+    from segpref.training.margins import LogitMargins
+    from segpref.training.methods import method_of, with_flip_rates
+    from segpref.training.rounds import PreferenceRounds
+    from segpref.training.schedules import constant, cosine, halved, linear
+    from segpref.training.signals import PreferenceSignal, PseudoLabelSignal, ScoredBatch, Signal
+    from segpref.training.stages import align, fit, fit_diffusion, fit_promptable, fit_regressor
+    from segpref.training.step import PreferenceStep, ScoredSlates, StepSlates
+    from segpref.training.tasks.diffusion import DiffusionConfig
+    from segpref.training.tasks.promptable import PromptableConfig
+    from segpref.training.tasks.regressor import RegressorConfig, is_regressor, load_regressor
+    from segpref.training.tasks.samples import Denoising
+    from segpref.training.tracking import tracked
+    from segpref.training.trainer import Task, train
+    from segpref.training.validation import validation_of
+else:
+    __getattr__, __dir__ = face(
+        __name__,
+        {
+            "anchored": ("AnchoredSignal", "SupervisedSignal"),
+            "averaging": ("averaged", "teacher_decay", "warm_decay"),
+            "config": ("AlignConfig", "FitConfig"),
+            "curves": ("curve_summary", "smoothed", "tail_average"),
+            "feedback": ("Feedback",),
+            "folder": ("RunFolder", "is_first_process"),
+            "loop": ("StepResult", "batch_stream", "run_loop"),
+            "margins": ("LogitMargins",),
+            "methods": ("method_of", "with_flip_rates"),
+            "rounds": ("PreferenceRounds",),
+            "schedules": ("constant", "cosine", "halved", "linear"),
+            "signals": ("PreferenceSignal", "PseudoLabelSignal", "ScoredBatch", "Signal"),
+            "stages": ("align", "fit", "fit_diffusion", "fit_promptable", "fit_regressor"),
+            "step": ("PreferenceStep", "ScoredSlates", "StepSlates"),
+            "tasks.diffusion": ("DiffusionConfig",),
+            "tasks.promptable": ("PromptableConfig",),
+            "tasks.regressor": ("RegressorConfig", "is_regressor", "load_regressor"),
+            "tasks.samples": ("Denoising",),
+            "tracking": ("tracked",),
+            "trainer": ("Task", "train"),
+            "validation": ("validation_of",),
+        },
+    )
 
 __all__ = [
     "AlignConfig",
     "AnchoredSignal",
     "Denoising",
     "DiffusionConfig",
+    "Feedback",
     "FitConfig",
+    "LogitMargins",
+    "PreferenceRounds",
     "PreferenceSignal",
+    "PreferenceStep",
     "PromptableConfig",
     "PseudoLabelSignal",
     "RegressorConfig",
     "RunFolder",
     "ScoredBatch",
+    "ScoredSlates",
     "Signal",
+    "StepResult",
+    "StepSlates",
+    "SupervisedSignal",
     "Task",
     "align",
+    "averaged",
+    "batch_stream",
+    "constant",
+    "cosine",
+    "curve_summary",
     "fit",
     "fit_diffusion",
     "fit_promptable",
     "fit_regressor",
+    "halved",
     "is_first_process",
     "is_regressor",
+    "linear",
     "load_regressor",
+    "method_of",
+    "run_loop",
+    "smoothed",
+    "tail_average",
+    "teacher_decay",
+    "tracked",
     "train",
+    "validation_of",
+    "warm_decay",
+    "with_flip_rates",
 ]

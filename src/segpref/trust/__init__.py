@@ -7,19 +7,43 @@ arguments are plain values, or if the user of this process asked for the same th
 
 from __future__ import annotations
 
-from segpref.trust.check import (
-    PREPARATION,
-    allow_names,
-    check_network,
-    check_policy,
-    check_preparation,
-    monai_path,
-    stays_local,
-    vouch,
-)
-from segpref.trust.folders import is_code_of, require_trust, trust_code
-from segpref.trust.text import parse_json, read_json, read_yaml
-from segpref.trust.transformers import check_transformers_config
+from typing import TYPE_CHECKING
+
+from segpref.faces import face
+
+if TYPE_CHECKING:
+    from segpref.trust.check import (
+        PREPARATION,
+        allow_names,
+        check_network,
+        check_policy,
+        check_preparation,
+        monai_path,
+        stays_local,
+        vouch,
+    )
+    from segpref.trust.folders import is_code_of, require_trust, trust_code
+    from segpref.trust.text import parse_json, read_json, read_yaml
+    from segpref.trust.transformers import check_transformers_config
+else:
+    __getattr__, __dir__ = face(
+        __name__,
+        {
+            "check": (
+                "PREPARATION",
+                "allow_names",
+                "check_network",
+                "check_policy",
+                "check_preparation",
+                "monai_path",
+                "stays_local",
+                "vouch",
+            ),
+            "folders": ("is_code_of", "require_trust", "trust_code"),
+            "text": ("parse_json", "read_json", "read_yaml"),
+            "transformers": ("check_transformers_config",),
+        },
+    )
 
 __all__ = [
     "PREPARATION",

@@ -1,9 +1,44 @@
 """What a command does in one call, for Python and for the command line."""
 
-from segpref.workflows.align import Alignment, align
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from segpref.faces import face
+from segpref.workflows.align import align
 from segpref.workflows.audit import audit
-from segpref.workflows.evaluate import Evaluation, evaluate
-from segpref.workflows.fit import Fit, fit
+from segpref.workflows.evaluate import evaluate
+from segpref.workflows.fit import fit
 from segpref.workflows.predict import predict
 
-__all__ = ["Alignment", "Evaluation", "Fit", "align", "audit", "evaluate", "fit", "predict"]
+if TYPE_CHECKING:
+    from segpref.workflows.align import Alignment
+    from segpref.workflows.evaluate import Evaluation
+    from segpref.workflows.fit import Fit
+    from segpref.workflows.loading import open_judge, open_split
+    from segpref.workflows.runs import text_of
+else:
+    __getattr__, __dir__ = face(
+        __name__,
+        {
+            "align": ("Alignment",),
+            "evaluate": ("Evaluation",),
+            "fit": ("Fit",),
+            "loading": ("open_judge", "open_split"),
+            "runs": ("text_of",),
+        },
+    )
+
+__all__ = [
+    "Alignment",
+    "Evaluation",
+    "Fit",
+    "align",
+    "audit",
+    "evaluate",
+    "fit",
+    "open_judge",
+    "open_split",
+    "predict",
+    "text_of",
+]

@@ -2,6 +2,20 @@
 
 from __future__ import annotations
 
-from segpref.contrib.prompts.open_clip import OpenClip
+from typing import TYPE_CHECKING
 
-__all__ = ["OpenClip"]
+from segpref.faces import face
+
+if TYPE_CHECKING:
+    from segpref.contrib.prompts.open_clip import OpenClip
+else:
+    __getattr__, __dir__ = face(
+        __name__,
+        {
+            "open_clip": ("OpenClip",),
+        },
+    )
+
+__all__ = [
+    "OpenClip",
+]

@@ -2,24 +2,53 @@
 
 from __future__ import annotations
 
-from segpref.policies.diffusion.interpolation import BlendedPredictions, between, interpolated
-from segpref.policies.diffusion.margins import DenoisingMargins
-from segpref.policies.diffusion.network import AmbiSegNetwork, Context, Gaussian
-from segpref.policies.diffusion.policy import (
-    DIFFUSION,
-    AmbiSeg,
-    Denoiser,
-    Draw,
-    diffusion_of,
-    draw,
-    is_diffusion,
-    load_diffusion,
-    signed,
-)
-from segpref.policies.diffusion.process import Prediction, Process, Solver
-from segpref.policies.diffusion.sampling import Sampler
-from segpref.policies.diffusion.slates import SampleSlates, prompt_of
-from segpref.policies.diffusion.text import TextEncoder
+from typing import TYPE_CHECKING
+
+from segpref.faces import face
+
+if TYPE_CHECKING:
+    from segpref.policies.diffusion.interpolation import BlendedPredictions, between, interpolated
+    from segpref.policies.diffusion.margins import DenoisingMargins
+    from segpref.policies.diffusion.network import AmbiSegNetwork, Context, Gaussian
+    from segpref.policies.diffusion.policy import (
+        DIFFUSION,
+        AmbiSeg,
+        Denoiser,
+        Draw,
+        diffusion_of,
+        draw,
+        is_diffusion,
+        load_diffusion,
+        signed,
+    )
+    from segpref.policies.diffusion.process import Prediction, Process, Solver
+    from segpref.policies.diffusion.sampling import Sampler
+    from segpref.policies.diffusion.slates import SampleSlates, prompt_of
+    from segpref.policies.diffusion.text import TextEncoder
+else:
+    __getattr__, __dir__ = face(
+        __name__,
+        {
+            "interpolation": ("BlendedPredictions", "between", "interpolated"),
+            "margins": ("DenoisingMargins",),
+            "network": ("AmbiSegNetwork", "Context", "Gaussian"),
+            "policy": (
+                "AmbiSeg",
+                "DIFFUSION",
+                "Denoiser",
+                "Draw",
+                "diffusion_of",
+                "draw",
+                "is_diffusion",
+                "load_diffusion",
+                "signed",
+            ),
+            "process": ("Prediction", "Process", "Solver"),
+            "sampling": ("Sampler",),
+            "slates": ("SampleSlates", "prompt_of"),
+            "text": ("TextEncoder",),
+        },
+    )
 
 __all__ = [
     "DIFFUSION",

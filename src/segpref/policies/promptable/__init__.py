@@ -2,22 +2,45 @@
 
 from __future__ import annotations
 
-from segpref.policies.promptable.adapters import PARTS, Lora, Part, part_of, set_trainable
-from segpref.policies.promptable.checkpoints import (
-    load_promptable,
-    load_sam,
-    promptable_card,
-    save_sam,
-)
-from segpref.policies.promptable.embeddings import ImageEmbeddings
-from segpref.policies.promptable.frame import Fit, Frame
-from segpref.policies.promptable.guided import GuidedPolicy, guided
-from segpref.policies.promptable.network import Family, PromptableNetwork
-from segpref.policies.promptable.policy import PromptablePolicy, PromptableState
-from segpref.policies.promptable.small import small_sam
-from segpref.policies.promptable.texts import SentenceEncoder
+from typing import TYPE_CHECKING
+
+from segpref.faces import face
+from segpref.policies.promptable.guided import guided
+
+if TYPE_CHECKING:
+    from segpref.policies.promptable.adapters import PARTS, Lora, Part, part_of, set_trainable
+    from segpref.policies.promptable.checkpoints import (
+        load_promptable,
+        load_sam,
+        promptable_card,
+        save_sam,
+    )
+    from segpref.policies.promptable.embeddings import ImageEmbeddings
+    from segpref.policies.promptable.frame import IMAGENET_MEAN, IMAGENET_STD, Fit, Frame, coloured
+    from segpref.policies.promptable.guided import GuidedPolicy
+    from segpref.policies.promptable.network import Family, PromptableNetwork
+    from segpref.policies.promptable.policy import PromptablePolicy, PromptableState
+    from segpref.policies.promptable.small import small_sam
+    from segpref.policies.promptable.texts import SentenceEncoder
+else:
+    __getattr__, __dir__ = face(
+        __name__,
+        {
+            "adapters": ("Lora", "PARTS", "Part", "part_of", "set_trainable"),
+            "checkpoints": ("load_promptable", "load_sam", "promptable_card", "save_sam"),
+            "embeddings": ("ImageEmbeddings",),
+            "frame": ("Fit", "Frame", "IMAGENET_MEAN", "IMAGENET_STD", "coloured"),
+            "guided": ("GuidedPolicy",),
+            "network": ("Family", "PromptableNetwork"),
+            "policy": ("PromptablePolicy", "PromptableState"),
+            "small": ("small_sam",),
+            "texts": ("SentenceEncoder",),
+        },
+    )
 
 __all__ = [
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
     "PARTS",
     "Family",
     "Fit",
@@ -30,6 +53,7 @@ __all__ = [
     "PromptablePolicy",
     "PromptableState",
     "SentenceEncoder",
+    "coloured",
     "guided",
     "load_promptable",
     "load_sam",

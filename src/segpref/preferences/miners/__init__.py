@@ -2,9 +2,29 @@
 
 from __future__ import annotations
 
-from segpref.preferences.miners.mining import Mined, mine
-from segpref.preferences.miners.pairs import Extremes, RandomPair, Threshold, TopVsBase, TopVsRandom
-from segpref.preferences.miners.ranked import NestedPairs
+from typing import TYPE_CHECKING
+
+from segpref.faces import face
+
+if TYPE_CHECKING:
+    from segpref.preferences.miners.mining import Mined, mine
+    from segpref.preferences.miners.pairs import (
+        Extremes,
+        RandomPair,
+        Threshold,
+        TopVsBase,
+        TopVsRandom,
+    )
+    from segpref.preferences.miners.ranked import NestedPairs
+else:
+    __getattr__, __dir__ = face(
+        __name__,
+        {
+            "mining": ("Mined", "mine"),
+            "pairs": ("Extremes", "RandomPair", "Threshold", "TopVsBase", "TopVsRandom"),
+            "ranked": ("NestedPairs",),
+        },
+    )
 
 __all__ = [
     "Extremes",

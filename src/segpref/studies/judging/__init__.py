@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from segpref.studies.judging.combined import Noisy, Together
-from segpref.studies.judging.inputs import JudgeInputs, JudgeRecipe
-from segpref.studies.judging.labels import Masks, Oracle
-from segpref.studies.judging.networks import (
-    Ensemble,
-    ModelBased,
-    Regressor,
-)
+from typing import TYPE_CHECKING
+
+from segpref.faces import face
+
+if TYPE_CHECKING:
+    from segpref.studies.judging.combined import Noisy, Together
+    from segpref.studies.judging.inputs import JudgeInputs, JudgeRecipe
+    from segpref.studies.judging.labels import Masks, Oracle
+    from segpref.studies.judging.networks import Ensemble, ModelBased, Regressor
+else:
+    __getattr__, __dir__ = face(
+        __name__,
+        {
+            "combined": ("Noisy", "Together"),
+            "inputs": ("JudgeInputs", "JudgeRecipe"),
+            "labels": ("Masks", "Oracle"),
+            "networks": ("Ensemble", "ModelBased", "Regressor"),
+        },
+    )
 
 __all__ = [
     "Ensemble",

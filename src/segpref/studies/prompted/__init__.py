@@ -2,8 +2,64 @@
 
 from __future__ import annotations
 
-from segpref.studies.prompted.jobs import prompted_jobs
-from segpref.studies.prompted.recipe import PromptedRecipe, load_prompted
-from segpref.studies.prompted.run import open_prompted, run_prompted
+from typing import TYPE_CHECKING
 
-__all__ = ["PromptedRecipe", "load_prompted", "open_prompted", "prompted_jobs", "run_prompted"]
+from segpref.faces import face
+
+if TYPE_CHECKING:
+    from segpref.studies.prompted.earlier import recipe_settings, run_settings
+    from segpref.studies.prompted.jobs import prompted_jobs
+    from segpref.studies.prompted.recipe import (
+        Align,
+        Clip,
+        PromptedRecipe,
+        Stage1,
+        StandIn,
+        UNet,
+        load_prompted,
+    )
+    from segpref.studies.prompted.results import Scores, gain
+    from segpref.studies.prompted.run import open_prompted, run_prompted
+    from segpref.studies.prompted.stand_in import OneStructure, other_data
+    from segpref.studies.prompted.workspace import PromptedWorkspace
+else:
+    __getattr__, __dir__ = face(
+        __name__,
+        {
+            "earlier": ("recipe_settings", "run_settings"),
+            "jobs": ("prompted_jobs",),
+            "recipe": (
+                "Align",
+                "Clip",
+                "PromptedRecipe",
+                "Stage1",
+                "StandIn",
+                "UNet",
+                "load_prompted",
+            ),
+            "results": ("Scores", "gain"),
+            "run": ("open_prompted", "run_prompted"),
+            "stand_in": ("OneStructure", "other_data"),
+            "workspace": ("PromptedWorkspace",),
+        },
+    )
+
+__all__ = [
+    "Align",
+    "Clip",
+    "OneStructure",
+    "PromptedRecipe",
+    "PromptedWorkspace",
+    "Scores",
+    "Stage1",
+    "StandIn",
+    "UNet",
+    "gain",
+    "load_prompted",
+    "open_prompted",
+    "other_data",
+    "prompted_jobs",
+    "recipe_settings",
+    "run_prompted",
+    "run_settings",
+]
