@@ -307,7 +307,7 @@ def test_hooks_are_taken_away_again(tiny_unet: Callable[..., NetworkSpec], image
     network = unet(tiny_unet)
     policy = Segmenter(network, SPACE)
     policy.forward(images)
-    with pytest.raises(RuntimeError):
+    with pytest.raises(SegprefError, match="16 x 16 voxels and 7 channels"):
         policy.forward(torch.zeros(1, 7, 16, 16))
     for module in network.modules():
         assert not module._forward_hooks

@@ -238,7 +238,10 @@ def _is_model(judge: object, model: Path) -> bool:
     here, there = _file_of(Path(judge).expanduser()), _file_of(model.expanduser())
     if here.resolve() == there.resolve():
         return True
-    return here.is_file() and there.is_file() and filecmp.cmp(here, there, shallow=False)
+    # Of other formats the file that is named may be a page that leads to the weights: two models may
+    # share its text.
+    weights = all(one.suffix == ".safetensors" and one.is_file() for one in (here, there))
+    return weights and filecmp.cmp(here, there, shallow=False)
 
 
 def _file_of(model: Path) -> Path:
