@@ -204,7 +204,7 @@ def test_the_entry_point_imports_nothing_that_takes_time() -> None:
         (b"a: &a [*a]", "is not valid YAML"),
         (b"- 1", "holds no options"),
         (b"nope: 3", "Option 'nope' is not accepted"),
-        (b"epochs: many", 'key "epochs"'),
+        (b"epochs: many", "epochs: Expected a whole number, got many"),
     ],
 )
 @pytest.mark.parametrize("joined", [False, True])

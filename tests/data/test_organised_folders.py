@@ -186,7 +186,7 @@ def test_an_entry_may_list_a_file_for_each_channel(tmp_path: Path) -> None:
 def test_a_list_of_labels_is_refused(tmp_path: Path) -> None:
     nifti(tmp_path / "imagesTr/c0.nii.gz")
     entry = {"image": "imagesTr/c0.nii.gz", "label": ["labelsTr/c0.nii.gz"]}
-    with pytest.raises(SegprefError, match="where the path of a file is due"):
+    with pytest.raises(SegprefError, match="where the path of a file is expected"):
         Decathlon(described(tmp_path, training=[entry]))
 
 

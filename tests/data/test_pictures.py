@@ -110,7 +110,7 @@ def test_sixteen_bit_colour_tiff_keeps_all_bits(tmp_path: Path, planar: bool) ->
     np.testing.assert_array_equal(read_volume(path).array, pixels)
     luminance = np.tensordot([0.299, 0.587, 0.114], pixels, axes=1)
     np.testing.assert_allclose(read_volume(path, "grey").array[0], luminance, rtol=1e-5)
-    with pytest.raises(SegprefError, match="colour picture where a label map is due"):
+    with pytest.raises(SegprefError, match="colour picture where a label map is expected"):
         read_volume(path, "labels")
 
 
