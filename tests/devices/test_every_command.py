@@ -80,7 +80,7 @@ def test_a_bundle_is_aligned_and_written_back(place: Path, there: Accelerator) -
     known = [*runs.hearts(place), "--labelled", "[]"]
     command(
         place, "align", *model, *known, "--judge", "oracle", "--out", place / "tuned-bundle",
-        "--candidates", "8", *SHORT,
+        "--candidates", "8", "--keep_tuned", *SHORT,
     )  # fmt: skip
     assert there.ran["Conv2d"]
     command(place, "evaluate", *model, *known)
