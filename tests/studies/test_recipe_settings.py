@@ -59,7 +59,7 @@ OTHERS: Mapping[str, Any] = {
 }
 """A value other than the default, where that is no number or switch."""
 
-EXCLUSIVE = {"method", "reference", "seed"}
+EXCLUSIVE = {"method", "reference", "seed", "halve_every", "loss"}
 """Settings that are tested with others, or that a recipe refuses."""
 
 
@@ -108,7 +108,7 @@ def test_a_method_has_what_all_share_but_for_its_own(tmp_path: Path) -> None:
 
 
 def test_bases_and_judges_have_every_setting_of_stage_1(tmp_path: Path) -> None:
-    names = [one.name for one in fields(FitConfig) if one.name != "seed"]
+    names = [one.name for one in fields(FitConfig) if one.name not in ("seed", "halve_every")]
     stages = {name: {name: other(FitConfig, name)} for name in names}
     kind = "segpref.studies.judging.ModelBased"
     judges = {
@@ -164,7 +164,7 @@ def test_settings_are_declared_once() -> None:
                 "align": {"beta": 0.5},
                 "methods": {"A": {"objective": {"class_path": "segpref.objectives.IPO"}}},
             },
-            "beta is the strength of DPO",
+            "beta has no effect beside an objective",
         ),
     ],
 )
@@ -231,5 +231,13 @@ def test_a_calibrated_method_is_spelled_out() -> None:
     assert [one.needs_flips for one in (short, plain)] == [True, False]
     named = AlignConfig(objective=CalibratedDPO(1.0, (0.1,), (0.2,)))
     assert not named.needs_flips
-    assert not AlignConfig(method="supervised", objective=CalibratedDPO()).needs_flips
+    with pytest.raises(SegprefError, match="objective has no effect with method supervised"):
+        AlignConfig(method="supervised", objective=CalibratedDPO())
     assert AlignConfig(objective=DPO()).resolved().objective == DPO()
+
+
+def test_halving_is_set_with_its_schedule(tmp_path: Path) -> None:
+    halved = {"schedule": "halved", "halve_every": 3}
+    recipe = read(tmp_path, {"bases": {"A": halved}, "methods": {"A": halved}})
+    assert recipe.bases["A"] == Stage1(schedule="halved", halve_every=3)
+    assert recipe.methods["A"] == AlignConfig(schedule="halved", halve_every=3)

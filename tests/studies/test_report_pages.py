@@ -92,7 +92,7 @@ def test_a_failed_run_says_so(tmp_path: Path) -> None:
 def test_an_unfinished_run_says_so(tmp_path: Path) -> None:
     folder = run_folder(tmp_path / "run", history(BETTER, **FLAT), finished=False)
     page = checked(write_report(folder))
-    assert "has not come to its end: this is what its first 5 epochs show" in page.text
+    assert "is not finished: this is what its first 5 epochs show" in page.text
 
 
 def test_pseudo_labelling_has_no_pairs_to_report(tmp_path: Path) -> None:

@@ -98,7 +98,10 @@ def predict_folder(
             mask = masks.carried(prompted(policies[0]), case, name, asked.prompts, asked.slice)
         elif asked.prompts:
             with prompted_with(policies[0], asked.prompts):
-                mask = masks(case, name, turn=False)
+                if carry and case.image.ndim == 4:
+                    mask = masks.carried(prompted(policies[0]), case, name)
+                else:
+                    mask = masks(case, name, turn=False)
         elif carry and case.image.ndim == 4:
             mask = masks.carried(prompted(policies[0]), case, name)
         else:
