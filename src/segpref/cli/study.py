@@ -56,7 +56,7 @@ def study(
     list_only: bool = False,
     only: Words = None,
 ) -> None:
-    """Run a recipe: a grid of bases, judges, methods, changed settings and seeds.
+    """Run a recipe: a grid of bases, judges, methods, swept values and seeds.
 
     Finished jobs are skipped and interrupted ones resumed, so the same command continues a study that
     was stopped. A run that fails does not stop the others.

@@ -162,7 +162,7 @@ class CaseMasks:
     def _say(self, what: object, text: str) -> None:
         if what not in self._said:
             self._said.add(what)
-            console.print(f"{text}.", highlight=False, soft_wrap=True, markup=False)
+            console.print(f"{text}.", highlight=False, soft_wrap=True)
 
 
 def predict_case(
