@@ -154,7 +154,7 @@ def test_an_objective_hears_how_unsure_the_judge_is(
     signal = PreferenceSignal(hearts.label_space, objective=Listening(penalty=2.0))
     run(tmp_path / "a", heart_base, hearts, judge, store, signal=signal, **options)
     assert any((doubt > 0).any() for doubt in heard)
-    with pytest.raises(SegprefError, match="ModelJudge does not tell: take an ensemble"):
+    with pytest.raises(SegprefError, match="ModelJudge does not report: use an ensemble"):
         run(tmp_path / "b", heart_base, hearts, model_judge, store, signal=signal, **options)
     from_gap = UncertaintyPenalizedDPO(temperature=0.1)
     signal = PreferenceSignal(hearts.label_space, objective=from_gap)

@@ -169,8 +169,11 @@ class RunFolder:
             return
         about = _read_json(self._note)
         kept = about.setdefault("learns_from", {})
-        if kept.setdefault(name, digest) != digest:
+        if kept.get(name, digest) != digest:
             raise SegprefError(f"{self.path} was begun with {otherwise}, or choose another --out")
+        if name in kept:
+            return
+        kept[name] = digest
         write_atomically(self._note, json.dumps(about, indent=1).encode())
 
     def write_metrics(self, history: Sequence[Mapping[str, Any]]) -> None:
