@@ -209,7 +209,7 @@ def base(tmp_path_factory: pytest.TempPathFactory, balls: Dataset) -> Path:
 
 
 @pytest.mark.slow
-def test_alignment_on_patches_mends_what_is_wrong(
+def test_alignment_on_patches_fixes_what_is_wrong(
     base: Path, balls: Dataset, tmp_path: Path, store: Cache
 ) -> None:
     model, card = load_model(base)
