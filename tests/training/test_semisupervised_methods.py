@@ -372,5 +372,7 @@ def test_methods_are_named_in_yaml(name: str) -> None:
 )
 def test_nonsense_is_refused(kind: Any, wrong: dict[str, float]) -> None:
     (name,) = wrong
-    with pytest.raises(SegprefError, match=f"{name} of {kind.__name__}"):
+    with pytest.raises(
+        SegprefError, match=f"{name} of {kind.__name__}|{kind.__name__}: {name} must be"
+    ):
         kind(**wrong)
