@@ -12,7 +12,14 @@ import numpy as np
 import pytest
 from made_reports import BETTER, FLAT, history
 
-from segpref.report import Comparison, column, relative_to_start, validation_chart, volume_ratios
+from segpref.report import (
+    Comparison,
+    column,
+    lines_chart,
+    relative_to_start,
+    validation_chart,
+    volume_ratios,
+)
 from segpref.report.verdict import Control, alignment_warnings, verdict
 from segpref.training import curve_summary
 
@@ -112,6 +119,20 @@ def test_columns_leave_out_the_start_and_keep_gaps() -> None:
     ratios = volume_ratios(rows)["left lung"]
     assert math.isnan(ratios[0])
     assert ratios[1] == 1.5
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3])
+def test_charts_count_whole_epochs(epochs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[float] = []
+
+    def shown(figure: Any, axes: Any, legend: bool = True) -> bytes:
+        low, high = axes.get_xlim()
+        seen.extend(tick for tick in axes.get_xticks() if low <= tick <= high)
+        return b""
+
+    monkeypatch.setattr("segpref.report.charts._png", shown)
+    lines_chart("Margin", "mean margin", {"margin": np.arange(epochs) / 10})
+    assert seen == list(range(1, epochs + 1))
 
 
 def test_the_validation_chart_says_what_it_shows() -> None:

@@ -211,7 +211,10 @@ def bands_chart(
 def _honest(
     axes: Axes, least: float = 0.0, limits: tuple[float, float | None] | None = None
 ) -> None:
-    """Limits of the vertical axis between which little looks little."""
+    """Limits of the vertical axis between which little looks little; whole epochs at the other."""
+    first, last = axes.get_xlim()
+    if last - first < 1:  # a single epoch
+        axes.set_xlim((first + last - 1) / 2, (first + last + 1) / 2)
     low, high = axes.get_ylim()
     if limits is not None:
         axes.set_ylim(limits[0], high if limits[1] is None else limits[1])
@@ -227,7 +230,7 @@ def _axes(width: float, height: float, label: str) -> tuple[Figure, Axes]:
     axes.set_xlabel("epoch", color=_INK, fontsize=11)
     axes.set_ylabel(label, color=_INK, fontsize=11)
     axes.tick_params(colors=_INK, labelsize=10.5, length=0)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, min_n_ticks=1))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
     axes.grid(True, axis="y", color=_INK, alpha=0.25, lw=0.8)
     for side in ("top", "right", "left"):
