@@ -136,8 +136,10 @@ def _codes(affine: Affine) -> str:
 
 def _warn(path: Path, said: str, taken: str) -> None:
     log.warning(
-        "%s states two geometries, %s: %s, for the other is what writers fill in.",
-        *(path, said, taken),
+        "%s states two geometries, %s: %s, because the other is what writers fill in by default.",
+        path,
+        said,
+        taken,
     )
 
 

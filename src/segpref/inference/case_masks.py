@@ -115,11 +115,10 @@ class CaseMasks:
         """The case with its axes as in training, and where they point to if they were turned."""
         own, wanted = orientation_of(case), self.card.orientation
         seen, codes = case, None
-        if wanted is None or not self._reorient or case.image.ndim != 4:
-            pass
-        elif own is None:
+        turns = wanted is not None and self._reorient and case.image.ndim == 4
+        if turns and own is None:
             self._say("axes", f"{name} does not say where its axes point to: {wanted} is assumed")
-        elif own != wanted:
+        elif turns and own != wanted:
             seen, codes = turned(replace(case, label=None, raters=None), wanted), wanted
             self._say(
                 own,

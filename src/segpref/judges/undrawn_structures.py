@@ -84,7 +84,7 @@ class UndrawnStructures:
             return ()
         heard = np.asarray(self._heard.any(axis=0))
         return tuple(
-            name for name, told in zip(self.label_space.structures, heard, strict=True) if not told
+            name for name, said in zip(self.label_space.structures, heard, strict=True) if not said
         )
 
 

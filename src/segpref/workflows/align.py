@@ -124,9 +124,8 @@ def align(
     opened, card, parts = inputs.model, inputs.card, inputs.split
     validation = part_of(inputs.dataset, parts, "validation")
     if inputs.pool is not None:
-        shown = prepare(
-            *(inputs.pool, card.preparation, store, card.label_space), orientation=card.orientation
-        )
+        space, axes = card.label_space, card.orientation
+        shown = prepare(inputs.pool, card.preparation, store, space, orientation=axes)
     elif config.images == "labelled":
         shown = inputs.dataset.of_patients(set(parts.train) & set(card.labelled))
     else:
@@ -147,8 +146,8 @@ def align(
         check_masks(inputs.judge, making, validation)
     several = len(opened.members) > 1
     runs = {name: RunFolder(out / name if several else out) for name in opened.members}
-    told = {"model": base_path, "judge": judge, "pool": pool, "others": others}
-    kept = settings or text_of(config, where, opening, **told)
+    given = {"model": base_path, "judge": judge, "pool": pool, "others": others}
+    kept = settings or text_of(config, where, opening, **given)
     for name, run in runs.items():
         with run.begun(kept, resume):
             _tune(inputs, name, run, config, making, shown, validation, store)

@@ -81,9 +81,8 @@ def open_split(
     labelled = {source.patient for source in reader.sources() if source.labels}
     if labelled and labelled <= set(seen):
         raise SegprefError(
-            f"all {len(labelled)} labelled patients were used to train the model, one of its "
-            f"folds, or the judge"
-            ", so no patient is left for validation or testing: of an ensemble name one fold "
+            f"all {len(labelled)} labelled patients were used to train the model, one of its folds, or "
+            "the judge, so no patient is left for validation or testing: of an ensemble name one fold "
             "(.../fold_0), or add labelled cases to the data"
         )
     split = split_patients(reader, DEFAULT_SPLIT, seed, seen)
@@ -140,8 +139,8 @@ def patients_of(opened: OpenModel, reader: Reader) -> tuple[str, ...]:
     if opened.labelled is None:
         raise SegprefError(
             f"{opened.path} does not say which patients it was trained with, who must stay out of "
-            f"alignment and testing"
-            ": name them with --labelled '[...]' ([] where none of them is in the data)"
+            "alignment and testing: name them with --labelled '[...]' ([] where none of them is in the "
+            "data)"
         )
     patients = {source.id: source.patient for source in reader.sources()}
     return tuple(sorted({patients.get(name, name) for name in opened.labelled}))

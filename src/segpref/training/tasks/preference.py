@@ -115,8 +115,7 @@ class PreferenceTask(Task, Generic[P]):
             name = type(inputs.judge).__name__
             raise SegprefError(
                 f"the objective needs the judge's uncertainty, which {name} does not report: use "
-                f"an ensemble"
-                ", or set the objective's temperature"
+                "an ensemble, or set the objective's temperature"
             )
         # Who learns or judges by labels may do so on the cases that the base learned from.
         by_label = inputs.needs_label or inputs.judge.needs_label
