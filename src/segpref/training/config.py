@@ -77,7 +77,7 @@ class TrainingConfig(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.schedule != "halved" and self.halve_every != 10:
+        if self.schedule != "halved" and self.halve_every != type(self).halve_every:
             raise SegprefError(
                 f"halve_every has no effect with schedule {self.schedule}: leave it out, or set "
                 "schedule to halved"

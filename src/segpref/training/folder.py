@@ -146,8 +146,8 @@ class RunFolder:
         if not self._note.exists():
             return
         before, now = _read_json(self._note).get("settings", {}), _plain(settings)
-        told = [name for name in {**before, **now} if name not in NO_EFFECT]
-        changed = [name for name in told if before.get(name) != now.get(name)]
+        relevant = [name for name in {**before, **now} if name not in NO_EFFECT]
+        changed = [name for name in relevant if before.get(name) != now.get(name)]
         if changed:
             raise SegprefError(
                 f"{self.path} was begun with other settings ({', '.join(sorted(changed))}): "
