@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from itertools import product
 from pathlib import Path
 
@@ -12,6 +13,8 @@ import pytest
 
 from segpref.report import Comparison, Difference, compared, gains_by_patient
 from segpref.report.verdict import doubt
+from segpref.studies import control_beside
+from segpref.training import RunFolder
 
 
 def test_the_sign_flip_test_is_exact() -> None:
@@ -100,3 +103,29 @@ def test_a_run_that_is_not_better_is_doubted_wherever_its_model_lies(tmp_path: P
     assert all("is worse than its base" in str(doubt(place)) for place in places)
     write(compared(np.linspace(0.1, 0.2, 8)))
     assert not any(doubt(place) for place in places)
+
+
+def run_beside(folder: Path, verdict: str | None = None, **settings: object) -> RunFolder:
+    folder.mkdir()
+    about = {"settings": {"model": "base", "method": "preference", **settings}}
+    (folder / "run.json").write_text(json.dumps(about))
+    if verdict is not None:
+        (folder / "verdict.json").write_text(verdict)
+    return RunFolder(folder)
+
+
+def test_what_lies_beside_a_run_and_cannot_be_read_is_passed_over(tmp_path: Path) -> None:
+    run = run_beside(tmp_path / "run")
+    for name in ("a pipe", "b damaged", "c list"):
+        (tmp_path / name).mkdir()
+    os.mkfifo(tmp_path / "a pipe" / "run.json")  # to read it would be to wait for ever
+    (tmp_path / "b damaged" / "run.json").write_bytes(b"\xff{")
+    (tmp_path / "c list" / "run.json").write_text("[1]")
+    run_beside(tmp_path / "d control", "{", control=True)
+    assert control_beside(run) is None
+    words = json.dumps(compared(np.linspace(0.01, 0.02, 6)).as_dict())
+    run_beside(tmp_path / "e control", words, control=True)
+    run_beside(tmp_path / "f another method", words, control=True, method="calibrated")
+    found = control_beside(run)
+    assert found is not None
+    assert (found.name, found.comparison.patients) == ("e control", 6)

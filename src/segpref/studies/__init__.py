@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from segpref.studies.results import Results, collect
     from segpref.studies.slates import patch_draw, patch_slates, scored_slates, select_best
     from segpref.studies.stages import Stage1
+    from segpref.studies.verdict import control_beside
     from segpref.studies.workspace import Workspace
 else:
     __getattr__, __dir__ = face(
@@ -47,6 +48,7 @@ else:
             "results": ("Results", "collect"),
             "slates": ("patch_draw", "patch_slates", "scored_slates", "select_best"),
             "stages": ("Stage1",),
+            "verdict": ("control_beside",),
             "workspace": ("Workspace",),
         },
     )
@@ -61,6 +63,7 @@ __all__ = [
     "as_recorded",
     "changed_settings",
     "collect",
+    "control_beside",
     "default_network",
     "load_recipe",
     "measured_flip_rates",

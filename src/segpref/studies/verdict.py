@@ -17,6 +17,7 @@ from segpref.report.comparison import Comparison, compared, gains_by_patient
 from segpref.report.verdict import Control, read_comparison
 from segpref.training.folder import RunFolder
 from segpref.trust import read_json
+from segpref.types import SegprefError
 
 __all__ = ["control_beside", "measured_verdict"]
 
@@ -54,15 +55,24 @@ def control_beside(folder: RunFolder) -> Control | None:
     """The random-preference control of a run, if it lies in a folder beside and is finished.
 
     It is the run with ``control`` whose model, data, judge, pool, method and epochs are the same.
+    Folders that can't be read are passed over: a run does not fail by what lies beside it.
     """
     own = _settings(folder.path)
-    for other in sorted(folder.path.parent.iterdir()):
-        if other == folder.path or not (other / "run.json").exists():
+    try:
+        others = sorted(folder.path.parent.iterdir())
+    except OSError:
+        return None
+    for other in others:
+        # Not just anything of that name: to read a pipe would be to wait.
+        if other == folder.path or not (other / "run.json").is_file():
             continue
-        settings = _settings(other)
-        same = all(settings.get(name) == own.get(name) for name in _SAME)
-        if settings.get("control") and same and (found := read_comparison(RunFolder(other))):
-            return Control(other.name, found)
+        try:
+            settings = _settings(other)
+            same = all(settings.get(name) == own.get(name) for name in _SAME)
+            if settings.get("control") and same and (found := read_comparison(RunFolder(other))):
+                return Control(other.name, found)
+        except SegprefError:
+            continue
     return None
 
 
