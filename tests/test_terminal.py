@@ -100,7 +100,7 @@ def test_a_bar_shows_names_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_an_option_that_is_none_is_shown(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([command, f"--{HOSTILE}", HOSTILE, "\x1b]0;title\x07"]) == 2
+    assert main([*command.split(), f"--{HOSTILE}", HOSTILE, "\x1b]0;title\x07"]) == 2
     assert steers("".join(capsys.readouterr()), but="\n\t") == []
 
 

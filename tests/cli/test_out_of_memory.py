@@ -62,14 +62,15 @@ ERRORS = [
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, command: str, error: BaseException) -> None:
-    module = importlib.import_module(f"segpref.cli.{command}")
-    usual = getattr(module, command)
+    name = command.replace(" ", "_")
+    module = importlib.import_module(f"segpref.cli.{name}")
+    usual = getattr(module, name)
 
     @functools.wraps(usual)
     def fails(*_: Any, **__: Any) -> None:
         raise error
 
-    monkeypatch.setattr(module, command, fails)
+    monkeypatch.setattr(module, name, fails)
 
 
 @pytest.mark.parametrize("command", list(COMMANDS))
@@ -79,7 +80,7 @@ def test_every_command_says_what_to_change(
 ) -> None:  # fmt: skip
     failing(monkeypatch, command, ERRORS[0])
     options = [str(tmp_path) if one == "OUT" else one for one in NEEDED[command]]
-    assert main([command, *options]) == 1
+    assert main([*command.split(), *options]) == 1
     printed = capsys.readouterr().err
     assert printed.startswith(f"segpref {command}: GPU 0 ran out of memory: 20.00 GiB more")
     assert "10.00 GiB were free and it has 79.11 GiB in all" in printed

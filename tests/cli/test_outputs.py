@@ -69,7 +69,7 @@ def below_a_file(path: Path) -> None:
 def refused(
     command: str, name: str, path: Path, capsys: pytest.CaptureFixture[str], says: str
 ) -> None:
-    assert main([command, *required(command, name), f"--{name}", str(path)]) == 1
+    assert main([*command.split(), *required(command, name), f"--{name}", str(path)]) == 1
     printed = capsys.readouterr().err
     assert printed.startswith(f"segpref {command}: ")
     assert printed.count("\n") == 1

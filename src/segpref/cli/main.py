@@ -54,7 +54,7 @@ def program() -> int:
 
 
 def _whole() -> int:
-    if sys.argv[1:2] and sys.argv[1] in COMMANDS:
+    if _split(sys.argv[1:])[0] in COMMANDS:
         from segpref.process_setup import configure_process
         from segpref.terminal import print_uncaught
 
@@ -72,19 +72,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or given[0] in ("-h", "--help"):
-        width = max(len(name) for name in COMMANDS)
-        listed = "\n".join(f"  {name:<{width}}  {text}" for name, text in COMMANDS.items())
-        print(USAGE.format(commands=listed))
+        print(USAGE.format(commands=_listed(COMMANDS)))
         return 0 if given else 2
     if given[0] == "--version":
         from segpref.version import __version__
 
         print(f"segpref {__version__}")
         return 0
-    if given[0] not in COMMANDS:
-        print(f"segpref: there is no command {given[0]!r}: {', '.join(COMMANDS)}", file=sys.stderr)
+    command, options = _split(given)
+    if command not in COMMANDS:
+        if group := {name: COMMANDS[name] for name in COMMANDS if name.startswith(f"{command} ")}:
+            print(f"usage: segpref {command} COMMAND [options]\n\n{_listed(group)}")
+            return 0 if options in (["-h"], ["--help"]) else 2
+        print(f"segpref: there is no command {command!r}: {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
-    return _run(given[0], given[1:])
+    return _run(command, options)
+
+
+def _split(given: Sequence[str]) -> tuple[str, list[str]]:
+    """The command, which may have two words, and its options."""
+    words = 2 if " ".join(given[:2]) in COMMANDS else 1
+    return " ".join(given[:words]), list(given[words:])
+
+
+def _listed(commands: Mapping[str, str]) -> str:
+    width = max(map(len, commands))
+    return "\n".join(f"  {name:<{width}}  {text}" for name, text in commands.items())
 
 
 def _configs(arguments: Sequence[str]) -> list[Path]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, get_type_hints
 
+from docstring_parser import parse_from_object
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
 from segpref.settings import Settings, described
@@ -32,10 +33,12 @@ def command_parser(command: str) -> tuple[CommandParser, Callable[..., None]]:
     """The options of a command, and the function that takes them.
 
     A parameter whose type is a class of settings becomes one option for each of its fields, in a group
-    for each class that declares some of them.
+    for each class that declares some of them. Parameters that the module names in ``POSITIONAL`` are
+    given by their place. A command of two words, such as ``collect init``, is in ``collect_init.py``.
     """
-    module = importlib.import_module(f"segpref.cli.{command}")
-    function: Callable[..., None] = getattr(module, command)
+    name = command.replace(" ", "_")
+    module = importlib.import_module(f"segpref.cli.{name}")
+    function: Callable[..., None] = getattr(module, name)
     parser = CommandParser(
         prog=f"segpref {command}",
         description=(function.__doc__ or "").partition("\n")[0],
@@ -44,13 +47,19 @@ def command_parser(command: str) -> tuple[CommandParser, Callable[..., None]]:
     parser.examples = getattr(module, "EXAMPLES", "")
     parser.add_argument("--config", action="config", help="YAML file with options")
     groups = _settings_of(function)
-    parser.add_function_arguments(function, skip={"settings", *groups})
+    placed: Sequence[str] = getattr(module, "POSITIONAL", ())
+    _add_placed(parser, function, placed)
+    parser.add_function_arguments(function, skip={"settings", *groups, *placed})
     for group in parser._action_groups:
         if group.title == parser.description.rstrip("."):
             group.title = "Main options"
     for kind in groups.values():
         _add(parser, kind)
-    required = (f"{a.option_strings[0]} {a.dest.upper()}" for a in parser._actions if a.required)
+    required = (
+        f"{a.option_strings[0]} {a.dest.upper()}" if a.option_strings else a.dest.upper()
+        for a in parser._actions
+        if a.required
+    )  # fmt: skip
     parser.usage = f"segpref {command} {' '.join(required)} [options]"
     for action in parser._actions:
         if getattr(action, "_typehint", None) is bool:  # a switch needs no value: --resume
@@ -77,6 +86,16 @@ def _settings_of(function: Callable[..., None]) -> dict[str, type[Settings]]:
         for name in inspect.signature(function).parameters
         if inspect.isclass(hints[name]) and issubclass(hints[name], Settings)
     }
+
+
+def _add_placed(
+    parser: CommandParser, function: Callable[..., None], placed: Sequence[str]
+) -> None:
+    """Arguments without a name, in their order."""
+    told = {one.arg_name: one.description for one in parse_from_object(function).params}
+    hints = get_type_hints(function)
+    for name in placed:
+        parser.add_argument(name, type=hints[name], help=told.get(name))
 
 
 def _add(parser: CommandParser, kind: type[Settings]) -> None:
