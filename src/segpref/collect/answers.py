@@ -18,8 +18,8 @@ __all__ = [
     "Progress",
     "Rater",
     "Refused",
-    "Stored",
     "StoreFull",
+    "Stored",
     "VoteIn",
     "VoteRow",
 ]

@@ -22,9 +22,9 @@ def slice_of(volume: np.ndarray, axis: Axis, index: int) -> np.ndarray:
         axis: along which it is cut; ``axial`` of a picture.
         index: which slice, from 0 to :func:`slice_count` - 1.
     """
-    if axis == "axial":
-        return volume[index]
-    return volume[::-1, index] if axis == "coronal" else volume[::-1, :, index]
+    cuts = {"axial": np.s_[index], "coronal": np.s_[::-1, index], "sagittal": np.s_[::-1, :, index]}
+    shown: np.ndarray = volume[cuts[axis]]
+    return shown
 
 
 def slice_count(shape: tuple[int, int, int], axis: Axis) -> int:
