@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -22,7 +22,11 @@ def slice_of(volume: np.ndarray, axis: Axis, index: int) -> np.ndarray:
         axis: along which it is cut; ``axial`` of a picture.
         index: which slice, from 0 to :func:`slice_count` - 1.
     """
-    cuts = {"axial": np.s_[index], "coronal": np.s_[::-1, index], "sagittal": np.s_[::-1, :, index]}
+    cuts: dict[str, Any] = {
+        "axial": np.s_[index],
+        "coronal": np.s_[::-1, index],
+        "sagittal": np.s_[::-1, :, index],
+    }
     shown: np.ndarray = volume[cuts[axis]]
     return shown
 
