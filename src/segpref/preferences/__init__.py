@@ -30,12 +30,19 @@ if TYPE_CHECKING:
         mine,
     )
     from segpref.preferences.patches import RoundPatches
+    from segpref.preferences.rating import Estimate, Rating
     from segpref.preferences.record import Choice, Preference, Question
     from segpref.preferences.record_pairs import (
         KeepPairs,
         RecordedPairs,
         pairs_from,
         preferences_of,
+    )
+    from segpref.preferences.reliability import (
+        Reliability,
+        first_is_better,
+        flip_rates,
+        reliabilities,
     )
     from segpref.preferences.round_slates import MakeSlates, RoundBatch, RoundSlates
     from segpref.preferences.store import PreferenceFile, PreferenceStore
@@ -66,8 +73,10 @@ else:
                 "mine",
             ),
             "patches": ("RoundPatches",),
+            "rating": ("Estimate", "Rating"),
             "record": ("Choice", "Preference", "Question"),
             "record_pairs": ("KeepPairs", "RecordedPairs", "pairs_from", "preferences_of"),
+            "reliability": ("Reliability", "first_is_better", "flip_rates", "reliabilities"),
             "round_slates": ("MakeSlates", "RoundBatch", "RoundSlates"),
             "store": ("PreferenceFile", "PreferenceStore"),
         },
@@ -77,6 +86,7 @@ __all__ = [
     "AbstainingJudge",
     "Candidates",
     "Choice",
+    "Estimate",
     "Extremes",
     "KeepPairs",
     "MakeSlates",
@@ -89,7 +99,9 @@ __all__ = [
     "ProposeSlates",
     "Question",
     "RandomPair",
+    "Rating",
     "RecordedPairs",
+    "Reliability",
     "RoundBatch",
     "RoundPatches",
     "RoundSlates",
@@ -102,12 +114,15 @@ __all__ = [
     "content_id",
     "content_ids",
     "distinct",
+    "first_is_better",
+    "flip_rates",
     "from_trl",
     "latest",
     "mine",
     "pairs_from",
     "preferences_of",
     "read_trl",
+    "reliabilities",
     "to_trl",
     "write_trl",
 ]
