@@ -29,10 +29,9 @@ _AT_ONCE = 500
 def contents_digest(contents: Contents) -> str:
     """A checksum of everything that a study asks, whatever the order."""
     found = hashlib.sha256(usedforsecurity=False)
-    parts: tuple[Sequence[Item | Mask | Pair], ...]
-    parts = (contents.items, contents.masks, contents.pairs)
+    parts: tuple[Sequence[Any], ...] = (contents.items, contents.masks, contents.pairs)
     for part in parts:
-        for one in sorted(part, key=lambda record: record.id):
+        for one in sorted(part, key=lambda record: str(record.id)):
             found.update(json.dumps(asdict(one), sort_keys=True).encode())
     return found.hexdigest()
 
