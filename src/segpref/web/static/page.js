@@ -360,9 +360,17 @@ function startingWindow(values) {
 
 // ----------------------------------------------------------------------------------------------------- native pixels
 
-const layers = { image: document.createElement("canvas"), difference: document.createElement("canvas"), masks: [] };
-let contours = []; // for each side: [{ path, colour }]
+/** Canvases in native pixels, in a hidden part of the page. */
+const layers = { image: layer("image"), difference: layer("difference"), masks: [0, 1, 2, 3].map((at) => layer(`mask-${at}`)) };
+let contours = []; // for each side: [{ path, region, colour }], the structure asked about last
 const bitmaps = new WeakMap(); // canvas -> { pixels, words }, kept while its size stays
+
+function layer(name) {
+  const canvas = document.createElement("canvas");
+  canvas.dataset.layer = name;
+  $("native").append(canvas);
+  return canvas;
+}
 
 const opaque = ([red, green, blue]) => ((255 << 24) | (blue << 16) | (green << 8) | red) >>> 0;
 const css = ([red, green, blue]) => `rgb(${red} ${green} ${blue})`;
@@ -452,7 +460,6 @@ function paintMasks() {
   contours = [];
   for (let side = 0; side < state.task.sides; side += 1) {
     const values = masks.subarray(side * size, (side + 1) * size);
-    layers.masks[side] ??= document.createElement("canvas");
     const { pixels, words } = pixelsOf(layers.masks[side], width, height);
     words.fill(0);
     contours[side] = [];
@@ -464,7 +471,8 @@ function paintMasks() {
         inside[at] = 1;
         words[at] = word;
       }
-      contours[side].push({ path: contour(inside, width, height), colour: css(colour) });
+      const region = structures.length > 1 ? regionOf(inside, width, height) : null;
+      contours[side].push({ path: contour(inside, width, height), region, colour: css(colour) });
     }
     layers.masks[side].getContext("2d").putImageData(pixels, 0, 0);
   }
@@ -485,6 +493,21 @@ function paintDifference(masks, width, height) {
     }
   }
   layers.difference.getContext("2d").putImageData(pixels, 0, 0);
+}
+
+/** The pixels inside, in native pixels. */
+function regionOf(inside, width, height) {
+  const path = new Path2D();
+  for (let row = 0; row < height; row += 1) {
+    for (let from = 0; from < width; from += 1) {
+      if (!inside[row * width + from]) continue;
+      let to = from + 1;
+      while (to < width && inside[row * width + to]) to += 1;
+      path.rect(from, row, to - from, 1);
+      from = to;
+    }
+  }
+  return path;
 }
 
 /** Lines along the pixel edges between inside and outside, in native pixels. */
@@ -534,10 +557,10 @@ function redraw({ image = false, masks = false } = {}) {
   });
 }
 
-/** Scale (device pixels per native pixel) and top left corner of the slice in a pane of some size. */
+/** Scale (pane's pixels per native pixel) and top left corner of the drawn slice in a pane of some size. */
 function placement(paneWidth, paneHeight) {
-  const { axis, zoom, panX, panY } = state.view;
-  const { width, height, wide, tall } = plane(axis);
+  const { zoom, panX, panY } = state.view;
+  const { width, height, wide, tall } = plane(state.slice.axis);
   const fit = Math.min(paneWidth / (width * wide), paneHeight / (height * tall));
   const [scaleX, scaleY] = [fit * zoom * wide, fit * zoom * tall];
   return {
@@ -591,19 +614,24 @@ function drawMask(context, side, box, place, ratio) {
   context.globalAlpha = 1;
   if (!state.show.outline) return;
   const matrix = new DOMMatrix([place.scaleX, 0, 0, place.scaleY, place.left, place.top]);
-  const placed = contours[side].map(({ path, colour }) => {
-    const lines = new Path2D();
-    lines.addPath(path, matrix);
-    return { lines, colour };
-  });
+  const onScreen = (path) => {
+    const moved = new Path2D();
+    moved.addPath(path, matrix);
+    return moved;
+  };
   context.lineCap = "square";
-  context.lineWidth = (LINE_WIDTH + 2) * ratio;
-  context.strokeStyle = "rgb(0 0 0 / 45%)"; // so that a contour is seen on bright tissue, too
-  for (const { lines } of placed) context.stroke(lines);
-  context.lineWidth = LINE_WIDTH * ratio;
-  for (const { lines, colour } of placed) {
+  for (const { path, region, colour } of contours[side]) {
+    context.save();
+    if (region) context.clip(onScreen(region)); // so that neighbours do not hide each other's line
+    const lines = onScreen(path);
+    const width = LINE_WIDTH * ratio * (region ? 2 : 1);
+    context.lineWidth = width + 2 * ratio;
+    context.strokeStyle = "rgb(0 0 0 / 45%)"; // so that a contour is seen on bright tissue, too
+    context.stroke(lines);
+    context.lineWidth = width;
     context.strokeStyle = colour;
     context.stroke(lines);
+    context.restore();
   }
 }
 
@@ -611,10 +639,13 @@ function drawMask(context, side, box, place, ratio) {
 function describePane(pane, side, place, ratio) {
   const { view, task } = state;
   const name = PLACES[panes.length][side];
-  const where = task.image.axes === "picture" ? "" : `, ${view.axis} slice ${view.index + 1}`;
+  const where = task.image.axes === "picture" ? "" : `, ${state.slice.axis} slice ${state.slice.index + 1}`;
   pane.name.textContent = name;
   pane.element.classList.toggle("moved", state.turn % panes.length !== 0);
   pane.canvas.setAttribute("aria-label", `${name}${name === "Mask" ? "" : " mask"}${where}`);
+  for (const [edge, element] of Object.entries(pane.letters)) {
+    element.textContent = task.image.axes === "LPS" ? LETTERS[state.slice.axis][edge] : "";
+  }
   Object.assign(pane.canvas.dataset, {
     axis: state.slice.axis,
     index: state.slice.index,
@@ -634,7 +665,7 @@ function describePane(pane, side, place, ratio) {
 function drawScale(bar, pixelsPerColumn) {
   bar.hidden = state.task.image.spacing_mm === null;
   if (bar.hidden) return;
-  const perMm = pixelsPerColumn / plane(state.view.axis).wide;
+  const perMm = pixelsPerColumn / plane(state.slice.axis).wide;
   const most = panes[0].canvas.clientWidth / 4 / perMm;
   const power = 10 ** Math.floor(Math.log10(most));
   const length = [5, 2, 1].map((digit) => digit * power).find((one) => one <= most) ?? power;
@@ -687,8 +718,6 @@ function make(tag, className = "", text = "") {
 
 // -------------------------------------------------------------------------------------------------------------- view
 
-const isTurned = () => state.task.image.axes === "LPS";
-
 function updateSlicer() {
   const { view, task } = state;
   const { count } = plane(view.axis);
@@ -699,11 +728,6 @@ function updateSlicer() {
   $("slice").setAttribute("aria-valuetext", `${view.axis} slice ${text}`);
   for (const button of $("planes").children) {
     button.setAttribute("aria-pressed", String(button.dataset.axis === view.axis));
-  }
-  for (const { letters } of panes) {
-    for (const [edge, element] of Object.entries(letters)) {
-      element.textContent = isTurned() ? LETTERS[view.axis][edge] : "";
-    }
   }
   drawTicks(count);
 }
@@ -764,6 +788,7 @@ function changeWindow(factor, shift) {
 /** Zooms so that the native point under (x, y), given from the middle of a pane in CSS pixels, stays where it is. */
 function zoomBy(factor, x = 0, y = 0) {
   const { view } = state;
+  if (!state.slice) return;
   const zoom = Math.max(1, Math.min(40, view.zoom * factor));
   const before = screenScale();
   view.panX += (x / before.x) * (1 - view.zoom / zoom);
@@ -782,8 +807,9 @@ function screenScale() {
 /** Moves the image by CSS pixels; its middle stays within reach. */
 function panBy(x, y) {
   const { view } = state;
+  if (!state.slice) return;
   const scale = screenScale();
-  const { width, height } = plane(view.axis);
+  const { width, height } = state.slice;
   const slack = view.zoom > 1 ? 0.5 : 0;
   view.panX = Math.max(-width * slack, Math.min(width * slack, view.panX - x / scale.x));
   view.panY = Math.max(-height * slack, Math.min(height * slack, view.panY - y / scale.y));
@@ -915,13 +941,13 @@ async function giveFeedback(task) {
   const path = `api/practice/${encodeURIComponent(task.assignment)}/answer`;
   const right = await persist(() => ask("GET", path), "The right answer could not be loaded.");
   const words = CHOICES[task.mode].find(([choice]) => choice === right.choice)?.[3];
-  const text = [right.correct || !words ? "" : `Right would have been: ${words}.`, right.why ?? ""];
+  const text = [right.correct || !words ? "" : `Correct answer: ${words}.`, right.why ?? ""];
   setPhase("feedback");
   for (const button of $("choices").children) {
     button.classList.toggle("right", button.dataset.choice === right.choice);
   }
   await new Promise((resolve) => {
-    notify(right.correct ? "Right." : "Not quite.", text.join(" ").trim(), "Go on", resolve);
+    notify(right.correct ? "Correct." : "Not quite.", text.join(" ").trim(), "Go on", resolve);
     $("notice").classList.add(right.correct ? "good" : "other");
     leaveFeedback = resolve;
   });
@@ -1012,7 +1038,7 @@ function showWelcome() {
   $("how").textContent = HOW[study.mode];
   $("practice-note").hidden = practiceLeft === 0;
   const pairs = practiceLeft === 1 ? "One practice question comes" : `${practiceLeft} practice questions come`;
-  $("practice-note").textContent = `${pairs} first. You see at once what would have been right; they do not count.`;
+  $("practice-note").textContent = `${pairs} first. You see the correct answer at once; practice answers do not count.`;
   $("welcome-progress").textContent = done > 0 ? `${done} of ${total} done. Welcome back, ${study.rater}.` : study.rater;
   showPage("welcome");
   $("begin").focus();
@@ -1080,8 +1106,8 @@ function buildPlanes(axes) {
 
 /** Keys of the display: as the browser names them, as the screen shows them, words, what they do. */
 const KEYS = [
-  [["arrowup"], "↑", "slice towards the end", () => step(1), true],
-  [["arrowdown"], "↓", "slice towards the beginning", () => step(-1), true],
+  [["arrowup"], "↑", "next slice", () => step(1), true],
+  [["arrowdown"], "↓", "previous slice", () => step(-1), true],
   [["n"], "N", "next slice on which the masks differ", showNextDifference],
   [["p"], "P", "next plane", () => showPlane(otherPlane())],
   [["m"], "M", "masks on or off", () => toggle("masks")],
