@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -12,7 +11,7 @@ from typing import Any
 from segpref.collect.contents import Contents, DisplayInfo, Item, Mask, Pair
 from segpref.disk import Damaged, from_checked_json, to_checked_json
 
-__all__ = ["contents_digest", "contents_from_json", "contents_to_json", "is_opaque"]
+__all__ = ["contents_from_json", "contents_to_json", "is_opaque"]
 
 _OPAQUE = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _COUNTS = {"pair": 2, "best-of-four": 4, "accept-reject": 1, "base-or-tuned": 2}
@@ -26,11 +25,6 @@ def is_opaque(text: object) -> bool:
 def contents_to_json(contents: Contents) -> bytes:
     """Contents with a checksum, for :func:`contents_from_json`."""
     return to_checked_json({"format_version": 1, **asdict(contents)})
-
-
-def contents_digest(contents: Contents) -> str:
-    """Hash of the contents: 32 hexadecimal digits."""
-    return hashlib.blake2b(contents_to_json(contents), digest_size=16).hexdigest()
 
 
 def contents_from_json(data: bytes) -> Contents:

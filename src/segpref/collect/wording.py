@@ -28,6 +28,6 @@ INSTRUCTIONS: Mapping[Mode, str] = {
     "accept-reject": "Judge only the structure that is named, in every slice. Accept what you would "
     "use as it is; reject what you would have to correct.",
     "base-or-tuned": "Look at every slice in which the segmentations differ. Which side a "
-    "segmentation is on means nothing: it is drawn at random. Say that both are equally good, or that both are bad, "
-    "where that is so.",
+    "segmentation is on means nothing: it is drawn at random. Say that both are equally good, or "
+    "that both are bad, where that is so.",
 }
