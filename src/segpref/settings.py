@@ -9,7 +9,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from functools import cache
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from docstring_parser import DocstringStyle, parse_from_object
@@ -75,7 +74,6 @@ class Settings:
             check_type(one.name, value, hints[one.name])
 
 
-@cache
 def described(cls: type) -> Mapping[str, str]:
     """What the fields of a class of settings mean, in the order of its fields; a sentence each."""
     found: dict[str, str] = {}

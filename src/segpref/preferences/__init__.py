@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from segpref.faces import face
 
 if TYPE_CHECKING:
+    from segpref.preferences.agreement import cohen_kappa, fleiss_kappa, krippendorff_alpha
     from segpref.preferences.candidates import (
         AbstainingJudge,
         Candidates,
@@ -30,6 +31,17 @@ if TYPE_CHECKING:
         mine,
     )
     from segpref.preferences.patches import RoundPatches
+    from segpref.preferences.rater_figures import (
+        BetweenRaters,
+        Repeats,
+        VoteTimes,
+        between_raters,
+        gold_accuracy,
+        repeats,
+        side_share,
+        vote_times,
+    )
+    from segpref.preferences.rating import Estimate, Rating
     from segpref.preferences.record import Choice, Preference, Question
     from segpref.preferences.record_pairs import (
         KeepPairs,
@@ -37,12 +49,19 @@ if TYPE_CHECKING:
         pairs_from,
         preferences_of,
     )
+    from segpref.preferences.reliability import (
+        Reliability,
+        first_is_better,
+        flip_rates,
+        reliabilities,
+    )
     from segpref.preferences.round_slates import MakeSlates, RoundBatch, RoundSlates
     from segpref.preferences.store import PreferenceFile, PreferenceStore
 else:
     __getattr__, __dir__ = face(
         __name__,
         {
+            "agreement": ("cohen_kappa", "fleiss_kappa", "krippendorff_alpha"),
             "candidates": (
                 "AbstainingJudge",
                 "Candidates",
@@ -66,8 +85,20 @@ else:
                 "mine",
             ),
             "patches": ("RoundPatches",),
+            "rater_figures": (
+                "BetweenRaters",
+                "Repeats",
+                "VoteTimes",
+                "between_raters",
+                "gold_accuracy",
+                "repeats",
+                "side_share",
+                "vote_times",
+            ),
+            "rating": ("Estimate", "Rating"),
             "record": ("Choice", "Preference", "Question"),
             "record_pairs": ("KeepPairs", "RecordedPairs", "pairs_from", "preferences_of"),
+            "reliability": ("Reliability", "first_is_better", "flip_rates", "reliabilities"),
             "round_slates": ("MakeSlates", "RoundBatch", "RoundSlates"),
             "store": ("PreferenceFile", "PreferenceStore"),
         },
@@ -75,8 +106,10 @@ else:
 
 __all__ = [
     "AbstainingJudge",
+    "BetweenRaters",
     "Candidates",
     "Choice",
+    "Estimate",
     "Extremes",
     "KeepPairs",
     "MakeSlates",
@@ -89,7 +122,10 @@ __all__ = [
     "ProposeSlates",
     "Question",
     "RandomPair",
+    "Rating",
     "RecordedPairs",
+    "Reliability",
+    "Repeats",
     "RoundBatch",
     "RoundPatches",
     "RoundSlates",
@@ -98,16 +134,28 @@ __all__ = [
     "Threshold",
     "TopVsBase",
     "TopVsRandom",
+    "VoteTimes",
     "Where",
+    "between_raters",
+    "cohen_kappa",
     "content_id",
     "content_ids",
     "distinct",
+    "first_is_better",
+    "fleiss_kappa",
+    "flip_rates",
     "from_trl",
+    "gold_accuracy",
+    "krippendorff_alpha",
     "latest",
     "mine",
     "pairs_from",
     "preferences_of",
     "read_trl",
+    "reliabilities",
+    "repeats",
+    "side_share",
     "to_trl",
+    "vote_times",
     "write_trl",
 ]
