@@ -20,9 +20,11 @@ if TYPE_CHECKING:
         VoteIn,
         VoteRow,
     )
+    from segpref.collect.comparisons import comparisons_of
     from segpref.collect.contents import Axes, Contents, DisplayInfo, Item, Mask, Mode, Pair
     from segpref.collect.contents_rows import contents_digest
     from segpref.collect.database import Database
+    from segpref.collect.ratings import ratings_of
     from segpref.collect.rules import Rules
     from segpref.collect.slices import Axis, slice_count, slice_of
     from segpref.collect.vote_preferences import (
@@ -48,9 +50,11 @@ else:
                 "VoteIn",
                 "VoteRow",
             ),
+            "comparisons": ("comparisons_of",),
             "contents": ("Axes", "Contents", "DisplayInfo", "Item", "Mask", "Mode", "Pair"),
             "contents_rows": ("contents_digest",),
             "database": ("Database",),
+            "ratings": ("ratings_of",),
             "rules": ("Rules",),
             "slices": ("Axis", "slice_count", "slice_of"),
             "vote_preferences": ("CONFIDENCE", "VotePreferences", "preferences_from_votes"),
@@ -83,8 +87,10 @@ __all__ = [
     "VotePreferences",
     "VoteRow",
     "VoteStore",
+    "comparisons_of",
     "contents_digest",
     "preferences_from_votes",
+    "ratings_of",
     "slice_count",
     "slice_of",
 ]
