@@ -5,15 +5,16 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from uuid import UUID
 
 import numpy as np
 import pytest
 from simulated_votes import Habits, simulated_votes
 
 from segpref.cli.main import main
-from segpref.collect import Contents, VoteIn, VoteStore
+from segpref.collect import Contents, Rules, VoteIn, VoteStore
 from segpref.types import SegprefError
-from segpref.workflows.collect_report import collect_report
+from segpref.workflows import report_study
 
 
 def _study(folder: Path) -> VoteStore:
@@ -26,7 +27,7 @@ def _study(folder: Path) -> VoteStore:
     )
     folder.mkdir()
     store = VoteStore(folder / "votes.sqlite")
-    store.create(contents)
+    store.create(contents, rules=Rules(repeats=0))
     rater = store.rater_of(store.enter(store.add_rater("heron")))
     assert rater is not None
     rng = np.random.default_rng(0)
@@ -39,7 +40,7 @@ def _study(folder: Path) -> VoteStore:
         choice = ("left", "right", "tie")[int(rng.integers(3))]
         store.vote(
             rater,
-            VoteIn(uuid=f"{number:032x}", assignment=asked.id, choice=choice, shown_ms=5000),  # type: ignore[arg-type]
+            VoteIn(uuid=str(UUID(int=number)), assignment=asked.id, choice=choice, shown_ms=5000),  # type: ignore[arg-type]
         )
     return store
 
@@ -74,7 +75,7 @@ def test_the_report_is_written_while_the_database_is_open(
 def test_it_goes_elsewhere_if_asked_and_reads_no_more_than_it_must(tmp_path: Path) -> None:
     store = _study(tmp_path / "study")
     before = sorted(path.name for path in (tmp_path / "study").iterdir())
-    found = collect_report(tmp_path / "study", out=tmp_path / "report", resamples=20)
+    found = report_study(tmp_path / "study", out=tmp_path / "report", resamples=20)
     assert found.folder == tmp_path / "report"
     assert sorted(path.name for path in (tmp_path / "study").iterdir()) == before
     names = {path.name for path in (tmp_path / "report").iterdir()}
@@ -86,6 +87,6 @@ def test_it_goes_elsewhere_if_asked_and_reads_no_more_than_it_must(tmp_path: Pat
 
 def test_no_study_and_no_database_are_said(tmp_path: Path) -> None:
     with pytest.raises(SegprefError, match="there is no folder"):
-        collect_report(tmp_path / "none")
+        report_study(tmp_path / "none")
     with pytest.raises(SegprefError, match="there is no database"):
-        collect_report(tmp_path)
+        report_study(tmp_path)

@@ -11,7 +11,7 @@ from segpref.progress import stdout
 from segpref.report.collect_data import CollectFigures
 from segpref.report.collect_more import more_votes
 from segpref.report.collect_page import told
-from segpref.workflows.collect_report import collect_report as run
+from segpref.workflows import report_study
 
 __all__ = ["EXAMPLES", "POSITIONAL", "collect_report"]
 
@@ -40,7 +40,7 @@ def collect_report(
         out: folder for report.html, report.json and the tables; the study's if left out.
         resamples: how often images and patients are drawn for intervals.
     """
-    result = run(study, database=database, out=out, resamples=resamples)
+    result = report_study(study, database=database, out=out, resamples=resamples)
     stdout.print(result.page.verdict, highlight=False)
     if result.figures.raters:
         stdout.print(_raters(result.figures))

@@ -13,6 +13,8 @@ from segpref.workflows.predict import predict
 
 if TYPE_CHECKING:
     from segpref.workflows.align import Alignment
+    from segpref.workflows.collect import NewStudy, init_study
+    from segpref.workflows.collect_report import CollectReport, report_study
     from segpref.workflows.evaluate import Evaluation
     from segpref.workflows.fit import Fit
     from segpref.workflows.loading import open_judge, open_split
@@ -22,6 +24,8 @@ else:
         __name__,
         {
             "align": ("Alignment",),
+            "collect": ("NewStudy", "init_study"),
+            "collect_report": ("CollectReport", "report_study"),
             "evaluate": ("Evaluation",),
             "fit": ("Fit",),
             "loading": ("open_judge", "open_split"),
@@ -31,14 +35,18 @@ else:
 
 __all__ = [
     "Alignment",
+    "CollectReport",
     "Evaluation",
     "Fit",
+    "NewStudy",
     "align",
     "audit",
     "evaluate",
     "fit",
+    "init_study",
     "open_judge",
     "open_split",
     "predict",
+    "report_study",
     "text_of",
 ]

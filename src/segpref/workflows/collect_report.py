@@ -18,7 +18,7 @@ from segpref.report.collect_page import votes_page
 from segpref.targets import check_outputs
 from segpref.types import SegprefError
 
-__all__ = ["CollectReport", "collect_report"]
+__all__ = ["CollectReport", "report_study"]
 
 DATABASE = "votes.sqlite"
 
@@ -40,7 +40,7 @@ class CollectReport:
     folder: Path
 
 
-def collect_report(
+def report_study(
     study: Path | str,
     *,
     database: str | Path | None = None,
