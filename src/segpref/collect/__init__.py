@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         VoteIn,
         VoteRow,
     )
+    from segpref.collect.comparisons import comparisons_of
     from segpref.collect.config import CollectConfig
     from segpref.collect.contents import Axes, Contents, DisplayInfo, Item, Mask, Mode, Pair
     from segpref.collect.contents_file import contents_from_json, contents_to_json
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from segpref.collect.native import Native, default_window, native_of
     from segpref.collect.one_structure import one_structure_slate
     from segpref.collect.packing import pack, unpack
+    from segpref.collect.ratings import ratings_of
     from segpref.collect.rules import Rules
     from segpref.collect.selection import (
         PairSelection,
@@ -66,6 +68,7 @@ else:
                 "VoteRow",
             ),
             "config": ("CollectConfig",),
+            "comparisons": ("comparisons_of",),
             "contents": ("Axes", "Contents", "DisplayInfo", "Item", "Mask", "Mode", "Pair"),
             "contents_file": ("contents_from_json", "contents_to_json"),
             "contents_rows": ("contents_digest",),
@@ -74,6 +77,7 @@ else:
             "native": ("Native", "default_window", "native_of"),
             "one_structure": ("one_structure_slate",),
             "packing": ("pack", "unpack"),
+            "ratings": ("ratings_of",),
             "rules": ("Rules",),
             "selection": (
                 "PairSelection",
@@ -124,6 +128,7 @@ __all__ = [
     "VoteRow",
     "VoteStore",
     "compared",
+    "comparisons_of",
     "contents_digest",
     "contents_from_json",
     "contents_to_json",
@@ -139,6 +144,7 @@ __all__ = [
     "packed_mask",
     "preference_chance",
     "preferences_from_votes",
+    "ratings_of",
     "score_scale",
     "share_preferring",
     "slice_count",
