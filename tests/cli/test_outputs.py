@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -30,10 +31,15 @@ def options_of(command: str) -> list[str]:
     return [action.dest for action in parser._actions if action.dest in OUTPUTS]
 
 
+@cache
+def required_by(command: str) -> list[str]:
+    parser, _ = command_parser(command)
+    return [one.dest for one in parser._actions if one.required]
+
+
 def required(command: str, without: str) -> list[str]:
     given = []
-    parser, _ = command_parser(command)
-    for name in (one.dest for one in parser._actions if one.required and one.dest != without):
+    for name in (one for one in required_by(command) if one != without):
         value = {"recipe": "phantoms", "out": "no/out", "output": "no/out"}.get(name)
         given += [f"--{name}", value or GIVEN[name]]
     return given

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from segpref.faces import face
 
 if TYPE_CHECKING:
+    from segpref.preferences.agreement import cohen_kappa, fleiss_kappa, krippendorff_alpha
     from segpref.preferences.candidates import (
         AbstainingJudge,
         Candidates,
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
         content_id,
         content_ids,
     )
+    from segpref.preferences.davidson import BradleyTerry, Compared, bradley_terry
     from segpref.preferences.exchange import from_trl, read_trl, to_trl, write_trl
     from segpref.preferences.filters import Where, distinct, latest
     from segpref.preferences.miners import (
@@ -30,6 +32,17 @@ if TYPE_CHECKING:
         mine,
     )
     from segpref.preferences.patches import RoundPatches
+    from segpref.preferences.rater_figures import (
+        BetweenRaters,
+        Repeats,
+        VoteTimes,
+        between_raters,
+        gold_accuracy,
+        repeats,
+        side_share,
+        vote_times,
+    )
+    from segpref.preferences.rating import Estimate, Rating
     from segpref.preferences.record import Choice, Preference, Question
     from segpref.preferences.record_pairs import (
         KeepPairs,
@@ -37,12 +50,20 @@ if TYPE_CHECKING:
         pairs_from,
         preferences_of,
     )
+    from segpref.preferences.reliability import (
+        Reliability,
+        first_is_better,
+        flip_rates,
+        reliabilities,
+    )
     from segpref.preferences.round_slates import MakeSlates, RoundBatch, RoundSlates
     from segpref.preferences.store import PreferenceFile, PreferenceStore
 else:
     __getattr__, __dir__ = face(
         __name__,
         {
+            "agreement": ("cohen_kappa", "fleiss_kappa", "krippendorff_alpha"),
+            "davidson": ("BradleyTerry", "Compared", "bradley_terry"),
             "candidates": (
                 "AbstainingJudge",
                 "Candidates",
@@ -66,8 +87,20 @@ else:
                 "mine",
             ),
             "patches": ("RoundPatches",),
+            "rater_figures": (
+                "BetweenRaters",
+                "Repeats",
+                "VoteTimes",
+                "between_raters",
+                "gold_accuracy",
+                "repeats",
+                "side_share",
+                "vote_times",
+            ),
+            "rating": ("Estimate", "Rating"),
             "record": ("Choice", "Preference", "Question"),
             "record_pairs": ("KeepPairs", "RecordedPairs", "pairs_from", "preferences_of"),
+            "reliability": ("Reliability", "first_is_better", "flip_rates", "reliabilities"),
             "round_slates": ("MakeSlates", "RoundBatch", "RoundSlates"),
             "store": ("PreferenceFile", "PreferenceStore"),
         },
@@ -75,8 +108,12 @@ else:
 
 __all__ = [
     "AbstainingJudge",
+    "BetweenRaters",
+    "BradleyTerry",
     "Candidates",
     "Choice",
+    "Compared",
+    "Estimate",
     "Extremes",
     "KeepPairs",
     "MakeSlates",
@@ -89,7 +126,10 @@ __all__ = [
     "ProposeSlates",
     "Question",
     "RandomPair",
+    "Rating",
     "RecordedPairs",
+    "Reliability",
+    "Repeats",
     "RoundBatch",
     "RoundPatches",
     "RoundSlates",
@@ -98,16 +138,29 @@ __all__ = [
     "Threshold",
     "TopVsBase",
     "TopVsRandom",
+    "VoteTimes",
     "Where",
+    "between_raters",
+    "bradley_terry",
+    "cohen_kappa",
     "content_id",
     "content_ids",
     "distinct",
+    "first_is_better",
+    "fleiss_kappa",
+    "flip_rates",
     "from_trl",
+    "gold_accuracy",
+    "krippendorff_alpha",
     "latest",
     "mine",
     "pairs_from",
     "preferences_of",
     "read_trl",
+    "reliabilities",
+    "repeats",
+    "side_share",
     "to_trl",
+    "vote_times",
     "write_trl",
 ]

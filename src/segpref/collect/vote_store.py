@@ -1,0 +1,231 @@
+"""Where votes are kept: what the page, the reports and the training ask of a vote database."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Collection, Iterator
+from datetime import datetime
+from pathlib import Path
+from random import Random
+from typing import Literal
+
+from sqlalchemy import Connection, update
+
+from segpref.collect import assigning, raters, voting
+from segpref.collect.answers import (
+    Assignment,
+    Conflict,
+    Progress,
+    Rater,
+    Refused,
+    Stored,
+    VoteIn,
+    VoteRow,
+)
+from segpref.collect.database import DRAWING
+from segpref.collect.database_errors import is_duplicate
+from segpref.collect.study_database import StudyDatabase, now_utc
+from segpref.collect.tables import assignment
+from segpref.collect.vote_preferences import VotePreferences, preferences_from_votes
+from segpref.collect.vote_rows import vote_rows
+from segpref.preferences import Preference
+
+__all__ = ["VoteStore"]
+
+Use = Literal["train", "choose", "evaluate"]
+
+
+class VoteStore(StudyDatabase):
+    """A vote database; threads and processes may share it.
+
+    Args:
+        where: a SQLite file, or a URL such as ``postgresql://user@host/database``.
+        clock: says what time it is, with a time zone.
+        random: draws pairs and sides; from the operating system's entropy where None.
+
+    Raises:
+        SegprefError: it is neither; from its methods, too, wherever the database can't be used.
+        StoreFull: from its methods, where the disk is full.
+    """
+
+    def __init__(
+        self,
+        where: str | Path,
+        *,
+        clock: Callable[[], datetime] = now_utc,
+        random: Random | None = None,
+    ) -> None:
+        super().__init__(where, clock=clock)
+        self._random = random or secrets.SystemRandom()
+
+    # -- raters ------------------------------------------------------------------------------------
+
+    def add_rater(self, pseudonym: str, role: Literal["rater", "admin"] = "rater") -> str:
+        """Add a rater.
+
+        Returns:
+            The token of a link that lets them in once.
+        """
+        now = self._clock()
+        with self.writing() as connection:
+            raters.add_rater(connection, pseudonym, role, now)
+            who = raters.rater_named(connection, pseudonym)
+            return raters.make_link(connection, who, self.rules, now)
+
+    def new_link(self, pseudonym: str) -> str:
+        """The token of another link; earlier links that were not used are void."""
+        with self.writing() as connection:
+            who = raters.rater_named(connection, pseudonym)
+            return raters.make_link(connection, who, self.rules, self._clock())
+
+    def revoke(self, pseudonym: str) -> None:
+        """End a rater's links and sessions; votes stay, and others get the open pairs."""
+        with self.writing() as connection:
+            raters.revoke(connection, raters.rater_named(connection, pseudonym), self._clock())
+
+    def raters(self) -> list[Rater]:
+        """All raters, in the order in which they were added."""
+        with self.reading() as connection:
+            return raters.pseudonyms(connection)
+
+    def enter(self, token: str) -> str:
+        """Use a link up.
+
+        Returns:
+            The secret of a new session.
+
+        Raises:
+            Refused: the link does not count (any more).
+        """
+        # Whoever guesses tokens does not get a turn to write.
+        with self.reading() as connection:
+            raters.check_link(connection, token, self._clock())
+        with self.writing() as connection:
+            return raters.enter(connection, token, self.rules, self._clock())
+
+    def rater_of(self, secret: str) -> Rater | None:
+        """Whose session it is; None where it does not count (any more)."""
+        with self.reading() as connection:
+            return raters.rater_of_session(connection, secret, self._clock())
+
+    def leave(self, secret: str) -> None:
+        """End a session."""
+        with self.writing() as connection:
+            raters.end_session(connection, secret, self._clock())
+
+    # -- voting ------------------------------------------------------------------------------------
+
+    def next_assignment(self, rater: Rater) -> Assignment | None:
+        """The rater's open assignment, or else another one; None where nothing is left now."""
+        now = self._clock()
+        with self.writing(("rater", rater.id)) as connection:
+            found = assigning.open_assignment(connection, rater.id, self.rules, now)
+            if found is None:
+                self._check_welcome(connection, rater)
+                self.database.lock(connection, DRAWING)
+                found = assigning.draw(connection, rater.id, self.rules, now, self._random)
+            return None if found is None else assigning.assignment_of(connection, rater.id, found)
+
+    def assignment(self, rater: Rater, id: str) -> Assignment:
+        """An assignment of a rater.
+
+        Raises:
+            NotYours: the rater has no such assignment.
+        """
+        with self.reading() as connection:
+            return assigning.assignment_of(connection, rater.id, id)
+
+    def mark_opened(self, rater: Rater, id: str, what: Literal["image", "masks"]) -> None:
+        """Note that the image or the masks were sent, without which no vote counts.
+
+        Raises:
+            NotYours: the rater has no such assignment.
+        """
+        found = self.assignment(rater, id)
+        if found.image_opened if what == "image" else found.masks_opened:
+            return
+        column = assignment.c.image_opened_at if what == "image" else assignment.c.masks_opened_at
+        with self.writing(("rater", rater.id)) as connection:
+            connection.execute(
+                update(assignment)
+                .where(assignment.c.id == id, column.is_(None))
+                .values({column: self._clock()})
+            )
+
+    def vote(self, rater: Rater, told: VoteIn) -> Stored:
+        """Store a vote; when this returns, it is on the disk.
+
+        Raises:
+            NotYours: it is about another rater's assignment, or none.
+            Conflict: another vote has its uuid or its assignment, or the masks were not shown yet.
+            StoreFull: the disk is full; nothing was stored.
+            SegprefError: a value that means nothing.
+        """
+        voting.check_vote(told)
+        now = self._clock()
+        try:
+            with self.writing(("rater", rater.id)) as connection:
+                if voting.expires_soon(connection, told.assignment, now):
+                    self.database.lock(connection, DRAWING)
+                self._check_welcome(connection, rater)
+                duplicate = voting.store_vote(connection, rater.id, told, self.rules, now)
+                return Stored(progress=self._progress(connection, rater, now), duplicate=duplicate)
+        except Exception as error:
+            if is_duplicate(error):
+                raise Conflict("another vote has this uuid: vote again") from error
+            raise
+
+    def undo(self, rater: Rater, uuid: str) -> Assignment:
+        """Take the rater's last vote back.
+
+        Returns:
+            Its assignment, which can be answered again.
+
+        Raises:
+            NotYours: the rater has no such vote.
+            Conflict: it is not the rater's last.
+        """
+        now = self._clock()
+        with self.writing(("rater", rater.id)) as connection:
+            self._check_welcome(connection, rater)
+            found = voting.take_back(connection, rater.id, uuid, self.rules, now)
+            return assigning.assignment_of(connection, rater.id, found)
+
+    def last_vote(self, rater: Rater) -> str | None:
+        """The uuid of the vote that :meth:`undo` takes back."""
+        with self.reading() as connection:
+            return voting.last_vote(connection, rater.id)
+
+    def progress(self, rater: Rater) -> Progress:
+        """How far a rater is, without practice."""
+        with self.reading() as connection:
+            return self._progress(connection, rater, self._clock())
+
+    # -- what was said -----------------------------------------------------------------------------
+
+    def votes(self) -> Iterator[VoteRow]:
+        """All votes with what is known of them, in the order in which they were stored."""
+        with self.reading() as connection:
+            yield from vote_rows(connection)
+
+    def preferences(self, use: Use | Collection[Use] = ("train", "choose")) -> list[Preference]:
+        """The records of :meth:`vote_preferences`."""
+        return self.vote_preferences(use).records
+
+    def vote_preferences(self, use: Use | Collection[Use] = ("train", "choose")) -> VotePreferences:
+        """What the votes that count prefer, and why others give nothing.
+
+        Args:
+            use: which images' votes are wanted: to ``train``, to ``choose`` a checkpoint, to
+                ``evaluate`` (base or tuned).
+        """
+        wanted = (use,) if isinstance(use, str) else tuple(use)
+        return preferences_from_votes(self.votes(), wanted)
+
+    def _check_welcome(self, connection: Connection, rater: Rater) -> None:
+        if raters.is_revoked(connection, rater.id):
+            raise Refused(f"{rater.pseudonym} was revoked")
+
+    def _progress(self, connection: Connection, rater: Rater, now: datetime) -> Progress:
+        standing = assigning.standing_of(connection, rater.id, self.rules, now)
+        return assigning.progress_of(standing, self.rules)

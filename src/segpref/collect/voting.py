@@ -1,0 +1,234 @@
+"""Votes: stored once each, never changed, and taken back by another row."""
+
+from __future__ import annotations
+
+import math
+import uuid as uuids
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, select, update
+
+from segpref.collect.answers import Conflict, NotYours, VoteIn
+from segpref.collect.assigning import is_held
+from segpref.collect.rules import Rules
+from segpref.collect.tables import assignment, pair, vote
+from segpref.types import SegprefError
+
+__all__ = ["check_vote", "choices_of", "expires_soon", "last_vote", "store_vote", "take_back"]
+
+_PAIR = ("left", "right", "tie", "both-bad", "cant-tell")
+_CHOICES = {
+    "pair": _PAIR,
+    "base-or-tuned": _PAIR,
+    "best-of-four": ("best-0", "best-1", "best-2", "best-3", "none-good", "cant-tell"),
+    "accept-reject": ("accept", "reject", "cant-tell"),
+}
+_MOST_MS = 2**31 - 1
+_MOST_SLICES = 100_000
+_SOON = timedelta(minutes=1)
+"""A vote that comes so shortly before its pair is given to others waits until none is being given."""
+
+
+def choices_of(mode: str) -> tuple[str, ...]:
+    """What can be answered in a mode."""
+    return _CHOICES[mode]
+
+
+def check_vote(told: VoteIn) -> None:
+    """Refuse a vote whose values mean nothing, wherever it was sent from.
+
+    Raises:
+        SegprefError: one of its values is out of its range.
+    """
+    try:
+        canonical = str(uuids.UUID(told.uuid))
+    except (ValueError, AttributeError, TypeError):
+        canonical = None
+    if canonical != told.uuid:
+        raise SegprefError("a vote's uuid has the form 123e4567-e89b-42d3-a456-426614174000")
+    if not any(told.choice in known for known in _CHOICES.values()):
+        raise SegprefError("this choice is none that can be made")
+    if told.confidence is not None and not _is_whole(told.confidence, 1, 3):
+        raise SegprefError("confidence is 1, 2 or 3, or left out")
+    if told.shown_ms is not None and not _is_whole(told.shown_ms, 0, _MOST_MS):
+        raise SegprefError("shown_ms is a whole number of milliseconds from 0")
+    _check_slices(told.slices_seen)
+    if told.window is not None and not (
+        len(told.window) == 2 and all(_is_number(one) for one in told.window)
+    ):
+        raise SegprefError("window is a centre and a width, two numbers")
+    if told.voted_at is not None and told.voted_at.utcoffset() is None:
+        raise SegprefError("voted_at needs a time zone, as in 2026-01-31T12:00:00+00:00")
+
+
+def store_vote(
+    connection: Connection, rater: int, told: VoteIn, rules: Rules, now: datetime
+) -> bool:
+    """Store a vote, or find that it is stored.
+
+    Returns:
+        Whether it was stored before.
+
+    Raises:
+        NotYours: it is about another rater's assignment, or none.
+        Conflict: its uuid has another vote, its assignment was answered, or not looked at, or was given
+            to others meanwhile.
+        SegprefError: the choice can't be made here.
+    """
+    before = connection.execute(select(vote).where(vote.c.uuid == told.uuid)).one_or_none()
+    values = _values(told)
+    if before is not None:
+        if before.rater_id != rater or any(
+            getattr(before, name) != value for name, value in values.items()
+        ):
+            raise Conflict("a vote with this uuid but another content is stored: vote again")
+        return True
+    given = _given(connection, rater, told.assignment)
+    if told.choice not in choices_of(given.mode):
+        raise SegprefError(
+            f"{told.choice} can't be answered here: {', '.join(choices_of(given.mode))}"
+        )
+    if given.answered_at is not None:
+        raise Conflict("this comparison has your vote already: undo it first, or go on")
+    if given.image_opened_at is None or given.masks_opened_at is None:
+        raise Conflict("the image and the masks were not shown yet: wait until they are, then vote")
+    if given.expires_at <= now and _went_to_others(connection, rater, given, now):
+        raise Conflict(
+            "this comparison was given to somebody else after a long time: take the next"
+        )
+    last = _last_on(connection, told.assignment)
+    connection.execute(
+        insert(vote).values(
+            **values, rater_id=rater, stored_at=now, supersedes=None if last is None else last.id
+        )
+    )
+    _answered(connection, told.assignment, now, rules, answered=True)
+    return False
+
+
+def take_back(connection: Connection, rater: int, uuid: str, rules: Rules, now: datetime) -> str:
+    """Undo the rater's last vote: its assignment can be answered again.
+
+    Undoing it twice is the same as once, until it is answered again.
+
+    Returns:
+        Id of the assignment.
+
+    Raises:
+        NotYours: the rater has no such vote.
+        Conflict: it is not the rater's last vote, or was undone and answered again.
+    """
+    row = connection.execute(
+        select(vote).where(vote.c.uuid == uuid, vote.c.rater_id == rater, vote.c.choice != "undo")
+    ).one_or_none()
+    if row is None:
+        raise NotYours("there is no such vote of yours: reload the page")
+    last = _last_on(connection, row.assignment_id)
+    if last is not None and last.choice == "undo" and last.supersedes == row.id:
+        return str(row.assignment_id)
+    if last_vote(connection, rater) != uuid:
+        raise Conflict("only your last vote can be undone: reload the page")
+    connection.execute(
+        insert(vote).values(
+            uuid=str(uuids.uuid4()), assignment_id=row.assignment_id, rater_id=rater, choice="undo",
+            slices_seen={}, stored_at=now, supersedes=row.id,
+        )
+    )  # fmt: skip
+    _answered(connection, row.assignment_id, now, rules, answered=False)
+    return str(row.assignment_id)
+
+
+def last_vote(connection: Connection, rater: int) -> str | None:
+    """The uuid of the rater's last vote that was not taken back."""
+    later = vote.alias("later")
+    return connection.execute(
+        select(vote.c.uuid)
+        .outerjoin(later, later.c.supersedes == vote.c.id)
+        .where(vote.c.rater_id == rater, vote.c.choice != "undo", later.c.id.is_(None))
+        .order_by(vote.c.id.desc())
+        .limit(1)
+    ).scalar_one_or_none()
+
+
+def expires_soon(connection: Connection, number: str, now: datetime) -> bool:
+    """Whether an assignment may be given to others while a vote on it is stored."""
+    expires = connection.execute(
+        select(assignment.c.expires_at).where(assignment.c.id == number)
+    ).scalar_one_or_none()
+    return expires is not None and expires <= now + _SOON
+
+
+def _given(connection: Connection, rater: int, number: str) -> Row[Any]:
+    row = connection.execute(
+        select(assignment, pair.c.mode, pair.c.votes, pair.c.use)
+        .join(pair, pair.c.id == assignment.c.pair_id)
+        .where(assignment.c.id == number, assignment.c.rater_id == rater)
+    ).one_or_none()
+    if row is None:
+        raise NotYours("there is no such comparison of yours: reload the page")
+    return row
+
+
+def _went_to_others(connection: Connection, rater: int, given: Row[Any], now: datetime) -> bool:
+    """Whether an expired pair has as many raters as it needs without this one, or this one again."""
+    repeated = assignment.c.repeat_of
+    others = set(
+        connection.execute(
+            select(assignment.c.rater_id).where(
+                assignment.c.pair_id == given.pair_id,
+                assignment.c.id != given.id,
+                repeated.is_(None) if given.repeat_of is None else repeated == given.repeat_of,
+                is_held(now),
+            )
+        ).scalars()
+    )
+    limited = given.use == "normal" and given.repeat_of is None
+    return rater in others or (limited and len(others) >= given.votes)
+
+
+def _last_on(connection: Connection, number: str) -> Row[Any] | None:
+    return connection.execute(
+        select(vote).where(vote.c.assignment_id == number).order_by(vote.c.id.desc()).limit(1)
+    ).one_or_none()
+
+
+def _answered(
+    connection: Connection, number: str, now: datetime, rules: Rules, *, answered: bool
+) -> None:
+    connection.execute(
+        update(assignment)
+        .where(assignment.c.id == number)
+        .values(answered_at=now if answered else None, expires_at=now + rules.lease)
+    )
+
+
+def _values(told: VoteIn) -> dict[str, Any]:
+    """What is stored of a vote, as it is read back."""
+    return {
+        "uuid": told.uuid,
+        "assignment_id": told.assignment,
+        "choice": told.choice,
+        "confidence": told.confidence,
+        "shown_ms": told.shown_ms,
+        "slices_seen": {axis: [int(i) for i in seen] for axis, seen in told.slices_seen.items()},
+        "window": None if told.window is None else [float(one) for one in told.window],
+        "voted_at": told.voted_at,
+    }
+
+
+def _is_whole(value: Any, least: int, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _check_slices(seen: Any) -> None:
+    axes = ("axial", "coronal", "sagittal")
+    if not all(
+        axis in axes and len(some) <= _MOST_SLICES and all(_is_whole(i, 0, _MOST_MS) for i in some)
+        for axis, some in seen.items()
+    ):
+        raise SegprefError("slices_seen holds indices of slices for axial, coronal and sagittal")
