@@ -520,8 +520,8 @@ class Objective(Protocol):
     An objective that also reads the likelihood of the winner says so with the class attribute
     ``needs_likelihood``, or ``needs_reference_likelihood`` for that under the reference; one that
     reads the judge's uncertainty with ``needs_uncertainty``. One that reads ``Margins.target`` says
-    so with ``soft_targets``, so that ties can be learned from, and one whose margins are of single masks
-    that are accepted or rejected, each against the anchor, with ``single_masks``.
+    so with ``soft_targets``, so that ties can be learned from, and one whose margins are of single
+    masks that are accepted or rejected, each against the anchor, with ``single_masks``.
     """
 
     def __call__(self, margins: Margins, /) -> Float[Tensor, " P"]:

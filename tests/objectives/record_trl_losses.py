@@ -124,12 +124,19 @@ class Answers:
 
 
 def kto_losses(
-    policy: Tensor, reference: Tensor, accepted: list[bool], beta: float, weights: tuple[float, float]
+    policy: Tensor,
+    reference: Tensor,
+    accepted: list[bool],
+    beta: float,
+    weights: tuple[float, float],
 ) -> list[float]:
     """TRL's loss of every answer by itself, with the divergence that the whole batch gives."""
     losses = []
     for place, label in enumerate(accepted):
-        ids, every = torch.ones(1, 2, dtype=torch.long), torch.ones(len(policy), 2, dtype=torch.long)
+        ids, every = (
+            torch.ones(1, 2, dtype=torch.long),
+            torch.ones(len(policy), 2, dtype=torch.long),
+        )
         known, all_known = ids.clone(), every.clone()
         known[:, 0] = all_known[:, 0] = 0
         trainer = SimpleNamespace(

@@ -197,12 +197,18 @@ def test_a_tie_is_half_a_preference_to_an_objective_that_takes_it_so() -> None:
 def test_single_masks_stand_against_the_anchor() -> None:
     records = [
         said("accept", ids(HEARTS, 2), case="p"), said("reject", ids(HEARTS, 0), case="p"),
-        said("second", ids(HEARTS, 2, 1), case="p"), said("tie", ids(HEARTS, 1, 2), case="p"),
+        said("second", ids(HEARTS, 2, 1), case="p"), said("tie", ids(HEARTS, 1, 0), case="p"),
         said("accept", ids(HEARTS, 2), case="p", structure="LV"),
         said("accept", ids(HEARTS, 0), case="p", structure="LV"),
     ]  # fmt: skip
     mined = replace(RecordedPairs.of(records), objective=KTO())(["p"], [HEARTS], HEART)
-    assert rows(mined.pairs) == [(0, 0, 2, 0), (0, 0, 0, 0), (0, 0, 1, 0), (0, 0, 2, 0), (0, 0, 0, 0)]
+    assert rows(mined.pairs) == [
+        (0, 0, 2, 0),
+        (0, 0, 0, 0),
+        (0, 0, 1, 0),
+        (0, 0, 2, 0),
+        (0, 0, 0, 0),
+    ]
     assert mined.pairs.target is not None
     assert mined.pairs.target.tolist() == [1, 0, 1, 0, 1]
     assert mined.pairs.structure is not None

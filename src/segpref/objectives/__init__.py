@@ -63,7 +63,9 @@ else:
                 "reduce_margin",
             ),
             "mask_likelihood": (
-                "log_likelihood", "whole_log_likelihood", "winner_log_likelihood",
+                "log_likelihood",
+                "whole_log_likelihood",
+                "winner_log_likelihood",
             ),
             "pairwise": ("DPO", "IPO", "RobustDPO", "update_strength"),
             "soft_targets": ("both_orders",),

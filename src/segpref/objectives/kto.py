@@ -26,9 +26,9 @@ class KTO:
     far the policy has come from the reference: what is better than that counts as a gain.
 
     For masks: ``r`` is the margin of the mask against the anchor, the model's own prediction, so it is
-    about the pixels in which the two differ. Where the mask *is* the anchor there are none, and ``r`` is
-    the log-ratio of the whole mask, the mean over Omega under every reduction; where one structure of an
-    exclusive label map was asked about, of this structure's own mask.
+    about the pixels in which the two differ. Where the mask *is* the anchor there are none, and ``r``
+    is the log-ratio of the whole mask, the mean over Omega under every reduction; where one structure
+    of an exclusive label map was asked about, of this structure's own mask.
 
     **Batch statistics**: ``z = max(0, mean r)`` over all masks of the step, without a gradient. The
     paper estimates the divergence of policy and reference from answers to other prompts of the batch;

@@ -332,4 +332,5 @@ def _differs(
 
 def _select(pairs: Pairs, rows: list[int]) -> Pairs:
     columns = {one.name: getattr(pairs, one.name) for one in fields(Pairs)}
-    return Pairs(**{name: None if of is None else of[rows] for name, of in columns.items()})
+    there: dict[str, Any] = {name: of[rows] for name, of in columns.items() if of is not None}
+    return Pairs(**there)

@@ -103,9 +103,7 @@ def whole_log_likelihood(
             values = label_space.structure_values[about]
             others = [value for value in range(label_space.values) if value not in values]
             inside = torch.from_numpy(np.isin(mask, values)).to(z.device)
-            likely = torch.where(
-                inside, own[list(values)].logsumexp(0), own[others].logsumexp(0)
-            )
+            likely = torch.where(inside, own[list(values)].logsumexp(0), own[others].logsumexp(0))
         elif exclusive:
             likely = own.gather(0, held[None].long())[0]
         else:

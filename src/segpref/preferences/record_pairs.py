@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -152,8 +153,12 @@ class RecordedPairs:
         return cls(by_case, flip_rates)
 
     def digest(self) -> str:
-        """Hash of the records, in the order in which they count."""
-        told = {case: [one.to_json() for one in own] for case, own in self.by_case.items()}
+        """Hash of the records, in the order in which they count, and of the raters' flip rates."""
+        told: dict[str, Any] = {
+            case: [one.to_json() for one in own] for case, own in self.by_case.items()
+        }
+        if self.flip_rates is not None:
+            told = {"records": told, "flip_rates": dict(self.flip_rates)}
         return hashlib.blake2b(
             json.dumps(told, sort_keys=True).encode(), digest_size=16
         ).hexdigest()
@@ -185,7 +190,7 @@ class RecordedPairs:
             label_space: what the masks mean.
         """
         count, skipped = 0, Counter[str](dict.fromkeys(_REASONS, 0))
-        rows: list[tuple[int, int, int, int, int]] = []
+        rows: list[tuple[int, ...]] = []
         numbers: list[tuple[float, float, float, float]] = []
         for row, (case, slate) in enumerate(zip(cases, slates, strict=True)):
             own = self.by_case.get(case, ())
@@ -249,7 +254,8 @@ class RecordedPairs:
             return [(places[ids[0]], 0, float(choice == "accept"))]
         if choice == "tie":
             return [(places[ids[0]], places[ids[1]], 0.5)]
-        assert record.winner is not None and record.loser is not None
+        assert record.winner is not None
+        assert record.loser is not None
         better, worse = places[record.winner], places[record.loser]
         return [(better, 0, 1.0), (worse, 0, 0.0)] if self._singles else [(better, worse, 1.0)]
 
@@ -282,7 +288,7 @@ def _fields(
 ) -> list[tuple[int, int]]:
     """The fields in which a record's pair counts, each with the structure it is about or -1.
 
-    Of one and the same mask, the anchor that is judged as a whole, all fields count that are asked about.
+    Of the anchor, which is judged as a whole, all fields count that are asked about.
     """
     winner, loser = (slate.masks[place] for place in pair)
     asked, structure = range(space.fields), -1
@@ -297,9 +303,9 @@ def _fields(
         place = space.structures.index(record.structure)
         if space.kind == "multi-label":
             asked = range(place, place + 1) if place in asked else range(0)
-        elif not np.array_equal(*(space.structure_masks(one)[place] for one in (winner, loser))):
-            structure = place
-        elif pair[0] == pair[1] and len(record.candidates) == 1:
+        elif not np.array_equal(
+            *(space.structure_masks(one)[place] for one in (winner, loser))
+        ) or (pair[0] == pair[1] and len(record.candidates) == 1):
             structure = place
         else:
             return []

@@ -83,8 +83,8 @@ class LogitMargins:
     ) -> Margins:
         """Margins, and no more than is asked for besides.
 
-        Of a mask that is judged as a whole (:func:`~segpref.objectives.disagreement`) they are the means
-        of its log-likelihood over Omega, under every reduction.
+        Of a mask that is judged as a whole (:func:`~segpref.objectives.disagreement`) they are the
+        means of its log-likelihood over Omega, under every reduction.
         """
         region = region.to(self.logits.device)
         found = margins(self.logits, self.reference, region, reduction)
