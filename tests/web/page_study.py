@@ -119,7 +119,8 @@ class Bench:
 
         @app.post("/api/undo")
         def undo(body: dict[str, Any]) -> dict[str, Any]:
-            self.votes.pop()
+            if self.votes and self.votes[-1]["uuid"] == body["uuid"]:
+                self.votes.pop()
             return self.task()
 
         @app.get("/api/practice/{at}/answer")
@@ -138,7 +139,8 @@ class Bench:
 
     def task(self) -> dict[str, Any]:
         at = len(self.votes)
-        shared = {"progress": self.progress(), "can_undo": at > 0}
+        last = self.votes[-1]["uuid"] if self.votes else None
+        shared = {"progress": self.progress(), "undo": last}
         if at == len(self.questions):
             return {"done": True, **shared}
         one = self.questions[at]
