@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from postgresql_cluster import PostgresqlCluster, running_cluster
 from segpref.data import Cache, Dataset, Folders, Preparation, Reader, open_dataset, prepare
 from segpref.data.phantoms import PATIENT_PATTERN, write_phantoms
 from segpref.policies import ModelCard, NetworkSpec
@@ -114,3 +115,21 @@ def heart_base(tmp_path_factory: pytest.TempPathFactory, hearts: Dataset) -> Pat
 def heart_judge(tmp_path_factory: pytest.TempPathFactory, hearts: Dataset) -> Path:
     """A judge's model from patients 2 and 3."""
     return trained(tmp_path_factory.mktemp("runs") / "judge", hearts, slice(2, 4), seed=1)
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgresqlCluster]:
+    """A PostgreSQL server; tests skip where there is none, unless SEGPREF_REQUIRE_POSTGRESQL is 1."""
+    with running_cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def vote_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Where an empty database for votes is, of each kind in turn: a file, or a URL."""
+    if request.param == "sqlite":
+        yield str(tmp_path / "votes.sqlite")
+        return
+    cluster: PostgresqlCluster = request.getfixturevalue("postgresql")
+    with cluster.empty_database() as url:
+        yield url

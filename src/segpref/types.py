@@ -285,6 +285,7 @@ class Case:
             file tells its voxel size alone.
         stratum: what splits are balanced by (such as a diagnosis), or None.
         text: free text that belongs to the image, or None.
+        colour: whether the channels are the red, green and blue of a picture.
         window: where the case lies in its image, if it is a patch of it; None for the whole image.
     """
 
@@ -299,6 +300,7 @@ class Case:
     oriented: bool = True
     stratum: str | None = None
     text: str | None = None
+    colour: bool = False
     window: Window | None = None
 
 

@@ -29,6 +29,7 @@ COMMANDS = {
     "study": "a grid of bases, judges, methods and seeds, resumable: tables, curves and a report",
     "ambiguity": "a study of diffusion models that draw many masks of one image, resumable",
     "prompted": "a study of promptable models: automatic prompts, ratings and rankings",
+    "collect init": "masks of unlabelled images for people to compare, packed for the page",
 }
 
 USAGE = """segpref makes medical image segmenters better from preferences instead of pixel labels.

@@ -20,11 +20,28 @@ if TYPE_CHECKING:
         VoteIn,
         VoteRow,
     )
+    from segpref.collect.config import CollectConfig
     from segpref.collect.contents import Axes, Contents, DisplayInfo, Item, Mask, Mode, Pair
+    from segpref.collect.contents_file import contents_from_json, contents_to_json
     from segpref.collect.contents_rows import contents_digest
     from segpref.collect.database import Database
+    from segpref.collect.display import Layout, layout_of, packed_mask
+    from segpref.collect.native import Native, default_window, native_of
+    from segpref.collect.one_structure import one_structure_slate
+    from segpref.collect.packing import pack, unpack
     from segpref.collect.rules import Rules
+    from segpref.collect.selection import (
+        PairSelection,
+        compared,
+        differing_voxels,
+        information,
+        preference_chance,
+        score_scale,
+        share_preferring,
+    )
     from segpref.collect.slices import Axis, slice_count, slice_of
+    from segpref.collect.standing import drop_cases, kept_cases, standing_set
+    from segpref.collect.study import StudyFolder, StudyNote, write_display
     from segpref.collect.vote_preferences import (
         CONFIDENCE,
         VotePreferences,
@@ -48,11 +65,28 @@ else:
                 "VoteIn",
                 "VoteRow",
             ),
+            "config": ("CollectConfig",),
             "contents": ("Axes", "Contents", "DisplayInfo", "Item", "Mask", "Mode", "Pair"),
+            "contents_file": ("contents_from_json", "contents_to_json"),
             "contents_rows": ("contents_digest",),
             "database": ("Database",),
+            "display": ("Layout", "layout_of", "packed_mask"),
+            "native": ("Native", "default_window", "native_of"),
+            "one_structure": ("one_structure_slate",),
+            "packing": ("pack", "unpack"),
             "rules": ("Rules",),
+            "selection": (
+                "PairSelection",
+                "compared",
+                "differing_voxels",
+                "information",
+                "preference_chance",
+                "score_scale",
+                "share_preferring",
+            ),
             "slices": ("Axis", "slice_count", "slice_of"),
+            "standing": ("drop_cases", "kept_cases", "standing_set"),
+            "study": ("StudyFolder", "StudyNote", "write_display"),
             "vote_preferences": ("CONFIDENCE", "VotePreferences", "preferences_from_votes"),
             "vote_store": ("VoteStore",),
         },
@@ -64,27 +98,52 @@ __all__ = [
     "Assignment",
     "Axes",
     "Axis",
+    "CollectConfig",
     "Conflict",
     "Contents",
     "Database",
     "DisplayInfo",
     "Item",
+    "Layout",
     "Mask",
     "Mode",
+    "Native",
     "NotYours",
     "Pair",
+    "PairSelection",
     "Progress",
     "Rater",
     "Refused",
     "Rules",
     "StoreFull",
     "Stored",
+    "StudyFolder",
+    "StudyNote",
     "VoteIn",
     "VotePreferences",
     "VoteRow",
     "VoteStore",
+    "compared",
     "contents_digest",
+    "contents_from_json",
+    "contents_to_json",
+    "default_window",
+    "differing_voxels",
+    "drop_cases",
+    "information",
+    "kept_cases",
+    "layout_of",
+    "native_of",
+    "one_structure_slate",
+    "pack",
+    "packed_mask",
+    "preference_chance",
     "preferences_from_votes",
+    "score_scale",
+    "share_preferring",
     "slice_count",
     "slice_of",
+    "standing_set",
+    "unpack",
+    "write_display",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -29,10 +29,9 @@ _AT_ONCE = 500
 def contents_digest(contents: Contents) -> str:
     """A checksum of everything that a study asks, whatever the order."""
     found = hashlib.sha256(usedforsecurity=False)
-    parts: tuple[Sequence[Any], ...] = (contents.items, contents.masks, contents.pairs)
-    for part in parts:
-        for one in sorted(part, key=lambda record: str(record.id)):
-            found.update(json.dumps(asdict(one), sort_keys=True).encode())
+    records: list[Item | Mask | Pair] = [*contents.items, *contents.masks, *contents.pairs]
+    for one in sorted(records, key=lambda record: (type(record).__name__, record.id)):
+        found.update(json.dumps(asdict(one), sort_keys=True).encode())
     return found.hexdigest()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -13,8 +14,10 @@ from typing import Any, Literal
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
+from sqlalchemy.pool import QueuePool
 
 from segpref.collect.database_errors import is_full, told_errors
+from segpref.collect.tables import APPEND_ONLY, TABLES
 from segpref.disk import cannot_write
 from segpref.extras import needed
 from segpref.types import SegprefError
@@ -30,6 +33,9 @@ DRAWING: Lock = ("draw", 0)
 
 _STUDY, _RATER, _DRAW = 0x5E62EF01, 0x5E62EF02, 0x5E62EF03
 _PATIENCE_S = 30
+_SETTINGS = (
+    "journal_mode=WAL", "synchronous=FULL", "fullfsync=1", "foreign_keys=ON", "secure_delete=ON",
+)  # fmt: skip
 _FORMS = "give a file, or a URL such as postgresql://user@host/database"
 
 
@@ -41,13 +47,15 @@ class Database:
 
     Args:
         where: a file, or a URL that begins with ``postgresql://`` or ``sqlite:///``.
+        read_only: of a file, whether it stays as it is.
 
     Raises:
         SegprefError: neither of them.
     """
 
-    def __init__(self, where: str | Path) -> None:
+    def __init__(self, where: str | Path, *, read_only: bool = False) -> None:
         self._url = _url(where)
+        self._read_only = read_only
         self.kind: Literal["sqlite", "postgresql"] = (
             "sqlite" if self._url.get_backend_name() == "sqlite" else "postgresql"
         )
@@ -63,7 +71,11 @@ class Database:
         """Of SQLAlchemy, made when it is first used."""
         with self._making:
             if self._made is None:
-                self._made = _sqlite(self._url) if self.kind == "sqlite" else _postgresql(self._url)
+                self._made = (
+                    _postgresql(self._url)
+                    if self.path is None
+                    else _sqlite(self.path, self._read_only)
+                )
             return self._made
 
     def close(self) -> None:
@@ -80,6 +92,19 @@ class Database:
     def has_tables(self, connection: Connection) -> bool:
         """Whether the tables of a study are there."""
         return inspect(connection).has_table("study")
+
+    def make_tables(self, connection: Connection) -> None:
+        """Make the tables in an empty database.
+
+        Raises:
+            SegprefError: it holds a study already, or other tables with such names.
+        """
+        if taken := set(inspect(connection).get_table_names()) & set(TABLES.tables):
+            holds = "a study" if "vote" in taken else f"a table {min(taken)!r}"
+            raise SegprefError(f"{self.name} holds {holds} already: choose an empty database")
+        TABLES.create_all(connection)
+        for statement in APPEND_ONLY[self.kind]:
+            connection.exec_driver_sql(statement)
 
     def make_file(self) -> None:
         """An empty file that only its owner reads, if there is none.
@@ -163,20 +188,22 @@ def _url(where: str | Path) -> URL:
     raise SegprefError(f"votes are not kept in {url.drivername!r}: {_FORMS}")
 
 
-def _sqlite(url: URL) -> Engine:
+def _sqlite(path: Path, read_only: bool) -> Engine:
+    place = f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rw'}"
+
+    def connect() -> sqlite3.Connection:
+        # Transactions begin where SQLAlchemy says so.
+        made = sqlite3.connect(
+            place, uri=True, timeout=_PATIENCE_S, isolation_level=None, check_same_thread=False
+        )
+        for setting in ("trusted_schema=OFF", *(() if read_only else _SETTINGS)):
+            made.execute(f"PRAGMA {setting}")
+        return made
+
     engine = create_engine(
-        url, connect_args={"timeout": _PATIENCE_S}, pool_size=20, max_overflow=20,
+        "sqlite://", creator=connect, poolclass=QueuePool, pool_size=20, max_overflow=20,
         pool_timeout=2 * _PATIENCE_S,
     )  # fmt: skip
-
-    @event.listens_for(engine, "connect")
-    def _set_up(connection: Any, _: Any) -> None:
-        connection.isolation_level = None  # transactions begin where SQLAlchemy says so
-        for setting in (
-            f"busy_timeout={_PATIENCE_S * 1000}", "journal_mode=WAL", "synchronous=FULL",
-            "fullfsync=1", "foreign_keys=ON", "secure_delete=ON", "trusted_schema=OFF",
-        ):  # fmt: skip
-            connection.execute(f"PRAGMA {setting}")
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:

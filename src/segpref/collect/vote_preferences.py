@@ -42,8 +42,8 @@ def preferences_from_votes(
     """The preferences that votes state, between masks of the prepared grid.
 
     Candidates are in the order of the screen. The best of four is better than each of the others; where
-    none of four is good, any two of them are ``both-bad``. Gold and practice pairs give none, nor do votes
-    that were taken back.
+    none of four is good, any two of them are ``both-bad``. Gold and practice pairs give none, nor do
+    votes that were taken back.
 
     Args:
         votes: from the store.

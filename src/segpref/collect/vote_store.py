@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from random import Random
-from types import TracebackType
-from typing import Any, Literal
+from typing import Literal
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, update
 
 from segpref.collect import assigning, raters, voting
 from segpref.collect.answers import (
@@ -25,27 +22,20 @@ from segpref.collect.answers import (
     VoteIn,
     VoteRow,
 )
-from segpref.collect.contents import Contents
-from segpref.collect.contents_rows import contents_digest, insert_contents, select_contents
-from segpref.collect.database import DRAWING, Database, Lock
+from segpref.collect.database import DRAWING
 from segpref.collect.database_errors import is_duplicate
-from segpref.collect.rules import Rules
-from segpref.collect.tables import APPEND_ONLY, SCHEMA_VERSION, TABLES, assignment, note, study
+from segpref.collect.study_database import StudyDatabase, now_utc
+from segpref.collect.tables import assignment
 from segpref.collect.vote_preferences import VotePreferences, preferences_from_votes
 from segpref.collect.vote_rows import vote_rows
 from segpref.preferences import Preference
-from segpref.types import SegprefError
 
 __all__ = ["VoteStore"]
 
 Use = Literal["train", "choose", "evaluate"]
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
-class VoteStore:
+class VoteStore(StudyDatabase):
     """A vote database; threads and processes may share it.
 
     Args:
@@ -62,89 +52,11 @@ class VoteStore:
         self,
         where: str | Path,
         *,
-        clock: Callable[[], datetime] = _now,
+        clock: Callable[[], datetime] = now_utc,
         random: Random | None = None,
     ) -> None:
-        self.database = Database(where)
-        self._clock = clock
+        super().__init__(where, clock=clock)
         self._random = random or secrets.SystemRandom()
-        self._rules: Rules | None = None
-
-    def __enter__(self) -> VoteStore:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:  # fmt: skip
-        self.close()
-
-    def close(self) -> None:
-        """Close all connections to the database."""
-        self.database.close()
-
-    # -- the study ---------------------------------------------------------------------------------
-
-    def create(self, contents: Contents, rules: Rules | None = None) -> None:
-        """Make the tables in an empty database, and write what the study asks.
-
-        Raises:
-            SegprefError: the database holds a study already.
-        """
-        self.database.make_file()
-        with self.database.writing(alone=True) as connection:
-            self._make_tables(connection)
-            insert_contents(connection, contents)
-            connection.execute(
-                insert(study).values(
-                    id=1, schema_version=SCHEMA_VERSION, digest=contents_digest(contents),
-                    rules=asdict(rules or Rules()), made_at=self._clock(),
-                )
-            )  # fmt: skip
-
-    def _make_tables(self, connection: Connection) -> None:
-        if self.database.has_tables(connection):
-            raise SegprefError(
-                f"{self.database.name} holds a study already: choose an empty database"
-            )
-        TABLES.create_all(connection)
-        for statement in APPEND_ONLY[self.database.kind]:
-            connection.exec_driver_sql(statement)
-
-    @property
-    def contents_digest(self) -> str | None:
-        """Checksum of what the study asks (:func:`contents_digest`); None of an empty database."""
-        if not self.database.exists():
-            return None
-        with self.database.reading() as connection:
-            if not self.database.has_tables(connection):
-                return None
-            return str(self._study(connection).digest)
-
-    @property
-    def rules(self) -> Rules:
-        """By which pairs are given to raters; they never change."""
-        if self._rules is None:
-            with self._reading():
-                pass
-        assert self._rules is not None
-        return self._rules
-
-    def contents(self) -> Contents:
-        """Everything that the study asks."""
-        with self._reading() as connection:
-            return select_contents(connection)
-
-    def note(self, text: str) -> None:
-        """Write a dated line into the study's log."""
-        with self._writing() as connection:
-            connection.execute(insert(note).values(at=self._clock(), text=text))
-
-    def notes(self) -> list[tuple[datetime, str]]:
-        """The study's log."""
-        with self._reading() as connection:
-            found = connection.execute(select(note.c.at, note.c.text).order_by(note.c.id))
-            return [(at, text) for at, text in found]
 
     # -- raters ------------------------------------------------------------------------------------
 
@@ -155,25 +67,25 @@ class VoteStore:
             The token of a link that lets them in once.
         """
         now = self._clock()
-        with self._writing() as connection:
+        with self.writing() as connection:
             raters.add_rater(connection, pseudonym, role, now)
             who = raters.rater_named(connection, pseudonym)
             return raters.make_link(connection, who, self.rules, now)
 
     def new_link(self, pseudonym: str) -> str:
         """The token of another link; earlier links that were not used are void."""
-        with self._writing() as connection:
+        with self.writing() as connection:
             who = raters.rater_named(connection, pseudonym)
             return raters.make_link(connection, who, self.rules, self._clock())
 
     def revoke(self, pseudonym: str) -> None:
         """End a rater's links and sessions; votes stay, and others get the open pairs."""
-        with self._writing() as connection:
+        with self.writing() as connection:
             raters.revoke(connection, raters.rater_named(connection, pseudonym), self._clock())
 
     def raters(self) -> list[Rater]:
         """All raters, in the order in which they were added."""
-        with self._reading() as connection:
+        with self.reading() as connection:
             return raters.pseudonyms(connection)
 
     def enter(self, token: str) -> str:
@@ -186,19 +98,19 @@ class VoteStore:
             Refused: the link does not count (any more).
         """
         # Whoever guesses tokens does not get a turn to write.
-        with self._reading() as connection:
+        with self.reading() as connection:
             raters.check_link(connection, token, self._clock())
-        with self._writing() as connection:
+        with self.writing() as connection:
             return raters.enter(connection, token, self.rules, self._clock())
 
     def rater_of(self, secret: str) -> Rater | None:
         """Whose session it is; None where it does not count (any more)."""
-        with self._reading() as connection:
+        with self.reading() as connection:
             return raters.rater_of_session(connection, secret, self._clock())
 
     def leave(self, secret: str) -> None:
         """End a session."""
-        with self._writing() as connection:
+        with self.writing() as connection:
             raters.end_session(connection, secret, self._clock())
 
     # -- voting ------------------------------------------------------------------------------------
@@ -206,7 +118,7 @@ class VoteStore:
     def next_assignment(self, rater: Rater) -> Assignment | None:
         """The rater's open assignment, or else another one; None where nothing is left now."""
         now = self._clock()
-        with self._writing(("rater", rater.id)) as connection:
+        with self.writing(("rater", rater.id)) as connection:
             found = assigning.open_assignment(connection, rater.id, self.rules, now)
             if found is None:
                 self._check_welcome(connection, rater)
@@ -220,7 +132,7 @@ class VoteStore:
         Raises:
             NotYours: the rater has no such assignment.
         """
-        with self._reading() as connection:
+        with self.reading() as connection:
             return assigning.assignment_of(connection, rater.id, id)
 
     def mark_opened(self, rater: Rater, id: str, what: Literal["image", "masks"]) -> None:
@@ -233,7 +145,7 @@ class VoteStore:
         if found.image_opened if what == "image" else found.masks_opened:
             return
         column = assignment.c.image_opened_at if what == "image" else assignment.c.masks_opened_at
-        with self._writing(("rater", rater.id)) as connection:
+        with self.writing(("rater", rater.id)) as connection:
             connection.execute(
                 update(assignment)
                 .where(assignment.c.id == id, column.is_(None))
@@ -252,7 +164,7 @@ class VoteStore:
         voting.check_vote(told)
         now = self._clock()
         try:
-            with self._writing(("rater", rater.id)) as connection:
+            with self.writing(("rater", rater.id)) as connection:
                 if voting.expires_soon(connection, told.assignment, now):
                     self.database.lock(connection, DRAWING)
                 self._check_welcome(connection, rater)
@@ -274,26 +186,26 @@ class VoteStore:
             Conflict: it is not the rater's last.
         """
         now = self._clock()
-        with self._writing(("rater", rater.id)) as connection:
+        with self.writing(("rater", rater.id)) as connection:
             self._check_welcome(connection, rater)
             found = voting.take_back(connection, rater.id, uuid, self.rules, now)
             return assigning.assignment_of(connection, rater.id, found)
 
     def last_vote(self, rater: Rater) -> str | None:
         """The uuid of the vote that :meth:`undo` takes back."""
-        with self._reading() as connection:
+        with self.reading() as connection:
             return voting.last_vote(connection, rater.id)
 
     def progress(self, rater: Rater) -> Progress:
         """How far a rater is, without practice."""
-        with self._reading() as connection:
+        with self.reading() as connection:
             return self._progress(connection, rater, self._clock())
 
     # -- what was said -----------------------------------------------------------------------------
 
     def votes(self) -> Iterator[VoteRow]:
         """All votes with what is known of them, in the order in which they were stored."""
-        with self._reading() as connection:
+        with self.reading() as connection:
             yield from vote_rows(connection)
 
     def preferences(self, use: Use | Collection[Use] = ("train", "choose")) -> list[Preference]:
@@ -309,48 +221,6 @@ class VoteStore:
         """
         wanted = (use,) if isinstance(use, str) else tuple(use)
         return preferences_from_votes(self.votes(), wanted)
-
-    # -- transactions ------------------------------------------------------------------------------
-
-    @contextmanager
-    def _reading(self) -> Iterator[Connection]:
-        self._check_exists()
-        with self.database.reading() as connection:
-            self._check_study(connection)
-            yield connection
-
-    @contextmanager
-    def _writing(self, *locks: Lock, alone: bool = False) -> Iterator[Connection]:
-        self._check_exists()
-        with self.database.writing(*locks, alone=alone) as connection:
-            self._check_study(connection)
-            yield connection
-
-    def _check_exists(self) -> None:
-        if not self.database.exists():
-            raise SegprefError(
-                f"there is no database {self.database.name}: correct --database, or make it with "
-                "segpref collect serve"
-            )
-
-    def _check_study(self, connection: Connection) -> None:
-        if self._rules is not None:
-            return
-        if not self.database.has_tables(connection):
-            raise SegprefError(
-                f"{self.database.name} holds no study: choose another database, or make one with "
-                "segpref collect serve"
-            )
-        self._rules = Rules(**self._study(connection).rules)
-
-    def _study(self, connection: Connection) -> Any:
-        found = connection.execute(select(study)).one()
-        if found.schema_version != SCHEMA_VERSION:
-            raise SegprefError(
-                f"{self.database.name} was made by a later version of segpref (schema "
-                f"{found.schema_version}, this one knows {SCHEMA_VERSION}): update segpref"
-            )
-        return found
 
     def _check_welcome(self, connection: Connection, rater: Rater) -> None:
         if raters.is_revoked(connection, rater.id):

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Num, Shaped, UInt8
 
 from segpref.data.grids import check_grid
+from segpref.data.pictures import is_colour
 from segpref.data.source import Source
 from segpref.data.volumes import Colours, Volume, is_picture, read_volume
 from segpref.types import IGNORE, Case, LabelSpace, SegprefError
@@ -52,7 +53,7 @@ def read_image(source: Source, channels: Sequence[str], colour: bool | None = No
             f"{source.images[0]} has {len(array)} channels but {len(channels)} are expected "
             f"({', '.join(channels)}): use images with exactly these, or correct the description"
         )
-    return parts[0]._replace(array=np.ascontiguousarray(array))
+    return parts[0]._replace(array=np.ascontiguousarray(array), colour=is_colour(channels))
 
 
 def picture_channels(files: Sequence[Path], colour: bool | None) -> tuple[tuple[str, ...], bool]:
@@ -82,6 +83,7 @@ def make_case(source: Source, image: Volume, label: UInt8[np.ndarray, "f *s"] | 
         spacing_mm=image.spacing_mm,
         affine=image.affine,
         oriented=image.oriented,
+        colour=image.colour,
         stratum=source.stratum,
     )
 

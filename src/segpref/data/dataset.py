@@ -35,6 +35,7 @@ class Volume:
         orientation: where the axes point to, such as ``RAS``, after ``turned``; None if unknown.
         voxel_mm: voxel size of the file per axis, in the order of these axes; None where unknown.
         turned: where axes were turned to that pointed elsewhere on disk; None where they were not.
+        colour: whether the channels are red, green and blue.
     """
 
     source: Source
@@ -46,6 +47,7 @@ class Volume:
     orientation: str | None = None
     voxel_mm: tuple[float, ...] | None = None
     turned: str | None = None
+    colour: bool = False
 
 
 class StoredCase(Case):
@@ -137,6 +139,7 @@ class Dataset(Sequence[Case]):
             spacing_mm=volume.spacing_mm,
             stratum=volume.source.stratum,
             text=volume.source.text,
+            colour=volume.colour,
         )
 
     @property

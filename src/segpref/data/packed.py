@@ -18,6 +18,7 @@ from segpref.data.cache import write_atomically
 from segpref.data.cases import multilabel_space, to_multilabel
 from segpref.data.index import dataset_folder, index, load_description, required
 from segpref.data.names import check_id
+from segpref.data.pictures import is_colour
 from segpref.data.source import Reader, Source
 from segpref.disk import refuse_scarcity
 from segpref.locking import alone_in
@@ -119,6 +120,7 @@ class Packed:
             spacing_mm=None if spacing is None else tuple(float(step) for step in spacing),
             affine=found.get("affine"),
             stratum=source.stratum,
+            colour=is_colour(self.channels),
         )
 
     def _check(

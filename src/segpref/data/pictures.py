@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -12,7 +13,7 @@ from PIL import Image, ImageOps
 
 from segpref.types import SegprefError
 
-__all__ = ["Colours", "read_picture"]
+__all__ = ["Colours", "is_colour", "read_picture"]
 
 Colours = Literal["channels", "grey", "labels"]
 
@@ -23,6 +24,14 @@ _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 _PILLOW_KEEPS = ("uint16", "int16", "int32", "float32")
 """Numbers of one sample above 8 bits that Pillow leaves as they are."""
+
+
+def is_colour(channels: Sequence[str]) -> bool:
+    """Whether channels of these names are the red, green and blue of a picture."""
+    return tuple(name.strip().lower() for name in channels) in (
+        ("red", "green", "blue"),
+        ("r", "g", "b"),
+    )
 
 
 def read_picture(path: Path, colours: Colours) -> Num[np.ndarray, "channel *space"]:

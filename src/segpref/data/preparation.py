@@ -15,9 +15,10 @@ from torch import Tensor
 
 from segpref.checking import checked
 from segpref.data.orientation import is_orientation, turned, turned_back
+from segpref.data.pictures import is_colour
 from segpref.types import Case, SegprefError, Sliceable
 
-__all__ = ["ImagePreparation", "Preparation", "Prepared", "check_prepared"]
+__all__ = ["ImagePreparation", "Preparation", "Prepared", "check_prepared", "preparation_key"]
 
 _Windows = tuple[tuple[slice, ...], tuple[slice, ...]]
 
@@ -91,7 +92,8 @@ class ImagePreparation(Protocol):
 class Preparation:
     """How images become network input: turn, normalise, resample, crop or pad, resize - in this order.
 
-    Intensities are normalised per volume and channel. Crops are central; padding takes the volume's
+    Intensities are normalised per volume and channel; the three channels of a colour picture share
+    their range, so that colours keep their hue. Crops are central; padding takes the volume's
     lowest intensity. Images are resized linearly (with a low-pass filter when they shrink), labels by
     nearest neighbour. Everything but the crop is undone by :meth:`restore`; voxels outside the crop
     come back as background.
@@ -109,6 +111,9 @@ class Preparation:
             patches and slides over whole images. None for images of one size, seen as a whole.
         orientation: where the axes of volumes point to for the network, such as ``RAS``; the other
             settings are about the turned axes. None leaves them as they are on disk.
+        colour_range: whether red, green and blue of a picture are normalised by what they have in
+            common (``shared``), or each by its own range (``each``), as models of earlier versions were
+            trained. Channels of other names, such as sequences of MR, always have ranges of their own.
     """
 
     dims: Literal[2, 3] = 2
@@ -121,6 +126,7 @@ class Preparation:
     window: tuple[float, float] | None = None
     patch: tuple[int, ...] | None = None
     orientation: str | None = None
+    colour_range: Literal["shared", "each"] = "shared"
 
     def __post_init__(self) -> None:
         if self.orientation is not None and not is_orientation(self.orientation):
@@ -150,8 +156,12 @@ class Preparation:
         """What identifies prepared arrays in the cache: the patch changes none of them."""
         key = {name: _plain(value) for name, value in asdict(self).items()}
         del key["patch"]
-        # What was prepared before there was such a setting stays valid.
-        return key if self.orientation else {k: v for k, v in key.items() if k != "orientation"}
+        # What was prepared before there were such settings stays valid.
+        if not self.orientation:
+            del key["orientation"]
+        if self.colour_range == "each":
+            del key["colour_range"]
+        return key
 
     def outside(self, image: np.ndarray | Sliceable) -> Float[np.ndarray, " channel"]:
         """What a prepared image is padded with: its lowest intensity, as where it is cropped."""
@@ -160,7 +170,7 @@ class Preparation:
     @classmethod
     def from_key(cls, key: dict[str, Any]) -> Preparation:
         """The preparation back from :meth:`as_key`."""
-        settings: dict[str, Any] = {
+        settings: dict[str, Any] = {"colour_range": "each"} | {
             name: tuple(value) if isinstance(value, list) else value for name, value in key.items()
         }
         return cls(**settings)
@@ -245,7 +255,8 @@ class Preparation:
         image = case.image.astype(np.float32, copy=True)
         if self.window is not None:
             np.clip(image, *self.window, out=image)
-        for channel in image:
+        together = case.colour and self.colour_range == "shared"
+        for channel in [image] if together else image:
             if self.normalise == "none":
                 continue
             if self.normalise == "z-score-nonzero":
@@ -334,6 +345,15 @@ class _Around(Preparation):
             for place, new, old, side in zip(self.centre, resampled, shape, self.crop, strict=True)
         ]
         return _overlap(resampled, self.crop, starts)
+
+
+def preparation_key(preparation: ImagePreparation, channels: Sequence[str]) -> dict[str, Any]:
+    """What identifies arrays that are prepared from images of these channels."""
+    key = preparation.as_key()
+    # Colours are prepared in another way than before; everything else is what it was.
+    if not is_colour(channels):
+        key.pop("colour_range", None)
+    return key
 
 
 def check_prepared(images: Float[np.ndarray, "item channel *space"], name: object) -> None:

@@ -13,7 +13,13 @@ import numpy as np
 from segpref.data.cache import Cache
 from segpref.data.dataset import Dataset, Volume
 from segpref.data.orientation import orientation_of, reordered
-from segpref.data.preparation import ImagePreparation, Preparation, check_prepared
+from segpref.data.pictures import is_colour
+from segpref.data.preparation import (
+    ImagePreparation,
+    Preparation,
+    check_prepared,
+    preparation_key,
+)
 from segpref.data.source import Reader, Source
 from segpref.progress import console, track
 from segpref.types import LabelSpace, SegprefError
@@ -78,7 +84,7 @@ def _prepared(
         "options": _options(reader),
         "channels": list(reader.channels),
         "labels": [label_space.kind, *label_space.names],
-        "preparation": preparation.as_key(),
+        "preparation": preparation_key(preparation, reader.channels),
     }
     if label_space.on_disk:
         key["values"] = list(label_space.on_disk)
@@ -117,6 +123,7 @@ def _prepared(
         orientation=own,
         voxel_mm=voxel_mm,
         turned=turned,
+        colour=is_colour(reader.channels),
     )
 
 

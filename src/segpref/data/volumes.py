@@ -39,12 +39,14 @@ class Volume(NamedTuple):
         affine: ``[4, 4]`` voxel to world (RAS, mm) as the file states it; None for pictures.
         spacing_mm: voxel size per spatial axis; None where the file does not say.
         oriented: whether the affine says where the axes point to, and not only sizes.
+        colour: whether the channels are red, green and blue.
     """
 
     array: Num[np.ndarray, "channel *space"]
     affine: Float[np.ndarray, "4 4"] | None
     spacing_mm: tuple[float, ...] | None
     oriented: bool = True
+    colour: bool = False
 
 
 def is_nifti(path: Path) -> bool:

@@ -111,7 +111,8 @@ class Bundle:
                 "its preprocessing amounts to with --preparation (dims, orientation, spacing_mm, "
                 "normalise, window, ...)"
             )
-        return Preparation(**{"dims": self._dims, **settings})
+        # MONAI scales channel by channel where it is asked to, colours or not.
+        return Preparation(**{"dims": self._dims, "colour_range": "each", **settings})
 
     def differences(self, preparation: Preparation) -> list[str]:
         """Where a preparation does something else than its own preprocessing, one sentence each."""

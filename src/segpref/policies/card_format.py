@@ -9,9 +9,10 @@ from segpref.types import SegprefError
 
 __all__ = ["FORMAT", "current"]
 
-FORMAT = 3
+FORMAT = 4
 """Of the cards that are written. 1 has no number of its own, and names classes where they were; 2 knows
-neither the values of labels on disk nor the geometry of the training images."""
+neither the values of labels on disk nor the geometry of the training images; up to 3, colours were
+normalised channel by channel."""
 
 _MOVED = {
     "segpref.prompts.OpenClip": "segpref.contrib.prompts.OpenClip",
@@ -43,6 +44,10 @@ def current(raw: Mapping[str, Any], file: object) -> dict[str, Any]:
     if written < 3:
         content["label_space"] = {"on_disk": [], **raw.get("label_space", {})}
         content |= {"orientation": None, "spacing_range_mm": None}
+    preparation = raw.get("preparation")
+    # nnU-Net's own preparation has plans, and no such setting.
+    if written < 4 and isinstance(preparation, Mapping) and "plans" not in preparation:
+        content["preparation"] = {**preparation, "colour_range": "each"}
     return content
 
 

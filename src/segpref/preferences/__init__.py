@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         content_id,
         content_ids,
     )
+    from segpref.preferences.davidson import BradleyTerry, Compared, bradley_terry
     from segpref.preferences.exchange import from_trl, read_trl, to_trl, write_trl
     from segpref.preferences.filters import Where, distinct, latest
     from segpref.preferences.miners import (
@@ -62,6 +63,7 @@ else:
         __name__,
         {
             "agreement": ("cohen_kappa", "fleiss_kappa", "krippendorff_alpha"),
+            "davidson": ("BradleyTerry", "Compared", "bradley_terry"),
             "candidates": (
                 "AbstainingJudge",
                 "Candidates",
@@ -107,8 +109,10 @@ else:
 __all__ = [
     "AbstainingJudge",
     "BetweenRaters",
+    "BradleyTerry",
     "Candidates",
     "Choice",
+    "Compared",
     "Estimate",
     "Extremes",
     "KeepPairs",
@@ -137,6 +141,7 @@ __all__ = [
     "VoteTimes",
     "Where",
     "between_raters",
+    "bradley_terry",
     "cohen_kappa",
     "content_id",
     "content_ids",

@@ -31,6 +31,7 @@ def overlays(cases: Dataset, models: Mapping[str, Predictor]) -> list[Overlay]:
                 label_space=cases.label_space,
                 truth=None if case.label is None else np.asarray(case.label),
                 spacing_mm=case.spacing_mm,
+                colour=case.colour,
             )
         )
     return result

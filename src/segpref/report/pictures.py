@@ -38,13 +38,14 @@ class Overlay:
 
     Args:
         name: of the image.
-        image: ``[channel, *space]``; the first channel is shown, of a volume the slice with most
-            foreground.
+        image: ``[channel, *space]``; the first channel is shown, or the colours, of a volume the slice
+            with most foreground.
         masks: ``[field, *space]`` by the name of what made them, in the order of showing:
             ``{"base": ..., "tuned": ...}``.
         label_space: what the masks' values mean.
         truth: the true mask, or None.
         spacing_mm: voxel size, for the right proportions.
+        colour: whether the channels are red, green and blue.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Overlay:
     label_space: LabelSpace
     truth: UInt8[np.ndarray, "field *space"] | None = None
     spacing_mm: Sequence[float] | None = None
+    colour: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +71,7 @@ class SlatePicture:
         pair: (winner, loser), or None where no pair was mined.
         truth: the true mask, or None.
         spacing_mm: voxel size, for the right proportions.
+        colour: whether the channels are red, green and blue.
     """
 
     name: str
@@ -80,6 +83,7 @@ class SlatePicture:
     pair: tuple[int, int] | None = None
     truth: UInt8[np.ndarray, "field *space"] | None = None
     spacing_mm: Sequence[float] | None = None
+    colour: bool = False
 
 
 def overlay_pictures(overlays: Iterable[Overlay]) -> tuple[Picture, ...]:
@@ -87,7 +91,7 @@ def overlay_pictures(overlays: Iterable[Overlay]) -> tuple[Picture, ...]:
     pictures = []
     for one in overlays:
         known = [*one.masks.values()] + ([] if one.truth is None else [one.truth])
-        view = view_of(one.image, known, one.label_space, one.spacing_mm)
+        view = view_of(one.image, known, one.label_space, one.spacing_mm, one.colour)
         true = None if one.truth is None else one.label_space.structure_masks(one.truth)
         for name, mask in one.masks.items():
             parts = one.label_space.structure_masks(mask)
@@ -129,7 +133,7 @@ def slate_tiles(shown: SlatePicture) -> tuple[Picture, ...]:
     Of candidates with the same mask one is shown, with how many others are like it.
     """
     masks = shown.slate.masks
-    view = view_of(shown.image, masks, shown.label_space, shown.spacing_mm)
+    view = view_of(shown.image, masks, shown.label_space, shown.spacing_mm, shown.colour)
     true = None if shown.truth is None else _of_field(shown.truth, shown.label_space, shown.field)
     differ = None
     if shown.pair is not None:
@@ -170,7 +174,7 @@ def variance_pictures(slates: Sequence[SlatePicture]) -> tuple[Picture, ...]:
     """Where the candidates of each slate of one image differ (MAPO, Fig. 3), all in the same view."""
     first = slates[0]
     every = [mask for shown in slates for mask in shown.slate.masks]
-    view = view_of(first.image, every, first.label_space, first.spacing_mm)
+    view = view_of(first.image, every, first.label_space, first.spacing_mm, first.colour)
     return tuple(_variance(shown, view) for shown in slates)
 
 

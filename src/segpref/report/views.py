@@ -15,9 +15,9 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from PIL import Image
 
-from segpref.types import LabelSpace
+from segpref.types import Case, LabelSpace
 
-__all__ = ["COLOURS", "TINT", "View", "small_png", "view_of"]
+__all__ = ["COLOURS", "TINT", "View", "plane_of", "small_png", "view_of"]
 
 _TRUTH = "#ffffff"
 TINT = "#F0E442"
@@ -28,7 +28,7 @@ COLOURS = ("#56B4E9", "#E69F00", "#00C08B", "#FF86C8", "#B9A2FF", "#FF6F3C")
 class View:
     """The part of an image that is shown: one slice, cut to where the masks are."""
 
-    grey: Float[np.ndarray, "row column"]
+    picture: Float[np.ndarray, "row column"] | Float[np.ndarray, "row column 3"]
     aspect: float
     level: int | None
     cut: tuple[slice, slice]
@@ -56,13 +56,15 @@ class View:
             heat: of the part that is shown (:meth:`of`), 0 to 1.
             size: width in inches at 130 dpi.
         """
-        rows, columns = self.grey.shape
+        rows, columns = self.picture.shape[:2]
         height = min(max(size * self.aspect * rows / columns, size / 2), size * 2)
         figure = Figure((size, height), dpi=130, facecolor="black")
         axes = figure.add_axes((0, 0, 1, 1))
         axes.set_axis_off()
         low, high = self.limits
-        axes.imshow(self.grey, cmap="gray", vmin=low, vmax=high, aspect=self.aspect)
+        # Colours are shown as they are, and grey levels by a map, which two axes ask for.
+        shown = np.clip((self.picture - low) / (high - low), 0, 1)
+        axes.imshow(shown, cmap="gray", vmin=0, vmax=1, aspect=self.aspect)
         if tint is not None:
             colour = np.zeros((*self.of(tint).shape, 4))
             colour[self.of(tint)] = to_rgba(TINT, 0.6)
@@ -110,22 +112,40 @@ def view_of(
     masks: Iterable[UInt8[np.ndarray, "field *space"]],
     space: LabelSpace,
     spacing_mm: Sequence[float] | None,
+    colour: bool = False,
 ) -> View:
-    """What of an image is shown: around all masks, of a volume the slice with most foreground."""
-    grey = np.asarray(image[0])
-    anything = np.zeros(grey.shape, bool)
+    """What of an image is shown: around all masks, of a volume the slice with most foreground.
+
+    Args:
+        image: of which the first channel is shown, or red, green and blue.
+        masks: whose foreground is to be seen.
+        space: what their values mean.
+        spacing_mm: voxel size; square voxels where None.
+        colour: whether the channels are red, green and blue.
+    """
+    picture = np.asarray(np.moveaxis(image, 0, -1) if colour else image[0])
+    anything = np.zeros(image.shape[1:], bool)
     for mask in masks:
         anything |= space.structure_masks(mask).any(axis=0)
-    level, steps = None, tuple(spacing_mm or (1.0,) * grey.ndim)
+    level, steps = None, tuple(spacing_mm or (1.0,) * anything.ndim)
     aspect = steps[0] / steps[1]
-    limits = np.percentile(grey, (0.5, 99.5))
-    if grey.ndim == 3:
+    limits = np.percentile(picture, (0.5, 99.5))
+    if anything.ndim == 3:
         # Axes of a volume are (x, y, z): x goes to the right.
         level = int(anything.sum(axis=(0, 1)).argmax())
-        grey, anything, aspect = grey[..., level].T, anything[..., level].T, 1 / aspect
+        picture, anything = picture[:, :, level].swapaxes(0, 1), anything[..., level].T
+        aspect = 1 / aspect
     cut = (_span(np.any(anything, axis=1)), _span(np.any(anything, axis=0)))
     low, high = float(limits[0]), float(max(limits[1], limits[0] + 1e-6))
-    return View(np.asarray(grey[cut], dtype=float), aspect, level, cut, (low, high))
+    return View(np.asarray(picture[cut], dtype=float), aspect, level, cut, (low, high))
+
+
+def plane_of(case: Case) -> Float[np.ndarray, "row column"] | Float[np.ndarray, "row column 3"]:
+    """A 2D image as matplotlib shows it: its first channel, or its colours, from 0 to 1."""
+    if not case.colour:
+        return np.asarray(case.image[0])
+    low, high = float(case.image.min()), float(case.image.max())
+    return np.moveaxis((case.image - low) / max(high - low, 1e-6), 0, -1)
 
 
 def _span(held: Bool[np.ndarray, " n"]) -> slice:

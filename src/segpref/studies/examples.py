@@ -150,4 +150,5 @@ def _picture(scored: ScoredSlate, field: int, label_space: LabelSpace, seed: int
         pair=(int(rows[0, 0]), int(rows[0, 1])) if len(rows) else None,
         truth=None if case.label is None else np.asarray(case.label),
         spacing_mm=case.spacing_mm,
+        colour=case.colour,
     )

@@ -13,6 +13,7 @@ from segpref.workflows.predict import predict
 
 if TYPE_CHECKING:
     from segpref.workflows.align import Alignment
+    from segpref.workflows.collect import NewStudy, init_study
     from segpref.workflows.evaluate import Evaluation
     from segpref.workflows.fit import Fit
     from segpref.workflows.loading import open_judge, open_split
@@ -22,6 +23,7 @@ else:
         __name__,
         {
             "align": ("Alignment",),
+            "collect": ("NewStudy", "init_study"),
             "evaluate": ("Evaluation",),
             "fit": ("Fit",),
             "loading": ("open_judge", "open_split"),
@@ -33,10 +35,12 @@ __all__ = [
     "Alignment",
     "Evaluation",
     "Fit",
+    "NewStudy",
     "align",
     "audit",
     "evaluate",
     "fit",
+    "init_study",
     "open_judge",
     "open_split",
     "predict",

@@ -17,6 +17,7 @@ from segpref.data import (
     Reader,
     Split,
     open_dataset,
+    preparation_key,
     prepare,
     split_patients,
 )
@@ -199,7 +200,7 @@ def open_judge(
             f"the judge {judge} scores {judge_card.label_space.names} but the model of "
             f"{card.label_space.names}: train it on the same labels"
         )
-    if judge_card.preparation.as_key() != card.preparation.as_key():
+    if _prepared_as(judge_card) != _prepared_as(card):
         raise SegprefError(
             f"the judge {judge} was trained on images prepared in another way than the model's: "
             "train both with the same preparation, or give a folder of masks that it predicted"
@@ -215,6 +216,10 @@ def open_judge(
         return load_regressor(Path(judge)), labelled
     predictor = whole_images(opened.policies(), judge_card.preparation, opened.mirroring)
     return ModelJudge(predictor, cache), labelled
+
+
+def _prepared_as(card: ModelCard) -> dict[str, Any]:
+    return preparation_key(card.preparation, card.channels)
 
 
 def refuse_itself(judge: object, model: Path) -> None:

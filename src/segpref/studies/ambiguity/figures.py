@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from segpref.inference.samples import rated_masks, summarise
 from segpref.report.charts import PALETTE, png_of
 from segpref.report.markup import in_figure
+from segpref.report.views import plane_of
 from segpref.types import Case
 
 __all__ = ["contrast_picture", "interpolation_chart", "samples_picture"]
@@ -61,10 +62,10 @@ def _grid(
     figure = Figure((1.5 * wide, 1.55 * len(cases) + 0.3), dpi=120, layout="constrained")
     axes = figure.subplots(len(cases), wide, squeeze=False)
     for row, case, maps in zip(axes, cases, zip(*columns.values(), strict=True), strict=True):
-        row[0].imshow(case.image[0], cmap="gray")
+        row[0].imshow(plane_of(case), cmap="gray")
         for cell, values in zip(row[1:], maps, strict=True):
             signed = values.min() < 0
-            cell.imshow(case.image[0], cmap="gray", alpha=0.5)
+            cell.imshow(plane_of(case), cmap="gray", alpha=0.5)
             cell.imshow(
                 values, cmap="RdBu" if signed else "inferno", vmin=-1 if signed else 0, vmax=1,
                 alpha=0.8,

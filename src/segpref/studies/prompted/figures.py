@@ -9,6 +9,7 @@ from matplotlib.patches import Rectangle
 
 from segpref.policies.promptable import load_promptable
 from segpref.report.charts import PALETTE, png_of
+from segpref.report.views import plane_of
 from segpref.studies.prompted.results import read_row
 from segpref.studies.prompted.rows import BASE, FLIPPED, aligned_row, row_file
 from segpref.studies.prompted.workspace import PromptedWorkspace
@@ -62,7 +63,7 @@ def examples(workspace: PromptedWorkspace) -> bytes | None:
     figure = Figure((2 * _SHOWN, 2.4), dpi=150, layout="constrained")
     for number, (case, (prompt,)) in enumerate(zip(test, prompts, strict=True)):
         axes = figure.add_subplot(1, _SHOWN, number + 1)
-        axes.imshow(case.image[0], cmap="gray")
+        axes.imshow(plane_of(case), cmap="gray")
         masks = (np.asarray(case.label)[0] == 1, *(rows[number] for rows in outlines))
         for mask, colour in zip(masks, ("white", PALETTE[1], PALETTE[2]), strict=True):
             if mask.any() and not mask.all():

@@ -1,0 +1,156 @@
+"""The standing set of a study: slates that are kept for people to vote on, and to train on."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from segpref.collect.one_structure import one_structure_slate
+from segpref.data.array_files import ArrayFile, ArrayNote, StoredArray, write_array
+from segpref.data.cache import write_atomically
+from segpref.data.dataset import Dataset
+from segpref.disk import Damaged, cannot_read, cannot_write, from_checked_json, to_checked_json
+from segpref.preferences import AbstainingJudge, Candidates, ProposeSlates, RoundSlates
+from segpref.types import Case, Judge, Policy, SegprefError, Slate
+
+__all__ = ["drop_cases", "kept_cases", "standing_set"]
+
+_NOTE = "round-000.json"
+
+
+def standing_set(
+    policy: Policy,
+    pool: Dataset,
+    proposals: ProposeSlates,
+    folder: Path,
+    *,
+    judge: Judge | None = None,
+    seed: int = 0,
+    batch_size: int = 8,
+) -> RoundSlates:
+    """Slates of all images of a pool in files, made now where they are not there.
+
+    It is what :class:`~segpref.preferences.RoundSlates` keeps for a round, so that an alignment of the
+    same pool trains on the very masks that people saw. Where the structures of a label map exclude each
+    other, every candidate differs from the anchor in one structure alone, as far as that goes
+    (:func:`~segpref.collect.one_structure.one_structure_slate`).
+
+    Args:
+        policy: of whole prepared images; the anchors are its predictions.
+        pool: the images.
+        proposals: make the candidates.
+        folder: where the set goes.
+        judge: scores the candidates, prepared for the pool; None where people alone will.
+        seed: of the candidates.
+        batch_size: images per network pass.
+    """
+    candidates, space = Candidates(policy, proposals), pool.label_space
+
+    def make(cases: Sequence[Case], number: int) -> tuple[list[Slate], None]:
+        slates = candidates(cases, seed, (number,))
+        return [one_structure_slate(slate, space) for slate in slates], None
+
+    asked: Any = judge or AbstainingJudge()
+    kept = RoundSlates(make, pool, asked, folder, every=1, batch_size=batch_size)
+    kept([0], 0, 0)
+    return kept
+
+
+def kept_cases(folder: Path) -> tuple[str, ...]:
+    """Ids of the cases that a set is of, in its order; none where there is no set."""
+    note = _note(_finished(folder))
+    return () if note is None else tuple(str(case) for case in note["cases"])
+
+
+def drop_cases(folder: Path, dropped: Callable[[str], bool]) -> int:
+    """Remove cases from a set, whose files are written anew; a set that becomes empty is removed.
+
+    Killed at any moment it leaves the old set or the new one.
+
+    Args:
+        folder: of the set.
+        dropped: which cases go, by their ids.
+
+    Returns:
+        How many went.
+
+    Raises:
+        SegprefError: the files are not what was written, or can't be written.
+    """
+    folder = _finished(folder)
+    note = _note(folder)
+    if note is None:
+        return 0
+    cases = note["cases"]
+    left = [place for place, case in enumerate(cases) if not dropped(case)]
+    if len(left) == len(cases):
+        return 0
+    fresh = _fresh(folder)
+    if left:
+        # Several patches of an image lie one set of all images after the other.
+        turns = len(note["candidates"]) // len(cases)
+        rows = [turn * len(cases) + place for turn in range(turns) for place in left]
+        arrays = {}
+        try:
+            fresh.mkdir(exist_ok=True)
+        except OSError as error:
+            raise cannot_write(fresh, error, "restore the permission to write there") from error
+        for name, one in note["arrays"].items():
+            file = folder / f"round-000.{name}.npy"
+            own = StoredArray(ArrayFile(file, ArrayNote.from_json(one), _refuse(file)))
+            target = fresh / file.name
+            arrays[name] = write_array(target, own[rows], "free some space").to_json()
+        told = {name: [note[name][row] for row in rows if note[name]] for name in _PER_ROW}
+        content = {**note, **told, "cases": [cases[place] for place in left], "arrays": arrays}
+        write_atomically(fresh / _NOTE, to_checked_json(content))
+    _remove(folder)
+    if left:
+        fresh.replace(folder)
+    return len(cases) - len(left)
+
+
+_PER_ROW = ("candidates", "scores", "uncertainty")
+
+
+def _fresh(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.new")
+
+
+def _finished(folder: Path) -> Path:
+    """The folder, after a replacement that was stopped between its two steps is finished."""
+    fresh = _fresh(folder)
+    if (fresh / _NOTE).is_file() and not (folder / _NOTE).is_file():
+        _remove(folder)
+        fresh.replace(folder)
+    return folder
+
+
+def _remove(folder: Path) -> None:
+    # The note first: without it the rest is no set.
+    (folder / _NOTE).unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _note(folder: Path) -> dict[str, Any] | None:
+    file = folder / _NOTE
+    try:
+        return from_checked_json(file.read_bytes())
+    except FileNotFoundError:
+        return None
+    except Damaged as error:
+        raise SegprefError(
+            f"{file} is not what was written ({error}): restore it, or make the study again"
+        ) from error
+    except OSError as error:
+        raise cannot_read(file, error) from error
+
+
+def _refuse(file: Path) -> Callable[[ArrayNote, str], ArrayNote]:
+    def refuse(_: ArrayNote, reason: str) -> ArrayNote:
+        raise SegprefError(
+            f"{file} is not what was written ({reason}): restore it, or make the study again"
+        )
+
+    return refuse

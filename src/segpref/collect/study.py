@@ -1,0 +1,235 @@
+"""The folder of a study: what is asked, how it is shown, and what is trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segpref.collect.contents import Contents, Mode
+from segpref.collect.contents_file import contents_from_json, contents_to_json, is_opaque
+from segpref.collect.packing import pack, unpack
+from segpref.collect.standing import drop_cases, kept_cases
+from segpref.data.cache import write_atomically
+from segpref.disk import Damaged, cannot_read, from_checked_json, to_checked_json
+from segpref.types import LabelSpace, Region, SegprefError
+
+__all__ = ["StudyFolder", "StudyNote"]
+
+VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyNote:
+    """What is known of a study besides its contents.
+
+    Args:
+        mode: what is asked.
+        title: at the top of the page.
+        question: in words, as raters read it.
+        instructions: how to answer.
+        label_space: what the masks mean.
+        model: path of the model that made the masks, as it was given.
+        model_digest: of its weights.
+        made_at: when, in UTC.
+        votes: how many raters are to answer each pair.
+        settings: how it was made.
+    """
+
+    mode: Mode
+    title: str
+    question: str
+    instructions: str
+    label_space: LabelSpace
+    model: str
+    model_digest: str
+    made_at: str
+    votes: int = 1
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return {"format_version": VERSION, **asdict(self)}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> StudyNote:
+        """The note back.
+
+        Raises:
+            Damaged: it is none, or of another version.
+        """
+        if content.get("format_version") != VERSION:
+            raise Damaged("it is of another version of segpref")
+        try:
+            space = dict(content["label_space"])
+            regions = tuple(Region(one["name"], tuple(one["values"])) for one in space["regions"])
+            label_space = LabelSpace(
+                space["kind"], tuple(space["names"]), regions, tuple(space["on_disk"])
+            )
+            own = {k: v for k, v in content.items() if k not in ("format_version", "label_space")}
+            return cls(label_space=label_space, **own)
+        except (KeyError, TypeError, ValueError, SegprefError) as error:
+            raise Damaged(f"it describes no study ({error})") from error
+
+
+class StudyFolder:
+    """A study on disk, opened.
+
+    ``study.json`` is written last, so a folder that has it is whole.
+
+    Args:
+        path: its folder.
+
+    Raises:
+        SegprefError: no study there, one whose making was stopped, or files that were changed.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path).expanduser()
+        file = self.path / "study.json"
+        if not file.is_file():
+            half = (self.path / "display").is_dir()
+            raise SegprefError(
+                f"{self.path} holds no whole study: "
+                + (
+                    "segpref collect init was stopped before it was done, give it again"
+                    if half
+                    else "make one with segpref collect init"
+                )
+            )
+        try:
+            self.note = StudyNote.from_json(from_checked_json(_bytes(file)))
+        except Damaged as error:
+            raise _bad(file, error) from error
+
+    @classmethod
+    def create(cls, path: Path, note: StudyNote, contents: Contents) -> StudyFolder:
+        """Finish a study whose masks and images are in place.
+
+        Args:
+            path: folder in which ``base.safetensors``, the standing sets and the display are.
+            note: what is known of it.
+            contents: what it asks.
+        """
+        write_atomically(path / "contents.json", contents_to_json(contents))
+        write_atomically(path / "study.json", to_checked_json(note.to_json()))
+        return cls(path)
+
+    @property
+    def base(self) -> Path:
+        """The model that made the masks, in segpref's format."""
+        return self.path / "base.safetensors"
+
+    @property
+    def database(self) -> Path:
+        """Where votes are kept if nothing else is said."""
+        return self.path / "votes.sqlite"
+
+    @property
+    def slates(self) -> Path:
+        """The standing set that is trained on, as ``training.align(slates=...)`` takes it."""
+        return self.path / "set"
+
+    @property
+    def held_out(self) -> Path:
+        """The standing set of the patients whose votes choose the checkpoint."""
+        return self.path / "choose"
+
+    @property
+    def train_cases(self) -> tuple[str, ...]:
+        """Cases of :attr:`slates`, in its order: the pool that it was made of. Empty where none is."""
+        return kept_cases(self.slates)
+
+    @property
+    def held_out_cases(self) -> tuple[str, ...]:
+        """Cases of :attr:`held_out`, in its order."""
+        return kept_cases(self.held_out)
+
+    def contents(self) -> Contents:
+        """Everything that it asks."""
+        return self._contents
+
+    @cached_property
+    def _contents(self) -> Contents:
+        file = self.path / "contents.json"
+        try:
+            return contents_from_json(_bytes(file))
+        except Damaged as error:
+            raise _bad(file, error) from error
+
+    def read_display(self, asset: str) -> np.ndarray:
+        """An image or a mask as it is shown, ``[z, y, x]`` or ``[z, y, x, 3]``.
+
+        Args:
+            asset: its opaque name.
+
+        Raises:
+            SegprefError: no such asset, or its file is damaged.
+        """
+        file = display_file(self.path, asset)
+        try:
+            return unpack(_bytes(file))
+        except Damaged as error:
+            raise _bad(file, error) from error
+
+    def erase(self, patient: str) -> dict[str, int]:
+        """Remove a patient's images, masks and pairs from every file of the folder; votes are apart.
+
+        It can be repeated: a call that was stopped is finished by the next one.
+
+        Returns:
+            How many images, masks and pairs there were.
+        """
+        contents = self.contents()
+        items = {one.id: one for one in contents.items if one.patient == patient}
+        masks = [one for one in contents.masks if one.item in items]
+        pairs = [one for one in contents.pairs if one.item in items]
+        assets = [one.asset for one in masks] + [one.display.asset for one in items.values()]
+        for asset in assets:
+            display_file(self.path, asset).unlink(missing_ok=True)
+        cases = {one.case for one in items.values()}
+        for folder in (self.slates, self.held_out):
+            drop_cases(folder, lambda case: case in cases)
+        left = Contents(
+            items=tuple(one for one in contents.items if one.id not in items),
+            masks=tuple(one for one in contents.masks if one.item not in items),
+            pairs=tuple(one for one in contents.pairs if one.item not in items),
+        )
+        write_atomically(self.path / "contents.json", contents_to_json(left))
+        self.__dict__.pop("_contents", None)
+        return {"images": len(items), "masks": len(masks), "pairs": len(pairs)}
+
+
+def display_file(study: Path, asset: str) -> Path:
+    """The file of an asset.
+
+    Raises:
+        SegprefError: no opaque name.
+    """
+    if not is_opaque(asset):
+        raise SegprefError("an asset is named by an opaque id: ask for one of the study's own")
+    return study / "display" / f"{asset}.bin"
+
+
+def write_display(study: Path, asset: str, values: np.ndarray) -> None:
+    """Keep an image or a mask as it is shown."""
+    write_atomically(display_file(study, asset), pack(values))
+
+
+def _bytes(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except FileNotFoundError as error:
+        raise SegprefError(f"{file} is missing: restore it, or make the study again") from error
+    except OSError as error:
+        raise cannot_read(file, error) from error
+
+
+def _bad(file: Path, error: Damaged) -> SegprefError:
+    return SegprefError(
+        f"{file} is not what was written ({error}): restore it, or make the study again"
+    )

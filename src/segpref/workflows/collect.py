@@ -1,0 +1,168 @@
+"""A study of votes in one call: from a model and images to a folder that people can vote on."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from segpref.collect.builder import StudyBuilder
+from segpref.collect.config import CollectConfig
+from segpref.collect.contents import Contents
+from segpref.collect.standing import drop_cases
+from segpref.collect.study import StudyFolder, StudyNote
+from segpref.collect.wording import INSTRUCTIONS, QUESTIONS
+from segpref.data import Cache, Reader
+from segpref.judges import NamedJudge
+from segpref.locking import alone_in_out
+from segpref.policies import save_model
+from segpref.targets import check_outputs
+from segpref.types import Judge, SegprefError
+from segpref.workflows.collect_inputs import open_collect_inputs
+from segpref.workflows.collect_known import add_known_pairs
+from segpref.workflows.collect_models import add_model_pairs
+from segpref.workflows.collect_sets import add_candidate_pairs
+from segpref.workflows.options import DataOptions, TrainedModel
+from segpref.workflows.runs import Run, chosen, text_of
+
+__all__ = ["NewStudy", "init_study"]
+
+_OWN = (
+    "base.safetensors", "split.json", "contents.json", "display", "set", "choose",
+    ".set.new", ".choose.new",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class NewStudy:
+    """A study that was made.
+
+    Args:
+        folder: where it is.
+        left_out: what was not asked about, how often, by reason.
+    """
+
+    folder: StudyFolder
+    left_out: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def contents(self) -> Contents:
+        """What it asks."""
+        return self.folder.contents()
+
+
+@alone_in_out
+def init_study(
+    model: Path | str | Run,
+    data: Reader | Path | str | None = None,
+    *,
+    out: Path | str = "study",
+    config: CollectConfig | None = None,
+    pool: Path | str | None = None,
+    others: Sequence[Path] | None = None,
+    judge: Judge | NamedJudge | Sequence[str] | Path | str | Run | None = None,
+    tuned: Path | str | Run | None = None,
+    settings: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> NewStudy:
+    """Make masks of unlabelled images that people compare, packed for the page.
+
+    The masks stand still: an alignment with these votes trains on the very set that was voted on.
+    A call that was stopped leaves no study; the same call makes it anew.
+
+    Args:
+        model: makes the masks; in any format that ``align`` takes.
+        data: folder of the dataset, or its reader; labels are read for pairs with a known answer only.
+        out: folder of the study, which is made.
+        config: of images, pairs and candidates.
+        pool: folder of unlabelled images; the training patients new to the model where None.
+        others: folders of masks that other models made of the images, as further candidates.
+        judge: by whose scores the answer to a pair is guessed, so that open ones are asked; several
+            count as an ensemble.
+        tuned: of mode base-or-tuned: the model that ``model`` is compared with.
+        settings: what the study keeps as its settings; ``config`` and ``options`` where None.
+        options: fields of :class:`~segpref.collect.CollectConfig`, ``DataOptions`` and
+            ``TrainedModel``, such as ``images=20`` or ``trust=True``.
+
+    Raises:
+        SegprefError: what does not fit together, before any work; or nothing to ask about.
+    """
+    out = Path(out)
+    config, where, opening = chosen(
+        options, config or CollectConfig(), DataOptions(), TrainedModel()
+    )
+    _check_out(out, where)
+    given = {
+        "model": model, "data": data, "pool": pool, "others": others, "judge": judge, "tuned": tuned,
+    }  # fmt: skip
+    inputs = open_collect_inputs(
+        model=Path(model), data=data, pool=pool, others=others, judge=judge, tuned=tuned,
+        config=config, where=where, opening=opening, cache=Cache(where.cache),
+    )  # fmt: skip
+    _clear(out)
+    (out / "display").mkdir(parents=True, exist_ok=True)
+    if len(inputs.model.members) == 1:
+        save_model(out / "base.safetensors", inputs.policy.network, inputs.card)
+    if inputs.split is not None:
+        inputs.split.save(out / "split.json")
+    builder = StudyBuilder(out, inputs.card, config.mode, config.votes)
+    left_out: Counter[str] = Counter()
+    if config.mode == "base-or-tuned":
+        add_model_pairs(inputs, builder, config, left_out)
+    else:
+        add_candidate_pairs(inputs, builder, config, left_out)
+    _check_asked(builder, left_out)
+    asked = {item.case for item in builder.items}
+    for name in ("set", "choose"):
+        drop_cases(out / name, lambda case: case not in asked)
+    add_known_pairs(inputs, builder, config, left_out)
+    note = StudyNote(
+        mode=config.mode,
+        title=config.title,
+        question=config.question or QUESTIONS[config.mode],
+        instructions=INSTRUCTIONS[config.mode],
+        label_space=inputs.card.label_space,
+        model=str(model if not isinstance(model, Run) else model.out),
+        model_digest=inputs.digest,
+        made_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        votes=config.votes,
+        settings=dict(settings or text_of(config, where, opening, **given)),
+    )
+    return NewStudy(StudyFolder.create(out, note, builder.contents), dict(left_out))
+
+
+def _check_out(out: Path, where: DataOptions) -> None:
+    check_outputs(folders=[out, where.cache])
+    if (out / "study.json").exists():
+        raise SegprefError(
+            f"{out} holds a study already, which people may have voted on: choose another --out"
+        )
+    there = sorted(one.name for one in out.iterdir() if one.name != ".lock") if out.is_dir() else []
+    if foreign := [name for name in there if name not in _OWN]:
+        raise SegprefError(
+            f"{out} holds something else than a study, such as {foreign[0]}: choose an empty folder as "
+            "--out"
+        )
+
+
+def _clear(out: Path) -> None:
+    """Remove what a call that was stopped has left."""
+    for name in _OWN:
+        path = out / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _check_asked(builder: StudyBuilder, left_out: Mapping[str, int]) -> None:
+    if not builder.pairs:
+        why = "; ".join(f"{reason}: {count}" for reason, count in left_out.items())
+        raise SegprefError(
+            f"there is nothing to ask about ({why or 'no images'}): give more images, families of "
+            "candidates that differ more, or a lower --least_voxels or higher --most_dice"
+        )
