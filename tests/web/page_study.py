@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -198,3 +199,23 @@ class Server:
     def stop(self) -> None:
         self._server.should_exit = True
         self._thread.join()
+
+
+@contextmanager
+def comparing(new_page: Callable[..., Any], bench: Bench, **options: Any) -> Iterator[Any]:
+    """The page on the first question, drawn."""
+    server = Server(bench.app())
+    page = new_page(**options)
+    try:
+        page.goto(f"{server.origin}/#token")
+        page.locator("#begin").click()
+        drawn(page)
+        yield page
+    finally:
+        server.stop()
+
+
+def drawn(page: Any) -> None:
+    page.wait_for_selector('#compare[data-phase="ready"]')
+    # Whatever the last key changed is drawn with the next frame.
+    page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")

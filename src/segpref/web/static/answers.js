@@ -34,6 +34,8 @@ export const CHOICES = {
     ["cant-tell", "u", "U", "Can’t tell"],
   ],
 };
+/** Asked in practice pairs of studies that ask something else. */
+const OTHER_MODE = "Which mask is better?";
 const HOW = {
   pair: "You see one image twice, each time with another mask. Press ← or → for the better one.",
   "base-or-tuned": "You see one image twice, each time with another mask. Press ← or → for the better one.",
@@ -127,7 +129,7 @@ async function giveFeedback(task) {
     button.classList.toggle("right", button.dataset.choice === right.choice);
   }
   await new Promise((resolve) => {
-    notify(right.correct ? "Correct." : "Not quite.", text.join(" ").trim(), "Go on", resolve);
+    notify(!words ? "Thank you." : right.correct ? "Correct." : "Not quite.", text.join(" ").trim(), "Go on", resolve);
     $("notice").classList.add(right.correct ? "good" : "other");
   });
   hideNotice();
@@ -203,7 +205,7 @@ function show(task) {
   state.view = { ...task.start, ...ownWindow(task.image), zoom: 1, panX: 0, panY: 0 };
   Object.assign(state.show, { masks: true, differences: false, others: false });
   showPage("compare");
-  $("question").textContent = state.study.question;
+  $("question").textContent = task.mode === state.study.mode ? state.study.question : OTHER_MODE;
   $("practice").hidden = !task.practice;
   buildPanes(task.sides);
   buildChoices(task.mode);
