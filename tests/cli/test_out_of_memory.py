@@ -42,6 +42,7 @@ NEEDED = {
     "study": ["--recipe", "phantoms", "--data", "d"],
     "ambiguity": ["--data", "d"],
     "prompted": ["--data", "d", "--others", "o"],
+    "collect report": ["STUDY"],
 }
 SETTINGS = {
     "fit": "--batch_size 6 in place of 8",
