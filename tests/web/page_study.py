@@ -38,7 +38,9 @@ class Question:
     def slices(self) -> dict[str, list[int]]:
         differs = (self.masks != self.masks[:1]).any(0)
         others = {"axial": (1, 2), "coronal": (0, 2), "sagittal": (0, 1)}
-        return {axis: [int(i) for i in np.nonzero(differs.any(at))[0]] for axis, at in others.items()}
+        return {
+            axis: [int(i) for i in np.nonzero(differs.any(at))[0]] for axis, at in others.items()
+        }
 
 
 @dataclass
@@ -73,7 +75,11 @@ class Bench:
 
         @app.get("/{name}")
         def static(name: str) -> Response:
-            return FileResponse(STATIC / name) if (STATIC / name).is_file() else Response(status_code=404)
+            return (
+                FileResponse(STATIC / name)
+                if (STATIC / name).is_file()
+                else Response(status_code=404)
+            )
 
         @app.get("/")
         def index() -> FileResponse:
@@ -107,7 +113,9 @@ class Bench:
             one = self.questions[at]
             shown = [one.image] if kind == "image" else list(one.masks)
             slices = [np.ascontiguousarray(slice_of(each, axis, index)) for each in shown]
-            return Response(b"".join(each.tobytes() for each in slices), media_type="application/octet-stream")
+            return Response(
+                b"".join(each.tobytes() for each in slices), media_type="application/octet-stream"
+            )
 
         @app.post("/api/votes")
         def vote(body: dict[str, Any]) -> JSONResponse:
@@ -128,7 +136,11 @@ class Bench:
         def practice(at: int) -> dict[str, Any]:
             right = self.questions[at].practice
             said = next(one["choice"] for one in self.votes if one["assignment"] == str(at))
-            return {"choice": right, "correct": said == right, "why": "The other one misses a part."}
+            return {
+                "choice": right,
+                "correct": said == right,
+                "why": "The other one misses a part.",
+            }
 
         return app
 
