@@ -68,7 +68,8 @@ class Bench:
                 return JSONResponse({"error": "Your session has ended."}, 401)
             answer: Response = await follow(request)
             answer.headers["Content-Security-Policy"] = (
-                "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'"
+                "default-src 'none'; script-src 'self'; style-src 'self'; "
+                "img-src 'self' blob:; connect-src 'self'"
             )
             answer.headers["Cache-Control"] = "no-store"
             return answer
@@ -182,7 +183,7 @@ class Bench:
 
 
 class Server:
-    """An application on a free port, in a thread, until it is stopped; it can start again on the same port."""
+    """An application on a free port, in a thread; once stopped, it can start again on the same port."""
 
     def __init__(self, app: FastAPI) -> None:
         self._app = app

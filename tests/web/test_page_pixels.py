@@ -1,4 +1,4 @@
-"""What the page draws equals numpy in every pixel: images, masks, differences, contours, proportions."""
+"""What the page draws equals numpy in every pixel: images, masks, differences, contours."""
 
 from __future__ import annotations
 
@@ -222,7 +222,7 @@ def test_window_keys_change_what_both_panes_show(new_page: NewPage) -> None:
 
 @pytest.mark.slow
 def test_a_radiograph_larger_than_a_texture(new_page: NewPage) -> None:
-    """3056 x 2544 pixels: beyond the limit of many graphics cards, at which a mask could vanish silently."""
+    """3056 x 2544 pixels: beyond the texture limit of many graphics cards."""
     rng = np.random.default_rng(4)
     rows, columns = np.mgrid[:3056, :2544]
     image = ((rows * 2 + columns) % 4096 + rng.integers(0, 50, rows.shape)).astype(np.uint16)

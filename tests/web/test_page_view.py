@@ -40,8 +40,8 @@ def test_after_random_keys_and_moves_all_panes_show_the_same(
 ) -> None:
     chance = random.Random(sides)
     keys = [
-        "ArrowUp", "ArrowDown", "n", "p", "m", "o", "d", "t", "i", "[", "]", ",", ".", "+", "-", "0", "<", ">",
-        "Shift+ArrowLeft", "Shift+ArrowUp", "1", "3",
+        "ArrowUp", "ArrowDown", "n", "p", "m", "o", "d", "t", "i", "[", "]", ",", ".", "+", "-", "0",
+        "<", ">", "Shift+ArrowLeft", "Shift+ArrowUp", "1", "3",
     ]  # fmt: skip
     with comparing(new_page, Bench([volume(mode=mode, sides=sides)], HEART)) as page:
         seen = set()
