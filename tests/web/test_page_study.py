@@ -63,7 +63,8 @@ def test_a_file_is_shown_as_radiologists_see_it(
     layout = layout_of(case)
     one = Question(
         image=layout(native.values), structure="LV", axes=layout.axes, spacing=layout.spacing_mm,
-        masks=np.stack([packed_mask(mask[None], layout, HEART) for mask in candidates]), window=(400, 1000),
+        masks=np.stack([packed_mask(mask[None], layout, HEART) for mask in candidates]),
+        window=(400, 1000),
     )  # fmt: skip
 
     def canonical(array: np.ndarray) -> np.ndarray:
