@@ -34,7 +34,7 @@ def collect_serve(
     """
     for package in ("fastapi", "uvicorn", "sqlalchemy"):
         needed(package, "collect")
-    from segpref.web.serve import serve
+    from segpref.web.serving import serve
 
     def ready(address: str) -> None:
         option = f" --database {_without_password(database)}" if database else ""

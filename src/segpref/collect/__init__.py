@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         VoteIn,
         VoteRow,
     )
+    from segpref.collect.comparisons import comparisons_of
     from segpref.collect.config import CollectConfig
     from segpref.collect.contents import Axes, Contents, DisplayInfo, Item, Mask, Mode, Pair
     from segpref.collect.contents_file import contents_from_json, contents_to_json, is_opaque
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from segpref.collect.native import Native, default_window, native_of
     from segpref.collect.one_structure import one_structure_slate
     from segpref.collect.packing import pack, unpack
+    from segpref.collect.ratings import ratings_of
     from segpref.collect.rules import Rules
     from segpref.collect.selection import (
         PairSelection,
@@ -69,6 +71,7 @@ else:
                 "VoteRow",
             ),
             "config": ("CollectConfig",),
+            "comparisons": ("comparisons_of",),
             "contents": ("Axes", "Contents", "DisplayInfo", "Item", "Mask", "Mode", "Pair"),
             "contents_file": ("contents_from_json", "contents_to_json", "is_opaque"),
             "contents_rows": ("contents_digest",),
@@ -77,6 +80,7 @@ else:
             "native": ("Native", "default_window", "native_of"),
             "one_structure": ("one_structure_slate",),
             "packing": ("pack", "unpack"),
+            "ratings": ("ratings_of",),
             "rules": ("Rules",),
             "selection": (
                 "PairSelection",
@@ -131,6 +135,7 @@ __all__ = [
     "check_vote",
     "choices_of",
     "compared",
+    "comparisons_of",
     "contents_digest",
     "contents_from_json",
     "contents_to_json",
@@ -147,6 +152,7 @@ __all__ = [
     "packed_mask",
     "preference_chance",
     "preferences_from_votes",
+    "ratings_of",
     "score_scale",
     "share_preferring",
     "slice_count",

@@ -9,7 +9,7 @@ from segpref.faces import face
 if TYPE_CHECKING:
     from segpref.web.app import create_app
     from segpref.web.security import AttemptLimit, Origin
-    from segpref.web.serve import open_store, serve
+    from segpref.web.serving import open_store, serve
     from segpref.web.settings import ServeConfig
 else:
     __getattr__, __dir__ = face(
@@ -17,7 +17,7 @@ else:
         {
             "app": ("create_app",),
             "security": ("AttemptLimit", "Origin"),
-            "serve": ("open_store", "serve"),
+            "serving": ("open_store", "serve"),
             "settings": ("ServeConfig",),
         },
     )
