@@ -31,6 +31,7 @@ COMMANDS = {
     "ambiguity": "a study of diffusion models that draw many masks of one image, resumable",
     "prompted": "a study of promptable models: automatic prompts, ratings and rankings",
     "collect init": "masks of unlabelled images for people to compare, packed for the page",
+    "collect serve": "the page on which people compare these masks",
 }
 
 USAGE = """segpref makes medical image segmenters better from preferences instead of pixel labels.

@@ -17,13 +17,14 @@ if TYPE_CHECKING:
         Refused,
         Stored,
         StoreFull,
+        Unavailable,
         VoteIn,
         VoteRow,
     )
     from segpref.collect.comparisons import comparisons_of
     from segpref.collect.config import CollectConfig
     from segpref.collect.contents import Axes, Contents, DisplayInfo, Item, Mask, Mode, Pair
-    from segpref.collect.contents_file import contents_from_json, contents_to_json
+    from segpref.collect.contents_file import contents_from_json, contents_to_json, is_opaque
     from segpref.collect.contents_rows import contents_digest
     from segpref.collect.database import Database
     from segpref.collect.display import Layout, layout_of, packed_mask
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
         preferences_from_votes,
     )
     from segpref.collect.vote_store import VoteStore
+    from segpref.collect.voting import check_vote, choices_of
 else:
     __getattr__, __dir__ = face(
         __name__,
@@ -64,13 +66,14 @@ else:
                 "Refused",
                 "StoreFull",
                 "Stored",
+                "Unavailable",
                 "VoteIn",
                 "VoteRow",
             ),
             "config": ("CollectConfig",),
             "comparisons": ("comparisons_of",),
             "contents": ("Axes", "Contents", "DisplayInfo", "Item", "Mask", "Mode", "Pair"),
-            "contents_file": ("contents_from_json", "contents_to_json"),
+            "contents_file": ("contents_from_json", "contents_to_json", "is_opaque"),
             "contents_rows": ("contents_digest",),
             "database": ("Database",),
             "display": ("Layout", "layout_of", "packed_mask"),
@@ -93,6 +96,7 @@ else:
             "study": ("StudyFolder", "StudyNote", "write_display"),
             "vote_preferences": ("CONFIDENCE", "VotePreferences", "preferences_from_votes"),
             "vote_store": ("VoteStore",),
+            "voting": ("check_vote", "choices_of"),
         },
     )
 
@@ -123,10 +127,13 @@ __all__ = [
     "Stored",
     "StudyFolder",
     "StudyNote",
+    "Unavailable",
     "VoteIn",
     "VotePreferences",
     "VoteRow",
     "VoteStore",
+    "check_vote",
+    "choices_of",
     "compared",
     "comparisons_of",
     "contents_digest",
@@ -136,6 +143,7 @@ __all__ = [
     "differing_voxels",
     "drop_cases",
     "information",
+    "is_opaque",
     "kept_cases",
     "layout_of",
     "native_of",

@@ -20,6 +20,7 @@ __all__ = [
     "Refused",
     "StoreFull",
     "Stored",
+    "Unavailable",
     "VoteIn",
     "VoteRow",
 ]
@@ -45,6 +46,10 @@ class Conflict(SegprefError):
 
 class StoreFull(SegprefError):
     """Nothing can be stored; nothing that was acknowledged is lost."""
+
+
+class Unavailable(SegprefError):
+    """A database that can't be used at the moment; what was to be stored may be sent again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

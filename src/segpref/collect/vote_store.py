@@ -202,6 +202,11 @@ class VoteStore(StudyDatabase):
         with self.reading() as connection:
             return voting.last_vote(connection, rater.id)
 
+    def answer(self, rater: Rater, id: str) -> str | None:
+        """What the rater answered to an assignment; None where that was nothing, or was taken back."""
+        with self.reading() as connection:
+            return voting.answer_to(connection, rater.id, id)
+
     def progress(self, rater: Rater) -> Progress:
         """How far a rater is, without practice."""
         with self.reading() as connection:

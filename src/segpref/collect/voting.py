@@ -16,6 +16,7 @@ from segpref.collect.tables import assignment, pair, vote
 from segpref.types import SegprefError
 
 __all__ = [
+    "answer_to",
     "check_uuid",
     "check_vote",
     "choices_of",
@@ -177,6 +178,13 @@ def last_vote(connection: Connection, rater: int) -> str | None:
         .order_by(vote.c.id.desc())
         .limit(1)
     ).scalar_one_or_none()
+
+
+def answer_to(connection: Connection, rater: int, number: str) -> str | None:
+    """What the rater answered to an assignment; None where that was nothing, or was taken back."""
+    last = _last_on(connection, number)
+    mine = last is not None and last.rater_id == rater and last.choice != "undo"
+    return str(last.choice) if last is not None and mine else None
 
 
 def expires_soon(connection: Connection, number: str, now: datetime) -> bool:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     )
     from segpref.preferences.davidson import BradleyTerry, Compared, bradley_terry
     from segpref.preferences.exchange import from_trl, read_trl, to_trl, write_trl
-    from segpref.preferences.filters import Where, distinct, latest
+    from segpref.preferences.filters import Where, distinct, in_random_order, latest
     from segpref.preferences.miners import (
         Extremes,
         Mined,
@@ -75,7 +75,7 @@ else:
                 "content_ids",
             ),
             "exchange": ("from_trl", "read_trl", "to_trl", "write_trl"),
-            "filters": ("Where", "distinct", "latest"),
+            "filters": ("Where", "distinct", "in_random_order", "latest"),
             "miners": (
                 "Extremes",
                 "Mined",
@@ -152,6 +152,7 @@ __all__ = [
     "flip_rates",
     "from_trl",
     "gold_accuracy",
+    "in_random_order",
     "interval_over",
     "krippendorff_alpha",
     "latest",
