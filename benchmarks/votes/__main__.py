@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.votes.units import Base, Experiment
-from segpref.data.csv_files import read_csv
+from segpref.data import read_csv
 from segpref.report import compared, gains_by_patient
 
 METHODS = ("votes", "control", "judge")
