@@ -254,7 +254,9 @@ def open_votes(
         held_slates, names = _joined(votes.studies, "held_out", folder / "choose", inputs, cache)
         held_pool = pool_of(inputs, names, cache)
     else:
-        learned, held = _held_back(learned, pool, config.seed) if not len(validation) else (learned, [])
+        learned, held = (
+            _held_back(learned, pool, config.seed) if not len(validation) else (learned, [])
+        )
     rates = votes.flip_rates
     if config.control:
         learned = in_random_order(learned, config.seed)
