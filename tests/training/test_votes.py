@@ -105,6 +105,13 @@ def test_votes_are_learned_from(study: StudyFolder, tmp_path: Path) -> None:
     assert not same(votes, control)
 
 
+class Cases(list[Case]):
+    """A data set in memory."""
+
+    def without_labels(self) -> Cases:
+        return self
+
+
 class Fixed:
     """Logits that do not depend on the image."""
 
@@ -134,10 +141,10 @@ def test_agreement_counts_how_the_policy_has_moved(tmp_path: Path) -> None:
             for choice, shown in told
         )
         folder = tmp_path / str(len(list(tmp_path.iterdir())))
-        RoundSlates(lambda *_: ([slate], None), [case], AbstainingJudge(), folder, every=1)(
+        RoundSlates(lambda *_: ([slate], None), Cases([case]), AbstainingJudge(), folder, every=1)(
             [0], 0, 0
         )
-        return HeldOut(records, [case], folder).of(objective)
+        return HeldOut(records, Cases([case]), folder).of(objective)
 
     base, moved = Fixed([0, 0, 0], [0, 0, 0]), Fixed([0, 0, 0], [2, -1, 0])
     # Pixel by pixel the policy has moved towards the structure by 2, -1, 0.

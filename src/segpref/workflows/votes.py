@@ -10,12 +10,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from segpref.collect.contents_rows import contents_digest
-from segpref.collect.ratings import ratings_of
-from segpref.collect.standing import kept_cases
-from segpref.collect.study import StudyFolder
-from segpref.collect.vote_preferences import preferences_from_votes
-from segpref.collect.vote_store import VoteStore
+from segpref.collect import (
+    StudyFolder,
+    VoteStore,
+    contents_digest,
+    kept_cases,
+    preferences_from_votes,
+    ratings_of,
+)
 from segpref.data import Cache, Dataset, Split, images_for, prepare
 from segpref.objectives import KTO, CalibratedDPO
 from segpref.preferences import (
@@ -25,8 +27,7 @@ from segpref.preferences import (
     flip_rates,
     in_random_order,
 )
-from segpref.training import AlignConfig
-from segpref.training.held_out import HeldOut
+from segpref.training import AlignConfig, HeldOut
 from segpref.types import SegprefError
 from segpref.workflows.inputs import Inputs, open_inputs
 from segpref.workflows.loading import beside, open_trained
@@ -254,7 +255,9 @@ def open_votes(
         held_slates, names = _joined(votes.studies, "held_out", folder / "choose", inputs, cache)
         held_pool = pool_of(inputs, names, cache)
     else:
-        learned, held = _held_back(learned, pool, config.seed) if not len(validation) else (learned, [])
+        learned, held = (
+            _held_back(learned, pool, config.seed) if not len(validation) else (learned, [])
+        )
     rates = votes.flip_rates
     if config.control:
         learned = in_random_order(learned, config.seed)
