@@ -42,6 +42,8 @@ NEEDED = {
     "study": ["--recipe", "phantoms", "--data", "d"],
     "ambiguity": ["--data", "d"],
     "prompted": ["--data", "d", "--others", "o"],
+    "collect init": ["--model", "m", "--data", "d", "--out", "OUT"],
+    "collect report": ["STUDY"],
 }
 SETTINGS = {
     "fit": "--batch_size 6 in place of 8",
@@ -50,6 +52,7 @@ SETTINGS = {
     "predict": "--batch_size 6 in place of 8",
     "sample": "--batch_size 51 in place of 64",
     "export": "--size",
+    "collect init": "--batch_size 6 in place of 8",
     **dict.fromkeys(("demo", "study", "ambiguity", "prompted"), "a smaller batch_size"),
 }
 ERRORS = [

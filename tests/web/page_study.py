@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -119,7 +120,8 @@ class Bench:
 
         @app.post("/api/undo")
         def undo(body: dict[str, Any]) -> dict[str, Any]:
-            self.votes.pop()
+            if self.votes and self.votes[-1]["uuid"] == body["uuid"]:
+                self.votes.pop()
             return self.task()
 
         @app.get("/api/practice/{at}/answer")
@@ -138,7 +140,8 @@ class Bench:
 
     def task(self) -> dict[str, Any]:
         at = len(self.votes)
-        shared = {"progress": self.progress(), "can_undo": at > 0}
+        last = self.votes[-1]["uuid"] if self.votes else None
+        shared = {"progress": self.progress(), "undo": last}
         if at == len(self.questions):
             return {"done": True, **shared}
         one = self.questions[at]
@@ -196,3 +199,23 @@ class Server:
     def stop(self) -> None:
         self._server.should_exit = True
         self._thread.join()
+
+
+@contextmanager
+def comparing(new_page: Callable[..., Any], bench: Bench, **options: Any) -> Iterator[Any]:
+    """The page on the first question, drawn."""
+    server = Server(bench.app())
+    page = new_page(**options)
+    try:
+        page.goto(f"{server.origin}/#token")
+        page.locator("#begin").click()
+        drawn(page)
+        yield page
+    finally:
+        server.stop()
+
+
+def drawn(page: Any) -> None:
+    page.wait_for_selector('#compare[data-phase="ready"]')
+    # Whatever the last key changed is drawn with the next frame.
+    page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
-from tests.web.page_study import Bench, Question, Server
+from tests.web.page_study import Bench, Question, comparing, drawn
 
 BLUE, ORANGE, GREEN = (86, 180, 233), (230, 159, 0), (0, 158, 115)
 YELLOW = (240, 228, 66)
@@ -27,24 +26,6 @@ def random_question(seed: int, shape: tuple[int, ...], dtype: str, **changes: An
     masks = rng.integers(0, 4, (changes.pop("sides", 2), *shape[:3])).astype(np.uint8)
     settings: dict[str, Any] = {"window": (500.0, 1700.0), "structure": "LV", **changes}
     return Question(image=image, masks=masks, **settings)
-
-
-@contextmanager
-def comparing(new_page: NewPage, bench: Bench, **options: Any) -> Iterator[Any]:
-    """The page on the first question, drawn."""
-    server = Server(bench.app())
-    page = new_page(**options)
-    page.goto(f"{server.origin}/#token")
-    page.locator("#begin").click()
-    drawn(page)
-    yield page
-    server.stop()
-
-
-def drawn(page: Any) -> None:
-    page.wait_for_selector('#compare[data-phase="ready"]')
-    # Whatever the last key changed is drawn with the next frame.
-    page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
 
 def pixels(page: Any, selector: str, at: int = 0) -> np.ndarray:

@@ -26,10 +26,12 @@ COMMANDS = {
     "sample": "several masks of new images from a diffusion model, with mean and uncertainty",
     "export": "a network as TorchScript or ONNX, checked against the original",
     "pack": "a dataset packed to 8 bits, for running a recipe on another machine",
+    "collect report": "votes: who said what, how reliably, and which judge can be trusted",
     "study": "a grid of bases, judges, methods and seeds, resumable: tables, curves and a report",
     "ambiguity": "a study of diffusion models that draw many masks of one image, resumable",
     "prompted": "a study of promptable models: automatic prompts, ratings and rankings",
     "collect init": "masks of unlabelled images for people to compare, packed for the page",
+    "collect serve": "the page on which people compare these masks",
 }
 
 USAGE = """segpref makes medical image segmenters better from preferences instead of pixel labels.

@@ -17,6 +17,7 @@ _OPTIONS = {
     "predict": ("batch_size", "patch"),
     "sample": ("batch_size",),
     "export": ("size",),
+    "collect init": ("batch_size", "candidates"),
 }
 _RUNS = ("fit", "align")
 _STUDIES = ("demo", "study", "ambiguity", "prompted")

@@ -13,8 +13,8 @@ import numpy as np
 from segpref.collect.contents import Contents, Mode
 from segpref.collect.contents_file import contents_from_json, contents_to_json, is_opaque
 from segpref.collect.packing import pack, unpack
-from segpref.collect.standing import drop_cases, kept_cases
 from segpref.data.cache import write_atomically
+from segpref.data.splits import Split
 from segpref.disk import Damaged, cannot_read, from_checked_json, to_checked_json
 from segpref.types import LabelSpace, Region, SegprefError
 
@@ -142,11 +142,15 @@ class StudyFolder:
     @property
     def train_cases(self) -> tuple[str, ...]:
         """Cases of :attr:`slates`, in its order: the pool that it was made of. Empty where none is."""
+        from segpref.collect.standing import kept_cases
+
         return kept_cases(self.slates)
 
     @property
     def held_out_cases(self) -> tuple[str, ...]:
         """Cases of :attr:`held_out`, in its order."""
+        from segpref.collect.standing import kept_cases
+
         return kept_cases(self.held_out)
 
     def contents(self) -> Contents:
@@ -179,11 +183,14 @@ class StudyFolder:
     def erase(self, patient: str) -> dict[str, int]:
         """Remove a patient's images, masks and pairs from every file of the folder; votes are apart.
 
-        It can be repeated: a call that was stopped is finished by the next one.
+        The standing sets are written anew without the patient's cases, and the patient is taken out of
+        the split. It can be repeated: a call that was stopped is finished by the next one.
 
         Returns:
             How many images, masks and pairs there were.
         """
+        from segpref.collect.standing import drop_cases
+
         contents = self.contents()
         items = {one.id: one for one in contents.items if one.patient == patient}
         masks = [one for one in contents.masks if one.item in items]
@@ -194,6 +201,8 @@ class StudyFolder:
         cases = {one.case for one in items.values()}
         for folder in (self.slates, self.held_out):
             drop_cases(folder, lambda case: case in cases)
+        if (split := self.path / "split.json").is_file():
+            Split.load(split).without(patient).save(split)
         left = Contents(
             items=tuple(one for one in contents.items if one.id not in items),
             masks=tuple(one for one in contents.masks if one.item not in items),

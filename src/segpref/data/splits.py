@@ -61,6 +61,11 @@ class Split:
         text = json.dumps({"by_patient": self.by_patient, **content}, indent=1)
         write_atomically(path, text.encode())
 
+    def without(self, patient: str) -> Split:
+        """The same split, in which a patient is in no part."""
+        kept = {part: tuple(one for one in getattr(self, part) if one != patient) for part in PARTS}
+        return Split(**kept, by_patient=self.by_patient)
+
     @classmethod
     def load(cls, path: Path) -> Split:
         """Read a split; a patient in two parts is refused."""

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
         side_share,
         vote_times,
     )
-    from segpref.preferences.rating import Estimate, Rating
+    from segpref.preferences.rating import Estimate, Rating, exact_share, interval_over
     from segpref.preferences.record import Choice, Preference, Question
     from segpref.preferences.record_pairs import (
         KeepPairs,
@@ -97,7 +97,7 @@ else:
                 "side_share",
                 "vote_times",
             ),
-            "rating": ("Estimate", "Rating"),
+            "rating": ("Estimate", "Rating", "exact_share", "interval_over"),
             "record": ("Choice", "Preference", "Question"),
             "record_pairs": ("KeepPairs", "RecordedPairs", "pairs_from", "preferences_of"),
             "reliability": ("Reliability", "first_is_better", "flip_rates", "reliabilities"),
@@ -146,12 +146,14 @@ __all__ = [
     "content_id",
     "content_ids",
     "distinct",
+    "exact_share",
     "first_is_better",
     "fleiss_kappa",
     "flip_rates",
     "from_trl",
     "gold_accuracy",
     "in_random_order",
+    "interval_over",
     "krippendorff_alpha",
     "latest",
     "mine",

@@ -14,6 +14,7 @@ from segpref.workflows.predict import predict
 if TYPE_CHECKING:
     from segpref.workflows.align import Alignment
     from segpref.workflows.collect import NewStudy, init_study
+    from segpref.workflows.collect_report import CollectReport, report_study
     from segpref.workflows.evaluate import Evaluation
     from segpref.workflows.fit import Fit
     from segpref.workflows.loading import open_judge, open_split
@@ -24,6 +25,7 @@ else:
         {
             "align": ("Alignment",),
             "collect": ("NewStudy", "init_study"),
+            "collect_report": ("CollectReport", "report_study"),
             "evaluate": ("Evaluation",),
             "fit": ("Fit",),
             "loading": ("open_judge", "open_split"),
@@ -33,6 +35,7 @@ else:
 
 __all__ = [
     "Alignment",
+    "CollectReport",
     "Evaluation",
     "Fit",
     "NewStudy",
@@ -44,5 +47,6 @@ __all__ = [
     "open_judge",
     "open_split",
     "predict",
+    "report_study",
     "text_of",
 ]
