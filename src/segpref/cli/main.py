@@ -32,6 +32,10 @@ COMMANDS = {
     "prompted": "a study of promptable models: automatic prompts, ratings and rankings",
     "collect init": "masks of unlabelled images for people to compare, packed for the page",
     "collect serve": "the page on which people compare these masks",
+    "collect raters": "who may vote: personal links, and the end of them",
+    "collect backup": "a copy of all votes in one file, while voting goes on",
+    "collect restore": "votes from a backup, into an empty database",
+    "collect erase": "a patient's images, masks and votes, removed for good",
 }
 
 USAGE = """segpref makes medical image segmenters better from preferences instead of pixel labels.

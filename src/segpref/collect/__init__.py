@@ -28,8 +28,10 @@ if TYPE_CHECKING:
     from segpref.collect.contents_rows import contents_digest
     from segpref.collect.database import Database
     from segpref.collect.display import Layout, layout_of, packed_mask
+    from segpref.collect.erasing import Erased
     from segpref.collect.native import Native, default_window, native_of
     from segpref.collect.one_structure import one_structure_slate
+    from segpref.collect.opening import check_same_study, open_store, without
     from segpref.collect.packing import pack, unpack
     from segpref.collect.ratings import ratings_of
     from segpref.collect.rules import Rules
@@ -77,8 +79,10 @@ else:
             "contents_rows": ("contents_digest",),
             "database": ("Database",),
             "display": ("Layout", "layout_of", "packed_mask"),
+            "erasing": ("Erased",),
             "native": ("Native", "default_window", "native_of"),
             "one_structure": ("one_structure_slate",),
+            "opening": ("check_same_study", "open_store", "without"),
             "packing": ("pack", "unpack"),
             "ratings": ("ratings_of",),
             "rules": ("Rules",),
@@ -111,6 +115,7 @@ __all__ = [
     "Contents",
     "Database",
     "DisplayInfo",
+    "Erased",
     "Item",
     "Layout",
     "Mask",
@@ -132,6 +137,7 @@ __all__ = [
     "VotePreferences",
     "VoteRow",
     "VoteStore",
+    "check_same_study",
     "check_vote",
     "choices_of",
     "compared",
@@ -148,6 +154,7 @@ __all__ = [
     "layout_of",
     "native_of",
     "one_structure_slate",
+    "open_store",
     "pack",
     "packed_mask",
     "preference_chance",
@@ -159,5 +166,6 @@ __all__ = [
     "slice_of",
     "standing_set",
     "unpack",
+    "without",
     "write_display",
 ]

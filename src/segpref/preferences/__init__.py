@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     )
     from segpref.preferences.davidson import BradleyTerry, Compared, bradley_terry
     from segpref.preferences.exchange import from_trl, read_trl, to_trl, write_trl
+    from segpref.preferences.exchange_folder import PreferenceFolder, write_preferences
     from segpref.preferences.filters import Where, distinct, in_random_order, latest
     from segpref.preferences.miners import (
         Extremes,
@@ -75,6 +76,7 @@ else:
                 "content_ids",
             ),
             "exchange": ("from_trl", "read_trl", "to_trl", "write_trl"),
+            "exchange_folder": ("PreferenceFolder", "write_preferences"),
             "filters": ("Where", "distinct", "in_random_order", "latest"),
             "miners": (
                 "Extremes",
@@ -122,6 +124,7 @@ __all__ = [
     "PolicyPass",
     "Preference",
     "PreferenceFile",
+    "PreferenceFolder",
     "PreferenceStore",
     "ProposeSlates",
     "Question",
@@ -165,5 +168,6 @@ __all__ = [
     "side_share",
     "to_trl",
     "vote_times",
+    "write_preferences",
     "write_trl",
 ]
