@@ -38,6 +38,9 @@ COMMANDS = {
     "collect erase": "a patient's images, masks and votes, removed for good",
 }
 
+_WITHOUT_TORCH = ("collect serve", "collect raters", "collect backup", "collect restore")
+"""Commands that should answer at once, and compute nothing."""
+
 USAGE = """segpref makes medical image segmenters better from preferences instead of pixel labels.
 
 usage: segpref COMMAND [options]        segpref COMMAND --help lists all options
@@ -61,11 +64,13 @@ def program() -> int:
 
 
 def _whole() -> int:
-    if _split(sys.argv[1:])[0] in COMMANDS:
-        from segpref.process_setup import configure_process
+    if (command := _split(sys.argv[1:])[0]) in COMMANDS:
         from segpref.terminal import print_uncaught
 
-        configure_process()
+        if command not in _WITHOUT_TORCH:
+            from segpref.process_setup import configure_process
+
+            configure_process()
         sys.excepthook = print_uncaught
     return main()
 
