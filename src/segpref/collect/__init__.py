@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         VoteIn,
         VoteRow,
     )
+    from segpref.collect.builder import ShownImage, StudyBuilder, native_mask, shown_image
     from segpref.collect.config import CollectConfig
     from segpref.collect.contents import Axes, Contents, DisplayInfo, Item, Mask, Mode, Pair
     from segpref.collect.contents_file import contents_from_json, contents_to_json
@@ -65,6 +66,7 @@ else:
                 "VoteIn",
                 "VoteRow",
             ),
+            "builder": ("ShownImage", "StudyBuilder", "native_mask", "shown_image"),
             "config": ("CollectConfig",),
             "contents": ("Axes", "Contents", "DisplayInfo", "Item", "Mask", "Mode", "Pair"),
             "contents_file": ("contents_from_json", "contents_to_json"),
@@ -115,8 +117,10 @@ __all__ = [
     "Rater",
     "Refused",
     "Rules",
+    "ShownImage",
     "StoreFull",
     "Stored",
+    "StudyBuilder",
     "StudyFolder",
     "StudyNote",
     "VoteIn",
@@ -133,6 +137,7 @@ __all__ = [
     "information",
     "kept_cases",
     "layout_of",
+    "native_mask",
     "native_of",
     "one_structure_slate",
     "pack",
@@ -141,6 +146,7 @@ __all__ = [
     "preferences_from_votes",
     "score_scale",
     "share_preferring",
+    "shown_image",
     "slice_count",
     "slice_of",
     "standing_set",
