@@ -251,7 +251,7 @@ seeds: [0]
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_study(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = place / "tiny.yaml"
     recipe.write_text(RECIPE.format(network=NETWORK))

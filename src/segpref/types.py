@@ -153,6 +153,13 @@ class LabelSpace:
             return tuple(region.name for region in self.regions)
         return self.names[1:] if self.kind == "multi-class" else self.names
 
+    @property
+    def structure_values(self) -> tuple[tuple[int, ...], ...]:
+        """Multi-class only: the classes that each structure is made of."""
+        if self.regions:
+            return tuple(region.values for region in self.regions)
+        return tuple((value,) for value in range(1, len(self.names)))
+
     def decode(
         self, logits: Float[Tensor, "*batch C *space"], channel_dim: int = 1, lead: float = 0.0
     ) -> Tensor:
@@ -178,7 +185,7 @@ class LabelSpace:
             return np.asarray(masks == 1)
         labels = np.take(masks, 0, axis=field_axis)
         if self.regions:
-            parts = [np.isin(labels, region.values) for region in self.regions]
+            parts = [np.isin(labels, values) for values in self.structure_values]
         else:
             parts = [labels == value for value in range(1, len(self.names))]
         return np.stack(parts, axis=field_axis)
@@ -347,6 +354,11 @@ class Pairs:
         gap: the judge's score of the winner minus that of the loser, above 0.
         weight: of each pair's margin before the loss, above 0; 1 where None.
         group: pairs with the same number are one margin; every pair is its own where None.
+        target: how far the winner is said to be the better one: 1, which is meant where None, one half
+            of a tie; of one mask against the anchor 1 where it is accepted and 0 where it is rejected.
+        flip_rate: how often whoever said so is wrong, from 0 to 1/2; unknown where None.
+        structure: index of the structure of an exclusive label map that the pair is about, -1 for all
+            of them; all where None.
     """
 
     case: Int64[np.ndarray, " P"]
@@ -356,6 +368,9 @@ class Pairs:
     gap: Float[np.ndarray, " P"]
     weight: Float[np.ndarray, " P"] | None = None
     group: Int64[np.ndarray, " P"] | None = None
+    target: Float[np.ndarray, " P"] | None = None
+    flip_rate: Float[np.ndarray, " P"] | None = None
+    structure: Int64[np.ndarray, " P"] | None = None
 
     def __len__(self) -> int:
         return len(self.case)
@@ -400,6 +415,9 @@ class Margins:
             None.
         group: margins with the same number are summed, with their weights, into one margin before
             the loss; every pair is a group of its own where None.
+        target: how far the winner is said to be the better one (:class:`Pairs`), for an objective with
+            ``soft_targets``; 1 where None.
+        flip_rate: how often whoever said so is wrong, from 0 to 1/2; unknown where None.
     """
 
     policy: Float[Tensor, " P"]
@@ -410,6 +428,8 @@ class Margins:
     uncertainty: Float[Tensor, " P"] | None = None
     weight: Float[Tensor, " P"] | None = None
     group: Int64[Tensor, " P"] | None = None
+    target: Float[Tensor, " P"] | None = None
+    flip_rate: Float[Tensor, " P"] | None = None
 
     @property
     def difference(self) -> Float[Tensor, " P"]:
@@ -499,7 +519,9 @@ class Objective(Protocol):
 
     An objective that also reads the likelihood of the winner says so with the class attribute
     ``needs_likelihood``, or ``needs_reference_likelihood`` for that under the reference; one that
-    reads the judge's uncertainty with ``needs_uncertainty``.
+    reads the judge's uncertainty with ``needs_uncertainty``. One that reads ``Margins.target`` says
+    so with ``soft_targets``, so that ties can be learned from, and one whose margins are of single
+    masks that are accepted or rejected, each against the anchor, with ``single_masks``.
     """
 
     def __call__(self, margins: Margins, /) -> Float[Tensor, " P"]:

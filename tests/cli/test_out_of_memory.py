@@ -43,6 +43,7 @@ NEEDED = {
     "ambiguity": ["--data", "d"],
     "prompted": ["--data", "d", "--others", "o"],
     "collect init": ["--model", "m", "--data", "d", "--out", "OUT"],
+    "collect report": ["STUDY"],
 }
 SETTINGS = {
     "fit": "--batch_size 6 in place of 8",

@@ -127,8 +127,11 @@ def test_what_is_anothers_is_refused(votes: VoteStore) -> None:
         with pytest.raises(NotYours):
             refused()
     votes.vote(anna, told)
-    with pytest.raises(NotYours):
+    with pytest.raises(Conflict, match="another vote has this uuid"):
         votes.undo(ben, told.uuid)
+    with pytest.raises(NotYours):
+        votes.undo(ben, str(uuid.uuid4()))
+    assert votes.progress(anna).done == 1
 
 
 def test_undo_is_a_row_and_the_next_vote_supersedes_it(votes: VoteStore) -> None:
@@ -159,6 +162,23 @@ def test_undo_is_a_row_and_the_next_vote_supersedes_it(votes: VoteStore) -> None
     assert [row.choice for row in rows] == ["left", "tie", "undo", "undo", "right", "both-bad"]
     assert [row.counts for row in rows] == [False, False, False, False, True, True]
     assert [one.choice for one in votes.preferences()] == ["second", "both-bad"]
+
+
+def test_an_undo_has_a_uuid_of_its_own(votes: VoteStore) -> None:
+    anna = welcome(votes)
+    (given,) = vote_all(votes, anna, most=1)
+    own = str(uuid.uuid4())
+    assert votes.undo(anna, own).id == given.id
+    assert votes.undo(anna, own).id == given.id
+    assert [(row.choice, row.supersedes) for row in votes.votes()] == [("left", None), ("undo", 1)]
+    assert [row.uuid for row in votes.votes()][1] == own
+    with pytest.raises(Conflict, match="this uuid but another content"):
+        votes.vote(anna, ballot(given, uuid=own))
+    votes.vote(anna, ballot(given))
+    with pytest.raises(Conflict, match="only your last vote"):
+        votes.undo(anna, own)
+    with pytest.raises(SegprefError, match="uuid has the form"):
+        votes.undo(anna, "1")
 
 
 BAD: list[tuple[dict[str, Any], str]] = [

@@ -24,6 +24,8 @@ from segpref.data import (
 )
 from segpref.types import SegprefError
 
+pytestmark = pytest.mark.slow
+
 AFFINE = np.array([[0.0, -1.5, 0, 3], [1.5, 0, 0, -7], [0, 0, 8, 2], [0, 0, 0, 1]])
 
 

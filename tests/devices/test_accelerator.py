@@ -180,6 +180,7 @@ def test_a_regressor_is_trained_and_judges_there(place: Path, there: Accelerator
     assert np.isfinite(judge.score(dataset[0], Slate(masks, ()))).all()
 
 
+@pytest.mark.long
 def test_a_small_study_runs_there(
     place: Path, there: Accelerator, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -90,6 +90,7 @@ def test_a_bundle_is_aligned_and_written_back(place: Path, there: Accelerator) -
     assert any((place / "b").iterdir())
 
 
+@pytest.mark.long
 def test_adapters_are_tuned_there(place: Path, there: Accelerator) -> None:
     data = discs(place)
     network = json.dumps({"class_path": "adapted.adapted_sam"})
@@ -171,7 +172,8 @@ def test_a_network_is_exported_from_there(place: Path) -> None:
     assert torch.jit.load(place / "network.ts")(torch.zeros(2, 1, 32, 32)).shape == (2, 4, 32, 32)
 
 
-@pytest.mark.parametrize("study", ["squares", pytest.param("discs", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("study", ["squares", "discs"])
 def test_a_study_of_another_kind_runs_there(
     study: str, tmp_path: Path, there: Accelerator, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,7 +22,7 @@ from segpref.contrib.objectives import (
     SoftDPO,
     UncertaintyPenalizedDPO,
 )
-from segpref.objectives import DPO, IPO, BestOnly, CalibratedDPO, RobustDPO
+from segpref.objectives import DPO, IPO, KTO, BestOnly, CalibratedDPO, RobustDPO
 from segpref.types import Margins
 
 ALL = {
@@ -51,10 +51,11 @@ ALL = {
     "GammaPO": GammaPO(0.7, 0.5, 3.0),
     "AMaPO": AMaPO(0.7),
     "BestOnly": BestOnly(0.7),
+    "KTO": KTO(0.7, 1.2, 0.8),
 }
 """One of every objective, by its class and what is particular to it."""
 
-BATCH = ("DrDPO", "BetaDPO", "AlphaDPO", "GammaPO", "AMaPO")
+BATCH = ("DrDPO", "BetaDPO", "AlphaDPO", "GammaPO", "AMaPO", "KTO")
 """The classes whose losses depend on the other pairs of the batch."""
 
 

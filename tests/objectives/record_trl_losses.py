@@ -5,8 +5,9 @@ Run once, in an environment of its own that has TRL 1.16.0 (TRL is no dependency
     python record_trl_losses.py
 
 It is TRL's own code that runs: ``DPOTrainer._compute_loss`` on a stand-in for a language model that
-gives out the log-probabilities, ``CPOTrainer.cpo_loss`` (SimPO), ``ORPOTrainer.odds_ratio_loss``. A
-mask is told to TRL as an answer with one token per pixel, a class as a word of the vocabulary, and a
+gives out the log-probabilities, ``CPOTrainer.cpo_loss`` (SimPO), ``ORPOTrainer.odds_ratio_loss``, and
+``KTOTrainer._compute_loss``, whose estimate of the divergence is given the answers of the batch. A mask
+is told to TRL as an answer with one token per pixel, a class as a word of the vocabulary, and a
 pixel without opinion as a padded token.
 """
 
@@ -21,7 +22,7 @@ from typing import Any
 import torch
 import trl
 from torch import Tensor
-from trl import DPOTrainer
+from trl import DPOTrainer, KTOTrainer
 from trl.experimental.cpo import CPOTrainer
 from trl.experimental.orpo import ORPOTrainer
 
@@ -106,6 +107,93 @@ def orpo_losses(chosen: Tensor, rejected: Tensor, beta: float) -> list[float]:
     trainer = SimpleNamespace(accelerator=accelerator(), beta=beta)
     ratio = ORPOTrainer.odds_ratio_loss(trainer, chosen, rejected)[0]
     return (-chosen - ratio).tolist()
+
+
+class Answers:
+    """A language model that gives out log-probabilities, those of answers and of the divergence."""
+
+    training = False
+
+    def __init__(self, answers: Tensor, batch: Tensor) -> None:
+        self.answers, self.batch = answers, batch
+
+    def __call__(self, *, input_ids: Tensor, **_: Any) -> SimpleNamespace:
+        logps = self.batch if input_ids.shape[0] == len(self.batch) else self.answers
+        tokens = logps[:, None]
+        return SimpleNamespace(log_probs=tokens, entropy=tokens, mean_logits=tokens)
+
+
+def kto_losses(
+    policy: Tensor,
+    reference: Tensor,
+    accepted: list[bool],
+    beta: float,
+    weights: tuple[float, float],
+) -> list[float]:
+    """TRL's loss of every answer by itself, with the divergence that the whole batch gives."""
+    losses = []
+    for place, label in enumerate(accepted):
+        ids, every = (
+            torch.ones(1, 2, dtype=torch.long),
+            torch.ones(len(policy), 2, dtype=torch.long),
+        )
+        known, all_known = ids.clone(), every.clone()
+        known[:, 0] = all_known[:, 0] = 0
+        trainer = SimpleNamespace(
+            accelerator=accelerator(),
+            model=SimpleNamespace(training=False),
+            calculate_KL=True,
+            aux_loss_enabled=False,
+            precompute_ref_logps=True,
+            loss_type="kto",
+            beta=beta,
+            desirable_weight=weights[0],
+            undesirable_weight=weights[1],
+            _metrics=defaultdict(lambda: defaultdict(list)),
+            _total_train_tokens=0,
+        )
+        trainer._compute_kl_logps = lambda model, batch, t=trainer: KTOTrainer._compute_kl_logps(
+            t, model, batch
+        )
+        inputs = {
+            "input_ids": ids,
+            "attention_mask": ids,
+            "completion_mask": known,
+            "KL_input_ids": every,
+            "KL_attention_mask": every,
+            "KL_completion_mask": all_known,
+            "label": torch.tensor([label]),
+            "ref_logps": reference[place : place + 1],
+            "ref_KL_logps": reference,
+        }
+        model = Answers(policy[place : place + 1], policy)
+        losses.append(float(KTOTrainer._compute_loss(trainer, model, inputs, False)))
+    return losses
+
+
+def kto_cases() -> list[dict[str, Any]]:
+    """Two batches: one whose policy has come away from the reference, one whose estimate is below 0."""
+    policy, _, reference, _ = torch.tensor(PAIRS, dtype=torch.float64).unbind(1)
+    accepted = [True, False, True, True, False]
+    cases = []
+    for settings in (
+        {"beta": 0.1},
+        {"beta": 0.5, "desirable_weight": 1.3},
+        {"beta": 2.0, "desirable_weight": 0.7, "undesirable_weight": 1.5},
+    ):
+        weights = (settings.get("desirable_weight", 1.0), settings.get("undesirable_weight", 1.0))
+        for new, old in ((policy, reference), (reference, policy)):
+            losses = kto_losses(new, old, accepted, settings["beta"], weights)
+            cases.append(
+                {
+                    "settings": settings,
+                    "policy": new.tolist(),
+                    "reference": old.tolist(),
+                    "accepted": accepted,
+                    "losses": losses,
+                }
+            )
+    return cases
 
 
 def scalar_cases() -> list[dict[str, Any]]:
@@ -206,6 +294,7 @@ def main() -> None:
         "pairs": PAIRS,
         "cases": scalar_cases(),
         "masks": mask_cases(),
+        "single": kto_cases(),
     }
     target = Path(__file__).with_name("trl_losses.json")
     target.write_text(json.dumps(record, indent=1) + "\n")

@@ -11,7 +11,7 @@ import torch
 
 import segpref.contrib.objectives
 import segpref.objectives
-from segpref.objectives import disagreement, margins, winner_log_likelihood
+from segpref.objectives import KTO, disagreement, margins, winner_log_likelihood
 from segpref.types import IGNORE, Candidate, LabelSpace, Margins, Objective, Pairs, Slate
 
 RECORD = json.loads(Path(__file__).with_name("trl_losses.json").read_text())
@@ -80,3 +80,22 @@ def test_losses_of_masks(case):
     losses = objective(from_masks())
     bound = PRECISION.get(case["objective"], 1e-12)
     np.testing.assert_allclose(losses.numpy(), case["losses"], rtol=bound)
+
+
+@pytest.mark.parametrize("case", RECORD["single"], ids=lambda case: str(case["settings"]))
+def test_losses_of_single_answers(case):
+    policy, reference = (
+        torch.tensor(case[name], dtype=torch.float64) for name in ("policy", "reference")
+    )
+    losses = KTO(**case["settings"])(
+        Margins(
+            policy, reference, torch.ones(len(policy)),
+            target=torch.tensor(case["accepted"], dtype=torch.float64),
+        )
+    )  # fmt: skip
+    np.testing.assert_allclose(losses.numpy(), case["losses"], rtol=1e-12)
+
+
+def test_recorded_batches_are_on_both_sides_of_the_clamp():
+    means = {np.mean(np.subtract(c["policy"], c["reference"])) > 0 for c in RECORD["single"]}
+    assert means == {True, False}

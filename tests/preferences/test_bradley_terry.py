@@ -58,8 +58,11 @@ PUDDINGS = (
     (3, 4, 19, 20, 15), (1, 5, 13, 19, 18), (2, 5, 16, 20, 12), (3, 5, 16, 15, 17), (4, 5, 17, 14, 16),
     (1, 6, 18, 21, 12), (2, 6, 22, 20, 12), (3, 6, 13, 18, 10), (4, 6, 14, 19, 18), (5, 6, 11, 21, 12),
 )  # fmt: skip
-"""Brands i and j of chocolate pudding, how many preferred i, how many j, how many neither: Davidson, On extending the Bradley-Terry model to accommodate ties in paired comparison experiments (1970), as in the
-data set ``pudding`` of the R package PlackettLuce."""
+"""Brands i and j of chocolate pudding, how many preferred i, how many j, and how many neither.
+
+Davidson, On extending the Bradley-Terry model to accommodate ties in paired comparison experiments
+(1970), as in the data set ``pudding`` of the R package PlackettLuce.
+"""
 
 
 def test_puddings_with_ties() -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from made_records import said
 
+from segpref.objectives import DPO, KTO, BestOnly
 from segpref.preferences import (
     NestedPairs,
     Preference,
@@ -101,7 +102,7 @@ def test_what_gives_no_pair_is_counted() -> None:
     records = [
         said("tie", two), said("both-bad", two), said("cant-tell", two), said("cant-tell", two),
         said("accept", one), said("reject", one), said("first", ("0" * 32, two[0])),
-        said("first", ids(HEARTS, 0, 1), structure="RV"),
+        said("first", ids(HEARTS, 0, 2), structure="LV"),
     ]  # fmt: skip
     mined = pairs_from(records, ["p1/s000"], [HEARTS], HEART)
     assert len(mined.pairs) == 0
@@ -127,7 +128,8 @@ def test_what_gives_no_pair_is_counted() -> None:
         # The masks differ in RV alone, in RV and LV.
         (HEART, HEARTS, (0, 2), {"structure": "RV"}, [0]),
         (HEART, HEARTS, (0, 2), {"structure": "LV"}, []),
-        (HEART, HEARTS, (0, 1), {"structure": "LV"}, []),
+        (HEART, HEARTS, (0, 1), {"structure": "LV"}, [0]),
+        (HEART, HEARTS, (1, 2), {"structure": "LV"}, [0]),
         (HEART, HEARTS, (0, 1), {}, [0]),
     ],
 )
@@ -174,3 +176,53 @@ def test_the_last_word_counts() -> None:
     ]  # fmt: skip
     with pytest.raises(SegprefError, match="no preferences to learn from"):
         RecordedPairs.of([])
+
+
+def test_a_tie_is_half_a_preference_to_an_objective_that_takes_it_so() -> None:
+    records = [said("tie", ids(HEARTS, 1, 0), case="p"), said("first", ids(HEARTS, 1, 2), case="p")]
+    of = RecordedPairs.of(records)
+    mined = replace(of, objective=DPO())(["p"], [HEARTS], HEART)
+    assert rows(mined.pairs) == [(0, 0, 1, 0), (0, 0, 1, 2)]
+    assert mined.pairs.target is not None
+    assert mined.pairs.target.tolist() == [0.5, 1.0]
+    assert mined.skipped["tie"] == 0
+    likelihood = replace(of, objective=BestOnly())(["p"], [HEARTS], HEART)
+    assert (rows(likelihood.pairs), likelihood.skipped["tie"]) == ([(0, 0, 1, 2)], 1)
+    # The columns are those of all records, so that every process has the same ones.
+    elsewhere = replace(of, objective=DPO())(["q"], [HEARTS], HEART)
+    assert elsewhere.pairs.target is not None
+    assert RecordedPairs.of(records[1:])(["p"], [HEARTS], HEART).pairs.target is None
+
+
+def test_single_masks_stand_against_the_anchor() -> None:
+    records = [
+        said("accept", ids(HEARTS, 2), case="p"), said("reject", ids(HEARTS, 0), case="p"),
+        said("second", ids(HEARTS, 2, 1), case="p"), said("tie", ids(HEARTS, 1, 0), case="p"),
+        said("accept", ids(HEARTS, 2), case="p", structure="LV"),
+        said("accept", ids(HEARTS, 0), case="p", structure="LV"),
+    ]  # fmt: skip
+    mined = replace(RecordedPairs.of(records), objective=KTO())(["p"], [HEARTS], HEART)
+    assert rows(mined.pairs) == [
+        (0, 0, 2, 0),
+        (0, 0, 0, 0),
+        (0, 0, 1, 0),
+        (0, 0, 2, 0),
+        (0, 0, 0, 0),
+    ]
+    assert mined.pairs.target is not None
+    assert mined.pairs.target.tolist() == [1, 0, 1, 0, 1]
+    assert mined.pairs.structure is not None
+    assert mined.pairs.structure.tolist() == [-1, -1, -1, -1, 1]
+    # A mask whose LV is the anchor's is no other LV than it.
+    assert (mined.skipped["tie"], mined.skipped["structure"]) == (1, 1)
+
+
+def test_a_raters_flip_rate_is_that_of_the_pair() -> None:
+    records = [
+        said("first", ids(HEARTS, 1, 0), case="p", rater="A"),
+        said("first", ids(HEARTS, 1, 0), case="p", rater="B"),
+    ]
+    pairs = RecordedPairs.of(records, flip_rates={"B": 0.3})(["p"], [HEARTS], HEART).pairs
+    assert pairs.flip_rate is not None
+    assert pairs.flip_rate.tolist() == [0.0, 0.3]
+    assert RecordedPairs.of(records)(["p"], [HEARTS], HEART).pairs.flip_rate is None

@@ -91,7 +91,7 @@ def discs(folder: Path, count: int = 16) -> Path:
     return folder
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_whole_study_goes_on_and_writes_its_tables(
     tmp_path: Path,
 ) -> None:

@@ -83,7 +83,7 @@ def study(place: Path, *options: str) -> int:
     return main(["ambiguity", *map(str, given), *options])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_study_and_its_tables(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert study(place, "--only", "fit AmbiSeg") == 0
     assert "No table yet" in capsys.readouterr().out

@@ -177,7 +177,7 @@ class Place(Portable):
         write(self.out / name / "done.txt")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_other_processes_do_the_same(tmp_path: Path) -> None:
     place = Place(tmp_path)
     assert place.unpicklable

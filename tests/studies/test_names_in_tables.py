@@ -37,6 +37,8 @@ from segpref.studies.plan import plan
 from segpref.studies.prompted import load_prompted
 from segpref.types import SegprefError
 
+pytestmark = pytest.mark.slow
+
 NAMES = ["a|b", "a\\|b", "a\\", "a\nb", "`a|`", "[x](y)", "<b>", "*a*", "$x^2$", "50 % & #1 {~}",
          "a\\\\", "[/red]", "\x1b[31mred", "\u202eback", "\udcff"]  # fmt: skip
 

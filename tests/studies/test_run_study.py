@@ -331,7 +331,7 @@ def test_what_fails_takes_only_what_needs_it(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("where", ["processes", "ray"])
+@pytest.mark.parametrize("where", [pytest.param("processes", marks=pytest.mark.long), "ray"])
 def test_other_executors_find_the_same(
     where: str, finished: tuple[Results, Workspace], tmp_path: Path
 ) -> None:

@@ -17,6 +17,8 @@ from segpref.studies.engine import InProcess, Job, list_jobs, run_jobs
 from segpref.studies.prompted import PromptedRecipe, PromptedWorkspace, load_prompted, prompted_jobs
 from segpref.studies.run_study import study_jobs
 
+pytestmark = pytest.mark.slow
+
 RECORD = json.loads(Path(__file__).with_name("shipped_jobs.json").read_text())
 NOWHERE: Any = None
 """A reader that nobody asks."""

@@ -16,7 +16,14 @@ def test_all_studies_are_on_record() -> None:
     assert set(RECORD["tables"]) == set(small_studies.STUDIES)
 
 
-@pytest.mark.parametrize("name", small_studies.STUDIES)
+LONG = {"discs"}
+STUDIES = [
+    pytest.param(name, marks=pytest.mark.long) if name in LONG else name
+    for name in small_studies.STUDIES
+]
+
+
+@pytest.mark.parametrize("name", STUDIES)
 def test_a_small_study_gives_the_tables_on_record(name: str, tmp_path: Path) -> None:
     if name == "squares":
         pytest.importorskip("diffusers")

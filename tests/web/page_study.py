@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,9 @@ class Question:
     def slices(self) -> dict[str, list[int]]:
         differs = (self.masks != self.masks[:1]).any(0)
         others = {"axial": (1, 2), "coronal": (0, 2), "sagittal": (0, 1)}
-        return {axis: [int(i) for i in np.nonzero(differs.any(at))[0]] for axis, at in others.items()}
+        return {
+            axis: [int(i) for i in np.nonzero(differs.any(at))[0]] for axis, at in others.items()
+        }
 
 
 @dataclass
@@ -65,14 +68,19 @@ class Bench:
                 return JSONResponse({"error": "Your session has ended."}, 401)
             answer: Response = await follow(request)
             answer.headers["Content-Security-Policy"] = (
-                "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'"
+                "default-src 'none'; script-src 'self'; style-src 'self'; "
+                "img-src 'self' blob:; connect-src 'self'"
             )
             answer.headers["Cache-Control"] = "no-store"
             return answer
 
         @app.get("/{name}")
         def static(name: str) -> Response:
-            return FileResponse(STATIC / name) if (STATIC / name).is_file() else Response(status_code=404)
+            return (
+                FileResponse(STATIC / name)
+                if (STATIC / name).is_file()
+                else Response(status_code=404)
+            )
 
         @app.get("/")
         def index() -> FileResponse:
@@ -106,7 +114,9 @@ class Bench:
             one = self.questions[at]
             shown = [one.image] if kind == "image" else list(one.masks)
             slices = [np.ascontiguousarray(slice_of(each, axis, index)) for each in shown]
-            return Response(b"".join(each.tobytes() for each in slices), media_type="application/octet-stream")
+            return Response(
+                b"".join(each.tobytes() for each in slices), media_type="application/octet-stream"
+            )
 
         @app.post("/api/votes")
         def vote(body: dict[str, Any]) -> JSONResponse:
@@ -119,14 +129,19 @@ class Bench:
 
         @app.post("/api/undo")
         def undo(body: dict[str, Any]) -> dict[str, Any]:
-            self.votes.pop()
+            if self.votes and self.votes[-1]["uuid"] == body["uuid"]:
+                self.votes.pop()
             return self.task()
 
         @app.get("/api/practice/{at}/answer")
         def practice(at: int) -> dict[str, Any]:
             right = self.questions[at].practice
             said = next(one["choice"] for one in self.votes if one["assignment"] == str(at))
-            return {"choice": right, "correct": said == right, "why": "The other one misses a part."}
+            return {
+                "choice": right,
+                "correct": said == right,
+                "why": "The other one misses a part.",
+            }
 
         return app
 
@@ -138,7 +153,8 @@ class Bench:
 
     def task(self) -> dict[str, Any]:
         at = len(self.votes)
-        shared = {"progress": self.progress(), "can_undo": at > 0}
+        last = self.votes[-1]["uuid"] if self.votes else None
+        shared = {"progress": self.progress(), "undo": last}
         if at == len(self.questions):
             return {"done": True, **shared}
         one = self.questions[at]
@@ -167,7 +183,7 @@ class Bench:
 
 
 class Server:
-    """An application on a free port, in a thread, until it is stopped; it can start again on the same port."""
+    """An application on a free port, in a thread; once stopped, it can start again on the same port."""
 
     def __init__(self, app: FastAPI) -> None:
         self._app = app
@@ -196,3 +212,23 @@ class Server:
     def stop(self) -> None:
         self._server.should_exit = True
         self._thread.join()
+
+
+@contextmanager
+def comparing(new_page: Callable[..., Any], bench: Bench, **options: Any) -> Iterator[Any]:
+    """The page on the first question, drawn."""
+    server = Server(bench.app())
+    page = new_page(**options)
+    try:
+        page.goto(f"{server.origin}/#token")
+        page.locator("#begin").click()
+        drawn(page)
+        yield page
+    finally:
+        server.stop()
+
+
+def drawn(page: Any) -> None:
+    page.wait_for_selector('#compare[data-phase="ready"]')
+    # Whatever the last key changed is drawn with the next frame.
+    page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")

@@ -22,41 +22,48 @@ EXAMPLES = """\
   segpref align --data DATA --model runs/base --judge runs/judge --out runs/rn-dpo
   segpref align --data DATA --model NNUNET/fold_0 --judge MASKS --pool IMAGES --out runs/tuned --trust
   segpref align --data DATA --model runs/base --judge runs/judge --method calibrated --out runs/cal
+  segpref align --data DATA --votes study --out runs/voted
 """
 
 
 def align(
-    model: Path,
-    judge: NamedJudge | list[str] | str,
-    data: Path,
     out: Path,
     settings: dict[str, Any],
     config: AlignConfig,
     where: DataOptions,
     opening: TrainedModel,
+    model: Path | None = None,
+    judge: NamedJudge | list[str] | str | None = None,
+    votes: list[Path] | Path | None = None,
+    data: Path | None = None,
+    database: str | None = None,
     pool: Path | None = None,
     others: list[Path] | None = None,
     resume: bool = False,
     keep_tuned: bool = False,
 ) -> None:
-    """Make a segmenter better from a judge's preferences on unlabelled images.
+    """Make a segmenter better from the preferences of a judge or of people on unlabelled images.
 
     A model of another format is written back in that format, into the folder tuned of the run, where it
     is better than the base on validation; of an nnU-Net folder with several folds, each is tuned in a
     run folder of its own, and those that are not better keep the base's weights.
 
     Args:
-        model: the base: model file or run folder of segpref, trained nnU-Net folder (or one fold),
-            MONAI bundle, or .yaml that describes plain weights; a frozen copy is the reference.
-        judge: a model as above; a folder of masks made by another program, named as by segpref predict;
-            several of these, "[A, B]", averaged; oracle or oracle-dice (as in MAPO), which need labels,
-            for studies only; or a class with its arguments (class_path, init_args).
-        data: folder of the dataset; labels are read for validation only, never for the update.
         out: run folder to create.
         settings: the resolved options, kept in the run folder.
         config: of candidates, method and training.
         where: data, split and cache.
         opening: what may be opened.
+        model: the base: model file or run folder of segpref, trained nnU-Net folder (or one fold),
+            MONAI bundle, or .yaml that describes plain weights; a frozen copy is the reference. With
+            votes the copy in the study if left out.
+        judge: a model as above; a folder of masks made by another program, named as by segpref predict;
+            several of these, "[A, B]", averaged; oracle or oracle-dice (as in MAPO), which need labels,
+            for studies only; or a class with its arguments (class_path, init_args).
+        votes: in the place of a judge: the folder of a study in which people voted (segpref collect),
+            or several of one model, "[A, B]".
+        data: folder of the dataset; labels are read for validation only, never for the update.
+        database: URL of the votes, if they are not in the study's folder.
         pool: folder of unlabelled images; the training patients new to the base if left out.
         others: folders of masks made by other models, named as by segpref predict, as further
             candidates, whole and structure by structure.
@@ -64,17 +71,18 @@ def align(
         keep_tuned: write the folder tuned whether or not it is better than the base.
     """
     made = run(
-        model, data, judge=judge, out=out, config=config, pool=pool, others=others, resume=resume,
-        keep_tuned=keep_tuned, settings=settings, **vars(where), **vars(opening),
+        model, data, judge=judge, votes=votes, database=database, out=out, config=config, pool=pool,
+        others=others, resume=resume, keep_tuned=keep_tuned, settings=settings, **vars(where),
+        **vars(opening),
     )  # fmt: skip
-    _show(made, model, keep_tuned)
+    _show(made, model or made.out, keep_tuned)
 
 
 def _show(made: Alignment, model: Path, keep_tuned: bool) -> None:
     lost = False
     for (name, run_folder), summary in zip(made.runs.items(), made.summaries, strict=True):
         comparison = made.verdicts.get(name)
-        lost = lost or summary["val_iou_peak"] < summary["val_iou_base"]
+        lost = lost or summary.get("val_iou_peak", 1.0) < summary.get("val_iou_base", 0.0)
         control = control_beside(run_folder)
         _, sentence = verdict(summary, comparison, control, made.config.control)
         _print(f"{run_folder.best}: {sentence} Last epochs: {summary['tail_avg']:.3f}.")

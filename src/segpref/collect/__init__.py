@@ -17,19 +17,24 @@ if TYPE_CHECKING:
         Refused,
         Stored,
         StoreFull,
+        Unavailable,
         VoteIn,
         VoteRow,
     )
     from segpref.collect.builder import ShownImage, StudyBuilder, native_mask, shown_image
+    from segpref.collect.comparisons import comparisons_of
     from segpref.collect.config import CollectConfig
     from segpref.collect.contents import Axes, Contents, DisplayInfo, Item, Mask, Mode, Pair
-    from segpref.collect.contents_file import contents_from_json, contents_to_json
+    from segpref.collect.contents_file import contents_from_json, contents_to_json, is_opaque
     from segpref.collect.contents_rows import contents_digest
     from segpref.collect.database import Database
     from segpref.collect.display import Layout, layout_of, packed_mask
+    from segpref.collect.erasing import Erased
     from segpref.collect.native import Native, default_window, native_of
     from segpref.collect.one_structure import one_structure_slate
+    from segpref.collect.opening import check_same_study, open_store, without
     from segpref.collect.packing import pack, unpack
+    from segpref.collect.ratings import ratings_of
     from segpref.collect.rules import Rules
     from segpref.collect.selection import (
         PairSelection,
@@ -49,6 +54,7 @@ if TYPE_CHECKING:
         preferences_from_votes,
     )
     from segpref.collect.vote_store import VoteStore
+    from segpref.collect.voting import check_vote, choices_of
 else:
     __getattr__, __dir__ = face(
         __name__,
@@ -63,19 +69,24 @@ else:
                 "Refused",
                 "StoreFull",
                 "Stored",
+                "Unavailable",
                 "VoteIn",
                 "VoteRow",
             ),
             "builder": ("ShownImage", "StudyBuilder", "native_mask", "shown_image"),
             "config": ("CollectConfig",),
+            "comparisons": ("comparisons_of",),
             "contents": ("Axes", "Contents", "DisplayInfo", "Item", "Mask", "Mode", "Pair"),
-            "contents_file": ("contents_from_json", "contents_to_json"),
+            "contents_file": ("contents_from_json", "contents_to_json", "is_opaque"),
             "contents_rows": ("contents_digest",),
             "database": ("Database",),
             "display": ("Layout", "layout_of", "packed_mask"),
+            "erasing": ("Erased",),
             "native": ("Native", "default_window", "native_of"),
             "one_structure": ("one_structure_slate",),
+            "opening": ("check_same_study", "open_store", "without"),
             "packing": ("pack", "unpack"),
+            "ratings": ("ratings_of",),
             "rules": ("Rules",),
             "selection": (
                 "PairSelection",
@@ -91,6 +102,7 @@ else:
             "study": ("StudyFolder", "StudyNote", "write_display"),
             "vote_preferences": ("CONFIDENCE", "VotePreferences", "preferences_from_votes"),
             "vote_store": ("VoteStore",),
+            "voting": ("check_vote", "choices_of"),
         },
     )
 
@@ -105,6 +117,7 @@ __all__ = [
     "Contents",
     "Database",
     "DisplayInfo",
+    "Erased",
     "Item",
     "Layout",
     "Mask",
@@ -123,11 +136,16 @@ __all__ = [
     "StudyBuilder",
     "StudyFolder",
     "StudyNote",
+    "Unavailable",
     "VoteIn",
     "VotePreferences",
     "VoteRow",
     "VoteStore",
+    "check_same_study",
+    "check_vote",
+    "choices_of",
     "compared",
+    "comparisons_of",
     "contents_digest",
     "contents_from_json",
     "contents_to_json",
@@ -135,15 +153,18 @@ __all__ = [
     "differing_voxels",
     "drop_cases",
     "information",
+    "is_opaque",
     "kept_cases",
     "layout_of",
     "native_mask",
     "native_of",
     "one_structure_slate",
+    "open_store",
     "pack",
     "packed_mask",
     "preference_chance",
     "preferences_from_votes",
+    "ratings_of",
     "score_scale",
     "share_preferring",
     "shown_image",
@@ -151,5 +172,6 @@ __all__ = [
     "slice_of",
     "standing_set",
     "unpack",
+    "without",
     "write_display",
 ]

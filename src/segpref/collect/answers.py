@@ -20,6 +20,7 @@ __all__ = [
     "Refused",
     "StoreFull",
     "Stored",
+    "Unavailable",
     "VoteIn",
     "VoteRow",
 ]
@@ -45,6 +46,10 @@ class Conflict(SegprefError):
 
 class StoreFull(SegprefError):
     """Nothing can be stored; nothing that was acknowledged is lost."""
+
+
+class Unavailable(SegprefError):
+    """A database that can't be used at the moment; what was to be stored may be sent again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +157,10 @@ class VoteRow:
         slices_seen: by axis.
         stored_at: by the server's clock, in UTC.
         counts: whether nothing supersedes it and it was not taken back.
+        supersedes: number of the row that it takes the place of, or takes back.
+        sitting: of the rater, from 1, in which the pair was given.
+        window: centre and width at the time of the vote.
+        voted_at: by the rater's clock.
     """
 
     id: int
@@ -170,3 +179,7 @@ class VoteRow:
     slices_seen: Mapping[str, Any]
     stored_at: datetime
     counts: bool
+    supersedes: int | None = None
+    sitting: int = 1
+    window: tuple[float, float] | None = None
+    voted_at: datetime | None = None

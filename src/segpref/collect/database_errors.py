@@ -11,8 +11,7 @@ from typing import Any
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from segpref.collect.answers import StoreFull
-from segpref.types import SegprefError
+from segpref.collect.answers import StoreFull, Unavailable
 
 __all__ = ["is_duplicate", "is_full", "told_errors"]
 
@@ -59,7 +58,7 @@ def told_errors(name: str) -> Iterator[None]:
 
     Raises:
         StoreFull: its disk is full; nothing of what was to be stored is kept then.
-        SegprefError: anything else that a user can do something about.
+        Unavailable: anything else that a user can do something about.
     """
     try:
         yield
@@ -68,7 +67,7 @@ def told_errors(name: str) -> Iterator[None]:
     except sqlite3.Error as error:
         raise _sentence(name, error, error) from error
     except PoolTimeout as error:
-        raise SegprefError(
+        raise Unavailable(
             f"{name} is busy: all connections were in use for too long, so try again"
         ) from error
 
@@ -80,10 +79,10 @@ def _sentence(name: str, cause: Any, error: Exception) -> Exception:
     if state == "53100":
         return _full(name)
     if state in _POSTGRESQL:
-        return SegprefError(f"{name} can't be used: {_POSTGRESQL[state]}")
+        return Unavailable(f"{name} can't be used: {_POSTGRESQL[state]}")
     lost = isinstance(error, DBAPIError) and error.connection_invalidated
     if lost or state is None or state[:2] in ("08", "57", "53"):
-        return SegprefError(f"{name} can't be used: {_OUT_OF_REACH} ({_first_line(cause)})")
+        return Unavailable(f"{name} can't be used: {_OUT_OF_REACH} ({_first_line(cause)})")
     return error
 
 
@@ -94,9 +93,9 @@ def _of_sqlite(name: str, cause: sqlite3.Error, error: Exception) -> Exception:
     if code == sqlite3.SQLITE_FULL or code in _WRITING_FAILED:
         return _full(name)
     if reason := _SQLITE.get(code & 0xFF):
-        return SegprefError(f"{name} can't be used: {reason}")
+        return Unavailable(f"{name} can't be used: {reason}")
     if code == sqlite3.SQLITE_ERROR and "no such" in str(cause):
-        return SegprefError(
+        return Unavailable(
             f"{name} can't be used: its tables are not segpref's, so choose another file"
         )
     return error

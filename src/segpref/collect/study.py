@@ -13,7 +13,6 @@ import numpy as np
 from segpref.collect.contents import Contents, Mode
 from segpref.collect.contents_file import contents_from_json, contents_to_json, is_opaque
 from segpref.collect.packing import pack, unpack
-from segpref.collect.standing import drop_cases, kept_cases
 from segpref.data.cache import write_atomically
 from segpref.data.splits import Split
 from segpref.disk import Damaged, cannot_read, from_checked_json, to_checked_json
@@ -143,11 +142,15 @@ class StudyFolder:
     @property
     def train_cases(self) -> tuple[str, ...]:
         """Cases of :attr:`slates`, in its order: the pool that it was made of. Empty where none is."""
+        from segpref.collect.standing import kept_cases
+
         return kept_cases(self.slates)
 
     @property
     def held_out_cases(self) -> tuple[str, ...]:
         """Cases of :attr:`held_out`, in its order."""
+        from segpref.collect.standing import kept_cases
+
         return kept_cases(self.held_out)
 
     def contents(self) -> Contents:
@@ -186,6 +189,8 @@ class StudyFolder:
         Returns:
             How many images, masks and pairs there were.
         """
+        from segpref.collect.standing import drop_cases
+
         contents = self.contents()
         items = {one.id: one for one in contents.items if one.patient == patient}
         masks = [one for one in contents.masks if one.item in items]

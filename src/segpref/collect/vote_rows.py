@@ -41,6 +41,7 @@ def vote_rows(connection: Connection) -> Iterator[VoteRow]:
             assignment.c.pair_id,
             assignment.c.sides,
             assignment.c.repeat_of,
+            assignment.c.sitting,
             later.c.id.label("superseded_by"),
         )
         .join(rater, rater.c.id == vote.c.rater_id)
@@ -72,5 +73,9 @@ def _told(row: Row[Any]) -> dict[str, Any]:
         "shown_ms": row.shown_ms,
         "slices_seen": row.slices_seen,
         "stored_at": row.stored_at,
+        "supersedes": row.supersedes,
+        "sitting": row.sitting,
+        "window": None if row.window is None else tuple(row.window),
+        "voted_at": row.voted_at,
         "counts": row.choice != "undo" and row.superseded_by is None,
     }

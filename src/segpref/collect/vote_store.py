@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 from random import Random
@@ -24,6 +24,7 @@ from segpref.collect.answers import (
 )
 from segpref.collect.database import DRAWING
 from segpref.collect.database_errors import is_duplicate
+from segpref.collect.importing import import_votes
 from segpref.collect.study_database import StudyDatabase, now_utc
 from segpref.collect.tables import assignment
 from segpref.collect.vote_preferences import VotePreferences, preferences_from_votes
@@ -176,15 +177,20 @@ class VoteStore(StudyDatabase):
             raise
 
     def undo(self, rater: Rater, uuid: str) -> Assignment:
-        """Take the rater's last vote back.
+        """Take the rater's last vote back; sent twice it is the same as once.
+
+        Args:
+            rater: whose.
+            uuid: of that vote; or a new one, which the row that takes it back gets.
 
         Returns:
             Its assignment, which can be answered again.
 
         Raises:
-            NotYours: the rater has no such vote.
+            NotYours: the rater has no vote that counts.
             Conflict: it is not the rater's last.
         """
+        voting.check_uuid(uuid)
         now = self._clock()
         with self.writing(("rater", rater.id)) as connection:
             self._check_welcome(connection, rater)
@@ -195,6 +201,11 @@ class VoteStore(StudyDatabase):
         """The uuid of the vote that :meth:`undo` takes back."""
         with self.reading() as connection:
             return voting.last_vote(connection, rater.id)
+
+    def answer(self, rater: Rater, id: str) -> str | None:
+        """What the rater answered to an assignment; None where that was nothing, or was taken back."""
+        with self.reading() as connection:
+            return voting.answer_to(connection, rater.id, id)
 
     def progress(self, rater: Rater) -> Progress:
         """How far a rater is, without practice."""
@@ -221,6 +232,18 @@ class VoteStore(StudyDatabase):
         """
         wanted = (use,) if isinstance(use, str) else tuple(use)
         return preferences_from_votes(self.votes(), wanted)
+
+    def restore_votes(self, rows: Iterable[VoteRow]) -> int:
+        """Write votes of another database of the same study into this one, which has none.
+
+        Returns:
+            How many there were.
+
+        Raises:
+            SegprefError: there are votes already, or some are about pairs that the study does not have.
+        """
+        with self.writing(alone=True) as connection:
+            return import_votes(self.database, connection, rows, self._clock())
 
     def _check_welcome(self, connection: Connection, rater: Rater) -> None:
         if raters.is_revoked(connection, rater.id):

@@ -15,7 +15,16 @@ from segpref.collect.rules import Rules
 from segpref.collect.tables import assignment, pair, vote
 from segpref.types import SegprefError
 
-__all__ = ["check_vote", "choices_of", "expires_soon", "last_vote", "store_vote", "take_back"]
+__all__ = [
+    "answer_to",
+    "check_uuid",
+    "check_vote",
+    "choices_of",
+    "expires_soon",
+    "last_vote",
+    "store_vote",
+    "take_back",
+]
 
 _PAIR = ("left", "right", "tie", "both-bad", "cant-tell")
 _CHOICES = {
@@ -41,12 +50,7 @@ def check_vote(told: VoteIn) -> None:
     Raises:
         SegprefError: one of its values is out of its range.
     """
-    try:
-        canonical = str(uuids.UUID(told.uuid))
-    except (ValueError, AttributeError, TypeError):
-        canonical = None
-    if canonical != told.uuid:
-        raise SegprefError("a vote's uuid has the form 123e4567-e89b-42d3-a456-426614174000")
+    check_uuid(told.uuid)
     if not any(told.choice in known for known in _CHOICES.values()):
         raise SegprefError("this choice is none that can be made")
     if told.confidence is not None and not _is_whole(told.confidence, 1, 3):
@@ -60,6 +64,20 @@ def check_vote(told: VoteIn) -> None:
         raise SegprefError("window is a centre and a width, two numbers")
     if told.voted_at is not None and told.voted_at.utcoffset() is None:
         raise SegprefError("voted_at needs a time zone, as in 2026-01-31T12:00:00+00:00")
+
+
+def check_uuid(uuid: str) -> None:
+    """Refuse what is no UUID, or one in another form than the usual.
+
+    Raises:
+        SegprefError: as it says.
+    """
+    try:
+        canonical = str(uuids.UUID(uuid))
+    except (ValueError, AttributeError, TypeError):
+        canonical = None
+    if canonical != uuid:
+        raise SegprefError("a vote's uuid has the form 123e4567-e89b-42d3-a456-426614174000")
 
 
 def store_vote(
@@ -110,29 +128,40 @@ def store_vote(
 def take_back(connection: Connection, rater: int, uuid: str, rules: Rules, now: datetime) -> str:
     """Undo the rater's last vote: its assignment can be answered again.
 
-    Undoing it twice is the same as once, until it is answered again.
+    Sent twice it is the same as once, until the assignment is answered again.
+
+    Args:
+        connection: to the database.
+        rater: id.
+        uuid: of the last vote, or a new one, which the row that takes it back gets.
+        rules: how long the assignment is kept for the rater.
+        now: the time.
 
     Returns:
         Id of the assignment.
 
     Raises:
-        NotYours: the rater has no such vote.
+        NotYours: the rater has no vote that counts.
         Conflict: it is not the rater's last vote, or was undone and answered again.
     """
-    row = connection.execute(
-        select(vote).where(vote.c.uuid == uuid, vote.c.rater_id == rater, vote.c.choice != "undo")
-    ).one_or_none()
-    if row is None:
-        raise NotYours("there is no such vote of yours: reload the page")
-    last = _last_on(connection, row.assignment_id)
-    if last is not None and last.choice == "undo" and last.supersedes == row.id:
-        return str(row.assignment_id)
-    if last_vote(connection, rater) != uuid:
+    named = connection.execute(select(vote).where(vote.c.uuid == uuid)).one_or_none()
+    if named is not None:
+        if named.rater_id != rater:
+            raise Conflict("another vote has this uuid: try again")
+        last = _last_on(connection, named.assignment_id)
+        if last is not None and last.choice == "undo" and named.id in (last.id, last.supersedes):
+            return str(named.assignment_id)
+    counting = last_vote(connection, rater)
+    if counting is None:
+        raise NotYours("there is no vote of yours to undo: reload the page")
+    if named is not None and counting != uuid:
         raise Conflict("only your last vote can be undone: reload the page")
+    row = connection.execute(select(vote).where(vote.c.uuid == counting)).one()
     connection.execute(
         insert(vote).values(
-            uuid=str(uuids.uuid4()), assignment_id=row.assignment_id, rater_id=rater, choice="undo",
-            slices_seen={}, stored_at=now, supersedes=row.id,
+            uuid=str(uuids.uuid4()) if named is not None else uuid, supersedes=row.id,
+            assignment_id=row.assignment_id, rater_id=rater, choice="undo", slices_seen={},
+            stored_at=now,
         )
     )  # fmt: skip
     _answered(connection, row.assignment_id, now, rules, answered=False)
@@ -149,6 +178,13 @@ def last_vote(connection: Connection, rater: int) -> str | None:
         .order_by(vote.c.id.desc())
         .limit(1)
     ).scalar_one_or_none()
+
+
+def answer_to(connection: Connection, rater: int, number: str) -> str | None:
+    """What the rater answered to an assignment; None where that was nothing, or was taken back."""
+    last = _last_on(connection, number)
+    mine = last is not None and last.rater_id == rater and last.choice != "undo"
+    return str(last.choice) if last is not None and mine else None
 
 
 def expires_soon(connection: Connection, number: str, now: datetime) -> bool:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     )
     from segpref.objectives.focal_dice import FocalDiceLoss, quality_loss
     from segpref.objectives.groups import grouped
+    from segpref.objectives.kto import KTO
     from segpref.objectives.likelihood import (
         Disagreement,
         Reduction,
@@ -27,8 +28,13 @@ if TYPE_CHECKING:
         margins,
         reduce_margin,
     )
-    from segpref.objectives.mask_likelihood import log_likelihood, winner_log_likelihood
+    from segpref.objectives.mask_likelihood import (
+        log_likelihood,
+        whole_log_likelihood,
+        winner_log_likelihood,
+    )
     from segpref.objectives.pairwise import DPO, IPO, RobustDPO, update_strength
+    from segpref.objectives.soft_targets import both_orders
     from segpref.objectives.step import step_objective
     from segpref.objectives.supervised import OneHotLoss, SupervisedLoss
 else:
@@ -46,6 +52,7 @@ else:
             ),
             "focal_dice": ("FocalDiceLoss", "quality_loss"),
             "groups": ("grouped",),
+            "kto": ("KTO",),
             "likelihood": (
                 "Disagreement",
                 "Reduction",
@@ -55,8 +62,13 @@ else:
                 "margins",
                 "reduce_margin",
             ),
-            "mask_likelihood": ("log_likelihood", "winner_log_likelihood"),
+            "mask_likelihood": (
+                "log_likelihood",
+                "whole_log_likelihood",
+                "winner_log_likelihood",
+            ),
             "pairwise": ("DPO", "IPO", "RobustDPO", "update_strength"),
+            "soft_targets": ("both_orders",),
             "step": ("step_objective",),
             "supervised": ("OneHotLoss", "SupervisedLoss"),
         },
@@ -65,6 +77,7 @@ else:
 __all__ = [
     "DPO",
     "IPO",
+    "KTO",
     "BestOnly",
     "CalibratedDPO",
     "Disagreement",
@@ -73,6 +86,7 @@ __all__ = [
     "Reduction",
     "RobustDPO",
     "SupervisedLoss",
+    "both_orders",
     "denoising_log_ratio",
     "diffusion_margins",
     "disagreement",
@@ -88,5 +102,6 @@ __all__ = [
     "safe_scale",
     "step_objective",
     "update_strength",
+    "whole_log_likelihood",
     "winner_log_likelihood",
 ]

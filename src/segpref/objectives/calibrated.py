@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch.nn.functional import logsigmoid
 
 from segpref.checking import checked
 from segpref.objectives.checks import above_zero
+from segpref.objectives.soft_targets import both_orders
 from segpref.types import Margins, SegprefError
 
 __all__ = ["CalibratedDPO"]
@@ -26,7 +28,8 @@ class CalibratedDPO:
     labelled images (:func:`~segpref.metrics.mined_flips`), linear between the measured gaps and
     constant beyond them. It is least where ``sigmoid(beta Delta) = 1 - e``: a pair is learned until
     the policy is as sure of it as the judge has been right about such pairs, and no further; where the
-    judge is right as often as not, the policy is held at the reference.
+    judge is right as often as not, the policy is held at the reference. Margins that bring their own
+    flip rates, such as those of votes, need no table.
 
     Args:
         beta: strength of the preference, above 0.
@@ -35,6 +38,8 @@ class CalibratedDPO:
         flip_rates: share of pairs at each gap that the judge has the wrong way round, 0 to 1. Above
             one half counts as one half: a judge that is mostly wrong is not turned round.
     """
+
+    soft_targets: ClassVar[bool] = True
 
     beta: float = 1.0
     gaps: tuple[float, ...] = ()
@@ -57,11 +62,21 @@ class CalibratedDPO:
         Raises:
             SegprefError: there are no flip rates.
         """
+        wrong = self._flip_rates(margins)
+
+        def loss(delta: Tensor) -> Tensor:
+            h = self.beta * delta
+            return -(1 - wrong) * logsigmoid(h) - wrong * logsigmoid(-h)
+
+        return both_orders(loss, margins)
+
+    def _flip_rates(self, margins: Margins) -> Float[Tensor, " P"]:
+        if margins.flip_rate is not None:
+            return margins.flip_rate.clamp(max=0.5)
         if not self.gaps:
             raise SegprefError(
                 "CalibratedDPO has no flip rates: give the gaps and flip_rates of `segpref audit`"
             )
         rates = np.minimum(self.flip_rates, 0.5)
         e = np.interp(margins.gap.detach().cpu().numpy(), self.gaps, rates)
-        h, wrong = self.beta * margins.difference, torch.from_numpy(e).to(margins.difference)
-        return -(1 - wrong) * logsigmoid(h) - wrong * logsigmoid(-h)
+        return torch.from_numpy(e).to(margins.difference)

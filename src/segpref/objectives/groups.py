@@ -47,6 +47,8 @@ def grouped(margins: Margins) -> Margins:
         winner=mean(margins.winner),
         reference_winner=mean(margins.reference_winner),
         uncertainty=mean(margins.uncertainty),
+        target=mean(margins.target),
+        flip_rate=mean(margins.flip_rate),
     )
 
 

@@ -8,7 +8,7 @@ region R: the sum of the logits that the winner raises minus the sum of those it
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
@@ -22,6 +22,7 @@ from segpref.types import IGNORE, LabelSpace, Margins, Pairs, SegprefError, Slat
 __all__ = [
     "Disagreement",
     "Reduction",
+    "asked_about",
     "disagreement",
     "exponent",
     "log_ratio_map",
@@ -65,6 +66,11 @@ class Disagreement:
         """Share of the image on which winner and loser differ, float64: the factor of Eq. 12."""
         return self.region.double() / self.omega
 
+    @property
+    def whole(self) -> Bool[Tensor, " P"]:
+        """Whether a pair is of one mask that is judged as a whole."""
+        return self.lengths.sum(1) == 0
+
     def to(self, device: torch.device | str) -> Disagreement:
         """The same with its tensors on ``device``."""
         return replace(
@@ -81,18 +87,23 @@ def disagreement(
     pairs: Pairs,
     label_space: LabelSpace,
     ignored: Bool[np.ndarray, "B *space"] | None = None,
+    whole: bool = False,
 ) -> Disagreement:
     """Find the disagreement region of every pair, once per batch.
 
     ``R = {i in Omega : y+_i != y-_i}`` (Eq. 8). Omega leaves out the ``ignored`` pixels and those
-    where either mask is :data:`~segpref.types.IGNORE`. Pairs with an empty R are dropped: their
-    margin is 0 whatever the policy, and a mean over nothing for ``region``.
+    where either mask is :data:`~segpref.types.IGNORE`; of a pair that is about one structure of an
+    exclusive label map also those where the masks differ, but not in this structure, for nothing was
+    said of them. Pairs with an empty R are dropped: their margin is 0 whatever the policy, and a mean
+    over nothing for ``region``.
 
     Args:
         slates: one per image of the batch, all of one spatial shape.
         pairs: mined preferences; ``pairs.case`` points into ``slates``.
         label_space: what the values of the masks mean.
         ignored: True for pixels that no mask labels, such as padding.
+        whole: keep pairs of equal masks: the mask is judged as a whole, R is Omega, and what counts is
+            its likelihood (:func:`~segpref.objectives.winner_log_likelihood`).
 
     Raises:
         SegprefError: a mask holds a value that the label space does not have.
@@ -108,9 +119,15 @@ def disagreement(
     ):
         masks = slates[case].masks
         winner, loser = masks[better, field].ravel(), masks[worse, field].ravel()
-        differs, omega = _differs(winner, loser, None if known is None else known[case])
+        inside = None if known is None else known[case]
+        if (asked := asked_about(pairs, pair, winner, loser, label_space)) is not None:
+            inside = asked if inside is None else asked & inside
+        differs, omega = _differs(winner, loser, inside)
         where = np.flatnonzero(differs)
         if not len(where):
+            if whole and omega and np.array_equal(winner, loser):
+                kept.append(pair)
+                counts.append((0, 0, omega, omega))
             continue
         plus, minus = winner[where], loser[where]
         if (highest := max(plus.max(), minus.max())) >= label_space.values:
@@ -199,14 +216,39 @@ def margins(
 
 def of_pairs(pairs: Pairs, policy: Float[Tensor, " P"], reference: Float[Tensor, " P"]) -> Margins:
     """Margins with what their pairs say besides: gap, weight and group."""
-    weight, group = pairs.weight, pairs.group
+
+    def column(values: np.ndarray | None) -> Tensor | None:
+        return None if values is None else torch.from_numpy(values).to(policy)
+
+    group = pairs.group
     return Margins(
         policy=policy,
         reference=reference.to(policy.dtype),
         gap=torch.from_numpy(pairs.gap).to(policy),
-        weight=None if weight is None else torch.from_numpy(weight).to(policy),
+        weight=column(pairs.weight),
         group=None if group is None else torch.from_numpy(group).to(policy.device),
+        target=column(pairs.target),
+        flip_rate=column(pairs.flip_rate),
     )
+
+
+def asked_about(
+    pairs: Pairs,
+    pair: int,
+    winner: UInt8[np.ndarray, " n"],
+    loser: UInt8[np.ndarray, " n"],
+    label_space: LabelSpace,
+) -> Bool[np.ndarray, " n"] | None:
+    """The pixels that a pair says something about; None where it is about all structures.
+
+    Of a pair that is about one structure of an exclusive label map they are those where the two masks
+    agree, and those that one of them counts to the structure and the other does not.
+    """
+    if pairs.structure is None or pairs.structure[pair] < 0:
+        return None
+    values = label_space.structure_values[pairs.structure[pair]]
+    asked: np.ndarray = (winner == loser) | (np.isin(winner, values) != np.isin(loser, values))
+    return asked
 
 
 def exponent(reduction: Reduction) -> float:
@@ -289,12 +331,6 @@ def _differs(
 
 
 def _select(pairs: Pairs, rows: list[int]) -> Pairs:
-    return Pairs(
-        case=pairs.case[rows],
-        field=pairs.field[rows],
-        winner=pairs.winner[rows],
-        loser=pairs.loser[rows],
-        gap=pairs.gap[rows],
-        weight=None if pairs.weight is None else pairs.weight[rows],
-        group=None if pairs.group is None else pairs.group[rows],
-    )
+    columns = {one.name: getattr(pairs, one.name) for one in fields(Pairs)}
+    there: dict[str, Any] = {name: of[rows] for name, of in columns.items() if of is not None}
+    return Pairs(**there)

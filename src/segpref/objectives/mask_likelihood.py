@@ -10,10 +10,10 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 from torch.nn import functional
 
-from segpref.objectives.likelihood import Disagreement, Reduction, exponent
+from segpref.objectives.likelihood import Disagreement, Reduction, asked_about, exponent
 from segpref.types import IGNORE, LabelSpace, Slate
 
-__all__ = ["log_likelihood", "winner_log_likelihood"]
+__all__ = ["log_likelihood", "whole_log_likelihood", "winner_log_likelihood"]
 
 
 def log_likelihood(
@@ -73,6 +73,47 @@ def winner_log_likelihood(
     return (sums / size + (1 - a) * agreed / omega).to(z.dtype)
 
 
+def whole_log_likelihood(
+    logits: Float[Tensor, "B C *space"],
+    slates: Sequence[Slate],
+    region: Disagreement,
+    label_space: LabelSpace,
+) -> Float[Tensor, " P"]:
+    """Mean log-likelihood over Omega of every winner that is judged as a whole; 0 of other pairs.
+
+    Of a judgement of one structure of an exclusive label map it is that of the structure's own mask:
+    the classes that it is made of count as one, and all others as another.
+
+    Args:
+        logits: of policy or reference.
+        slates: of the batch.
+        region: with pairs of equal masks, see :func:`disagreement`.
+        label_space: what the masks mean.
+    """
+    z, pairs = logits if logits.dtype == torch.float64 else logits.float(), region.pairs
+    exclusive = label_space.kind == "multi-class"
+    found = [z.new_zeros(())] * len(pairs)
+    for pair in region.whole.nonzero().flatten().tolist():
+        image, number = int(pairs.case[pair]), int(pairs.field[pair])
+        mask = slates[image].masks[pairs.winner[pair], number]
+        own = z[image].log_softmax(0) if exclusive else z[image]
+        held = torch.from_numpy(np.where(mask == IGNORE, 0, mask)).to(z.device)
+        about = -1 if pairs.structure is None else int(pairs.structure[pair])
+        if about >= 0:
+            values = label_space.structure_values[about]
+            others = [value for value in range(label_space.values) if value not in values]
+            inside = torch.from_numpy(np.isin(mask, values)).to(z.device)
+            likely = torch.where(inside, own[list(values)].logsumexp(0), own[others].logsumexp(0))
+        elif exclusive:
+            likely = own.gather(0, held[None].long())[0]
+        else:
+            likely = functional.logsigmoid(torch.where(held == 1, own[number], -own[number]))
+        known = torch.from_numpy(mask != IGNORE).to(z.device)
+        total = torch.where(known, likely, 0).sum(dtype=torch.float64)
+        found[pair] = (total / known.sum()).to(z.dtype)
+    return torch.stack(found) if found else z.new_zeros(0)
+
+
 def _over_region(
     z: Float[Tensor, "B C *space"], region: Disagreement, label_space: LabelSpace
 ) -> Float[Tensor, " P"]:
@@ -97,16 +138,21 @@ def _over_omega(
     ignored: Bool[np.ndarray, "B *space"] | None,
 ) -> Float[Tensor, " P"]:
     """Sum of the winner's log-likelihoods over Omega."""
-    found: dict[tuple[int, int, int, int], Tensor] = {}
+    found: dict[tuple[int, int, int, int, int], Tensor] = {}
     pairs, each = region.pairs, []
     # Taken apart once: a gradient per z[c] would be as large as z.
     images = z.unbind(0)
-    for c, f, better, worse in zip(pairs.case, pairs.field, pairs.winner, pairs.loser, strict=True):
+    rows = zip(pairs.case, pairs.field, pairs.winner, pairs.loser, strict=True)
+    for pair, (c, f, better, worse) in enumerate(rows):
         winner, loser = slates[c].masks[better, f], slates[c].masks[worse, f]
         # Only a loser with unknown pixels changes the winner's Omega.
-        key = (c, f, better, worse if loser.max() == IGNORE else -1)
+        asked = asked_about(pairs, pair, winner, loser, label_space)
+        about = -1 if asked is None or pairs.structure is None else int(pairs.structure[pair])
+        key = (c, f, better, worse if loser.max() == IGNORE or about >= 0 else -1, about)
         if key not in found:
             known = (winner != IGNORE) & (loser != IGNORE)
+            if asked is not None:
+                known &= asked
             if ignored is not None:
                 known &= ~ignored[c]
             held = torch.from_numpy(np.where(known, winner, 0)).to(z.device)

@@ -7,6 +7,7 @@ Every loss is a function of ``Delta``, the policy part of a margin minus its ref
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -16,6 +17,7 @@ from torch.nn.functional import logsigmoid
 from segpref.checking import checked
 from segpref.objectives.checks import above_zero, below_half
 from segpref.objectives.groups import grouped
+from segpref.objectives.soft_targets import both_orders
 from segpref.types import Margins, Objective
 
 __all__ = [
@@ -24,6 +26,9 @@ __all__ = [
     "RobustDPO",
     "update_strength",
 ]
+
+_HIGHEST = 0.4
+"""Of the flip rates of single pairs, for robust DPO."""
 
 
 @checked()
@@ -37,6 +42,8 @@ class DPO:
         beta: strength of the preference, above 0.
     """
 
+    soft_targets: ClassVar[bool] = True
+
     beta: float = 1.0
 
     def __post_init__(self) -> None:
@@ -44,7 +51,7 @@ class DPO:
 
     def __call__(self, margins: Margins) -> Float[Tensor, " P"]:
         """Loss of every pair."""
-        return -logsigmoid(self.beta * margins.difference)
+        return both_orders(lambda delta: -logsigmoid(self.beta * delta), margins)
 
 
 @checked()
@@ -58,6 +65,8 @@ class IPO:
         beta: strength of the regularisation, above 0; the authors call it tau.
     """
 
+    soft_targets: ClassVar[bool] = True
+
     beta: float = 1.0
 
     def __post_init__(self) -> None:
@@ -65,7 +74,7 @@ class IPO:
 
     def __call__(self, margins: Margins) -> Float[Tensor, " P"]:
         """Loss of every pair."""
-        return (margins.difference - 1 / (2 * self.beta)) ** 2
+        return both_orders(lambda delta: (delta - 1 / (2 * self.beta)) ** 2, margins)
 
 
 @checked()
@@ -74,12 +83,16 @@ class RobustDPO:
     """DPO that is unbiased when preferences flip at random: rDPO (Chowdhury et al., 2024).
 
     ``((1 - e) L(Delta) - e L(-Delta)) / (1 - 2 e)`` with ``L = -log sigmoid(beta .)`` and ``e`` the
-    flip rate: its mean over flips is DPO's loss of the true preference.
+    flip rate: its mean over flips is DPO's loss of the true preference. Margins that bring their own
+    flip rates, such as those of votes, are taken at these, up to 0.4: at 1/2 there is no unbiased loss,
+    and nearby it is as noisy as it is large.
 
     Args:
         beta: strength of the preference, above 0.
         flip_rate: share of preferences thought to be the wrong way round, from 0 to below 1/2.
     """
+
+    soft_targets: ClassVar[bool] = True
 
     beta: float = 1.0
     flip_rate: float = 0.1
@@ -90,8 +103,14 @@ class RobustDPO:
 
     def __call__(self, margins: Margins) -> Float[Tensor, " P"]:
         """Loss of every pair; may be negative."""
-        h, e = self.beta * margins.difference, self.flip_rate
-        return (e * logsigmoid(-h) - (1 - e) * logsigmoid(h)) / (1 - 2 * e)
+        own = margins.flip_rate
+        e: float | Tensor = self.flip_rate if own is None else own.clamp(max=_HIGHEST)
+
+        def loss(delta: Tensor) -> Tensor:
+            h = self.beta * delta
+            return (e * logsigmoid(-h) - (1 - e) * logsigmoid(h)) / (1 - 2 * e)
+
+        return both_orders(loss, margins)
 
 
 def update_strength(margins: Margins, objective: Objective) -> Float[Tensor, " P"]:

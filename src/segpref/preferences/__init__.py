@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     )
     from segpref.preferences.davidson import BradleyTerry, Compared, bradley_terry
     from segpref.preferences.exchange import from_trl, read_trl, to_trl, write_trl
-    from segpref.preferences.filters import Where, distinct, latest
+    from segpref.preferences.exchange_folder import PreferenceFolder, write_preferences
+    from segpref.preferences.filters import Where, distinct, in_random_order, latest
     from segpref.preferences.miners import (
         Extremes,
         Mined,
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
         side_share,
         vote_times,
     )
-    from segpref.preferences.rating import Estimate, Rating
+    from segpref.preferences.rating import Estimate, Rating, exact_share, interval_over
     from segpref.preferences.record import Choice, Preference, Question
     from segpref.preferences.record_pairs import (
         KeepPairs,
@@ -75,7 +76,8 @@ else:
                 "content_ids",
             ),
             "exchange": ("from_trl", "read_trl", "to_trl", "write_trl"),
-            "filters": ("Where", "distinct", "latest"),
+            "exchange_folder": ("PreferenceFolder", "write_preferences"),
+            "filters": ("Where", "distinct", "in_random_order", "latest"),
             "miners": (
                 "Extremes",
                 "Mined",
@@ -97,7 +99,7 @@ else:
                 "side_share",
                 "vote_times",
             ),
-            "rating": ("Estimate", "Rating"),
+            "rating": ("Estimate", "Rating", "exact_share", "interval_over"),
             "record": ("Choice", "Preference", "Question"),
             "record_pairs": ("KeepPairs", "RecordedPairs", "pairs_from", "preferences_of"),
             "reliability": ("Reliability", "first_is_better", "flip_rates", "reliabilities"),
@@ -122,6 +124,7 @@ __all__ = [
     "PolicyPass",
     "Preference",
     "PreferenceFile",
+    "PreferenceFolder",
     "PreferenceStore",
     "ProposeSlates",
     "Question",
@@ -146,11 +149,14 @@ __all__ = [
     "content_id",
     "content_ids",
     "distinct",
+    "exact_share",
     "first_is_better",
     "fleiss_kappa",
     "flip_rates",
     "from_trl",
     "gold_accuracy",
+    "in_random_order",
+    "interval_over",
     "krippendorff_alpha",
     "latest",
     "mine",
@@ -162,5 +168,6 @@ __all__ = [
     "side_share",
     "to_trl",
     "vote_times",
+    "write_preferences",
     "write_trl",
 ]

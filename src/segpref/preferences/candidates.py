@@ -164,7 +164,7 @@ class Scoring:
         return ScoredSlate(case, slate, scores, doubt)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class AbstainingJudge:
     """A judge that always abstains, for slates that people will judge."""
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
-from segpref.preferences.record import Preference, Question
+import numpy as np
 
-__all__ = ["EVERYTHING", "Where", "distinct", "latest"]
+from segpref.preferences.record import Choice, Preference, Question
+
+__all__ = ["EVERYTHING", "Where", "distinct", "in_random_order", "latest"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,3 +58,27 @@ def latest(records: Iterable[Preference]) -> list[Preference]:
         found.pop(record.question, None)
         found[record.question] = record
     return list(found.values())
+
+
+def in_random_order(records: Iterable[Preference], seed: int) -> list[Preference]:
+    """The same questions with answers that say nothing: the control of what was said.
+
+    Of two candidates the better one is drawn; of single masks as many are accepted as before, drawn at
+    random. Ties and the like stay. Each answer is drawn once: a run learns the same ones in all epochs,
+    as it does from answers that say something.
+
+    Args:
+        records: what was said.
+        seed: of the draw.
+    """
+    rng, said = np.random.default_rng([seed, 0x766F7465]), list(records)
+    single = [place for place, one in enumerate(said) if len(one.candidates) == 1]
+    answers = [said[place].choice for place in single]
+    for place, other in zip(single, rng.permutation(len(single)).tolist(), strict=True):
+        said[place] = replace(said[place], choice=answers[other])
+    turned = rng.random(len(said)) < 0.5
+    other_way: dict[str, Choice] = {"first": "second", "second": "first"}
+    return [
+        replace(one, choice=other_way[one.choice]) if turn and one.choice in other_way else one
+        for one, turn in zip(said, turned.tolist(), strict=True)
+    ]

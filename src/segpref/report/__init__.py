@@ -14,6 +14,15 @@ if TYPE_CHECKING:
         validation_chart,
         volume_ratios,
     )
+    from segpref.report.collect_data import CollectFigures, collect_figures
+    from segpref.report.collect_files import collect_json, raters_csv, strengths_csv
+    from segpref.report.collect_more import (
+        Precision,
+        more_votes,
+        precision_of_models,
+        precision_of_raters,
+    )
+    from segpref.report.collect_page import votes_page
     from segpref.report.comparison import Comparison, compared, gains_by_patient
     from segpref.report.differences import Difference, difference
     from segpref.report.formats import as_csv, latex, markdown, rich_table
@@ -64,6 +73,15 @@ else:
                 "validation_chart",
                 "volume_ratios",
             ),
+            "collect_data": ("CollectFigures", "collect_figures"),
+            "collect_files": ("collect_json", "raters_csv", "strengths_csv"),
+            "collect_more": (
+                "Precision",
+                "more_votes",
+                "precision_of_models",
+                "precision_of_raters",
+            ),
+            "collect_page": ("votes_page",),
             "comparison": ("Comparison", "compared", "gains_by_patient"),
             "differences": ("Difference", "difference"),
             "formats": ("as_csv", "latex", "markdown", "rich_table"),
@@ -115,6 +133,7 @@ __all__ = [
     "SELECT_BEST",
     "SWEEP_COLUMNS",
     "Cell",
+    "CollectFigures",
     "Comparison",
     "Details",
     "Difference",
@@ -124,12 +143,15 @@ __all__ = [
     "Page",
     "Part",
     "Picture",
+    "Precision",
     "Run",
     "Section",
     "SlatePicture",
     "Table",
     "TableRow",
     "as_csv",
+    "collect_figures",
+    "collect_json",
     "column",
     "compared",
     "difference",
@@ -139,12 +161,17 @@ __all__ = [
     "lines_chart",
     "markdown",
     "mean_and_spread",
+    "more_votes",
     "overlay_pictures",
     "picture_grid",
+    "precision_of_models",
+    "precision_of_raters",
+    "raters_csv",
     "relative_to_start",
     "rich_table",
     "round_table",
     "slate_tiles",
+    "strengths_csv",
     "structure_table",
     "study_report",
     "table",
@@ -152,6 +179,7 @@ __all__ = [
     "validation_chart",
     "variance_pictures",
     "volume_ratios",
+    "votes_page",
     "write_page",
     "write_pictures",
     "write_report",

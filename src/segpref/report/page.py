@@ -156,6 +156,7 @@ class Page:
         verdict: the outcome in one sentence.
         good: whether the outcome is what was hoped for; None where there is nothing to hope for.
         warnings: what to look at before the model is used.
+        caution: heading of the warnings.
         sections: in the order of reading.
         details: folded parts at the end.
         terms: words of the :data:`GLOSSARY` that are explained at the end.
@@ -166,6 +167,7 @@ class Page:
     good: bool | None = None
     lead: str = ""
     warnings: Sequence[str] = ()
+    caution: str = "Look at this before you use the model"
     sections: Sequence[Section] = ()
     details: Sequence[Details] = ()
     terms: Sequence[str] = ()

@@ -50,12 +50,22 @@ _NAMES = {
     "labelled_patients": "Labelled patients",
     "seed": "Seed",
     "judge_abstains_on": "The judge abstains on",
+    "val_votes_base": "Agreement with held-out votes, base",
+    "val_votes_peak": "Agreement with held-out votes, peak",
+    "val_votes_last": "Agreement with held-out votes, after the last epoch",
+    "votes": "Votes",
 }
 _SKIPPED = {
     "skipped_abstained": "the judge abstained",
     "skipped_zero": "all scores were 0",
     "skipped_tied": "all scores were equal",
     "skipped_undecided": "no two candidates were far enough apart",
+    "skipped_tie": "a tie, from which this objective does not learn",
+    "skipped_both-bad": "both masks are bad",
+    "skipped_cant-tell": "the rater can't tell",
+    "skipped_single": "accepted or rejected, from which this objective does not learn",
+    "skipped_structure": "the masks do not differ in the structure",
+    "skipped_elsewhere": "a mask is not in the set",
 }
 _ALIGNED = (
     "IoU",
@@ -175,19 +185,22 @@ def _fit_sections(summary: Mapping[str, Any], history: History) -> list[Section]
 
 
 def _alignment_sections(summary: Mapping[str, Any], history: History) -> list[Section]:
-    chart = validation_chart(
-        column(history, "val_iou"),
-        float(summary["val_iou_base"]),
-        int(summary["peak_epoch"]),
-        float(summary["tail_avg"]),
-    )
-    sections = [
-        Section("Figures", table=_figures(summary)),
-        Section(
-            "Validation", "Overlap with the true outlines after every epoch.",
-            pictures=(chart,), note=_OPTIMISM,
-        ),
-    ]  # fmt: skip
+    sections = [Section("Figures", table=_figures(summary))]
+    if "val_iou_base" in summary:
+        chart = validation_chart(
+            column(history, "val_iou"),
+            float(summary["val_iou_base"]),
+            int(summary["peak_epoch"]),
+            float(summary["tail_avg"]),
+        )
+        told = "Overlap with the true outlines after every epoch."
+        sections.append(Section("Validation", told, pictures=(chart,), note=_OPTIMISM))
+    if not np.isnan(agreed := column(history, "val_votes")).all():
+        votes = lines_chart(
+            "Held-out votes", "share agreed with", {"votes": agreed}, 0.5, limits=SHARE
+        )
+        told = "Share of the votes that were not learned from that the model has moved towards."
+        sections.append(Section("Held-out votes", told, pictures=(votes,)))
     if charts := _learning_charts(history):
         sections.append(
             Section(
@@ -276,7 +289,8 @@ def _unfinished(about: Mapping[str, Any], history: History) -> dict[str, Any]:
     curve = column(history, "val_iou")
     if not np.isnan(column(history, "train_loss")).all():
         return {"kind": "fit", "best_epoch": int(curve.argmax()) + 1, "val_iou": float(curve.max())}
-    return {"kind": "align", **curve_summary(history)}
+    chosen_by = "val_votes" if np.isnan(curve).all() else "val_iou"
+    return {"kind": "align", **curve_summary(history, chosen_by)}
 
 
 def _read_about(folder: RunFolder) -> dict[str, Any]:

@@ -60,6 +60,8 @@ def verdict(
         control: the random-preference control, where it was run.
         is_control: whether the run is itself one.
     """
+    if "val_iou_base" not in summary:
+        return False, _by_votes(summary, is_control)
     base, peak = float(summary["val_iou_base"]), float(summary["val_iou_peak"])
     when = f"after epoch {summary['peak_epoch']} of {summary['epochs']}"
     word: Word = "not shown" if comparison is None else comparison.word
@@ -87,6 +89,18 @@ def verdict(
             "is not known."
         )
     return word == "better", " ".join(sentences)
+
+
+def _by_votes(summary: Mapping[str, Any], is_control: bool) -> str:
+    """Where votes chose the checkpoint, for want of labels."""
+    told = (
+        "Without validation labels it is not known whether the model is better than the base: it has "
+        f"moved towards {float(summary['val_votes_peak']):.0%} of the votes that it did not learn from "
+        f"(half by chance) after epoch {summary['peak_epoch']} of {summary['epochs']}. Ask people "
+        "which of the two is better (segpref collect init --mode base-or-tuned)."
+    )
+    control = "This is a random-preference control: nothing was learned from the votes."
+    return f"{told} {control}" if is_control else told
 
 
 def read_comparison(folder: RunFolder) -> Comparison | None:
@@ -138,6 +152,8 @@ def alignment_warnings(
     control: Control | None = None,
 ) -> list[str]:
     """Sentences about what went wrong or may have; empty where all looks well."""
+    if "val_iou_base" not in summary:
+        return _volume_warnings(summary, history) + _pair_warnings(history)
     found = []
     better = float(summary["val_iou_peak"]) - float(summary["val_iou_base"]) >= _VISIBLE
     base, tail, drift = (float(summary[k]) for k in ("val_iou_base", "tail_avg", "drift"))

@@ -41,7 +41,7 @@ def alignment_report(
     folder: RunFolder,
     base: Path | str,
     cases: Dataset,
-    judge: Judge,
+    judge: Judge | None,
     proposals: SlateProposals,
     seed: int = 0,
     count: int = 4,
@@ -52,7 +52,7 @@ def alignment_report(
         folder: of the run.
         base: its base.
         cases: labelled; some of them are shown.
-        judge: scores the candidates of the slate.
+        judge: scores the candidates of the slate; None where people voted, and no slate is shown.
         proposals: make them; where the model sees patches, of a patch around a structure.
         seed: of the slate.
         count: how many cases are shown.
@@ -62,11 +62,14 @@ def alignment_report(
     measured_verdict(folder, base, cases)
     before, after = (whole_model(model) for model in (base, folder.best))
     shown = typical(cases, count)
+    both = overlays(shown, {"base": before, "tuned": after})
+    if judge is None:
+        return write_report(folder, overlays=both, control=control_beside(folder))
     note_undrawn_structures(judge, cases)
     slate = _slate_picture(base, shown, judge, proposals, seed)
     return write_report(
         folder,
-        overlays=overlays(shown, {"base": before, "tuned": after}),
+        overlays=both,
         slate=slate,
         control=control_beside(folder),
         audited=None if folder.audit.exists() else _audited(base, cases, judge, proposals, seed),

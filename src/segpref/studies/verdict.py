@@ -21,7 +21,7 @@ from segpref.types import SegprefError
 
 __all__ = ["control_beside", "measured_verdict"]
 
-_SAME = ("model", "data", "judge", "pool", "method", "epochs")
+_SAME = ("model", "data", "judge", "votes", "pool", "method", "epochs")
 
 
 def measured_verdict(folder: RunFolder, base: Path | str, validation: Dataset) -> Comparison:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from segpref.training.curves import curve_summary, smoothed, tail_average
     from segpref.training.feedback import Feedback
     from segpref.training.folder import RunFolder, is_first_process
+    from segpref.training.held_out import HeldOut, agreement
     from segpref.training.loop import StepResult, batch_stream, run_loop
     from segpref.training.margins import LogitMargins
     from segpref.training.methods import method_of, with_flip_rates
@@ -38,6 +39,7 @@ else:
             "curves": ("curve_summary", "smoothed", "tail_average"),
             "feedback": ("Feedback",),
             "folder": ("RunFolder", "is_first_process"),
+            "held_out": ("HeldOut", "agreement"),
             "loop": ("StepResult", "batch_stream", "run_loop"),
             "margins": ("LogitMargins",),
             "methods": ("method_of", "with_flip_rates"),
@@ -63,6 +65,7 @@ __all__ = [
     "DiffusionConfig",
     "Feedback",
     "FitConfig",
+    "HeldOut",
     "LogitMargins",
     "PreferenceRounds",
     "PreferenceSignal",
@@ -78,6 +81,7 @@ __all__ = [
     "StepSlates",
     "SupervisedSignal",
     "Task",
+    "agreement",
     "align",
     "averaged",
     "batch_stream",

@@ -8,14 +8,15 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from segpref.objectives.pairwise import DPO
 from segpref.objectives.supervised import SupervisedLoss
 from segpref.preferences import KeepPairs, RecordedPairs
 from segpref.runtime import step_total
 from segpref.training.loop import StepResult
 from segpref.training.signals import PreferenceSignal, ScoredBatch, Signal
-from segpref.types import LabelSpace, SegprefError
+from segpref.types import LabelSpace, Objective, SegprefError
 
-__all__ = ["AnchoredSignal", "SupervisedSignal", "keeping", "records_of"]
+__all__ = ["AnchoredSignal", "SupervisedSignal", "keeping", "objective_of", "records_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +122,7 @@ def keeping(signal: Signal, keep: KeepPairs) -> Signal:
     if isinstance(signal, PreferenceSignal) and signal.records is None:
         return replace(signal, keep=keep)
     raise SegprefError(
-        "only mined pairs of candidates can be kept as preferences: leave keep_preferences out, or "
+        "only mined pairs of candidates can be kept as preferences: leave write_preferences out, or "
         "learn from pairs"
     )
 
@@ -131,3 +132,10 @@ def records_of(signal: Signal) -> RecordedPairs | None:
     if isinstance(signal, AnchoredSignal):
         return records_of(signal.preference)
     return signal.records if isinstance(signal, PreferenceSignal) else None
+
+
+def objective_of(signal: Signal) -> Objective:
+    """The objective that preferences are learned with; DPO where nothing is."""
+    if isinstance(signal, AnchoredSignal):
+        return objective_of(signal.preference)
+    return signal.objective if isinstance(signal, PreferenceSignal) else DPO()

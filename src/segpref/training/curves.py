@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-__all__ = ["curve_summary", "smoothed", "tail_average"]
+__all__ = ["curve_summary", "name_of", "smoothed", "tail_average"]
 
 WINDOW = 3
 TAIL = 6
@@ -26,18 +26,32 @@ def tail_average(curve: Float[np.ndarray, " epoch"]) -> float:
     return float(smoothed(curve)[-TAIL:].mean())
 
 
-def curve_summary(history: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+_NAMES = {"val_iou": "IoU", "val_votes": "agreement with held-out votes"}
+
+
+def name_of(column: str) -> str:
+    """What a figure that chooses checkpoints is called in a sentence."""
+    return _NAMES.get(column, column)
+
+
+def curve_summary(
+    history: Sequence[Mapping[str, float]], chosen_by: str = "val_iou"
+) -> dict[str, Any]:
     """Figures of a stage-2 curve; row 0 is the base and takes no part in peak or tail.
 
     ``drift`` is the maximum of the smoothed curve minus TailAvg: what was reached and lost again.
+
+    Args:
+        history: one row per epoch.
+        chosen_by: the column that chooses the checkpoint; the figures begin with its name.
     """
-    curve = np.array([row["val_iou"] for row in history[1:]])
+    curve = np.array([row[chosen_by] for row in history[1:]])
     tail = tail_average(curve)
     return {
-        "val_iou_base": float(history[0]["val_iou"]),
-        "val_iou_peak": float(curve.max()),
+        f"{chosen_by}_base": float(history[0][chosen_by]),
+        f"{chosen_by}_peak": float(curve.max()),
         "peak_epoch": int(curve.argmax()) + 1,
-        "val_iou_last": float(curve[-1]),
+        f"{chosen_by}_last": float(curve[-1]),
         "tail_avg": tail,
         "drift": float(smoothed(curve).max()) - tail,
         "epochs": len(curve),

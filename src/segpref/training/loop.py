@@ -19,6 +19,7 @@ from segpref.locking import alone_in
 from segpref.policies import ModelCard, save_model
 from segpref.progress import console, progress_bar
 from segpref.runtime import Runtime
+from segpref.training.curves import name_of
 from segpref.training.folder import RunFolder
 from segpref.training.tracking import TrackerName, tracked
 from segpref.types import SegprefError
@@ -106,6 +107,7 @@ def run_loop(
     rounds: int | None = None,
     state_module: nn.Module | None = None,
     trackers: Sequence[TrackerName] = (),
+    chosen_by: str = "val_iou",
 ) -> list[dict[str, float]]:
     """Train, validate after every epoch, keep the best; continue where the folder says.
 
@@ -118,7 +120,7 @@ def run_loop(
         epochs: how many.
         batches: epoch -> batches of image indices.
         step: computes the loss of a batch.
-        validate: figures of the current weights; ``val_iou`` chooses the best checkpoint.
+        validate: figures of the current weights.
         runtime: devices, precision and processes.
         description: what the progress bar says.
         checkpoint_seconds: save the position at least this often, and with every best checkpoint; a
@@ -128,6 +130,7 @@ def run_loop(
         state_module: all that a resumed run needs, where that is more than the network (a student
             and its teacher, say).
         trackers: what shows the figures of the epochs while it trains.
+        chosen_by: which of the figures chooses the best checkpoint, the higher the better.
 
     Returns:
         One row per epoch; row 0 is the start, before any update.
@@ -173,10 +176,10 @@ def run_loop(
             row = {"epoch": float(epoch + 1), **validate(), **figures}
             position.history.append(row)
             position.epoch, position.step, position.totals = epoch + 1, 0, {}
-            better = row["val_iou"] > position.best or not position.best_epoch
+            better = row[chosen_by] > position.best or not position.best_epoch
             if better:
-                known = not math.isnan(row["val_iou"])
-                position.best = row["val_iou"] if known else -math.inf
+                known = not math.isnan(row[chosen_by])
+                position.best = row[chosen_by] if known else -math.inf
                 position.best_epoch = epoch + 1
             if main:
                 folder.write_metrics(position.history)
@@ -189,7 +192,7 @@ def run_loop(
                     save_model(folder.last, network, card)
                     _save(folder, kept, optimizer, position)
                     saved = time.monotonic()
-            note = f"IoU {row['val_iou']:.3f}, best {position.best:.3f}"
+            note = f"{name_of(chosen_by)} {row[chosen_by]:.3f}, best {position.best:.3f}"
             bar.update(task, note=note)
             if main and not console.is_terminal:
                 console.print(f"{description}: epoch {epoch + 1} of {epochs}, {note}")

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from segpref.objectives.likelihood import Disagreement, Reduction, margins
-from segpref.objectives.mask_likelihood import winner_log_likelihood
+from segpref.objectives.mask_likelihood import whole_log_likelihood, winner_log_likelihood
 from segpref.types import LabelSpace, Margins, Slate
 
 __all__ = ["LogitMargins", "MarginSource"]
@@ -81,9 +81,22 @@ class LogitMargins:
         likelihood: bool = False,
         reference_likelihood: bool = False,
     ) -> Margins:
-        """Margins, and no more than is asked for besides."""
+        """Margins, and no more than is asked for besides.
+
+        Of a mask that is judged as a whole (:func:`~segpref.objectives.disagreement`) they are the
+        means of its log-likelihood over Omega, under every reduction.
+        """
         region = region.to(self.logits.device)
         found = margins(self.logits, self.reference, region, reduction)
+        if (whole := region.whole).any():
+            policy = whole_log_likelihood(self.logits, slates, region, self.label_space)
+            with torch.no_grad():
+                before = whole_log_likelihood(self.reference, slates, region, self.label_space)
+            found = replace(
+                found,
+                policy=torch.where(whole, policy, found.policy),
+                reference=torch.where(whole, before.to(policy), found.reference),
+            )
         ask = (slates, region, self.label_space, reduction)
         if likelihood:
             found = replace(found, winner=winner_log_likelihood(self.logits, *ask))

@@ -10,7 +10,7 @@ from segpref.judges import NoisyJudge
 from segpref.metrics.flips import FlipBin
 from segpref.objectives import DPO, CalibratedDPO
 from segpref.objectives.supervised import OneHotLoss
-from segpref.preferences import TopVsRandom
+from segpref.preferences import RecordedPairs, TopVsRandom
 from segpref.proposals import SlateProposals
 from segpref.training.anchored import AnchoredSignal, SupervisedSignal
 from segpref.training.config import AlignConfig
@@ -40,6 +40,7 @@ def method_of(
     label_space: LabelSpace,
     judge: Judge,
     families: Sequence[Any] | None = None,
+    records: RecordedPairs | None = None,
 ) -> Method:
     """What a configuration chooses; its view and average are those of ``config.resolved()``.
 
@@ -49,6 +50,8 @@ def method_of(
         judge: scores candidates.
         families: of candidates, in place of those of the configuration (with masks of other models,
             say); all that suit the labels where neither names any.
+        records: preferences to learn from in the place of mined pairs; for a control they are given in
+            random order already.
 
     Raises:
         SegprefError: settings that exclude each other.
@@ -64,7 +67,9 @@ def method_of(
         feedback = config.feedback
         return Method(feedback.judge(judge), feedback.proposals(), feedback.signal(label_space))
     making: Any = config.families if families is None else families
-    return Method(judge, SlateProposals(config.candidates, making), _signal(config, label_space))
+    return Method(
+        judge, SlateProposals(config.candidates, making), _signal(config, label_space, records)
+    )
 
 
 def with_flip_rates(config: AlignConfig, flips: Sequence[FlipBin]) -> AlignConfig:
@@ -83,7 +88,9 @@ def with_flip_rates(config: AlignConfig, flips: Sequence[FlipBin]) -> AlignConfi
     return replace(config, objective=replace(config.objective, gaps=gaps, flip_rates=mixed))
 
 
-def _signal(config: AlignConfig, label_space: LabelSpace) -> Signal:
+def _signal(
+    config: AlignConfig, label_space: LabelSpace, records: RecordedPairs | None = None
+) -> Signal:
     if config.method == "pseudo-label":
         return PseudoLabelSignal(label_space)
     loss = None if config.loss is None else OneHotLoss(label_space, config.loss)
@@ -94,7 +101,8 @@ def _signal(config: AlignConfig, label_space: LabelSpace) -> Signal:
         config.miner or TopVsRandom(),
         config.objective or DPO(1.0 if config.beta is None else config.beta),
         config.reduction,
-        flip_rate=0.5 if config.control else 0.0,
+        flip_rate=0.5 if config.control and records is None else 0.0,
+        records=records,
     )
     if not config.supervised:
         return pairs

@@ -108,6 +108,9 @@ class PreferenceSignal:
     def __post_init__(self) -> None:
         if not 0 <= self.flip_rate <= 1:
             raise SegprefError(f"a signal's flip_rate is from 0 to 1, not {self.flip_rate}")
+        if self.records is not None:
+            known = replace(self.records, objective=self.objective)
+            object.__setattr__(self, "records", known)
 
     @property
     def needs_uncertainty(self) -> bool:
@@ -123,7 +126,8 @@ class PreferenceSignal:
         """Loss summed over the mined pairs, or over groups of them."""
         mined = self._mined(batch)
         pairs = _turned(mined.pairs, batch.rngs, self.flip_rate) if self.flip_rate else mined.pairs
-        region = disagreement(batch.slates, pairs, self.label_space)
+        singles = bool(getattr(self.objective, "single_masks", False))
+        region = disagreement(batch.slates, pairs, self.label_space, whole=singles)
         # Shares of the fields that were looked at: they add up over processes and updates.
         fields = float(mined.fields)
         logs = {f"skipped_{why}": (float(n), fields) for why, n in mined.skipped.items()}
@@ -136,20 +140,23 @@ class PreferenceSignal:
             return StepResult(batch.margins.zero(), 0, logs)
         losses = objective(grouped(margin))
         own = objective.of_own(losses.detach())
-        difference = margin.difference.detach()
-        count = float(len(region))
+        # 1 or -1 where the winner is said to be better or worse, 0 of a tie: no figure is about these.
+        said = _said(region.pairs)
+        difference = margin.difference.detach() * torch.from_numpy(said).to(margin.difference)
+        count = float(np.count_nonzero(said))
         logs["loss"] = (float(own.sum()), float(len(own)))
         logs["margin"] = (float(difference.sum()), count)
         logs["preference_accuracy"] = (float((difference > 0).sum()), count)
-        logs["disagreement"] = (float(region.fraction.sum()), count)
+        logs["disagreement"] = (float(region.fraction.sum()), float(len(region)))
         if batch.truth is not None:
-            gaps = _true_gaps(region.pairs, batch.truth)
+            gaps = _true_gaps(region.pairs, batch.truth) * said
             strength = update_strength(margin, objective).cpu().numpy()
             fraction = region.fraction.numpy()
             harm = harmful_update_mass(gaps, strength, fraction)
             logs["pair_flip"] = (float((gaps < 0).sum()), count)
-            logs["harmful_mass"] = (harm.plain * count, count)
-            logs["harmful_mass_fraction"] = (harm.weighted * count, count)
+            every = float(len(region))
+            logs["harmful_mass"] = (harm.plain * every, every)
+            logs["harmful_mass_fraction"] = (harm.weighted * every, every)
         return StepResult(losses.sum(), len(own), logs)
 
     def _mined(self, batch: ScoredBatch) -> Mined:
@@ -223,6 +230,10 @@ def _turned(pairs: Pairs, rngs: Sequence[np.random.Generator], rate: float) -> P
         winner=np.where(turned, pairs.loser, pairs.winner),
         loser=np.where(turned, pairs.winner, pairs.loser),
     )
+
+
+def _said(pairs: Pairs) -> Float[np.ndarray, " P"]:
+    return np.ones(len(pairs)) if pairs.target is None else np.sign(2 * pairs.target - 1)
 
 
 def _true_gaps(

@@ -10,15 +10,18 @@ from typing import Any
 from segpref.data.cache import Cache
 from segpref.data.dataset import Dataset
 from segpref.data.foreground import check_foreground
-from segpref.policies import ModelCard, read_card
+from segpref.policies import ModelCard, load_policy, read_card
 from segpref.policies.diffusion import DIFFUSION, SampleSlates, TextEncoder, is_diffusion
 from segpref.policies.promptable import PromptableNetwork
 from segpref.policies.tunable import imported
+from segpref.preferences import PreferenceFile, distinct, write_preferences
+from segpref.process import is_first_process
 from segpref.prompts import LabelPrompts
 from segpref.proposals import SlateProposals
 from segpref.training.anchored import records_of
 from segpref.training.config import AlignConfig, FitConfig
 from segpref.training.folder import RunFolder
+from segpref.training.held_out import HeldOut
 from segpref.training.signals import Signal
 from segpref.training.start import card_of_start
 from segpref.training.tasks.diffusion import Diffusion, DiffusionConfig
@@ -154,6 +157,7 @@ def align(
     parts: Sequence[str] | None = None,
     denoising: Any = None,
     slates: Path | None = None,
+    held_out: HeldOut | None = None,
     **settings: Any,
 ) -> dict[str, Any]:
     """Fine-tune a policy on preferences between its own candidates.
@@ -173,6 +177,8 @@ def align(
         denoising: of a diffusion model: how its denoising errors become margins.
         slates: folder of :class:`~segpref.preferences.RoundSlates` of the pool that are kept for the
             whole run, such as those that people have voted on; made there where there are none.
+        held_out: preferences that are not learned from: how far the model agrees with them is shown,
+            and chooses the checkpoint where ``validation`` is empty. Of models with logits only.
         settings: fields of :class:`~segpref.training.AlignConfig`, changed in ``config``.
 
     Returns:
@@ -183,12 +189,13 @@ def align(
             base or other records.
     """
     config = _with(config or AlignConfig(), settings)
-    check_foreground(validation, validation.label_space, "validation")
+    if held_out is None or len(validation):
+        check_foreground(validation, validation.label_space, "validation")
     sets, kept = slates or folder.path / "rounds", folder.preferences
     if slates is not None and (config.refresh or 0) < config.epochs:
         config = replace(config, refresh=config.epochs)
     inputs = AlignmentInputs(
-        base, pool, validation, judge, signal, sets, proposals, cache, parts, kept
+        base, pool, validation, judge, signal, sets, proposals, cache, parts, kept, held_out
     )
     own = {} if denoising is None else {"denoising": denoising}
     task = _task_of(base)(inputs, config, **own)
@@ -197,7 +204,18 @@ def align(
     if (records := records_of(signal)) is not None:
         said = "other preferences than there are now: restore the records as they were"
         folder.keep_digest("records", records.digest(), said)
-    return train(task, config, folder)
+    if held_out is not None:
+        said = "other held-out preferences than there are now: restore the records as they were"
+        folder.keep_digest("held out", held_out.records.digest(), said)
+    summary = train(task, config, folder)
+    if config.write_preferences and is_first_process():
+        # Each once: of standing slates the pairs of all epochs are the same.
+        write_preferences(
+            kept.with_suffix(""), list(distinct(PreferenceFile(kept).read())),
+            model_digest=load_policy(base)[0].digest(), cases=[case.id for case in pool], anchors={},
+            model=str(base),
+        )  # fmt: skip
+    return summary
 
 
 def _shown(labelled: Dataset, validation: Dataset) -> Dataset:

@@ -39,14 +39,16 @@ class TrainingPlan(NamedTuple):
 
     Args:
         step: from the places of a batch's images in the pool to the loss.
-        validate: figures of the current weights; ``val_iou`` chooses the best checkpoint.
+        validate: figures of the current weights.
         rounds: epochs of a round, whose files are deleted when the next one begins; None without
             rounds.
+        chosen_by: which of the figures chooses the best checkpoint, the higher the better.
     """
 
     step: Step
     validate: Validate
     rounds: int | None = None
+    chosen_by: str = "val_iou"
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +173,7 @@ def train(
             description=task.title,
             checkpoint_seconds=config.checkpoint_seconds,
             rounds=plan.rounds,
+            chosen_by=plan.chosen_by,
             trackers=config.trackers,
         )
     summary = {"kind": task.kind, "seed": config.seed, **task.summary(history)}

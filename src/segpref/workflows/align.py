@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from segpref.data import Cache, Dataset, Reader, prepare
 from segpref.data.cache import sweep_partial
@@ -25,12 +25,15 @@ from segpref.targets import check_outputs
 from segpref.training import AlignConfig, RunFolder, is_first_process
 from segpref.training import align as train
 from segpref.training.methods import Method, method_of, with_flip_rates
-from segpref.types import Judge
+from segpref.types import Judge, SegprefError
 from segpref.workflows.candidates import report_dropout_diversity
 from segpref.workflows.inputs import Inputs, open_inputs
 from segpref.workflows.loading import check_masks, part_of
 from segpref.workflows.options import DataOptions, TrainedModel
 from segpref.workflows.runs import Run, chosen, text_of
+
+if TYPE_CHECKING:
+    from segpref.workflows.votes import VoteInputs
 
 __all__ = ["Alignment", "align"]
 
@@ -68,10 +71,12 @@ class Alignment(Run):
 
 @alone_in_out
 def align(
-    model: Path | str | Run,
-    data: Reader | Path | str,
+    model: Path | str | Run | None = None,
+    data: Reader | Path | str | None = None,
     *,
-    judge: Judge | NamedJudge | Sequence[str] | Path | str | Run,
+    judge: Judge | NamedJudge | Sequence[str] | Path | str | Run | None = None,
+    votes: Path | str | Sequence[Path | str] | None = None,
+    database: str | None = None,
     out: Path | str = "runs/align",
     config: AlignConfig | None = None,
     pool: Path | str | None = None,
@@ -81,7 +86,7 @@ def align(
     settings: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Alignment:
-    """Make a segmenter better from a judge's preferences on unlabelled images.
+    """Make a segmenter better from the preferences of a judge or of people on unlabelled images.
 
     A model of another format is written back in that format, into the folder ``tuned`` of the run,
     where it is better than the base on validation (:class:`~segpref.report.comparison.Comparison`); of
@@ -91,11 +96,16 @@ def align(
     Args:
         model: the base; segpref's file or run folder, a trained nnU-Net folder (or one fold of it), a
             MONAI bundle, or a ``.yaml`` that describes plain weights; a frozen copy is the reference.
+            With votes it may be left out for the copy that the study keeps.
         data: folder of the dataset, or its reader; labels are read for validation only, never for the
-            update.
+            update. With votes on a ``pool`` it may be left out.
         judge: a model as above; a folder of masks that another program made of the images, named as
             predict names them; several of these, of which the mean counts; ``oracle``, or
             ``oracle-dice`` by which MAPO ranks (need labels, for studies only); or an object.
+        votes: in the place of a judge, the folder of a study in which people voted, or several of one
+            model. Their masks are what is learned from, and where there are no validation labels, votes
+            that are not learned from choose the checkpoint.
+        database: where the votes are, if not in the study's folder.
         out: run folder that is made.
         config: of candidates, method and training.
         pool: folder of unlabelled images; the training patients without the base's where None.
@@ -113,15 +123,87 @@ def align(
     Raises:
         SegprefError: what does not fit together, before any work.
     """
-    out, base_path = Path(out), Path(model)
+    out = Path(out)
     config, where, opening = chosen(options, config or AlignConfig(), DataOptions(), TrainedModel())
     check_outputs(
         files=[out / "split.json", out / "report.html"], folders=[out, out / "tuned", where.cache]
     )
     RunFolder(out).check()
     store = Cache(where.cache)
+    given: dict[str, Any] = {"model": model, "judge": judge, "pool": pool, "others": others}
+    if votes is not None:
+        given |= {"votes": [votes] if isinstance(votes, Path | str) else list(votes)}
+    source = _source(given, data, database, config, where, opening, store, out)
+    base_path, inputs, config = source.base, source.inputs, source.config
+    opened, validation, making = inputs.model, source.validation, source.families
+    records = None if source.votes is None else source.votes.records
+    method = method_of(config, inputs.card.label_space, inputs.judge, making, records)
+    several = len(opened.members) > 1
+    runs = {name: RunFolder(out / name if several else out) for name in opened.members}
+    kept = settings or text_of(config, where, opening, **{**given, "model": base_path})
+    for name, run in runs.items():
+        with run.begun(kept, resume):
+            _tune(source, name, run, config, store)
+    tuned, verdicts = None, {}
+    foreign = opened.write is not None
+    if is_first_process():
+        bases = {name: _converted(run) if foreign else base_path for name, run in runs.items()}
+        verdicts = {
+            name: measured_verdict(run, bases[name], validation)
+            for name, run in runs.items()
+            if len(validation)
+        }
+        better = {name for name, one in verdicts.items() if one.word == "better"}
+        kept_back = runs.keys() - better
+        tuned = _written_back(opened, runs, out, set() if keep_tuned else kept_back)
+        for name, run in runs.items():
+            base = bases[name]
+            judging = method.judge if source.votes is None else None
+            alignment_report(run, base, validation, judging, method.proposals, config.seed)
+    unwritten = foreign and tuned is None and is_first_process()
+    return Alignment(out, runs, tuned, config, verdicts, unwritten)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What is learned from: a model, its images, and a judge or votes."""
+
+    base: Path
+    inputs: Inputs
+    config: AlignConfig
+    shown: Dataset
+    validation: Dataset
+    families: Sequence[Any] | None = None
+    votes: VoteInputs | None = None
+
+
+def _source(
+    given: Mapping[str, Any],
+    data: Any,
+    database: str | None,
+    config: AlignConfig,
+    where: DataOptions,
+    opening: TrainedModel,
+    store: Cache,
+    out: Path,
+) -> _Source:
+    """Everything that is learned from, opened and checked."""
+    model, judge, pool, others = (given[name] for name in ("model", "judge", "pool", "others"))
+    if (judge is None) == ("votes" not in given):
+        raise SegprefError("preferences come from --judge or from --votes: give one of the two")
+    if "votes" in given:
+        if others:
+            raise SegprefError(
+                "others has no effect with votes, whose masks are in the study: leave it out"
+            )
+        return _of_votes(given, data, database, config, where, opening, store, out)
+    if model is None or data is None or database is not None:
+        raise SegprefError(
+            "a judge needs --model and --data, and no --database: give these two, or --votes"
+        )
+    base_path = Path(model)
     inputs = open_inputs(base_path, data, judge, where, opening, store, pool)
-    opened, card, parts = inputs.model, inputs.card, inputs.split
+    card, parts = inputs.card, inputs.split
     validation = part_of(inputs.dataset, parts, "validation")
     if inputs.pool is not None:
         space, axes = card.label_space, card.orientation
@@ -140,44 +222,39 @@ def align(
             "test": parts.test,
         }
     )
-    method = method_of(config, card.label_space, inputs.judge, making)
+    # What excludes each other is refused before any work.
+    method_of(config, card.label_space, inputs.judge, making)
     if config.needs_flips:
         # Without their masks it would be measured how other pairs are flipped.
         check_masks(inputs.judge, making, validation)
-    several = len(opened.members) > 1
-    runs = {name: RunFolder(out / name if several else out) for name in opened.members}
-    given = {"model": base_path, "judge": judge, "pool": pool, "others": others}
-    kept = settings or text_of(config, where, opening, **given)
-    for name, run in runs.items():
-        with run.begun(kept, resume):
-            _tune(inputs, name, run, config, making, shown, validation, store)
-    tuned, verdicts = None, {}
-    foreign = opened.write is not None
-    if is_first_process():
-        bases = {name: _converted(run) if foreign else base_path for name, run in runs.items()}
-        verdicts = {
-            name: measured_verdict(run, bases[name], validation) for name, run in runs.items()
-        }
-        kept_back = {name for name, one in verdicts.items() if one.word != "better"}
-        tuned = _written_back(opened, runs, out, set() if keep_tuned else kept_back)
-        for name, run in runs.items():
-            base = bases[name]
-            alignment_report(run, base, validation, method.judge, method.proposals, config.seed)
-    unwritten = foreign and tuned is None and is_first_process()
-    return Alignment(out, runs, tuned, config, verdicts, unwritten)
+    return _Source(base_path, inputs, config, shown, validation, making)
 
 
-def _tune(
-    inputs: Inputs,
-    name: str,
-    run: RunFolder,
+def _of_votes(
+    given: Mapping[str, Any],
+    data: Any,
+    database: str | None,
     config: AlignConfig,
-    families: Sequence[Any] | None,
-    pool: Dataset,
-    validation: Dataset,
+    where: DataOptions,
+    opening: TrainedModel,
     store: Cache,
-) -> None:
+    out: Path,
+) -> _Source:
+    # Votes need a database, which the other commands do not.
+    from segpref.workflows.votes import configured, open_vote_inputs, open_votes, read_studies
+
+    votes = read_studies([Path(one) for one in given["votes"]], database)
+    config = configured(config, votes)
+    model = None if given["model"] is None else Path(given["model"])
+    base, inputs = open_vote_inputs(votes, model, data, where, opening, store, given["pool"])
+    validation = part_of(inputs.dataset, inputs.split, "validation").labelled()
+    told = open_votes(votes, inputs, config, validation, out / "votes", store)
+    return _Source(base, inputs, config, told.pool, validation, votes=told)
+
+
+def _tune(source: _Source, name: str, run: RunFolder, config: AlignConfig, store: Cache) -> None:
     """One member in its run folder, which is opened."""
+    inputs, families, votes = source.inputs, source.families, source.votes
     inputs.split.save(run.path / "split.json")
     opened = inputs.model
     base = opened.path
@@ -185,15 +262,24 @@ def _tune(
         # Foreign models are converted at the door.
         base = _converted(run)
         save_model(base, opened.members[name]().network, opened.card)
+    space, validation = opened.card.label_space, source.validation
+    if votes is not None:
+        method = method_of(config, space, inputs.judge, families, votes.records)
+        train(
+            base, source.shown, validation, method.judge, method.signal, run, config.resolved(),
+            proposals=method.proposals, cache=store, slates=votes.slates, held_out=votes.held_out,
+        )  # fmt: skip
+        if is_first_process():
+            run.write_summary({**run.read_summary(), "votes": dict(votes.figures)})
+        return
     if not run.finished:
-        report_dropout_diversity(base, pool, config.families, config.seed, store)
-    space = opened.card.label_space
+        report_dropout_diversity(base, source.shown, config.families, config.seed, store)
     if config.needs_flips:
         method = method_of(config, space, inputs.judge, families)
         config = _calibrated(config, method, base, validation, run.audit, store)
     method = method_of(config, space, inputs.judge, families)
     train(
-        base, pool, validation, method.judge, method.signal, run, config.resolved(),
+        base, source.shown, validation, method.judge, method.signal, run, config.resolved(),
         proposals=method.proposals, cache=store,
     )  # fmt: skip
 

@@ -130,7 +130,7 @@ def init_study(
         model_digest=inputs.digest,
         made_at=datetime.now(UTC).isoformat(timespec="seconds"),
         votes=config.votes,
-        settings=dict(settings or text_of(config, where, opening, **given)),
+        settings=text_of(**settings) if settings else text_of(config, where, opening, **given),
     )
     return NewStudy(StudyFolder.create(out, note, builder.contents), dict(left_out))
 

@@ -12,6 +12,7 @@ from torch.nn.functional import logsigmoid
 
 from segpref.checking import checked
 from segpref.objectives.checks import above_zero, at_least_zero, below_half, winner_of
+from segpref.objectives.soft_targets import both_orders
 from segpref.types import Margins
 
 __all__ = ["RPO", "ConservativeDPO", "Hinge"]
@@ -30,6 +31,8 @@ class ConservativeDPO:
         label_smoothing: share of preferences thought to be wrong, from 0 to below 1/2.
     """
 
+    soft_targets: ClassVar[bool] = True
+
     beta: float = 1.0
     label_smoothing: float = 0.1
 
@@ -39,8 +42,13 @@ class ConservativeDPO:
 
     def __call__(self, margins: Margins) -> Float[Tensor, " P"]:
         """Loss of every pair."""
-        h, e = self.beta * margins.difference, self.label_smoothing
-        return -(1 - e) * logsigmoid(h) - e * logsigmoid(-h)
+        e = self.label_smoothing
+
+        def loss(delta: Tensor) -> Tensor:
+            h = self.beta * delta
+            return -(1 - e) * logsigmoid(h) - e * logsigmoid(-h)
+
+        return both_orders(loss, margins)
 
 
 @checked()
@@ -52,6 +60,8 @@ class Hinge:
         beta: strength of the preference, above 0; the loss ends at a margin of 1 / beta.
     """
 
+    soft_targets: ClassVar[bool] = True
+
     beta: float = 1.0
 
     def __post_init__(self) -> None:
@@ -59,7 +69,7 @@ class Hinge:
 
     def __call__(self, margins: Margins) -> Float[Tensor, " P"]:
         """Loss of every pair."""
-        return torch.relu(1 - self.beta * margins.difference)
+        return both_orders(lambda delta: torch.relu(1 - self.beta * delta), margins)
 
 
 @checked()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -12,6 +13,7 @@ from torch.nn.functional import logsigmoid
 
 from segpref.checking import checked
 from segpref.objectives.checks import above_zero
+from segpref.objectives.soft_targets import both_orders
 from segpref.types import Margins
 
 __all__ = ["DrDPO", "RampLoss", "SigmoidLoss"]
@@ -31,6 +33,8 @@ class SigmoidLoss:
         beta: strength of the preference, above 0.
     """
 
+    soft_targets: ClassVar[bool] = True
+
     beta: float = 1.0
 
     def __post_init__(self) -> None:
@@ -38,7 +42,7 @@ class SigmoidLoss:
 
     def __call__(self, margins: Margins) -> Float[Tensor, " P"]:
         """Loss of every pair, from 0 to 1."""
-        return torch.sigmoid(-self.beta * margins.difference)
+        return both_orders(lambda delta: torch.sigmoid(-self.beta * delta), margins)
 
 
 @checked()
@@ -53,6 +57,8 @@ class RampLoss:
         beta: strength of the preference, above 0; the ramp ends at margins of +-1 / beta.
     """
 
+    soft_targets: ClassVar[bool] = True
+
     beta: float = 1.0
 
     def __post_init__(self) -> None:
@@ -60,7 +66,7 @@ class RampLoss:
 
     def __call__(self, margins: Margins) -> Float[Tensor, " P"]:
         """Loss of every pair, from 0 to 1."""
-        return ((1 - self.beta * margins.difference) / 2).clamp(0, 1)
+        return both_orders(lambda delta: ((1 - self.beta * delta) / 2).clamp(0, 1), margins)
 
 
 @checked()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -17,17 +17,19 @@ from torch.optim.swa_utils import AveragedModel
 from segpref.data.cache import Cache
 from segpref.data.dataset import Dataset
 from segpref.data.splits import refuse_leakage
+from segpref.inference.windows import whole_images
 from segpref.judges import note_undrawn_structures, silence_of
 from segpref.policies import ModelCard, load_policy
 from segpref.preferences import KeepPairs, PreferenceFile
-from segpref.training.anchored import keeping
+from segpref.training.anchored import keeping, objective_of, records_of
 from segpref.training.averaging import averaged
 from segpref.training.config import AlignConfig
 from segpref.training.curves import curve_summary
+from segpref.training.held_out import AGREEMENT, HeldOut, agreement
 from segpref.training.signals import Signal
 from segpref.training.trainer import History, Task, TrainingContext, TrainingPlan
-from segpref.training.validation import validation_of
-from segpref.types import Judge, SegprefError, UnsureJudge
+from segpref.training.validation import Validate, validation_of
+from segpref.types import Judge, Predictor, SegprefError, UnsureJudge
 
 __all__ = ["AlignmentInputs", "PreferenceTask"]
 
@@ -53,6 +55,8 @@ class AlignmentInputs:
         parts: of the network that learn, the others being frozen; the policy's usual ones where None:
             all of a segmenter, the mask decoder of a promptable model.
         preferences: file in which mined pairs are kept, where the configuration asks for it.
+        held_out: preferences that are not learned from, and choose the checkpoint where there are no
+            validation labels.
     """
 
     base: Path | str
@@ -65,6 +69,12 @@ class AlignmentInputs:
     cache: Cache | None = None
     parts: Sequence[str] | None = None
     preferences: Path | None = None
+    held_out: HeldOut | None = None
+
+    @property
+    def chosen_by(self) -> str:
+        """The figure that chooses the checkpoint."""
+        return "val_iou" if len(self.validation) else AGREEMENT
 
     @property
     def needs_label(self) -> bool:
@@ -127,7 +137,9 @@ class PreferenceTask(Task, Generic[P]):
                 "the base's labelled cases": [n for n in card.labelled if n not in shared],
             }
         )
-        if not len(inputs.validation):
+        if inputs.held_out is not None:
+            refuse_leakage({"votes": self._voted, "held-out votes": inputs.held_out.patients})
+        elif not len(inputs.validation):
             raise SegprefError(
                 "there is no validation image: give validation patients in the split"
             )
@@ -136,10 +148,11 @@ class PreferenceTask(Task, Generic[P]):
     def signal(self) -> Signal:
         """What is learned; it keeps the mined pairs where that is asked for."""
         inputs = self.inputs
-        if not self.config.keep_preferences or inputs.preferences is None:
+        if not self.config.write_preferences or inputs.preferences is None:
             return inputs.signal
-        store = PreferenceFile(inputs.preferences)
-        return keeping(inputs.signal, KeepPairs(store, type(inputs.judge).__name__))
+        file = inputs.preferences
+        kept = KeepPairs(PreferenceFile(file), type(inputs.judge).__name__, file.with_suffix(""))
+        return keeping(inputs.signal, kept)
 
     @cached_property
     def _opened(self) -> tuple[P, ModelCard]:
@@ -157,6 +170,13 @@ class PreferenceTask(Task, Generic[P]):
         opened: tuple[Any, ModelCard] = load_policy(self.inputs.base)
         reference: P = opened[0]
         return reference
+
+    @property
+    def _voted(self) -> list[str]:
+        """Patients whose recorded preferences are learned from."""
+        records = records_of(self.inputs.signal)
+        told = {} if records is None else records.by_case
+        return sorted({case.patient for case in self.inputs.pool if case.id in told})
 
     @property
     def card(self) -> ModelCard:  # type: ignore[override]
@@ -192,8 +212,17 @@ class PreferenceTask(Task, Generic[P]):
         if hasattr(inputs.judge, "prepare"):
             inputs.judge.prepare(inputs.pool)
         plan = self.plan(context, validated)
-        form, cases = self.card.preparation, self.inputs.validation
-        return plan._replace(validate=validation_of(validated, cases, form, plan.validate))
+        form, cases = self.card.preparation, inputs.validation
+        validate = plan.validate
+        if len(cases):
+            validate = validation_of(validated, cases, form, plan.validate)
+        if inputs.held_out is not None:
+            labelled = validate if len(cases) else dict[str, float]
+            held = inputs.held_out.of(objective_of(inputs.signal))
+            both: list[Any] = [validated, self.reference]
+            now, before = (whole_images([one], form) for one in both)
+            validate = partial(_with_votes, labelled, held, now, before)
+        return plan._replace(validate=validate, chosen_by=inputs.chosen_by)
 
     @abstractmethod
     def plan(self, context: TrainingContext, validated: P) -> TrainingPlan:
@@ -221,4 +250,11 @@ class PreferenceTask(Task, Generic[P]):
             )
         silent = silence_of(self.inputs.judge)
         told = {"judge_abstains_on": list(silent)} if silent else {}
-        return {"pool_cases": self.images, **curve_summary(history), **told}
+        return {"pool_cases": self.images, **curve_summary(history, self.inputs.chosen_by), **told}
+
+
+def _with_votes(
+    labelled: Validate, held: HeldOut, policy: Predictor, reference: Predictor
+) -> Mapping[str, float]:
+    """Figures of labels, where there are some, and of held-out votes."""
+    return {**labelled(), **agreement(held, policy, reference)}
