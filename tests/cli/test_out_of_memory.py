@@ -42,7 +42,7 @@ NEEDED = {
     "study": ["--recipe", "phantoms", "--data", "d"],
     "ambiguity": ["--data", "d"],
     "prompted": ["--data", "d", "--others", "o"],
-    "collect init": ["--model", "m", "--data", "d", "--out", "OUT"],
+    "collect init": ["--out", "OUT"],
     "collect report": ["STUDY"],
 }
 SETTINGS = {
