@@ -32,6 +32,8 @@ COMMANDS = {
     "prompted": "a study of promptable models: automatic prompts, ratings and rankings",
     "collect init": "masks of unlabelled images for people to compare, packed for the page",
     "collect serve": "the page on which people compare these masks",
+    "collect export": "votes in JSONL or Parquet with TRL's column names, with the masks",
+    "collect import": "exported votes back into an empty study",
 }
 
 USAGE = """segpref makes medical image segmenters better from preferences instead of pixel labels.
