@@ -44,6 +44,8 @@ NEEDED = {
     "prompted": ["--data", "d", "--others", "o"],
     "collect init": ["--out", "OUT"],
     "collect report": ["STUDY"],
+    "collect export": ["STUDY", "--out", "o"],
+    "collect import": ["STUDY", "--input", "i"],
 }
 SETTINGS = {
     "fit": "--batch_size 6 in place of 8",
