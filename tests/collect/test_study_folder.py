@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.collect.studies import heart_data, small_study, untrained
+from tests.collect.studies import HEART, heart_data, small_study, untrained
 
+from segpref.cli.main import main
 from segpref.collect import (
     Contents,
     StudyFolder,
@@ -23,6 +24,7 @@ from segpref.collect import (
     unpack,
 )
 from segpref.data import Preparation, prepare
+from segpref.data.phantoms import PATIENT_PATTERN
 from segpref.disk import Damaged
 from segpref.judges import OracleJudge
 from segpref.policies import load_model
@@ -215,7 +217,7 @@ def test_a_place_that_is_no_new_folder_is_refused(study: StudyFolder, place: Pat
     (place / "mine" / "notes.txt").write_text("x")
     with pytest.raises(SegprefError, match=r"something else than a study, such as notes\.txt"):
         init_study(study.base, place / "data", out=place / "mine")
-    with pytest.raises(SegprefError, match="holds no whole study"):
+    with pytest.raises(SegprefError, match="holds no study"):
         StudyFolder(place / "mine")
 
 
@@ -233,8 +235,7 @@ def test_what_does_not_fit_is_refused_before_any_work(study: StudyFolder, place:
         init_study(base, data, out=out, title=" ")
     with pytest.raises(SegprefError, match="nothing to ask about"):
         init_study(base, data, out=out, images=2, least_voxels=5000)
-    with pytest.raises(SegprefError, match="was stopped before it was done"):
-        StudyFolder(out)
+    assert not out.exists()
     assert init_study(base, data, out=out, images=2, gold=0.0, practice=0).contents.pairs
 
 
@@ -288,8 +289,8 @@ def test_a_call_that_was_killed_leaves_no_study_and_is_given_again(tmp_path: Pat
         text=True,
     )
     assert done.returncode == -9, done.stderr
-    assert (tmp_path / "study" / "set").is_dir()
-    with pytest.raises(SegprefError, match="was stopped before it was done"):
+    assert list(tmp_path.glob(".study.*.partial"))
+    with pytest.raises(SegprefError, match="holds no study"):
         StudyFolder(tmp_path / "study")
     study = small_study(tmp_path)
     assert study.train_cases
@@ -312,6 +313,42 @@ def test_other_modes(mode: Any, tmp_path: Path) -> None:
         assert not all(anchors)
     else:
         assert all(len(set(pair.masks)) == 4 for pair in pairs)
+
+
+@pytest.mark.slow
+def test_the_command_makes_a_study_and_says_what_it_asks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, out = untrained(tmp_path / "base.safetensors", "phantom000"), tmp_path / "study"
+    heart_data(tmp_path / "data")
+    options = {"names": list(HEART), "patient_pattern": PATIENT_PATTERN}
+    given = [
+        "--data", str(tmp_path / "data"), "--data_options", json.dumps(options), "--cache",
+        str(tmp_path / "cache"), "--images", "3", "--candidates", "8", "--votes", "2",
+    ]  # fmt: skip
+    assert main(["collect", "init", "--model", str(model), "--out", str(out), *given]) == 0
+    printed = capsys.readouterr().err
+    study = StudyFolder(out)
+    pairs = study.contents().pairs
+    normal = sum(pair.use == "normal" for pair in pairs)
+    assert f"{normal} questions" in printed
+    assert "burnt into the pixels" in printed
+    assert {pair.votes for pair in pairs} == {2}
+    assert study.note.settings["data"] == str(tmp_path / "data")
+    assert study.note.settings["repeats"] == 0.1
+    assert main(["collect", "init", "--model", str(model), "--out", str(out), *given]) == 1
+    assert "holds a study already" in capsys.readouterr().err
+    assert main(["collect", "init", "--out", str(tmp_path / "other"), *given]) == 1
+    assert "or an alignment's run folder as --from" in capsys.readouterr().err
+    run = tmp_path / "voted"
+    run.mkdir()
+    model.rename(run / "best.safetensors")
+    (run / "config.yaml").write_text(f"data: {tmp_path / 'data'}\n")
+    assert (
+        main(["collect", "init", "--from", str(run), "--out", str(tmp_path / "next"), *given[2:]])
+        == 0
+    )
+    assert StudyFolder(tmp_path / "next").note.model == str(run)
 
 
 @pytest.mark.slow
