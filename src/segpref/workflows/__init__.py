@@ -15,6 +15,14 @@ if TYPE_CHECKING:
     from segpref.workflows.align import Alignment
     from segpref.workflows.collect import NewStudy, init_study
     from segpref.workflows.collect_report import CollectReport, report_study
+    from segpref.workflows.collect_store import (
+        ErasedPatient,
+        StudyRaters,
+        backup_votes,
+        change_raters,
+        erase_patient,
+        restore_votes,
+    )
     from segpref.workflows.evaluate import Evaluation
     from segpref.workflows.fit import Fit
     from segpref.workflows.loading import open_judge, open_split
@@ -26,6 +34,14 @@ else:
             "align": ("Alignment",),
             "collect": ("NewStudy", "init_study"),
             "collect_report": ("CollectReport", "report_study"),
+            "collect_store": (
+                "ErasedPatient",
+                "StudyRaters",
+                "backup_votes",
+                "change_raters",
+                "erase_patient",
+                "restore_votes",
+            ),
             "evaluate": ("Evaluation",),
             "fit": ("Fit",),
             "loading": ("open_judge", "open_split"),
@@ -36,11 +52,16 @@ else:
 __all__ = [
     "Alignment",
     "CollectReport",
+    "ErasedPatient",
     "Evaluation",
     "Fit",
     "NewStudy",
+    "StudyRaters",
     "align",
     "audit",
+    "backup_votes",
+    "change_raters",
+    "erase_patient",
     "evaluate",
     "fit",
     "init_study",
@@ -48,5 +69,6 @@ __all__ = [
     "open_split",
     "predict",
     "report_study",
+    "restore_votes",
     "text_of",
 ]

@@ -21,6 +21,7 @@ from segpref.judges import NamedJudge
 from segpref.locking import alone_in_out
 from segpref.policies import save_model
 from segpref.targets import check_outputs
+from segpref.trust import read_yaml
 from segpref.types import Judge, SegprefError
 from segpref.workflows.collect_inputs import open_collect_inputs
 from segpref.workflows.collect_known import add_known_pairs
@@ -29,7 +30,7 @@ from segpref.workflows.collect_sets import add_candidate_pairs
 from segpref.workflows.options import DataOptions, TrainedModel
 from segpref.workflows.runs import Run, chosen, text_of
 
-__all__ = ["NewStudy", "init_study"]
+__all__ = ["NewStudy", "images_of_run", "init_study"]
 
 _OWN = (
     "base.safetensors", "split.json", "contents.json", "display", "set", "choose",
@@ -132,7 +133,24 @@ def init_study(
         votes=config.votes,
         settings=text_of(**settings) if settings else text_of(config, where, opening, **given),
     )
-    return NewStudy(StudyFolder.create(out, note, builder.contents), dict(left_out))
+    return NewStudy(StudyFolder.create(out, note, builder.contents), dict(+left_out))
+
+
+def images_of_run(run: Path) -> tuple[Path | None, Path | None]:
+    """Data and pool of an alignment, as its run folder keeps them.
+
+    Raises:
+        SegprefError: it is no run folder, or keeps neither.
+    """
+    file = run / "config.yaml"
+    kept = read_yaml(file) if file.is_file() else None
+    found = [kept.get(name) if isinstance(kept, dict) else None for name in ("data", "pool")]
+    data, pool = (Path(one) if isinstance(one, str) else None for one in found)
+    if data is None and pool is None:
+        raise SegprefError(
+            f"{file} does not say of which images the run was: give --data or --pool"
+        )
+    return data, pool
 
 
 def _check_out(out: Path, where: DataOptions) -> None:
