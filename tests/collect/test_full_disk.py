@@ -35,14 +35,18 @@ def small_disk(place: Path, megabytes: int) -> Iterator[Path]:
 def vote_until_full(store: VoteStore) -> set[str]:
     """The uuids of the votes that were acknowledged until the disk was full."""
     anna, acknowledged = welcome(store), set[str]()
-    with pytest.raises(
-        StoreFull, match="its disk is full; every vote that was acknowledged is kept"
-    ):
+
+    def vote_on() -> None:
         while given := opened(store, anna):
             # Many slices, so that it does not take long.
             told = ballot(given, slices_seen={"axial": list(range(2000))})
             store.vote(anna, told)
             acknowledged.add(told.uuid)
+
+    with pytest.raises(
+        StoreFull, match="its disk is full; every vote that was acknowledged is kept"
+    ):
+        vote_on()
     assert acknowledged
     return acknowledged
 

@@ -110,8 +110,11 @@ def precision_of_models(
                 chances.append(fit.chance(first, second))
         if len(chances) < resamples / 2:
             return math.nan, math.nan
+        whole = bradley_terry(drawn, resamples=0)
+        if whole.statement:  # held finite by a prior, whose width says nothing
+            return math.nan, math.nan
         low, high = np.percentile(chances, (2.5, 97.5)).tolist()
-        return bradley_terry(drawn, resamples=0).chance(first, second), (high - low) / 2
+        return whole.chance(first, second), (high - low) / 2
 
     name = f"share preferring {first} to {second}"
     return _measured(name, compared, lambda one: one.group, measured, wanted, draws)
