@@ -14,7 +14,7 @@ from segpref.cli.main import main
 from segpref.collect import Assignment, StudyFolder, VoteStore
 from segpref.preferences import PreferenceFolder
 from segpref.types import SegprefError
-from segpref.workflows.collect_exchange import export_votes, import_votes
+from segpref.workflows import export_votes, import_votes
 from vote_studies import Clock, ballot, opened, vote_all, welcome
 
 pytestmark = pytest.mark.slow

@@ -17,9 +17,11 @@ from segpref.collect import StoreFull, VoteStore
 
 @contextmanager
 def small_disk(place: Path, megabytes: int) -> Iterator[Path]:
-    """A disk of that size; the test is skipped where none can be mounted."""
+    """A disk of that size, of who owns the folder; the test is skipped where none can be mounted."""
     place.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=1777", "tmpfs", str(place)]
+    owner = place.parent.stat()
+    options = f"size={megabytes}m,mode=700,uid={owner.st_uid},gid={owner.st_gid}"
+    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)]
     try:
         mounted = subprocess.run(command, capture_output=True, check=False).returncode == 0
     except FileNotFoundError:
