@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -113,6 +114,8 @@ def served(study: Path) -> Iterator[str]:
         assert process.stderr is not None
         for line in process.stderr:
             if "http://" in line:
+                # Nobody reads on: a full pipe would stop the server.
+                threading.Thread(target=process.stderr.read, daemon=True).start()
                 yield "http://" + line.partition("http://")[2].split()[0].rstrip("/.")
                 return
         raise RuntimeError(f"{study} is not served: the command ended with {process.wait()}")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         VoteIn,
         VoteRow,
     )
+    from segpref.collect.builder import ShownImage, StudyBuilder, native_mask, shown_image
     from segpref.collect.comparisons import comparisons_of
     from segpref.collect.config import CollectConfig
     from segpref.collect.contents import Axes, Contents, DisplayInfo, Item, Mask, Mode, Pair
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from segpref.collect.slices import Axis, slice_count, slice_of
     from segpref.collect.standing import drop_cases, kept_cases, standing_set
     from segpref.collect.study import StudyFolder, StudyNote, write_display
+    from segpref.collect.tables import TABLES
     from segpref.collect.vote_preferences import (
         CONFIDENCE,
         VotePreferences,
@@ -72,6 +74,7 @@ else:
                 "VoteIn",
                 "VoteRow",
             ),
+            "builder": ("ShownImage", "StudyBuilder", "native_mask", "shown_image"),
             "config": ("CollectConfig",),
             "comparisons": ("comparisons_of",),
             "contents": ("Axes", "Contents", "DisplayInfo", "Item", "Mask", "Mode", "Pair"),
@@ -98,6 +101,7 @@ else:
             "slices": ("Axis", "slice_count", "slice_of"),
             "standing": ("drop_cases", "kept_cases", "standing_set"),
             "study": ("StudyFolder", "StudyNote", "write_display"),
+            "tables": ("TABLES",),
             "vote_preferences": ("CONFIDENCE", "VotePreferences", "preferences_from_votes"),
             "vote_store": ("VoteStore",),
             "voting": ("check_vote", "choices_of"),
@@ -106,6 +110,7 @@ else:
 
 __all__ = [
     "CONFIDENCE",
+    "TABLES",
     "Answer",
     "Assignment",
     "Axes",
@@ -128,8 +133,10 @@ __all__ = [
     "Rater",
     "Refused",
     "Rules",
+    "ShownImage",
     "StoreFull",
     "Stored",
+    "StudyBuilder",
     "StudyFolder",
     "StudyNote",
     "Unavailable",
@@ -152,6 +159,7 @@ __all__ = [
     "is_opaque",
     "kept_cases",
     "layout_of",
+    "native_mask",
     "native_of",
     "one_structure_slate",
     "open_store",
@@ -162,6 +170,7 @@ __all__ = [
     "ratings_of",
     "score_scale",
     "share_preferring",
+    "shown_image",
     "slice_count",
     "slice_of",
     "standing_set",

@@ -11,6 +11,7 @@ from sqlalchemy import JSON, Column, Connection, DateTime, Table, insert, inspec
 from sqlalchemy.exc import SQLAlchemyError
 
 from segpref.collect.tables import assignment, rater, vote
+from segpref.preferences import time_of_text, time_text
 from segpref.types import SegprefError
 
 __all__ = ["VOTE_TABLES", "insert_vote_tables", "vote_tables"]
@@ -78,7 +79,7 @@ def _plain(value: Any, column: Column[Any]) -> Any:
     if value is None:
         return None
     if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat()
+        return time_text(value)
     return json.dumps(value) if isinstance(column.type, JSON) else value
 
 
@@ -96,7 +97,7 @@ def _value(value: Any, column: Column[Any], place: str) -> Any:
         if isinstance(column.type, JSON):
             return json.loads(value)
         if _is_time(column):
-            time = value if isinstance(value, datetime) else datetime.fromisoformat(value)
+            time = datetime.fromisoformat(time_of_text(value))
             return time if time.tzinfo else time.replace(tzinfo=UTC)
         return column.type.python_type(value)
     except (TypeError, ValueError) as error:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
@@ -36,6 +36,8 @@ __all__ = [
     "read_table",
     "row_of",
     "table_file",
+    "time_of_text",
+    "time_text",
     "write_table",
 ]
 
@@ -74,7 +76,7 @@ def row_of(
     else:
         row |= {"first": paths[0], "second": paths[1], "choice": record.choice}
     row |= {name: getattr(record, name) for name in _TOLD}
-    return table, {**row, "time": None if record.time is None else record.time.isoformat()}
+    return table, {**row, "time": None if record.time is None else time_text(record.time)}
 
 
 def preference_of_row(row: Any, where: object) -> Preference:
@@ -91,9 +93,8 @@ def preference_of_row(row: Any, where: object) -> Preference:
         raise SegprefError(f"{where} has no prompt, the id of a case: {_FIX}")
     content: dict[str, Any] = {"case": row["prompt"], "source": "votes"}
     content |= {name: row.get(name) for name in _TOLD if row.get(name) is not None}
-    if isinstance(time := row.get("time"), datetime):
-        time = time.isoformat()
-    content["time"] = time
+    if row.get("time") is not None:
+        content["time"] = time_of_text(row["time"])
     if _COLUMNS["preferences"] <= row.keys():
         first = row.get("chosen_is_first") is not False
         names = [row["chosen"], row["rejected"]]
@@ -111,6 +112,24 @@ def preference_of_row(row: Any, where: object) -> Preference:
         )
     content["candidates"] = [_id(one, where) for one in content["candidates"]]
     return Preference.from_json(content, where)
+
+
+def time_text(time: datetime) -> str:
+    """A time in UTC, to the microsecond.
+
+    Readers of JSON that look for times (such as that of ``datasets``, which would keep seconds or
+    milliseconds of them) take it for text.
+    """
+    return f"{time.astimezone(UTC).replace(tzinfo=None).isoformat(' ')} UTC"
+
+
+def time_of_text(value: Any) -> Any:
+    """The ISO form of :func:`time_text`; whatever else it is comes back as it is."""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, str) and value.endswith(" UTC"):
+        return f"{value.removesuffix(' UTC').replace(' ', 'T')}+00:00"
+    return value
 
 
 def _id(path: Any, where: object) -> str:

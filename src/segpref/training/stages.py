@@ -118,6 +118,8 @@ def fit_diffusion(
     """
     config = _with(config or DiffusionConfig(), settings)
     card = card if is_diffusion(card) else replace(card, policy=DIFFUSION)
+    if isinstance(cases, Dataset):
+        card = card.with_geometry(cases)
     task = Diffusion(cases, validation, card, config, encoder)
     return train(task, config, folder)
 
