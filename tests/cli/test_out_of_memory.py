@@ -44,6 +44,7 @@ NEEDED = {
     "prompted": ["--data", "d", "--others", "o"],
     "collect init": ["--out", "OUT"],
     "collect report": ["STUDY"],
+    "collect serve": ["STUDY"],
     "collect export": ["STUDY", "--out", "o"],
     "collect import": ["STUDY", "--input", "i"],
 }
