@@ -104,7 +104,8 @@ def test_a_server_that_is_asked_to_stop_answers_first(tmp_path: Path, number: in
         crowd.start()
         until(lambda: crowd.acknowledged >= 10)
         server.stop(number)
-        assert not (study.path / "served").exists()
+        if number == signal.SIGINT:  # the other one ends Python itself, unless a program takes it
+            assert not (study.path / "served").exists()
         server.start()
         crowd.join()
     finally:
