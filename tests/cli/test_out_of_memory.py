@@ -42,8 +42,15 @@ NEEDED = {
     "study": ["--recipe", "phantoms", "--data", "d"],
     "ambiguity": ["--data", "d"],
     "prompted": ["--data", "d", "--others", "o"],
-    "collect init": ["--model", "m", "--data", "d", "--out", "OUT"],
+    "collect init": ["--out", "OUT"],
     "collect report": ["STUDY"],
+    "collect serve": ["STUDY"],
+    "collect raters": ["STUDY"],
+    "collect backup": ["STUDY", "--out", "o"],
+    "collect restore": ["STUDY", "b"],
+    "collect erase": ["STUDY", "--patient", "p", "--reason", "r"],
+    "collect export": ["STUDY", "--out", "o"],
+    "collect import": ["STUDY", "--input", "i"],
 }
 SETTINGS = {
     "fit": "--batch_size 6 in place of 8",

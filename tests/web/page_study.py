@@ -15,7 +15,7 @@ import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import FileResponse, JSONResponse
 
-from segpref.collect.slices import slice_of
+from segpref.collect import slice_of
 
 STATIC = Path(__file__).parents[2] / "src" / "segpref" / "web" / "static"
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         VoteIn,
         VoteRow,
     )
+    from segpref.collect.builder import ShownImage, StudyBuilder, native_mask, shown_image
     from segpref.collect.comparisons import comparisons_of
     from segpref.collect.config import CollectConfig
     from segpref.collect.contents import Axes, Contents, DisplayInfo, Item, Mask, Mode, Pair
@@ -28,8 +29,10 @@ if TYPE_CHECKING:
     from segpref.collect.contents_rows import contents_digest
     from segpref.collect.database import Database
     from segpref.collect.display import Layout, layout_of, packed_mask
+    from segpref.collect.erasing import Erased
     from segpref.collect.native import Native, default_window, native_of
     from segpref.collect.one_structure import one_structure_slate
+    from segpref.collect.opening import check_same_study, open_store, without
     from segpref.collect.packing import pack, unpack
     from segpref.collect.ratings import ratings_of
     from segpref.collect.rules import Rules
@@ -45,6 +48,7 @@ if TYPE_CHECKING:
     from segpref.collect.slices import Axis, slice_count, slice_of
     from segpref.collect.standing import drop_cases, kept_cases, standing_set
     from segpref.collect.study import StudyFolder, StudyNote, write_display
+    from segpref.collect.tables import TABLES
     from segpref.collect.vote_preferences import (
         CONFIDENCE,
         VotePreferences,
@@ -70,6 +74,7 @@ else:
                 "VoteIn",
                 "VoteRow",
             ),
+            "builder": ("ShownImage", "StudyBuilder", "native_mask", "shown_image"),
             "config": ("CollectConfig",),
             "comparisons": ("comparisons_of",),
             "contents": ("Axes", "Contents", "DisplayInfo", "Item", "Mask", "Mode", "Pair"),
@@ -77,8 +82,10 @@ else:
             "contents_rows": ("contents_digest",),
             "database": ("Database",),
             "display": ("Layout", "layout_of", "packed_mask"),
+            "erasing": ("Erased",),
             "native": ("Native", "default_window", "native_of"),
             "one_structure": ("one_structure_slate",),
+            "opening": ("check_same_study", "open_store", "without"),
             "packing": ("pack", "unpack"),
             "ratings": ("ratings_of",),
             "rules": ("Rules",),
@@ -94,6 +101,7 @@ else:
             "slices": ("Axis", "slice_count", "slice_of"),
             "standing": ("drop_cases", "kept_cases", "standing_set"),
             "study": ("StudyFolder", "StudyNote", "write_display"),
+            "tables": ("TABLES",),
             "vote_preferences": ("CONFIDENCE", "VotePreferences", "preferences_from_votes"),
             "vote_store": ("VoteStore",),
             "voting": ("check_vote", "choices_of"),
@@ -102,6 +110,7 @@ else:
 
 __all__ = [
     "CONFIDENCE",
+    "TABLES",
     "Answer",
     "Assignment",
     "Axes",
@@ -111,6 +120,7 @@ __all__ = [
     "Contents",
     "Database",
     "DisplayInfo",
+    "Erased",
     "Item",
     "Layout",
     "Mask",
@@ -123,8 +133,10 @@ __all__ = [
     "Rater",
     "Refused",
     "Rules",
+    "ShownImage",
     "StoreFull",
     "Stored",
+    "StudyBuilder",
     "StudyFolder",
     "StudyNote",
     "Unavailable",
@@ -132,6 +144,7 @@ __all__ = [
     "VotePreferences",
     "VoteRow",
     "VoteStore",
+    "check_same_study",
     "check_vote",
     "choices_of",
     "compared",
@@ -146,8 +159,10 @@ __all__ = [
     "is_opaque",
     "kept_cases",
     "layout_of",
+    "native_mask",
     "native_of",
     "one_structure_slate",
+    "open_store",
     "pack",
     "packed_mask",
     "preference_chance",
@@ -155,9 +170,11 @@ __all__ = [
     "ratings_of",
     "score_scale",
     "share_preferring",
+    "shown_image",
     "slice_count",
     "slice_of",
     "standing_set",
     "unpack",
+    "without",
     "write_display",
 ]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from random import Random
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, func, insert, or_, select, update
 
@@ -24,7 +24,12 @@ __all__ = [
     "open_assignment",
     "progress_of",
     "standing_of",
+    "was_opened",
 ]
+
+_NOT_YOURS = "there is no such comparison of yours: reload the page"
+_MOST_LIKELY = 0.5
+"""Of what lags behind, such as repeats when a sitting begins, with others in between."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +171,7 @@ def assignment_of(connection: Connection, rater: int, number: str) -> Assignment
         select(assignment).where(assignment.c.id == number, assignment.c.rater_id == rater)
     ).one_or_none()
     if row is None:
-        raise NotYours("there is no such comparison of yours: reload the page")
+        raise NotYours(_NOT_YOURS)
     asked = pairs_of(connection, [row.pair_id])[row.pair_id]
     masks = masks_of(connection, asked.masks)
     return Assignment(
@@ -182,12 +187,28 @@ def assignment_of(connection: Connection, rater: int, number: str) -> Assignment
     )
 
 
+def was_opened(
+    connection: Connection, rater: int, number: str, what: Literal["image", "masks"]
+) -> bool:
+    """Whether the image or the masks of an assignment were sent.
+
+    Raises:
+        NotYours: there is no such assignment of this rater.
+    """
+    column = assignment.c.image_opened_at if what == "image" else assignment.c.masks_opened_at
+    row = connection.execute(
+        select(column).where(assignment.c.id == number, assignment.c.rater_id == rater)
+    ).one_or_none()
+    if row is None:
+        raise NotYours(_NOT_YOURS)
+    return row[0] is not None
+
+
 def _wanted(at: Standing, share: float, given: int, random: Random) -> bool:
-    """Whether the next one is of a kind that has a share: at random, and more often where it lags."""
-    owed = at.owed(share, given)
+    """Whether the next one is of a kind that has a share: the likelier the more it lags behind."""
     if not at.fresh:
-        return owed > 0
-    return random.random() < (share if owed <= 1 else min(3 * share, 0.5))
+        return at.owed(share, given) > 0
+    return random.random() < min(share * (at.answered + 1) - given, _MOST_LIKELY)
 
 
 def _pairs(connection: Connection, use: str) -> list[str]:

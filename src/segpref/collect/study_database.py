@@ -144,6 +144,13 @@ class StudyDatabase:
         write_backup(self.database, Path(path))
 
     @classmethod
+    def of_file(cls, path: Path | str) -> Self:
+        """A backup, opened so that it stays as it is."""
+        made = cls(path)
+        made.database = Database(path, read_only=True)
+        return made
+
+    @classmethod
     def restore(cls, path: Path | str, where: Path | str) -> Self:
         """Copy a backup into an empty database of either kind.
 

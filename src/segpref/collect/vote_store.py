@@ -142,9 +142,9 @@ class VoteStore(StudyDatabase):
         Raises:
             NotYours: the rater has no such assignment.
         """
-        found = self.assignment(rater, id)
-        if found.image_opened if what == "image" else found.masks_opened:
-            return
+        with self.reading() as connection:
+            if assigning.was_opened(connection, rater.id, id, what):
+                return
         column = assignment.c.image_opened_at if what == "image" else assignment.c.masks_opened_at
         with self.writing(("rater", rater.id)) as connection:
             connection.execute(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import uvicorn
 
-from segpref.collect import Rules, StudyFolder, VoteStore, contents_digest
+from segpref.collect import StudyFolder, open_store
 from segpref.locking import alone_in
 from segpref.types import SegprefError
 from segpref.web.app import create_app
@@ -20,31 +20,6 @@ from segpref.web.settings import ServeConfig
 __all__ = ["open_store", "serve"]
 
 _PATIENCE_S = 5
-
-
-def open_store(study: StudyFolder, database: str | Path | None = None) -> VoteStore:
-    """The votes of a study; an empty database is filled with what the study asks.
-
-    Args:
-        study: what is asked.
-        database: file or URL; the study's own file if left out.
-
-    Raises:
-        SegprefError: the database holds another study, or can't be used.
-    """
-    store = VoteStore(study.database if database is None else database)
-    contents = study.contents()
-    held = store.contents_digest
-    if held is None:
-        settings = study.note.settings
-        given = {name: settings[name] for name in ("repeats", "gold") if name in settings}
-        store.create(contents, Rules(**given))
-    elif held != contents_digest(contents):
-        raise SegprefError(
-            f"{store.database.name} holds the votes of another study than {study.path}: choose another "
-            "--database"
-        )
-    return store
 
 
 def serve(

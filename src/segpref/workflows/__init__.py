@@ -14,7 +14,16 @@ from segpref.workflows.predict import predict
 if TYPE_CHECKING:
     from segpref.workflows.align import Alignment
     from segpref.workflows.collect import NewStudy, init_study
+    from segpref.workflows.collect_exchange import export_votes, import_votes
     from segpref.workflows.collect_report import CollectReport, report_study
+    from segpref.workflows.collect_store import (
+        ErasedPatient,
+        StudyRaters,
+        backup_votes,
+        change_raters,
+        erase_patient,
+        restore_votes,
+    )
     from segpref.workflows.evaluate import Evaluation
     from segpref.workflows.fit import Fit
     from segpref.workflows.loading import open_judge, open_split
@@ -25,7 +34,16 @@ else:
         {
             "align": ("Alignment",),
             "collect": ("NewStudy", "init_study"),
+            "collect_exchange": ("export_votes", "import_votes"),
             "collect_report": ("CollectReport", "report_study"),
+            "collect_store": (
+                "ErasedPatient",
+                "StudyRaters",
+                "backup_votes",
+                "change_raters",
+                "erase_patient",
+                "restore_votes",
+            ),
             "evaluate": ("Evaluation",),
             "fit": ("Fit",),
             "loading": ("open_judge", "open_split"),
@@ -36,17 +54,25 @@ else:
 __all__ = [
     "Alignment",
     "CollectReport",
+    "ErasedPatient",
     "Evaluation",
     "Fit",
     "NewStudy",
+    "StudyRaters",
     "align",
     "audit",
+    "backup_votes",
+    "change_raters",
+    "erase_patient",
     "evaluate",
+    "export_votes",
     "fit",
+    "import_votes",
     "init_study",
     "open_judge",
     "open_split",
     "predict",
     "report_study",
+    "restore_votes",
     "text_of",
 ]
