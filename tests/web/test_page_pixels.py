@@ -13,6 +13,7 @@ from tests.web.page_study import Bench, Question, comparing, drawn
 
 BLUE, ORANGE, GREEN = (86, 180, 233), (230, 159, 0), (0, 158, 115)
 YELLOW = (240, 228, 66)
+pytestmark = pytest.mark.slow  # together they take minutes: each opens a page in a browser
 NewPage = Callable[..., Any]
 
 
@@ -220,7 +221,6 @@ def test_window_keys_change_what_both_panes_show(new_page: NewPage) -> None:
         )
 
 
-@pytest.mark.slow
 def test_a_radiograph_larger_than_a_texture(new_page: NewPage) -> None:
     """3056 x 2544 pixels: beyond the texture limit of many graphics cards."""
     rng = np.random.default_rng(4)

@@ -20,6 +20,7 @@ from segpref.data import Source
 from segpref.data.volumes import read_volume
 from segpref.types import Case, LabelSpace
 
+pytestmark = pytest.mark.slow  # together they take minutes: each opens a page in a browser
 NewPage = Callable[..., Any]
 HEART = LabelSpace("multi-class", ("background", "LV"))
 

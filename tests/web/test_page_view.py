@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from tests.web.page_study import Bench, Question, comparing, drawn
 
+pytestmark = pytest.mark.slow  # together they take minutes: each opens a page in a browser
 NewPage = Callable[..., Any]
 HEART = (("RV", 1), ("MYO", 2), ("LV", 3))
 SHARED = ("axis", "index", "centre", "width", "zoom", "scale-x", "scale-y", "left", "top")
