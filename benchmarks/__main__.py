@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from benchmarks import (
     bench_ambiguity,
+    bench_collect_server,
     bench_margins,
     bench_memory,
     bench_prompted_epoch,
@@ -19,6 +20,7 @@ for benchmark in (
     bench_ambiguity,
     bench_prompted_epoch,
     bench_memory,
+    bench_collect_server,
 ):
     console.print(benchmark.__name__, style="bold")
     benchmark.main()

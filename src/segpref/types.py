@@ -13,12 +13,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float, Int64, UInt8, UInt16
-from torch import Tensor
+
+if TYPE_CHECKING:  # commands that train nothing should not wait for torch
+    from torch import Tensor
 
 __all__ = [
     "IGNORE",
@@ -175,6 +176,8 @@ class LabelSpace:
         """
         if self.kind == "multi-class":
             return _argmax(logits, channel_dim, lead)
+        import torch
+
         return (logits > lead).to(torch.uint8)
 
     def structure_masks(
@@ -197,6 +200,8 @@ def _argmax(logits: Tensor, dim: int, lead: float) -> Tensor:
     On the CPU, torch's argmax over a leading axis is many times slower than one comparison a class.
     The values ascend, so the largest label is that of the last class to take the lead.
     """
+    import torch
+
     planes = logits.unbind(dim)
     labels = torch.zeros_like(planes[0], dtype=torch.uint8)
     for value, highest in enumerate(accumulate(planes[:-1], torch.maximum), start=1):

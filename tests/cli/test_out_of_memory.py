@@ -42,7 +42,11 @@ NEEDED = {
     "study": ["--recipe", "phantoms", "--data", "d"],
     "ambiguity": ["--data", "d"],
     "prompted": ["--data", "d", "--others", "o"],
-    "collect init": ["--model", "m", "--data", "d", "--out", "OUT"],
+    "collect init": ["--out", "OUT"],
+    "collect report": ["STUDY"],
+    "collect serve": ["STUDY"],
+    "collect export": ["STUDY", "--out", "o"],
+    "collect import": ["STUDY", "--input", "i"],
 }
 SETTINGS = {
     "fit": "--batch_size 6 in place of 8",

@@ -21,6 +21,7 @@ GIVEN = {
     "input": "no/input",
     "others": "no/others",
     "judge": "oracle",
+    "study": "no/study",
 }
 """Required options; what they name is not there, so that whatever is looked at first is told of."""
 
@@ -41,7 +42,8 @@ def required(command: str, without: str) -> list[str]:
     given = []
     for name in (one for one in required_by(command) if one != without):
         value = {"recipe": "phantoms", "out": "no/out", "output": "no/out"}.get(name)
-        given += [f"--{name}", value or GIVEN[name]]
+        # The folder of a study has its place instead of a name.
+        given += [GIVEN[name]] if name == "study" else [f"--{name}", value or GIVEN[name]]
     return given
 
 

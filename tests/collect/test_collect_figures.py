@@ -10,6 +10,7 @@ import pytest
 from simulated_votes import Habits, mask, row, simulated_votes
 
 from segpref.collect import VoteRow, comparisons_of, ratings_of
+from segpref.preferences import Compared
 from segpref.report import (
     collect_figures,
     more_votes,
@@ -108,6 +109,13 @@ def test_of_nothing_nothing_is_said() -> None:
     assert page.warnings == []
     assert not math.isfinite(precision_of_raters([]).scale)
     assert more_votes([precision_of_raters([])]) == ""
+
+
+def test_a_family_that_always_wins_has_no_width() -> None:
+    always = [Compared("a", "b", "first", f"p{n}") for n in range(20)]
+    found = precision_of_models(always, "a", "b", draws=1, resamples=4)
+    assert found.needed is None
+    assert more_votes([found]) == ""
 
 
 def _changed(votes: list[VoteRow], **pair: object) -> list[VoteRow]:

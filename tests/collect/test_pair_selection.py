@@ -1,4 +1,4 @@
-"""Which pairs are asked about: worked arithmetic, near-duplicates, shares, and one structure at a time."""
+"""Which pairs are asked about: worked arithmetic, near-duplicates, shares, one structure at a time."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from segpref.data import Cache, Preparation, open_dataset, prepare, write_pack
 from segpref.policies import FORMAT, current
-from segpref.report.views import plane_of, view_of
+from segpref.report import plane_of, view_of
 from segpref.types import LabelSpace
 
 REDDISH = np.random.default_rng(0).integers(0, 90, (12, 10, 3)).astype(np.uint8)

@@ -11,9 +11,18 @@ import numpy as np
 import pytest
 from written import MM, grey, nifti
 
-from segpref.data import check_grid, nifti_geometry, orientation_of, read_volume
+from segpref.data import (
+    Cache,
+    Preparation,
+    check_grid,
+    images_for,
+    nifti_geometry,
+    orientation_of,
+    prepare,
+    read_volume,
+)
 from segpref.data.volumes import Volume
-from segpref.types import Case, SegprefError
+from segpref.types import Case, LabelSpace, SegprefError
 
 SHAPE = (4, 5, 6)
 REAL = np.diag([1.5, 1.5, 10, 1.0])
@@ -131,3 +140,19 @@ def volume_of(affine: np.ndarray, spacing: tuple[float, ...] | None = (1.5, 1.5,
 def test_masks_elsewhere_get_the_right_remedy(mask: Volume, image: Volume, remedy: str) -> None:
     with pytest.raises(SegprefError, match=remedy):
         check_grid(image, Path("image.nii"), mask, Path("mask.nii"))
+
+
+def test_the_warning_is_repeated_where_the_image_is_read_from_the_cache(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "images").mkdir()
+    path = two(tmp_path / "images/acdc.nii.gz", np.eye(4), TURNED)
+    space = LabelSpace("multi-class", ("background", "a"))
+    for _ in range(3):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            prepare(
+                images_for(tmp_path / "images", ("image",)), Preparation(dims=3),
+                Cache(tmp_path / "cache"), space,
+            )  # fmt: skip
+        assert caplog.text.count(f"{path} states two geometries") == 1

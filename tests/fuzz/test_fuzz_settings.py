@@ -126,7 +126,7 @@ WITHOUT_EFFECT: list[dict[str, Any]] = [
     *({"method": method, name: value}
       for method in ("pseudo-label", "supervised")
       for name, value in (("beta", 2.0), ("objective", objectives.IPO()), ("miner", miners.TopVsBase()),
-                          ("reduction", "image"), ("supervised", 0.5), ("keep_preferences", True))),
+                          ("reduction", "image"), ("supervised", 0.5), ("write_preferences", True))),
     {"method": "supervised", "control": True},
     {"beta": 2.0, "objective": objectives.IPO()},
     {"loss": contrib.objectives.Hinge()},

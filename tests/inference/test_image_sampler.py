@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from segpref.data import Preparation
+from segpref.data import Preparation, turned
 from segpref.inference import ImageSampler, summarise
 from segpref.policies import ModelCard, NetworkSpec
 from segpref.policies.diffusion import Process, Sampler
@@ -119,3 +120,22 @@ def test_a_centre_that_cannot_be() -> None:
     moved = Preparation(crop=(8, 8)).around((3, 3)).around((9, 9))
     assert moved == Preparation(crop=(8, 8)).around((9, 9)) != Preparation(crop=(8, 8))
     assert moved.as_key() != Preparation(crop=(8, 8)).as_key()
+
+
+@pytest.mark.parametrize("codes", ["RAS", "LPS", "ASR", "IAR"])
+def test_volumes_are_turned_as_in_training(codes: str) -> None:
+    rng = np.random.default_rng(0)
+    affine = np.diag([1.0, 2.0, 3.0, 1.0])
+    whole = Case(
+        id="a", patient="a", volume="a", spacing_mm=(1.0, 2.0, 3.0), affine=affine,
+        image=rng.choice([-1.0, 1.0], (1, 6, 8, 5)).astype(np.float32),
+    )  # fmt: skip
+    drawer = image_sampler(crop=(4, 4))
+    known = replace(drawer, card=replace(drawer.card, orientation="RAS"))
+    here, there = known(whole, 1), known(turned(whole, codes), 1)
+    assert here.any()
+    as_image = replace(whole, image=here[0].astype(np.float32))
+    np.testing.assert_array_equal(turned(as_image, codes).image, there[0])
+    if codes != "RAS":
+        with pytest.raises(SegprefError, match="leave --centre out"):
+            known(turned(whole, codes), 1, centre=(3, 3))

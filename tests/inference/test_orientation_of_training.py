@@ -229,3 +229,12 @@ def test_a_training_notes_where_axes_pointed_to(tmp_path: Path) -> None:
     card = read_card(made.out)
     assert card.orientation == "ASR"
     assert card.spacing_range_mm == ((2.0, 2.0), (3.0, 3.0), (1.0, 1.0))
+
+
+def test_a_model_that_does_not_know_its_axes_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = dataset(tmp_path / "data", "RAS")
+    predict_folder(model_file(tmp_path, corner_card(None)), data / "images", tmp_path / "masks")
+    said = " ".join(capsys.readouterr().err.split())
+    assert "axes that point to RAS, but the model does not say where they pointed to" in said

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 
@@ -95,11 +93,20 @@ def test_of_four_options_a_random_answer_is_right_at_times() -> None:
     assert flip_rates(random)["a"] == pytest.approx(0.5, abs=0.03)
 
 
-def test_nothing_gives_nothing_and_refusals() -> None:
+def test_nothing_gives_nothing() -> None:
     assert flip_rates([]) == {} == reliabilities([])
-    one = reliabilities([_one(0, "a", 1)])["a"]
-    assert math.isnan(one.flip_rate.low)
-    assert one.informative == 0
+
+
+def test_of_an_unknown_rater_the_interval_is_that_of_the_prior() -> None:
+    """Ten answers, 2 of them wrong: Beta(2, 8) from .028 to .482, however many tell nothing."""
+    for count in (1, 60):
+        one = reliabilities([_one(n, "a", 1) for n in range(count)])["a"]
+        assert one.informative == 0
+        assert one.flip_rate.low == pytest.approx(0.0281, abs=1e-3)
+        assert one.flip_rate.high == pytest.approx(0.4825, abs=1e-3)
+
+
+def test_refusals() -> None:
     with pytest.raises(SegprefError, match=r"from 0 to 0\.5, not 0\.7"):
         flip_rates([], unknown=0.7)
     with pytest.raises(SegprefError, match="prior_votes is a number above 0"):

@@ -54,7 +54,7 @@ def test_records_of_a_judge_teach_what_the_judge_taught(
     mined = PreferenceSignal(space, Extremes(1e-3))
     first = run(
         tmp_path / "judged", heart_base, hearts, oracle, store, signal=mined,
-        keep_preferences=True, **STANDING,
+        write_preferences=True, **STANDING,
     )  # fmt: skip
     records = list(PreferenceFile(first.preferences).read())
     assert {record.source for record in records} == {"OracleJudge"}
@@ -221,7 +221,7 @@ def test_nothing_is_kept_that_nobody_asked_for(
 ) -> None:
     space = hearts.label_space
     plain = run(tmp_path / "plain", heart_base, hearts, model_judge, store)
-    kept = run(tmp_path / "kept", heart_base, hearts, model_judge, store, keep_preferences=True)
+    kept = run(tmp_path / "kept", heart_base, hearts, model_judge, store, write_preferences=True)
     assert not plain.preferences.exists()
     assert same(plain, kept)
     records = list(PreferenceFile(kept.preferences).read())
@@ -230,7 +230,7 @@ def test_nothing_is_kept_that_nobody_asked_for(
     assert all(record.structure is None and record.strength for record in records)
     with pytest.raises(SegprefError, match="only mined pairs of candidates can be kept"):
         run(
-            tmp_path / "labels", heart_base, hearts, model_judge, store, keep_preferences=True,
+            tmp_path / "labels", heart_base, hearts, model_judge, store, write_preferences=True,
             signal=PseudoLabelSignal(space),
         )  # fmt: skip
 
@@ -242,7 +242,7 @@ def test_pairs_of_random_losers_are_all_kept(
     signal = AnchoredSignal(space, PreferenceSignal(space, TopVsRandom(2)))
     kept = run(
         tmp_path / "kept", heart_base, hearts, OracleJudge(space), store, signal=signal,
-        keep_preferences=True, **STANDING,
+        write_preferences=True, **STANDING,
     )  # fmt: skip
     records = RecordedPairs.of(PreferenceFile(kept.preferences).read())
     pool = hearts.of_patients(hearts.patients[POOL])

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.collect.studies import HEART, small_study, untrained
+from tests.collect.studies import HEART, heart_data, small_study, untrained
 
 from segpref.collect import Assignment, Rules, StudyFolder, VoteStore
 from segpref.data import Folders
@@ -20,11 +20,15 @@ from segpref.data.phantoms import PATIENT_PATTERN
 from segpref.objectives import DPO, KTO, CalibratedDPO, RobustDPO
 from segpref.preferences import (
     AbstainingJudge,
+    Extremes,
     Preference,
+    PreferenceFile,
+    PreferenceFolder,
     RecordedPairs,
     RoundSlates,
     TopVsBase,
     content_id,
+    distinct,
 )
 from segpref.training import HeldOut, RunFolder, agreement
 from segpref.types import Candidate, Case, LabelSpace, SegprefError, Slate
@@ -105,6 +109,13 @@ def test_votes_are_learned_from(study: StudyFolder, tmp_path: Path) -> None:
     assert not same(votes, control)
 
 
+class Cases(list[Case]):
+    """A data set in memory."""
+
+    def without_labels(self) -> Cases:
+        return self
+
+
 class Fixed:
     """Logits that do not depend on the image."""
 
@@ -134,10 +145,10 @@ def test_agreement_counts_how_the_policy_has_moved(tmp_path: Path) -> None:
             for choice, shown in told
         )
         folder = tmp_path / str(len(list(tmp_path.iterdir())))
-        RoundSlates(lambda *_: ([slate], None), [case], AbstainingJudge(), folder, every=1)(
+        RoundSlates(lambda *_: ([slate], None), Cases([case]), AbstainingJudge(), folder, every=1)(
             [0], 0, 0
         )
-        return HeldOut(records, [case], folder).of(objective)
+        return HeldOut(records, Cases([case]), folder).of(objective)
 
     base, moved = Fixed([0, 0, 0], [0, 0, 0]), Fixed([0, 0, 0], [2, -1, 0])
     # Pixel by pixel the policy has moved towards the structure by 2, -1, 0.
@@ -232,3 +243,27 @@ def test_what_does_not_fit_is_refused(study: StudyFolder, tmp_path: Path) -> Non
     refused("is not the model that made the masks", model=other)
     refused("images that were voted on are needed", data=None)
     assert run(study, tmp_path / "fine", model=study.path.parent / "base.safetensors", epochs=1)
+
+
+def test_a_run_is_repeated_from_the_preferences_that_it_wrote(tmp_path: Path) -> None:
+    data = heart_data(tmp_path / "data")
+    base = untrained(tmp_path / "base.safetensors", "phantom000")
+    settings = {"cache": tmp_path / "cache", **SHORT, "candidates": 8}
+    first = align(
+        base, data, judge="oracle", out=tmp_path / "judged", write_preferences=True, refresh=2,
+        miner=Extremes(1e-3), **settings,
+    ).runs[""]  # fmt: skip
+    folder = first.path / "preferences"
+    records = PreferenceFolder.open(folder).records
+    assert records == list(distinct(PreferenceFile(first.preferences).read()))
+    again = align(
+        base, data, votes=folder, out=tmp_path / "repeated", split=first.path / "split.json",
+        **settings,
+    ).runs[""]  # fmt: skip
+    assert same(first, again)
+    assert again.read_metrics()[1]["skipped_elsewhere"] == 0
+    # A mask that is not what was written is not learned from.
+    (mask, *_) = sorted((folder / "masks").iterdir())
+    np.save(mask, np.zeros((1, 32, 32), np.uint8))
+    with pytest.raises(SegprefError, match="another mask than was written"):
+        align(base, data, votes=folder, out=tmp_path / "other", **settings)

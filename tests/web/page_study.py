@@ -15,7 +15,7 @@ import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import FileResponse, JSONResponse
 
-from segpref.collect.slices import slice_of
+from segpref.collect import slice_of
 
 STATIC = Path(__file__).parents[2] / "src" / "segpref" / "web" / "static"
 
@@ -38,7 +38,9 @@ class Question:
     def slices(self) -> dict[str, list[int]]:
         differs = (self.masks != self.masks[:1]).any(0)
         others = {"axial": (1, 2), "coronal": (0, 2), "sagittal": (0, 1)}
-        return {axis: [int(i) for i in np.nonzero(differs.any(at))[0]] for axis, at in others.items()}
+        return {
+            axis: [int(i) for i in np.nonzero(differs.any(at))[0]] for axis, at in others.items()
+        }
 
 
 @dataclass
@@ -66,14 +68,19 @@ class Bench:
                 return JSONResponse({"error": "Your session has ended."}, 401)
             answer: Response = await follow(request)
             answer.headers["Content-Security-Policy"] = (
-                "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'"
+                "default-src 'none'; script-src 'self'; style-src 'self'; "
+                "img-src 'self' blob:; connect-src 'self'"
             )
             answer.headers["Cache-Control"] = "no-store"
             return answer
 
         @app.get("/{name}")
         def static(name: str) -> Response:
-            return FileResponse(STATIC / name) if (STATIC / name).is_file() else Response(status_code=404)
+            return (
+                FileResponse(STATIC / name)
+                if (STATIC / name).is_file()
+                else Response(status_code=404)
+            )
 
         @app.get("/")
         def index() -> FileResponse:
@@ -107,7 +114,9 @@ class Bench:
             one = self.questions[at]
             shown = [one.image] if kind == "image" else list(one.masks)
             slices = [np.ascontiguousarray(slice_of(each, axis, index)) for each in shown]
-            return Response(b"".join(each.tobytes() for each in slices), media_type="application/octet-stream")
+            return Response(
+                b"".join(each.tobytes() for each in slices), media_type="application/octet-stream"
+            )
 
         @app.post("/api/votes")
         def vote(body: dict[str, Any]) -> JSONResponse:
@@ -128,7 +137,11 @@ class Bench:
         def practice(at: int) -> dict[str, Any]:
             right = self.questions[at].practice
             said = next(one["choice"] for one in self.votes if one["assignment"] == str(at))
-            return {"choice": right, "correct": said == right, "why": "The other one misses a part."}
+            return {
+                "choice": right,
+                "correct": said == right,
+                "why": "The other one misses a part.",
+            }
 
         return app
 
@@ -170,7 +183,7 @@ class Bench:
 
 
 class Server:
-    """An application on a free port, in a thread, until it is stopped; it can start again on the same port."""
+    """An application on a free port, in a thread; once stopped, it can start again on the same port."""
 
     def __init__(self, app: FastAPI) -> None:
         self._app = app

@@ -10,8 +10,7 @@ import sys
 from pathlib import Path
 
 import httpx
-
-from waiting import until
+from tests.waiting import until
 
 _PROGRAM = """
 import sys

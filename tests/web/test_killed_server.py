@@ -22,7 +22,8 @@ def voted_through_kills(
     folder: Path, database: str, *, raters: int, votes: int, kills: int, seed: int = 0
 ) -> Crowd:
     """Raters answer every pair once each, while the server is killed at random moments."""
-    study = made_study(folder / "study", small_contents(votes, votes=raters))
+    contents = small_contents(votes, votes=raters)
+    study = made_study(folder / "study", contents, settings={"repeats": 0.0, "gold": 0.0})
     with open_store(study, database) as store:
         sessions = [store.enter(store.add_rater(f"rater {i}")) for i in range(raters)]
     server = ServerProcess(study.path, database)
@@ -62,7 +63,7 @@ def check_nothing_is_lost(store: VoteStore, crowd: Crowd, raters: int, votes: in
     stored = Counter(row.uuid for row in rows)
     told = {body["uuid"]: body for voter in crowd.voters for body in voter.acknowledged}
     # Who gets no answer asks again: everything that is stored was acknowledged in the end.
-    assert stored == Counter(told)
+    assert stored == Counter(told.keys())
     assert Counter(row.choice for row in rows) == by_choice(crowd)
     for row in rows:
         assert (row.assignment, row.choice) == (
@@ -103,7 +104,8 @@ def test_a_server_that_is_asked_to_stop_answers_first(tmp_path: Path, number: in
         crowd.start()
         until(lambda: crowd.acknowledged >= 10)
         server.stop(number)
-        assert not (study.path / "served").exists()
+        if number == signal.SIGINT:  # the other one ends Python itself, unless a program takes it
+            assert not (study.path / "served").exists()
         server.start()
         crowd.join()
     finally:

@@ -1,4 +1,4 @@
-"""What the page draws equals numpy in every pixel: images, masks, differences, contours, proportions."""
+"""What the page draws equals numpy in every pixel: images, masks, differences, contours."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ def random_question(seed: int, shape: tuple[int, ...], dtype: str, **changes: An
     if dtype == "float32":
         image = rng.normal(size=shape).astype(np.float32)
     else:
-        low, high = (-2000, 4000) if dtype.startswith("int") else (0, 255 if dtype == "uint8" else 6000)
+        low, high = (
+            (-2000, 4000) if dtype.startswith("int") else (0, 255 if dtype == "uint8" else 6000)
+        )
         image = rng.integers(low, high, shape, endpoint=True).astype(dtype)
     masks = rng.integers(0, 4, (changes.pop("sides", 2), *shape[:3])).astype(np.uint8)
     settings: dict[str, Any] = {"window": (500.0, 1700.0), "structure": "LV", **changes}
@@ -91,15 +93,25 @@ def check_screen(page: Any, image: np.ndarray, masks: list[np.ndarray], opacity:
     """What is on the screen, with filled masks and the image not smoothed: nearest pixels, blended."""
     for side, mask in enumerate(masks):
         pane = page.locator(".pane canvas").nth(side)
-        place = {name: float(pane.get_attribute(f"data-{name}")) for name in ("scale-x", "scale-y", "left", "top")}
+        place = {
+            name: float(pane.get_attribute(f"data-{name}"))
+            for name in ("scale-x", "scale-y", "left", "top")
+        }
         screen = pixels(page, ".pane canvas", side)[..., :3].astype(float)
         y = (np.arange(screen.shape[0]) + 0.5 - place["top"]) / place["scale-y"]
         x = (np.arange(screen.shape[1]) + 0.5 - place["left"]) / place["scale-x"]
-        sure_y, sure_x = (np.abs(one - np.round(one)) > 0.02 for one in (y, x))  # not on an edge of two pixels
+        sure_y, sure_x = (
+            np.abs(one - np.round(one)) > 0.02 for one in (y, x)
+        )  # not on an edge of two pixels
         rows, columns = np.floor(y).astype(int), np.floor(x).astype(int)
-        inside = np.ix_((rows >= 0) & (rows < image.shape[0]), (columns >= 0) & (columns < image.shape[1]))
+        inside = np.ix_(
+            (rows >= 0) & (rows < image.shape[0]), (columns >= 0) & (columns < image.shape[1])
+        )
         rows, columns = rows.clip(0, image.shape[0] - 1), columns.clip(0, image.shape[1] - 1)
-        grey, colour = image[np.ix_(rows, columns)].astype(float), mask[np.ix_(rows, columns)].astype(float)
+        grey, colour = (
+            image[np.ix_(rows, columns)].astype(float),
+            mask[np.ix_(rows, columns)].astype(float),
+        )
         blended = np.where(colour >= 0, grey * (1 - opacity) + colour * opacity, grey)
         expected = np.zeros_like(screen)
         expected[inside] = blended[inside]
@@ -168,10 +180,14 @@ def test_other_structures_and_differences_are_shown_on_demand(new_page: NewPage)
         check_native(page, image, [coloured(one, every) for one in (first, second)])
 
 
-def test_overlapping_structures_are_bits_and_the_one_asked_about_is_on_top(new_page: NewPage) -> None:
+def test_overlapping_structures_are_bits_and_the_one_asked_about_is_on_top(
+    new_page: NewPage,
+) -> None:
     one = random_question(2, (1, 30, 40), "uint16", axes="picture", structure="lung", spacing=None)
     rng = np.random.default_rng(5)
-    one.masks = rng.choice(np.array([0, 1, 2, 3, 1 << 31, (1 << 31) | 2], np.uint32), one.masks.shape)
+    one.masks = rng.choice(
+        np.array([0, 1, 2, 3, 1 << 31, (1 << 31) | 2], np.uint32), one.masks.shape
+    )
     bench = Bench([one], (("heart", 0), ("lung", 1), ("clavicle", 31)), exclusive=False)
     with comparing(new_page, bench) as page:
         image = windowed(one.image[0], (500, 1700))
@@ -206,14 +222,21 @@ def test_window_keys_change_what_both_panes_show(new_page: NewPage) -> None:
 
 @pytest.mark.slow
 def test_a_radiograph_larger_than_a_texture(new_page: NewPage) -> None:
-    """3056 x 2544 pixels: beyond the limit of many graphics cards, at which a mask could vanish silently."""
+    """3056 x 2544 pixels: beyond the texture limit of many graphics cards."""
     rng = np.random.default_rng(4)
     rows, columns = np.mgrid[:3056, :2544]
     image = ((rows * 2 + columns) % 4096 + rng.integers(0, 50, rows.shape)).astype(np.uint16)
     masks = np.zeros((2, 1, *image.shape), np.uint8)
     masks[0, 0, 500:2900, 300:2400] = 1
     masks[1, 0, 400:3056, 2000:2544] = 1  # to the last row and column
-    one = Question(image=image[None], masks=masks, axes="picture", structure="lung", window=(2000, 4000), inverted=True)
+    one = Question(
+        image=image[None],
+        masks=masks,
+        axes="picture",
+        structure="lung",
+        window=(2000, 4000),
+        inverted=True,
+    )
     with comparing(new_page, Bench([one], [("lung", 1)])) as page:
         page.keyboard.press("o")
         page.keyboard.press("i")
@@ -224,11 +247,15 @@ def test_a_radiograph_larger_than_a_texture(new_page: NewPage) -> None:
         check_screen(page, native, shown, 0.4)
 
 
-def distance_to_edges(inside: np.ndarray, y: np.ndarray, x: np.ndarray, scale: tuple[float, float]) -> np.ndarray:
+def distance_to_edges(
+    inside: np.ndarray, y: np.ndarray, x: np.ndarray, scale: tuple[float, float]
+) -> np.ndarray:
     """Distance (screen pixels) of points to the nearest pixel edge between inside and outside."""
     padded = np.pad(inside, 1)
     nearest = np.full((len(y), len(x)), np.inf)
-    for row, column in zip(*np.nonzero(padded[1:, 1:-1] != padded[:-1, 1:-1]), strict=True):  # along rows
+    for row, column in zip(
+        *np.nonzero(padded[1:, 1:-1] != padded[:-1, 1:-1]), strict=True
+    ):  # along rows
         dx = np.maximum(np.maximum(column - x, x - column - 1), 0) * scale[1]
         nearest = np.minimum(nearest, np.hypot(((y - row) * scale[0])[:, None], dx[None]))
     for row, column in zip(*np.nonzero(padded[1:-1, 1:] != padded[1:-1, :-1]), strict=True):
@@ -255,7 +282,10 @@ def test_contours_run_along_the_edges_of_pixels(new_page: NewPage, others: bool)
             sx, sy, left, top = (float(pane.get_attribute(f"data-{name}")) for name in names)
             assert sy / sx == pytest.approx(1.4)
             screen = pixels(page, ".pane canvas", side)[..., :3]
-            y, x = (np.arange(screen.shape[0]) + 0.5 - top) / sy, (np.arange(screen.shape[1]) + 0.5 - left) / sx
+            y, x = (
+                (np.arange(screen.shape[0]) + 0.5 - top) / sy,
+                (np.arange(screen.shape[1]) + 0.5 - left) / sx,
+            )
             inside = one.masks[side, 0] == 3
             distance = distance_to_edges(inside, y, x, (sy, sx))
             row, column = np.floor(y).astype(int), np.floor(x).astype(int)
@@ -263,7 +293,9 @@ def test_contours_run_along_the_edges_of_pixels(new_page: NewPage, others: bool)
             held = np.zeros(screen.shape[:2], bool)
             held[ok] = inside[np.ix_(row[ok[0].ravel()], column[ok[1].ravel()])]
             green = (screen == GREEN).all(-1)
-            width = 2.0 if others else 1.0  # drawn inside where there are neighbours, else on both sides
+            width = (
+                2.0 if others else 1.0
+            )  # drawn inside where there are neighbours, else on both sides
             line = distance < width - 0.75
             assert green[line & held & (distance > 0.75) if others else line].all()
             assert not green[distance > width * 1.42 + 0.75].any()

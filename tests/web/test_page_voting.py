@@ -63,7 +63,14 @@ def test_every_answer_of_a_pair_has_its_key(new_page: NewPage) -> None:
         (
             "best-of-four",
             4,
-            {"q": "best-0", "w": "best-1", "a": "best-2", "s": "best-3", "b": "none-good", "u": "cant-tell"},
+            {
+                "q": "best-0",
+                "w": "best-1",
+                "a": "best-2",
+                "s": "best-3",
+                "b": "none-good",
+                "u": "cant-tell",
+            },
         ),
     ],
 )
@@ -80,7 +87,9 @@ def test_other_modes(new_page: NewPage, mode: str, sides: int, answers: dict[str
 
 def test_answers_by_pointer_and_touch(new_page: NewPage) -> None:
     bench = Bench([question(seed) for seed in range(3)], HEART)
-    with comparing(new_page, bench, has_touch=True, viewport={"width": 820, "height": 1180}) as page:
+    with comparing(
+        new_page, bench, has_touch=True, viewport={"width": 820, "height": 1180}
+    ) as page:
         page.locator("[data-sure='2']").tap()
         page.locator("[data-choice=right]").tap()
         asked(page, 1)
@@ -190,14 +199,13 @@ def test_no_answer_while_masks_are_on_their_way(new_page: NewPage) -> None:
     bench = Bench([question(0), question(1)], HEART)
     held: list[Any] = []
     with comparing(new_page, bench) as page:
-        page.route("**/assignments/1/masks/**", held.append)
+        page.route("**/assignments/1/masks/**", lambda route: held.append(route))
         page.keyboard.press("ArrowLeft")
-        page.wait_for_function("document.querySelector('#progress').value === 1")
+        page.wait_for_function("() => document.querySelector('#progress').value === 1")
         page.wait_for_selector('#compare[data-phase="loading"]')
         page.keyboard.press("ArrowLeft")
         page.keyboard.press("ArrowRight")
         assert page.locator("[data-choice=left]").is_disabled()
-        page.wait_for_function("() => true")
         for route in held:
             route.continue_()
         page.unroute("**/assignments/1/masks/**")
@@ -226,7 +234,9 @@ def test_an_answer_survives_a_restart_of_the_server(new_page: NewPage) -> None:
     assert said(bench) == [("right", None)]
 
 
-def test_an_answer_whose_receipt_was_lost_is_sent_again_under_the_same_uuid(new_page: NewPage) -> None:
+def test_an_answer_whose_receipt_was_lost_is_sent_again_under_the_same_uuid(
+    new_page: NewPage,
+) -> None:
     bench = Bench([question(0), question(1)], HEART)
     sent: list[dict[str, Any]] = []
     with comparing(new_page, bench) as page:
@@ -301,7 +311,9 @@ def test_without_a_link_the_page_says_so(new_page: NewPage) -> None:
     server = Server(Bench([question(0)], HEART).app())
     page = new_page()
     page.goto(server.origin)
-    page.wait_for_function("document.querySelector('#message-title').textContent.includes('link')")
+    page.wait_for_function(
+        "() => document.querySelector('#message-title').textContent.includes('link')"
+    )
     assert page.locator("#compare").is_hidden()
     page.goto(f"{server.origin}/#token")
     page.wait_for_selector("#begin:visible")

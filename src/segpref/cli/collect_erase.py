@@ -14,6 +14,7 @@ POSITIONAL = ("study",)
 
 EXAMPLES = """\
   segpref collect erase study --patient P017 --reason "consent was withdrawn"
+  segpref collect erase study --patient P017 --reason "asked to" --database postgresql://segpref@db/votes
 """
 
 

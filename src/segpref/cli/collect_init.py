@@ -9,7 +9,9 @@ from typing import Any
 from segpref.collect.config import CollectConfig
 from segpref.judges import NamedJudge
 from segpref.progress import console
-from segpref.workflows.collect import NewStudy, init_study
+from segpref.targets import check_outputs
+from segpref.types import SegprefError
+from segpref.workflows.collect import NewStudy, images_of_run, init_study
 from segpref.workflows.options import DataOptions, TrainedModel
 
 __all__ = ["EXAMPLES", "collect_init"]
@@ -17,17 +19,19 @@ __all__ = ["EXAMPLES", "collect_init"]
 EXAMPLES = """\
   segpref collect init --model runs/base --data DATA --out study
   segpref collect init --model runs/base --data DATA --judge runs/judge --images 100 --out study
+  segpref collect init --from runs/voted --seed 1 --out second
   segpref collect init --model runs/base --data DATA --mode base-or-tuned --tuned runs/voted --out blind
 """
 
 
 def collect_init(
-    model: Path,
     out: Path,
     settings: dict[str, Any],
     config: CollectConfig,
     where: DataOptions,
     opening: TrainedModel,
+    model: Path | None = None,
+    from_: Path | None = None,
     data: Path | None = None,
     pool: Path | None = None,
     others: list[Path] | None = None,
@@ -37,13 +41,16 @@ def collect_init(
     """Make masks of unlabelled images for people to compare on the page, and to train on.
 
     Args:
-        model: makes the masks: model file or run folder of segpref, MONAI bundle, or .yaml that
-            describes plain weights; after a first round of votes, the run that learned from them.
         out: folder of the study, which is made.
         settings: the resolved options, kept in the study.
         config: of images, pairs and candidates.
         where: data, split and cache.
         opening: what may be opened.
+        model: makes the masks: model file or run folder of segpref, MONAI bundle, or .yaml that
+            describes plain weights.
+        from_: in place of model, for the next round: the run folder of an alignment, whose tuned model
+            makes the masks, of the images of its data or pool if no others are given; another --seed
+            draws others of them.
         data: folder of the dataset; labels are read for pairs with a known answer only.
         pool: folder of unlabelled images; the training patients new to the model if left out.
         others: folders of masks made by other models, named as by segpref predict, as further
@@ -52,6 +59,16 @@ def collect_init(
             "[A, B]", count as an ensemble. All answers count as open if left out.
         tuned: of mode base-or-tuned, the model that is compared with the first one.
     """
+    check_outputs(folders=[out, where.cache])
+    if (model is None) == (from_ is None):
+        raise SegprefError(
+            "give the model that makes the masks as --model, or an alignment's run folder as --from"
+        )
+    if from_ is not None:
+        model = from_
+        if data is None and pool is None:
+            data, pool = images_of_run(from_)
+    assert model is not None
     made = init_study(
         model, data, out=out, config=config, pool=pool, others=others, judge=judge, tuned=tuned,
         settings=settings, **vars(where), **vars(opening),

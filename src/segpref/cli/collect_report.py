@@ -7,11 +7,13 @@ from typing import Any
 
 from rich.table import Table
 
+from segpref.judges import NamedJudge
 from segpref.progress import stdout
 from segpref.report.collect_data import CollectFigures
 from segpref.report.collect_more import more_votes
 from segpref.report.collect_page import told
 from segpref.workflows import report_study
+from segpref.workflows.options import DataOptions, TrainedModel
 
 __all__ = ["EXAMPLES", "POSITIONAL", "collect_report"]
 
@@ -20,6 +22,7 @@ POSITIONAL = ("study",)
 EXAMPLES = """\
   segpref collect report study/
   segpref collect report study/ --out reports/monday
+  segpref collect report study/ --judge runs/judge --data DATA
   segpref collect report study/ --database postgresql://segpref@db/votes
 """
 
@@ -27,6 +30,10 @@ EXAMPLES = """\
 def collect_report(
     study: Path,
     settings: dict[str, Any],
+    where: DataOptions,
+    opening: TrainedModel,
+    judge: NamedJudge | list[str] | str | None = None,
+    data: Path | None = None,
     database: str | None = None,
     out: Path | None = None,
     resamples: int = 1000,
@@ -36,11 +43,20 @@ def collect_report(
     Args:
         study: folder of the study.
         settings: the resolved options.
+        where: data and cache.
+        opening: what may be opened.
+        judge: an automatic judge that raters are compared with, named as for segpref align, or several,
+            "[A, B]"; only the one that the study was made with if left out.
+        data: folder of the dataset that the study was made of, which these judges need.
         database: where its votes are, if not in the folder: a file or a postgresql:// URL.
         out: folder for report.html, report.json and the tables; the study's if left out.
         resamples: how often images and patients are drawn for intervals.
     """
-    result = report_study(study, database=database, out=out, resamples=resamples)
+    judges = judge if isinstance(judge, list) else [] if judge is None else [judge]
+    result = report_study(
+        study, database=database, out=out, judges=judges, data=data, resamples=resamples,
+        **vars(where), **vars(opening),
+    )  # fmt: skip
     stdout.print(result.page.verdict, highlight=False)
     if result.figures.raters:
         stdout.print(_raters(result.figures))

@@ -26,17 +26,22 @@ COMMANDS = {
     "sample": "several masks of new images from a diffusion model, with mean and uncertainty",
     "export": "a network as TorchScript or ONNX, checked against the original",
     "pack": "a dataset packed to 8 bits, for running a recipe on another machine",
-    "collect report": "votes: who said what, how reliably, and which judge can be trusted",
     "study": "a grid of bases, judges, methods and seeds, resumable: tables, curves and a report",
     "ambiguity": "a study of diffusion models that draw many masks of one image, resumable",
     "prompted": "a study of promptable models: automatic prompts, ratings and rankings",
     "collect init": "masks of unlabelled images for people to compare, packed for the page",
     "collect serve": "the page on which people compare these masks",
     "collect raters": "who may vote: personal links, and the end of them",
+    "collect report": "votes: who said what, how reliably, and which judge can be trusted",
     "collect backup": "a copy of all votes in one file, while voting goes on",
     "collect restore": "votes from a backup, into an empty database",
     "collect erase": "a patient's images, masks and votes, removed for good",
+    "collect export": "votes in JSONL or Parquet with TRL's column names, with the masks",
+    "collect import": "exported votes back into an empty study",
 }
+
+_WITHOUT_TORCH = ("collect serve", "collect raters", "collect backup", "collect restore")
+"""Commands that should answer at once, and compute nothing."""
 
 USAGE = """segpref makes medical image segmenters better from preferences instead of pixel labels.
 
@@ -61,11 +66,13 @@ def program() -> int:
 
 
 def _whole() -> int:
-    if _split(sys.argv[1:])[0] in COMMANDS:
-        from segpref.process_setup import configure_process
+    if (command := _split(sys.argv[1:])[0]) in COMMANDS:
         from segpref.terminal import print_uncaught
 
-        configure_process()
+        if command not in _WITHOUT_TORCH:
+            from segpref.process_setup import configure_process
+
+            configure_process()
         sys.excepthook = print_uncaught
     return main()
 

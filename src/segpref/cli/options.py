@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, get_type_hints
 
@@ -34,7 +34,8 @@ def command_parser(command: str) -> tuple[CommandParser, Callable[..., None]]:
 
     A parameter whose type is a class of settings becomes one option for each of its fields, in a group
     for each class that declares some of them. Parameters that the module names in ``POSITIONAL`` are
-    given by their place. A command of two words, such as ``collect init``, is in ``collect_init.py``.
+    given by their place; one whose name is a word of Python, such as ``from_``, is an option without
+    its last letter. A command of two words, such as ``collect init``, is in ``collect_init.py``.
     """
     name = command.replace(" ", "_")
     module = importlib.import_module(f"segpref.cli.{name}")
@@ -49,10 +50,12 @@ def command_parser(command: str) -> tuple[CommandParser, Callable[..., None]]:
     groups = _settings_of(function)
     placed: Sequence[str] = getattr(module, "POSITIONAL", ())
     _add_placed(parser, function, placed)
-    parser.add_function_arguments(function, skip={"settings", *groups, *placed})
+    words = {one for one in inspect.signature(function).parameters if one.endswith("_")}
+    parser.add_function_arguments(function, skip={"settings", *groups, *placed, *words})
     for group in parser._action_groups:
         if group.title == parser.description.rstrip("."):
             group.title = "Main options"
+            _add_words(group, function, words)
     for kind in groups.values():
         _add(parser, kind)
     required = (
@@ -96,6 +99,15 @@ def _add_placed(
     hints = get_type_hints(function)
     for name in placed:
         parser.add_argument(name, type=hints[name], help=told.get(name))
+
+
+def _add_words(group: Any, function: Callable[..., None], names: Iterable[str]) -> None:
+    """Options whose names are words of Python; they may be left out."""
+    told = {one.arg_name: one.description for one in parse_from_object(function).params}
+    hints = get_type_hints(function)
+    for name in sorted(names):
+        option = f"--{name[:-1]}"
+        group.add_argument(option, dest=name, type=hints[name], default=None, help=told.get(name))
 
 
 def _add(parser: CommandParser, kind: type[Settings]) -> None:

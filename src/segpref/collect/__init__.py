@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         VoteIn,
         VoteRow,
     )
+    from segpref.collect.builder import ShownImage, StudyBuilder, native_mask, shown_image
     from segpref.collect.comparisons import comparisons_of
     from segpref.collect.config import CollectConfig
     from segpref.collect.contents import Axes, Contents, DisplayInfo, Item, Mask, Mode, Pair
@@ -73,6 +74,7 @@ else:
                 "VoteIn",
                 "VoteRow",
             ),
+            "builder": ("ShownImage", "StudyBuilder", "native_mask", "shown_image"),
             "config": ("CollectConfig",),
             "comparisons": ("comparisons_of",),
             "contents": ("Axes", "Contents", "DisplayInfo", "Item", "Mask", "Mode", "Pair"),
@@ -131,8 +133,10 @@ __all__ = [
     "Rater",
     "Refused",
     "Rules",
+    "ShownImage",
     "StoreFull",
     "Stored",
+    "StudyBuilder",
     "StudyFolder",
     "StudyNote",
     "Unavailable",
@@ -155,6 +159,7 @@ __all__ = [
     "is_opaque",
     "kept_cases",
     "layout_of",
+    "native_mask",
     "native_of",
     "one_structure_slate",
     "open_store",
@@ -165,6 +170,7 @@ __all__ = [
     "ratings_of",
     "score_scale",
     "share_preferring",
+    "shown_image",
     "slice_count",
     "slice_of",
     "standing_set",

@@ -146,7 +146,8 @@ class PairSelection:
 
     Args:
         count: questions about an image, at most.
-        masks: of a question: 1 (the anchor's, then candidates that differ from it), 2 or 4 (far apart).
+        masks: of a question: 1 (the anchor's, once, then candidates that differ from it), 2, or 4 that
+            are far apart.
         random: share of questions that are drawn at random.
         most_dice: above it two masks are near-duplicates.
         least_voxels: so are masks that differ in fewer voxels.
@@ -192,12 +193,15 @@ class PairSelection:
                     break
                 field = number if space.kind == "multi-label" else 0
                 open_answer = np.full(known[number].area.shape, 0.5)
-                own = open_answer if chance is None else chance[field]
-                one = self._next(known[number], own, free[number], number)
+                answer = open_answer if chance is None else chance[field]
+                one = self._next(known[number], answer, free[number], number)
                 if one is None:
                     order.remove(number)
                     continue
                 free[number][list(one.places)] = False
+                if self._masks == 1:
+                    for own in free.values():
+                        own[0] = False
                 found.append(one)
                 self._asked += 1
         return found

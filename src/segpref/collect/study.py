@@ -79,28 +79,18 @@ class StudyNote:
 class StudyFolder:
     """A study on disk, opened.
 
-    ``study.json`` is written last, so a folder that has it is whole.
-
     Args:
         path: its folder.
 
     Raises:
-        SegprefError: no study there, one whose making was stopped, or files that were changed.
+        SegprefError: no study there, or files that were changed.
     """
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path).expanduser()
         file = self.path / "study.json"
         if not file.is_file():
-            half = (self.path / "display").is_dir()
-            raise SegprefError(
-                f"{self.path} holds no whole study: "
-                + (
-                    "segpref collect init was stopped before it was done, give it again"
-                    if half
-                    else "make one with segpref collect init"
-                )
-            )
+            raise SegprefError(f"{self.path} holds no study: make one with segpref collect init")
         try:
             self.note = StudyNote.from_json(from_checked_json(_bytes(file)))
         except Damaged as error:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +16,7 @@ from nibabel.orientations import aff2axcodes, io_orientation
 
 from segpref.types import SegprefError
 
-__all__ = ["Geometry", "nifti_geometry"]
+__all__ = ["Geometry", "header_warnings", "nifti_geometry"]
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +24,20 @@ _SLACK = 0.01
 """Voxel sizes that differ by less than this share are two roundings of one size."""
 
 Affine = Float[np.ndarray, "4 4"]
+
+
+_heard: ContextVar[list[str] | None] = ContextVar("_heard", default=None)
+
+
+@contextmanager
+def header_warnings() -> Iterator[list[str]]:
+    """Gathers what is said of contradictory headers, for those who keep what they read."""
+    heard: list[str] = []
+    before = _heard.set(heard)
+    try:
+        yield heard
+    finally:
+        _heard.reset(before)
 
 
 class Geometry(NamedTuple):
@@ -135,12 +151,13 @@ def _codes(affine: Affine) -> str:
 
 
 def _warn(path: Path, said: str, taken: str) -> None:
-    log.warning(
-        "%s states two geometries, %s: %s, because the other is what writers fill in by default.",
-        path,
-        said,
-        taken,
+    text = (
+        f"{path} states two geometries, {said}: {taken}, because the other is what writers fill in by "
+        "default."
     )
+    log.warning("%s", text)
+    if (heard := _heard.get()) is not None:
+        heard.append(text)
 
 
 def _times(sizes: Sequence[float] | np.ndarray) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,6 +13,7 @@ import numpy as np
 
 from segpref.data.cache import Cache
 from segpref.data.dataset import Dataset, Volume
+from segpref.data.headers import header_warnings
 from segpref.data.orientation import orientation_of, reordered
 from segpref.data.pictures import is_colour
 from segpref.data.preparation import (
@@ -25,6 +27,8 @@ from segpref.progress import console, track
 from segpref.types import LabelSpace, SegprefError
 
 __all__ = ["prepare"]
+
+log = logging.getLogger(__name__)
 
 PREPARATION_VERSION = 2
 """Part of every key: raise it when prepared arrays change for equal settings."""
@@ -93,7 +97,8 @@ def _prepared(
         key["source"] = source.key
 
     def compute() -> dict[str, np.ndarray]:
-        case = reader.read(source)
+        with header_warnings() as warned:
+            case = reader.read(source)
         prepared = preparation.apply(case)
         check_prepared(prepared.images, source.images[0])
         arrays = {"images": prepared.images.astype(np.float32)}
@@ -106,9 +111,15 @@ def _prepared(
         if case.spacing_mm is not None:
             codes = [ord(letter) for letter in orientation_of(case) or ""]
             arrays["voxels"] = np.array([*codes, *case.spacing_mm], np.float64)
+        if warned:
+            arrays["warnings"] = np.frombuffer("\n".join(warned).encode(), np.uint8)
         return arrays
 
+    kept = cache.has(key)
     arrays = cache.entry(key, compute)
+    if kept and (noted := arrays.get("warnings")) is not None:
+        for line in np.asarray(noted).tobytes().decode().splitlines():
+            log.warning("%s", line)
     spacing, voxels = arrays.get("spacing_mm"), arrays.get("voxels")
     own, voxel_mm = _told(None if voxels is None else np.asarray(voxels).tolist())
     if own is not None and voxel_mm is not None and turned is not None:

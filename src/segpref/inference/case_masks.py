@@ -125,6 +125,12 @@ class CaseMasks:
                 f"{name} has axes that point to {own}: it is turned to {wanted}, as in training, and "
                 "its mask turned back",
             )
+        elif wanted is None and own is not None and _axes_matter(self.card):
+            self._say(
+                own,
+                f"{name} has axes that point to {own}, but the model does not say where they pointed "
+                "to in training: it is used unchanged",
+            )
         self._warn_of_spacing(seen, name)
         return seen, codes
 
@@ -162,6 +168,11 @@ class CaseMasks:
         if what not in self._said:
             self._said.add(what)
             console.print(f"{text}.", highlight=False, soft_wrap=True)
+
+
+def _axes_matter(card: ModelCard) -> bool:
+    """Whether nothing but the images themselves says how the network wants its axes."""
+    return isinstance(card.preparation, Preparation) and card.preparation.orientation is None
 
 
 def predict_case(

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, UInt8
 
+from segpref.data.orientation import orientation_of, turned, turned_back
 from segpref.data.preparation import Preparation
 from segpref.data.prompts import nodule_prompt
 from segpref.inference.case_masks import check_case, decoded, restored
@@ -72,7 +73,8 @@ class ImageSampler:
         """
         self.check(text, centre)
         check_case(self.card, case)
-        case = replace(case, label=None, raters=None, text=None)
+        own, codes = case, self.turns(case, centre)
+        case = turned(replace(case, label=None, raters=None, text=None), codes)
         card = self._placed(case, centre)
         items = card.preparation.apply(case).images
         slices = [replace(case, image=image) for image in items]
@@ -81,8 +83,29 @@ class ImageSampler:
         )
         signed = soft - self.sampler.threshold
         masks = np.stack([decoded(restored(one, card, case), card.label_space) for one in signed])
-        masks *= self.seen(case, centre)
+        if codes is not None:
+            flat = torch.from_numpy(masks.reshape(-1, *case.image.shape[1:]))
+            back = turned_back(flat, own, codes).numpy()
+            masks = back.reshape(*masks.shape[:2], *own.image.shape[1:])
+        masks *= self.seen(own, centre)
         return masks
+
+    def turns(self, case: Case, centre: tuple[float, float] | None = None) -> str | None:
+        """Where the axes of an image are turned to, as in training; None where they stay.
+
+        Raises:
+            SegprefError: it is turned, and a centre was given on its own axes.
+        """
+        own, wanted = orientation_of(case), self.card.orientation
+        if wanted is None or own in (None, wanted):
+            return None
+        if centre is not None:
+            raise SegprefError(
+                f"{case.id} has axes that point to {own}, and in training they pointed to {wanted}, so "
+                f"it is turned and --centre would be another place: turn the image to {wanted}, or "
+                "leave --centre out"
+            )
+        return wanted
 
     def seen(
         self, case: Case, centre: tuple[float, float] | None = None
@@ -101,9 +124,11 @@ class ImageSampler:
             return np.ones(case.image.shape[1:], bool)
         # By the way of the masks themselves, so that both end at the same voxel.
         assert isinstance(preparation, Preparation)
-        size = preparation.size or preparation.crop
+        size, own, codes = preparation.size or preparation.crop, case, self.turns(case, centre)
+        case = turned(replace(case, label=None, raters=None), codes)
         inside = torch.ones(preparation.count(case), 1, *size)
-        return (preparation.restore(inside, case, torch.tensor([-1.0]))[0] > 0).numpy()
+        within = preparation.restore(inside, case, torch.tensor([-1.0])) > 0
+        return turned_back(within, own, codes)[0].numpy()
 
     def check(self, text: str | None, centre: tuple[float, float] | None = None) -> None:
         """Refuse a text, or none, or a centre, that the model was not made for.

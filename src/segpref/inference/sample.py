@@ -8,6 +8,7 @@ from pathlib import Path
 
 from segpref.data.images import images_for
 from segpref.data.masks import mask_paths
+from segpref.data.orientation import orientation_of
 from segpref.data.source import Source
 from segpref.data.volumes import file_stem, is_nifti
 from segpref.inference.image_sampler import ImageSampler
@@ -15,6 +16,7 @@ from segpref.inference.mask_writing import write_map, write_mask
 from segpref.inference.predict import check_output, each_image, like, mask_name, refuse_inputs
 from segpref.inference.samples import summarise
 from segpref.locking import alone_in
+from segpref.progress import console
 from segpref.types import Case, LabelSpace, SegprefError
 
 __all__ = ["sample_folder"]
@@ -77,9 +79,20 @@ def sample_folder(
     folders = {_folder(path) for _, path in todo}
     refuse_inputs(reader, (file for one in folders if one.is_dir() for file in one.iterdir()))
     warned = False
+    told: set[str | None] = set()
 
     def make(source: Source, path: Path, case: Case) -> Sequence[Path]:
         nonlocal warned
+        if (codes := image_sampler.turns(case, centre)) and (
+            own := orientation_of(case)
+        ) not in told:
+            told.add(own)
+            console.print(
+                f"{source.images[0]} has axes that point to {own}: it is turned to {codes}, as in "
+                "training, and its masks turned back.",
+                highlight=False,
+                soft_wrap=True,
+            )
         seen = image_sampler.seen(case, centre)
         if centre is None and seen.mean() < _SMALL and not warned:
             warned = True

@@ -20,6 +20,19 @@ if TYPE_CHECKING:
     )
     from segpref.preferences.davidson import BradleyTerry, Compared, bradley_terry
     from segpref.preferences.exchange import from_trl, read_trl, to_trl, write_trl
+    from segpref.preferences.exchange_folder import (
+        PreferenceFolder,
+        save_mask,
+        write_preferences,
+    )
+    from segpref.preferences.exchange_rows import (
+        Form,
+        read_table,
+        table_file,
+        time_of_text,
+        time_text,
+        write_table,
+    )
     from segpref.preferences.filters import Where, distinct, in_random_order, latest
     from segpref.preferences.miners import (
         Extremes,
@@ -75,6 +88,15 @@ else:
                 "content_ids",
             ),
             "exchange": ("from_trl", "read_trl", "to_trl", "write_trl"),
+            "exchange_folder": ("PreferenceFolder", "save_mask", "write_preferences"),
+            "exchange_rows": (
+                "Form",
+                "read_table",
+                "table_file",
+                "time_of_text",
+                "time_text",
+                "write_table",
+            ),
             "filters": ("Where", "distinct", "in_random_order", "latest"),
             "miners": (
                 "Extremes",
@@ -115,6 +137,7 @@ __all__ = [
     "Compared",
     "Estimate",
     "Extremes",
+    "Form",
     "KeepPairs",
     "MakeSlates",
     "Mined",
@@ -122,6 +145,7 @@ __all__ = [
     "PolicyPass",
     "Preference",
     "PreferenceFile",
+    "PreferenceFolder",
     "PreferenceStore",
     "ProposeSlates",
     "Question",
@@ -159,11 +183,18 @@ __all__ = [
     "mine",
     "pairs_from",
     "preferences_of",
+    "read_table",
     "read_trl",
     "reliabilities",
     "repeats",
+    "save_mask",
     "side_share",
+    "table_file",
+    "time_of_text",
+    "time_text",
     "to_trl",
     "vote_times",
+    "write_preferences",
+    "write_table",
     "write_trl",
 ]

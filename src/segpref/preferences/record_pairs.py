@@ -9,11 +9,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from segpref.preferences.candidates import content_id, content_ids
+from segpref.preferences.exchange_folder import save_mask
 from segpref.preferences.filters import distinct, latest
 from segpref.preferences.miners import Mined
 from segpref.preferences.record import Preference
@@ -267,10 +269,12 @@ class KeepPairs:
     Args:
         store: where they go.
         source: name of the judge.
+        masks: folder in which the masks that they are about are kept; None for none.
     """
 
     store: PreferenceStore
     source: str
+    masks: Path | None = None
 
     def __call__(
         self,
@@ -280,6 +284,11 @@ class KeepPairs:
         label_space: LabelSpace,
     ) -> None:
         """Add the pairs of a batch; they are on the disk when this returns."""
+        if self.masks is not None:
+            for case, *both in zip(pairs.case, pairs.winner, pairs.loser, strict=True):
+                for place in both:
+                    mask = slates[case].masks[place]
+                    save_mask(self.masks, mask, content_id(mask))
         self.store.append(preferences_of(pairs, cases, slates, label_space, self.source))
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float, Int64
+from scipy import stats
 
 from segpref.preferences.rating import Estimate, Rating
 from segpref.types import SegprefError
@@ -97,6 +98,9 @@ def reliabilities(
     by their agreement: only questions with known answers show such mistakes. A question that is hard
     for all makes all look less reliable.
 
+    Intervals come from drawing cases anew, and are never narrower than they would be with known answers
+    in the place of those that tell something.
+
     Args:
         ratings: all answers of all raters.
         unknown: flip rate of a rater of whom nothing is known.
@@ -117,9 +121,16 @@ def reliabilities(
     tells = (told[answers.question] > 1) | (answers.right[answers.question] >= 0)
     counts = np.bincount(answers.rater, minlength=len(answers.raters))
     informative = np.bincount(answers.rater, tells, minlength=len(answers.raters))
+    # Few answers hardly move the estimate away from the prior, however they are drawn.
+    weight = informative + prior_votes
+    least, most = stats.beta.ppf(
+        [[0.025], [0.975]], np.maximum(shares / 2 * weight, _LEAST), (1 - shares / 2) * weight
+    )
+    low = np.fmin(np.array(low) / 2, least)
+    high = np.minimum(np.fmax(np.array(high) / 2, most), 0.5)
     return {
         name: Reliability(
-            Estimate(float(shares[i]) / 2, low[i] / 2, high[i] / 2, int(counts[i])),
+            Estimate(float(shares[i]) / 2, float(low[i]), float(high[i]), int(counts[i])),
             int(informative[i]),
         )
         for i, name in enumerate(answers.raters)

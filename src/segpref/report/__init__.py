@@ -62,6 +62,7 @@ if TYPE_CHECKING:
         structure_table,
         table,
     )
+    from segpref.report.views import plane_of, view_of
 else:
     __getattr__, __dir__ = face(
         __name__,
@@ -121,6 +122,7 @@ else:
                 "structure_table",
                 "table",
             ),
+            "views": ("plane_of", "view_of"),
         },
     )
 
@@ -164,6 +166,7 @@ __all__ = [
     "more_votes",
     "overlay_pictures",
     "picture_grid",
+    "plane_of",
     "precision_of_models",
     "precision_of_raters",
     "raters_csv",
@@ -178,6 +181,7 @@ __all__ = [
     "typical",
     "validation_chart",
     "variance_pictures",
+    "view_of",
     "volume_ratios",
     "votes_page",
     "write_page",

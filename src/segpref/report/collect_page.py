@@ -239,7 +239,8 @@ def _judges(judges: Sequence[JudgeFigures]) -> Section:
     best = max(judges, key=lambda one: -1.0 if math.isnan(one.agreement.low) else one.agreement.low)
     low = best.agreement.low
     sentence = (
-        f"{best.judge} orders pairs as raters do more often than by chance ({best.structure})."
+        f"{best.judge[0].upper()}{best.judge[1:]} orders pairs as raters do more often than by chance "
+        f"({best.structure})."
         if low > 0.5
         else "No judge is shown to order pairs as raters do more often than by chance."
     )

@@ -119,14 +119,6 @@ def write_report(
         )
     about = _read_about(folder)
     summary = folder.read_summary() if folder.finished else _unfinished(about, history)
-    settings = about.get("settings")
-    due = settings.get("epochs") if isinstance(settings, Mapping) else None
-    if folder.finished and isinstance(due, int) and len(history) != due + 1:
-        raise SegprefError(
-            f"{folder.metrics} holds {len(history) - 1} epochs of {due}: restore it, or start the "
-            f"run again"
-            " in another folder"
-        )
     warnings = []
     if not folder.finished:
         warnings.append(

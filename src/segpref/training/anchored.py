@@ -122,7 +122,7 @@ def keeping(signal: Signal, keep: KeepPairs) -> Signal:
     if isinstance(signal, PreferenceSignal) and signal.records is None:
         return replace(signal, keep=keep)
     raise SegprefError(
-        "only mined pairs of candidates can be kept as preferences: leave keep_preferences out, or "
+        "only mined pairs of candidates can be kept as preferences: leave write_preferences out, or "
         "learn from pairs"
     )
 

@@ -195,9 +195,9 @@ class MethodConfig(Settings):
     """Random-preference control: the order of each pair is random, so that nothing can be learned
     from the judge. Only a gain above that of this run is due to the judge."""
 
-    keep_preferences: bool = False
-    """Keep every mined pair as a record in preferences.jsonl of the run folder, from which others can
-    learn."""
+    write_preferences: bool = False
+    """Write every mined pair as a record (preferences.jsonl), and at the end with its masks in the form
+    of segpref collect export (folder preferences), from which another run can learn (--votes)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -222,7 +222,7 @@ class MethodConfig(Settings):
                 "miner": self.miner is not None,
                 "reduction": self.reduction != "region",
                 "supervised": bool(self.supervised),
-                "keep_preferences": self.keep_preferences,
+                "write_preferences": self.write_preferences,
                 "control": self.control and self.method == "supervised",
             }
             for name, given in unused.items():

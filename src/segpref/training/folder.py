@@ -182,14 +182,33 @@ class RunFolder:
         write_csv(self.metrics, history, columns)
 
     def read_metrics(self) -> list[dict[str, float]]:
-        """The rows of ``metrics.csv``; an empty cell is left out."""
+        """The rows of ``metrics.csv``; an empty cell is left out.
+
+        Raises:
+            SegprefError: it can't be read, or a finished run had other epochs than it holds.
+        """
         try:
-            return [
+            history = [
                 {name: float(value) for name, value in row.items() if value}
                 for row in read_csv(self.metrics)
             ]
         except (OSError, ValueError) as error:
             raise _damaged(self.metrics, error) from error
+        due = self._due_epochs() if self.finished else None
+        if due is not None and len(history) != due + 1:
+            raise SegprefError(
+                f"{self.metrics} holds {max(0, len(history) - 1)} epochs of {due}: restore it, or "
+                "start the run again in another folder"
+            )
+        return history
+
+    def _due_epochs(self) -> int | None:
+        """Epochs of the run as its settings have them; None where they do not say."""
+        if not self._note.exists():
+            return None
+        settings = _read_json(self._note).get("settings")
+        due = settings.get("epochs") if isinstance(settings, dict) else None
+        return due if isinstance(due, int) else None
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write ``summary.json``."""

@@ -10,10 +10,12 @@ from typing import Any
 from segpref.data.cache import Cache
 from segpref.data.dataset import Dataset
 from segpref.data.foreground import check_foreground
-from segpref.policies import ModelCard, read_card
+from segpref.policies import ModelCard, load_policy, read_card
 from segpref.policies.diffusion import DIFFUSION, SampleSlates, TextEncoder, is_diffusion
 from segpref.policies.promptable import PromptableNetwork
 from segpref.policies.tunable import imported
+from segpref.preferences import PreferenceFile, distinct, write_preferences
+from segpref.process import is_first_process
 from segpref.prompts import LabelPrompts
 from segpref.proposals import SlateProposals
 from segpref.training.anchored import records_of
@@ -116,6 +118,8 @@ def fit_diffusion(
     """
     config = _with(config or DiffusionConfig(), settings)
     card = card if is_diffusion(card) else replace(card, policy=DIFFUSION)
+    if isinstance(cases, Dataset):
+        card = card.with_geometry(cases)
     task = Diffusion(cases, validation, card, config, encoder)
     return train(task, config, folder)
 
@@ -205,7 +209,15 @@ def align(
     if held_out is not None:
         said = "other held-out preferences than there are now: restore the records as they were"
         folder.keep_digest("held out", held_out.records.digest(), said)
-    return train(task, config, folder)
+    summary = train(task, config, folder)
+    if config.write_preferences and is_first_process():
+        # Each once: of standing slates the pairs of all epochs are the same.
+        write_preferences(
+            kept.with_suffix(""), list(distinct(PreferenceFile(kept).read())),
+            model_digest=load_policy(base)[0].digest(), cases=[case.id for case in pool], anchors={},
+            model=str(base),
+        )  # fmt: skip
+    return summary
 
 
 def _shown(labelled: Dataset, validation: Dataset) -> Dataset:

@@ -160,8 +160,7 @@ def api(
 
     @router.post("/undo")
     def undo(rater: Who, body: Body) -> JSONResponse:
-        uuid = forms.text_of(forms.read_json(body, {"uuid"}), "uuid")
-        return JSONResponse(task(rater, store.undo(rater, uuid)))
+        return JSONResponse(task(rater, store.undo(rater, forms.uuid_of(body))))
 
     @router.get("/practice/{number}/answer")
     def practice(number: str, rater: Who) -> JSONResponse:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import uuid as uuids
 from datetime import datetime
 from typing import Any, NoReturn
 
@@ -28,6 +29,7 @@ __all__ = [
     "study_json",
     "task_json",
     "text_of",
+    "uuid_of",
     "vote_of",
 ]
 
@@ -79,6 +81,21 @@ def text_of(told: dict[str, Any], name: str) -> str:
     return value
 
 
+def uuid_of(body: bytes) -> str:
+    """The uuid of an undo.
+
+    Raises:
+        BadRequest: there is none.
+    """
+    told = text_of(read_json(body, {"uuid"}), "uuid")
+    try:
+        if str(uuids.UUID(told)) == told:
+            return told
+    except ValueError:
+        pass
+    raise BadRequest("a uuid has the form 123e4567-e89b-42d3-a456-426614174000")
+
+
 def vote_of(body: bytes) -> VoteIn:
     """A vote, every value of which means something.
 
@@ -86,7 +103,7 @@ def vote_of(body: bytes) -> VoteIn:
         BadRequest: one does not.
     """
     told = read_json(body, _VOTE)
-    seen, window = told.get("slices_seen") or {}, told.get("window")
+    seen, window = told.get("slices_seen", {}), told.get("window")
     if not isinstance(seen, dict) or not all(isinstance(one, list) for one in seen.values()):
         raise BadRequest("slices_seen holds indices of slices for axial, coronal and sagittal")
     vote = VoteIn(

@@ -14,6 +14,7 @@ from segpref.workflows.predict import predict
 if TYPE_CHECKING:
     from segpref.workflows.align import Alignment
     from segpref.workflows.collect import NewStudy, init_study
+    from segpref.workflows.collect_exchange import export_votes, import_votes
     from segpref.workflows.collect_report import CollectReport, report_study
     from segpref.workflows.collect_store import (
         ErasedPatient,
@@ -33,6 +34,7 @@ else:
         {
             "align": ("Alignment",),
             "collect": ("NewStudy", "init_study"),
+            "collect_exchange": ("export_votes", "import_votes"),
             "collect_report": ("CollectReport", "report_study"),
             "collect_store": (
                 "ErasedPatient",
@@ -63,7 +65,9 @@ __all__ = [
     "change_raters",
     "erase_patient",
     "evaluate",
+    "export_votes",
     "fit",
+    "import_votes",
     "init_study",
     "open_judge",
     "open_split",

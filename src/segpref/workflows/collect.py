@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,25 +15,20 @@ from segpref.collect.contents import Contents
 from segpref.collect.standing import drop_cases
 from segpref.collect.study import StudyFolder, StudyNote
 from segpref.collect.wording import INSTRUCTIONS, QUESTIONS
-from segpref.data import Cache, Reader
+from segpref.data import Cache, Reader, sweep_partial
 from segpref.judges import NamedJudge
-from segpref.locking import alone_in_out
-from segpref.policies import save_model
+from segpref.policies import atomic_folder, save_model
 from segpref.targets import check_outputs
+from segpref.trust import read_yaml
 from segpref.types import Judge, SegprefError
-from segpref.workflows.collect_inputs import open_collect_inputs
+from segpref.workflows.collect_inputs import CollectInputs, open_collect_inputs
 from segpref.workflows.collect_known import add_known_pairs
 from segpref.workflows.collect_models import add_model_pairs
 from segpref.workflows.collect_sets import add_candidate_pairs
 from segpref.workflows.options import DataOptions, TrainedModel
 from segpref.workflows.runs import Run, chosen, text_of
 
-__all__ = ["NewStudy", "init_study"]
-
-_OWN = (
-    "base.safetensors", "split.json", "contents.json", "display", "set", "choose",
-    ".set.new", ".choose.new",
-)  # fmt: skip
+__all__ = ["NewStudy", "images_of_run", "init_study"]
 
 
 @dataclass(frozen=True)
@@ -55,7 +49,6 @@ class NewStudy:
         return self.folder.contents()
 
 
-@alone_in_out
 def init_study(
     model: Path | str | Run,
     data: Reader | Path | str | None = None,
@@ -72,7 +65,7 @@ def init_study(
     """Make masks of unlabelled images that people compare, packed for the page.
 
     The masks stand still: an alignment with these votes trains on the very set that was voted on.
-    A call that was stopped leaves no study; the same call makes it anew.
+    The folder appears when everything is in it: a call that was stopped leaves none.
 
     Args:
         model: makes the masks; in any format that ``align`` takes.
@@ -103,14 +96,35 @@ def init_study(
         model=Path(model), data=data, pool=pool, others=others, judge=judge, tuned=tuned,
         config=config, where=where, opening=opening, cache=Cache(where.cache),
     )  # fmt: skip
-    _clear(out)
-    (out / "display").mkdir(parents=True, exist_ok=True)
-    if len(inputs.model.members) == 1:
-        save_model(out / "base.safetensors", inputs.policy.network, inputs.card)
-    if inputs.split is not None:
-        inputs.split.save(out / "split.json")
-    builder = StudyBuilder(out, inputs.card, config.mode, config.votes)
+    sweep_partial(out.absolute().parent)
     left_out: Counter[str] = Counter()
+    with atomic_folder(out) as folder:
+        builder = _asked(folder, inputs, config, left_out)
+        note = StudyNote(
+            mode=config.mode,
+            title=config.title,
+            question=config.question or QUESTIONS[config.mode],
+            instructions=INSTRUCTIONS[config.mode],
+            label_space=inputs.card.label_space,
+            model=str(model if not isinstance(model, Run) else model.out),
+            model_digest=inputs.digest,
+            made_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            votes=config.votes,
+            settings=text_of(**settings) if settings else text_of(config, where, opening, **given),
+        )
+        StudyFolder.create(folder, note, builder.contents)
+    return NewStudy(StudyFolder(out), dict(+left_out))
+
+
+def _asked(
+    folder: Path, inputs: CollectInputs, config: CollectConfig, left_out: Counter[str]
+) -> StudyBuilder:
+    """Everything that is asked, with its files in the folder."""
+    if len(inputs.model.members) == 1:
+        save_model(folder / "base.safetensors", inputs.policy.network, inputs.card)
+    if inputs.split is not None:
+        inputs.split.save(folder / "split.json")
+    builder = StudyBuilder(folder, inputs.card, config.mode, config.votes)
     if config.mode == "base-or-tuned":
         add_model_pairs(inputs, builder, config, left_out)
     else:
@@ -118,21 +132,26 @@ def init_study(
     _check_asked(builder, left_out)
     asked = {item.case for item in builder.items}
     for name in ("set", "choose"):
-        drop_cases(out / name, lambda case: case not in asked)
+        drop_cases(folder / name, lambda case: case not in asked)
     add_known_pairs(inputs, builder, config, left_out)
-    note = StudyNote(
-        mode=config.mode,
-        title=config.title,
-        question=config.question or QUESTIONS[config.mode],
-        instructions=INSTRUCTIONS[config.mode],
-        label_space=inputs.card.label_space,
-        model=str(model if not isinstance(model, Run) else model.out),
-        model_digest=inputs.digest,
-        made_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        votes=config.votes,
-        settings=dict(settings or text_of(config, where, opening, **given)),
-    )
-    return NewStudy(StudyFolder.create(out, note, builder.contents), dict(left_out))
+    return builder
+
+
+def images_of_run(run: Path) -> tuple[Path | None, Path | None]:
+    """Data and pool of an alignment, as its run folder keeps them.
+
+    Raises:
+        SegprefError: it is no run folder, or keeps neither.
+    """
+    file = run / "config.yaml"
+    kept = read_yaml(file) if file.is_file() else None
+    found = [kept.get(name) if isinstance(kept, dict) else None for name in ("data", "pool")]
+    data, pool = (Path(one) if isinstance(one, str) else None for one in found)
+    if data is None and pool is None:
+        raise SegprefError(
+            f"{file} does not say of which images the run was: give --data or --pool"
+        )
+    return data, pool
 
 
 def _check_out(out: Path, where: DataOptions) -> None:
@@ -141,22 +160,12 @@ def _check_out(out: Path, where: DataOptions) -> None:
         raise SegprefError(
             f"{out} holds a study already, which people may have voted on: choose another --out"
         )
-    there = sorted(one.name for one in out.iterdir() if one.name != ".lock") if out.is_dir() else []
-    if foreign := [name for name in there if name not in _OWN]:
+    there = sorted(one.name for one in out.iterdir()) if out.is_dir() else []
+    if there:
         raise SegprefError(
-            f"{out} holds something else than a study, such as {foreign[0]}: choose an empty folder as "
+            f"{out} holds something else than a study, such as {there[0]}: choose an empty folder as "
             "--out"
         )
-
-
-def _clear(out: Path) -> None:
-    """Remove what a call that was stopped has left."""
-    for name in _OWN:
-        path = out / name
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
 
 
 def _check_asked(builder: StudyBuilder, left_out: Mapping[str, int]) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from segpref.collect import Contents, VoteRow, VoteStore, comparisons_of
+from segpref.collect import Contents, StudyFolder, VoteRow, VoteStore, comparisons_of
 from segpref.data.cache import write_atomically
 from segpref.report import Page, write_page
 from segpref.report.collect_data import CollectFigures, collect_figures
@@ -17,6 +18,9 @@ from segpref.report.collect_more import Precision, precision_of_models, precisio
 from segpref.report.collect_page import votes_page
 from segpref.targets import check_outputs
 from segpref.types import SegprefError
+from segpref.workflows.collect_scores import scores_of_judges
+from segpref.workflows.options import DataOptions, TrainedModel, Trust
+from segpref.workflows.runs import chosen
 
 __all__ = ["CollectReport", "report_study"]
 
@@ -45,8 +49,10 @@ def report_study(
     *,
     database: str | Path | None = None,
     out: Path | str | None = None,
-    scores: Mapping[str, Mapping[str, float]] | None = None,
+    judges: Sequence[Any] = (),
+    data: Path | str | None = None,
     resamples: int = 1000,
+    **options: Any,
 ) -> CollectReport:
     """Write who said what in a study, how reliably, and what it says about masks and judges.
 
@@ -58,14 +64,17 @@ def report_study(
         study: folder of the study.
         database: where its votes are, if not in the folder: a file or a URL.
         out: folder for the report; that of the study where None.
-        scores: scores of masks, by their ids, of automatic judges, by name, besides those of the judge
-            that the study was made with.
+        judges: automatic judges, named as for ``align``, that raters are compared with besides the
+            judge that the study was made with.
+        data: folder of the dataset that the study is made of, which these judges need.
         resamples: how often images and patients are drawn for intervals.
+        options: fields of ``DataOptions`` and ``TrainedModel``.
 
     Raises:
         SegprefError: no study there, no database, or nowhere to write.
     """
     study = Path(study).expanduser()
+    check_outputs(folders=[None if out is None else Path(out)])
     if not study.is_dir():
         raise SegprefError(
             f"there is no folder {study}: give the folder that segpref collect init made"
@@ -74,6 +83,12 @@ def report_study(
     check_outputs(folders=[folder])
     with VoteStore(database if database is not None else study / DATABASE) as store:
         contents, rows = store.contents(), list(store.votes())
+    scores = None
+    if judges:
+        if data is None:
+            raise SegprefError("judges score the images of a dataset: give it as --data")
+        where, opening, _ = chosen(options, DataOptions(), TrainedModel(), Trust())
+        scores = scores_of_judges(StudyFolder(study), contents, judges, data, where, opening)
     figures = collect_figures(rows, scores=scores, wanted=_wanted(contents), resamples=resamples)
     precision = _precision(figures, rows)
     page = votes_page(figures, precision, lead=_lead(contents))

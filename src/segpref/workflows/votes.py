@@ -10,28 +10,30 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from segpref.collect.contents_rows import contents_digest
+from segpref.collect import (
+    StudyFolder,
+    VoteStore,
+    contents_digest,
+    kept_cases,
+    preferences_from_votes,
+)
 from segpref.collect.ratings import ratings_of
-from segpref.collect.standing import kept_cases
-from segpref.collect.study import StudyFolder
-from segpref.collect.vote_preferences import preferences_from_votes
-from segpref.collect.vote_store import VoteStore
 from segpref.data import Cache, Dataset, Split, images_for, prepare
 from segpref.objectives import KTO, CalibratedDPO
 from segpref.preferences import (
     AbstainingJudge,
     Preference,
+    PreferenceFolder,
     RecordedPairs,
     flip_rates,
     in_random_order,
 )
-from segpref.training import AlignConfig
-from segpref.training.held_out import HeldOut
+from segpref.training import AlignConfig, HeldOut
 from segpref.types import SegprefError
 from segpref.workflows.inputs import Inputs, open_inputs
 from segpref.workflows.loading import beside, open_trained
 from segpref.workflows.options import DataOptions, TrainedModel
-from segpref.workflows.standing import join_sets
+from segpref.workflows.standing import join_sets, kept_set
 
 __all__ = [
     "VoteInputs",
@@ -52,6 +54,7 @@ class Votes(NamedTuple):
 
     Args:
         studies: their folders, opened.
+        folders: of preferences that were written by an alignment or exported.
         learned: preferences to learn from.
         held_out: preferences of the patients whose votes choose the checkpoint.
         flip_rates: how often each rater is wrong.
@@ -59,10 +62,23 @@ class Votes(NamedTuple):
     """
 
     studies: Sequence[StudyFolder]
+    folders: Sequence[PreferenceFolder]
     learned: Sequence[Preference]
     held_out: Sequence[Preference]
-    flip_rates: Mapping[str, float]
+    flip_rates: Mapping[str, float] | None
     skipped: Mapping[str, int]
+
+    @property
+    def model_digest(self) -> str:
+        """Of the model that made the masks."""
+        return _digests(self.studies, self.folders)[0][1]
+
+    @property
+    def model(self) -> Path:
+        """The model that made the masks: the copy in a study, or where it was."""
+        if self.studies:
+            return self.studies[0].base
+        return Path(str(self.folders[0].about.get("model") or "base"))
 
     @property
     def singles(self) -> bool:
@@ -93,7 +109,7 @@ def read_studies(paths: Sequence[Path], database: str | None = None) -> Votes:
     """The votes of some studies of one model.
 
     Args:
-        paths: of the studies.
+        paths: of the studies, or of folders of preferences.
         database: where the votes are, if not in the study's folder; of one study only.
 
     Raises:
@@ -103,21 +119,25 @@ def read_studies(paths: Sequence[Path], database: str | None = None) -> Votes:
         raise SegprefError(
             "a database holds the votes of one study: give one study with --database, or leave it out"
         )
-    studies = [StudyFolder(path) for path in paths]
-    if len({one.path.resolve() for one in studies}) < len(studies):
+    if len({path.expanduser().resolve() for path in paths}) < len(paths):
         raise SegprefError("a study is named twice in --votes: name each once")
+    recorded = [path for path in paths if PreferenceFolder.is_one(path)]
+    folders = [PreferenceFolder.open(path) for path in recorded]
+    studies = [StudyFolder(path) for path in paths if path not in recorded]
     for one in studies:
         if one.note.mode == "base-or-tuned":
             raise SegprefError(
                 f"{one.path} asks which of two models is better, which evaluates and is not learned "
                 "from: see segpref collect report"
             )
-        if one.note.model_digest != studies[0].note.model_digest:
+    digests = _digests(studies, folders)
+    for path, digest in digests:
+        if digest != digests[0][1]:
             raise SegprefError(
-                f"the masks of {one.path} are of another model than those of {studies[0].path}: "
-                "align with the studies of one model at a time"
+                f"the masks of {path} are of another model than those of {digests[0][0]}: align with "
+                "the studies of one model at a time"
             )
-    learned: list[Preference] = []
+    learned = [record for one in folders for record in one.records]
     held: list[Preference] = []
     ratings, skipped = [], Counter[str]()
     for one in studies:
@@ -128,10 +148,18 @@ def read_studies(paths: Sequence[Path], database: str | None = None) -> Votes:
         skipped += preferences_from_votes(rows, ("train", "choose")).skipped
     if not learned:
         raise SegprefError(
-            f"nobody has voted in {' or '.join(str(one.path) for one in studies)} on images to learn "
+            f"nobody has voted in {' or '.join(map(str, paths))} on images to learn "
             "from: let people vote first (segpref collect serve)"
         )
-    return Votes(studies, learned, held, flip_rates(ratings), dict(skipped))
+    rates = flip_rates(ratings) if ratings else None
+    return Votes(studies, folders, learned, held, rates, dict(skipped))
+
+
+def _digests(
+    studies: Sequence[StudyFolder], folders: Sequence[PreferenceFolder]
+) -> list[tuple[Path, str]]:
+    told = [(one.path, one.note.model_digest) for one in studies]
+    return told + [(one.path, one.model_digest) for one in folders]
 
 
 def _rows(study: StudyFolder, database: str | None) -> list[Any]:
@@ -168,19 +196,18 @@ def open_vote_inputs(
     Raises:
         SegprefError: another model than the one that made the masks; or what does not fit together.
     """
-    study = votes.studies[0]
-    base = study.base if model is None else model
-    if where.split is None and beside(base) is None and beside(study.base) is not None:
-        where = replace(where, split=beside(study.base))
+    base = votes.model if model is None else model
+    if where.split is None and beside(base) is None and beside(votes.model) is not None:
+        where = replace(where, split=beside(votes.model))
     if data is None:
         inputs = _without_data(base, where, opening, cache, pool)
     else:
         inputs = open_inputs(base, data, AbstainingJudge(), where, opening, cache, pool)
     digest = "+".join(one.digest() for one in inputs.model.policies())
-    if digest != study.note.model_digest:
+    if digest != votes.model_digest:
         raise SegprefError(
-            f"{base} is not the model that made the masks of {study.path}: give {study.note.model}, or "
-            "leave --model out to take the copy in the study"
+            f"{base} is not the model that made the masks that were voted on: leave --model out to "
+            f"take {votes.model}, or give the model of the study"
         )
     return base, inputs
 
@@ -246,19 +273,23 @@ def open_votes(
     Raises:
         SegprefError: too few votes to hold some out.
     """
-    slates, cases = _joined(votes.studies, "slates", folder / "set", inputs, cache)
+    sets = [one.slates for one in votes.studies]
+    slates, cases = _joined(sets, votes.folders, folder / "set", inputs, cache)
     pool = pool_of(inputs, cases, cache)
     learned, held = list(votes.learned), list(votes.held_out)
     held_pool, held_slates = pool, slates
     if held and any(kept_cases(one.held_out) for one in votes.studies):
-        held_slates, names = _joined(votes.studies, "held_out", folder / "choose", inputs, cache)
+        others = [one.held_out for one in votes.studies]
+        held_slates, names = _joined(others, (), folder / "choose", inputs, cache)
         held_pool = pool_of(inputs, names, cache)
     else:
-        learned, held = _held_back(learned, pool, config.seed) if not len(validation) else (learned, [])
+        learned, held = (
+            _held_back(learned, pool, config.seed) if not len(validation) else (learned, [])
+        )
     rates = votes.flip_rates
     if config.control:
         learned = in_random_order(learned, config.seed)
-        if isinstance(config.resolved().objective, CalibratedDPO):
+        if rates is not None and isinstance(config.resolved().objective, CalibratedDPO):
             rates = dict.fromkeys(rates, 0.5)
     records = RecordedPairs.of(learned, flip_rates=rates)
     held_out = None
@@ -284,8 +315,8 @@ def configured(config: AlignConfig, votes: Votes) -> AlignConfig:
             )
     if config.reference == "round":
         raise SegprefError("a study's masks are of the base: leave reference out")
-    if config.images != "unlabelled" or config.keep_preferences:
-        raise SegprefError("images and keep_preferences have no effect with votes: leave them out")
+    if config.images != "unlabelled" or config.write_preferences:
+        raise SegprefError("images and write_preferences have no effect with votes: leave them out")
     if votes.singles and config.objective is None and config.method == "preference":
         beta = 1.0 if config.beta is None else config.beta
         return replace(config, objective=KTO(beta), beta=None, reduction="image")
@@ -293,10 +324,17 @@ def configured(config: AlignConfig, votes: Votes) -> AlignConfig:
 
 
 def _joined(
-    studies: Sequence[StudyFolder], which: str, folder: Path, inputs: Inputs, cache: Cache
+    sets: Sequence[Path],
+    recorded: Sequence[PreferenceFolder],
+    folder: Path,
+    inputs: Inputs,
+    cache: Cache,
 ) -> tuple[Path, tuple[str, ...]]:
-    """The set of all studies, and the cases that it is of."""
-    folders = [path for path in (getattr(one, which) for one in studies) if kept_cases(path)]
+    """The set of all studies and folders, and the cases that it is of."""
+    folders = [path for path in sets if kept_cases(path)]
+    for number, one in enumerate(recorded):
+        folders.append(folder.with_name(f"{folder.name}-{number}"))
+        kept_set(one.slates(), pool_of(inputs, one.cases, cache), folders[-1])
     if len(folders) == 1:
         return folders[0], kept_cases(folders[0])
     parts = [(path, pool_of(inputs, kept_cases(path), cache)) for path in folders]

@@ -148,10 +148,11 @@ class PreferenceTask(Task, Generic[P]):
     def signal(self) -> Signal:
         """What is learned; it keeps the mined pairs where that is asked for."""
         inputs = self.inputs
-        if not self.config.keep_preferences or inputs.preferences is None:
+        if not self.config.write_preferences or inputs.preferences is None:
             return inputs.signal
-        store = PreferenceFile(inputs.preferences)
-        return keeping(inputs.signal, KeepPairs(store, type(inputs.judge).__name__))
+        file = inputs.preferences
+        kept = KeepPairs(PreferenceFile(file), type(inputs.judge).__name__, file.with_suffix(""))
+        return keeping(inputs.signal, kept)
 
     @cached_property
     def _opened(self) -> tuple[P, ModelCard]:

@@ -200,6 +200,7 @@ function show(task) {
     state.study.progress = task.progress;
     updateProgress(task.progress);
   }
+  setPhase("loading");
   if (task.done) return void showDone();
   Object.assign(state, { task, slice: null, seen: {}, shownMs: 0, shownSince: null, sure: null, turn: 0 });
   state.view = { ...task.start, ...ownWindow(task.image), zoom: 1, panX: 0, panY: 0 };
@@ -214,7 +215,7 @@ function show(task) {
   setSure(null);
   say("");
   hideNotice();
-  setPhase("loading");
+  setPhase("loading"); // for the new buttons
   updateTools();
   $("panes").focus();
   goTo(task.start.axis, task.start.index);

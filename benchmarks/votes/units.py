@@ -1,0 +1,183 @@
+"""The units of the experiment, each a command whose output says that it is done."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from benchmarks.votes.raters import RATERS, Habits, answer
+from benchmarks.votes.truth import Truth, key_of, mask_scores, spread_of
+from benchmarks.votes.voting import Choose, Voter, served, vote
+from segpref.collect import StudyFolder, VoteStore
+from segpref.data import open_dataset, split_patients
+
+__all__ = ["VOTES", "Base", "Experiment"]
+
+Base = Literal["weak", "unimatch"]
+
+VOTES = 600
+SPLIT = {"train": 45, "judge": 10, "validation": 10, "test": 15}
+PREPARATION = {"dims": 2, "crop": [144, 144], "size": [96, 96], "normalise": "min-max"}
+NETWORK = {
+    "module": "monai.networks.nets.UNet",
+    "arguments": {
+        "spatial_dims": 2, "in_channels": None, "out_channels": None, "channels": [16, 32, 64, 128],
+        "strides": [2, 2, 2], "num_res_units": 2, "dropout": 0.1,
+    },
+}  # fmt: skip
+UNIMATCH = {"class_path": "segpref.training.semisupervised.UniMatch"}
+DPO = {"class_path": "segpref.objectives.DPO", "init_args": {"beta": 1.5}}
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One seed of the experiment.
+
+    Args:
+        data: folder of ACDC.
+        work: where models, studies and runs are.
+        seed: of everything.
+    """
+
+    data: Path
+    work: Path
+    seed: int
+
+    @property
+    def split(self) -> Path:
+        """The split of the recipe, drawn when it is first used."""
+        path = self.work / "split.json"
+        if not path.exists():
+            self.work.mkdir(parents=True, exist_ok=True)
+            split_patients(open_dataset(self.data), SPLIT).save(path)
+        return path
+
+    def model(self, name: str) -> Path:
+        """Run folder of a model."""
+        return self.work / f"{name}-{self.seed}"
+
+    def fit_weak(self) -> None:
+        """The weak base."""
+        self._fit("weak", labelled=3, epochs=40, augment="flips-rotations", network=NETWORK)
+
+    def fit_unimatch(self) -> None:
+        """The UniMatch base, from the weak one."""
+        self._fit("unimatch", labelled=3, epochs=15, start=str(self.model("weak")), method=UNIMATCH)
+
+    def fit_judge(self) -> None:
+        """The weak judge."""
+        self._fit(
+            "judge", part="judge", labelled=8, unit="cases", epochs=40, augment="flips-rotations",
+            network=NETWORK,
+        )  # fmt: skip
+
+    def init(self, base: Base) -> None:
+        """The study that is voted on, and its copy for the judge."""
+        study = self.study(base)
+        if not (study / "study.json").exists():
+            self._run(
+                "collect init", f"init-{base}", model=str(self.model(base)), out=str(study),
+                judge=str(self.model("judge")), images=200, pairs_per_image=4,
+            )  # fmt: skip
+        copy = self.study(base, "judge")
+        if not copy.exists():
+            partial = copy.with_suffix(".partial")
+            shutil.rmtree(partial, ignore_errors=True)
+            shutil.copytree(study, partial, ignore=shutil.ignore_patterns("votes.sqlite*", ".lock"))
+            partial.rename(copy)
+
+    def study(self, base: Base, who: str = "raters") -> Path:
+        """Folder of a study."""
+        return self.work / f"study-{base}-{who}-{self.seed}"
+
+    def vote(self, base: Base, who: Literal["raters", "judge"]) -> None:
+        """Votes, until there are enough of them; then the report."""
+        folder = self.study(base, who)
+        if (folder / "report.json").exists():
+            return
+        study = StudyFolder(folder)
+        choose = self._judge(study) if who == "judge" else self._raters(study)
+        with served(folder) as address, VoteStore(folder / "votes.sqlite") as store:
+            known = {one.pseudonym for one in store.raters()}
+            stored = sum(row.counts and row.pair.use != "practice" for row in store.votes())
+            voters = [
+                Voter(address, store.new_link(n) if n in known else store.add_rater(n), chosen)
+                for n, chosen in choose.items()
+            ]
+            vote(voters, VOTES, stored)
+        self._segpref("collect", "report", str(folder))
+
+    def _raters(self, study: StudyFolder) -> dict[str, Choose]:
+        truth = Truth(self.data)
+        spread = spread_of(study, truth)
+        names = list(study.note.label_space.names)
+        return {
+            name: self._rater(habits, truth, spread, names, number)
+            for number, (name, habits) in enumerate(RATERS.items())
+        }
+
+    def _rater(
+        self, habits: Habits, truth: Truth, spread: float, names: list[str], number: int
+    ) -> Choose:
+        rng = np.random.default_rng([self.seed, number])
+
+        def choose(image: np.ndarray, masks: np.ndarray, task: Any) -> str:
+            value = None if task["structure"] is None else names.index(task["structure"])
+            left, right = (truth.quality(image, one, value) for one in masks)
+            return answer(habits, left, right, spread, rng)
+
+        return choose
+
+    def _judge(self, study: StudyFolder) -> dict[str, Choose]:
+        scores = mask_scores(study)
+
+        def choose(image: np.ndarray, masks: np.ndarray, task: Any) -> str:
+            left, right = (scores.get((key_of(image), key_of(one))) for one in masks)
+            if left is None or right is None:
+                return "cant-tell"
+            return "tie" if left == right else "left" if left > right else "right"
+
+        return {"judge": choose}
+
+    def align(self, base: Base, method: Literal["votes", "control", "judge"]) -> None:
+        """A base tuned by votes, by the same pairs in random order, or by the judge's answers."""
+        who = "judge" if method == "judge" else "raters"
+        self._run(
+            "align", f"{base}-{method}", model=str(self.model(base)),
+            votes=str(self.study(base, who)), reduction="region", objective=DPO, learning_rate=1e-4,
+            epochs=15, images_per_epoch=200, batch_size=8, control=method == "control",
+            out=str(self.model(f"{base}-{method}")), resume=True,
+        )  # fmt: skip
+
+    def scores(self, name: str) -> Path:
+        """Test scores of a model, as a CSV file."""
+        path = self.work / f"test-{name}-{self.seed}.csv"
+        if not path.exists():
+            self._segpref(
+                "evaluate", "--data", str(self.data), "--model", str(self.model(name)), "--split",
+                str(self.split), "--grid", "network", "--out", str(path),
+            )  # fmt: skip
+        return path
+
+    def _fit(self, name: str, **options: Any) -> None:
+        self._run(
+            "fit", name, out=str(self.model(name)), preparation=PREPARATION, images_per_epoch=200,
+            resume=True, **options,
+        )  # fmt: skip
+
+    def _run(self, command: str, name: str, **options: Any) -> None:
+        """A command with options from a file, which JSON is, too."""
+        known = {"data": str(self.data), "split": str(self.split), "seed": self.seed, **options}
+        file = self.work / f"{name}-{self.seed}.yaml"
+        file.write_text(json.dumps(known, indent=1))
+        self._segpref(*command.split(), "--config", str(file))
+
+    def _segpref(self, *arguments: str) -> None:
+        subprocess.run([sys.executable, "-m", "segpref.cli.main", *arguments], check=True)
