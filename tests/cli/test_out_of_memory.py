@@ -45,6 +45,10 @@ NEEDED = {
     "collect init": ["--out", "OUT"],
     "collect report": ["STUDY"],
     "collect serve": ["STUDY"],
+    "collect raters": ["STUDY"],
+    "collect backup": ["STUDY", "--out", "o"],
+    "collect restore": ["STUDY", "b"],
+    "collect erase": ["STUDY", "--patient", "p", "--reason", "r"],
     "collect export": ["STUDY", "--out", "o"],
     "collect import": ["STUDY", "--input", "i"],
 }

@@ -13,7 +13,7 @@ import pytest
 from segpref.cli import command_parser
 from segpref.cli.main import COMMANDS, main
 
-FILES = {("evaluate", "out"), ("audit", "out"), ("export", "out")}
+FILES = {("evaluate", "out"), ("audit", "out"), ("export", "out"), ("collect backup", "out")}
 OUTPUTS = ("out", "output", "cache")
 GIVEN = {
     "model": "no/model",
