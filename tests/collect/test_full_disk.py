@@ -41,7 +41,7 @@ def vote_until_full(store: VoteStore) -> set[str]:
     def vote() -> None:
         while given := opened(store, anna):
             # Many slices, so that it does not take long.
-            told = ballot(given, slices_seen={"axial": list(range(2000))})
+            told = ballot(given, slices_seen={"axial": list(range(6000))})
             store.vote(anna, told)
             acknowledged.add(told.uuid)
 
