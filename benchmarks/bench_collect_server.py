@@ -132,7 +132,7 @@ def _large_study(folder: Path) -> StudyFolder:
     pair = Pair(
         id="pair", item=name, masks=("mask-0", "mask-1"), mode="pair", slices={"axial": [140]}
     )
-    study = made_study(folder, Contents((item,), masks, (pair,)))
+    study = made_study(folder, Contents(items=(item,), masks=masks, pairs=(pair,)))
     rng = np.random.default_rng(0)
     write_display(study.path, "image-large", rng.integers(-1024, 1024, LARGE, np.int16))
     for i in range(2):

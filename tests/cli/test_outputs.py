@@ -14,8 +14,8 @@ from segpref.cli import command_parser
 from segpref.cli.main import COMMANDS, main
 
 FILES = {("evaluate", "out"), ("audit", "out"), ("export", "out"), ("collect backup", "out")}
-WRITES_IN_STUDY = {f"collect {name}" for name in ("serve", "raters", "restore", "erase", "import")}
-"""Commands that are told of the study alone."""
+WITHIN = {f"collect {name}" for name in ("erase", "import", "raters", "restore", "serve")}
+"""Commands that write into the study that they are given, or into its database."""
 OUTPUTS = ("out", "output", "cache")
 GIVEN = {
     "model": "no/model",
@@ -127,4 +127,4 @@ def test_no_folder_with_a_pipe_in_it(
 
 
 def test_every_command_that_writes_is_asked() -> None:
-    assert {command for command, _ in PLACES} == set(COMMANDS) - WRITES_IN_STUDY
+    assert {command for command, _ in PLACES} == set(COMMANDS) - WITHIN

@@ -40,6 +40,17 @@ class Corner(nn.Module):
         return torch.cat([0.5 - corner, corner - 0.5], 1)
 
 
+class Bright(nn.Module):
+    """Says the structure is where a slice is bright."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Conv2d(1, 2, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.cat([0.5 - images, images - 0.5], 1)
+
+
 def corner_card(orientation: str | None = "LPS") -> ModelCard:
     card = card_of(Preparation(dims=3, normalise="none"), SPACE)
     return replace(
@@ -238,3 +249,18 @@ def test_a_model_that_does_not_know_its_axes_says_so(
     predict_folder(model_file(tmp_path, corner_card(None)), data / "images", tmp_path / "masks")
     said = " ".join(capsys.readouterr().err.split())
     assert "axes that point to RAS, but the model does not say where they pointed to" in said
+
+
+@pytest.mark.parametrize("codes", ["LPS", "RAS", "ASR", "SPL", "IAR"])
+@pytest.mark.parametrize("wanted", ["LSP", "SPL", None])
+def test_slices_lie_along_the_last_axis_of_the_turned_volume(
+    tmp_path: Path, codes: str, wanted: str | None
+) -> None:
+    preparation = Preparation(dims=2, normalise="none", orientation=wanted)
+    card = replace(card_of(preparation, SPACE), network=NetworkSpec(f"{__name__}.Bright"))
+    reader = Folders(dataset(tmp_path / "data", codes), names=SPACE.names)
+    case = reader.read(reader.sources()[0])
+    model = Segmenter(Bright(), SPACE)
+    for batch_size in (3, 50):
+        mask = predict_case(model, card, case, batch_size=batch_size)
+        assert np.array_equal(mask, case.image > 0.5)

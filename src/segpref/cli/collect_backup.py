@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from rich.text import Text
+
 from segpref.extras import needed
 from segpref.progress import stdout
 
@@ -34,4 +36,4 @@ def collect_backup(
     from segpref.workflows import backup_votes
 
     made = backup_votes(study, out, database=database)
-    stdout.print(f"Backup: {made}", highlight=False, soft_wrap=True, markup=False)
+    stdout.print(Text(f"Backup: {made}"), soft_wrap=True)

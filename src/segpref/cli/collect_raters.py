@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from segpref.extras import needed
 from segpref.progress import stdout
@@ -63,12 +64,7 @@ def collect_raters(
     if found.tokens:
         stdout.print("These links work once, and are not shown again:", highlight=False)
     for name, token in found.tokens.items():
-        stdout.print(
-            f"  {name}  {address.rstrip('/')}/#{token}",
-            highlight=False,
-            soft_wrap=True,
-            markup=False,
-        )
+        stdout.print(Text(f"  {name}  {address.rstrip('/')}/#{token}"), soft_wrap=True)
 
 
 def _names(told: list[str] | str | None) -> list[str]:

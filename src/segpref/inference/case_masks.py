@@ -218,6 +218,10 @@ def _mask(
     if isinstance(network, CasePredictor):
         return network.mask(case)
     preparation, space = card.preparation, card.label_space
+    if isinstance(preparation, Preparation) and (codes := preparation.orientation):
+        # Slices lie along the last axis of the volume as it is turned for the network.
+        card = replace(card, preparation=replace(preparation, orientation=None))
+        return _back(_mask(network, card, turned(case, codes), name), case, codes)
     items = preparation.apply(case).images
     check_prepared(items, name)
     mask = np.empty((space.fields, *case.image.shape[1:]), np.uint8)

@@ -86,8 +86,9 @@ def export_votes(
     Raises:
         SegprefError: no study, no votes, or a folder that holds something.
     """
-    folder, target = StudyFolder(study), Path(out)
+    target = Path(out)
     check_outputs(folders=[target])
+    folder = StudyFolder(study)
     if target.is_dir() and any(target.iterdir()):
         raise SegprefError(f"{target} is not empty: choose another --out")
     with VoteStore(folder.database if database is None else database) as store:

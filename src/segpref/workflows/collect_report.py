@@ -74,7 +74,7 @@ def report_study(
         SegprefError: no study there, no database, or nowhere to write.
     """
     study = Path(study).expanduser()
-    check_outputs(folders=[None if out is None else Path(out)])
+    check_outputs(folders=[None if out is None else Path(out), options.get("cache")])
     if not study.is_dir():
         raise SegprefError(
             f"there is no folder {study}: give the folder that segpref collect init made"

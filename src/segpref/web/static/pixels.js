@@ -105,9 +105,9 @@ export function paintImage() {
   layers.image.getContext("2d").putImageData(pixels, 0, 0);
 }
 
-/** Whether a value of a mask holds a structure: a class, or a bit. */
-function holds(value, code) {
-  return state.study.exclusive ? value === code : ((value >>> code) & 1) === 1;
+/** A structure is in a value of a mask where `(value & bits) === wanted`: its class, or its own bit. */
+function testOf(code) {
+  return state.study.exclusive ? { bits: 0xff, wanted: code } : { bits: 1 << code, wanted: 1 << code };
 }
 
 /** Colours every mask, the structure asked about on top; and finds where the masks disagree about it. */
@@ -122,13 +122,7 @@ export function paintMasks() {
     words.fill(0);
     contours[side] = [];
     for (const { code, colour } of structures.toReversed()) {
-      const word = opaque(colour);
-      const inside = new Uint8Array(size);
-      for (let at = 0; at < size; at += 1) {
-        if (!holds(values[at], code)) continue;
-        inside[at] = 1;
-        words[at] = word;
-      }
+      const inside = paintStructure(values, code, opaque(colour), words, width, height);
       const region = structures.length > 1 ? regionOf(inside, width, height) : null;
       contours[side].push({ path: contour(inside, width, height), region, colour: css(colour) });
     }
@@ -137,17 +131,34 @@ export function paintMasks() {
   paintDifference(masks, width, height);
 }
 
+/** Colours one structure; returns where it is, as 0 and 1 with a margin of one pixel outside the slice. */
+function paintStructure(values, code, word, words, width, height) {
+  const { bits, wanted } = testOf(code);
+  const inside = new Uint8Array((width + 2) * (height + 2));
+  for (let row = 0, at = 0; row < height; row += 1) {
+    let place = (row + 1) * (width + 2) + 1;
+    for (let column = 0; column < width; column += 1, at += 1, place += 1) {
+      if ((values[at] & bits) !== wanted) continue;
+      inside[place] = 1;
+      words[at] = word;
+    }
+  }
+  return inside;
+}
+
 /** Where not all masks agree about the structures asked about. */
 function paintDifference(masks, width, height) {
   const size = width * height;
-  const codes = askedStructures().map((one) => one.code);
+  const tests = askedStructures().map(({ code }) => testOf(code));
   const { pixels, words } = pixelsOf(layers.difference, width, height);
   words.fill(0);
   const word = opaque(DIFFERENCE);
   for (let side = 1; side < state.task.sides; side += 1) {
-    for (let at = 0; at < size; at += 1) {
-      const [first, other] = [masks[at], masks[side * size + at]];
-      if (first !== other && codes.some((code) => holds(first, code) !== holds(other, code))) words[at] = word;
+    for (let at = 0, other = side * size; at < size; at += 1, other += 1) {
+      if (masks[at] === masks[other]) continue;
+      for (const { bits, wanted } of tests) {
+        if (((masks[at] & bits) === wanted) !== ((masks[other] & bits) === wanted)) words[at] = word;
+      }
     }
   }
   layers.difference.getContext("2d").putImageData(pixels, 0, 0);
@@ -157,10 +168,11 @@ function paintDifference(masks, width, height) {
 function regionOf(inside, width, height) {
   const path = new Path2D();
   for (let row = 0; row < height; row += 1) {
+    const first = (row + 1) * (width + 2) + 1;
     for (let from = 0; from < width; from += 1) {
-      if (!inside[row * width + from]) continue;
+      if (!inside[first + from]) continue;
       let to = from + 1;
-      while (to < width && inside[row * width + to]) to += 1;
+      while (inside[first + to]) to += 1; // as far as the margin
       path.rect(from, row, to - from, 1);
       from = to;
     }
@@ -171,28 +183,29 @@ function regionOf(inside, width, height) {
 /** Lines along the pixel edges between inside and outside, in native pixels. */
 function contour(inside, width, height) {
   const path = new Path2D();
-  const value = (row, column) =>
-    row < 0 || column < 0 || row >= height || column >= width ? 0 : inside[row * width + column];
-  const trace = (lines, along, edge, line) => {
-    for (let at = 0; at <= lines; at += 1) {
-      for (let from = 0; from < along; from += 1) {
-        if (!edge(at, from)) continue;
-        let to = from + 1;
-        while (to < along && edge(at, to)) to += 1;
-        line(at, from, to);
-        from = to;
+  const line = (x, y, toX, toY) => {
+    path.moveTo(x, y);
+    path.lineTo(toX, toY);
+  };
+  const stride = width + 2;
+  const starts = new Int32Array(width + 1).fill(-1); // of the vertical line left of each column, where there is one
+  for (let row = 0; row <= height; row += 1) {
+    let start = -1; // of the horizontal line above this row
+    for (let column = 0, place = (row + 1) * stride + 1; column <= width; column += 1, place += 1) {
+      const here = inside[place];
+      const above = here !== inside[place - stride];
+      if (above && start < 0) start = column;
+      else if (!above && start >= 0) {
+        line(start, row, column, row);
+        start = -1;
+      }
+      const before = here !== inside[place - 1];
+      if (before && starts[column] < 0) starts[column] = row;
+      else if (!before && starts[column] >= 0) {
+        line(column, starts[column], column, row);
+        starts[column] = -1;
       }
     }
-  };
-  const horizontal = (row, column) => value(row - 1, column) !== value(row, column);
-  const vertical = (column, row) => value(row, column - 1) !== value(row, column);
-  trace(height, width, horizontal, (row, from, to) => {
-    path.moveTo(from, row);
-    path.lineTo(to, row);
-  });
-  trace(width, height, vertical, (column, from, to) => {
-    path.moveTo(column, from);
-    path.lineTo(column, to);
-  });
+  }
   return path;
 }

@@ -11,6 +11,8 @@ import { $, make, state } from "./state.js";
 export async function goTo(axis, index) {
   const { task, view } = state;
   const bounded = Math.max(0, Math.min(plane(axis).count - 1, index));
+  const drawn = state.slice?.axis === axis && state.slice.index === bounded;
+  if (state.phase === "ready" && drawn && axis === view.axis && bounded === view.index) return;
   const step = axis === view.axis && bounded < view.index ? -1 : 1;
   if (axis !== view.axis) Object.assign(view, { panX: 0, panY: 0 });
   Object.assign(view, { axis, index: bounded });
