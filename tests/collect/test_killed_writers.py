@@ -21,6 +21,8 @@ from tests.vote_studies import ballot, opened
 place, secret, acknowledged = sys.argv[1:]
 with VoteStore(place) as store, open(acknowledged, "a", buffering=1) as told:
     rater = store.rater_of(secret)
+    print("ready", flush=True)
+    input()
     while given := opened(store, rater):
         vote = ballot(given)
         told.write(f"sent {vote.uuid}\\n")
@@ -28,8 +30,9 @@ with VoteStore(place) as store, open(acknowledged, "a", buffering=1) as told:
         told.write(f"stored {vote.uuid}\\n")
         print(".", end="", flush=True)
 """
-RATERS = 4
-PAIRS = 60
+RATERS = 3
+PAIRS = 40
+TIMES = 4
 
 
 @pytest.mark.slow
@@ -39,24 +42,19 @@ def test_no_acknowledged_vote_is_lost(vote_database: str, tmp_path: Path) -> Non
     acknowledged.touch()
     with made_store(vote_database, small_contents(PAIRS, votes=2)) as store:
         secrets = [store.enter(store.add_rater(f"rater-{i}")) for i in range(RATERS)]
-        running = {secret: started(vote_database, secret, acknowledged) for secret in secrets}
-        kills = 0
-        while kills < 12:
-            secret = random.choice(secrets)
-            process = running[secret]
-            assert process.stdout is not None
-            # Some votes later it is killed, wherever it is.
-            if len(process.stdout.read(random.randrange(1, 5))) == 0:
-                assert process.wait() == 0, process.stderr.read() if process.stderr else ""
-                break
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            kills += 1
-            running[secret] = started(vote_database, secret, acknowledged)
-        for process in running.values():
+        for _ in range(TIMES):
+            running = all_go([started(vote_database, one, acknowledged) for one in secrets])
+            seen = random.choice(running)
+            assert seen.stdout is not None
+            # Some votes later all are killed, wherever they are.
+            assert len(seen.stdout.read(random.randrange(1, 6))) > 0
+            for process in running:
+                process.send_signal(signal.SIGKILL)
+            for process in running:
+                process.communicate()
+        for process in all_go([started(vote_database, one, acknowledged) for one in secrets]):
             _, problems = process.communicate()
             assert process.returncode == 0, problems
-        assert kills >= 6
         lines = [line.split() for line in acknowledged.read_text().splitlines()]
         rows = list(store.votes())
     sent = {uuid for word, uuid in lines if word == "sent"}
@@ -74,13 +72,26 @@ def test_no_acknowledged_vote_is_lost(vote_database: str, tmp_path: Path) -> Non
 
 
 def started(place: str, secret: str, acknowledged: Path) -> subprocess.Popen[str]:
+    """A process that is about to vote."""
     here = Path(__file__).parents[2]
     paths = [str(here / "src"), str(here), str(here / "tests"), os.environ.get("PYTHONPATH", "")]
     return subprocess.Popen(
         [sys.executable, "-c", WRITER, place, secret, str(acknowledged)], text=True, cwd=here,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
     )  # fmt: skip
+
+
+def all_go(processes: list[subprocess.Popen[str]]) -> list[subprocess.Popen[str]]:
+    """Let processes begin once all of them are ready."""
+    for one in processes:
+        assert one.stdout is not None
+        assert one.stdout.readline() == "ready\n"
+    for one in processes:
+        assert one.stdin is not None
+        one.stdin.write("go\n")
+        one.stdin.flush()
+    return processes
 
 
 def test_a_writer_that_was_killed_leaves_its_pair(tmp_path: Path) -> None:
