@@ -82,6 +82,13 @@ def _show(made: Alignment, model: Path, keep_tuned: bool) -> None:
     lost = False
     for (name, run_folder), summary in zip(made.runs.items(), made.summaries, strict=True):
         comparison = made.verdicts.get(name)
+        if votes := summary.get("votes"):
+            unused = sum(count for name, count in votes.items() if name.startswith("left out"))
+            _print(
+                f"Learned from {votes['preferences']} votes of {votes['raters']} raters on "
+                f"{votes['images']} images; {votes['held out']} were held out and {unused} left out, "
+                "as the report says."
+            )
         lost = lost or summary.get("val_iou_peak", 1.0) < summary.get("val_iou_base", 0.0)
         control = control_beside(run_folder)
         _, sentence = verdict(summary, comparison, control, made.config.control)

@@ -53,7 +53,6 @@ _NAMES = {
     "val_votes_base": "Agreement with held-out votes, base",
     "val_votes_peak": "Agreement with held-out votes, peak",
     "val_votes_last": "Agreement with held-out votes, after the last epoch",
-    "votes": "Votes",
 }
 _SKIPPED = {
     "skipped_abstained": "the judge abstained",
@@ -178,6 +177,10 @@ def _fit_sections(summary: Mapping[str, Any], history: History) -> list[Section]
 
 def _alignment_sections(summary: Mapping[str, Any], history: History) -> list[Section]:
     sections = [Section("Figures", table=_figures(summary))]
+    if isinstance(votes := summary.get("votes"), Mapping):
+        rows = tuple((str(name).capitalize(), _value(count)) for name, count in votes.items())
+        told = "Preferences that people stated: how many were learned from, and what was left out."
+        sections.append(Section("Votes", told, Table(("", "Count"), rows)))
     if "val_iou_base" in summary:
         chart = validation_chart(
             column(history, "val_iou"),
@@ -188,11 +191,11 @@ def _alignment_sections(summary: Mapping[str, Any], history: History) -> list[Se
         told = "Overlap with the true outlines after every epoch."
         sections.append(Section("Validation", told, pictures=(chart,), note=_OPTIMISM))
     if not np.isnan(agreed := column(history, "val_votes")).all():
-        votes = lines_chart(
+        held_out = lines_chart(
             "Held-out votes", "share agreed with", {"votes": agreed}, 0.5, limits=SHARE
         )
         told = "Share of the votes that were not learned from that the model has moved towards."
-        sections.append(Section("Held-out votes", told, pictures=(votes,)))
+        sections.append(Section("Held-out votes", told, pictures=(held_out,)))
     if charts := _learning_charts(history):
         sections.append(
             Section(
@@ -258,7 +261,7 @@ def _skipped(history: History) -> Table | None:
 def _figures(summary: Mapping[str, Any]) -> Table:
     # Known figures come first, in the order of reading; whatever else is there follows.
     names = [name for name in _NAMES if name in summary]
-    names += [name for name in summary if name not in _NAMES and name != "kind"]
+    names += [name for name in summary if name not in _NAMES and name not in ("kind", "votes")]
     rows = []
     for name in names:
         if text := _value(summary[name]):
