@@ -31,7 +31,7 @@ with VoteStore(place) as store, open(acknowledged, "a", buffering=1) as told:
         print(".", end="", flush=True)
 """
 RATERS = 3
-PAIRS = 40
+PAIRS = 60
 TIMES = 4
 
 
@@ -47,7 +47,9 @@ def test_no_acknowledged_vote_is_lost(vote_database: str, tmp_path: Path) -> Non
             seen = random.choice(running)
             assert seen.stdout is not None
             # Some votes later all are killed, wherever they are.
-            assert len(seen.stdout.read(random.randrange(1, 6))) > 0
+            if not seen.stdout.read(random.randrange(1, 6)):
+                # The others were faster, and answered all.
+                assert seen.wait() == 0, seen.communicate()[1]
             for process in running:
                 process.send_signal(signal.SIGKILL)
             for process in running:
