@@ -86,7 +86,7 @@ def test_a_reader_that_stays_is_told_of_and_the_next_call_finishes(tmp_path: Pat
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM vote").fetchone()
         with store.database.engine.connect() as warm:
-            warm.exec_driver_sql("PRAGMA busy_timeout=10")
+            warm.exec_driver_sql("PRAGMA busy_timeout(10)")  # not to wait for it
         with pytest.raises(
             SegprefError, match="stop segpref collect serve, and give the same command"
         ):
@@ -107,8 +107,9 @@ def test_no_byte_of_a_patient_is_left_in_the_tables_of_postgresql(postgresql: ob
                 "relnamespace IN ('public'::regnamespace, 'pg_toast'::regnamespace)"
             ).scalars()
             files = [postgresql.folder / "data" / name for name in names if name]  # type: ignore[attr-defined]
-    assert any(path.exists() and b"patient-2" in path.read_bytes() for path in files)
-    assert not [path for path in files if path.exists() and GONE.encode() in path.read_bytes()]
+        # The database is gone, with its files, when the block ends.
+        assert any(path.exists() and b"patient-2" in path.read_bytes() for path in files)
+        assert not [path for path in files if path.exists() and GONE.encode() in path.read_bytes()]
 
 
 def test_the_reason_names_nobody(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def test_the_network_sees_what_monai_would_show_it(
     tmp_path: Path, scan: Path, transforms: list[Any], expected: dict[str, Any]
 ) -> None:
     found = preparation(bundle(tmp_path / "b", *transforms))
-    assert found == Preparation(dims=3, patch=(8, 8, 8), **expected)
+    assert found == Preparation(dims=3, patch=(8, 8, 8), colour_range="each", **expected)
     parser = ConfigParser({"keys": ["image"], "steps": [*LOAD, *transforms]})
     parser["all"] = {"_target_": "Compose", "transforms": "$@steps"}
     monai = parser.get_parsed_content("all")({"image": str(scan)})["image"]

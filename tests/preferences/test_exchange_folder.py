@@ -48,9 +48,7 @@ def test_what_was_written_comes_back(tmp_path: Path, form: str) -> None:
 
 
 @given(records=st.lists(RECORDS, max_size=8))
-@settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @FORMS
 def test_any_records_come_back(tmp_path_factory: Any, form: str, records: Any) -> None:
     folder = tmp_path_factory.mktemp("any")

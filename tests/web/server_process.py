@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import httpx
-from tests.waiting import until
+from tests.waiting import FAILED_S, until
 
 _PROGRAM = """
 import sys
@@ -76,6 +76,6 @@ class ServerProcess:
         assert self._process is not None
         assert self._process.poll() is None, self.log
         try:
-            return httpx.get(self.address, timeout=5).status_code == 200
+            return httpx.get(self.address, timeout=FAILED_S).status_code == 200
         except httpx.TransportError:
             return False
