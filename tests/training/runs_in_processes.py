@@ -63,8 +63,8 @@ class Record:
     def __init__(self) -> None:
         self.steps: list[list[str]] = []
 
-    def __call__(self, slates: Sequence[Slate], pairs: Pairs, *rest: Any) -> Any:
-        found = disagreement(slates, pairs, *rest)
+    def __call__(self, slates: Sequence[Slate], pairs: Pairs, *rest: Any, **named: Any) -> Any:
+        found = disagreement(slates, pairs, *rest, **named)
         told = (
             ()
             if runtime().idle

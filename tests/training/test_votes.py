@@ -233,7 +233,7 @@ def test_what_does_not_fit_is_refused(study: StudyFolder, tmp_path: Path) -> Non
     refused("give one of the two", votes=None)
     refused("named twice", votes=[study.path, study.path])
     refused("the votes of one study", votes=[study.path, study.path], database="x.sqlite")
-    refused("holds no whole study", votes=tmp_path / "nothing")
+    refused("holds no study", votes=tmp_path / "nothing")
     refused("does not hold the votes|no database", database=str(tmp_path / "empty.sqlite"))
     refused("leave method and feedback out", method="pseudo-label")
     refused("miner has no effect", miner=TopVsBase())
