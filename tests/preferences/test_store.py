@@ -26,9 +26,6 @@ from segpref.preferences import (
     Where,
     distinct,
     latest,
-    read_trl,
-    to_trl,
-    write_trl,
 )
 from segpref.types import SegprefError
 
@@ -187,45 +184,3 @@ def test_duplicates_and_changed_minds() -> None:
     assert latest([first, replace(changed, structure="LV")]) == [
         first, replace(changed, structure="LV"),
     ]  # fmt: skip
-
-
-def test_the_columns_of_trl_and_back(tmp_path: Path) -> None:
-    records = [
-        said("first", strength=0.25, structure="LV", field=2),
-        said("second"),
-        said("tie"),
-        said("accept", (C,)),
-        said("reject", (A,), case="p2"),
-    ]
-    assert to_trl(records) == [
-        {"prompt": "p1/s000", "chosen": A, "rejected": B, "margin": 0.25, "field": 2,
-         "structure": "LV"},
-        {"prompt": "p1/s000", "chosen": B, "rejected": A},
-    ]  # fmt: skip
-    assert to_trl(records, paired=False) == [
-        {"prompt": "p1/s000", "completion": C, "label": True},
-        {"prompt": "p2", "completion": A, "label": False},
-    ]
-    for paired, kept in ((True, records[:2]), (False, records[3:])):
-        write_trl(tmp_path / "trl.jsonl", records, paired=paired)
-        again = read_trl(tmp_path / "trl.jsonl", "votes")
-        assert [(r.case, r.winner, r.loser, r.strength, r.structure) for r in again] == [
-            (r.case, r.winner, r.loser, r.strength, r.structure) for r in kept
-        ]
-
-
-@pytest.mark.parametrize(
-    ("text", "sentence"),
-    [
-        ('{"prompt": "p1", "chosen": "x"}', "lacks TRL's columns"),
-        ('{"prompt": "p1", "chosen": "x", "rejected": "y"}', "32 hexadecimal digits"),
-        ('{"prompt": "p1", "completion": "x", "label": 1}', "label is true or false"),
-        ('{"prompt": "p1", "chosen": "x", "rejected": "y", "images": 1}', "lacks TRL's columns"),
-        ("[]", "lacks TRL's columns"),
-    ],
-)
-def test_other_columns_are_refused(tmp_path: Path, text: str, sentence: str) -> None:
-    (tmp_path / "trl.jsonl").write_text(f"\n{text}\n")
-    with pytest.raises(SegprefError, match=sentence) as caught:
-        read_trl(tmp_path / "trl.jsonl", "votes")
-    assert "trl.jsonl, line 2" in str(caught.value)

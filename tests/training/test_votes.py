@@ -96,7 +96,7 @@ def test_votes_are_learned_from(study: StudyFolder, tmp_path: Path) -> None:
     told = summary["votes"]
     assert (told["preferences"], told["held out"]) == (len(said), len(held))
     assert len(held) > 0
-    assert (told["raters"], told["said tie"] > 0) == (1, True)
+    assert (told["raters"], told["said"]["tie"] > 0) == (1, True)
     assert rows[0]["val_votes"] == 0.5  # the base has moved nowhere
     assert 0 <= rows[-1]["val_votes"] <= 1
     assert rows[-1]["preference_accuracy"] > 0.5
@@ -195,6 +195,19 @@ def test_without_labels_votes_choose_the_checkpoint(study: StudyFolder, tmp_path
     own = run(study, tmp_path / "own", votes=unlabelled.path)
     told = own.read_summary()["votes"]
     assert told["held out"] > 0
+
+
+@pytest.mark.parametrize("part", ["validation", "test"])
+def test_nobody_who_was_voted_on_measures_the_result(
+    study: StudyFolder, tmp_path: Path, part: str
+) -> None:
+    split = json.loads((study.path / "split.json").read_text())
+    patient = next(item.patient for item in study.contents().items if item.use == "train")
+    split["train"].remove(patient)
+    split[part].append(patient)
+    (tmp_path / "split.json").write_text(json.dumps(split))
+    with pytest.raises(SegprefError, match=f"{patient} is in 'votes' and in '{part}'"):
+        run(study, tmp_path / "run", split=tmp_path / "split.json")
 
 
 def test_accepted_masks_are_learned_by_kto(tmp_path: Path) -> None:

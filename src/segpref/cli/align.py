@@ -83,7 +83,7 @@ def _show(made: Alignment, model: Path, keep_tuned: bool) -> None:
     for (name, run_folder), summary in zip(made.runs.items(), made.summaries, strict=True):
         comparison = made.verdicts.get(name)
         if votes := summary.get("votes"):
-            unused = sum(count for name, count in votes.items() if name.startswith("left out"))
+            unused = sum(votes["left out"].values())
             _print(
                 f"Learned from {votes['preferences']} votes of {votes['raters']} raters on "
                 f"{votes['images']} images; {votes['held out']} were held out and {unused} left out, "

@@ -6,12 +6,17 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from typing import Any
+from functools import cache
+from typing import Any, TypeVar, get_type_hints
 
+from segpref.checking import check_type
 from segpref.collect.contents import Contents, DisplayInfo, Item, Mask, Pair
 from segpref.disk import Damaged, from_checked_json, to_checked_json
+from segpref.types import SegprefError
 
-__all__ = ["contents_from_json", "contents_to_json", "is_opaque"]
+__all__ = ["contents_from_json", "contents_to_json", "is_opaque", "made_of"]
+
+T = TypeVar("T")
 
 _OPAQUE = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _COUNTS = {"pair": 2, "best-of-four": 4, "accept-reject": 1, "base-or-tuned": 2}
@@ -39,25 +44,44 @@ def contents_from_json(data: bytes) -> Contents:
         raise Damaged("it is of another version of segpref")
     try:
         items = tuple(_item(one) for one in content["items"])
-        masks = tuple(Mask(**one) for one in content["masks"])
+        masks = tuple(made_of(Mask, one) for one in content["masks"])
         pairs = tuple(_pair(one) for one in content["pairs"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, SegprefError) as error:
         raise Damaged(f"it holds no contents of a study ({error})") from error
     contents = Contents(items=items, masks=masks, pairs=pairs)
     _check(contents)
     return contents
 
 
+def made_of(kind: type[T], content: Mapping[str, Any]) -> T:
+    """A record of plain values, each of the type that its field has.
+
+    Raises:
+        SegprefError: a value of another type.
+        TypeError: a field that is missing, or not known.
+    """
+    made = kind(**content)
+    known: Any = kind
+    for name, hint in _hints(known).items():
+        check_type(name, getattr(made, name), hint)
+    return made
+
+
+@cache
+def _hints(kind: type) -> Mapping[str, Any]:
+    return get_type_hints(kind)
+
+
 def _item(content: Mapping[str, Any]) -> Item:
     display = dict(content["display"])
     for name in ("shape", "spacing_mm", "window"):
         display[name] = None if display[name] is None else tuple(display[name])
-    return Item(**{**content, "display": DisplayInfo(**display)})
+    return made_of(Item, {**content, "display": made_of(DisplayInfo, display)})
 
 
 def _pair(content: Mapping[str, Any]) -> Pair:
     slices = {axis: tuple(places) for axis, places in content["slices"].items()}
-    return Pair(**{**content, "masks": tuple(content["masks"]), "slices": slices})
+    return made_of(Pair, {**content, "masks": tuple(content["masks"]), "slices": slices})
 
 
 def _check(contents: Contents) -> None:

@@ -11,7 +11,12 @@ from typing import Any
 import numpy as np
 
 from segpref.collect.contents import Contents, Mode
-from segpref.collect.contents_file import contents_from_json, contents_to_json, is_opaque
+from segpref.collect.contents_file import (
+    contents_from_json,
+    contents_to_json,
+    is_opaque,
+    made_of,
+)
 from segpref.collect.packing import pack, unpack
 from segpref.data.cache import write_atomically
 from segpref.data.splits import Split
@@ -71,8 +76,8 @@ class StudyNote:
                 space["kind"], tuple(space["names"]), regions, tuple(space["on_disk"])
             )
             own = {k: v for k, v in content.items() if k not in ("format_version", "label_space")}
-            return cls(label_space=label_space, **own)
-        except (KeyError, TypeError, ValueError, SegprefError) as error:
+            return made_of(cls, {"label_space": label_space, **own})
+        except (KeyError, TypeError, ValueError, AttributeError, SegprefError) as error:
             raise Damaged(f"it describes no study ({error})") from error
 
 

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
         content_ids,
     )
     from segpref.preferences.davidson import BradleyTerry, Compared, bradley_terry
-    from segpref.preferences.exchange import from_trl, read_trl, to_trl, write_trl
     from segpref.preferences.exchange_folder import (
         PreferenceFolder,
         save_mask,
@@ -87,7 +86,6 @@ else:
                 "content_id",
                 "content_ids",
             ),
-            "exchange": ("from_trl", "read_trl", "to_trl", "write_trl"),
             "exchange_folder": ("PreferenceFolder", "save_mask", "write_preferences"),
             "exchange_rows": (
                 "Form",
@@ -174,7 +172,6 @@ __all__ = [
     "first_is_better",
     "fleiss_kappa",
     "flip_rates",
-    "from_trl",
     "gold_accuracy",
     "in_random_order",
     "interval_over",
@@ -184,7 +181,6 @@ __all__ = [
     "pairs_from",
     "preferences_of",
     "read_table",
-    "read_trl",
     "reliabilities",
     "repeats",
     "save_mask",
@@ -192,9 +188,7 @@ __all__ = [
     "table_file",
     "time_of_text",
     "time_text",
-    "to_trl",
     "vote_times",
     "write_preferences",
     "write_table",
-    "write_trl",
 ]

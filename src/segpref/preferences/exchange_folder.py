@@ -14,18 +14,20 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
+from segpref.checking import check_type
 from segpref.data.cache import write_atomically
 from segpref.disk import Damaged, cannot_read, from_checked_json, to_checked_json
 from segpref.preferences.candidates import content_id
 from segpref.preferences.exchange_rows import (
     Form,
+    order_of_row,
     preference_of_row,
     read_table,
     rows_by_table,
     table_file,
     write_table,
 )
-from segpref.preferences.record import Preference
+from segpref.preferences.record import Preference, is_content_id
 from segpref.types import Candidate, SegprefError, Slate
 
 __all__ = ["PreferenceFolder", "save_mask", "write_preferences"]
@@ -74,6 +76,21 @@ def write_preferences(
     write_atomically(folder / "about.json", to_checked_json(about))
 
 
+def _check_about(about: Mapping[str, Any], file: Path) -> None:
+    """Names of masks lead to files of the folder alone."""
+    anchors = about.get("anchors")
+    try:
+        check_type("cases", about.get("cases"), list[str])
+        check_type("anchors", anchors, dict[str, str])
+        check_type("model_digest", about.get("model_digest"), str)
+    except SegprefError as error:
+        raise SegprefError(f"{file} can't be used ({error}): export it again") from error
+    if strange := [one for one in anchors.values() if not is_content_id(one)]:  # type: ignore[union-attr]
+        raise SegprefError(
+            f"{file} names the mask {strange[0][:60]!r}, which is no content id: export it again"
+        )
+
+
 @dataclass(frozen=True)
 class PreferenceFolder:
     """A folder of preferences, opened.
@@ -111,6 +128,7 @@ class PreferenceFolder:
             raise cannot_read(file, error) from error
         if about.get("format_version") != _VERSION:
             raise SegprefError(f"{file} is of another version of segpref: export it again")
+        _check_about(about, file)
         rows = [
             row
             for name in _TABLES
@@ -118,9 +136,10 @@ class PreferenceFolder:
             for row in read_table(table)
         ]
         told = [
-            (row.get("order", n), preference_of_row(row, at)) for n, (at, row) in enumerate(rows)
+            (preference_of_row(row, at), order_of_row(row, n, at))
+            for n, (at, row) in enumerate(rows)
         ]
-        return cls(path, [record for _, record in sorted(told, key=lambda one: one[0])], about)
+        return cls(path, [record for record, _ in sorted(told, key=lambda one: one[1])], about)
 
     @property
     def cases(self) -> tuple[str, ...]:
@@ -141,7 +160,7 @@ class PreferenceFolder:
         file = self.path / "masks" / f"{name}.npy"
         try:
             mask: np.ndarray = np.load(file, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+        except (OSError, ValueError, EOFError, MemoryError) as error:  # of a size that is not there
             raise SegprefError(
                 f"{file} can't be read ({str(error)[:100]}): export the preferences again"
             ) from error
@@ -164,6 +183,11 @@ class PreferenceFolder:
 
         def slate(case: str) -> Slate:
             masks = [self.mask(name) for name in names.get(case, ())]
+            if any(mask.shape != empty.shape for mask in masks):
+                raise SegprefError(
+                    f"{self.path} holds masks of different sizes, which can't be one set: export the "
+                    "preferences about images of one size"
+                )
             if case not in anchors:
                 masks.insert(0, empty)
             made = [Candidate("recorded", {"number": number}) for number in range(len(masks))]

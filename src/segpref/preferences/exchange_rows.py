@@ -32,6 +32,7 @@ from segpref.types import SegprefError
 __all__ = [
     "FORMS",
     "Form",
+    "order_of_row",
     "preference_of_row",
     "read_table",
     "row_of",
@@ -112,6 +113,18 @@ def preference_of_row(row: Any, where: object) -> Preference:
         )
     content["candidates"] = [_id(one, where) for one in content["candidates"]]
     return Preference.from_json(content, where)
+
+
+def order_of_row(row: Mapping[str, Any], place: int, where: object) -> int:
+    """Place of a row among all of them; that in its file where nothing is said.
+
+    Raises:
+        SegprefError: it is no whole number.
+    """
+    order = row.get("order", place)
+    if type(order) is not int:
+        raise SegprefError(f"{where}: order is a whole number, not {order!r:.60}: {_FIX}")
+    return order
 
 
 def time_text(time: datetime) -> str:

@@ -25,6 +25,11 @@ _NUMBERS = (("strength", math.inf, "above 0"), ("confidence", 1.0, "above 0 and 
 _ID = re.compile(r"[0-9a-f]{32}")
 
 
+def is_content_id(text: object) -> bool:
+    """Whether a text may be the content id of a mask: 32 hexadecimal digits."""
+    return isinstance(text, str) and _ID.fullmatch(text) is not None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preference:
     """A statement about one or two candidates of one case, from any source.
@@ -79,7 +84,7 @@ class Preference:
         ids = self.candidates
         if not isinstance(ids, tuple) or not all(isinstance(one, str) for one in ids):
             raise SegprefError(f"candidates are content ids of masks, not {_short(ids)}")
-        if wrong := [one for one in ids if not _ID.fullmatch(one)]:
+        if wrong := [one for one in ids if not is_content_id(one)]:
             raise SegprefError(
                 f"the id of a candidate is 32 hexadecimal digits, not {_short(wrong[0])}"
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -178,7 +178,7 @@ def _fit_sections(summary: Mapping[str, Any], history: History) -> list[Section]
 def _alignment_sections(summary: Mapping[str, Any], history: History) -> list[Section]:
     sections = [Section("Figures", table=_figures(summary))]
     if isinstance(votes := summary.get("votes"), Mapping):
-        rows = tuple((str(name).capitalize(), _value(count)) for name, count in votes.items())
+        rows = tuple((name.capitalize(), _value(told)) for name, told in _flat(votes))
         told = "Preferences that people stated: how many were learned from, and what was left out."
         sections.append(Section("Votes", told, Table(("", "Count"), rows)))
     if "val_iou_base" in summary:
@@ -267,6 +267,15 @@ def _figures(summary: Mapping[str, Any]) -> Table:
         if text := _value(summary[name]):
             rows.append((_NAMES.get(name, name), text))
     return Table(("Figure", "Value"), tuple(rows))
+
+
+def _flat(figures: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Figures, and those within them under both names."""
+    for name, value in figures.items():
+        if isinstance(value, Mapping):
+            yield from ((f"{name}: {part}", one) for part, one in value.items())
+        else:
+            yield name, value
 
 
 def _value(value: Any) -> str:

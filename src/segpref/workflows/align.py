@@ -133,7 +133,7 @@ def align(
     given: dict[str, Any] = {"model": model, "judge": judge, "pool": pool, "others": others}
     if votes is not None:
         given |= {"votes": [votes] if isinstance(votes, Path | str) else list(votes)}
-    source = _source(given, data, database, config, where, opening, store, out)
+    source = _source(_Asked(given, data, database, config, where, opening, store, out))
     base_path, inputs, config = source.base, source.inputs, source.config
     opened, validation, making = inputs.model, source.validation, source.families
     records = None if source.votes is None else source.votes.records
@@ -177,17 +177,23 @@ class _Source:
     votes: VoteInputs | None = None
 
 
-def _source(
-    given: Mapping[str, Any],
-    data: Any,
-    database: str | None,
-    config: AlignConfig,
-    where: DataOptions,
-    opening: TrainedModel,
-    store: Cache,
-    out: Path,
-) -> _Source:
+@dataclass(frozen=True)
+class _Asked:
+    """What :func:`align` was given."""
+
+    given: Mapping[str, Any]
+    data: Any
+    database: str | None
+    config: AlignConfig
+    where: DataOptions
+    opening: TrainedModel
+    store: Cache
+    out: Path
+
+
+def _source(asked: _Asked) -> _Source:
     """Everything that is learned from, opened and checked."""
+    given, data, config, store = asked.given, asked.data, asked.config, asked.store
     model, judge, pool, others = (given[name] for name in ("model", "judge", "pool", "others"))
     if (judge is None) == ("votes" not in given):
         raise SegprefError("preferences come from --judge or from --votes: give one of the two")
@@ -196,13 +202,13 @@ def _source(
             raise SegprefError(
                 "others has no effect with votes, whose masks are in the study: leave it out"
             )
-        return _of_votes(given, data, database, config, where, opening, store, out)
-    if model is None or data is None or database is not None:
+        return _of_votes(asked)
+    if model is None or data is None or asked.database is not None:
         raise SegprefError(
             "a judge needs --model and --data, and no --database: give these two, or --votes"
         )
     base_path = Path(model)
-    inputs = open_inputs(base_path, data, judge, where, opening, store, pool)
+    inputs = open_inputs(base_path, data, judge, asked.where, asked.opening, store, pool)
     card, parts = inputs.card, inputs.split
     validation = part_of(inputs.dataset, parts, "validation")
     if inputs.pool is not None:
@@ -230,25 +236,23 @@ def _source(
     return _Source(base_path, inputs, config, shown, validation, making)
 
 
-def _of_votes(
-    given: Mapping[str, Any],
-    data: Any,
-    database: str | None,
-    config: AlignConfig,
-    where: DataOptions,
-    opening: TrainedModel,
-    store: Cache,
-    out: Path,
-) -> _Source:
+def _of_votes(asked: _Asked) -> _Source:
     # Votes need a database, which the other commands do not.
     from segpref.workflows.votes import configured, open_vote_inputs, open_votes, read_studies
 
-    votes = read_studies([Path(one) for one in given["votes"]], database)
-    config = configured(config, votes)
+    given, store = asked.given, asked.store
+    votes = read_studies([Path(one) for one in given["votes"]], asked.database)
+    config = configured(asked.config, votes)
     model = None if given["model"] is None else Path(given["model"])
-    base, inputs = open_vote_inputs(votes, model, data, where, opening, store, given["pool"])
+    base, inputs = open_vote_inputs(
+        votes, model, asked.data, asked.where, asked.opening, store, given["pool"]
+    )
     validation = part_of(inputs.dataset, inputs.split, "validation").labelled()
-    told = open_votes(votes, inputs, config, validation, out / "votes", store)
+    told = open_votes(votes, inputs, config, validation, asked.out / "votes", store)
+    voted = {*told.pool.patients, *(told.held_out.patients if told.held_out else ())}
+    refuse_leakage(
+        {"votes": sorted(voted), "validation": inputs.split.validation, "test": inputs.split.test}
+    )
     return _Source(base, inputs, config, told.pool, validation, votes=told)
 
 

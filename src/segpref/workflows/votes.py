@@ -370,6 +370,6 @@ def _figures(
         "held out": len(held),
         "raters": len({one.rater for one in told}),
         "images": len({one.case for one in told}),
-        **{f"said {name}": count for name, count in sorted(choices.items())},
-        **{f"left out: {why}": count for why, count in sorted(votes.skipped.items())},
+        "said": dict(sorted(choices.items())),
+        "left out": dict(sorted(votes.skipped.items())),
     }
