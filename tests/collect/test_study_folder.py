@@ -25,7 +25,7 @@ from segpref.collect import (
 )
 from segpref.data import Preparation, prepare
 from segpref.data.phantoms import PATIENT_PATTERN
-from segpref.disk import Damaged
+from segpref.disk import Damaged, to_checked_json
 from segpref.judges import OracleJudge
 from segpref.policies import load_model
 from segpref.preferences import (
@@ -190,6 +190,25 @@ def test_arrays_are_packed_without_loss(dtype: str) -> None:
     back = unpack(pack(array[:, ::-1]))
     assert np.array_equal(back, array[:, ::-1])
     assert back.dtype == np.dtype(dtype).newbyteorder("<")
+
+
+@pytest.mark.parametrize("size", [0, 1, 2**21 - 1, 2**21, 2**21 + 1])
+def test_arrays_of_several_parts_are_packed_without_loss(size: int) -> None:
+    array = np.random.default_rng(0).integers(-1024, 1024, (1, 1, size), np.int16)
+    assert np.array_equal(unpack(pack(array)), array)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"shape": [-1, -1000]}, {"shape": [1001]}, {"parts": []}, {"parts": [1, 2]}, {"dtype": "O"},
+     {"parts": "a"}, {"shape": None}, {"shape": [2**40]}],
+)  # fmt: skip
+def test_a_packed_array_that_says_something_else_is_refused(change: dict[str, Any]) -> None:
+    head, _, data = pack(np.arange(1000, dtype=np.int16)).partition(b"\n")
+    note = {**json.loads(head), **change}
+    del note["digest"]
+    with pytest.raises(Damaged):
+        unpack(to_checked_json(note) + b"\n" + data)
 
 
 def test_packed_arrays_that_were_changed_are_refused() -> None:
