@@ -10,9 +10,13 @@ from uuid import UUID
 import numpy as np
 import pytest
 from simulated_votes import Habits, simulated_votes
+from tests.collect.studies import HEART, small_study, untrained
+from tests.vote_studies import vote_all, welcome
 
 from segpref.cli.main import main
 from segpref.collect import Contents, Rules, VoteIn, VoteStore
+from segpref.data import Folders
+from segpref.data.phantoms import PATIENT_PATTERN
 from segpref.types import SegprefError
 from segpref.workflows import report_study
 
@@ -43,6 +47,23 @@ def _study(folder: Path) -> VoteStore:
             VoteIn(uuid=str(UUID(int=number)), assignment=asked.id, choice=choice, shown_ms=5000),  # type: ignore[arg-type]
         )
     return store
+
+
+@pytest.mark.slow
+def test_judges_are_compared_with_raters(tmp_path: Path) -> None:
+    study = small_study(tmp_path)
+    with VoteStore(study.database) as store:
+        store.create(study.contents(), Rules(repeats=0.0))
+        vote_all(store, welcome(store))
+    judges = ["oracle", untrained(tmp_path / "judge.safetensors", "phantom001", seed=1)]
+    data = Folders(tmp_path / "data", names=HEART, patient_pattern=PATIENT_PATTERN)
+    made = report_study(
+        study.path, judges=judges, data=data, cache=tmp_path / "cache", resamples=20
+    )
+    told = {one.judge: one for one in made.figures.judges}
+    assert told.keys() == {"oracle", "judge.safetensors"}
+    assert all(0 <= one.agreement.value <= 1 for one in told.values())
+    assert "judge.safetensors" in (study.path / "report.html").read_text()
 
 
 @pytest.mark.slow

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     )
     from segpref.collect.slices import Axis, slice_count, slice_of
     from segpref.collect.standing import drop_cases, kept_cases, standing_set
-    from segpref.collect.study import StudyFolder, StudyNote, write_display
+    from segpref.collect.study import DATABASE, StudyFolder, StudyNote, write_display
     from segpref.collect.tables import TABLES
     from segpref.collect.vote_preferences import (
         CONFIDENCE,
@@ -100,7 +100,7 @@ else:
             ),
             "slices": ("Axis", "slice_count", "slice_of"),
             "standing": ("drop_cases", "kept_cases", "standing_set"),
-            "study": ("StudyFolder", "StudyNote", "write_display"),
+            "study": ("DATABASE", "StudyFolder", "StudyNote", "write_display"),
             "tables": ("TABLES",),
             "vote_preferences": ("CONFIDENCE", "VotePreferences", "preferences_from_votes"),
             "vote_store": ("VoteStore",),
@@ -110,6 +110,7 @@ else:
 
 __all__ = [
     "CONFIDENCE",
+    "DATABASE",
     "TABLES",
     "Answer",
     "Assignment",

@@ -23,7 +23,10 @@ from segpref.data.splits import Split
 from segpref.disk import Damaged, cannot_read, from_checked_json, to_checked_json
 from segpref.types import LabelSpace, Region, SegprefError
 
-__all__ = ["StudyFolder", "StudyNote"]
+__all__ = ["DATABASE", "StudyFolder", "StudyNote"]
+
+DATABASE = "votes.sqlite"
+"""Where a study keeps its votes if nothing else is said."""
 
 VERSION = 1
 
@@ -122,7 +125,7 @@ class StudyFolder:
     @property
     def database(self) -> Path:
         """Where votes are kept if nothing else is said."""
-        return self.path / "votes.sqlite"
+        return self.path / DATABASE
 
     @property
     def slates(self) -> Path:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from segpref.collect import Contents, StudyFolder, VoteRow, VoteStore, comparisons_of
+from segpref.collect import DATABASE, Contents, StudyFolder, VoteRow, VoteStore, comparisons_of
 from segpref.data.cache import write_atomically
 from segpref.report import Page, write_page
 from segpref.report.collect_data import CollectFigures, collect_figures
@@ -23,8 +23,6 @@ from segpref.workflows.options import DataOptions, TrainedModel, Trust
 from segpref.workflows.runs import chosen
 
 __all__ = ["CollectReport", "report_study"]
-
-DATABASE = "votes.sqlite"
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,8 @@ def scores_of_judges(
         ):
             if cases and all(case in places for case in cases):
                 pool = dataset.take([places[case] for case in cases])
+                if hasattr(judge, "prepare"):
+                    judge.prepare(pool)
                 scores |= _scores(folder, pool, Scoring(judge), contents, card)
         if not scores:
             raise SegprefError(
