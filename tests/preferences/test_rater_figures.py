@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -64,6 +65,10 @@ def test_repeats_are_set_beside_the_first_answer() -> None:
     found = repeats([*first, *again])
     assert (found.same.value, found.same.count) == (0.9, 10)
     assert found.kappa.value == pytest.approx((0.9 - 0.5) / 0.5)
+    # Of 10 that are all the same nobody knows that all will be: 0.025 ** (1 / 10).
+    alike = repeats([*first, *(replace(one, repeat=True) for one in first)]).same
+    assert (alike.value, alike.high) == (1, 1)
+    assert alike.low == pytest.approx(0.025**0.1)
     # A repeat whose first answer was taken back has nothing to be compared with.
     assert repeats([_rating("q", "a", 0, repeat=True)]).same.count == 0
 

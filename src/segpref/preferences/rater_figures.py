@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -125,7 +125,10 @@ def between_raters(ratings: Sequence[Rating], resamples: int = RESAMPLES) -> Bet
 
 
 def repeats(ratings: Sequence[Rating], resamples: int = RESAMPLES) -> Repeats:
-    """How far one rater agrees with the rater's own first answers, with intervals over images."""
+    """How far one rater agrees with the rater's own first answers.
+
+    Intervals are over images; that of a share of none or all is the exact binomial one.
+    """
     first: dict[str, Rating] = {}
     pairs = []
     for one in ratings:
@@ -136,12 +139,14 @@ def repeats(ratings: Sequence[Rating], resamples: int = RESAMPLES) -> Repeats:
         return Repeats(NOTHING, NOTHING)
     same = np.array([[a.answer == b.answer, 1] for a, b in pairs], dtype=float)
     cases = [a.case for a, _ in pairs]
-    value = float(same[:, 0].mean())
-    low, high = interval_over(same, cases, lambda total: float(total[0] / total[1]), resamples)
+    share = exact_share(int(same[:, 0].sum()), len(pairs))
+    if share.value not in (0.0, 1.0):  # resamples of what is all alike have no spread
+        low, high = interval_over(same, cases, lambda total: float(total[0] / total[1]), resamples)
+        share = replace(share, low=low, high=high)
     kappa = cohen_kappa(
         [a.answer for a, _ in pairs], [b.answer for _, b in pairs], cases, resamples
     )
-    return Repeats(Estimate(value, low, high, len(pairs)), kappa)
+    return Repeats(share, kappa)
 
 
 def side_share(ratings: Sequence[Rating]) -> Estimate:

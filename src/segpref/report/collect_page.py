@@ -121,18 +121,20 @@ def _rater_sections(found: CollectFigures) -> list[Section]:
         *(_ANSWERS[k] for k in kinds),
         "days",
         "seconds per vote",
+        "left side",
     )
     rows = tuple(
         (
             name, str(one.votes), str(one.taken_back), *(str(one.answers.get(k, 0)) for k in kinds),
-            str(len(one.days)), _seconds(one),
+            str(len(one.days)), _seconds(one), told(one.side),
         )
         for name, one in found.raters.items()
     )  # fmt: skip
     sections = [
         Section(
             "Who voted",
-            "Votes that count, without practice; seconds are the median and the quartiles.",
+            "Votes that count, without practice. Seconds are the median and the quartiles; sides were "
+            "drawn by chance, and the share of the left one has its exact 95 % interval.",
             Table(header, rows),
             pictures=(days_chart({name: one.days for name, one in found.raters.items()}),),
         ),
@@ -141,11 +143,11 @@ def _rater_sections(found: CollectFigures) -> list[Section]:
             "The flip rate is how often a preference points the wrong way, by known answers, repeats "
             "and the other raters together; training may weigh votes by it.",
             Table(
-                ("Rater", "flip rate", "same on repeats", "kappa", "known answers right", "left"),
+                ("Rater", "flip rate", "same on repeats", "kappa", "known answers right"),
                 tuple(_reliability_row(name, one) for name, one in found.raters.items()),
             ),
             note="95 % intervals: over images for the flip rate, repeats and kappa (bootstrap), exact "
-            "binomial for known answers and sides. A rater of whom little is known is counted as wrong "
+            "binomial for known answers and where none or all repeats were the same. A rater of whom little is known is counted as wrong "
             "in 20 %. A question on which a rater made no choice tells nothing about the flip rate.",
         ),
     ]  # fmt: skip
@@ -168,7 +170,6 @@ def _reliability_row(name: str, one: RaterFigures) -> tuple[str, ...]:
         _counted(one.repeats.same),
         told(one.repeats.kappa, share=False),
         _counted(one.gold),
-        told(one.side),
     )
 
 
