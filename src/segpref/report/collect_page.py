@@ -147,8 +147,9 @@ def _rater_sections(found: CollectFigures) -> list[Section]:
                 tuple(_reliability_row(name, one) for name, one in found.raters.items()),
             ),
             note="95 % intervals: over images for the flip rate, repeats and kappa (bootstrap), exact "
-            "binomial for known answers and where none or all repeats were the same. A rater of whom little is known is counted as wrong "
-            "in 20 %. A question on which a rater made no choice tells nothing about the flip rate.",
+            "binomial for known answers and where none or all repeats were the same. A rater of whom "
+            "little is known is counted as wrong in 20 %. A question on which a rater made no choice "
+            "tells nothing about the flip rate.",
         ),
     ]  # fmt: skip
     if len(found.raters) > 1:
