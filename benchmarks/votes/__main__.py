@@ -13,8 +13,11 @@ from benchmarks.votes.units import Base, Experiment
 from segpref.data import read_csv
 from segpref.report import compared, gains_by_patient
 
-METHODS = ("votes", "control", "judge")
-CLAIMS = (("votes", "base"), ("votes", "control"), ("votes", "judge"), ("judge", "base"))
+METHODS = ("votes", "control", "judge", "random")
+CLAIMS = (
+    ("votes", "base"), ("votes", "control"), ("votes", "judge"), ("votes", "random"),
+    ("random", "base"), ("control", "base"), ("judge", "base"),
+)  # fmt: skip
 
 
 def run(experiment: Experiment, base: Base) -> None:
@@ -24,7 +27,7 @@ def run(experiment: Experiment, base: Base) -> None:
         experiment.fit_unimatch()
     experiment.fit_judge()
     experiment.init(base)
-    for who in ("raters", "judge"):
+    for who in ("raters", "judge", "random"):
         experiment.vote(base, who)
     for method in METHODS:
         experiment.align(base, method)

@@ -18,9 +18,10 @@ from benchmarks.votes.voting import Choose, Voter, served, vote
 from segpref.collect import StudyFolder, VoteStore
 from segpref.data import open_dataset, split_patients
 
-__all__ = ["VOTES", "Base", "Experiment"]
+__all__ = ["VOTES", "Base", "Experiment", "Who"]
 
 Base = Literal["weak", "unimatch"]
+Who = Literal["raters", "random", "judge"]
 
 VOTES = 600
 SPLIT = {"train": 45, "judge": 10, "validation": 10, "test": 15}
@@ -79,13 +80,15 @@ class Experiment:
         )  # fmt: skip
 
     def init(self, base: Base) -> None:
-        """The study that is voted on, and its copy for the judge."""
+        """The study that is voted on, its copy for the judge, and one of random pairs."""
         study = self.study(base)
-        if not (study / "study.json").exists():
-            self._run(
-                "collect init", f"init-{base}", model=str(self.model(base)), out=str(study),
-                judge=str(self.model("judge")), images=200, pairs_per_image=4,
-            )  # fmt: skip
+        for folder, others in ((study, {}), (self.study(base, "random"), {"random": 1.0})):
+            if not (folder / "study.json").exists():
+                self._run(
+                    "collect init", f"init-{folder.name}", model=str(self.model(base)),
+                    out=str(folder), judge=str(self.model("judge")), images=200,
+                    pairs_per_image=4, **others,
+                )  # fmt: skip
         copy = self.study(base, "judge")
         if not copy.exists():
             partial = copy.with_suffix(".partial")
@@ -93,11 +96,11 @@ class Experiment:
             shutil.copytree(study, partial, ignore=shutil.ignore_patterns("votes.sqlite*", ".lock"))
             partial.rename(copy)
 
-    def study(self, base: Base, who: str = "raters") -> Path:
+    def study(self, base: Base, who: Who = "raters") -> Path:
         """Folder of a study."""
         return self.work / f"study-{base}-{who}-{self.seed}"
 
-    def vote(self, base: Base, who: Literal["raters", "judge"]) -> None:
+    def vote(self, base: Base, who: Who) -> None:
         """Votes, until there are enough of them; then the report."""
         folder = self.study(base, who)
         if (folder / "report.json").exists():
@@ -146,9 +149,9 @@ class Experiment:
 
         return {"judge": choose}
 
-    def align(self, base: Base, method: Literal["votes", "control", "judge"]) -> None:
-        """A base tuned by votes, by the same pairs in random order, or by the judge's answers."""
-        who = "judge" if method == "judge" else "raters"
+    def align(self, base: Base, method: Literal["votes", "random", "control", "judge"]) -> None:
+        """A base tuned by votes, by these in random order, or by other answers or pairs."""
+        who: Who = method if method in ("judge", "random") else "raters"
         self._run(
             "align", f"{base}-{method}", model=str(self.model(base)),
             votes=str(self.study(base, who)), reduction="region", objective=DPO, learning_rate=1e-4,
