@@ -117,7 +117,7 @@ class WatchedSegmenter(Segmenter):
         with self.clock("forward"):
             state = super().forward(images)
         self.attached, self.cut = state.logits, state.logits.detach().requires_grad_()
-        return SegmenterState(self.cut, state.tail_input, state.tail_precision)
+        return SegmenterState(self.cut, state.tail)
 
     def logits(self, images: Tensor) -> Tensor:
         """A pass of a changed view."""
@@ -130,9 +130,9 @@ class WatchedSegmenter(Segmenter):
             return super().dropout_logits(*args)
 
     @property
-    def tail(self) -> tuple[nn.Module, ...]:
+    def stage(self) -> tuple[nn.Module, ...]:
         """The last stage that was found."""
-        return self._tail or ()
+        return self._tail.parts if self._tail else ()
 
 
 def main() -> None:
@@ -232,7 +232,7 @@ def _count_passes(policy: WatchedSegmenter, step: Callable[[], None]) -> Counter
 
     hooks = [
         policy.network.register_forward_pre_hook(whole),
-        policy.tail[0].register_forward_pre_hook(last_stage),
+        policy.stage[0].register_forward_pre_hook(last_stage),
     ]
     try:
         step()

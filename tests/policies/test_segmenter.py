@@ -296,8 +296,9 @@ def test_logits_have_no_graph_and_the_state_has(
     assert not policy.logits(images).requires_grad
     state = policy.forward(images)
     assert state.logits.requires_grad
-    assert state.tail_input is not None
-    assert not state.tail_input.requires_grad
+    assert state.tail is not None
+    assert not state.tail.entered.requires_grad
+    assert not any(one.requires_grad for one in state.tail.settled)
     assert isinstance(state, State)
     assert isinstance(policy, Policy)
     assert isinstance(policy, Predictor)

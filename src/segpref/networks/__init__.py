@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from segpref.networks.blocks import Block, find_blocks
     from segpref.networks.dropout import DropoutKind, InjectedDropout
     from segpref.networks.seeded_dropout import SeededDropout, dropout_places, keyed_dropout
+    from segpref.networks.tail import Tail, TailPass, find_tail, full_size
     from segpref.networks.weights import weights_digest
 else:
     __getattr__, __dir__ = face(
@@ -18,6 +19,7 @@ else:
             "blocks": ("Block", "find_blocks"),
             "dropout": ("DropoutKind", "InjectedDropout"),
             "seeded_dropout": ("SeededDropout", "dropout_places", "keyed_dropout"),
+            "tail": ("Tail", "TailPass", "find_tail", "full_size"),
             "weights": ("weights_digest",),
         },
     )
@@ -27,8 +29,12 @@ __all__ = [
     "DropoutKind",
     "InjectedDropout",
     "SeededDropout",
+    "Tail",
+    "TailPass",
     "dropout_places",
     "find_blocks",
+    "find_tail",
+    "full_size",
     "keyed_dropout",
     "weights_digest",
 ]

@@ -6,8 +6,7 @@ enters only through logits that are computed once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,15 +20,14 @@ from segpref.memory import ran_out
 from segpref.networks import (
     DropoutKind,
     InjectedDropout,
-    SeededDropout,
-    dropout_places,
-    keyed_dropout,
+    Tail,
+    TailPass,
+    find_tail,
+    full_size,
     weights_digest,
 )
-from segpref.networks.seeded_dropout import DROPOUT
 from segpref.policies.tunable import learn_parts
 from segpref.runtime import moved
-from segpref.seeds import image_seeds
 from segpref.types import LabelSpace, SegprefError, State
 
 __all__ = ["Segmenter", "SegmenterState"]
@@ -37,19 +35,18 @@ __all__ = ["Segmenter", "SegmenterState"]
 
 @dataclass(frozen=True, slots=True)
 class SegmenterState:
-    """Logits with their graph, and what went into the network's last stage."""
+    """Logits with their graph, and what the pass left for reruns of the network's last stage."""
 
     logits: Float[Tensor, "B C *space"]
-    tail_input: Tensor | None = None
-    tail_precision: torch.dtype | None = None
+    tail: TailPass | None = None
 
 
 class Segmenter:
     """A network as a policy.
 
     The network stays in evaluation mode, so that dropout and normalisation statistics are frozen
-    while it is updated; Monte-Carlo dropout reruns only the last stage, on what the one
-    differentiable pass fed into it.
+    while it is updated; Monte-Carlo dropout reruns only the last stage from its first dropout layer on,
+    on what the one differentiable pass left there.
 
     Args:
         network: maps ``[B, channel, *space]`` to logits ``[B, C, *space]``.
@@ -66,7 +63,8 @@ class Segmenter:
         self.network = network.eval()
         self.label_space = label_space
         self._tail_names = None if tail is None else tuple(tail)
-        self._tail: tuple[nn.Module, ...] | None = None
+        self._tail: Tail | None = None
+        self._traced = False
         self._dropout: InjectedDropout | None = None
 
     @property
@@ -77,14 +75,14 @@ class Segmenter:
     def forward(self, images: Float[Tensor, "B channel *space"]) -> SegmenterState:
         """The one differentiable pass."""
         images, network = moved(images, self.device), self._network()
+        if not self._traced:
+            self._tail = find_tail(self._inner, images[:1], self._tail_names)
+            self._traced = True
         if self._tail is None:
-            self._tail = self._find_tail(images[:1])
-        if not self._tail:
             return SegmenterState(self._checked(_passed(network, images), images))
-        with _watched(self._tail[0]) as seen:
+        with self._tail.watched() as seen:
             logits = self._checked(_passed(network, images), images)
-        tail_input, precision = seen[0]
-        return SegmenterState(logits, tail_input.detach(), precision)
+        return SegmenterState(logits, seen[0])
 
     def logits(self, images: Float[Tensor, "B channel *space"]) -> Float[Tensor, "B C *space"]:
         """Logits of a batch, without a graph."""
@@ -104,26 +102,20 @@ class Segmenter:
             seeds: one per image; it determines the image's masks, whatever else is in the batch.
         """
         assert isinstance(state, SegmenterState)
-        places = [place for part in self._tail or () for place in dropout_places(part, rate)]
-        if state.tail_input is None or not any(place.rate > 0 for place in places):
+        if self._tail is None or state.tail is None:
             return None
-        samples, dropout = [], SeededDropout()
-        layers = [place.module for place in places]
-        with torch.no_grad(), _training(layers), keyed_dropout(places, dropout):
-            for number in range(count):
-                dropout.seeds = image_seeds(seeds, number)
-                # Layers that work in place must not reach what the update's graph holds.
-                tail_input = state.tail_input.clone()
-                sample = _run(self._tail or (), tail_input, state.tail_precision)
-                samples.append(self.logits_of(sample).to(state.logits.dtype))
-        return torch.stack(samples)
+        samples = [
+            self.logits_of(sample).to(state.logits.dtype)
+            for sample in self._tail.samples(state.tail, count, rate, seeds)
+        ]
+        return torch.stack(samples) if samples else None
 
     def logits_of(self, output: Any) -> Any:
         """Logits ``[B, C, *space]`` of what the network gives; the place for a subclass to change them.
 
         Deep supervision heads only propose; the first output is the full-size one.
         """
-        return output[0] if isinstance(output, list | tuple) and output else output
+        return full_size(output)
 
     def stochastic_logits(
         self,
@@ -201,27 +193,6 @@ class Segmenter:
             )
         return logits
 
-    def _find_tail(self, image: Tensor) -> tuple[nn.Module, ...]:
-        """Submodules that turn one tensor into the logits, checked by running them."""
-        if self._tail_names is not None:
-            try:
-                tail = tuple(self._inner.get_submodule(name) for name in self._tail_names)
-            except AttributeError as error:
-                raise SegprefError(
-                    f"the network has no submodule {error}: name its last stage as "
-                    "`dict(network.named_modules())` does"
-                ) from error
-        else:
-            tail = _trace_tail(self._inner, image)
-        if tail and not _reproduces(self._inner, tail, image):
-            if self._tail_names is None:
-                return ()
-            raise SegprefError(
-                f"the submodules {', '.join(self._tail_names)} do not give the network's logits when "
-                "they run one after the other: name the last decoder stage and the head"
-            )
-        return tail
-
 
 def _passed(network: nn.Module, images: Tensor) -> Any:
     """What a network gives for images; that it can't take them is said in a sentence."""
@@ -236,95 +207,3 @@ def _passed(network: nn.Module, images: Tensor) -> Any:
             f"({reason[:200]}): give the model's preparation a size or a patch in multiples of 32, or "
             "choose a network that suits the data"
         ) from error
-
-
-def _full_size(output: Any) -> Any:
-    return output[0] if isinstance(output, list | tuple) and output else output
-
-
-def _trace_tail(network: nn.Module, image: Tensor) -> tuple[nn.Module, ...]:
-    """Walk back from the logits to the last stage that holds a dropout layer.
-
-    A part belongs to the chain when its output is the same tensor that the next part takes. The
-    outermost such module that is not fed the image itself is taken: the whole last decoder stage.
-    """
-    calls: list[tuple[nn.Module, Tensor, Tensor]] = []
-
-    def note(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        if len(inputs) != 1 or not isinstance(inputs[0], Tensor) or not isinstance(output, Tensor):
-            return
-        # What gives back its very input (nn.Identity) would be met again and again on the way back.
-        if output is not inputs[0] or isinstance(module, DROPOUT):
-            calls.append((module, inputs[0], output))
-
-    hooks = [module.register_forward_hook(note) for module in network.modules()]
-    try:
-        with torch.no_grad():
-            logits = _full_size(network(image))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    calls = [call for call in calls if call[1] is not image]
-    wanted = logits
-    if not any(call[2] is logits for call in calls):
-        # Under mixed precision the network hands out a float32 copy of its head's output.
-        wanted = next((out for _, _, out in reversed(calls) if _same(out, logits)), logits)
-    tail: list[nn.Module] = []
-    while not any(isinstance(m, DROPOUT) for part in tail for m in part.modules()):
-        # Hooks fire inner modules first, so the last match is the outermost.
-        found = [call for call in calls if call[2] is wanted]
-        if not found:
-            return ()
-        module, wanted, _ = found[-1]
-        tail.insert(0, module)
-    return tuple(tail)
-
-
-def _reproduces(network: nn.Module, tail: Sequence[nn.Module], image: Tensor) -> bool:
-    with torch.no_grad():
-        with _watched(tail[0]) as seen:
-            expected = _full_size(network(image))
-        if len(seen) != 1:
-            return False
-        return _same(_run(tail, *seen[0]), expected)
-
-
-def _same(output: Tensor, logits: Tensor) -> bool:
-    return torch.equal(output.to(logits.dtype), logits)
-
-
-def _run(tail: Sequence[nn.Module], tail_input: Tensor, precision: torch.dtype | None) -> Tensor:
-    result = tail_input
-    with torch.autocast(tail_input.device.type, precision, enabled=precision is not None):
-        for part in tail:
-            result = part(result)
-    return result
-
-
-@contextmanager
-def _watched(module: nn.Module) -> Iterator[list[tuple[Tensor, torch.dtype | None]]]:
-    """What goes into the module, and the mixed precision that it runs under."""
-    seen: list[tuple[Tensor, torch.dtype | None]] = []
-
-    def note(_: nn.Module, inputs: tuple[Any, ...]) -> None:
-        kind = inputs[0].device.type
-        mixed = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
-        seen.append((inputs[0], mixed))
-
-    hook = module.register_forward_pre_hook(note)
-    try:
-        yield seen
-    finally:
-        hook.remove()
-
-
-@contextmanager
-def _training(layers: Sequence[nn.Module]) -> Iterator[None]:
-    before = [layer.training for layer in layers]
-    try:
-        for layer in layers:
-            layer.train()
-        yield
-    finally:
-        for layer, training in zip(layers, before, strict=True):
-            layer.train(training)
