@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from segpref.collect.database import Database
     from segpref.collect.display import Layout, layout_of, packed_mask
     from segpref.collect.erasing import Erased
+    from segpref.collect.kept_sets import SlatesByCase, cases_named, joined, kept_set
     from segpref.collect.native import Native, default_window, native_of
     from segpref.collect.one_structure import one_structure_slate
     from segpref.collect.opening import check_same_study, open_store, without
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from segpref.collect.slices import Axis, slice_count, slice_of
     from segpref.collect.standing import drop_cases, kept_cases, standing_set
     from segpref.collect.study import DATABASE, StudyFolder, StudyNote, write_display
+    from segpref.collect.study_votes import StudyVotes, read_studies
     from segpref.collect.tables import TABLES
     from segpref.collect.vote_preferences import (
         CONFIDENCE,
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
         preferences_from_votes,
     )
     from segpref.collect.vote_store import VoteStore
+    from segpref.collect.votes_judge import VotesJudge
     from segpref.collect.voting import check_vote, choices_of
 else:
     __getattr__, __dir__ = face(
@@ -83,6 +86,7 @@ else:
             "database": ("Database",),
             "display": ("Layout", "layout_of", "packed_mask"),
             "erasing": ("Erased",),
+            "kept_sets": ("SlatesByCase", "cases_named", "joined", "kept_set"),
             "native": ("Native", "default_window", "native_of"),
             "one_structure": ("one_structure_slate",),
             "opening": ("check_same_study", "open_store", "without"),
@@ -101,9 +105,11 @@ else:
             "slices": ("Axis", "slice_count", "slice_of"),
             "standing": ("drop_cases", "kept_cases", "standing_set"),
             "study": ("DATABASE", "StudyFolder", "StudyNote", "write_display"),
+            "study_votes": ("StudyVotes", "read_studies"),
             "tables": ("TABLES",),
             "vote_preferences": ("CONFIDENCE", "VotePreferences", "preferences_from_votes"),
             "vote_store": ("VoteStore",),
+            "votes_judge": ("VotesJudge",),
             "voting": ("check_vote", "choices_of"),
         },
     )
@@ -135,16 +141,20 @@ __all__ = [
     "Refused",
     "Rules",
     "ShownImage",
+    "SlatesByCase",
     "StoreFull",
     "Stored",
     "StudyBuilder",
     "StudyFolder",
     "StudyNote",
+    "StudyVotes",
     "Unavailable",
     "VoteIn",
     "VotePreferences",
     "VoteRow",
     "VoteStore",
+    "VotesJudge",
+    "cases_named",
     "check_same_study",
     "check_vote",
     "choices_of",
@@ -158,7 +168,9 @@ __all__ = [
     "drop_cases",
     "information",
     "is_opaque",
+    "joined",
     "kept_cases",
+    "kept_set",
     "layout_of",
     "native_mask",
     "native_of",
@@ -169,6 +181,7 @@ __all__ = [
     "preference_chance",
     "preferences_from_votes",
     "ratings_of",
+    "read_studies",
     "score_scale",
     "share_preferring",
     "shown_image",

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         ProposeSlates,
         ScoredSlate,
         Scoring,
+        StandingJudge,
         content_id,
         content_ids,
     )
@@ -83,6 +84,7 @@ else:
                 "ProposeSlates",
                 "ScoredSlate",
                 "Scoring",
+                "StandingJudge",
                 "content_id",
                 "content_ids",
             ),
@@ -157,6 +159,7 @@ __all__ = [
     "RoundSlates",
     "ScoredSlate",
     "Scoring",
+    "StandingJudge",
     "Threshold",
     "TopVsBase",
     "TopVsRandom",
