@@ -10,7 +10,15 @@ import numpy as np
 
 from segpref.collect.standing import kept_cases
 from segpref.data.dataset import Dataset
-from segpref.preferences import AbstainingJudge, PreferenceFolder, RoundSlates, content_ids
+from segpref.preferences import (
+    AbstainingJudge,
+    PreferenceFolder,
+    RoundSlates,
+    Scoring,
+    WholeSlates,
+    content_ids,
+    write_whole_slates,
+)
 from segpref.types import Candidate, Case, SegprefError, Slate
 
 __all__ = ["SlatesByCase", "cases_named", "joined", "kept_set", "padded"]
@@ -30,6 +38,10 @@ class SlatesByCase(NamedTuple):
     @classmethod
     def of_set(cls, folder: Path) -> SlatesByCase:
         """Those of a standing set; of no case where the folder holds none."""
+        if WholeSlates.there(folder):
+            whole = WholeSlates(folder)
+            rows = {case: place for place, case in enumerate(whole.cases)}
+            return cls(whole.cases, lambda case: whole.sparse(rows[case]).whole())
         cases: Any = _Named(kept_cases(folder))
         places = {case: place for place, case in enumerate(cases.names)}
         kept = RoundSlates(_missing, cases, AbstainingJudge(), folder, every=1)
@@ -68,18 +80,36 @@ def joined(sets: Sequence[SlatesByCase]) -> SlatesByCase:
     return SlatesByCase(tuple(dict.fromkeys(case for one in sets for case in one.cases)), slate)
 
 
-def kept_set(slates: SlatesByCase, folder: Path) -> Path:
+def kept_set(slates: SlatesByCase, folder: Path, *, whole: bool = False) -> Path:
     """Write slates as a standing set, unless it is there; each is padded to the size of the largest.
+
+    Args:
+        slates: of the set.
+        folder: where it goes.
+        whole: whether the model sees patches, and images may differ in size.
 
     Returns:
         The folder.
+
+    Raises:
+        SegprefError: the masks differ in size, of a model that sees whole images.
     """
-    size = max((len(slates.slate(case)) for case in slates.cases), default=0)
+    cases: Any = _Named(slates.cases)
+    if whole:
+        scoring = Scoring(AbstainingJudge())
+        made = (scoring([case], [slates.slate(case.id)])[0] for case in cases)
+        return write_whole_slates(folder, made).folder
+    shapes = [slates.slate(case).masks.shape for case in slates.cases]
+    if len({shape[1:] for shape in shapes}) > 1:
+        raise SegprefError(
+            "the masks that were voted on differ in size, and this model sees whole images of one "
+            "size: give the preferences about images of one size"
+        )
+    size = max((shape[0] for shape in shapes), default=0)
 
     def make(some: Sequence[Case], number: int) -> tuple[list[Slate], None]:
         return [padded(slates.slate(case.id), size) for case in some], None
 
-    cases: Any = _Named(slates.cases)
     RoundSlates(make, cases, AbstainingJudge(), folder, every=1)([0], 0, 0)
     return folder
 

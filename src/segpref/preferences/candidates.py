@@ -47,8 +47,8 @@ def content_id(mask: UInt8[np.ndarray, "field *space"]) -> str:
 
 
 def content_ids(slate: Slate) -> tuple[str, ...]:
-    """The content id of every candidate of a slate."""
-    return tuple(content_id(mask) for mask in slate.masks)
+    """The content id of every candidate of a slate, of parts that of the whole mask."""
+    return slate.ids or tuple(content_id(mask) for mask in slate.masks)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,13 @@ from typing import Any
 from segpref.collect.config import CollectConfig
 from segpref.collect.display import MOST_STRUCTURES
 from segpref.data import Cache, Dataset, Reader, Split, images_for, prepare
+from segpref.inference.windows import whole_images
 from segpref.policies import ModelCard, TunablePolicy
 from segpref.policies.diffusion import is_diffusion
 from segpref.policies.model_formats import OpenModel
 from segpref.preferences import AbstainingJudge
 from segpref.proposals import SlateProposals
-from segpref.types import Judge, SegprefError
+from segpref.types import Judge, Policy, SegprefError
 from segpref.workflows.loading import (
     beside,
     check_masks,
@@ -76,10 +77,20 @@ class CollectInputs:
         """Hash of the model's weights, of all its folds."""
         return digest_of(self.model)
 
+    @cached_property
+    def whole_policy(self) -> Policy:
+        """What predicts whole prepared images: the policy itself, or windows that slide."""
+        return whole_images([self.policy], self.card.preparation)
+
+    @property
+    def in_patches(self) -> bool:
+        """Whether the model sees patches; images may differ in size then, and go one by one."""
+        return self.card.preparation.patch is not None
+
     @property
     def can_make_slates(self) -> bool:
-        """Whether the model makes candidates: not of patches, and not with several folds."""
-        return len(self.model.members) == 1 and self.card.preparation.patch is None
+        """Whether the model makes candidates: not with several folds."""
+        return len(self.model.members) == 1
 
 
 def digest_of(model: OpenModel) -> str:
@@ -170,11 +181,6 @@ def _check_model(opened: OpenModel, config: CollectConfig) -> None:
         raise SegprefError(
             f"{path} holds {len(opened.members)} folds, and votes are about the masks of one network: "
             "name one fold (.../fold_0)"
-        )
-    if card.preparation.patch is not None:
-        raise SegprefError(
-            f"{path} sees patches, and people vote on whole images: use a model that sees whole "
-            "images, or mode base-or-tuned, which compares whole predictions of any models"
         )
 
 

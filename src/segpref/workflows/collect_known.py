@@ -79,7 +79,7 @@ def _ask(
     case = pool[place]
     assert case.label is not None
     seen = replace(case, label=None, raters=None)
-    slate = Candidates(inputs.policy, inputs.proposals)([seen], config.seed, (1,))[0]
+    slate = Candidates(inputs.whole_policy, inputs.proposals)([seen], config.seed, (1,))[0]
     slate = one_structure_slate(slate, pool.label_space)
     found = max(
         _known(slate.masks, case.label, pool.label_space), key=lambda one: one.gap, default=None

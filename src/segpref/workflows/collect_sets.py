@@ -29,15 +29,17 @@ from segpref.collect.selection import (
 from segpref.collect.standing import standing_set
 from segpref.data import Dataset, Reader
 from segpref.judges import Committee
-from segpref.policies import ModelCard, TunablePolicy
-from segpref.preferences import RoundSlates, Scoring, content_id
+from segpref.policies import ModelCard
+from segpref.preferences import RoundSlates, Scoring, WholeSlates, content_id
 from segpref.progress import track
-from segpref.types import Case, Judge, Slate
+from segpref.types import Case, Judge, Predictor, Slate
 from segpref.workflows.collect_inputs import CollectInputs
 
 __all__ = ["add_candidate_pairs", "drawn_images", "image_at", "masks_shown"]
 
 SHOWN_MASKS: dict[Mode, int] = {"pair": 2, "best-of-four": 4, "accept-reject": 1}
+
+Kept = RoundSlates | WholeSlates
 
 Chance = Callable[[int], Float[np.ndarray, "field K K"] | None]
 
@@ -71,8 +73,9 @@ def add_candidate_pairs(
         pool = inputs.pool.take(places)
         inputs.proposals.prepare(pool)
         kept = standing_set(
-            inputs.policy, pool, inputs.proposals, builder.folder / _FOLDERS[use],
+            inputs.whole_policy, pool, inputs.proposals, builder.folder / _FOLDERS[use],
             judge=inputs.judge, seed=config.seed, batch_size=config.batch_size,
+            whole=inputs.in_patches,
         )  # fmt: skip
         chance = _chances(kept, pool, inputs.judge)
         for place in track(range(len(pool)), "choosing pairs", len(pool)):
@@ -148,7 +151,7 @@ def image_at(
 
 
 def drawn_images(
-    policy: TunablePolicy, pool: Dataset, count: int, seed: int, batch_size: int = 8
+    policy: Predictor, pool: Dataset, count: int, seed: int, batch_size: int = 8
 ) -> list[int]:
     """Images that people are asked about, in the order of the pool.
 
@@ -156,7 +159,7 @@ def drawn_images(
     one is twice. Slices in which the model finds nothing come last: most of them lie beyond the organ.
 
     Args:
-        policy: of the masks.
+        policy: of whole images.
         pool: to draw from.
         count: how many, at most.
         seed: of the draw.
@@ -210,15 +213,16 @@ def _divided(
         "train": max(1, config.images - most_held if held else config.images),
         "choose": most_held,
     }
+    at_once = 1 if inputs.in_patches else config.batch_size
     found: dict[Literal["train", "choose"], list[int]] = {}
     for use in _FOLDERS:
         part = pool.take(sides[use])
-        drawn = drawn_images(inputs.policy, part, most[use], config.seed, config.batch_size)
+        drawn = drawn_images(inputs.whole_policy, part, most[use], config.seed, at_once)
         found[use] = [sides[use][place] for place in drawn]
     return found
 
 
-def _chances(kept: RoundSlates, pool: Dataset, judge: Judge | None) -> Chance:
+def _chances(kept: Kept, pool: Dataset, judge: Judge | None) -> Chance:
     """For every image, the probability that the first of two candidates is better."""
     if judge is None:
         return lambda place: None
@@ -234,7 +238,7 @@ def _chances(kept: RoundSlates, pool: Dataset, judge: Judge | None) -> Chance:
     return chance
 
 
-def _ensemble(kept: RoundSlates, pool: Dataset, committee: Committee) -> Chance:
+def _ensemble(kept: Kept, pool: Dataset, committee: Committee) -> Chance:
     scoring = [Scoring(one) for one in committee.judges]
 
     def chance(place: int) -> Float[np.ndarray, "field K K"]:

@@ -149,13 +149,14 @@ def open_votes(
         SegprefError: too few votes to hold some out.
     """
     sets = [one.slates for one in votes.studies]
-    slates, cases = _joined(sets, votes.folders, folder / "set")
+    patches = inputs.card.preparation.patch is not None
+    slates, cases = _joined(sets, votes.folders, folder / "set", patches)
     pool = pool_of(inputs, cases, cache)
     learned, held = list(votes.learned), list(votes.held_out)
     held_pool, held_slates = pool, slates
     if held and any(kept_cases(one.held_out) for one in votes.studies):
         others = [one.held_out for one in votes.studies]
-        held_slates, names = _joined(others, (), folder / "choose")
+        held_slates, names = _joined(others, (), folder / "choose", patches)
         held_pool = pool_of(inputs, names, cache)
     else:
         learned, held = (
@@ -199,14 +200,14 @@ def configured(config: AlignConfig, votes: StudyVotes) -> AlignConfig:
 
 
 def _joined(
-    sets: Sequence[Path], recorded: Sequence[PreferenceFolder], folder: Path
+    sets: Sequence[Path], recorded: Sequence[PreferenceFolder], folder: Path, whole: bool
 ) -> tuple[Path, Sequence[str]]:
     """The set of all studies and folders, and the cases that it is of."""
     sets = [path for path in sets if kept_cases(path)]
     if len(sets) == 1 and not recorded:
         return sets[0], kept_cases(sets[0])
     slates = joined([*map(SlatesByCase.of_set, sets), *map(SlatesByCase.of_folder, recorded)])
-    return kept_set(slates, folder), slates.cases
+    return kept_set(slates, folder, whole=whole), slates.cases
 
 
 def _held_back(
