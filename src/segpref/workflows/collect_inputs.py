@@ -30,7 +30,7 @@ from segpref.workflows.loading import (
 )
 from segpref.workflows.options import DataOptions, TrainedModel
 
-__all__ = ["CollectInputs", "digest_of", "open_collect_inputs"]
+__all__ = ["CollectInputs", "digest_of", "open_collect_inputs", "refuse_diffusion"]
 
 
 @dataclass(frozen=True)
@@ -140,6 +140,7 @@ def open_collect_inputs(
     other = None
     if compared:
         other = open_trained(Path(tuned), replace(opening, labelled=opening.labelled or []))
+        refuse_diffusion(other.card, other.path)
         _check_tuned(opened, other)
         seen |= set(other.labelled or ())
     more = None if pool is None else images_for(pool, card.channels)
@@ -171,16 +172,25 @@ def _check_model(opened: OpenModel, config: CollectConfig) -> None:
             f"{path} has {card.label_space.fields} structures that may overlap, and the page shows at "
             f"most {MOST_STRUCTURES}: use a model of fewer"
         )
-    if is_diffusion(card):
-        raise SegprefError(
-            f"{path} is a diffusion model, of whose masks studies can't be made yet: use a segmenter"
-        )
+    refuse_diffusion(card, path)
     if config.mode == "base-or-tuned":
         return
     if len(opened.members) > 1:
         raise SegprefError(
             f"{path} holds {len(opened.members)} folds, and votes are about the masks of one network: "
             "name one fold (.../fold_0)"
+        )
+
+
+def refuse_diffusion(card: ModelCard, path: Path) -> None:
+    """Refuse a diffusion model, whose masks are samples that no study keeps.
+
+    Raises:
+        SegprefError: it is one.
+    """
+    if is_diffusion(card):
+        raise SegprefError(
+            f"{path} is a diffusion model, on whose masks people can't vote yet: use a segmenter"
         )
 
 

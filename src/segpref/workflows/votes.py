@@ -22,6 +22,7 @@ from segpref.preferences import (
 )
 from segpref.training import AlignConfig, HeldOut
 from segpref.types import SegprefError
+from segpref.workflows.collect_inputs import refuse_diffusion
 from segpref.workflows.inputs import Inputs, open_inputs
 from segpref.workflows.loading import beside, open_trained
 from segpref.workflows.options import DataOptions, TrainedModel
@@ -87,6 +88,7 @@ def open_vote_inputs(
         inputs = _without_data(base, where, opening, cache, pool)
     else:
         inputs = open_inputs(base, data, AbstainingJudge(), where, opening, cache, pool)
+    refuse_diffusion(inputs.card, base)
     digest = "+".join(one.digest() for one in inputs.model.policies())
     if digest != votes.model_digest:
         raise SegprefError(
