@@ -13,11 +13,12 @@ from made_bundle import write
 
 from segpref.cli.main import main
 from segpref.collect import Assignment, Rules, StudyFolder, VoteStore
-from segpref.data import Folders, Preparation
+from segpref.data import Preparation, open_dataset
+from segpref.data.phantoms import write_phantoms
 from segpref.policies import ModelCard, NetworkSpec, load_policy, open_model, save_model
 from segpref.policies.diffusion import DIFFUSION
 from segpref.preferences import Preference, content_id, save_mask, write_preferences
-from segpref.types import LabelSpace, SegprefError
+from segpref.types import SegprefError
 from segpref.workflows import align, audit, init_study
 from vote_studies import vote_all, welcome
 
@@ -73,16 +74,18 @@ def test_a_bundle_learns_from_votes_and_comes_back_as_a_bundle(data: Path, tmp_p
     assert not (tmp_path / "own" / "tuned").exists()
 
 
-def test_people_cannot_vote_on_masks_of_a_diffusion_model(data: Path, tmp_path: Path) -> None:
+def test_people_cannot_vote_on_masks_of_a_diffusion_model(tmp_path: Path) -> None:
+    reader = open_dataset(write_phantoms(tmp_path / "data", "chest", (32, 32), 10, seed=0))
+    assert reader.label_space is not None
     arguments = {
         "channels": [8, 16], "cross": 16, "heads": 2, "latent": 2, "latent_channels": 8,
         "text_encoder": None, "middle_attention": False, "attention": [False, False],
     }  # fmt: skip
     card = ModelCard(
         network=NetworkSpec("segpref.policies.diffusion.AmbiSegNetwork", arguments),
-        label_space=LabelSpace("multi-label", NAMES[1:]),
+        label_space=reader.label_space,
         preparation=Preparation(dims=2, crop=(16, 16)),
-        labelled=("p0",),
+        labelled=(),
         policy=DIFFUSION,
     )
     torch.manual_seed(0)
@@ -92,11 +95,10 @@ def test_people_cannot_vote_on_masks_of_a_diffusion_model(data: Path, tmp_path: 
     names = tuple(map(content_id, masks))
     for mask, name in zip(masks, names, strict=True):
         save_mask(tmp_path / "told", mask, name)
-    told = Preference(case="p1", candidates=names, choice="first", source="votes", field=0)
+    told = Preference(case="a", candidates=names, choice="first", source="votes", field=0)
     write_preferences(
-        tmp_path / "told", [told], model_digest="its", cases=["p1"], anchors={"p1": names[0]}
+        tmp_path / "told", [told], model_digest="its", cases=["a"], anchors={"a": names[0]}
     )
-    reader = Folders(data, names=NAMES, as_multilabel=True)
     settings = {"cache": tmp_path / "cache"}
     for call in (
         lambda: init_study(model, reader, out=tmp_path / "study", **settings),

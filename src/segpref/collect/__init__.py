@@ -8,7 +8,6 @@ from segpref.faces import face
 
 if TYPE_CHECKING:
     from segpref.collect.answers import (
-        Answer,
         Assignment,
         Conflict,
         NotYours,
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
         VoteRow,
     )
     from segpref.collect.builder import ShownImage, StudyBuilder, native_mask, shown_image
+    from segpref.collect.choices import OPTIONS, Answer, Option, choices_of, right_answer
     from segpref.collect.comparisons import comparisons_of
     from segpref.collect.config import CollectConfig
     from segpref.collect.contents import Axes, Contents, DisplayInfo, Item, Mask, Mode, Pair
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         compared,
         differing_voxels,
         information,
+        margin_doubt,
         preference_chance,
         score_scale,
         share_preferring,
@@ -58,13 +59,12 @@ if TYPE_CHECKING:
     )
     from segpref.collect.vote_store import VoteStore
     from segpref.collect.votes_judge import VotesJudge
-    from segpref.collect.voting import check_vote, choices_of
+    from segpref.collect.voting import check_vote
 else:
     __getattr__, __dir__ = face(
         __name__,
         {
             "answers": (
-                "Answer",
                 "Assignment",
                 "Conflict",
                 "NotYours",
@@ -78,6 +78,7 @@ else:
                 "VoteRow",
             ),
             "builder": ("ShownImage", "StudyBuilder", "native_mask", "shown_image"),
+            "choices": ("OPTIONS", "Answer", "Option", "choices_of", "right_answer"),
             "config": ("CollectConfig",),
             "comparisons": ("comparisons_of",),
             "contents": ("Axes", "Contents", "DisplayInfo", "Item", "Mask", "Mode", "Pair"),
@@ -98,6 +99,7 @@ else:
                 "compared",
                 "differing_voxels",
                 "information",
+                "margin_doubt",
                 "preference_chance",
                 "score_scale",
                 "share_preferring",
@@ -110,13 +112,14 @@ else:
             "vote_preferences": ("CONFIDENCE", "VotePreferences", "preferences_from_votes"),
             "vote_store": ("VoteStore",),
             "votes_judge": ("VotesJudge",),
-            "voting": ("check_vote", "choices_of"),
+            "voting": ("check_vote",),
         },
     )
 
 __all__ = [
     "CONFIDENCE",
     "DATABASE",
+    "OPTIONS",
     "TABLES",
     "Answer",
     "Assignment",
@@ -134,6 +137,7 @@ __all__ = [
     "Mode",
     "Native",
     "NotYours",
+    "Option",
     "Pair",
     "PairSelection",
     "Progress",
@@ -172,6 +176,7 @@ __all__ = [
     "kept_cases",
     "kept_set",
     "layout_of",
+    "margin_doubt",
     "native_mask",
     "native_of",
     "one_structure_slate",
@@ -182,6 +187,7 @@ __all__ = [
     "preferences_from_votes",
     "ratings_of",
     "read_studies",
+    "right_answer",
     "score_scale",
     "share_preferring",
     "shown_image",

@@ -22,6 +22,7 @@ from segpref.collect.contents import Mode
 from segpref.collect.selection import (
     Asked,
     PairSelection,
+    margin_doubt,
     preference_chance,
     score_scale,
     share_preferring,
@@ -32,6 +33,7 @@ from segpref.judges import Committee
 from segpref.policies import ModelCard
 from segpref.preferences import RoundSlates, Scoring, WholeSlates, content_id
 from segpref.progress import track
+from segpref.seeds import image_seeds
 from segpref.types import Case, Judge, Predictor, Slate
 from segpref.workflows.collect_inputs import CollectInputs
 
@@ -82,8 +84,31 @@ def add_candidate_pairs(
             found = kept([place], 0, 0)
             _ask(
                 inputs, builder, config, left_out, use, pool, place, found.slates[0],
-                selection(found.slates[0].masks, pool.label_space, chance(place)), found.scores[0],
+                selection(
+                    found.slates[0].masks, pool.label_space, chance(place),
+                    _doubt(inputs, pool[place], found.slates[0], config.seed),
+                ),
+                found.scores[0],
             )  # fmt: skip
+
+
+PASSES = 6
+"""Of the network's last stage under dropout, from which the doubt of a margin is measured."""
+
+
+def _doubt(
+    inputs: CollectInputs, case: Case, slate: Slate, seed: int
+) -> Float[np.ndarray, "field K K"] | None:
+    """How unsure the policy is of its margins; None where it has no dropout that can be run again."""
+    if inputs.in_patches:
+        return None
+    policy, images = inputs.whole_policy, torch.from_numpy(np.stack([case.image]))
+    with torch.no_grad():
+        seeds = image_seeds([case.id], seed, 0xD0)
+        logits = policy.dropout_logits(policy.forward(images), PASSES, None, seeds)
+    if logits is None:
+        return None
+    return margin_doubt(slate.masks, logits[:, 0].float().cpu().numpy(), inputs.card.label_space)
 
 
 _FOLDERS: dict[Literal["train", "choose"], str] = {"train": "set", "choose": "choose"}
