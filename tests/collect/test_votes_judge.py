@@ -161,6 +161,11 @@ def test_votes_are_audited_on_the_masks_that_people_saw(
     ])  # fmt: skip
     assert json.loads(out.read_text())["judge"]["pair_flip"] == 0
     assert "PairFlip" in capsys.readouterr().out
+    named = {"class_path": "segpref.collect.VotesJudge", "init_args": {"study": str(study.path)}}
+    assert main([
+        "audit", "--data", str(tmp_path / "data"), "--judge", json.dumps(named),
+        "--cache", str(folder / "cache"), "--data_options", options,
+    ]) == 0  # fmt: skip
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ from segpref.policies import ModelCard, NetworkSpec, save_model
 from segpref.preferences import WholeSlates, content_id
 from segpref.training import RunFolder
 from segpref.types import LabelSpace, SegprefError
-from segpref.workflows import align, export_votes, init_study
+from segpref.workflows import align, erase_patient, export_votes, init_study
 from vote_studies import vote_all, welcome
 
 pytestmark = pytest.mark.slow
@@ -143,6 +143,17 @@ def test_votes_choose_the_checkpoint_and_travel_in_files(
     }.items():
         found = run(study, tmp_path / name, votes=votes)
         assert [row["skipped_elsewhere"] for row in found.read_metrics()[1:]] == [0, 0]
+
+
+def test_a_patient_is_erased_from_a_set_of_whole_masks(study: StudyFolder, tmp_path: Path) -> None:
+    shutil.copytree(study.path, tmp_path / "study")
+    copy = StudyFolder(tmp_path / "study")
+    before = copy.train_cases
+    patient = next(one.patient for one in copy.contents().items if one.case == before[0])
+    assert erase_patient(copy.path, patient, "asked for it").images == 1
+    assert StudyFolder(copy.path).train_cases == before[1:]
+    found = run(study, tmp_path / "run", votes=copy.path, epochs=1)
+    assert found.read_metrics()[1]["skipped_elsewhere"] == 0
 
 
 def test_masks_of_patches_lie_nowhere_in_an_image(study: StudyFolder, tmp_path: Path) -> None:
