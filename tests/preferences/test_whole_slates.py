@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -101,3 +103,20 @@ def test_a_file_that_was_changed_is_refused(tmp_path: Path) -> None:
     file.write_bytes(bytes(content))
     with pytest.raises(SegprefError, match=r"000000\.value\.npy is not what was written"):
         WholeSlates(tmp_path)([0], 0, 0)
+
+
+def test_a_file_is_verified_once_however_often_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_whole_slates(tmp_path, [ScoredSlate(case("a"), made(1, (6, 5)), np.zeros((5, 2)))])
+    kept, hashed = WholeSlates(tmp_path), []
+    real = hashlib.file_digest
+
+    def counted(file: Any, kind: Any) -> Any:
+        hashed.append(file)
+        return real(file, kind)
+
+    monkeypatch.setattr(hashlib, "file_digest", counted)
+    for _ in range(3):
+        kept.sparse(0).cut(Window((0, 0), (3, 3), (6, 5)))
+    assert len(hashed) == 3

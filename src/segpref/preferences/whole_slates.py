@@ -104,6 +104,7 @@ class WholeSlates:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._known: dict[int, tuple[StoredArray, ...]] = {}
 
     @staticmethod
     def there(folder: Path) -> bool:
@@ -133,13 +134,7 @@ class WholeSlates:
             wanted: content ids of the candidates that are read besides the anchor; all where None.
         """
         one = self._note["slates"][place]
-        anchor, at, value = (
-            StoredArray(
-                ArrayFile(file, ArrayNote.from_json(one["arrays"][kind]), partial(_refuse, file))
-            )
-            for kind in _ARRAYS
-            for file in [self.folder / f"{one['file']}.{kind}.npy"]
-        )
+        anchor, at, value = self._arrays(place)
         ends = [0, *one["ends"]]
         rows = [
             row
@@ -154,6 +149,18 @@ class WholeSlates:
             tuple(Candidate(*one["candidates"][row]) for row in rows),
             tuple(one["ids"][row] for row in rows),
         )
+
+    def _arrays(self, place: int) -> tuple[StoredArray, ...]:
+        """Handles of the files of one case: each file is verified when it is first read."""
+        if place not in self._known:
+            one = self._note["slates"][place]
+            self._known[place] = tuple(
+                StoredArray(ArrayFile(file, ArrayNote.from_json(note), partial(_refuse, file)))
+                for kind in _ARRAYS
+                for file in [self.folder / f"{one['file']}.{kind}.npy"]
+                for note in [one["arrays"][kind]]
+            )
+        return self._known[place]
 
     def scores(self, place: int) -> Float[np.ndarray, "K field"]:
         """The judge's scores of one case."""
@@ -185,6 +192,7 @@ class WholeSlates:
         if gone and not left:
             self.folder.rmdir()
         self.__dict__.pop("_note", None)
+        self._known.clear()
         return len(gone)
 
 
