@@ -92,6 +92,16 @@ def test_it_abstains_where_nobody_voted_and_refuses_masks_that_nobody_saw(tmp_pa
     assert VotesJudge(folder).unvoted(space) == ("RV",)
 
 
+def test_without_anchors_nothing_is_gained_over_them(tmp_path: Path, hearts: Dataset) -> None:
+    folder = said(("first", (1, 2)), folder=tmp_path)
+    judge = VotesJudge(folder)
+    about = judge.votes.folders[0].about
+    assert set(about["anchors"]) == {"a", "b"}
+    about["anchors"].clear()
+    with pytest.raises(SegprefError, match="does not say which masks are the model's own"):
+        list(judge.asked(hearts))
+
+
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
     """Votes of a rater who knows the labels."""

@@ -120,9 +120,16 @@ class VotesJudge:
             dataset: holds the images that were voted on; those without a label are passed over.
 
         Raises:
-            SegprefError: it lacks some of them, or has a label of none.
+            SegprefError: it lacks some of them, or has a label of none; or a folder does not say which
+                masks are the model's own.
         """
         votes = self.votes
+        for one in votes.folders:
+            if any(record.case not in one.about["anchors"] for record in one.records):
+                raise SegprefError(
+                    f"{one.path} does not say which masks are the model's own, so what votes gain "
+                    "over them is unknown: give the study, or a folder of segpref collect export"
+                )
         sets = [place for one in votes.studies for place in (one.slates, one.held_out)]
         slates = joined(
             [*map(SlatesByCase.of_set, sets), *map(SlatesByCase.of_folder, votes.folders)]
@@ -140,8 +147,7 @@ class VotesJudge:
             slate = slates.slate(case.id)
             places = _places(slate)
             for group in self._groups[case.id]:
-                said = {n: score for n, score in group.within(places).items() if score is not None}
-                if not said:
+                if not (said := group.within(places)):
                     continue
                 rows = [0, *(n for n in sorted(said) if n)]
                 scores = np.full((len(rows), slate.masks.shape[1]), np.nan)
