@@ -66,7 +66,7 @@ class Truth:
             value: of the structure; the mean over those that either has, where None.
         """
         label = self.label(image)
-        values = [value] if value else sorted(set(np.unique(label)) | set(np.unique(mask)) - {0})
+        values = [value] if value else sorted({*np.unique(label), *np.unique(mask)} - {0})
         found = []
         for one in values:
             a, b = mask == one, label == one

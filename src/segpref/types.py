@@ -338,10 +338,12 @@ class Slate:
     Args:
         masks: uint8 ``[K, field, *space]``.
         candidates: K descriptions, in the order of the masks.
+        ids: content ids of the whole masks that these are parts of; None where they are whole.
     """
 
     masks: UInt8[np.ndarray, "K field *space"]
     candidates: tuple[Candidate, ...]
+    ids: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.candidates)

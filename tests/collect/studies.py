@@ -27,11 +27,11 @@ def heart_data(folder: Path, patients: int = 12) -> Folders:
     return Folders(folder, names=HEART, patient_pattern=PATIENT_PATTERN)
 
 
-def untrained(file: Path, *labelled: str, seed: int = 0) -> Path:
+def untrained(file: Path, *labelled: str, seed: int = 0, dropout: float = 0.1) -> Path:
     """A model of hearts with random weights, which draws blobs in all classes."""
     torch.manual_seed(seed)
     card = ModelCard(
-        network=NetworkSpec("monai.networks.nets.UNet", NETWORK),
+        network=NetworkSpec("monai.networks.nets.UNet", {**NETWORK, "dropout": dropout}),
         label_space=LabelSpace("multi-class", HEART),
         preparation=Preparation(dims=2, size=(32, 32)),
         labelled=labelled,

@@ -10,6 +10,7 @@ from segpref.collect import (
     compared,
     differing_voxels,
     information,
+    margin_doubt,
     one_structure_slate,
     preference_chance,
     score_scale,
@@ -67,6 +68,38 @@ def test_members_of_an_ensemble_vote_and_never_make_it_certain() -> None:
 def test_information_is_area_times_openness_times_doubt() -> None:
     area, chance, doubt = (np.full((1, 1), value) for value in (40.0, 0.25, 0.5))
     assert information(area, chance, doubt)[0, 0] == pytest.approx(40 * 0.25 * 0.75 * 1.5)
+
+
+def test_doubt_is_how_far_passes_under_dropout_disagree_about_a_margin() -> None:
+    masks = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 1]], np.uint8)[:, None]
+    # Of the structure against the background, pixel by pixel, in two passes.
+    passes = np.zeros((2, 2, 3))
+    passes[:, 1] = [[3, 1, 0], [1, -1, 2]]
+    (found,) = margin_doubt(masks, passes, ONE)
+    # Margins of the second mask over the first: 3 and 1; of the third 1 and 1.
+    spread = np.sqrt(2)
+    assert found[1, 0] == found[0, 1] == pytest.approx(spread / (spread + 2))
+    assert found[2, 0] == 0
+    # Of the second over the third: 2 and 0.
+    assert found[1, 2] == pytest.approx(spread / (spread + 1))
+    assert (np.diag(found) == 0).all()
+    # The same logits of a structure by itself, whose background is 0.
+    single = LabelSpace("multi-label", ("organ",))
+    assert margin_doubt(masks, passes[:, 1:], single)[0] == pytest.approx(found)
+    # Passes that cancel leave nothing but doubt.
+    passes[1] = -passes[0]
+    assert margin_doubt(masks, passes, ONE)[0][0, 1] == pytest.approx(1)
+
+
+def test_pairs_of_which_the_policy_is_unsure_come_first() -> None:
+    masks = squares(0, 8, 9)
+    select = PairSelection(1, random=0.0)
+    doubt = np.zeros((1, 3, 3))
+    assert select(masks, ONE, doubt=doubt)[0].places == (0, 2)
+    doubt[0, 0, 1] = doubt[0, 1, 0] = 1.0
+    (asked,) = select(masks, ONE, doubt=doubt)
+    assert asked.places == (0, 1)
+    assert asked.information == pytest.approx(64 * 0.25 * 2)
 
 
 def test_what_is_known_of_two_masks() -> None:

@@ -36,6 +36,7 @@ from segpref.preferences import (
     content_ids,
     pairs_from,
 )
+from segpref.proposals import InterfaceOffset, StructureOffset, UniformOffset
 from segpref.types import LabelSpace, SegprefError, Slate
 from segpref.workflows import init_study
 
@@ -402,3 +403,28 @@ def test_a_judge_and_a_folder_of_images_alone(tmp_path: Path) -> None:
     assert "for want of labelled patients" in " ".join(alone.left_out)
     space: LabelSpace = alone.folder.note.label_space
     assert space.structures == ("RV", "MYO", "LV")
+
+
+@pytest.mark.slow
+def test_passes_under_dropout_say_of_which_margins_the_model_is_unsure(tmp_path: Path) -> None:
+    """The same weights and candidates with and without dropout: only expected information differs."""
+    data = heart_data(tmp_path / "data")
+    families = [UniformOffset(), InterfaceOffset(), StructureOffset()]
+    found = []
+    for name, dropout in (("with", 0.3), ("without", 0.0)):
+        base = untrained(tmp_path / name / "base.safetensors", "phantom000", dropout=dropout)
+        study = init_study(
+            base, data, out=tmp_path / name / "study", cache=tmp_path / "cache", images=4,
+            candidates=8, practice=0, gold=0.0, random=0.0, families=families, pairs_per_image=8,
+        ).folder  # fmt: skip
+        contents = study.contents()
+        masks = {mask.id: mask for mask in contents.masks}
+        cases = {item.id: item.case for item in contents.items}
+        found.append({
+            (cases[pair.item], pair.structure, *sorted(masks[one].prepared_id for one in pair.masks)):
+            pair.information
+            for pair in contents.pairs
+        })  # fmt: skip
+    both = found[0].keys() & found[1].keys()
+    assert both
+    assert any(found[0][one] != pytest.approx(found[1][one]) for one in both)

@@ -185,7 +185,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"uuid": "1"}, "uuid has the form"),
     ({"uuid": "123E4567-E89B-42D3-A456-426614174000"}, "uuid has the form"),
     ({"choice": "undo"}, "none that can be made"),
-    ({"choice": "accept"}, "can't be answered here: left, right, tie, both-bad, cant-tell"),
+    ({"choice": "accept"}, "can't be answered here: left, tie, both-bad, cant-tell, right"),
     ({"confidence": 4}, "confidence is 1, 2 or 3"),
     ({"confidence": True}, "confidence is 1, 2 or 3"),
     ({"shown_ms": -1}, "milliseconds"),

@@ -15,7 +15,7 @@ import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import FileResponse, JSONResponse
 
-from segpref.collect import slice_of
+from segpref.collect import OPTIONS, slice_of
 
 STATIC = Path(__file__).parents[2] / "src" / "segpref" / "web" / "static"
 
@@ -99,6 +99,10 @@ class Bench:
                 "question": self.question,
                 "instructions": self.instructions,
                 "mode": self.questions[0].mode,
+                "choices": {
+                    mode: [[one.answer, one.key, one.shown, one.words] for one in options]
+                    for mode, options in OPTIONS.items()
+                },
                 "structures": [{"name": name, "code": code} for name, code in self.structures],
                 "exclusive": self.exclusive,
                 "rater": "rater-1",

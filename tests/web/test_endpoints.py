@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,18 @@ import pytest
 from tests.vote_studies import small_contents
 from tests.web.served_studies import ballot, made_study, served
 
-from segpref.collect import StoreFull, Unavailable, slice_of
+from segpref.collect import OPTIONS, StoreFull, Unavailable, choices_of, right_answer, slice_of
 from segpref.types import LabelSpace
 
 
 def test_a_rater_sees_the_study_and_its_progress(tmp_path: Path) -> None:
     with served(tmp_path) as at:
         told = at.rater().get("study").json()
+    choices = told.pop("choices")
+    assert [one[0] for one in choices["pair"]] == list(choices_of("pair"))
+    assert {mode: len(one) for mode, one in choices.items()} == {
+        mode: len(options) for mode, options in OPTIONS.items()
+    }
     assert told == {
         "title": "Hearts",
         "question": "Which is better?",
@@ -146,6 +152,31 @@ def test_undo_gives_the_same_comparison_again(tmp_path: Path) -> None:
         assert anna.post("votes", ballot(task, 1, choice="right")).status_code == 201
         counting = [row.choice for row in at.store.votes() if row.counts]
         assert counting == ["right"]
+
+
+@pytest.mark.parametrize("mode", ["best-of-four", "accept-reject", "base-or-tuned"])
+def test_practice_is_right_in_the_words_of_its_mode(tmp_path: Path, mode: Any) -> None:
+    contents = small_contents(1, practice=2, mode=mode)
+    if mode == "accept-reject":
+        first, *rest = contents.pairs
+        contents = replace(contents, pairs=(replace(first, gold=1), *rest))
+    study = made_study(tmp_path / "study", contents, mode=mode)
+    with served(tmp_path, study) as at:
+        anna = at.rater()
+        said = []
+        for number in range(2):
+            task = anna.opened()
+            assert (task["practice"], task["mode"]) == (True, mode)
+            who = at.store.rater_of(anna.client.cookies["segpref"])
+            given = at.store.assignment(who, task["assignment"])
+            right = right_answer(mode, given.pair.gold, given.sides)
+            assert right in choices_of(mode)
+            anna.post("votes", ballot(task, number, choice=right))
+            told = anna.get(f"practice/{task['assignment']}/answer").json()
+            assert (told["choice"], told["correct"]) == (right, True)
+            said.append(right)
+    if mode == "accept-reject":
+        assert said == ["reject", "accept"]
 
 
 def test_practice_says_the_right_answer_after_the_vote_only(tmp_path: Path) -> None:

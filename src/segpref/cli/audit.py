@@ -20,16 +20,19 @@ EXAMPLES = """\
   segpref audit --data DATA --model runs/base --judge runs/judge
   segpref audit --data DATA --model NNUNET/fold_0 --judge MASKS --trust --out audit.json
   segpref audit --data DATA --model runs/base --judge "[runs/judge, MASKS]" --candidates 8
+  segpref audit --data DATA --votes study
 """
 
 
 def audit(
-    model: Path,
-    judge: NamedJudge | list[str] | str,
     data: Path,
     settings: dict[str, Any],
     where: DataOptions,
     opening: TrainedModel,
+    model: Path | None = None,
+    judge: NamedJudge | list[str] | str | None = None,
+    votes: list[Path] | Path | None = None,
+    database: str | None = None,
     part: str = "validation",
     miner: Callable[[Any, Any], Any] | None = None,
     candidates: int = 32,
@@ -41,15 +44,18 @@ def audit(
     """Measure the judge and the slates on labelled cases, before anything is trained.
 
     Args:
-        model: model file or run folder of segpref, trained nnU-Net folder (or one fold of it), MONAI
-            bundle, or .yaml that describes plain weights.
-        judge: a model as above; a folder of masks made by another program, named as by segpref predict;
-            several of these, "[A, B]", averaged; oracle or oracle-dice; or a class with its arguments
-            (class_path, init_args).
         data: folder of the dataset.
         settings: the resolved options.
         where: data, split and cache.
         opening: what may be opened.
+        model: model file or run folder of segpref, trained nnU-Net folder (or one fold of it), MONAI
+            bundle, or .yaml that describes plain weights; with votes the copy in the study if left out.
+        judge: a model as above; a folder of masks made by another program, named as by segpref predict;
+            several of these, "[A, B]", averaged; oracle or oracle-dice; or a class with its arguments
+            (class_path, init_args).
+        votes: in the place of a judge: the folder of a study in which people voted, or several of one
+            model, "[A, B]"; measured on the masks that they saw, of images that have a label.
+        database: URL of the votes, if they are not in the study's folder.
         part: part of the split to measure on: train, judge, validation or test.
         miner: picks the pairs of PairFlip from scores; Top-vs-Random if left out.
         candidates: number K of masks in a slate.
@@ -61,8 +67,9 @@ def audit(
         out: JSON file for the results.
     """
     result = run(
-        model, data, judge=judge, part=part, miner=miner, candidates=candidates, families=families,
-        others=others, seed=seed, out=out, settings=settings, **vars(where), **vars(opening),
+        model, data, judge=judge, votes=votes, database=database, part=part, miner=miner,
+        candidates=candidates, families=families, others=others, seed=seed, out=out, settings=settings,
+        **vars(where), **vars(opening),
     )  # fmt: skip
     _show(result)
 
@@ -83,9 +90,7 @@ def _structures(result: Audit) -> Table:
             f"{one.empty:.0%}",
             f"{one.empty_truth:.0%}",
             str(one.slates),
-            "always: it never draws it"
-            if one.structure in result.abstains_on
-            else str(one.abstained),
+            "always" if one.structure in result.abstains_on else str(one.abstained),
         )
     return table
 

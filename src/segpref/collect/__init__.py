@@ -8,7 +8,6 @@ from segpref.faces import face
 
 if TYPE_CHECKING:
     from segpref.collect.answers import (
-        Answer,
         Assignment,
         Conflict,
         NotYours,
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
         VoteRow,
     )
     from segpref.collect.builder import ShownImage, StudyBuilder, native_mask, shown_image
+    from segpref.collect.choices import OPTIONS, Answer, Option, choices_of, right_answer
     from segpref.collect.comparisons import comparisons_of
     from segpref.collect.config import CollectConfig
     from segpref.collect.contents import Axes, Contents, DisplayInfo, Item, Mask, Mode, Pair
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from segpref.collect.database import Database
     from segpref.collect.display import Layout, layout_of, packed_mask
     from segpref.collect.erasing import Erased
+    from segpref.collect.kept_sets import SlatesByCase, cases_named, joined, kept_set
     from segpref.collect.native import Native, default_window, native_of
     from segpref.collect.one_structure import one_structure_slate
     from segpref.collect.opening import check_same_study, open_store, without
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
         compared,
         differing_voxels,
         information,
+        margin_doubt,
         preference_chance,
         score_scale,
         share_preferring,
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
     from segpref.collect.slices import Axis, slice_count, slice_of
     from segpref.collect.standing import drop_cases, kept_cases, standing_set
     from segpref.collect.study import DATABASE, StudyFolder, StudyNote, write_display
+    from segpref.collect.study_votes import StudyVotes, read_studies
     from segpref.collect.tables import TABLES
     from segpref.collect.vote_preferences import (
         CONFIDENCE,
@@ -55,13 +58,13 @@ if TYPE_CHECKING:
         preferences_from_votes,
     )
     from segpref.collect.vote_store import VoteStore
-    from segpref.collect.voting import check_vote, choices_of
+    from segpref.collect.votes_judge import VotesJudge
+    from segpref.collect.voting import check_vote
 else:
     __getattr__, __dir__ = face(
         __name__,
         {
             "answers": (
-                "Answer",
                 "Assignment",
                 "Conflict",
                 "NotYours",
@@ -75,6 +78,7 @@ else:
                 "VoteRow",
             ),
             "builder": ("ShownImage", "StudyBuilder", "native_mask", "shown_image"),
+            "choices": ("OPTIONS", "Answer", "Option", "choices_of", "right_answer"),
             "config": ("CollectConfig",),
             "comparisons": ("comparisons_of",),
             "contents": ("Axes", "Contents", "DisplayInfo", "Item", "Mask", "Mode", "Pair"),
@@ -83,6 +87,7 @@ else:
             "database": ("Database",),
             "display": ("Layout", "layout_of", "packed_mask"),
             "erasing": ("Erased",),
+            "kept_sets": ("SlatesByCase", "cases_named", "joined", "kept_set"),
             "native": ("Native", "default_window", "native_of"),
             "one_structure": ("one_structure_slate",),
             "opening": ("check_same_study", "open_store", "without"),
@@ -94,6 +99,7 @@ else:
                 "compared",
                 "differing_voxels",
                 "information",
+                "margin_doubt",
                 "preference_chance",
                 "score_scale",
                 "share_preferring",
@@ -101,16 +107,19 @@ else:
             "slices": ("Axis", "slice_count", "slice_of"),
             "standing": ("drop_cases", "kept_cases", "standing_set"),
             "study": ("DATABASE", "StudyFolder", "StudyNote", "write_display"),
+            "study_votes": ("StudyVotes", "read_studies"),
             "tables": ("TABLES",),
             "vote_preferences": ("CONFIDENCE", "VotePreferences", "preferences_from_votes"),
             "vote_store": ("VoteStore",),
-            "voting": ("check_vote", "choices_of"),
+            "votes_judge": ("VotesJudge",),
+            "voting": ("check_vote",),
         },
     )
 
 __all__ = [
     "CONFIDENCE",
     "DATABASE",
+    "OPTIONS",
     "TABLES",
     "Answer",
     "Assignment",
@@ -128,6 +137,7 @@ __all__ = [
     "Mode",
     "Native",
     "NotYours",
+    "Option",
     "Pair",
     "PairSelection",
     "Progress",
@@ -135,16 +145,20 @@ __all__ = [
     "Refused",
     "Rules",
     "ShownImage",
+    "SlatesByCase",
     "StoreFull",
     "Stored",
     "StudyBuilder",
     "StudyFolder",
     "StudyNote",
+    "StudyVotes",
     "Unavailable",
     "VoteIn",
     "VotePreferences",
     "VoteRow",
     "VoteStore",
+    "VotesJudge",
+    "cases_named",
     "check_same_study",
     "check_vote",
     "choices_of",
@@ -158,8 +172,11 @@ __all__ = [
     "drop_cases",
     "information",
     "is_opaque",
+    "joined",
     "kept_cases",
+    "kept_set",
     "layout_of",
+    "margin_doubt",
     "native_mask",
     "native_of",
     "one_structure_slate",
@@ -169,6 +186,8 @@ __all__ = [
     "preference_chance",
     "preferences_from_votes",
     "ratings_of",
+    "read_studies",
+    "right_answer",
     "score_scale",
     "share_preferring",
     "shown_image",

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+from segpref.collect.choices import Answer
 from segpref.collect.contents import Item, Mask, Pair
 from segpref.types import SegprefError
 
 __all__ = [
-    "Answer",
     "Assignment",
     "Conflict",
     "NotYours",
@@ -24,12 +24,6 @@ __all__ = [
     "VoteIn",
     "VoteRow",
 ]
-
-Answer = Literal[
-    "left", "right", "tie", "both-bad", "cant-tell", "accept", "reject",
-    "best-0", "best-1", "best-2", "best-3", "none-good",
-]  # fmt: skip
-"""As seen on the screen; ``best-N`` counts the places from the top left, row by row."""
 
 
 class Refused(SegprefError):

@@ -199,7 +199,6 @@ class StudyBuilder:
         information: float = 0.0,
         chosen_by: Literal["information", "random"] = "information",
         gold: int | None = None,
-        mode: Mode | None = None,
     ) -> Pair | None:
         """Add a question about an image; None where two of its masks look the same in what is asked.
 
@@ -211,8 +210,8 @@ class StudyBuilder:
             use: of the answer.
             information: that is expected of it.
             chosen_by: how it was chosen.
-            gold: which mask is better, where that is known.
-            mode: where it is another than the study's.
+            gold: which mask is better, where that is known; of one mask 0 where it is good, 1 where
+                not.
         """
         space = self.card.label_space
         packed = [packed_mask(one.native, shown.layout, space) for one in masks]
@@ -227,7 +226,7 @@ class StudyBuilder:
             id=new_id(),
             item=item.id,
             masks=tuple(ids),
-            mode=mode or self.mode,
+            mode=self.mode,
             structure=None if structure is None else space.structures[structure],
             field_index=None if structure is None else structure if several else 0,
             use=use,

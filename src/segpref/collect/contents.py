@@ -103,7 +103,7 @@ class Pair:
         use: ``gold`` and ``practice`` are never learned from.
         information: expected information, by which it was chosen.
         chosen_by: ``information`` or ``random``.
-        gold: which mask is better, where that is known.
+        gold: which mask is better, where that is known; of one mask 0 where it is good, 1 where not.
         votes: how many raters are to answer it.
         slices: for each of ``axial``, ``coronal`` and ``sagittal``, where its masks differ.
     """

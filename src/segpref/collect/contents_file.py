@@ -100,7 +100,8 @@ def _check(contents: Contents) -> None:
             raise Damaged(f"pair {pair.id} has masks of another image, or that are not there")
         if len(pair.masks) != _COUNTS.get(pair.mode):
             raise Damaged(f"pair {pair.id} has {len(pair.masks)} masks, mode {pair.mode!r}")
-        if pair.gold is not None and not 0 <= pair.gold < len(pair.masks):
+        answers = 2 if pair.mode == "accept-reject" else len(pair.masks)
+        if pair.gold is not None and not 0 <= pair.gold < answers:
             raise Damaged(f"pair {pair.id} names a better mask that it does not have")
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from segpref.collect.answers import VoteRow
+from segpref.collect.choices import judged
 from segpref.preferences import Rating
 
 __all__ = ["ratings_of"]
-
-_JUDGED = {"accept": 0, "reject": 1}
 
 
 def ratings_of(rows: Iterable[VoteRow], *, practice: bool = False) -> list[Rating]:
@@ -32,8 +31,8 @@ def ratings_of(rows: Iterable[VoteRow], *, practice: bool = False) -> list[Ratin
 def _rating(row: VoteRow) -> Rating:
     alone = row.pair.mode == "accept-reject"
     answer: int | str = row.choice
-    if row.choice in _JUDGED:
-        answer = _JUDGED[row.choice]
+    if (number := judged(row.choice)) is not None:
+        answer = number
     elif row.chosen is not None:
         answer = row.chosen
     return Rating(

@@ -2,7 +2,8 @@
 
 The expected information of a pair is ``area x p (1 - p) x (1 + doubt)``: the voxels in which its masks
 differ, how open the answer is (p is the probability that the first is better), and how unsure the
-policy is of its margin there.
+policy is of its margin: by its passes under dropout where it has any (:func:`margin_doubt`), else by
+the spread of the candidates (:class:`Compared`).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ __all__ = [
     "compared",
     "differing_voxels",
     "information",
+    "margin_doubt",
     "preference_chance",
     "score_scale",
     "share_preferring",
@@ -76,6 +78,40 @@ def score_scale(scores: Float[np.ndarray, "image K"]) -> float:
 def information(area: Square, chance: Square, doubt: Square) -> Square:
     """Expected information of every pair: ``area x p (1 - p) x (1 + doubt)``."""
     return np.asarray(area * chance * (1 - chance) * (1 + doubt))
+
+
+def margin_doubt(
+    masks: UInt8[np.ndarray, "K field *space"],
+    passes: Float[np.ndarray, "S C *space"],
+    space: LabelSpace,
+) -> Float[np.ndarray, "field K K"]:
+    """How unsure a policy is of the margin of every pair, by several stochastic passes.
+
+    The margin of a pair is linear in the logits. With its mean m and standard deviation s over the
+    passes, doubt is ``s / (s + |m|)``, however margins are normalised: 0 where all passes agree, near 1
+    where they cancel. It is 0 of a mask with itself.
+
+    Args:
+        masks: candidates.
+        passes: logits of at least two passes.
+        space: what the masks mean.
+    """
+    flat = masks.reshape(*masks.shape[:2], -1)
+    varying = (flat != flat[:1]).any(axis=(0, 1))
+    held = flat[:, :, varying].astype(np.int64)
+    logits = passes.reshape(*passes.shape[:2], -1)[:, :, varying].astype(np.float64)
+    found = []
+    for number in range(held.shape[1]):
+        if space.kind == "multi-label":
+            sums = logits[:, number] @ held[:, number].T
+        else:
+            at = np.arange(held.shape[2])
+            sums = np.stack([[one[mask, at].sum() for mask in held[:, 0]] for one in logits])
+        margins = sums[:, :, None] - sums[:, None]
+        spread, mean = margins.std(axis=0, ddof=1), np.abs(margins.mean(axis=0))
+        total = spread + mean
+        found.append(np.where(total > 0, spread / np.where(total > 0, total, 1), 0.0))
+    return np.stack(found)
 
 
 class Compared(NamedTuple):
@@ -174,6 +210,7 @@ class PairSelection:
         masks: UInt8[np.ndarray, "K field *space"],
         space: LabelSpace,
         chance: Float[np.ndarray, "field K K"] | None = None,
+        doubt: Float[np.ndarray, "field K K"] | None = None,
     ) -> list[Asked]:
         """The questions about the next image.
 
@@ -181,6 +218,8 @@ class PairSelection:
             masks: its candidates; the first is the anchor.
             space: what they mean.
             chance: for every field, that the first of two candidates is better; open where None.
+            doubt: for every field, how unsure the policy is of its margin; by the spread of the
+                candidates where None.
         """
         known = compared(masks, space)
         turn, self._images = self._images, self._images + 1
@@ -194,6 +233,8 @@ class PairSelection:
                 field = number if space.kind == "multi-label" else 0
                 open_answer = np.full(known[number].area.shape, 0.5)
                 answer = open_answer if chance is None else chance[field]
+                if doubt is not None:
+                    known[number] = known[number]._replace(doubt=doubt[field])
                 one = self._next(known[number], answer, free[number], number)
                 if one is None:
                     order.remove(number)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,17 @@ from segpref.data.array_files import ArrayFile, ArrayNote, StoredArray, write_ar
 from segpref.data.cache import write_atomically
 from segpref.data.dataset import Dataset
 from segpref.disk import Damaged, cannot_read, cannot_write, from_checked_json, to_checked_json
-from segpref.preferences import AbstainingJudge, Candidates, ProposeSlates, RoundSlates
+from segpref.preferences import (
+    AbstainingJudge,
+    Candidates,
+    ProposeSlates,
+    RoundSlates,
+    ScoredSlate,
+    Scoring,
+    WholeSlates,
+    write_whole_slates,
+)
+from segpref.progress import track
 from segpref.types import Case, Judge, Policy, SegprefError, Slate
 
 __all__ = ["drop_cases", "kept_cases", "standing_set"]
@@ -29,7 +40,8 @@ def standing_set(
     judge: Judge | None = None,
     seed: int = 0,
     batch_size: int = 8,
-) -> RoundSlates:
+    whole: bool = False,
+) -> RoundSlates | WholeSlates:
     """Slates of all images of a pool in files, made now where they are not there.
 
     It is what :class:`~segpref.preferences.RoundSlates` keeps for a round, so that an alignment of the
@@ -45,6 +57,8 @@ def standing_set(
         judge: scores the candidates, prepared for the pool; None where people alone will.
         seed: of the candidates.
         batch_size: images per network pass.
+        whole: whether the model sees patches: its images, which may differ in size, go one by one
+            (:class:`~segpref.preferences.WholeSlates`).
     """
     candidates, space = Candidates(policy, proposals), pool.label_space
 
@@ -53,13 +67,26 @@ def standing_set(
         return [one_structure_slate(slate, space) for slate in slates], None
 
     asked: Any = judge or AbstainingJudge()
+    if whole:
+        return write_whole_slates(folder, _one_by_one(make, pool, Scoring(asked)))
     kept = RoundSlates(make, pool, asked, folder, every=1, batch_size=batch_size)
     kept([0], 0, 0)
     return kept
 
 
+def _one_by_one(
+    make: Callable[[Sequence[Case], int], tuple[list[Slate], None]], pool: Dataset, scoring: Scoring
+) -> Iterator[ScoredSlate]:
+    for place in track(range(len(pool)), "making masks", len(pool)):
+        case = pool[place]
+        seen = scoring.seen(case)
+        yield scoring([seen], make([replace(case, label=None, raters=None)], 0)[0])[0]
+
+
 def kept_cases(folder: Path) -> tuple[str, ...]:
     """Ids of the cases that a set is of, in its order; none where there is no set."""
+    if WholeSlates.there(folder):
+        return WholeSlates(folder).cases
     note = _note(_finished(folder))
     return () if note is None else tuple(str(case) for case in note["cases"])
 
@@ -79,6 +106,8 @@ def drop_cases(folder: Path, dropped: Callable[[str], bool]) -> int:
     Raises:
         SegprefError: the files are not what was written, or can't be written.
     """
+    if WholeSlates.there(folder):
+        return WholeSlates(folder).drop(dropped)
     folder = _finished(folder)
     note = _note(folder)
     if note is None:

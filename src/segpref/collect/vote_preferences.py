@@ -8,17 +8,13 @@ from itertools import combinations
 from typing import Literal, NamedTuple
 
 from segpref.collect.answers import VoteRow
+from segpref.collect.choices import ANSWERS
 from segpref.preferences import Choice, Preference
 
 __all__ = ["CONFIDENCE", "VotePreferences", "preferences_from_votes"]
 
 CONFIDENCE = {1: 1 / 3, 2: 2 / 3, 3: 1.0}
 """What a rater said (1 unsure, 2 fairly sure, 3 sure) as the confidence of a record: a third each."""
-
-_BY_PLACE: dict[str, Choice] = {
-    "left": "first", "right": "second", "tie": "tie", "both-bad": "both-bad",
-    "cant-tell": "cant-tell", "none-good": "both-bad",
-}  # fmt: skip
 
 _Shown = tuple[tuple[int, ...], Choice]
 
@@ -77,19 +73,16 @@ def _left_out(vote: VoteRow, use: Collection[str]) -> str | None:
 
 def _statements(vote: VoteRow) -> Iterator[_Shown]:
     """Places on the screen, and what is said of the masks there."""
-    places = range(len(vote.sides))
-    if vote.choice == "accept" or vote.choice == "reject":
-        yield (0,), "accept" if vote.choice == "accept" else "reject"
-    elif vote.choice.startswith("best-"):
-        best = int(vote.choice.removeprefix("best-"))
-        for other in places:
-            if other != best:
-                yield (min(best, other), max(best, other)), "first" if best < other else "second"
-    elif len(places) == 1:
-        yield (0,), _BY_PLACE[vote.choice]
-    else:
-        for two in combinations(places, 2):
-            yield two, _BY_PLACE[vote.choice]
+    places, told = range(len(vote.sides)), ANSWERS[vote.choice]
+    if told.place is None:
+        assert told.says is not None
+        for shown in combinations(places, min(2, len(places))):
+            yield shown, told.says
+        return
+    best = told.place
+    for other in places:
+        if other != best:
+            yield (min(best, other), max(best, other)), "first" if best < other else "second"
 
 
 def _record(vote: VoteRow, ids: tuple[str, ...], choice: Choice) -> Preference:

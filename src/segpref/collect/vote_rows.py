@@ -8,12 +8,11 @@ from typing import Any
 from sqlalchemy import Connection, Row, select
 
 from segpref.collect.answers import VoteRow
+from segpref.collect.choices import place_of
 from segpref.collect.contents_rows import select_contents
 from segpref.collect.tables import assignment, rater, vote
 
 __all__ = ["chosen_mask", "vote_rows"]
-
-_PLACES = {"left": 0, "right": 1, "best-0": 0, "best-1": 1, "best-2": 2, "best-3": 3}
 
 
 def chosen_mask(choice: str, sides: Sequence[int]) -> int | None:
@@ -23,7 +22,7 @@ def chosen_mask(choice: str, sides: Sequence[int]) -> int | None:
         choice: as seen on the screen.
         sides: for each place on the screen, the index of its mask.
     """
-    place = _PLACES.get(choice)
+    place = place_of(choice)
     return None if place is None else sides[place]
 
 

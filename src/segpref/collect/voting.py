@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Row, insert, select, update
 
 from segpref.collect.answers import Conflict, NotYours, VoteIn
 from segpref.collect.assigning import is_held
+from segpref.collect.choices import ANSWERS, choices_of
 from segpref.collect.rules import Rules
 from segpref.collect.tables import assignment, pair, vote
 from segpref.types import SegprefError
@@ -19,29 +20,16 @@ __all__ = [
     "answer_to",
     "check_uuid",
     "check_vote",
-    "choices_of",
     "expires_soon",
     "last_vote",
     "store_vote",
     "take_back",
 ]
 
-_PAIR = ("left", "right", "tie", "both-bad", "cant-tell")
-_CHOICES = {
-    "pair": _PAIR,
-    "base-or-tuned": _PAIR,
-    "best-of-four": ("best-0", "best-1", "best-2", "best-3", "none-good", "cant-tell"),
-    "accept-reject": ("accept", "reject", "cant-tell"),
-}
 _MOST_MS = 2**31 - 1
 _MOST_SLICES = 100_000
 _SOON = timedelta(minutes=1)
 """A vote that comes so shortly before its pair is given to others waits until none is being given."""
-
-
-def choices_of(mode: str) -> tuple[str, ...]:
-    """What can be answered in a mode."""
-    return _CHOICES[mode]
 
 
 def check_vote(told: VoteIn) -> None:
@@ -51,7 +39,7 @@ def check_vote(told: VoteIn) -> None:
         SegprefError: one of its values is out of its range.
     """
     check_uuid(told.uuid)
-    if not any(told.choice in known for known in _CHOICES.values()):
+    if told.choice not in ANSWERS:
         raise SegprefError("this choice is none that can be made")
     if told.confidence is not None and not _is_whole(told.confidence, 1, 3):
         raise SegprefError("confidence is 1, 2 or 3, or left out")

@@ -80,6 +80,7 @@ def structure_figures(
     pairs: Pairs,
     label_space: LabelSpace,
     abstains_on: Collection[str] = (),
+    about: Sequence[str | None] | None = None,
 ) -> tuple[StructureFigures, ...]:
     """A row per structure.
 
@@ -91,6 +92,8 @@ def structure_figures(
         pairs: what a miner made of the scores; ``pairs.case`` points into ``scores``.
         label_space: what the masks mean.
         abstains_on: structures of which the judge says nothing although its field has scores.
+        about: the only structure that a slate's scores are about, such as one that people were asked
+            about, or None; the slate does not count for the others.
     """
     mainly = _mainly(masks, pairs, label_space)
     gain = np.array(
@@ -106,7 +109,9 @@ def structure_figures(
     for number, name in enumerate(label_space.structures):
         field = number if label_space.kind == "multi-label" else 0
         gains, abstained = [], 0
-        for slate, said in zip(slates, scores, strict=True):
+        for slate, said, asked in zip(slates, scores, about or [None] * len(slates), strict=True):
+            if asked not in (None, name):
+                continue
             if slate.empty_truth[number] and slate.empty[:, number].all():
                 continue
             state = "abstained" if name in abstains_on else score_state(said[:, field])

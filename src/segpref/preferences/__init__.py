@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         ProposeSlates,
         ScoredSlate,
         Scoring,
+        StandingJudge,
         content_id,
         content_ids,
     )
@@ -70,6 +71,7 @@ if TYPE_CHECKING:
     )
     from segpref.preferences.round_slates import MakeSlates, RoundBatch, RoundSlates
     from segpref.preferences.store import PreferenceFile, PreferenceStore
+    from segpref.preferences.whole_slates import SparseSlate, WholeSlates, write_whole_slates
 else:
     __getattr__, __dir__ = face(
         __name__,
@@ -83,6 +85,7 @@ else:
                 "ProposeSlates",
                 "ScoredSlate",
                 "Scoring",
+                "StandingJudge",
                 "content_id",
                 "content_ids",
             ),
@@ -123,6 +126,7 @@ else:
             "reliability": ("Reliability", "first_is_better", "flip_rates", "reliabilities"),
             "round_slates": ("MakeSlates", "RoundBatch", "RoundSlates"),
             "store": ("PreferenceFile", "PreferenceStore"),
+            "whole_slates": ("SparseSlate", "WholeSlates", "write_whole_slates"),
         },
     )
 
@@ -157,11 +161,14 @@ __all__ = [
     "RoundSlates",
     "ScoredSlate",
     "Scoring",
+    "SparseSlate",
+    "StandingJudge",
     "Threshold",
     "TopVsBase",
     "TopVsRandom",
     "VoteTimes",
     "Where",
+    "WholeSlates",
     "between_raters",
     "bradley_terry",
     "cohen_kappa",
@@ -191,4 +198,5 @@ __all__ = [
     "vote_times",
     "write_preferences",
     "write_table",
+    "write_whole_slates",
 ]

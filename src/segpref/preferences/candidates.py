@@ -6,9 +6,9 @@ All slates are made here: a step of stage 2, a set that is kept for a round
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ __all__ = [
     "ProposeSlates",
     "ScoredSlate",
     "Scoring",
+    "StandingJudge",
     "content_id",
     "content_ids",
 ]
@@ -46,8 +47,8 @@ def content_id(mask: UInt8[np.ndarray, "field *space"]) -> str:
 
 
 def content_ids(slate: Slate) -> tuple[str, ...]:
-    """The content id of every candidate of a slate."""
-    return tuple(content_id(mask) for mask in slate.masks)
+    """The content id of every candidate of a slate, of parts that of the whole mask."""
+    return slate.ids or tuple(content_id(mask) for mask in slate.masks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,17 +60,28 @@ class ScoredSlate:
         slate: its candidates.
         scores: the judge's, ``[K, field]``.
         uncertainty: the judge's uncertainty of each score; None if it is not computed.
+        structure: the only one that the scores are about; all where None.
     """
 
     case: Case
     slate: Slate
     scores: Float[np.ndarray, "K field"]
     uncertainty: Float[np.ndarray, "K field"] | None = None
+    structure: str | None = None
 
     @property
     def ids(self) -> tuple[str, ...]:
         """Content id of every candidate; each is worked out when it is asked for."""
         return content_ids(self.slate)
+
+
+@runtime_checkable
+class StandingJudge(Judge, Protocol):
+    """A judge that knows certain masks of its own and can say nothing of others."""
+
+    def asked(self, dataset: Any) -> Iterator[ScoredSlate]:
+        """Slates of these masks with their scores, of the labelled cases of a dataset."""
+        ...
 
 
 class ProposeSlates(Protocol):

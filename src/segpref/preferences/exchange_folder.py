@@ -179,17 +179,17 @@ class PreferenceFolder:
         some = next((one for own in names.values() for one in own), None)
         if some is None:
             raise SegprefError(f"{self.path} holds no preferences: check the folder")
-        empty = np.zeros_like(self.mask(some))
+        nothing = np.zeros_like(self.mask(some))
 
         def slate(case: str) -> Slate:
             masks = [self.mask(name) for name in names.get(case, ())]
-            if any(mask.shape != empty.shape for mask in masks):
+            if any(mask.shape != masks[0].shape for mask in masks):
                 raise SegprefError(
-                    f"{self.path} holds masks of different sizes, which can't be one set: export the "
-                    "preferences about images of one size"
+                    f"{self.path} holds masks of different sizes of {case}, which can't be one set: "
+                    "export the preferences again"
                 )
             if case not in anchors:
-                masks.insert(0, empty)
+                masks.insert(0, np.zeros_like(masks[0]) if masks else nothing)
             made = [Candidate("recorded", {"number": number}) for number in range(len(masks))]
             return Slate(np.stack(masks), tuple(made))
 

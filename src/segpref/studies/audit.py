@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -32,7 +32,7 @@ from segpref.seeds import derive_seed
 from segpref.studies.slates import ScoredSlate, patch_slates, scored_slates
 from segpref.types import Candidate, Judge, LabelSpace, Miner, Policy, SegprefError
 
-__all__ = ["Audit", "FamilyFigures", "audit"]
+__all__ = ["Audit", "FamilyFigures", "audit", "audit_of"]
 
 _DRAWS = 10
 
@@ -126,9 +126,28 @@ def audit(
     else:
         assert isinstance(policy, TunablePolicy)
         slates = patch_slates(policy, dataset, judge, proposals, patches, seed)
+    return audit_of(slates, dataset.label_space, miner, seed, silent)
+
+
+def audit_of(
+    slates: Iterable[ScoredSlate],
+    space: LabelSpace,
+    miner: Miner,
+    seed: int = 0,
+    abstains_on: Sequence[str] = (),
+) -> Audit:
+    """Measure scored slates of labelled cases, whoever scored them.
+
+    Args:
+        slates: with the labels of their cases; the anchor comes first.
+        space: what the masks mean.
+        miner: makes pairs of the scores.
+        seed: of pairs.
+        abstains_on: structures of which the judge says nothing.
+    """
     masks = _Packed()
     # A loop would keep a slate while the next one is made.
-    seen = list(map(partial(_measured, masks, dataset.label_space), slates))
+    seen = list(map(partial(_measured, masks, space), slates))
     truth, judged = [one.quality for one in seen], [one.scores for one in seen]
     rngs = [np.random.default_rng(derive_seed(seed, 1, number)) for number in range(len(seen))]
     # A miner that draws finds other pairs every time: one draw of few slates says little of a gap.
@@ -147,10 +166,11 @@ def audit(
             truth,
             masks,
             mined[0],
-            dataset.label_space,
-            silent,
+            space,
+            abstains_on,
+            [one.about for one in seen],
         ),
-        abstains_on=silent,
+        abstains_on=tuple(abstains_on),
     )
 
 
@@ -163,6 +183,7 @@ class _Measured:
     quality: np.ndarray
     distinct: float
     structures: StructureSlate
+    about: str | None
 
 
 class _Packed(Sequence[Any]):
@@ -192,7 +213,7 @@ def _measured(masks: _Packed, label_space: LabelSpace, scored: ScoredSlate) -> _
     quality = slate_iou(slate.masks, label, label_space)
     distinct = len(set(scored.ids)) / len(slate)
     each = structure_slate(slate.masks, label, label_space)
-    return _Measured(slate.candidates, scored.scores, quality, distinct, each)
+    return _Measured(slate.candidates, scored.scores, quality, distinct, each, scored.structure)
 
 
 def _families(seen: Sequence[_Measured]) -> tuple[FamilyFigures, ...]:

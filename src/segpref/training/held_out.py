@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +12,7 @@ import torch
 
 from segpref.data.dataset import Dataset
 from segpref.objectives.likelihood import disagreement
-from segpref.preferences import AbstainingJudge, Mined, RecordedPairs, RoundSlates
+from segpref.preferences import AbstainingJudge, Mined, RecordedPairs, RoundSlates, WholeSlates
 from segpref.runtime import runtime
 from segpref.training.margins import LogitMargins
 from segpref.types import Case, Objective, Predictor, SegprefError, Slate
@@ -47,9 +47,22 @@ class HeldOut:
         told = (case for case in self.cases if self.records.by_case.get(case.id))
         return sorted({case.patient for case in told})
 
-    def sets(self) -> RoundSlates:
-        """The slates."""
-        return RoundSlates(_missing, self.cases, AbstainingJudge(), self.slates, every=1)
+    def slate(self) -> Callable[[int], Slate]:
+        """Gives the slate of a case, of which the candidates that something was said of are needed."""
+        if not WholeSlates.there(self.slates):
+            kept = RoundSlates(_missing, self.cases, AbstainingJudge(), self.slates, every=1)
+            return lambda index: kept([index], 0, 0).slates[0]
+        whole, said = WholeSlates(self.slates), self.records.by_case
+        if whole.cases != tuple(case.id for case in self.cases):
+            raise SegprefError(
+                f"{self.slates} holds masks of other images: restore the study's folder"
+            )
+
+        def slate(index: int) -> Slate:
+            told = said.get(whole.cases[index], ())
+            return whole.sparse(index, {name for one in told for name in one.candidates}).whole()
+
+        return slate
 
 
 class _Count(NamedTuple):
@@ -73,12 +86,12 @@ def agreement(held: HeldOut, policy: Predictor, reference: Predictor) -> Mapping
     Returns:
         :data:`AGREEMENT`; NaN where nothing was said of the slates.
     """
-    sets, space = held.sets(), policy.label_space
+    slate_of, space = held.slate(), policy.label_space
     singles = bool(getattr(held.records.objective, "single_masks", False))
 
     def counted(index: int) -> _Count:
         case: Case = held.cases[index]
-        slates = sets([index], 0, 0).slates
+        slates = [slate_of(index)]
         mined: Mined = held.records([case.id], slates, space)
         region = disagreement(slates, mined.pairs, space, whole=singles)
         target = np.ones(len(region)) if region.pairs.target is None else region.pairs.target

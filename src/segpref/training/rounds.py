@@ -7,15 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
 from torch import Tensor
 
 from segpref.data.dataset import Dataset
-from segpref.data.patches import within_image
 from segpref.policies import TunablePolicy
 from segpref.preferences import Candidates, RoundPatches, RoundSlates
 from segpref.proposals import SlateProposals
-from segpref.training.step import Reference, ScoredSlates
+from segpref.training.step import Reference, ScoredSlates, predicted
 from segpref.types import Case, Judge, Slate, State
 
 __all__ = ["PreferenceRounds"]
@@ -87,15 +85,9 @@ class PreferenceRounds:
             found.slates,
             found.scores,
             logits,
-            self._anchors(state, cases),
+            predicted(self._policy, state, cases),
             found.uncertainty,
         )
-
-    def _anchors(self, state: State, cases: Sequence[Case]) -> UInt8[np.ndarray, "B field *space"]:
-        masks: np.ndarray = self._policy.label_space.decode(state.logits.detach()).cpu().numpy()
-        for row, case in enumerate(cases):
-            masks[row] = within_image(masks[row][None], case)[0]
-        return masks
 
     def _made(self, cases: Sequence[Case], number: int) -> tuple[list[Slate], np.ndarray | None]:
         passed = self._candidates.forward(cases)

@@ -12,6 +12,7 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from segpref.data.dataset import Dataset
+from segpref.data.patches import within_image
 from segpref.metrics import slate_iou
 from segpref.policies import TunablePolicy
 from segpref.preferences import Candidates, PolicyPass, Scoring
@@ -38,6 +39,7 @@ __all__ = [
     "ScoredSlates",
     "SlateSource",
     "StepSlates",
+    "predicted",
 ]
 
 Reference = Callable[[Sequence[Case], Tensor], Tensor]
@@ -120,6 +122,16 @@ class StepSlates:
             self.reference(cases, images),
             uncertainty=[one.uncertainty for one in found if one.uncertainty is not None] or None,
         )
+
+
+def predicted(
+    policy: TunablePolicy, state: State, cases: Sequence[Case]
+) -> UInt8[np.ndarray, "B field *space"]:
+    """What a policy's pass says the masks are, with what lies beyond the images out of Omega."""
+    masks: np.ndarray = policy.label_space.decode(state.logits.detach()).cpu().numpy()
+    for row, case in enumerate(cases):
+        masks[row] = within_image(masks[row][None], case)[0]
+    return masks
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,14 @@ from datetime import datetime
 from typing import Any, NoReturn
 
 from segpref.collect import (
+    OPTIONS,
     Assignment,
     Progress,
     StudyNote,
     VoteIn,
     check_vote,
     choices_of,
+    right_answer,
     slice_count,
 )
 from segpref.types import SegprefError
@@ -37,6 +39,10 @@ _VOTE = {
     "uuid", "assignment", "choice", "confidence", "shown_ms", "slices_seen", "window", "voted_at",
 }  # fmt: skip
 _WHY = "It agrees more with the reference segmentation of this image."
+_WHY_ALONE = {
+    "accept": "It agrees with the reference segmentation of this image.",
+    "reject": "It is far from the reference segmentation of this image.",
+}
 _AXES = ("axial", "coronal", "sagittal")
 
 
@@ -137,6 +143,10 @@ def study_json(note: StudyNote, pseudonym: str, progress: Progress) -> dict[str,
         "question": note.question,
         "instructions": note.instructions,
         "mode": note.mode,
+        "choices": {
+            mode: [[one.answer, one.key, one.shown, one.words] for one in options]
+            for mode, options in OPTIONS.items()
+        },
         "structures": _structures(note),
         "exclusive": note.label_space.kind == "multi-class",
         "rater": pseudonym,
@@ -179,13 +189,12 @@ def task_json(
 
 def practice_json(given: Assignment, said: str) -> dict[str, Any]:
     """What the right answer to a practice pair was, as seen on the screen."""
-    gold = given.pair.gold
-    right = None
-    if gold is not None and gold in given.sides:
-        place = given.sides.index(gold)
-        names = {2: ("left", "right"), 1: ("accept",)}
-        right = names.get(len(given.sides), ("best-0", "best-1", "best-2", "best-3"))[place]
-    return {"choice": right, "correct": said == right, "why": "" if right is None else _WHY}
+    right = right_answer(given.pair.mode, given.pair.gold, given.sides)
+    return {
+        "choice": right,
+        "correct": said == right,
+        "why": _WHY_ALONE.get(right, _WHY) if right else "",
+    }
 
 
 def mask_dtype(note: StudyNote) -> str:

@@ -238,7 +238,8 @@ def _source(asked: _Asked) -> _Source:
 
 def _of_votes(asked: _Asked) -> _Source:
     # Votes need a database, which the other commands do not.
-    from segpref.workflows.votes import configured, open_vote_inputs, open_votes, read_studies
+    from segpref.collect import read_studies
+    from segpref.workflows.votes import configured, open_vote_inputs, open_votes
 
     given, store = asked.given, asked.store
     votes = read_studies([Path(one) for one in given["votes"]], asked.database)

@@ -11,12 +11,12 @@ from segpref.data import Cache, Reader
 from segpref.data.cache import write_atomically
 from segpref.inference.windows import whole_images
 from segpref.judges import NamedJudge
-from segpref.preferences import TopVsRandom
+from segpref.preferences import StandingJudge, TopVsRandom
 from segpref.proposals import SlateProposals
-from segpref.studies.audit import Audit
+from segpref.studies.audit import Audit, audit_of
 from segpref.studies.audit import audit as measure
 from segpref.targets import check_outputs
-from segpref.types import Judge, Miner
+from segpref.types import Judge, Miner, SegprefError
 from segpref.workflows.inputs import open_inputs
 from segpref.workflows.loading import check_masks, part_of
 from segpref.workflows.options import DataOptions, TrainedModel, Trust
@@ -26,10 +26,12 @@ __all__ = ["audit"]
 
 
 def audit(
-    model: Path | str | Run,
-    data: Reader | Path | str,
+    model: Path | str | Run | None = None,
+    data: Reader | Path | str | None = None,
     *,
-    judge: Judge | NamedJudge | Sequence[str] | Path | str | Run,
+    judge: Judge | NamedJudge | Sequence[str] | Path | str | Run | None = None,
+    votes: Path | str | Sequence[Path | str] | None = None,
+    database: str | None = None,
     part: str = "validation",
     miner: Miner | None = None,
     candidates: int = 32,
@@ -42,10 +44,17 @@ def audit(
 ) -> Audit:
     """Measure the judge and the slates on labelled cases, before anything is trained.
 
+    What people said is measured on the masks that they voted on, of the images that have a label: each
+    group of masks that were compared about one structure is a slate, with the model's own mask as the
+    anchor.
+
     Args:
         model: as in :func:`~segpref.align`.
         data: folder of the dataset, or its reader.
         judge: as in :func:`~segpref.align`.
+        votes: in the place of a judge, as in :func:`~segpref.align`; the same as a
+            :class:`~segpref.collect.VotesJudge`.
+        database: where the votes are, if not in the study's folder.
         part: on whom to measure.
         miner: whose pairs PairFlip is about; Top-vs-Random where None.
         candidates: number K of masks in a slate.
@@ -62,18 +71,38 @@ def audit(
     where, opening, _ = chosen(options, DataOptions(), TrainedModel(), Trust())
     check_outputs(files=[out], folders=[where.cache])
     store = Cache(where.cache)
-    inputs = open_inputs(Path(model), data, judge, where, opening, store)
-    opened, cases = inputs.model, part_of(inputs.dataset, inputs.split, part)
-    making = inputs.families(families, others, store)
-    check_masks(inputs.judge, making, cases)
-    result = measure(
-        whole_images(opened.policies(), opened.card.preparation, opened.mirroring),
-        cases,
-        inputs.judge,
-        miner or TopVsRandom(),
-        SlateProposals(candidates, making),
-        seed,
-    )
+    if data is None or (judge is None) == (votes is None):
+        raise SegprefError("an audit needs --data, and --judge or --votes: give one of these two")
+    if votes is not None or isinstance(judge, StandingJudge):
+        # Votes need a database, which other judges do not.
+        from segpref.workflows.votes_audit import asked_slates
+
+        if part != "validation" or candidates != 32 or families is not None or others is not None:
+            raise SegprefError(
+                "votes are measured on the images and masks that people saw: leave part, candidates, "
+                "families and others out"
+            )
+        asked = asked_slates(
+            judge if votes is None else votes, model, data, database, where, opening, store
+        )
+        result = audit_of(
+            asked.slates, asked.label_space, miner or TopVsRandom(), seed, asked.abstains_on
+        )
+    else:
+        if judge is None or model is None or database is not None:
+            raise SegprefError("a judge needs --model, and no --database: give it, or --votes")
+        inputs = open_inputs(Path(model), data, judge, where, opening, store)
+        opened, cases = inputs.model, part_of(inputs.dataset, inputs.split, part)
+        making = inputs.families(families, others, store)
+        check_masks(inputs.judge, making, cases)
+        result = measure(
+            whole_images(opened.policies(), opened.card.preparation, opened.mirroring),
+            cases,
+            inputs.judge,
+            miner or TopVsRandom(),
+            SlateProposals(candidates, making),
+            seed,
+        )
     if out is not None:
         content = {"settings": settings or text_of(where, opening), **result.as_dict()}
         write_atomically(out, json.dumps(content, indent=1, default=str).encode())

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from segpref.collect import StudyFolder, VoteStore, contents_digest, kept_cases
+from segpref.collect import SlatesByCase, StudyFolder, VoteStore, contents_digest
 from segpref.collect.rules import Rules
 from segpref.collect.vote_tables import VOTE_TABLES, insert_vote_tables, vote_tables
 from segpref.preferences import (
@@ -21,7 +19,6 @@ from segpref.preferences import (
 )
 from segpref.targets import check_outputs
 from segpref.types import SegprefError
-from segpref.workflows.standing import slates_of
 
 __all__ = ["Exported", "export_votes", "import_votes"]
 
@@ -40,31 +37,6 @@ class Exported(NamedTuple):
     preferences: int
     votes: int
     masks: int
-
-
-@dataclass(frozen=True)
-class _Named:
-    id: str
-
-
-class _Names(Sequence[Any]):
-    """The cases of a set by their ids alone: its masks are read without the images."""
-
-    def __init__(self, ids: Sequence[str]) -> None:
-        self._ids = ids
-
-    def __len__(self) -> int:
-        return len(self._ids)
-
-    def __getitem__(self, index: Any) -> Any:
-        return _Named(self._ids[index])
-
-    def __iter__(self) -> Iterator[Any]:
-        return map(_Named, self._ids)
-
-    def without_labels(self) -> _Names:
-        """The same: there are none."""
-        return self
 
 
 def export_votes(
@@ -101,12 +73,10 @@ def export_votes(
     wanted = {(one.case, name) for one in records for name in one.candidates}
     anchors, cases, masks = dict[str, str](), list[str](), 0
     for place in (folder.slates, folder.held_out):
-        names = kept_cases(place)
-        cases += names
-        sets: Any = _Names(names)
-        slates = slates_of(place, sets)
-        for index, case in enumerate(names):
-            (slate,) = slates([index], 0, 0).slates
+        kept = SlatesByCase.of_set(place)
+        cases += kept.cases
+        for case in kept.cases:
+            slate = kept.slate(case)
             ids = content_ids(slate)
             anchors[case] = ids[0]
             for name, mask in dict(zip(ids, slate.masks, strict=True)).items():

@@ -11,12 +11,13 @@ from typing import Any
 from segpref.collect.config import CollectConfig
 from segpref.collect.display import MOST_STRUCTURES
 from segpref.data import Cache, Dataset, Reader, Split, images_for, prepare
+from segpref.inference.windows import whole_images
 from segpref.policies import ModelCard, TunablePolicy
 from segpref.policies.diffusion import is_diffusion
 from segpref.policies.model_formats import OpenModel
 from segpref.preferences import AbstainingJudge
 from segpref.proposals import SlateProposals
-from segpref.types import Judge, SegprefError
+from segpref.types import Judge, Policy, SegprefError
 from segpref.workflows.loading import (
     beside,
     check_masks,
@@ -29,7 +30,7 @@ from segpref.workflows.loading import (
 )
 from segpref.workflows.options import DataOptions, TrainedModel
 
-__all__ = ["CollectInputs", "digest_of", "open_collect_inputs"]
+__all__ = ["CollectInputs", "digest_of", "open_collect_inputs", "refuse_diffusion"]
 
 
 @dataclass(frozen=True)
@@ -76,10 +77,20 @@ class CollectInputs:
         """Hash of the model's weights, of all its folds."""
         return digest_of(self.model)
 
+    @cached_property
+    def whole_policy(self) -> Policy:
+        """What predicts whole prepared images: the policy itself, or windows that slide."""
+        return whole_images([self.policy], self.card.preparation)
+
+    @property
+    def in_patches(self) -> bool:
+        """Whether the model sees patches; images may differ in size then, and go one by one."""
+        return self.card.preparation.patch is not None
+
     @property
     def can_make_slates(self) -> bool:
-        """Whether the model makes candidates: not of patches, and not with several folds."""
-        return len(self.model.members) == 1 and self.card.preparation.patch is None
+        """Whether the model makes candidates: not with several folds."""
+        return len(self.model.members) == 1
 
 
 def digest_of(model: OpenModel) -> str:
@@ -129,6 +140,7 @@ def open_collect_inputs(
     other = None
     if compared:
         other = open_trained(Path(tuned), replace(opening, labelled=opening.labelled or []))
+        refuse_diffusion(other.card, other.path)
         _check_tuned(opened, other)
         seen |= set(other.labelled or ())
     more = None if pool is None else images_for(pool, card.channels)
@@ -160,10 +172,7 @@ def _check_model(opened: OpenModel, config: CollectConfig) -> None:
             f"{path} has {card.label_space.fields} structures that may overlap, and the page shows at "
             f"most {MOST_STRUCTURES}: use a model of fewer"
         )
-    if is_diffusion(card):
-        raise SegprefError(
-            f"{path} is a diffusion model, of whose masks studies can't be made yet: use a segmenter"
-        )
+    refuse_diffusion(card, path)
     if config.mode == "base-or-tuned":
         return
     if len(opened.members) > 1:
@@ -171,10 +180,17 @@ def _check_model(opened: OpenModel, config: CollectConfig) -> None:
             f"{path} holds {len(opened.members)} folds, and votes are about the masks of one network: "
             "name one fold (.../fold_0)"
         )
-    if card.preparation.patch is not None:
+
+
+def refuse_diffusion(card: ModelCard, path: Path) -> None:
+    """Refuse a diffusion model, whose masks are samples that no study keeps.
+
+    Raises:
+        SegprefError: it is one.
+    """
+    if is_diffusion(card):
         raise SegprefError(
-            f"{path} sees patches, and people vote on whole images: use a model that sees whole "
-            "images, or mode base-or-tuned, which compares whole predictions of any models"
+            f"{path} is a diffusion model, on whose masks people can't vote yet: use a segmenter"
         )
 
 

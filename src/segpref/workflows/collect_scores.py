@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from segpref.collect import Contents, StudyFolder
+from segpref.collect import Contents, SlatesByCase, StudyFolder
 from segpref.data import Cache, Dataset
 from segpref.policies import ModelCard
-from segpref.preferences import AbstainingJudge, RoundSlates, Scoring
-from segpref.types import Case, SegprefError
+from segpref.preferences import Scoring
+from segpref.types import SegprefError
 from segpref.workflows.loading import open_judge, open_trained, prepared_for
 from segpref.workflows.options import DataOptions, TrainedModel
 
@@ -66,7 +66,7 @@ def scores_of_judges(
 def _scores(
     folder: Path, pool: Dataset, scoring: Scoring, contents: Contents, card: ModelCard
 ) -> dict[str, float]:
-    kept = RoundSlates(_never, pool, AbstainingJudge(), folder, every=1)
+    kept = SlatesByCase.of_set(folder)
     items = {item.id: item.case for item in contents.items}
     fields = _fields(contents)
     masks: dict[str, list[tuple[str, int, int]]] = {}
@@ -77,7 +77,7 @@ def _scores(
     seen = pool if scoring.judge.needs_label else pool.without_labels()
     for place in range(len(pool)):
         case = seen[place]
-        (scored,) = scoring([case], kept([place], 0, 0).slates)
+        (scored,) = scoring([case], [kept.slate(case.id)])
         for name, candidate, field in masks.get(case.id, ()):
             found[name] = float(scored.scores[candidate, field])
     return found
@@ -86,10 +86,6 @@ def _scores(
 def _fields(contents: Contents) -> dict[str, int]:
     """Which field of a mask is asked about."""
     return {name: pair.field_index or 0 for pair in contents.pairs for name in pair.masks}
-
-
-def _never(cases: Sequence[Case], number: int) -> NoReturn:
-    raise SegprefError("the masks of the study are not whole: restore its folder")
 
 
 def _name(judge: Any) -> str:

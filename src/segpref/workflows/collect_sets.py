@@ -22,6 +22,7 @@ from segpref.collect.contents import Mode
 from segpref.collect.selection import (
     Asked,
     PairSelection,
+    margin_doubt,
     preference_chance,
     score_scale,
     share_preferring,
@@ -29,15 +30,18 @@ from segpref.collect.selection import (
 from segpref.collect.standing import standing_set
 from segpref.data import Dataset, Reader
 from segpref.judges import Committee
-from segpref.policies import ModelCard, TunablePolicy
-from segpref.preferences import RoundSlates, Scoring, content_id
+from segpref.policies import ModelCard
+from segpref.preferences import RoundSlates, Scoring, WholeSlates, content_id
 from segpref.progress import track
-from segpref.types import Case, Judge, Slate
+from segpref.seeds import image_seeds
+from segpref.types import Case, Judge, Predictor, Slate
 from segpref.workflows.collect_inputs import CollectInputs
 
 __all__ = ["add_candidate_pairs", "drawn_images", "image_at", "masks_shown"]
 
 SHOWN_MASKS: dict[Mode, int] = {"pair": 2, "best-of-four": 4, "accept-reject": 1}
+
+Kept = RoundSlates | WholeSlates
 
 Chance = Callable[[int], Float[np.ndarray, "field K K"] | None]
 
@@ -71,16 +75,40 @@ def add_candidate_pairs(
         pool = inputs.pool.take(places)
         inputs.proposals.prepare(pool)
         kept = standing_set(
-            inputs.policy, pool, inputs.proposals, builder.folder / _FOLDERS[use],
+            inputs.whole_policy, pool, inputs.proposals, builder.folder / _FOLDERS[use],
             judge=inputs.judge, seed=config.seed, batch_size=config.batch_size,
+            whole=inputs.in_patches,
         )  # fmt: skip
         chance = _chances(kept, pool, inputs.judge)
         for place in track(range(len(pool)), "choosing pairs", len(pool)):
             found = kept([place], 0, 0)
             _ask(
                 inputs, builder, config, left_out, use, pool, place, found.slates[0],
-                selection(found.slates[0].masks, pool.label_space, chance(place)), found.scores[0],
+                selection(
+                    found.slates[0].masks, pool.label_space, chance(place),
+                    _doubt(inputs, pool[place], found.slates[0], config.seed),
+                ),
+                found.scores[0],
             )  # fmt: skip
+
+
+PASSES = 6
+"""Of the network's last stage under dropout, from which the doubt of a margin is measured."""
+
+
+def _doubt(
+    inputs: CollectInputs, case: Case, slate: Slate, seed: int
+) -> Float[np.ndarray, "field K K"] | None:
+    """How unsure the policy is of its margins; None where it has no dropout that can be run again."""
+    if inputs.in_patches:
+        return None
+    policy, images = inputs.whole_policy, torch.from_numpy(np.stack([case.image]))
+    with torch.no_grad():
+        seeds = image_seeds([case.id], seed, 0xD0)
+        logits = policy.dropout_logits(policy.forward(images), PASSES, None, seeds)
+    if logits is None:
+        return None
+    return margin_doubt(slate.masks, logits[:, 0].float().cpu().numpy(), inputs.card.label_space)
 
 
 _FOLDERS: dict[Literal["train", "choose"], str] = {"train": "set", "choose": "choose"}
@@ -148,7 +176,7 @@ def image_at(
 
 
 def drawn_images(
-    policy: TunablePolicy, pool: Dataset, count: int, seed: int, batch_size: int = 8
+    policy: Predictor, pool: Dataset, count: int, seed: int, batch_size: int = 8
 ) -> list[int]:
     """Images that people are asked about, in the order of the pool.
 
@@ -156,7 +184,7 @@ def drawn_images(
     one is twice. Slices in which the model finds nothing come last: most of them lie beyond the organ.
 
     Args:
-        policy: of the masks.
+        policy: of whole images.
         pool: to draw from.
         count: how many, at most.
         seed: of the draw.
@@ -210,15 +238,16 @@ def _divided(
         "train": max(1, config.images - most_held if held else config.images),
         "choose": most_held,
     }
+    at_once = 1 if inputs.in_patches else config.batch_size
     found: dict[Literal["train", "choose"], list[int]] = {}
     for use in _FOLDERS:
         part = pool.take(sides[use])
-        drawn = drawn_images(inputs.policy, part, most[use], config.seed, config.batch_size)
+        drawn = drawn_images(inputs.whole_policy, part, most[use], config.seed, at_once)
         found[use] = [sides[use][place] for place in drawn]
     return found
 
 
-def _chances(kept: RoundSlates, pool: Dataset, judge: Judge | None) -> Chance:
+def _chances(kept: Kept, pool: Dataset, judge: Judge | None) -> Chance:
     """For every image, the probability that the first of two candidates is better."""
     if judge is None:
         return lambda place: None
@@ -234,7 +263,7 @@ def _chances(kept: RoundSlates, pool: Dataset, judge: Judge | None) -> Chance:
     return chance
 
 
-def _ensemble(kept: RoundSlates, pool: Dataset, committee: Committee) -> Chance:
+def _ensemble(kept: Kept, pool: Dataset, committee: Committee) -> Chance:
     scoring = [Scoring(one) for one in committee.judges]
 
     def chance(place: int) -> Float[np.ndarray, "field K K"]:

@@ -27,6 +27,7 @@ from segpref.inference.windows import whole_images
 from segpref.judges import Committee, MasksJudge, ModelJudge, NamedJudge, OracleJudge
 from segpref.policies import ModelCard
 from segpref.policies.model_formats import OpenModel, holds_model, open_model
+from segpref.preferences import PreferenceFolder, StandingJudge
 from segpref.progress import console
 from segpref.proposals import OtherMasks, default_families
 from segpref.training import is_regressor, load_regressor
@@ -184,10 +185,14 @@ def open_judge(
         judge = os.fspath(judge)
     if not isinstance(judge, str):
         scorer: Any = judge
+        if isinstance(scorer, StandingJudge):
+            raise _votes(", ".join(map(str, getattr(scorer, "paths", ["votes"]))))
         return scorer, tuple(getattr(scorer, "labelled", ()))
     if judge in ("oracle", "oracle-dice"):
         return OracleJudge(card.label_space, "iou" if judge == "oracle" else "dice"), ()
     folder = Path(judge).expanduser()
+    if (folder / "study.json").is_file() or PreferenceFolder.is_one(folder):
+        raise _votes(judge)
     if folder.is_dir() and not holds_model(folder) and image_files(folder):
         readers = [reader] if pool is None else [reader, pool]
         masks = MaskFolder(folder, readers, card.label_space, card.preparation, cache)
@@ -216,6 +221,13 @@ def open_judge(
         return load_regressor(Path(judge)), labelled
     predictor = whole_images(opened.policies(), judge_card.preparation, opened.mirroring)
     return ModelJudge(predictor, cache), labelled
+
+
+def _votes(where: str) -> SegprefError:
+    return SegprefError(
+        f"{where} holds votes, which are about the masks that people saw and can't judge others: give "
+        "it as --votes to align or audit"
+    )
 
 
 def _prepared_as(card: ModelCard) -> dict[str, Any]:

@@ -6,18 +6,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from segpref.collect import (
-    StudyFolder,
-    VoteStore,
-    contents_digest,
-    kept_cases,
-    preferences_from_votes,
-)
-from segpref.collect.ratings import ratings_of
+from segpref.collect import SlatesByCase, StudyVotes, cases_named, joined, kept_cases, kept_set
 from segpref.data import Cache, Dataset, Split, images_for, prepare
 from segpref.objectives import KTO, CalibratedDPO
 from segpref.preferences import (
@@ -25,65 +18,25 @@ from segpref.preferences import (
     Preference,
     PreferenceFolder,
     RecordedPairs,
-    flip_rates,
     in_random_order,
 )
 from segpref.training import AlignConfig, HeldOut
 from segpref.types import SegprefError
+from segpref.workflows.collect_inputs import refuse_diffusion
 from segpref.workflows.inputs import Inputs, open_inputs
 from segpref.workflows.loading import beside, open_trained
 from segpref.workflows.options import DataOptions, TrainedModel
-from segpref.workflows.standing import join_sets, kept_set
 
 __all__ = [
     "VoteInputs",
-    "Votes",
     "configured",
     "open_vote_inputs",
     "open_votes",
     "pool_of",
-    "read_studies",
 ]
 
 HELD_OUT = 0.2
 """Share of the patients whose votes choose the checkpoint, where a study holds none out for it."""
-
-
-class Votes(NamedTuple):
-    """What the votes of some studies say.
-
-    Args:
-        studies: their folders, opened.
-        folders: of preferences that were written by an alignment or exported.
-        learned: preferences to learn from.
-        held_out: preferences of the patients whose votes choose the checkpoint.
-        flip_rates: how often each rater is wrong.
-        skipped: how many votes are not used, by reason.
-    """
-
-    studies: Sequence[StudyFolder]
-    folders: Sequence[PreferenceFolder]
-    learned: Sequence[Preference]
-    held_out: Sequence[Preference]
-    flip_rates: Mapping[str, float] | None
-    skipped: Mapping[str, int]
-
-    @property
-    def model_digest(self) -> str:
-        """Of the model that made the masks."""
-        return _digests(self.studies, self.folders)[0][1]
-
-    @property
-    def model(self) -> Path:
-        """The model that made the masks: the copy in a study, or where it was."""
-        if self.studies:
-            return self.studies[0].base
-        return Path(str(self.folders[0].about.get("model") or "base"))
-
-    @property
-    def singles(self) -> bool:
-        """Whether masks were accepted or rejected, and none was compared with another."""
-        return all(one.choice in ("accept", "reject") for one in self.learned)
 
 
 @dataclass(frozen=True)
@@ -105,76 +58,8 @@ class VoteInputs:
     figures: Mapping[str, Any]
 
 
-def read_studies(paths: Sequence[Path], database: str | None = None) -> Votes:
-    """The votes of some studies of one model.
-
-    Args:
-        paths: of the studies, or of folders of preferences.
-        database: where the votes are, if not in the study's folder; of one study only.
-
-    Raises:
-        SegprefError: no study, or one without votes; studies of different models.
-    """
-    if database is not None and len(paths) > 1:
-        raise SegprefError(
-            "a database holds the votes of one study: give one study with --database, or leave it out"
-        )
-    if len({path.expanduser().resolve() for path in paths}) < len(paths):
-        raise SegprefError("a study is named twice in --votes: name each once")
-    recorded = [path for path in paths if PreferenceFolder.is_one(path)]
-    folders = [PreferenceFolder.open(path) for path in recorded]
-    studies = [StudyFolder(path) for path in paths if path not in recorded]
-    for one in studies:
-        if one.note.mode == "base-or-tuned":
-            raise SegprefError(
-                f"{one.path} asks which of two models is better, which evaluates and is not learned "
-                "from: see segpref collect report"
-            )
-    digests = _digests(studies, folders)
-    for path, digest in digests:
-        if digest != digests[0][1]:
-            raise SegprefError(
-                f"the masks of {path} are of another model than those of {digests[0][0]}: align with "
-                "the studies of one model at a time"
-            )
-    learned = [record for one in folders for record in one.records]
-    held: list[Preference] = []
-    ratings, skipped = [], Counter[str]()
-    for one in studies:
-        rows = _rows(one, database)
-        ratings += ratings_of(rows)
-        learned += preferences_from_votes(rows, ["train"]).records
-        held += preferences_from_votes(rows, ["choose"]).records
-        skipped += preferences_from_votes(rows, ("train", "choose")).skipped
-    if not learned:
-        raise SegprefError(
-            f"nobody has voted in {' or '.join(map(str, paths))} on images to learn "
-            "from: let people vote first (segpref collect serve)"
-        )
-    rates = flip_rates(ratings) if ratings else None
-    return Votes(studies, folders, learned, held, rates, dict(skipped))
-
-
-def _digests(
-    studies: Sequence[StudyFolder], folders: Sequence[PreferenceFolder]
-) -> list[tuple[Path, str]]:
-    told = [(one.path, one.note.model_digest) for one in studies]
-    return told + [(one.path, one.model_digest) for one in folders]
-
-
-def _rows(study: StudyFolder, database: str | None) -> list[Any]:
-    where = study.database if database is None else database
-    with VoteStore(where) as store:
-        if store.contents_digest != contents_digest(study.contents()):
-            raise SegprefError(
-                f"{where} does not hold the votes of {study.path}: give the database of this study, or "
-                "collect votes first (segpref collect serve)"
-            )
-        return list(store.votes())
-
-
 def open_vote_inputs(
-    votes: Votes,
+    votes: StudyVotes,
     model: Path | None,
     data: Any,
     where: DataOptions,
@@ -203,6 +88,7 @@ def open_vote_inputs(
         inputs = _without_data(base, where, opening, cache, pool)
     else:
         inputs = open_inputs(base, data, AbstainingJudge(), where, opening, cache, pool)
+    refuse_diffusion(inputs.card, base)
     digest = "+".join(one.digest() for one in inputs.model.policies())
     if digest != votes.model_digest:
         raise SegprefError(
@@ -240,20 +126,11 @@ def pool_of(inputs: Inputs, cases: Sequence[str], cache: Cache) -> Dataset:
             inputs.pool, card.preparation, cache, card.label_space, orientation=card.orientation
         )
         sources.append(more)
-    missing: set[str] = set()
-    for dataset in sources:
-        places = {dataset[index].id: index for index in range(len(dataset))}
-        if missing := set(cases) - places.keys():
-            continue
-        return dataset.take([places[case] for case in cases])
-    raise SegprefError(
-        f"the images that were voted on are not all there ({sorted(missing)[0]} is missing): give the "
-        "--data, and the --pool, that the study was made of"
-    )
+    return cases_named(sources, cases)
 
 
 def open_votes(
-    votes: Votes,
+    votes: StudyVotes,
     inputs: Inputs,
     config: AlignConfig,
     validation: Dataset,
@@ -274,13 +151,14 @@ def open_votes(
         SegprefError: too few votes to hold some out.
     """
     sets = [one.slates for one in votes.studies]
-    slates, cases = _joined(sets, votes.folders, folder / "set", inputs, cache)
+    patches = inputs.card.preparation.patch is not None
+    slates, cases = _joined(sets, votes.folders, folder / "set", patches)
     pool = pool_of(inputs, cases, cache)
     learned, held = list(votes.learned), list(votes.held_out)
     held_pool, held_slates = pool, slates
     if held and any(kept_cases(one.held_out) for one in votes.studies):
         others = [one.held_out for one in votes.studies]
-        held_slates, names = _joined(others, (), folder / "choose", inputs, cache)
+        held_slates, names = _joined(others, (), folder / "choose", patches)
         held_pool = pool_of(inputs, names, cache)
     else:
         learned, held = (
@@ -300,7 +178,7 @@ def open_votes(
     return VoteInputs(records, pool, slates, held_out, _figures(votes, learned, held))
 
 
-def configured(config: AlignConfig, votes: Votes) -> AlignConfig:
+def configured(config: AlignConfig, votes: StudyVotes) -> AlignConfig:
     """The configuration with what votes imply: KTO where masks were only accepted or rejected.
 
     Raises:
@@ -324,23 +202,14 @@ def configured(config: AlignConfig, votes: Votes) -> AlignConfig:
 
 
 def _joined(
-    sets: Sequence[Path],
-    recorded: Sequence[PreferenceFolder],
-    folder: Path,
-    inputs: Inputs,
-    cache: Cache,
-) -> tuple[Path, tuple[str, ...]]:
+    sets: Sequence[Path], recorded: Sequence[PreferenceFolder], folder: Path, whole: bool
+) -> tuple[Path, Sequence[str]]:
     """The set of all studies and folders, and the cases that it is of."""
-    folders = [path for path in sets if kept_cases(path)]
-    for number, one in enumerate(recorded):
-        folders.append(folder.with_name(f"{folder.name}-{number}"))
-        kept_set(one.slates(), pool_of(inputs, one.cases, cache), folders[-1])
-    if len(folders) == 1:
-        return folders[0], kept_cases(folders[0])
-    parts = [(path, pool_of(inputs, kept_cases(path), cache)) for path in folders]
-    cases = tuple(dict.fromkeys(case for path in folders for case in kept_cases(path)))
-    join_sets(parts, pool_of(inputs, cases, cache), folder)
-    return folder, cases
+    sets = [path for path in sets if kept_cases(path)]
+    if len(sets) == 1 and not recorded:
+        return sets[0], kept_cases(sets[0])
+    slates = joined([*map(SlatesByCase.of_set, sets), *map(SlatesByCase.of_folder, recorded)])
+    return kept_set(slates, folder, whole=whole), slates.cases
 
 
 def _held_back(
@@ -361,7 +230,7 @@ def _held_back(
 
 
 def _figures(
-    votes: Votes, learned: Sequence[Preference], held: Sequence[Preference]
+    votes: StudyVotes, learned: Sequence[Preference], held: Sequence[Preference]
 ) -> dict[str, Any]:
     told = [*learned, *held]
     choices = Counter(one.choice for one in told)

@@ -18,11 +18,13 @@ from segpref.inference.evaluation import MeanLoss, mean_iou, score_model
 from segpref.inference.windows import whole_images
 from segpref.objectives.supervised import SupervisedLoss
 from segpref.policies import ModelCard, TunablePolicy
-from segpref.preferences import RoundPatches
+from segpref.preferences import RoundPatches, WholeSlates
 from segpref.proposals import SlateProposals
 from segpref.seeds import derive_seed
+from segpref.training.anchored import records_of
 from segpref.training.image_sizes import leaves_out
 from segpref.training.rounds import PreferenceRounds
+from segpref.training.standing import StandingPatches
 from segpref.training.step import (
     DrawPatches,
     PreferenceStep,
@@ -43,7 +45,8 @@ class MaskPreferences(PreferenceTask[TunablePolicy]):
 
     Where the model sees patches, a step is about one patch of each image: slate, scores, region and
     Omega are the patch's, and the reference sees the same patch. It is drawn anew at every step; with
-    ``refresh`` a few of each image are kept for a round, and its epochs take them in turn.
+    ``refresh`` a few of each image are kept for a round, and its epochs take them in turn. Votes are
+    about whole masks, of which the patch holds a part.
     Validation is by windows that slide over whole images.
     """
 
@@ -81,9 +84,19 @@ class MaskPreferences(PreferenceTask[TunablePolicy]):
         cache = inputs.cache or Cache()
         for model, images in ((policy, pool), (policy, inputs.validation), (frozen, pool)):
             model.prepare(images, cache)
-        logits, draw = _reference_of(frozen, pool, self.card, cache)
         slates: SlateSource
         patches: DrawPatches | None = None
+        records = records_of(inputs.signal)
+        if records is not None and WholeSlates.there(inputs.sets):
+            form, axes = self.card.preparation, self.card.mirroring
+            sets = WholeSlates(inputs.sets)
+            slates = standing = StandingPatches(
+                policy, partial(_passed, frozen), sets, pool, records
+            )
+            patches = partial(_drawn_anew, PatchDraw(form, standing.places, mirroring=axes), seed)
+            step = PreferenceStep(policy, pool, slates, self.signal, seed, config.view, patches)
+            return TrainingPlan(step, partial(self._validated, validated, True), config.refresh)
+        logits, draw = _reference_of(frozen, pool, self.card, cache)
         if config.refresh is None:
             slates = StepSlates(policy, logits, judge, proposals, seed, inputs.unsure)
             patches = None if draw is None else partial(_drawn_anew, draw, seed)
@@ -106,17 +119,17 @@ class MaskPreferences(PreferenceTask[TunablePolicy]):
                 patches=round_patches,
             )
         step = PreferenceStep(policy, pool, slates, self.signal, seed, config.view, patches)
-        whole = whole_images([validated], self.card.preparation)
-
-        def validate() -> Mapping[str, float]:
-            if not inputs.needs_label or patches is not None:
-                return {"val_iou": mean_iou(score_model(whole, inputs.validation))}
-            # What learns from labels shows its loss on others (MAPO, Fig. 2).
-            loss = MeanLoss(SupervisedLoss(policy.label_space))
-            scores = score_model(whole, inputs.validation, loss=loss)
-            return {"val_iou": mean_iou(scores), "val_loss": loss.mean}
-
+        validate = partial(self._validated, validated, patches is not None)
         return TrainingPlan(step, validate, config.refresh)
+
+    def _validated(self, validated: TunablePolicy, in_patches: bool) -> Mapping[str, float]:
+        whole = whole_images([validated], self.card.preparation)
+        if not self.inputs.needs_label or in_patches:
+            return {"val_iou": mean_iou(score_model(whole, self.inputs.validation))}
+        # What learns from labels shows its loss on others (MAPO, Fig. 2).
+        loss = MeanLoss(SupervisedLoss(self.policy.label_space))
+        scores = score_model(whole, self.inputs.validation, loss=loss)
+        return {"val_iou": mean_iou(scores), "val_loss": loss.mean}
 
 
 def _reference_of(

@@ -9,39 +9,17 @@ import { goTo, ownWindow, showPlane, updateTools } from "./view.js";
 
 const AXES = ["axial", "coronal", "sagittal"];
 
-/** Answers of each mode: what is sent, its key as the browser names it, as the screen shows it, and words. */
-const PAIR = [
-  ["left", "arrowleft", "←", "Left is better"],
-  ["tie", "=", "=", "Equally good"],
-  ["both-bad", "b", "B", "Both bad"],
-  ["cant-tell", "u", "U", "Can’t tell"],
-  ["right", "arrowright", "→", "Right is better"],
-];
-export const CHOICES = {
-  pair: PAIR,
-  "base-or-tuned": PAIR,
-  "accept-reject": [
-    ["accept", "a", "A", "Accept"],
-    ["cant-tell", "u", "U", "Can’t tell"],
-    ["reject", "r", "R", "Reject"],
-  ],
-  "best-of-four": [
-    ["best-0", "q", "Q", "Top left"],
-    ["best-1", "w", "W", "Top right"],
-    ["best-2", "a", "A", "Bottom left"],
-    ["best-3", "s", "S", "Bottom right"],
-    ["none-good", "b", "B", "None is good"],
-    ["cant-tell", "u", "U", "Can’t tell"],
-  ],
-};
-/** Asked in practice pairs of studies that ask something else. */
-const OTHER_MODE = "Which mask is better?";
 const HOW = {
   pair: "You see one image twice, each time with another mask. Press ← or → for the better one.",
   "base-or-tuned": "You see one image twice, each time with another mask. Press ← or → for the better one.",
   "accept-reject": "You see an image with one mask. Press A if you would accept it as it is, R if not.",
   "best-of-four": "You see one image four times, each time with another mask. Press Q, W, A or S for the best one.",
 };
+
+/** What can be answered in a mode: what is sent, its key as the browser names it, as the screen shows it, and words. */
+export function choices(mode) {
+  return state.study?.choices[mode] ?? [];
+}
 
 /** Sends an answer until it is stored; where it is refused for good, that is said before the page goes on. */
 export async function store(kept) {
@@ -122,7 +100,7 @@ export async function answer(choice) {
 async function giveFeedback(task) {
   const path = `api/practice/${encodeURIComponent(task.assignment)}/answer`;
   const right = await persist(() => ask("GET", path), "The right answer could not be loaded.");
-  const words = CHOICES[task.mode].find(([choice]) => choice === right.choice)?.[3];
+  const words = choices(task.mode).find(([choice]) => choice === right.choice)?.[3];
   const text = [right.correct || !words ? "" : `Correct answer: ${words}.`, right.why ?? ""];
   setPhase("feedback");
   for (const button of $("choices").children) {
@@ -206,7 +184,7 @@ function show(task) {
   state.view = { ...task.start, ...ownWindow(task.image), zoom: 1, panX: 0, panY: 0 };
   Object.assign(state.show, { masks: true, differences: false, others: false });
   showPage("compare");
-  $("question").textContent = task.mode === state.study.mode ? state.study.question : OTHER_MODE;
+  $("question").textContent = state.study.question;
   $("practice").hidden = !task.practice;
   buildPanes(task.sides);
   buildChoices(task.mode);
@@ -222,7 +200,7 @@ function show(task) {
 }
 
 function buildChoices(mode) {
-  const buttons = CHOICES[mode].map(([choice, , key, words]) => {
+  const buttons = choices(mode).map(([choice, , key, words]) => {
     const button = make("button", "", "");
     button.append(make("kbd", "", key), ` ${words}`);
     button.dataset.choice = choice;

@@ -20,7 +20,7 @@
  * page.js      keys, pointer, start
  */
 
-import { afterDrawing, answer, CHOICES, next, setSure, showWelcome, store, undo, updateProgress } from "./answers.js";
+import { afterDrawing, answer, choices, next, setSure, showWelcome, store, undo, updateProgress } from "./answers.js";
 import { followNotice, giveUp, persist, showMessage } from "./messages.js";
 import { redraw, startFlicker, stopFlicker, whenDrawn } from "./screen.js";
 import { ask, unstored } from "./server.js";
@@ -68,7 +68,7 @@ function otherPlane() {
 
 function openKeys() {
   const mode = state.task?.mode ?? state.study?.mode ?? "pair";
-  const answers = CHOICES[mode].map(([, , key, words]) => [key, words]);
+  const answers = choices(mode).map(([, , key, words]) => [key, words]);
   const held = ["Space", "held: the masks alternate in place"];
   const others = KEYS.filter(([, , words]) => words).map(([, key, words]) => [key, words]);
   const list = [...answers, held, ...others].map(([key, words]) => {
@@ -82,7 +82,7 @@ function openKeys() {
   $("keys").showModal();
 }
 
-/** The name by which KEYS and CHOICES know a key. */
+/** The name by which KEYS and the server know a key. */
 function keyName(event) {
   const key = event.key.toLowerCase();
   return event.shiftKey && key.startsWith("arrow") ? `shift+${key}` : key;
@@ -104,7 +104,7 @@ function onKeyDown(event) {
   if (event.key === "Escape") return void $("panes").focus();
   if (event.target.matches("input[type=range]") && /^(Arrow|Page|Home|End)/.test(event.key)) return;
   const name = keyName(event);
-  const choice = CHOICES[state.task.mode].find(([, key]) => key === name)?.[0];
+  const choice = choices(state.task.mode).find(([, key]) => key === name)?.[0];
   if (choice) {
     event.preventDefault();
     if (!event.repeat) answer(choice);

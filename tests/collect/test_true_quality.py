@@ -1,0 +1,72 @@
+"""The true quality of masks on a page, from labels that are found by what the page shows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from benchmarks.votes.truth import Truth, mask_scores, spread_of
+from tests.collect.studies import small_study, untrained
+
+from segpref.collect import StudyFolder, slice_of
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
+    """With the scores of a judge."""
+    folder = tmp_path_factory.mktemp("truth")
+    judge = untrained(folder / "judge" / "best.safetensors", "phantom001", seed=1)
+    return small_study(folder, judge=judge, practice=0, gold=0.0, images=3)
+
+
+@pytest.fixture(scope="module")
+def truth(study: StudyFolder) -> Truth:
+    return Truth(study.path.parent / "data")
+
+
+@pytest.mark.slow
+def test_an_image_leads_to_its_label(study: StudyFolder, truth: Truth) -> None:
+    contents, numbers = study.contents(), set[int]()
+    for item in contents.items:
+        image = slice_of(study.read_display(item.display.asset), "axial", 0)
+        label = truth.label(image)
+        assert label.shape == image.shape
+        assert truth.quality(image, label, None) == 1
+        here = sorted(set(np.unique(label).tolist()) - {0})
+        if not here:
+            continue
+        # One structure is right, the others are missing, and the background is none of them.
+        alone = np.where(label == here[0], label, 0)
+        assert truth.quality(image, alone, here[0]) == 1
+        assert all(truth.quality(image, alone, value) == 0 for value in here[1:])
+        assert truth.quality(image, alone, None) == pytest.approx(1 / len(here))
+        numbers.add(len(here))
+        # Half of a structure has half of its overlap.
+        rows, columns = np.nonzero(label == here[0])
+        half = np.zeros_like(label)
+        half[rows[::2], columns[::2]] = here[0]
+        share = len(rows[::2]) / len(rows)
+        assert truth.quality(image, half, here[0]) == pytest.approx(share)
+    assert max(numbers) > 1
+    with pytest.raises(KeyError):
+        truth.label(image + 1)
+
+
+@pytest.mark.slow
+def test_scores_and_spread_are_over_the_masks_that_are_shown(
+    study: StudyFolder, truth: Truth
+) -> None:
+    contents = study.contents()
+    masks = {one.id: one for one in contents.masks}
+    items = {one.id: one for one in contents.items}
+    names = study.note.label_space.names
+    qualities = []
+    for pair in contents.pairs:
+        shown = slice_of(study.read_display(items[pair.item].display.asset), "axial", 0)
+        for one in pair.masks:
+            mask = slice_of(study.read_display(masks[one].asset), "axial", 0)
+            assert pair.structure is not None
+            qualities.append(truth.quality(shown, mask, names.index(pair.structure)))
+    assert spread_of(study, truth) == pytest.approx(np.std(qualities))
+    scored = [one.score for one in contents.masks if one.score is not None]
+    assert scored
+    assert set(mask_scores(study).values()) == set(scored)
