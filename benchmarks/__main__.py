@@ -10,6 +10,7 @@ from benchmarks import (
     bench_prompted_epoch,
     bench_slate_editing,
     bench_stage2_step,
+    bench_startup,
 )
 from segpref.progress import console
 
@@ -21,6 +22,7 @@ for benchmark in (
     bench_prompted_epoch,
     bench_memory,
     bench_collect_server,
+    bench_startup,
 ):
     console.print(benchmark.__name__, style="bold")
     benchmark.main()

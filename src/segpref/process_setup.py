@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from importlib import import_module
+from collections.abc import Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 
 import torch
 
-__all__ = ["configure_process", "import_monai"]
+__all__ = ["configure_process", "import_monai_alone"]
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 
@@ -25,7 +27,7 @@ def configure_process(threads: int | None = None) -> None:
         threads: CPU threads of torch; its own choice where None.
     """
     torch.set_flush_denormal(True)
-    import_monai()
+    import_monai_alone()
     if threads is not None:
         torch.set_num_threads(threads)
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
@@ -33,18 +35,46 @@ def configure_process(threads: int | None = None) -> None:
         libc.mallopt(_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
-def import_monai() -> None:
-    """Import MONAI without transformers, where neither has been imported yet.
+def import_monai_alone() -> None:
+    """Whenever this process imports MONAI, transformers does not come along.
 
     MONAI imports all of its modules, and one network of text and images (Transchex) imports
-    transformers' BERT with it: a third of the time that a command needs to start. That network can't
-    be built then; transformers itself is imported as usual afterwards.
+    transformers' BERT with it: a third of the time that MONAI takes. That network can't be built then;
+    transformers itself is imported as usual before and afterwards.
     """
-    if {"monai", "transformers"} & set(sys.modules):
-        return
-    modules: dict[str, ModuleType | None] = sys.modules  # type: ignore[assignment]
-    modules["transformers"] = None  # how Python marks what can't be imported
-    try:
-        import_module("monai")
-    finally:
-        del modules["transformers"]
+    if not any(isinstance(one, _MonaiFinder) for one in sys.meta_path):
+        sys.meta_path.insert(0, _MonaiFinder())
+
+
+class _MonaiFinder(MetaPathFinder):
+    """Finds MONAI where it is, and nothing else."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname != "monai" or "transformers" in sys.modules:
+            return None
+        spec = PathFinder.find_spec(fullname, path, target)
+        if spec is not None and spec.loader is not None:
+            spec.loader = _WithoutTransformers(spec.loader)
+        return spec
+
+
+class _WithoutTransformers(Loader):
+    """Loads a module as usual, while transformers can't be imported."""
+
+    def __init__(self, usual: Loader) -> None:
+        self._usual = usual
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return self._usual.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        if module.__spec__ is not None:
+            module.__loader__ = module.__spec__.loader = self._usual
+        modules: dict[str, ModuleType | None] = sys.modules  # type: ignore[assignment]
+        modules["transformers"] = None  # how Python marks what can't be imported
+        try:
+            self._usual.exec_module(module)
+        finally:
+            del modules["transformers"]

@@ -12,11 +12,9 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar
 
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedDataParallelKwargs, gather_object
 from torch import Tensor, nn
 
+from segpref.late import late
 from segpref.types import SegprefError
 
 __all__ = [
@@ -29,6 +27,9 @@ __all__ = [
     "step_sum",
     "step_total",
 ]
+
+accelerate, accelerate_state = late("accelerate"), late("accelerate.state")
+accelerate_utils = late("accelerate.utils")
 
 T = TypeVar("T")
 Result = TypeVar("Result")
@@ -104,9 +105,9 @@ class Runtime:
     def __init__(self, precision: str = "no") -> None:
         global _current
         # Accelerate keeps the precision of the first training of a process and refuses another one.
-        AcceleratorState._reset_state()
+        accelerate_state.AcceleratorState._reset_state()
         try:
-            self._accelerator = Accelerator(
+            self._accelerator = accelerate.Accelerator(
                 mixed_precision=precision,
                 cpu=not torch.cuda.is_available(),
                 device_placement=False,  # everything is placed here, and nothing moved back
@@ -154,7 +155,7 @@ class Runtime:
             partly: whether some weights that learn may have no part in a step's loss, which several
                 processes have to look for at every step.
         """
-        handler = DistributedDataParallelKwargs(find_unused_parameters=partly)
+        handler = accelerate_utils.DistributedDataParallelKwargs(find_unused_parameters=partly)
         self._accelerator.ddp_handler = handler
         wrapped, prepared = self._accelerator.prepare(self.place(network), optimizer)
         return wrapped, prepared
@@ -265,7 +266,7 @@ class Runtime:
         """The items of all processes, process by process; each must take part."""
         if self.processes == 1:
             return list(part)
-        everything: list[Any] = gather_object(list(part))
+        everything: list[Any] = accelerate_utils.gather_object(list(part))
         return everything
 
     def total(self, number: int) -> int:

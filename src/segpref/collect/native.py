@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-import pydicom
 from jaxtyping import Num
 
 from segpref.data.dicom import is_dicom
 from segpref.data.source import Source
 from segpref.data.volumes import is_picture, read_volume
+from segpref.late import late
 from segpref.types import Case, SegprefError
 
 __all__ = ["Native", "default_window", "native_of"]
+
+pydicom = late("pydicom")
 
 SOFT_TISSUE = (40.0, 400.0)
 """Centre and width in HU, as most reading rooms have them."""
@@ -141,7 +143,7 @@ def _dicom_file(path: Path) -> Path | None:
     return files[0] if files else None
 
 
-def _stated_window(header: pydicom.Dataset) -> tuple[float, float] | None:
+def _stated_window(header: Any) -> tuple[float, float] | None:
     try:
         centre, width = (
             float(np.ravel(header[tag].value)[0]) for tag in ("WindowCenter", "WindowWidth")
@@ -151,7 +153,7 @@ def _stated_window(header: pydicom.Dataset) -> tuple[float, float] | None:
     return (centre, width) if np.isfinite([centre, width]).all() and width > 0 else None
 
 
-def _as_stored(values: np.ndarray, header: pydicom.Dataset) -> np.ndarray:
+def _as_stored(values: np.ndarray, header: Any) -> np.ndarray:
     """What reading inverted, so that high was bright, inverted again."""
     bits = int(header.BitsStored)
     low = -(2 ** (bits - 1)) if header.get("PixelRepresentation", 0) else 0

@@ -61,28 +61,49 @@ class VoteStore(StudyDatabase):
 
     # -- raters ------------------------------------------------------------------------------------
 
+    def change_raters(
+        self,
+        *,
+        add: Collection[str] = (),
+        link: Collection[str] = (),
+        revoke: Collection[str] = (),
+    ) -> dict[str, str]:
+        """Revoke raters, add raters and make further links: all of it, or nothing.
+
+        Returns:
+            The tokens of the links that were made, by pseudonym; each lets in once.
+
+        Raises:
+            SegprefError: a rater who can't be added, or is not there.
+        """
+        with self.writing() as connection:
+            for name in revoke:
+                raters.revoke(connection, raters.rater_named(connection, name), self._clock())
+            for name in add:
+                raters.add_rater(connection, name, "rater", self._clock())
+            return {name: self._link(connection, name) for name in [*add, *link]}
+
     def add_rater(self, pseudonym: str, role: Literal["rater", "admin"] = "rater") -> str:
         """Add a rater.
 
         Returns:
             The token of a link that lets them in once.
         """
-        now = self._clock()
         with self.writing() as connection:
-            raters.add_rater(connection, pseudonym, role, now)
-            who = raters.rater_named(connection, pseudonym)
-            return raters.make_link(connection, who, self.rules, now)
+            raters.add_rater(connection, pseudonym, role, self._clock())
+            return self._link(connection, pseudonym)
 
     def new_link(self, pseudonym: str) -> str:
         """The token of another link; earlier links that were not used are void."""
-        with self.writing() as connection:
-            who = raters.rater_named(connection, pseudonym)
-            return raters.make_link(connection, who, self.rules, self._clock())
+        return self.change_raters(link=[pseudonym])[pseudonym]
 
     def revoke(self, pseudonym: str) -> None:
         """End a rater's links and sessions; votes stay, and others get the open pairs."""
-        with self.writing() as connection:
-            raters.revoke(connection, raters.rater_named(connection, pseudonym), self._clock())
+        self.change_raters(revoke=[pseudonym])
+
+    def _link(self, connection: Connection, pseudonym: str) -> str:
+        who = raters.rater_named(connection, pseudonym)
+        return raters.make_link(connection, who, self.rules, self._clock())
 
     def raters(self) -> list[Rater]:
         """All raters, in the order in which they were added."""

@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pydicom
 from jaxtyping import Float, Num
-from monai.data.image_reader import PydicomReader
-from nibabel.affines import voxel_sizes
 
 from segpref.disk import refuse_scarcity
+from segpref.late import late
 from segpref.types import SegprefError
 
 __all__ = ["is_dicom", "is_radiograph", "radiographs", "read_series", "read_slices"]
+
+pydicom, affines = late("pydicom"), late("nibabel.affines")
+image_reader = late("monai.data.image_reader")
 
 _SUFFIXES = (".dcm", ".dicom")
 
@@ -255,7 +256,7 @@ def _check_one_series(path: Path, headers: Sequence[tuple[Path, Any]]) -> None:
 
 def _pixels(file: Path, header: Any, swap: bool) -> tuple[Num[np.ndarray, "a b"], Any]:
     """Rescaled pixels of one file, (x, y) if swapped, and the affine of its plane in RAS."""
-    reader = PydicomReader(swap_ij=swap)
+    reader = image_reader.PydicomReader(swap_ij=swap)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # MONAI warns of absent positions, checked above
@@ -297,7 +298,7 @@ def _read_stack(path: Path, headers: Sequence[tuple[Path, Any]]) -> _Read:
         step = np.cross(row, column) * float(headers[0][1].get("SliceThickness") or 1.0)
     affine[:3, 2] = step * (-1.0, -1.0, 1.0)  # DICOM's LPS to RAS
     array = np.stack([plane for plane, _ in planes], axis=-1)
-    return array[None], affine, tuple(float(size) for size in voxel_sizes(affine))
+    return array[None], affine, tuple(float(size) for size in affines.voxel_sizes(affine))
 
 
 def _sort_by_position(

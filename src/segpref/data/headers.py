@@ -11,12 +11,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from nibabel.affines import voxel_sizes
-from nibabel.orientations import aff2axcodes, io_orientation
 
+from segpref.late import late
 from segpref.types import SegprefError
 
 __all__ = ["Geometry", "header_warnings", "nifti_geometry"]
+
+affines, ornt = late("nibabel.affines"), late("nibabel.orientations")
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +81,9 @@ def nifti_geometry(path: Path, image: Any, space: int) -> Geometry:
     # Any one of unit, size, offset, turn or code is taken as knowledge.
     unit = header.get_xyzt_units()[0]
     coded = bool(header["qform_code"] or header["sform_code"])
-    spacing = voxel_sizes(affine)[:space] * {"meter": 1000.0, "micron": 0.001}.get(unit, 1.0)
+    spacing = affines.voxel_sizes(affine)[:space] * {"meter": 1000.0, "micron": 0.001}.get(
+        unit, 1.0
+    )
     unstated = np.array_equal(affine, np.eye(4)) or not coded
     if unit == "unknown" and np.all(spacing == 1) and unstated:
         return Geometry(affine, None, False)
@@ -93,7 +96,7 @@ def _agreed(path: Path, header: Any, affine: Affine, space: int) -> Affine:
     if not header["sform_code"] or not np.isfinite(stated).all() or (stated == 0).any():
         return affine
     sform, qform = affine, _qform(header)
-    sizes = voxel_sizes(sform)[:space]
+    sizes = affines.voxel_sizes(sform)[:space]
     if np.allclose(sizes, stated, rtol=_SLACK):
         return _one_direction(path, sform, qform)
     said = f"voxels of {_times(sizes)} in its sform and of {_times(stated)} in its pixdim"
@@ -110,7 +113,7 @@ def _agreed(path: Path, header: Any, affine: Affine, space: int) -> Affine:
 
 
 def _one_direction(path: Path, sform: Affine, qform: Affine | None) -> Affine:
-    if qform is None or np.array_equal(io_orientation(sform), io_orientation(qform)):
+    if qform is None or np.array_equal(ornt.io_orientation(sform), ornt.io_orientation(qform)):
         return sform
     said = f"axes that point to {_codes(sform)} in its sform and to {_codes(qform)} in its qform"
     if _plain(sform) and not _plain(qform):
@@ -142,12 +145,12 @@ def _scaled(affine: Affine, sizes: Float[np.ndarray, " space"]) -> Affine:
 
 def _plain(affine: Affine) -> bool:
     """Whether it neither turns, mirrors nor moves anything."""
-    sizes = np.diag([*voxel_sizes(affine), 1])
+    sizes = np.diag([*affines.voxel_sizes(affine), 1])
     return bool(np.allclose(affine, sizes, atol=1e-6))
 
 
 def _codes(affine: Affine) -> str:
-    return "".join(aff2axcodes(affine))
+    return "".join(ornt.aff2axcodes(affine))
 
 
 def _warn(path: Path, said: str, taken: str) -> None:

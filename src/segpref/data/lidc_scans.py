@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 
 import numpy as np
-import pydicom
 
 from segpref.data.dicom import is_dicom, read_slices
 from segpref.data.index import dataset_folder, index, source_id
@@ -14,9 +13,12 @@ from segpref.data.lidc import NODULE, consensus_label
 from segpref.data.lidc_xml import Nodule, drawn_planes, is_annotation, read_nodules
 from segpref.data.source import Source
 from segpref.data.walk import Tree, entries
+from segpref.late import late
 from segpref.types import Case, LabelSpace, SegprefError
 
 __all__ = ["LIDCScans", "holds_scans"]
+
+pydicom = late("pydicom")
 
 _OFF_MM = 0.2
 """How far an outline may be from its slice: LIDC's slices are 0.45 mm apart or more."""

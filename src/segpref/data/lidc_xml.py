@@ -10,12 +10,14 @@ from xml.etree import ElementTree
 
 import numpy as np
 from jaxtyping import Bool
-from matplotlib.path import Path as Outline
 
 from segpref.data.prompts import CHARACTERISTICS, nodule_prompt
+from segpref.late import late
 from segpref.types import SegprefError
 
 __all__ = ["Annotation", "Contour", "Nodule", "drawn_planes", "is_annotation", "read_nodules"]
+
+outlines = late("matplotlib.path")
 
 _MESSAGE = "LidcReadMessage"
 """The first element of an annotation of a CT; that of a radiograph has another name."""
@@ -144,7 +146,7 @@ def drawn_planes(
         here = [contour for contour in contours if contour.z_mm == z_mm]
         for contour in sorted(here, key=lambda contour: not contour.inclusion):
             line = contour.points - np.asarray(start)
-            inside = Outline(np.vstack([line, line[:1]]), closed=True).contains_points(grid)
+            inside = outlines.Path(np.vstack([line, line[:1]]), closed=True).contains_points(grid)
             inside = inside.reshape(shape)
             on_grid = line[((line >= 0) & (line < shape)).all(axis=1)]
             edge = np.zeros(shape, bool)

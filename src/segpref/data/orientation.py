@@ -8,18 +8,14 @@ from dataclasses import replace
 import numpy as np
 import torch
 from jaxtyping import Float
-from nibabel.orientations import (
-    aff2axcodes,
-    axcodes2ornt,
-    inv_ornt_aff,
-    io_orientation,
-    ornt_transform,
-)
 from torch import Tensor
 
+from segpref.late import late
 from segpref.types import Case, SegprefError
 
 __all__ = ["axes_of", "is_orientation", "orientation_of", "reordered", "turned", "turned_back"]
+
+ornt = late("nibabel.orientations")
 
 _PAIRS = ("LR", "PA", "IS")
 
@@ -31,7 +27,7 @@ def is_orientation(codes: str) -> bool:
 
 def axes_of(affine: Float[np.ndarray, "4 4"]) -> str:
     """Where the axes point to, as nearly as letters can say, such as ``LPS``."""
-    return "".join(aff2axcodes(affine))
+    return "".join(ornt.aff2axcodes(affine))
 
 
 def orientation_of(case: Case) -> str | None:
@@ -44,7 +40,9 @@ def orientation_of(case: Case) -> str | None:
 
 def reordered(sizes: Sequence[float], own: str, codes: str) -> tuple[float, ...]:
     """Numbers per axis, in the order of the axes turned from ``own`` to ``codes``."""
-    axes, _ = _axes(np.asarray(ornt_transform(axcodes2ornt(own), axcodes2ornt(codes))))
+    axes, _ = _axes(
+        np.asarray(ornt.ornt_transform(ornt.axcodes2ornt(own), ornt.axcodes2ornt(codes)))
+    )
     return tuple(sizes[axis] for axis in axes)
 
 
@@ -75,7 +73,7 @@ def turned(case: Case, codes: str | None) -> Case:
         label=None if case.label is None else turn(case.label),
         raters=None if case.raters is None else turn(case.raters),
         spacing_mm=None if spacing is None else tuple(spacing[axis] for axis in axes),
-        affine=np.asarray(case.affine) @ inv_ornt_aff(turn_of, case.image.shape[1:]),
+        affine=np.asarray(case.affine) @ ornt.inv_ornt_aff(turn_of, case.image.shape[1:]),
     )
 
 
@@ -97,7 +95,9 @@ def _turn(case: Case, codes: str) -> Float[np.ndarray, "3 2"]:
             f"{case.id} does not state where its axes point, so it can't be turned to {codes}: leave "
             "orientation out, or use volumes with an affine"
         )
-    return np.asarray(ornt_transform(io_orientation(case.affine), axcodes2ornt(codes)))
+    return np.asarray(
+        ornt.ornt_transform(ornt.io_orientation(case.affine), ornt.axcodes2ornt(codes))
+    )
 
 
 def _axes(turn: Float[np.ndarray, "3 2"]) -> tuple[Sequence[int], Sequence[bool]]:

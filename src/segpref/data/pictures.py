@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
-import tifffile
 from jaxtyping import Num
 from PIL import Image, ImageOps
 
+from segpref.late import late
 from segpref.types import SegprefError
 
 __all__ = ["Colours", "is_colour", "read_picture"]
+
+tifffile = late("tifffile")
 
 Colours = Literal["channels", "grey", "labels"]
 
@@ -139,9 +141,7 @@ def _read_tiff(path: Path, colours: Colours) -> Num[np.ndarray, "channel *space"
     return _deep_tiff(path, page, colours)
 
 
-def _deep_tiff(
-    path: Path, page: tifffile.TiffPage, colours: Colours
-) -> Num[np.ndarray, "channel *space"]:
+def _deep_tiff(path: Path, page: Any, colours: Colours) -> Num[np.ndarray, "channel *space"]:
     try:
         array = tifffile.imread(path)
     except ValueError as error:

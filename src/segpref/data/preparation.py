@@ -10,15 +10,17 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from monai.transforms import Resize
 from torch import Tensor
 
 from segpref.checking import checked
 from segpref.data.orientation import is_orientation, turned, turned_back
 from segpref.data.pictures import is_colour
+from segpref.late import late
 from segpref.types import Case, SegprefError, Sliceable
 
 __all__ = ["ImagePreparation", "Preparation", "Prepared", "check_prepared", "preparation_key"]
+
+transforms = late("monai.transforms")
 
 _Windows = tuple[tuple[slice, ...], tuple[slice, ...]]
 
@@ -412,7 +414,7 @@ def _resize(items: Tensor, shape: Sequence[int], labels: bool = False) -> Tensor
         return items
     linear = "bilinear" if len(shape) == 2 else "trilinear"
     shrinks = any(after < before for after, before in zip(shape, items.shape[2:], strict=True))
-    resize = Resize(
+    resize = transforms.Resize(
         spatial_size=tuple(shape),
         mode="nearest-exact" if labels else linear,
         anti_aliasing=shrinks and not labels,

@@ -12,12 +12,11 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Int64
-from scipy import sparse
-from scipy.optimize import linprog
 
 from segpref.data.cache import write_atomically
 from segpref.data.dataset import Dataset
 from segpref.data.source import Reader
+from segpref.late import late
 from segpref.trust import read_json
 from segpref.types import SegprefError
 
@@ -30,6 +29,8 @@ __all__ = [
     "refuse_leakage",
     "split_patients",
 ]
+
+optimize, sparse = late("scipy.optimize"), late("scipy.sparse")
 
 PARTS = ("train", "judge", "validation", "test")
 
@@ -238,7 +239,7 @@ def _allocation(
     low, rest = np.divmod(patients[:, None] * wanted, total)
     rows, columns = low.shape
     # A transport problem: its optimum lies in a corner, and its corners are whole numbers.
-    up = linprog(
+    up = optimize.linprog(
         (rng.random(low.shape) - rest / total).ravel(),
         A_eq=sparse.vstack(
             [

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import nibabel as nib
 import numpy as np
 from jaxtyping import Float, Num
 
@@ -13,6 +12,7 @@ from segpref.data.dicom import is_dicom, read_series
 from segpref.data.headers import nifti_geometry
 from segpref.data.pictures import Colours, read_picture
 from segpref.disk import refuse_scarcity
+from segpref.late import late
 from segpref.types import SegprefError
 
 __all__ = [
@@ -25,6 +25,8 @@ __all__ = [
     "is_picture",
     "read_volume",
 ]
+
+nib = late("nibabel")
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif")

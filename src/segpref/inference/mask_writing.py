@@ -7,18 +7,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import nibabel as nib
 import numpy as np
-import tifffile
 from jaxtyping import Float, UInt8
 from PIL import Image
 
 from segpref.data.masks import mask_paths
 from segpref.data.volumes import file_stem, is_nifti, read_volume
+from segpref.late import late
 from segpref.targets import file_target
 from segpref.types import IGNORE, Case, LabelSpace, SegprefError
 
 __all__ = ["write_map", "write_mask"]
+
+nib, tifffile = late("nibabel"), late("tifffile")
 
 _LOSSLESS = (".png", ".tif", ".tiff", ".bmp")
 

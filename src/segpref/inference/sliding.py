@@ -7,14 +7,16 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from jaxtyping import Float
-from monai.inferers import sliding_window_inference
 from torch import Tensor
 
 from segpref.data.preparation import ImagePreparation
+from segpref.late import late
 from segpref.memory import ran_out
 from segpref.types import Predictor, SegprefError
 
 __all__ = ["WindowedNetwork"]
+
+inferers = late("monai.inferers")
 
 _MULTIPLES = (1, 2, 4, 8, 16, 32, 64)
 
@@ -92,7 +94,7 @@ class WindowedNetwork:
         self, image: Float[Tensor, "channel *grid"], lowest: Float[Tensor, " channel"]
     ) -> Float[Tensor, "1 C *grid"]:
         assert self._patch is not None
-        logits = sliding_window_inference(
+        logits = inferers.sliding_window_inference(
             image[None],
             self._patch,
             self.batch_size,

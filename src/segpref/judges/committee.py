@@ -9,14 +9,16 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
-from scipy.stats import rankdata
 
 from segpref.checking import checked
 from segpref.data.dataset import Dataset
 from segpref.judges.yaml_types import NamedJudge
+from segpref.late import late
 from segpref.types import Case, SegprefError, Slate
 
 __all__ = ["Committee", "trust_weights"]
+
+stats = late("scipy.stats")
 
 
 @checked()
@@ -104,7 +106,7 @@ class Committee:
         votes = said[speaks][:, valid]
         if votes.shape[1] < 2:
             return nothing
-        ranks = rankdata(votes, axis=1)
+        ranks = stats.rankdata(votes, axis=1)
         if self.min_agreement is not None and _agreement(ranks) < self.min_agreement:
             return nothing
         if self.by == "rank":

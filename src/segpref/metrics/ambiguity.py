@@ -14,11 +14,13 @@ from math import lcm
 
 import numpy as np
 from jaxtyping import Float, Int64, UInt8, UInt64
-from scipy.optimize import linear_sum_assignment
 
+from segpref.late import late
 from segpref.types import SegprefError
 
 __all__ = ["AmbiguityScores", "ambiguity_scores", "pairwise_overlap"]
+
+optimize = late("scipy.optimize")
 
 _TOGETHER = 16
 
@@ -214,7 +216,7 @@ def _harmonic_mean(parts: Float[np.ndarray, "part B"]) -> Float[np.ndarray, " B"
 def _matched(iou: Float[np.ndarray, "N R"]) -> float:
     count = lcm(*iou.shape)
     repeated = np.repeat(np.repeat(iou, count // len(iou), 0), count // iou.shape[1], 1)
-    return float(repeated[linear_sum_assignment(repeated, maximize=True)].mean())
+    return float(repeated[optimize.linear_sum_assignment(repeated, maximize=True)].mean())
 
 
 def _ratio(

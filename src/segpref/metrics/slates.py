@@ -12,8 +12,8 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 from jaxtyping import Float
-from scipy import stats
 
+from segpref.late import late
 from segpref.types import Pairs, SegprefError
 
 __all__ = [
@@ -25,6 +25,8 @@ __all__ = [
     "harmful_update_mass",
     "score_state",
 ]
+
+stats = late("scipy.stats")
 
 NEAR_TIE = 1e-4
 """Scores closer than this count as equal (Sec. 4.2)."""

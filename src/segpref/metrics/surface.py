@@ -19,11 +19,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-import edt
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
-from scipy import ndimage
 
+from segpref.late import late
 from segpref.types import IGNORE, LabelSpace, SegprefError
 
 __all__ = [
@@ -38,6 +37,9 @@ __all__ = [
     "surface_distances",
     "surface_scores",
 ]
+
+edt, ndimage = late("edt"), late("scipy.ndimage")
+monai_metrics = late("monai.metrics.utils")
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,9 +280,7 @@ def _areas(
     spacing: tuple[float, ...],
 ) -> tuple[Float[np.ndarray, " code"], Float[np.ndarray, "..."]]:
     """Area of the element of every pattern of neighbours, and what each neighbour adds to its code."""
-    from monai.metrics.utils import get_code_to_measure_table  # takes long to import
-
-    areas, kernel = get_code_to_measure_table(spacing)
+    areas, kernel = monai_metrics.get_code_to_measure_table(spacing)
     return np.asarray(areas, np.float64), np.asarray(kernel).squeeze((0, 1)).astype(np.uint8)
 
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, UInt8
-from monai.losses import DiceLoss
 from torch import Tensor
 from torch.nn import functional
 
+from segpref.late import late
 from segpref.runtime import in_step, runtime
 from segpref.types import IGNORE, LabelSpace, SegprefError
 
 __all__ = ["OneHotLoss", "SupervisedLoss", "supervised_loss"]
+
+losses = late("monai.losses")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +42,10 @@ class SupervisedLoss:
 
     label_space: LabelSpace
     batch_dice: bool = True
-    _dice: DiceLoss = field(init=False, repr=False, compare=False)
+    _dice: Any = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_dice", DiceLoss(batch=self.batch_dice))
+        object.__setattr__(self, "_dice", losses.DiceLoss(batch=self.batch_dice))
 
     def __call__(
         self,

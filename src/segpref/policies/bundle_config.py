@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from monai.bundle import ComponentLocator, ConfigComponent, ConfigParser
-
+from segpref.late import late
 from segpref.policies.checkpoints import NetworkSpec
 from segpref.trust import check_network, is_code_of, monai_path, trust_code
 from segpref.types import SegprefError
 
+if TYPE_CHECKING:
+    from monai.bundle import ConfigComponent, ConfigParser
+
 __all__ = ["network_of", "open_config", "windows_of"]
+
+bundle = late("monai.bundle")
 
 _CONFIGS = ("json", "yaml", "yml")
 _NETWORKS = ("network_def", "network", "net")
@@ -34,7 +38,7 @@ def open_config(path: Path, config: str, trust: bool = False) -> ConfigParser:
     file = next((file for file in files if file.is_file()), None)
     if file is None:
         raise SegprefError(f"{path} has no configs/{config}.json or .yaml: name its configuration")
-    parser = ConfigParser()
+    parser = bundle.ConfigParser()
     try:
         parser.read_config(str(file))
         outside = [text for text in _strings(parser.get()) if _reads_outside(text)]
@@ -68,7 +72,7 @@ def network_of(parser: ConfigParser, path: Path, trust: bool) -> NetworkSpec:
         SegprefError: there is no definition, it needs ``trust``, it can't be written down, or its code
             has the name of other code (:func:`~segpref.trust.trust_code`).
     """
-    found = [name for name in _NETWORKS if ConfigComponent.is_instantiable(parser.get(name))]
+    found = [name for name in _NETWORKS if bundle.ConfigComponent.is_instantiable(parser.get(name))]
     if not found:
         raise SegprefError(
             f"the configuration of {path} defines no network: give network_def a _target_"
@@ -116,7 +120,9 @@ def network_of(parser: ConfigParser, path: Path, trust: bool) -> NetworkSpec:
 def _component(parser: ConfigParser, name: str, plain: bool) -> ConfigComponent:
     if plain:
         # Asking the parser would run the import statements of the whole configuration.
-        return ConfigComponent(_plain(parser, parser[name]), locator=ComponentLocator())
+        return bundle.ConfigComponent(
+            _plain(parser, parser[name]), locator=bundle.ComponentLocator()
+        )
     return parser.get_parsed_content(name, instantiate=False)
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from monai.bundle import ConfigParser
+if TYPE_CHECKING:
+    from monai.bundle import ConfigParser
+
 
 __all__ = ["settings_of", "transforms_of"]
 

@@ -9,12 +9,14 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
-from scipy.sparse.csgraph import connected_components
 
+from segpref.late import late
 from segpref.preferences.rating import Estimate
 from segpref.types import SegprefError
 
 __all__ = ["BradleyTerry", "Compared", "bradley_terry"]
+
+csgraph = late("scipy.sparse.csgraph")
 
 Outcome = Literal["first", "second", "tie"]
 
@@ -155,8 +157,8 @@ def _statement(counts: _Counts, names: Sequence[str]) -> tuple[str, bool]:
     np.add.at(wins, (first, second), outcomes[:, 0] + outcomes[:, 2])
     np.add.at(wins, (second, first), outcomes[:, 1] + outcomes[:, 2])
     said = []
-    parts, _ = connected_components(wins > 0, directed=False)
-    strong, _ = connected_components(wins > 0, directed=True, connection="strong")
+    parts, _ = csgraph.connected_components(wins > 0, directed=False)
+    strong, _ = csgraph.connected_components(wins > 0, directed=True, connection="strong")
     if parts > 1:
         said.append(
             f"The {size} names fall into {parts} groups that were never compared with each other: "

@@ -9,9 +9,12 @@ from datetime import datetime
 
 import numpy as np
 from jaxtyping import Float
-from scipy import stats
+
+from segpref.late import late
 
 __all__ = ["Estimate", "Rating", "by_group", "exact_share", "interval_over"]
+
+stats = late("scipy.stats")
 
 RESAMPLES = 1000
 

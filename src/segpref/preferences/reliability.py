@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float, Int64
-from scipy import stats
 
+from segpref.late import late
 from segpref.preferences.rating import Estimate, Rating
 from segpref.types import SegprefError
 
 __all__ = ["Reliability", "first_is_better", "flip_rates", "reliabilities"]
+
+stats = late("scipy.stats")
 
 UNKNOWN = 0.2
 """Flip rate of a rater of whom nothing is known."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import cc3d
 import numpy as np
 from jaxtyping import Bool
 
+from segpref.late import late
 from segpref.prompts.prompt import Box, Point, Prompt
 
 __all__ = ["box_iou", "box_of", "jittered", "largest_components", "mask_logits", "points_in"]
+
+cc3d = late("cc3d")
 
 SURE = 6.0
 """Logit of a pixel of a mask without probabilities: a probability of 0.9975."""

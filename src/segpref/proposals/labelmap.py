@@ -6,14 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-import cc3d
 import numpy as np
 from jaxtyping import Bool, Int64, Integer, UInt8
 
+from segpref.late import late
 from segpref.proposals.distances import Distances, distances
 from segpref.proposals.windows import Window, absolute, bounding_box
 
 __all__ = ["Components", "Holes", "LabelMap", "Runs"]
+
+cc3d = late("cc3d")
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,17 +5,22 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Mapping, Sequence
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from jaxtyping import Float
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
+from segpref.late import late
 from segpref.report.markup import in_figure
 from segpref.report.page import Picture
 from segpref.training.curves import TAIL, WINDOW
+
+if TYPE_CHECKING:
+    from matplotlib import figure as figures
+    from matplotlib import ticker
+    from matplotlib.axes import Axes
+else:
+    figures, ticker = late("matplotlib.figure"), late("matplotlib.ticker")
 
 __all__ = [
     "FROM_ZERO",
@@ -223,15 +228,15 @@ def _honest(
         axes.set_ylim(middle - least / 2, middle + least / 2)
 
 
-def _axes(width: float, height: float, label: str) -> tuple[Figure, Axes]:
-    figure = Figure((width, height), dpi=150, layout="constrained")
+def _axes(width: float, height: float, label: str) -> tuple[figures.Figure, Axes]:
+    figure = figures.Figure((width, height), dpi=150, layout="constrained")
     axes = figure.add_subplot()
     axes.set_facecolor("none")
     axes.set_xlabel("epoch", color=_INK, fontsize=11)
     axes.set_ylabel(label, color=_INK, fontsize=11)
     axes.tick_params(colors=_INK, labelsize=10.5, length=0)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, min_n_ticks=1))
-    axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True, nbins=8, min_n_ticks=1))
+    axes.yaxis.set_major_locator(ticker.MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
     axes.grid(True, axis="y", color=_INK, alpha=0.25, lw=0.8)
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
@@ -239,7 +244,7 @@ def _axes(width: float, height: float, label: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _png(figure: Figure, axes: Axes, legend: bool = True) -> bytes:
+def _png(figure: figures.Figure, axes: Axes, legend: bool = True) -> bytes:
     if legend and axes.get_legend_handles_labels()[1]:
         figure.legend(
             loc="outside upper left", ncols=3, frameon=False, fontsize=10.5, labelcolor=_INK,
@@ -248,7 +253,7 @@ def _png(figure: Figure, axes: Axes, legend: bool = True) -> bytes:
     return png_of(figure, transparent=True)
 
 
-def png_of(figure: Figure, transparent: bool = False) -> bytes:
+def png_of(figure: figures.Figure, transparent: bool = False) -> bytes:
     """A figure as a PNG."""
     file = io.BytesIO()
     figure.savefig(file, format="png", transparent=transparent)

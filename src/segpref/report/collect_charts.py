@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
+from segpref.late import late
 from segpref.preferences import Estimate
 from segpref.report.charts import PALETTE, png_of
 from segpref.report.collect_more import Precision
 from segpref.report.markup import in_figure
 from segpref.report.page import Picture
+
+if TYPE_CHECKING:
+    from matplotlib import figure as figures
+    from matplotlib.axes import Axes
+else:
+    figures = late("matplotlib.figure")
 
 __all__ = ["days_chart", "estimates_chart", "precision_chart"]
 
@@ -100,8 +106,8 @@ def precision_chart(found: Sequence[Precision]) -> Picture:
     return Picture(png_of(figure, transparent=True), f"{title}: {'; '.join(told)}.", title)
 
 
-def _axes(width: float, height: float) -> tuple[Figure, Axes]:
-    figure = Figure((width, height), dpi=150, layout="constrained")
+def _axes(width: float, height: float) -> tuple[figures.Figure, Axes]:
+    figure = figures.Figure((width, height), dpi=150, layout="constrained")
     axes = figure.add_subplot()
     axes.set_facecolor("none")
     axes.tick_params(colors=_INK, labelsize=10.5, length=0)
@@ -111,7 +117,7 @@ def _axes(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _legend(figure: Figure) -> None:
+def _legend(figure: figures.Figure) -> None:
     figure.legend(
         loc="outside upper left", ncols=3, frameon=False, fontsize=10.5, labelcolor=_INK,
         handlelength=1.6, columnspacing=1.4,

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from segpref.collect import Mask, VoteRow
+from segpref.late import late
 from segpref.preferences import Estimate, exact_share, interval_over
 from segpref.report.comparison import FEWEST_PATIENTS
 
@@ -23,6 +23,8 @@ __all__ = [
     "judge_figures",
     "preferred",
 ]
+
+stats = late("scipy.stats")
 
 Scores = Mapping[str, Mapping[str, float]]
 """Scores of masks, by their ids, of each judge, by its name."""

@@ -9,7 +9,8 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from jaxtyping import Float
-from scipy import stats
+
+from segpref.late import late
 
 __all__ = [
     "FEWEST_PATIENTS",
@@ -19,6 +20,8 @@ __all__ = [
     "compared",
     "gains_by_patient",
 ]
+
+stats = late("scipy.stats")
 
 Word: TypeAlias = Literal["better", "not shown", "worse"]
 

@@ -7,14 +7,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from segpref.data.cache import write_atomically
+from segpref.late import late
 from segpref.terminal import visible
 from segpref.version import __version__
+
+if TYPE_CHECKING:
+    import jinja2
+else:
+    jinja2 = late("jinja2")
 
 __all__ = [
     "GLOSSARY",
@@ -175,10 +180,10 @@ class Page:
 
 def write_page(path: Path, page: Page) -> Path:
     """Render a page into one HTML file that asks nothing of the network."""
-    environment = Environment(
+    environment = jinja2.Environment(
         autoescape=True,
         finalize=_shown,
-        undefined=StrictUndefined,
+        undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )

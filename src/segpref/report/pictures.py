@@ -8,17 +8,23 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from itertools import cycle
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
-from matplotlib.figure import Figure
 from PIL import Image
 
+from segpref.late import late
 from segpref.metrics import iou, overlap_counts, pairwise_dice, pixel_variance
 from segpref.report.markup import in_figure
 from segpref.report.page import Key, Picture
 from segpref.report.views import COLOURS, TINT, View, small_png, view_of
 from segpref.types import LabelSpace, Slate
+
+if TYPE_CHECKING:
+    from matplotlib import figure as figures
+else:
+    figures = late("matplotlib.figure")
 
 __all__ = [
     "Overlay",
@@ -108,7 +114,7 @@ def overlay_pictures(overlays: Iterable[Overlay]) -> tuple[Picture, ...]:
 def picture_grid(pictures: Sequence[Picture], columns: Sequence[str]) -> bytes:
     """Pictures in one, a row per image and a column per method (RN-DPO, Fig. 4), as a PNG."""
     rows = len(pictures) // len(columns)
-    figure = Figure((1.6 * len(columns), 1.8 * rows), dpi=150, layout="constrained")
+    figure = figures.Figure((1.6 * len(columns), 1.8 * rows), dpi=150, layout="constrained")
     every = figure.subplots(rows, len(columns), squeeze=False)
     for number, (axes, picture) in enumerate(zip(every.flat, pictures, strict=True)):
         axes.imshow(np.asarray(Image.open(io.BytesIO(picture.png)).convert("RGB")))

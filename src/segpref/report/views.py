@@ -5,17 +5,22 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
-from matplotlib import patheffects
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import to_rgba
-from matplotlib.figure import Figure
 from PIL import Image
 
+from segpref.late import late
 from segpref.types import Case, LabelSpace
+
+if TYPE_CHECKING:
+    from matplotlib import colors, patheffects
+    from matplotlib import figure as figures
+    from matplotlib.backends import backend_agg
+else:
+    backend_agg, colors = late("matplotlib.backends.backend_agg"), late("matplotlib.colors")
+    figures, patheffects = late("matplotlib.figure"), late("matplotlib.patheffects")
 
 __all__ = ["COLOURS", "TINT", "View", "plane_of", "small_png", "view_of"]
 
@@ -58,7 +63,7 @@ class View:
         """
         rows, columns = self.picture.shape[:2]
         height = min(max(size * self.aspect * rows / columns, size / 2), size * 2)
-        figure = Figure((size, height), dpi=130, facecolor="black")
+        figure = figures.Figure((size, height), dpi=130, facecolor="black")
         axes = figure.add_axes((0, 0, 1, 1))
         axes.set_axis_off()
         low, high = self.limits
@@ -67,7 +72,7 @@ class View:
         axes.imshow(shown, cmap="gray", vmin=0, vmax=1, aspect=self.aspect)
         if tint is not None:
             colour = np.zeros((*self.of(tint).shape, 4))
-            colour[self.of(tint)] = to_rgba(TINT, 0.6)
+            colour[self.of(tint)] = colors.to_rgba(TINT, 0.6)
             axes.imshow(colour, aspect=self.aspect, interpolation="nearest")
         if heat is not None:
             # Seen through where nothing varies.
@@ -83,9 +88,9 @@ class View:
         return small_png(figure)
 
 
-def small_png(figure: Figure) -> bytes:
+def small_png(figure: figures.Figure) -> bytes:
     """A PNG with a palette: a page with fifty pictures must stay small enough to be sent."""
-    canvas: Any = FigureCanvasAgg(figure)
+    canvas: Any = backend_agg.FigureCanvasAgg(figure)
     canvas.draw()
     picture = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
     file = io.BytesIO()

@@ -9,23 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from monai.data.meta_obj import get_track_meta, set_track_meta
-from monai.transforms import (
-    Compose,
-    RandAdjustContrastd,
-    RandAffined,
-    RandFlipd,
-    RandScaleIntensityd,
-    RandShiftIntensityd,
-)
 from torch import Tensor
 
 from segpref.checking import checked
+from segpref.late import late
 from segpref.seeds import derive_seed
 from segpref.types import Case, SegprefError
 
@@ -37,10 +29,13 @@ __all__ = [
     "normal_noise",
 ]
 
+meta_obj = late("monai.data.meta_obj")
+monai_transforms = late("monai.transforms")
+
 AugmentationName = Literal["flips-rotations", "photometric", "none"]
 
 
-def augmentation(name: AugmentationName, dims: int, angle_degrees: float = 180.0) -> Compose | None:
+def augmentation(name: AugmentationName, dims: int, angle_degrees: float = 180.0) -> Any:
     """Transforms of an image and its label.
 
     Args:
@@ -57,10 +52,13 @@ def augmentation(name: AugmentationName, dims: int, angle_degrees: float = 180.0
     modes = (linear, "nearest")
     if name == "flips-rotations":
         angle = np.deg2rad(angle_degrees)
-        return Compose(
+        return monai_transforms.Compose(
             [
-                *(RandFlipd(both, prob=0.5, spatial_axis=axis) for axis in range(dims)),
-                RandAffined(
+                *(
+                    monai_transforms.RandFlipd(both, prob=0.5, spatial_axis=axis)
+                    for axis in range(dims)
+                ),
+                monai_transforms.RandAffined(
                     both,
                     prob=0.8,
                     rotate_range=_turn(angle, dims),
@@ -69,9 +67,9 @@ def augmentation(name: AugmentationName, dims: int, angle_degrees: float = 180.0
                 ),
             ]
         )
-    return Compose(
+    return monai_transforms.Compose(
         [
-            RandAffined(
+            monai_transforms.RandAffined(
                 both,
                 prob=0.9,
                 rotate_range=_turn(np.deg2rad(10), dims),
@@ -80,16 +78,14 @@ def augmentation(name: AugmentationName, dims: int, angle_degrees: float = 180.0
                 mode=modes,
                 padding_mode="border",
             ),
-            RandScaleIntensityd("image", factors=0.2, prob=0.5),
-            RandShiftIntensityd("image", offsets=0.1, prob=0.5),
-            RandAdjustContrastd("image", gamma=(0.7, 1.5), prob=0.5),
+            monai_transforms.RandScaleIntensityd("image", factors=0.2, prob=0.5),
+            monai_transforms.RandShiftIntensityd("image", offsets=0.1, prob=0.5),
+            monai_transforms.RandAdjustContrastd("image", gamma=(0.7, 1.5), prob=0.5),
         ]
     )
 
 
-def augmented_batch(
-    cases: Sequence[Case], transforms: Compose | None, seed: int
-) -> tuple[Tensor, Tensor]:
+def augmented_batch(cases: Sequence[Case], transforms: Any, seed: int) -> tuple[Tensor, Tensor]:
     """Images ``[B, channel, *space]`` and labels ``[B, field, *space]``, changed alike.
 
     The seed and a case's id determine how the case is changed, whatever else is in the batch.
@@ -113,12 +109,12 @@ def augmented_batch(
 @contextmanager
 def _plain_tensors() -> Iterator[None]:
     # Else MONAI gives tensors that carry affines along, which costs every operation of the network.
-    before = get_track_meta()
-    set_track_meta(False)
+    before = meta_obj.get_track_meta()
+    meta_obj.set_track_meta(False)
     try:
         yield
     finally:
-        set_track_meta(before)
+        meta_obj.set_track_meta(before)
 
 
 def _turn(angle: float, dims: int) -> list[float] | float:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, Literal
 
-from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker, get_available_trackers
-
+from segpref.late import late
 from segpref.training.folder import RunFolder
 from segpref.types import SegprefError
 
 __all__ = ["TrackerName", "tracked"]
+
+tracking = late("accelerate.tracking")
 
 TrackerName = Literal[
     "tensorboard", "aim", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab", "trackio", "wandb"
@@ -56,15 +57,15 @@ def tracked(
 
 def _installed(names: Sequence[TrackerName]) -> Sequence[TrackerName]:
     for name in names:
-        if name not in map(str, get_available_trackers()):
+        if name not in map(str, tracking.get_available_trackers()):
             raise SegprefError(
                 f"the tracker {name} is not installed: install its package, or leave it out of trackers"
             )
     return names
 
 
-def _started(folder: RunFolder, name: TrackerName) -> GeneralTracker:
-    make = LOGGER_TYPE_TO_CLASS[name]
+def _started(folder: RunFolder, name: TrackerName) -> Any:
+    make = tracking.LOGGER_TYPE_TO_CLASS[name]
     if name == "tensorboard":
         for old in (folder.path / "tensorboard").glob("events.out.tfevents.*"):
             old.unlink()

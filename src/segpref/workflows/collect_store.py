@@ -79,14 +79,10 @@ def change_raters(
         database: where votes are kept, as a file or URL; in the study if left out.
 
     Raises:
-        SegprefError: no study, or a rater that is there already or not at all. Those who were named
-            before are changed.
+        SegprefError: no study, or a rater that is there already or not at all; nobody is changed then.
     """
     with closing(open_store(StudyFolder(study), database)) as store:
-        for name in revoke:
-            store.revoke(name)
-        tokens = {name: store.add_rater(name) for name in add}
-        tokens |= {name: store.new_link(name) for name in link}
+        tokens = store.change_raters(add=add, link=link, revoke=revoke)
         return StudyRaters([(one, store.progress(one)) for one in store.raters()], tokens)
 
 

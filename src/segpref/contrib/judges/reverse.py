@@ -8,14 +8,16 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
-from scipy.ndimage import gaussian_filter
 
 from segpref.checking import checked
 from segpref.data.dataset import Dataset
+from segpref.late import late
 from segpref.metrics import iou, overlap_counts
 from segpref.types import IGNORE, Case, LabelSpace, SegprefError, Slate
 
 __all__ = ["ReverseClassificationJudge"]
+
+ndimage = late("scipy.ndimage")
 
 _SCALES = (0.0, 1 / 64, 1 / 16)
 """Widths of the Gaussians that smooth the intensities, as shares of the image's longest side."""
@@ -166,7 +168,7 @@ class ReverseClassificationJudge:
         for channel in np.asarray(image, dtype=np.float32):
             scaled = (channel - channel.mean()) / max(float(channel.std()), 1e-6)
             for width in _SCALES:
-                smooth = gaussian_filter(scaled, width * longest) if width else scaled
+                smooth = ndimage.gaussian_filter(scaled, width * longest) if width else scaled
                 columns.append(smooth[grid].ravel())
         # Positions spread as widely as the intensities: variance 1 over the frame.
         sides = [

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Float
-from scipy.optimize import brentq
-from scipy.special import expit
+
+from segpref.late import late
 
 __all__ = ["optimal_shares"]
+
+optimize, special = late("scipy.optimize"), late("scipy.special")
 
 _HALVINGS = 64
 _LEAST_LOG = -700.0
@@ -37,12 +39,14 @@ def optimal_shares(
         high = np.full(count, min(slope / tau, np.log(count)))
         for _ in range(_HALVINGS):
             middle = (low + high) / 2
-            above = gamma * expit(gamma * np.exp(middle) - rewards) + tau * middle > slope
+            above = gamma * special.expit(gamma * np.exp(middle) - rewards) + tau * middle > slope
             low, high = np.where(above, low, middle), np.where(above, middle, high)
         return np.asarray(np.exp((low + high) / 2) / count)
 
     # At 0 no share is above 1 / P, at gamma none is below it.
     spare = 1e-9 * tau
-    slope = brentq(lambda at: shares(at).sum() - 1, -spare, gamma + spare, xtol=1e-14, rtol=1e-14)
+    slope = optimize.brentq(
+        lambda at: shares(at).sum() - 1, -spare, gamma + spare, xtol=1e-14, rtol=1e-14
+    )
     found = shares(slope)
     return np.asarray(found / found.sum())

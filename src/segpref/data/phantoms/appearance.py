@@ -13,9 +13,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
+
+from segpref.late import late
 
 __all__ = ["Blob", "Field", "Grid", "Scanner", "Volume", "paint", "soft"]
+
+ndimage = late("scipy.ndimage")
 
 Volume = NDArray[np.floating[Any]]
 
@@ -182,9 +185,11 @@ class Scanner:
             axis = 1 if image.shape[1] > 1 else 2
             image += self.ghost * np.roll(image, int(self.ghost_shift * image.shape[axis]), axis)
         sigma = [self.blur_px if count > 1 else 0.0 for count in image.shape]
-        image = gaussian_filter(image, sigma, truncate=3)
+        image = ndimage.gaussian_filter(image, sigma, truncate=3)
         coarse, fine = rng.standard_normal((2, *image.shape), dtype=np.float32)
-        coarse = gaussian_filter(coarse, [1.0 if count > 1 else 0.0 for count in image.shape])
+        coarse = ndimage.gaussian_filter(
+            coarse, [1.0 if count > 1 else 0.0 for count in image.shape]
+        )
         # The magnitude of a complex signal: Rician noise, as in MRI, which lifts dark regions.
         real = image + self.noise * (fine + 2 * self.grain * coarse)
         magnitude: Volume = np.hypot(real, self.noise * fine[::-1])

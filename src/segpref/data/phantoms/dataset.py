@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -15,10 +14,13 @@ from PIL import Image
 from segpref.data.phantoms.cardiac import Heart
 from segpref.data.phantoms.chest import Chest
 from segpref.data.phantoms.patient import Kind, cardiac_case, check, chest_case, label_space
+from segpref.late import late
 from segpref.targets import file_target
 from segpref.types import Case, SegprefError
 
 __all__ = ["PATIENT_PATTERN", "write_phantoms"]
+
+nib = late("nibabel")
 
 PATIENT_PATTERN = r"(phantom\d+)"
 """Finds the patient in the name of a written phantom."""

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float, UInt8
-from matplotlib.figure import Figure
 
 from segpref.inference.samples import rated_masks, summarise
+from segpref.late import late
 from segpref.report.charts import PALETTE, png_of
 from segpref.report.markup import in_figure
 from segpref.report.views import plane_of
 from segpref.types import Case
+
+if TYPE_CHECKING:
+    from matplotlib import figure as figures
+else:
+    figures = late("matplotlib.figure")
 
 __all__ = ["contrast_picture", "interpolation_chart", "samples_picture"]
 
@@ -22,7 +28,7 @@ Masks = UInt8[np.ndarray, "image N row column"]
 
 def interpolation_chart(curves: Mapping[str, Curve]) -> bytes:
     """Average Dice against GED, one line per method, every point marked with its w."""
-    figure = Figure((6.0, 4.2), dpi=150, layout="constrained")
+    figure = figures.Figure((6.0, 4.2), dpi=150, layout="constrained")
     axes = figure.add_subplot()
     for colour, (name, (stops, dice, ged)) in zip(PALETTE, curves.items(), strict=False):
         axes.plot(dice, ged, marker="o", ms=4, lw=1.8, color=colour, label=in_figure(name))
@@ -59,7 +65,7 @@ def _grid(
     cases: Sequence[Case], columns: Mapping[str, Sequence[Float[np.ndarray, "row column"]]]
 ) -> bytes:
     wide = len(columns) + 1
-    figure = Figure((1.5 * wide, 1.55 * len(cases) + 0.3), dpi=120, layout="constrained")
+    figure = figures.Figure((1.5 * wide, 1.55 * len(cases) + 0.3), dpi=120, layout="constrained")
     axes = figure.subplots(len(cases), wide, squeeze=False)
     for row, case, maps in zip(axes, cases, zip(*columns.values(), strict=True), strict=True):
         row[0].imshow(plane_of(case), cmap="gray")

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int64, UInt8
-from scipy.optimize import linear_sum_assignment
+
+from segpref.late import late
 
 __all__ = [
     "COLUMNS",
@@ -20,6 +21,8 @@ __all__ = [
     "pairs_of_a_size",
     "trade",
 ]
+
+optimize = late("scipy.optimize")
 
 COLUMNS: Mapping[str, str] = {
     "Avg. Dice": "average_dice",
@@ -166,6 +169,6 @@ def pairs_of_a_size(
     apart = np.maximum(mine, other) / np.minimum(mine, other)
     # Too far apart costs the same however far, and more than all pairs of a size together.
     cost = np.where(apart <= 1 + SAME_SIZE, apart - 1, len(mine) + 1.0)
-    rows, columns = linear_sum_assignment(cost)
+    rows, columns = optimize.linear_sum_assignment(cost)
     close = apart[rows, columns] <= 1 + SAME_SIZE
     return known[0][rows[close]], known[1][columns[close]]

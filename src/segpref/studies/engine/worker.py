@@ -32,9 +32,7 @@ def main() -> None:
         process.current_process()._inheriting = True  # type: ignore[attr-defined]
         try:
             spawn.prepare(pickle.loads(preparation))
-            import_module(
-                "segpref.process_setup"
-            ).import_monai()  # before the job does, and takes longer
+            import_module("segpref.process_setup").import_monai_alone()  # before the job is read
             function, arguments = pickle.loads(job)
         finally:
             del process.current_process()._inheriting  # type: ignore[attr-defined]

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
+from segpref.late import late
 from segpref.policies.promptable import load_promptable
 from segpref.report.charts import PALETTE, png_of
 from segpref.report.views import plane_of
 from segpref.studies.prompted.results import read_row
 from segpref.studies.prompted.rows import BASE, FLIPPED, aligned_row, row_file
 from segpref.studies.prompted.workspace import PromptedWorkspace
+
+if TYPE_CHECKING:
+    from matplotlib import figure as figures
+    from matplotlib import patches
+else:
+    figures, patches = late("matplotlib.figure"), late("matplotlib.patches")
 
 __all__ = ["examples", "flip_curves"]
 
@@ -24,7 +31,7 @@ def flip_curves(workspace: PromptedWorkspace) -> bytes | None:
     base, recipe = read_row(workspace, BASE), workspace.recipe
     panels = [(f"{kind}, neighbours change places", kind, recipe.flips, 0) for kind in FLIPPED]
     panels += [("ranking, turned round", "ranking", recipe.reversals, 1)]
-    figure = Figure((3.4 * len(panels), 3.4), dpi=150, layout="constrained")
+    figure = figures.Figure((3.4 * len(panels), 3.4), dpi=150, layout="constrained")
     drawn = False
     every = figure.subplots(1, len(panels), sharey=True)
     for axes, (title, kind, rates, noise) in zip(every, panels, strict=True):
@@ -60,7 +67,7 @@ def examples(workspace: PromptedWorkspace) -> bytes | None:
         images = torch.from_numpy(np.stack([case.image for case in test]))
         outlines.append((policy.logits(images)[:, 0] > 0).cpu().numpy())
         prompts = policy.prompts_for(images)
-    figure = Figure((2 * _SHOWN, 2.4), dpi=150, layout="constrained")
+    figure = figures.Figure((2 * _SHOWN, 2.4), dpi=150, layout="constrained")
     for number, (case, (prompt,)) in enumerate(zip(test, prompts, strict=True)):
         axes = figure.add_subplot(1, _SHOWN, number + 1)
         axes.imshow(plane_of(case), cmap="gray")
@@ -71,7 +78,7 @@ def examples(workspace: PromptedWorkspace) -> bytes | None:
         if prompt.box is not None:
             left, top, right, bottom = prompt.box
             box = (left, top), right - left, bottom - top
-            axes.add_patch(Rectangle(*box, fill=False, ls=":", color=PALETTE[4]))
+            axes.add_patch(patches.Rectangle(*box, fill=False, ls=":", color=PALETTE[4]))
         for x, y, _ in prompt.points:
             axes.plot(x, y, "+", color=PALETTE[4], ms=5)
         axes.set_axis_off()

@@ -53,9 +53,11 @@ def run_prompted(
         jobs failed, by their names.
 
     Raises:
-        SegprefError: no job has such a title, or another process is running in the folder.
+        SegprefError: no dataset, no job that has such a title, or another process is running in the
+            folder.
     """
     jobs = prompted_jobs(workspace, only)
+    _ = workspace.reader  # a folder that holds no dataset leaves no page behind
     with alone_in(workspace.out):
         try:
             failed = run_jobs(workspace.out, jobs, executor, workspace.open)

@@ -8,10 +8,13 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
-from monai.networks.layers.simplelayers import SkipConnection
 from torch import Tensor, nn
 
+from segpref.late import late
+
 __all__ = ["feature_layers", "lost_channels"]
+
+monai_layers = late("monai.networks.layers.simplelayers")
 
 
 def feature_layers(network: nn.Module, image: Tensor) -> list[nn.Module]:
@@ -22,7 +25,11 @@ def feature_layers(network: nn.Module, image: Tensor) -> list[nn.Module]:
     drops channels of every encoder stage on the way to the decoder; which stages a foreign network
     has is unknown, so there only the deepest features are perturbed.
     """
-    skips = [m for m in network.modules() if isinstance(m, SkipConnection) and m.mode == "cat"]
+    skips = [
+        m
+        for m in network.modules()
+        if isinstance(m, monai_layers.SkipConnection) and m.mode == "cat"
+    ]
     calls: list[tuple[int, nn.Module, Tensor]] = []
 
     def note(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
@@ -57,7 +64,11 @@ def lost_channels(
     """
 
     def drop(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
-        width = inputs[0].shape[1] if isinstance(module, SkipConnection) else output.shape[1]
+        width = (
+            inputs[0].shape[1]
+            if isinstance(module, monai_layers.SkipConnection)
+            else output.shape[1]
+        )
         kept = torch.stack([torch.rand(width, generator=one) for one in generators]) >= rate
         scale = torch.ones(output.shape[:2])
         scale[list(rows), :width] = kept / (1 - rate)

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.transforms import Compose
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -218,7 +217,7 @@ class _ScoredMasks:
     labelled: Dataset
     proposals: SlateProposals
     candidates: int
-    transforms: Compose | None
+    transforms: Any
     seed: int
 
     def __call__(self, indices: list[int], key: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.transforms import Compose
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
@@ -171,7 +170,7 @@ class SemiSupervised(Task):
         }
 
 
-def _augmented_images(cases: Sequence[Case], transforms: Compose | None, seed: int) -> Tensor:
+def _augmented_images(cases: Sequence[Case], transforms: Any, seed: int) -> Tensor:
     # The transforms move an image and its label; here the label says nothing.
     blank = [replace(case, label=np.zeros((1, *case.image.shape[1:]), np.uint8)) for case in cases]
     return augmented_batch(blank, transforms, seed)[0]
