@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate import tracking
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from torch import nn
 
 from segpref.data import Preparation
 from segpref.policies import ModelCard, NetworkSpec
 from segpref.runtime import Runtime
-from segpref.training import FitConfig, RunFolder, StepResult, run_loop, tracked, tracking
+from segpref.training import FitConfig, RunFolder, StepResult, run_loop, tracked
 from segpref.types import LabelSpace, SegprefError
 
 SPEC = NetworkSpec("torch.nn.Linear", {"in_features": 1, "out_features": 1})

@@ -13,7 +13,7 @@ from segpref.types import SegprefError
 
 __all__ = ["TrackerName", "tracked"]
 
-tracking = late("accelerate.tracking")
+accelerate_tracking = late("accelerate.tracking")
 
 TrackerName = Literal[
     "tensorboard", "aim", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab", "trackio", "wandb"
@@ -57,7 +57,7 @@ def tracked(
 
 def _installed(names: Sequence[TrackerName]) -> Sequence[TrackerName]:
     for name in names:
-        if name not in map(str, tracking.get_available_trackers()):
+        if name not in map(str, accelerate_tracking.get_available_trackers()):
             raise SegprefError(
                 f"the tracker {name} is not installed: install its package, or leave it out of trackers"
             )
@@ -65,7 +65,7 @@ def _installed(names: Sequence[TrackerName]) -> Sequence[TrackerName]:
 
 
 def _started(folder: RunFolder, name: TrackerName) -> Any:
-    make = tracking.LOGGER_TYPE_TO_CLASS[name]
+    make = accelerate_tracking.LOGGER_TYPE_TO_CLASS[name]
     if name == "tensorboard":
         for old in (folder.path / "tensorboard").glob("events.out.tfevents.*"):
             old.unlink()
