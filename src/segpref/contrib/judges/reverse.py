@@ -24,7 +24,7 @@ _SCALES = (0.0, 1 / 64, 1 / 16)
 """Widths of the Gaussians that smooth the intensities, as shares of the image's longest side."""
 
 
-@checked()
+@checked(cases={"least": 1}, pixels={"least": 1}, features={"least": 1}, ridge={"above": 0})
 class ReverseClassificationJudge:
     """Scores a candidate by how well a classifier that learned from it alone segments other images.
 
@@ -78,10 +78,6 @@ class ReverseClassificationJudge:
                 "reverse classification needs references with labels, and none has one: name "
                 "labelled cases"
             )
-        if min(cases, pixels, features) < 1 or ridge <= 0:
-            raise SegprefError("reverse classification's settings must be above 0")
-        if over not in ("best", "mean"):
-            raise SegprefError(f"reverse classification takes best or mean, not {over!r}")
         self.label_space = reference.label_space
         self.ridge = ridge
         self.over = over
