@@ -11,7 +11,7 @@ import math
 import numbers
 import os
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, ValuesView
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -35,8 +35,8 @@ def checked(**bounds: Bounds) -> Callable[[type[T]], type[T]]:
     """A class whose arguments are checked by their type hints and ranges before it is made.
 
     Args:
-        bounds: ranges of numbers, or of every number of a list, by the name of the argument, such as
-            ``weight={"least": 0}``.
+        bounds: ranges of numbers, or of every number of a list or mapping, by the name of the argument,
+            such as ``weight={"least": 0}``.
     """
 
     def decorated(cls: type[T]) -> type[T]:
@@ -47,6 +47,7 @@ def checked(**bounds: Bounds) -> Callable[[type[T]], type[T]]:
             check_arguments(cls.__name__, make, (self, *given), named, bounds)
             make(self, *given, **named)
 
+        init.bounds = bounds  # type: ignore[attr-defined]
         cls.__init__ = init  # type: ignore[method-assign, assignment]
         return cls
 
@@ -75,7 +76,8 @@ def check_arguments(
         if name in hints:
             check_type(place, value, hints[name])
         if value is not None and bounds and name in bounds:
-            for one in value if isinstance(value, list | tuple) else (value,):
+            each = value.values() if isinstance(value, Mapping) else value
+            for one in each if isinstance(each, list | tuple | ValuesView) else (each,):
                 check_range(place, one, bounds[name])
 
 
@@ -103,7 +105,7 @@ def check_range(name: str, value: object, bounds: Bounds) -> None:
     most, below = bounds.get("most", math.inf), bounds.get("below", math.inf)
     # Written so that NaN and infinity are out of every range.
     inside = least <= value <= most and (above == -math.inf or above < value) and value < below
-    if not inside or not math.isfinite(value):
+    if not inside or not _finite(value):
         told = " and ".join(f"{_WORDS[one]} {bound:g}" for one, bound in bounds.items())
         raise SegprefError(f"{name} must be {told}, not {value!r}")
 
@@ -155,7 +157,7 @@ def _fits_class(value: Any, hint: type) -> bool:
         return isinstance(value, numbers.Integral) and not isinstance(value, bool)
     if hint is float:
         real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-        return real and math.isfinite(value)
+        return real and _finite(value)
     if hint is Path:
         return isinstance(value, str | os.PathLike)
     if hint in _PLAIN:
@@ -167,6 +169,13 @@ def _fits_class(value: Any, hint: type) -> bool:
     try:
         return isinstance(value, hint)
     except TypeError:  # a protocol that can't be checked
+        return False
+
+
+def _finite(value: Any) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number that no float holds
         return False
 
 

@@ -65,6 +65,7 @@ class Settings:
         for one in fields(self):
             value = getattr(self, one.name)
             if value is None:
+                check_type(one.name, value, hints[one.name])
                 continue
             _check_choice(one.name, value, hints[one.name])
             if one.metadata:

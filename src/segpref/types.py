@@ -86,7 +86,15 @@ class LabelSpace:
 
     def __post_init__(self) -> None:
         if self.kind not in ("multi-class", "multi-label"):
-            raise SegprefError(f"a label space is multi-class or multi-label, not {self.kind!r}")
+            raise SegprefError(
+                f"the kind of a label space is multi-class or multi-label, not {self.kind!r}"
+            )
+        for name, hint in (("names", str), ("regions", Region), ("on_disk", int)):
+            given = getattr(self, name)
+            if not isinstance(given, tuple) or not all(type(one) is hint for one in given):
+                raise SegprefError(
+                    f"the {name} of a label space are a tuple of {hint.__name__}, not {given!r:.200}"
+                )
         least = 2 if self.kind == "multi-class" else 1
         if len(self.names) < least or len(set(self.names)) < len(self.names):
             raise SegprefError(

@@ -6,6 +6,7 @@ from small_cases import CLASSES, LABELS, dataset, slate
 
 from segpref.contrib.judges import ReverseClassificationJudge
 from segpref.data import Dataset
+from segpref.judges import note_undrawn_structures
 from segpref.metrics import slate_iou
 from segpref.types import IGNORE, Judge, LabelSpace, SegprefError
 
@@ -98,11 +99,13 @@ def test_structures_that_nobody_or_no_reference_holds() -> None:
     only_a = dataset([one.image for one in data], LABELS, labels)
     judge = ReverseClassificationJudge(only_a, only_a.patients[1:])
     truth, nothing = data[0].label, 0 * data[0].label
-    np.testing.assert_array_equal(judge.score(only_a[0], slate(nothing, nothing)), 1)
+    assert np.isnan(judge.score(only_a[0], slate(nothing, nothing))).all()
     scores = judge.score(only_a[0], slate(truth, nothing))
     assert scores[0, 0] > 0.7
     assert scores[1, 0] == 0
     assert np.isnan(scores[:, 1]).all()
+    assert note_undrawn_structures(judge, data) == ("b",)
+    assert note_undrawn_structures(ReverseClassificationJudge(data), only_a) == ()
 
     classes = discs(3, (24, 24), CLASSES)
     no_b = [np.minimum(one.label, 1) for one in classes]
@@ -113,7 +116,7 @@ def test_structures_that_nobody_or_no_reference_holds() -> None:
     alone = judge.score(part[0], slate(np.where(both == 1, 1, 0), 0 * both))
     np.testing.assert_allclose(judge.score(part[0], slate(both, only_b)), alone, atol=1e-6)
     assert np.isnan(judge.score(part[0], slate(only_b, 0 * both))).all()
-    np.testing.assert_array_equal(judge.score(part[0], slate(0 * both, 0 * both)), 1)
+    assert np.isnan(judge.score(part[0], slate(0 * both, 0 * both))).all()
 
 
 def test_unlabelled_pixels_of_references_do_not_count() -> None:
@@ -139,7 +142,7 @@ def test_images_are_looked_at_on_a_grid() -> None:
 
 @pytest.mark.parametrize("wrong", [{"cases": 0}, {"pixels": 0}, {"features": 0}, {"ridge": 0.0}])
 def test_settings_out_of_range(wrong: dict[str, float]) -> None:
-    with pytest.raises(SegprefError, match="above 0"):
+    with pytest.raises(SegprefError, match=r"at least 1|above 0"):
         ReverseClassificationJudge(discs(1, (8, 8), BINARY), **wrong)  # type: ignore[arg-type]
     with pytest.raises(SegprefError, match="not 'median'"):
         ReverseClassificationJudge(discs(1, (8, 8), BINARY), over="median")  # type: ignore[arg-type]

@@ -80,5 +80,5 @@ def test_a_crf_moves_a_blurred_map_to_the_edges_of_its_image() -> None:
 
     assert iou(before.numpy() > 0.5) < 0.75
     assert iou(after.numpy() > 0.5) > 0.95
-    with pytest.raises(SegprefError, match="size from 2 to 96"):
+    with pytest.raises(SegprefError, match="size must be at least 2 and at most 96"):
         DenseCRF(size=500)

@@ -265,7 +265,7 @@ def test_tta_has_one_candidate() -> None:
 
 
 def test_settings_without_sense_are_refused() -> None:
-    with pytest.raises(SegprefError, match="at least 1 sample"):
+    with pytest.raises(SegprefError, match="samples must be at least 1"):
         MonteCarloDropout(samples=0)
     with pytest.raises(SegprefError, match="at least one gamma"):
         IntensityTTA((), (), ())

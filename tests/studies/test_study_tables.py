@@ -194,3 +194,32 @@ def test_parts_of_which_nothing_was_run_are_left_out() -> None:
     ]
     # Where no method was run at all, the base is shown.
     assert [one.entries.keys() for one in study_tables(results(other))] == [{BASE, SELECT_BEST}]
+
+
+def test_controls_come_last_and_claims_are_about_methods() -> None:
+    controlled = recipe(Block(bases=["weak"], judges=["model"]))
+    methods = {**controlled.methods, "chance": AlignConfig(objective=DPO(beta=1.5), control=True)}
+    runs = (*RUNS, run("chance", "weak", "model", 0, 0.45), run("chance", "weak", "model", 1, 0.5))
+    found = Results(replace(controlled, methods=methods), runs, {}, {})
+    (one,) = study_tables(found)
+    assert one.controls == ["chance"]
+    assert [(claim.method, claim.other) for claim in one.claims] == [
+        ("RN", BASE),
+        (SELECT_BEST, BASE),
+        ("RN", "chance"),
+        ("chance", BASE),
+    ]
+    (without,) = study_tables(results(Block(bases=["weak"], judges=["model"])))
+    assert without.controls == []
+    alone = replace(recipe(Block(compare="bases"), ceiling=None), judges={}, methods={})
+    (bases,) = study_tables(Results(alone, RUNS[:4], {}, {}))
+    assert bases.controls is None
+
+
+def test_structures_are_measured_as_the_recipe_asks() -> None:
+    dice = replace(recipe(Block(bases=["weak"], judges=["model"])), measures=["iou", "dice"])
+    (one,) = study_tables(Results(dice, RUNS, {}, {}))
+    assert list(one.structures) == ["iou", "dice"]
+    assert one.structures["dice"][0].figures == {
+        "a": (pytest.approx(0.45), pytest.approx(0.0707, abs=1e-4))
+    }

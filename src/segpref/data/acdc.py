@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from segpref.checking import checked
 from segpref.data.cases import multilabel_space, read_class_case
 from segpref.data.index import dataset_folder, index
 from segpref.data.source import Source
@@ -18,6 +19,7 @@ _GROUPS = ("DCM", "HCM", "MINF", "NOR", "RV")
 _CLASSES = LabelSpace("multi-class", ("background", "RV", "MYO", "LV"))
 
 
+@checked()
 class ACDC:
     """ACDC: ``patientXXX/patientXXX_frameYY.nii.gz`` with labels in ``..._gt.nii.gz``.
 

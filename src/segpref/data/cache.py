@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from segpref.checking import checked
 from segpref.data.array_files import StoredArray
 from segpref.data.cache_entries import ELSEWHERE, PARTIAL, Entry
 from segpref.disk import Damaged, cannot_write, from_checked_json, refuse_scarcity, to_checked_json
@@ -106,6 +107,7 @@ def sweep_partial(folder: Path) -> None:
                     Path(entry.path).unlink()
 
 
+@checked()
 class Cache:
     """The store.
 

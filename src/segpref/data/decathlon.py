@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from segpref.checking import checked
 from segpref.data.cases import multilabel_space, read_class_case
 from segpref.data.index import (
     as_written,
@@ -25,6 +26,7 @@ from segpref.types import LARGEST_ON_DISK, Case, LabelSpace, SegprefError
 __all__ = ["Decathlon"]
 
 
+@checked()
 class Decathlon:
     """A task of the Decathlon: ``dataset.json``, ``imagesTr/``, ``labelsTr/``, ``imagesTs/``.
 

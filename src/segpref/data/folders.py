@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
+from segpref.checking import checked
 from segpref.data.cases import (
     JPEG_SUFFIXES,
     make_case,
@@ -25,6 +26,7 @@ from segpref.types import IGNORE, Case, LabelSpace, SegprefError
 __all__ = ["Folders"]
 
 
+@checked(ignore={"least": 0, "most": 65535})
 class Folders:
     """Paired images and masks: NIfTI, PNG, JPEG, TIFF, BMP or GIF, mixed as they come.
 

@@ -15,7 +15,11 @@ __all__ = ["check_grid"]
 
 
 def check_grid(image: Volume, image_path: Path, mask: Volume, mask_path: Path) -> None:
-    """Raise unless both lie on the same voxels: same shape, affines equal to 1e-3."""
+    """Raise unless both lie on the same voxels: same shape, affines and units.
+
+    Affines are equal to 1e-3 of a voxel, or of 1 where voxels are larger, and to the precision of the
+    numbers in headers.
+    """
     here, there = mask.array.shape[1:], image.array.shape[1:]
     if here != there:
         turned = mask.affine is None and here == there[::-1]
@@ -35,7 +39,13 @@ def check_grid(image: Volume, image_path: Path, mask: Volume, mask_path: Path) -
         )
     if mask.affine is None or image.affine is None:
         return
-    if np.allclose(mask.affine, image.affine, rtol=0, atol=1e-3):
+    if _same_grid(mask.affine, image.affine):
+        own_mm, due_mm = mask.spacing_mm, image.spacing_mm
+        if own_mm and due_mm and not np.allclose(own_mm, due_mm, rtol=1e-2, atol=0):
+            raise SegprefError(
+                f"{mask_path} and its image {image_path.name} have the same voxels in different units "
+                f"of length ({own_mm} and {due_mm} mm): correct the unit in one header"
+            )
         return
     for lost, kept, path, other in (
         (mask, image, mask_path, image_path.name),
@@ -56,6 +66,11 @@ def check_grid(image: Volume, image_path: Path, mask: Volume, mask_path: Path) -
         f"{mask_path} is not aligned with its image {image_path.name} (their affines differ by up to "
         f"{np.abs(mask.affine - image.affine).max():.3g}): {remedy}"
     )
+
+
+def _same_grid(one: np.ndarray, other: np.ndarray) -> bool:
+    smallest = float(np.linalg.norm(other[:3, :3], axis=0).min())
+    return np.allclose(one, other, rtol=1e-6, atol=1e-3 * min(1.0, smallest))
 
 
 def _without_geometry(volume: Volume) -> bool:

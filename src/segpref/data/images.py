@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from segpref.checking import checked
 from segpref.data.cases import make_case, picture_channels, read_image
 from segpref.data.dicom import is_dicom, radiographs
 from segpref.data.index import image_files, index, source_id
@@ -20,6 +21,7 @@ _COLOURS = ("red", "green", "blue")
 _FIRST = "_0000"
 
 
+@checked(channel_files={"least": 1})
 class Images:
     """One image, or a folder of images: NIfTI, pictures, DICOM radiographs, DICOM series.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
+from segpref.checking import checked
 from segpref.data.cases import make_case, read_binary, read_image
 from segpref.data.index import dataset_folder, index, source_id
 from segpref.data.source import Source
@@ -24,6 +25,7 @@ _WHITE = 4095
 _PIXEL_MM = 0.175
 
 
+@checked()
 class JSRT:
     """JSRT as distributed, or as PNG exports; five structures that overlap.
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from segpref.checking import checked
 from segpref.data.cases import read_binary
 from segpref.data.dataset import Dataset
 from segpref.data.index import dataset_folder, index, required, source_id
@@ -33,6 +34,7 @@ class _Note:
     imperfect: bool
 
 
+@checked(consensus={"least": 0, "most": 1})
 class LIDC:
     """Nodule crops: ``LIDC-IDRI-XXXX/nodule-K/{images,mask-0..mask-3}/slice-J.png``, masks 0 and 255.
 
@@ -74,8 +76,6 @@ class LIDC:
         exact: bool = False,
     ) -> None:
         folder = dataset_folder(root, "LIDC-IDRI-0001/nodule-0/images and its neighbours")
-        if not 0 <= consensus <= 1:
-            raise SegprefError(f"consensus is a share of the raters from 0 to 1, not {consensus}")
         self.consensus, self.padded, self.exact = consensus, padded, exact
         table = folder / "attributes.csv"
         self._notes = _read_notes(table) if table.is_file() else {}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from segpref.checking import checked
 from segpref.data.dicom import is_dicom, read_slices
 from segpref.data.index import dataset_folder, index, source_id
 from segpref.data.lidc import NODULE, consensus_label
@@ -24,6 +25,7 @@ _OFF_MM = 0.2
 """How far an outline may be from its slice: LIDC's slices are 0.45 mm apart or more."""
 
 
+@checked(crop={"least": 1}, consensus={"least": 0, "most": 1})
 class LIDCScans:
     """Nodules of the original scans: folders of DICOM files, each with its ``*.xml`` beside them.
 
@@ -60,11 +62,6 @@ class LIDCScans:
 
     def __init__(self, root: Path | str, crop: int = 128, consensus: float = 0.5) -> None:
         folder = dataset_folder(root, "the DICOM series with their XML files")
-        if crop < 1 or not 0 <= consensus <= 1:
-            raise SegprefError(
-                "crop is at least 1 pixel and consensus a share from 0 to 1, not "
-                f"{crop} and {consensus}"
-            )
         self.crop, self.consensus = crop, consensus
         self._nodules: dict[str, Nodule] = {}
         sources = []

@@ -13,6 +13,7 @@ from typing import TypeAlias
 import numpy as np
 from jaxtyping import UInt8
 
+from segpref.checking import checked
 from segpref.data.cache import Cache
 from segpref.data.cases import read_binary, read_classes
 from segpref.data.dataset import Array, Dataset, Volume, part_of
@@ -54,6 +55,7 @@ def mask_paths(path: Path | str, label_space: LabelSpace) -> tuple[Path, ...]:
     return tuple(path.with_name(f"{stem}_{name}{ending}") for name in names)
 
 
+@checked()
 class MaskFolder:
     """Masks of a folder, brought onto the grid of prepared images as their labels would be.
 

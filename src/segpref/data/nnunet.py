@@ -7,6 +7,7 @@ import unicodedata
 from pathlib import Path
 from typing import Any
 
+from segpref.checking import checked
 from segpref.data.cases import multilabel_space, read_class_case
 from segpref.data.index import (
     as_written,
@@ -26,6 +27,7 @@ from segpref.types import IGNORE, Case, LabelSpace, Region, SegprefError
 __all__ = ["NnUNetRaw", "label_space_of"]
 
 
+@checked()
 class NnUNetRaw:
     """``dataset.json``, ``imagesTr/NAME_0000.nii.gz``, ``labelsTr/NAME.nii.gz``, ``imagesTs/``.
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from segpref.checking import checked
 from segpref.data.cache import write_atomically
 from segpref.data.cases import multilabel_space, to_multilabel
 from segpref.data.index import dataset_folder, index, load_description, required
@@ -44,6 +45,7 @@ _UNREADABLE = (
 """What NumPy and zipfile raise where an .npz is damaged."""
 
 
+@checked()
 class Packed:
     """What :func:`write_pack` wrote: ``pack.json`` and one ``volumes/ID.npz`` per volume.
 

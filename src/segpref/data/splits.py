@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
+from segpref.checking import checked
 from segpref.data.cache import write_atomically
 from segpref.data.dataset import Dataset
 from segpref.data.source import Reader
@@ -35,6 +36,7 @@ optimize, sparse = late("scipy.optimize"), late("scipy.sparse")
 PARTS = ("train", "judge", "validation", "test")
 
 
+@checked()
 @dataclass(frozen=True, slots=True)
 class Split:
     """Disjoint sets of patients.

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from segpref.checking import checked
 from segpref.prompts import Prompt, Promptable, box_of, points_in
 from segpref.types import SegprefError
 
@@ -19,6 +20,13 @@ _ABSENT = -6.0
 """Logit of what was not reached: a probability of 0.0025."""
 
 
+@checked(
+    margin={"least": 0},
+    points={"least": 0},
+    least_pixels={"least": 1},
+    least_quality={"least": 0},
+    seed={"least": 0},
+)
 @dataclass(frozen=True)
 class Propagation:
     """How a prompt is carried on.
@@ -38,13 +46,6 @@ class Propagation:
     least_pixels: int = 1
     least_quality: float = 0.0
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.margin < 0 or self.points < 0 or self.least_pixels < 1:
-            raise SegprefError(
-                "prompts are propagated with a margin and points from 0 and at least 1 pixel, not "
-                f"{self.margin}, {self.points} and {self.least_pixels}"
-            )
 
 
 def propagate(

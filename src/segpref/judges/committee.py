@@ -21,7 +21,7 @@ __all__ = ["Committee", "trust_weights"]
 stats = late("scipy.stats")
 
 
-@checked()
+@checked(min_agreement={"least": -1, "most": 1})
 class Committee:
     """Scores a candidate by the weighted mean of several judges' scores.
 

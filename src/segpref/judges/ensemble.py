@@ -19,7 +19,7 @@ from segpref.types import Case, LabelSpace, SegprefError, Slate
 __all__ = ["EnsembleJudge"]
 
 
-@checked()
+@checked(max_disagreement={"least": 0, "most": 1})
 class EnsembleJudge:
     """Scores a candidate by its mean IoU with the predictions of several segmenters.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
+from segpref.checking import checked
 from segpref.data.dataset import Dataset
 from segpref.data.masks import MaskFolder
 from segpref.judges.undrawn_structures import UndrawnStructures
@@ -14,6 +15,7 @@ from segpref.types import IGNORE, Case, Slate
 __all__ = ["MasksJudge"]
 
 
+@checked()
 class MasksJudge:
     """Scores a candidate by its IoU with the mask that another program made of the image.
 

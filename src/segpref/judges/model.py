@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
+from segpref.checking import checked
 from segpref.data.cache import Cache
 from segpref.data.dataset import Dataset
 from segpref.data.predictions import PredictionStore
@@ -16,6 +17,7 @@ from segpref.types import Case, Slate
 __all__ = ["ModelJudge"]
 
 
+@checked()
 class ModelJudge:
     """Scores a candidate by its IoU with the judge's own prediction (RN-DPO, Sec. 3.2).
 

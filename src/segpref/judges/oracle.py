@@ -18,6 +18,12 @@ __all__ = ["OracleJudge"]
 class OracleJudge:
     """Scores a candidate by its IoU with the ground truth (the oracle rows of Tables 2 and 3).
 
+    Unlike other judges it never abstains on a structure that it finds almost nowhere: its mask is the
+    label, by which candidates are measured in any case, so that an empty label says that the structure
+    is absent. What a label does not say is ``IGNORE`` there, and does not count. Labels that leave a
+    structure out without saying so mislead the oracle as they mislead every metric; the row of that
+    structure in an audit shows it, with 100 % empty labels.
+
     Args:
         label_space: what the masks mean.
         measure: IoU, or Dice, by which MAPO ranks (Eq. 3).

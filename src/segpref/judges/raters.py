@@ -8,10 +8,14 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from segpref.checking import checked
+from segpref.data.dataset import Dataset
+from segpref.judges.undrawn_structures import UndrawnStructures
 from segpref.metrics import slate_iou
 from segpref.types import IGNORE, Case, LabelSpace, SegprefError, Slate
 
-__all__ = ["RatersJudge", "raters_of"]
+__all__ = ["RatersJudge", "has_raters", "raters_of"]
+
+Mask = UInt8[np.ndarray, "field *space"]
 
 
 @checked()
@@ -28,7 +32,9 @@ class RatersJudge:
     Each IoU or Dice follows :func:`~segpref.metrics.slate_iou`: pixels that are ``IGNORE`` to a rater
     do not count, of a multi-class mask the mean over the foreground classes that the rater or any
     candidate holds, empty against empty is 1. A rater who leaves a field out altogether (``IGNORE``
-    everywhere) has no voice on it; without any voice the judge abstains.
+    everywhere) has no voice on it; without any voice the judge abstains. It also abstains on structures
+    that the raters together find almost nowhere (:func:`~segpref.judges.note_undrawn_structures`), for
+    they were not asked about them, or too few images have them: NaN, or left out of the mean.
 
     It reads ``case.raters``, which are labels, so ``needs_label`` is true.
 
@@ -56,13 +62,44 @@ class RatersJudge:
         self.label_space = label_space
         self.agreement = agreement
         self.measure = measure
+        # Together they draw structures that may overlap, even those of an exclusive label map.
+        self._silence = UndrawnStructures(LabelSpace("multi-label", label_space.structures))
+
+    @property
+    def abstains_on(self) -> tuple[str, ...]:
+        """Names of the structures on which it abstains."""
+        return self._silence.structures
+
+    def find_silence(self, dataset: Dataset) -> bool:
+        """Find the structures that no rater draws almost anywhere; False where no image has raters."""
+        cases = (dataset[place] for place in range(len(dataset)))
+        return self._silence.measure(map(self._together, (one for one in cases if has_raters(one))))
+
+    def _together(self, case: Case) -> tuple[list[Mask], Mask | None]:
+        """What any rater draws of each structure, and the label's, if there is one."""
+        space = self.label_space
+        raters = raters_of(case)
+        drawn = space.structure_masks(raters, field_axis=1).any(axis=0).astype(np.uint8)
+        unsaid = (raters == IGNORE).all(axis=0)
+        label = None if case.label is None else space.structure_masks(np.asarray(case.label))
+        said = np.where(unsaid, np.uint8(IGNORE), drawn)
+        return [said], None if label is None else label.astype(np.uint8)
 
     def score(self, case: Case, slate: Slate) -> Float[np.ndarray, "K field"]:
         """Agreement of every candidate with the raters."""
         raters = raters_of(case)
         voices = (raters != IGNORE).reshape(*raters.shape[:2], -1).any(axis=2)
         each = np.stack(
-            [slate_iou(slate.masks, one, self.label_space, measure=self.measure) for one in raters]
+            [
+                slate_iou(
+                    slate.masks,
+                    one,
+                    self.label_space,
+                    measure=self.measure,
+                    counted=self._silence.counted(),
+                )
+                for one in raters
+            ]
         )
         heard = np.broadcast_to(voices[:, None], each.shape)
         if self.agreement == "mean":
@@ -72,13 +109,18 @@ class RatersJudge:
         return np.where(voices.any(axis=0), scores, np.nan)
 
 
+def has_raters(case: Case) -> bool:
+    """Whether there are masks of raters."""
+    return case.raters is not None and len(case.raters) > 0
+
+
 def raters_of(case: Case) -> UInt8[np.ndarray, "rater field *space"]:
     """The raters' masks of a case.
 
     Raises:
         SegprefError: it has none.
     """
-    if case.raters is None or not len(case.raters):
+    if not has_raters(case):
         raise SegprefError(
             f"{case.id} has no masks of several raters: judge it with the oracle or a model"
         )

@@ -9,12 +9,16 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from segpref.checking import checked
+from segpref.data.dataset import Dataset
+from segpref.judges.undrawn_structures import UndrawnStructures
 from segpref.runtime import moved, runtime
 from segpref.types import Case, LabelSpace, Slate
 
 __all__ = ["RegressorJudge", "regressor_input"]
 
 
+@checked(batch_size={"least": 1})
 class RegressorJudge:
     """Scores a candidate by the IoU that a network predicts from image and candidate.
 
@@ -22,7 +26,9 @@ class RegressorJudge:
     the judge's own. The network predicts one IoU per structure; of a multi-class mask the score is
     the mean over the foreground structures that any candidate holds (all if none holds any), so
     that all candidates are scored on the same ones. What the network says of an empty mask is what it
-    learned: 1 where the structure is absent from the image, 0 elsewhere.
+    learned: 1 where the structure is absent from the image, 0 elsewhere. Where its training labels
+    lacked a structure, it learned that drawing nothing is right; so it abstains (NaN, or left out of
+    the mean) on structures that it hardly ever recognises (:meth:`find_silence`).
 
     :func:`segpref.training.fit_regressor` trains the network and
     :func:`segpref.training.load_regressor` makes the judge from its file; name that function as
@@ -34,6 +40,9 @@ class RegressorJudge:
         label_space: what the masks mean.
         batch_size: candidates per pass.
         labelled: patients whose labels the network was trained with.
+
+    Raises:
+        SegprefError: an argument of another type, or a batch size below 1.
     """
 
     needs_label = False
@@ -49,6 +58,7 @@ class RegressorJudge:
         self.label_space = label_space
         self.labelled = tuple(labelled)
         self._batch_size = batch_size
+        self._silence = UndrawnStructures(label_space)
 
     def predicted_iou(
         self, case: Case, masks: UInt8[np.ndarray, "K field *space"]
@@ -67,12 +77,39 @@ class RegressorJudge:
     def score(self, case: Case, slate: Slate) -> Float[np.ndarray, "K field"]:
         """Predicted IoU of every candidate."""
         expected = self.predicted_iou(case, slate.masks).astype(np.float64)
-        if self.label_space.kind == "multi-label":
-            return expected
         planes = self.label_space.structure_masks(slate.masks, field_axis=1)
         held = np.moveaxis(planes, 1, 0).reshape(planes.shape[1], -1).any(axis=1)
-        held = held if held.any() else ~held
-        return np.asarray(expected[:, held].mean(axis=1, keepdims=True))
+        return self._silence.field_scores(expected, np.asarray(held))
+
+    @property
+    def abstains_on(self) -> tuple[str, ...]:
+        """Names of the structures on which it abstains."""
+        return self._silence.structures
+
+    def find_silence(self, dataset: Dataset) -> bool:
+        """Find the structures that it hardly ever recognises; False where no image has a label.
+
+        It recognises a structure where it expects more of the label than of the same label without the
+        structure, and is asked only about images that have it. Of a structure that no label has nothing
+        is known, so it counts as one that is not recognised.
+        """
+        count = len(self.label_space.structures)
+        found, due = np.zeros((1, count), int), np.zeros((1, count), int)
+        labelled = dataset.labelled()
+        for place in range(len(labelled)):
+            case = labelled[place]
+            label = np.asarray(case.label)
+            planes = self.label_space.structure_masks(label)
+            for number in np.flatnonzero(planes.reshape(count, -1).any(axis=1)):
+                gone = np.zeros_like(label)
+                gone[number if len(label) > 1 else 0] = planes[number]
+                without = np.where(gone > 0, np.uint8(0), label)
+                expected = self.predicted_iou(case, np.stack([label, without]))[:, number]
+                due[0, number] += 1
+                found[0, number] += expected[0] > expected[1]
+        if len(labelled):
+            self._silence.conclude(found, due)
+        return len(labelled) > 0
 
 
 def regressor_input(

@@ -2,7 +2,8 @@
 
 A judge that compares candidates with masks of its own gives an empty candidate 1 and a drawn one 0
 wherever its own mask is empty. On a structure that it finds almost nowhere this is no evidence: it
-would teach the model to draw nothing there.
+would teach the model to draw nothing there. The same holds for a judge without masks of its own that
+was trained on labels without the structure: it learned that nothing is right.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 
 from segpref.data.dataset import Dataset
 from segpref.metrics import overlap_counts
@@ -33,7 +34,8 @@ class UndrawnStructures:
 
     A structure is found in an image where the mask overlaps with the label; the share is of the
     labelled images that have the structure. Where none has it, or nothing is labelled, the share is of
-    all images, and a mask that is not empty finds it. Nothing is left out before :meth:`measure`.
+    all images, and a mask that is not empty finds it. Images in which a member says nothing of a field
+    (``IGNORE`` everywhere) are not among its own. Nothing is left out before :meth:`measure`.
 
     Args:
         label_space: what the masks mean.
@@ -52,30 +54,67 @@ class UndrawnStructures:
             Whether there was any image; without one nothing changes.
         """
         shape = (self.members, len(self.label_space.structures))
-        found, drawn = np.zeros(shape, int), np.zeros(shape, int)
-        due, seen = np.zeros(shape[1], int), 0
+        found, due, drawn, seen = (np.zeros(shape, int) for _ in range(4))
+        looked_at = False
         for masks, label in images:
-            seen += 1
-            truth = np.full_like(masks[0], IGNORE) if label is None else np.asarray(label)
-            counts = overlap_counts(np.stack(list(masks)), truth, self.label_space)
+            looked_at = True
+            said = np.stack(list(masks))
+            truth = np.full_like(said[0], IGNORE) if label is None else np.asarray(label)
+            counts = overlap_counts(said, truth, self.label_space)
+            # One column per structure; of an exclusive label map all are in its one field.
+            speaks = (said != IGNORE).reshape(*said.shape[:2], -1).any(axis=2)
             found += counts.intersection > 0
-            due += counts.true[0] > 0
-            drawn += np.stack(
-                [
-                    self.label_space.structure_masks(one).reshape(shape[1], -1).any(1)
-                    for one in masks
-                ]
-            )
-        if seen:
-            share = np.where(due > 0, found / np.maximum(due, 1), drawn / seen)
-            self._heard = share >= RARELY
-        return bool(seen)
+            due += speaks & (counts.true > 0)
+            planes = self.label_space.structure_masks(said, field_axis=1)
+            drawn += planes.reshape(*shape, -1).any(axis=2)
+            seen += np.broadcast_to(speaks, shape)
+        if looked_at:
+            self.conclude(found, due, drawn, seen)
+        return looked_at
+
+    def conclude(
+        self,
+        found: Int[np.ndarray, "member structure"],
+        due: Int[np.ndarray, "member structure"],
+        drawn: Int[np.ndarray, "member structure"] | int = 0,
+        seen: Int[np.ndarray, "member structure"] | int = 0,
+    ) -> None:
+        """Leave out the structures that these numbers of images say are found almost nowhere.
+
+        Args:
+            found: images with the structure in which it is found.
+            due: images that have the structure.
+            drawn: images in which it is drawn, for structures that no label has.
+            seen: images that were looked at.
+        """
+        share = np.where(due > 0, found / np.maximum(due, 1), drawn / np.maximum(seen, 1))
+        self._heard = share >= RARELY
 
     def counted(self, member: int = 0) -> Bool[np.ndarray, " structure"] | None:
         """The structures of which the member says something; None for all."""
         if self._heard is None or self._heard[member].all():
             return None
         return np.asarray(self._heard[member])
+
+    def field_scores(
+        self,
+        scores: Float[np.ndarray, "K structure"],
+        held: Bool[np.ndarray, " structure"],
+    ) -> Float[np.ndarray, "K field"]:
+        """Scores per field of a judge with one member that scores every structure.
+
+        Multi-label: its scores, NaN where it abstains. Multi-class: the mean over the structures that
+        are held and of which it says something; where none is held, over all of which it does; NaN
+        where there is none.
+        """
+        counted = self.counted()
+        if self.label_space.kind == "multi-label":
+            return scores if counted is None else np.where(counted, scores, np.nan)
+        known = np.ones_like(held) if counted is None else counted
+        if not known.any():
+            return np.full((len(scores), 1), np.nan)
+        over = held & known if (held & known).any() else known
+        return np.asarray(scores[:, over].mean(axis=1, keepdims=True))
 
     @property
     def structures(self) -> tuple[str, ...]:
@@ -90,7 +129,10 @@ class UndrawnStructures:
 
 @runtime_checkable
 class MaskBasedJudge(Protocol):
-    """A judge with masks of its own that can tell which structures it never draws."""
+    """A judge that can tell which structures it never draws, or knows nothing of."""
+
+    needs_label: bool
+    """Whether it reads labels."""
 
     @property
     def abstains_on(self) -> tuple[str, ...]:
@@ -124,7 +166,7 @@ def note_undrawn_structures(
         judge: which.
         labelled: images with labels that may be looked at, such as those of validation.
         pool: images to look at in their place where the judge has no mask of any of those; without
-            labels.
+            labels, unless the judge reads labels anyway.
 
     Returns:
         Names of the structures on which the whole judge abstains.
@@ -133,7 +175,7 @@ def note_undrawn_structures(
     if isinstance(judge, MaskBasedJudge):
         before = judge.abstains_on
         if not judge.find_silence(labelled) and pool is not None:
-            judge.find_silence(pool.without_labels())
+            judge.find_silence(pool if judge.needs_label else pool.without_labels())
         if judge.abstains_on and judge.abstains_on != before:
             log.warning(
                 "The judge (%s) draws %s next to nowhere, so it abstains there: what it does not draw "

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 from torch.nn import functional
 
+from segpref.checking import checked
 from segpref.late import late
 from segpref.runtime import in_step, runtime
 from segpref.types import IGNORE, LabelSpace, SegprefError
@@ -20,6 +21,7 @@ __all__ = ["OneHotLoss", "SupervisedLoss", "supervised_loss"]
 losses = late("monai.losses")
 
 
+@checked()
 @dataclass(frozen=True, slots=True)
 class SupervisedLoss:
     """Dice plus cross-entropy (multi-class) or Dice plus binary cross-entropy (multi-label).

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from segpref.checking import checked
 from segpref.preferences.candidates import content_id, content_ids
 from segpref.preferences.exchange_folder import save_mask
 from segpref.preferences.filters import distinct, latest
@@ -262,6 +263,7 @@ class RecordedPairs:
         return [(better, 0, 1.0), (worse, 0, 0.0)] if self._singles else [(better, worse, 1.0)]
 
 
+@checked()
 @dataclass(frozen=True)
 class KeepPairs:
     """Keeps what a miner finds as records.

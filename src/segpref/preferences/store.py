@@ -18,6 +18,7 @@ from typing import Protocol, runtime_checkable
 
 from filelock import FileLock, Timeout
 
+from segpref.checking import checked
 from segpref.disk import GONE, cannot_read, cannot_write
 from segpref.preferences.filters import EVERYTHING, Where
 from segpref.preferences.record import Preference
@@ -48,6 +49,7 @@ class PreferenceStore(Protocol):
         ...
 
 
+@checked(patience_s={"least": 0})
 class PreferenceFile:
     """A store in one JSON Lines file; several processes may read and write it.
 

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from segpref.checking import checked
 from segpref.extras import needed
 from segpref.networks import weights_digest
 from segpref.prompts.checkpoints import pretrained
@@ -41,6 +42,7 @@ class Answerer(Protocol):
         ...
 
 
+@checked(max_new_tokens={"least": 1})
 class LocalVQA:
     """A visual question answering model of transformers on this machine (BLIP, BLIP-2, ViLT).
 
@@ -97,6 +99,7 @@ class LocalVQA:
         }
 
 
+@checked(timeout_s={"above": 0}, max_tokens={"least": 1})
 class Endpoint:
     """A server that speaks OpenAI's chat protocol: ``POST {url}/chat/completions``.
 

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from segpref.checking import checked
 from segpref.extras import needed
 from segpref.networks import weights_digest
 from segpref.prompts.checkpoints import pretrained
@@ -49,6 +50,7 @@ class ContrastiveModel(Protocol):
         ...
 
 
+@checked()
 class TransformersClip:
     """Any CLIP-like model of transformers with a vision transformer: CLIP, SigLIP, PubMedCLIP...
 

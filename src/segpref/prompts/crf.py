@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from segpref.checking import checked
-from segpref.types import SegprefError
 
 __all__ = ["DenseCRF", "mean_field"]
 
@@ -37,7 +36,15 @@ def mean_field(
     return q
 
 
-@checked()
+@checked(
+    size={"least": 2, "most": 96},
+    steps={"least": 1},
+    appearance_weight={"least": 0},
+    appearance_sigma={"above": 0},
+    intensity_sigma={"above": 0},
+    smoothness_weight={"least": 0},
+    smoothness_sigma={"above": 0},
+)
 class DenseCRF:
     """Sharpens a saliency map at the edges of its image.
 
@@ -71,12 +78,6 @@ class DenseCRF:
         smoothness_weight: float = 1.0,
         smoothness_sigma: float = 0.02,
     ) -> None:
-        sigmas = (appearance_sigma, intensity_sigma, smoothness_sigma)
-        if not 2 <= size <= 96 or steps < 1 or min(sigmas) <= 0:
-            raise SegprefError(
-                "a dense CRF needs a size from 2 to 96, at least one step and widths above 0, not "
-                f"{size}, {steps} and {sigmas}"
-            )
         self.size = size
         self.steps = steps
         self.appearance_weight = appearance_weight

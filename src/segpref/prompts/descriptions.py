@@ -6,11 +6,13 @@ import json
 from importlib.resources import files
 from pathlib import Path
 
+from segpref.checking import checked
 from segpref.types import SegprefError
 
 __all__ = ["Descriptions"]
 
 
+@checked()
 class Descriptions:
     """General descriptions of structures, from a JSON object ``{structure: text}``.
 

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from segpref.checking import checked as checked_class
 from segpref.data.preparation import Preparation
 from segpref.prompts.prompt import Box, Prompt, Prompts, checked
 from segpref.prompts.sources import image_digest
@@ -49,6 +50,7 @@ def in_prepared(
     return tuple(_moved(prompt, down, across, (height, width)) for prompt in prompts)
 
 
+@checked_class()
 class FixedPrompts:
     """The same prompts for every image, such as those of a command line.
 

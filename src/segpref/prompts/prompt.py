@@ -10,6 +10,7 @@ from typing import TypeAlias
 import numpy as np
 from jaxtyping import Float
 
+from segpref.checking import checked as checked_class
 from segpref.types import SegprefError
 
 __all__ = ["Box", "Point", "Prompt", "Prompts", "checked"]
@@ -23,6 +24,7 @@ Point: TypeAlias = tuple[float, float, int]
 _BEYOND = 1.0
 
 
+@checked_class()
 @dataclass(frozen=True)
 class Prompt:
     """What is asked about one structure of one image; every part may be left out.

@@ -70,6 +70,7 @@ class WholeImage:
         return {"prompts": "whole-image", "structures": self.structures, "texts": self.texts}
 
 
+@checked(points={"least": 0}, least_share={"least": 0, "most": 1}, seed={"least": 0})
 class SaliencyPrompts:
     """Box, points and text from vision-language models, as in Konwer et al. (2025, Sec. 3.1).
 

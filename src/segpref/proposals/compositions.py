@@ -68,7 +68,7 @@ class CleanedDropoutMean:
         )
 
 
-@checked(weight={"least": 0}, scales={"above": 0}, bias={"above": 0})
+@checked(weight={"least": 0}, step={"least": 0}, scales={"above": 0}, bias={"above": 0})
 class CleanedExtremes:
     """Strong changes of extent, then topology, which removes the fragments that they bring.
 

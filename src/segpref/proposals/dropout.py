@@ -10,7 +10,7 @@ from torch import Tensor
 
 from segpref.checking import checked
 from segpref.proposals.proposal import ProposalContext, Proposed
-from segpref.types import LabelSpace, Policy, SegprefError, State
+from segpref.types import LabelSpace, Policy, State
 
 __all__ = ["MonteCarloDropout", "mean_mask"]
 
@@ -21,7 +21,7 @@ Of equal sums the lower value wins, so where a value leads by less, its lead may
 """
 
 
-@checked(weight={"least": 0})
+@checked(weight={"least": 0}, samples={"least": 1}, rate={"least": 0, "below": 1})
 class MonteCarloDropout:
     """The mean of several predictions under dropout, then the predictions themselves.
 
@@ -37,8 +37,6 @@ class MonteCarloDropout:
     family = "dropout"
 
     def __init__(self, samples: int = 6, rate: float | None = None, weight: float = 5.0) -> None:
-        if samples < 1:
-            raise SegprefError(f"MonteCarloDropout needs at least 1 sample, not {samples}")
         self.samples = samples
         self.rate = rate
         self.weight = weight

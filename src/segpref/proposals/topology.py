@@ -72,7 +72,7 @@ def clean(labels: LabelMap, relative: float = 0.5, cap: float = 0.02) -> LabelMa
     return fill_holes(keep_components(labels), relative, cap)
 
 
-@checked(weight={"least": 0})
+@checked(weight={"least": 0}, relative={"least": 0}, cap={"least": 0, "most": 1})
 class HoleFilling:
     """Fills small holes in every structure.
 
@@ -100,7 +100,12 @@ class HoleFilling:
             yield {"relative": relative}, stacked(fields)
 
 
-@checked(weight={"least": 0})
+@checked(
+    weight={"least": 0},
+    fractions={"least": 0, "most": 1},
+    relative={"least": 0},
+    cap={"least": 0, "most": 1},
+)
 class LargestComponent:
     """Keeps the largest component of every structure and fills its holes.
 

@@ -50,12 +50,14 @@ if TYPE_CHECKING:
     from segpref.report.run_report import write_report
     from segpref.report.runs import BASE, SELECT_BEST, Entries, Run
     from segpref.report.study_page import Part, study_report
+    from segpref.report.study_structures import judge_sections
     from segpref.report.tables import (
         COLUMNS,
         GAP_CLOSED,
         JUDGE_COLUMNS,
         SWEEP_COLUMNS,
         TableRow,
+        judge_structure_table,
         judge_table,
         mean_and_spread,
         round_table,
@@ -110,12 +112,14 @@ else:
             "run_report": ("write_report",),
             "runs": ("BASE", "Entries", "Run", "SELECT_BEST"),
             "study_page": ("Part", "study_report"),
+            "study_structures": ("judge_sections",),
             "tables": (
                 "COLUMNS",
                 "GAP_CLOSED",
                 "JUDGE_COLUMNS",
                 "SWEEP_COLUMNS",
                 "TableRow",
+                "judge_structure_table",
                 "judge_table",
                 "mean_and_spread",
                 "round_table",
@@ -158,6 +162,8 @@ __all__ = [
     "compared",
     "difference",
     "gains_by_patient",
+    "judge_sections",
+    "judge_structure_table",
     "judge_table",
     "latex",
     "lines_chart",

@@ -24,8 +24,9 @@ from segpref.report.differences import Difference
 from segpref.report.page import Cell, Details, Page, Picture, Section, Table
 from segpref.report.picture_sections import overlay_section
 from segpref.report.pictures import Overlay
-from segpref.report.runs import MEASURE_NAMES
-from segpref.report.tables import TableRow, best_of
+from segpref.report.runs import LOW_IS_GOOD, MEASURE_NAMES, Measure
+from segpref.report.study_structures import method_sections
+from segpref.report.tables import TableRow, best_of, spread_text
 
 __all__ = ["Part", "study_report"]
 
@@ -43,6 +44,9 @@ class Part:
         differences: claims of better.
         columns: of the table; all figures of the first row where None.
         reports: address of each run's own report, by its name.
+        structures: the same rows structure by structure, by measure.
+        controls: rows that are random-preference controls; None where nothing is learned from
+            preferences, so that there is nothing to control.
     """
 
     title: str
@@ -51,6 +55,8 @@ class Part:
     differences: Sequence[Difference] = ()
     columns: Sequence[str] | None = None
     reports: Mapping[str, str] = field(default_factory=dict)
+    structures: Mapping[Measure, Sequence[TableRow]] = field(default_factory=dict)
+    controls: Sequence[str] | None = None
 
 
 def study_report(
@@ -74,7 +80,7 @@ def study_report(
         details: folded texts by title, such as the recipe.
         warnings: what is missing or failed.
     """
-    good, sentence = _verdict(parts[0].rows, parts[0].differences)
+    good, sentence = _verdict(parts[0])
     shown = [section for part in parts for section in _sections(part)]
     shown += sections
     if overlays:
@@ -111,9 +117,11 @@ def _sections(part: Part) -> list[Section]:
                 note="The interval comes from resampling the test patients 10 000 times "
                 "(bootstrap), p from drawing the sign of every patient's difference anew. Better needs "
                 "at least 6 patients, p below 0.05, and the interval and every seed on the good side "
-                "of 0: above it, or below it for ASSD. Worse is an interval on the other side.",
+                "of 0: above it, or below it for ASSD. Worse is an interval on the other side. "
+                + " ".join(_controls(part, part.differences[0])),
             )
         )
+    shown += method_sections(part.structures, head)
     if charts := _charts(part.histories):
         seeds = max(len(curves) for curves in part.histories.values())
         text = "Each line is the mean over seeds; its band spans the lowest to the highest seed."
@@ -130,27 +138,62 @@ def _sections(part: Part) -> list[Section]:
     return shown
 
 
-def _verdict(rows: Sequence[TableRow], differences: Sequence[Difference]) -> tuple[bool, str]:
-    if differences:
-        claim = differences[0]
+def _verdict(part: Part) -> tuple[bool, str]:
+    """Whether the first claim holds, in words. Means without a claim show nothing."""
+    if part.differences:
+        claim = part.differences[0]
         valid = {"better": "is better than", "worse": "is worse than"}.get(
             claim.word, "is not shown to be better than"
         )
         seeds = f"better in {claim.told_seeds} seeds" if claim.seeds > 1 else "one seed"
-        return claim.better, (
+        told = (
             f"{claim.method} {valid} {claim.other} on test: {MEASURE_NAMES[claim.measure]} "
             f"{claim.mean:+.3f} (95 % interval {claim.low:+.3f} to {claim.high:+.3f}, sign-flip test "
             f"p = {claim.p_value:.2g}, {claim.patients} patients), {seeds}."
         )
-    base = rows[0]
-    best = max(rows, key=lambda row: _known(row.figures["IoU"][0]))
+        return claim.better, " ".join([told, *_controls(part, claim)])
+    base = part.rows[0]
+    best = max(part.rows, key=lambda row: _known(row.figures["IoU"][0]))
     value, start = best.figures["IoU"][0], base.figures["IoU"][0]
     if best is base:
         return False, f"No method is better than {base.method} on test (IoU {start:.3f})."
-    return True, (
-        f"{best.method} is highest on test: IoU {value:.3f}, {base.method} has {start:.3f} "
-        f"({value - start:+.3f}; mean of {best.seeds} {_plural('seed', best.seeds)})."
+    return False, (
+        f"Nothing is shown: {best.method} is highest on test (IoU {value:.3f}, {base.method} has "
+        f"{start:.3f}, {value - start:+.3f}; mean of {best.seeds} {_plural('seed', best.seeds)}), but "
+        "no two methods were compared patient by patient with the same seeds."
     )
+
+
+def _controls(part: Part, claim: Difference) -> list[str]:
+    """What the random-preference control gained where a method's gain is claimed."""
+    if part.controls is None or claim.method in part.controls:
+        return []
+    if not part.controls:
+        return [
+            "The random-preference control (a method with control: true) was not run, so how much of a "
+            "gain is the judge's is not known."
+        ]
+    same = [
+        one
+        for one in part.differences
+        if one.method in part.controls and (one.other, one.measure) == (claim.other, claim.measure)
+    ]
+    if not same:
+        return [
+            f"The random-preference control ({', '.join(part.controls)}) was not compared with "
+            f"{claim.other}, so how much of a gain is the judge's is not known."
+        ]
+    told = []
+    for one in same:
+        sentence = (
+            f"The random-preference control ({one.method}): {one.mean:+.3f} (95 % interval "
+            f"{one.low:+.3f} to {one.high:+.3f}, {one.patients} patients)"
+        )
+        lower = claim.measure in LOW_IS_GOOD
+        if (one.mean <= claim.mean) if lower else (one.mean >= claim.mean):
+            sentence += ", so the gain was not learned from the judge"
+        told.append(f"{sentence}.")
+    return told
 
 
 def _table(rows: Sequence[TableRow], wanted: Sequence[str] | None) -> Table:
@@ -159,7 +202,7 @@ def _table(rows: Sequence[TableRow], wanted: Sequence[str] | None) -> Table:
     lines = []
     for row in rows:
         cells = [
-            Cell(_spread(*row.figures[name]), row.figures[name][0] == best[name])
+            Cell(spread_text(*row.figures[name]), row.figures[name][0] == best[name])
             for name in columns
         ]
         lines.append((Cell(row.method), *cells, Cell(str(row.seeds))))
@@ -256,12 +299,6 @@ def _mean_ratio(history: History) -> Curve:
         return np.zeros(0)
     valid = (~np.isnan(ratios)).sum(axis=0)
     return np.where(valid, np.nansum(ratios, axis=0) / np.maximum(valid, 1), np.nan)
-
-
-def _spread(mean: float, spread: float) -> str:
-    if math.isnan(mean):
-        return "–"
-    return f"{mean:.3f}" if math.isnan(spread) else f"{mean:.3f} ± {spread:.3f}"
 
 
 def _known(value: float) -> float:

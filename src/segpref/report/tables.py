@@ -18,14 +18,17 @@ __all__ = [
     "COLUMNS",
     "GAP_CLOSED",
     "JUDGE_COLUMNS",
+    "JUDGE_STRUCTURE_COLUMNS",
     "LOW_COLUMNS",
     "NEUTRAL_COLUMNS",
     "SWEEP_COLUMNS",
     "TableRow",
     "best_of",
+    "judge_structure_table",
     "judge_table",
     "mean_and_spread",
     "round_table",
+    "spread_text",
     "structure_table",
     "table",
 ]
@@ -58,13 +61,26 @@ JUDGE_COLUMNS = {
 }
 """Columns of the table of judges, and their names in an audit."""
 
+JUDGE_STRUCTURE_COLUMNS = {
+    "Headroom": "headroom",
+    "HarmTop": "harm_top",
+    "PairFlip": "pair_flip",
+    "Empty candidates": "empty",
+    "Empty labels": "empty_truth",
+    "Abstains": "abstained",
+}
+"""Columns of the table of judges and structures, and their names in an audit."""
+
 LOW_COLUMNS = (
     *("Drift", "HarmTop", "HarmMag", "Regret", "PairFlip", "ASSD", "Missed", "GED"),
     *("Evaluations", "Seconds", "CPU seconds"),
 )
 """Columns of which less is better."""
 
-NEUTRAL_COLUMNS = ("Empty", "Irregularity", "Pixels")
+NEUTRAL_COLUMNS = (
+    *("Empty", "Irregularity", "Pixels"),
+    *("Empty candidates", "Empty labels", "Abstains"),
+)
 """Columns of which neither more nor less is better."""
 
 
@@ -104,13 +120,19 @@ def table(entries: Entries) -> list[TableRow]:
     return rows
 
 
-def structure_table(entries: Entries) -> list[TableRow]:
-    """Test IoU of every structure, at the best validation epoch (RN-DPO, Tables 9 and 10)."""
+def structure_table(entries: Entries, measure: Measure = "iou") -> list[TableRow]:
+    """Every structure on test, at the best validation epoch (RN-DPO, Tables 9 and 10).
+
+    Args:
+        entries: the runs of each row.
+        measure: IoU, Dice, or ASSD, which is the mean of what has a distance.
+    """
     rows = []
     for name, runs in entries.items():
-        each = [mean_of(run.test, "iou") for run in runs]
+        each = [mean_of(run.test, measure_column(run.test, measure)) for run in runs]
         figures = {
-            structure: mean_and_spread([one[structure] for one in each]) for structure in each[0]
+            structure: mean_and_spread([one.get(structure, math.nan) for one in each])
+            for structure in dict.fromkeys(name for one in each for name in one)
         }
         rows.append(TableRow(name, len(runs), figures))
     return rows
@@ -158,6 +180,43 @@ def judge_table(audits: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Table
     ]
 
 
+def judge_structure_table(
+    audits: Mapping[str, Sequence[Mapping[str, Any]]],
+) -> list[tuple[str, TableRow]]:
+    """A judge on each structure, as structure and row, from the audits of its seeds.
+
+    *Abstains* is a share of the slates in which truth or a candidate has the structure; 1 where the
+    judge never draws it. Audits of earlier versions, which know no structures, are left out.
+    """
+    found = []
+    for name, seeds in audits.items():
+        known = [one for one in seeds if one.get("structures")]
+        for number, first in enumerate(known[0]["structures"] if known else ()):
+            rows = [one["structures"][number] for one in known]
+            figures = {
+                column: mean_and_spread(
+                    [
+                        _abstained(row, one.get("abstains_on", ()))
+                        if key == "abstained"
+                        else math.nan
+                        if row[key] is None
+                        else float(row[key])
+                        for row, one in zip(rows, known, strict=True)
+                    ]
+                )
+                for column, key in JUDGE_STRUCTURE_COLUMNS.items()
+            }
+            found.append((str(first["structure"]), TableRow(name, len(known), figures)))
+    return found
+
+
+def _abstained(row: Mapping[str, Any], silent: Sequence[str]) -> float:
+    if row["structure"] in silent:
+        return 1.0
+    slates = row["slates"] + row["abstained"]
+    return row["abstained"] / slates if slates else math.nan
+
+
 def _figures(run: Run) -> dict[str, float]:
     figures = {
         "IoU": run.iou,
@@ -185,6 +244,13 @@ def _missed(rows: Sequence[Row]) -> float:
     values = [float(row.get(measure_column(rows, "assd"), math.nan)) for row in rows]
     valid = [value for value in values if not math.isnan(value)]
     return sum(math.isinf(value) for value in valid) / len(valid) if valid else math.nan
+
+
+def spread_text(mean: float, spread: float) -> str:
+    """Mean ± standard deviation, as tables show it."""
+    if math.isnan(mean):
+        return "–"
+    return f"{mean:.3f}" if math.isnan(spread) else f"{mean:.3f} ± {spread:.3f}"
 
 
 def mean_and_spread(values: Sequence[float]) -> tuple[float, float]:

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar
 
 from jsonargparse import ArgumentParser, Namespace
 
+from segpref.checking import checked
 from segpref.data.names import check_folder_name
 from segpref.data.preparation import Preparation
 from segpref.policies import NetworkSpec
@@ -35,6 +36,7 @@ __all__ = [
 R = TypeVar("R")
 
 
+@checked(seeds={"least": 0})
 @dataclass(frozen=True)
 class Block:
     """A part of the grid: every base with every judge, method, change and seed.
@@ -64,6 +66,7 @@ class Block:
     compare: Literal["methods", "bases", "judges", "all"] = "methods"
 
 
+@checked(split={"least": 0}, seeds={"least": 0}, split_seed={"least": 0}, folds={"least": 2})
 @dataclass(frozen=True)
 class Recipe:
     """A study on one dataset.

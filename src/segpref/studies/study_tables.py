@@ -16,6 +16,7 @@ from segpref.report.tables import (
     GAP_CLOSED,
     SWEEP_COLUMNS,
     TableRow,
+    judge_structure_table,
     judge_table,
     structure_table,
     table,
@@ -40,6 +41,8 @@ class StudyTable:
         measures: in what they are compared.
         ceilings: by row, the first base and the best that it could become, where *gap closed* is asked
             for.
+        controls: rows that are random-preference controls; None where no method learns from
+            preferences.
     """
 
     title: str
@@ -48,6 +51,7 @@ class StudyTable:
     against: Sequence[tuple[str, str]]
     measures: Sequence[Measure]
     ceilings: Mapping[str, tuple[Sequence[Run], Sequence[Run]]]
+    controls: Sequence[str] | None = None
 
     @property
     def tried(self) -> bool:
@@ -67,9 +71,11 @@ class StudyTable:
         ]
 
     @cached_property
-    def structures(self) -> list[TableRow]:
-        """Test IoU of every structure."""
-        return structure_table(self.entries)
+    def structures(self) -> Mapping[Measure, list[TableRow]]:
+        """Every structure on test, by measure; nothing in the table of a sweep, which has many rows."""
+        if not set(COLUMNS) <= set(self.columns):
+            return {}
+        return {one: structure_table(self.entries, one) for one in self.measures}
 
     @cached_property
     def claims(self) -> list[Difference]:
@@ -95,6 +101,9 @@ class StudyTable:
         return (reached - low) / (high - low) if high > low else float("nan")
 
 
+_BY_PAIRS = ("preference", "calibrated")
+
+
 def study_tables(results: Results) -> list[StudyTable]:
     """The tables that have a row."""
     several = sum(1 for block in results.recipe.blocks for _ in _layouts(results, block)) > 1
@@ -106,12 +115,12 @@ def study_tables(results: Results) -> list[StudyTable]:
     return [one for one in found if one.entries and (one.tried or not any(t.tried for t in found))]
 
 
-def judges_of(results: Results) -> list[TableRow]:
-    """The table of judges, a row for every base and judge."""
+def judges_of(results: Results) -> tuple[list[TableRow], list[tuple[str, TableRow]]]:
+    """The table of judges, a row for every base and judge, and that of each on every structure."""
     audits: dict[str, list[Mapping[str, Any]]] = {}
     for (base, judge, _), audit in results.audits.items():
         audits.setdefault(f"{base} base, {judge} judge", []).append(audit)
-    return judge_table(audits)
+    return judge_table(audits), judge_structure_table(audits)
 
 
 def _layouts(results: Results, block: Block) -> Iterator[tuple[Sequence[str], Sequence[str]]]:
@@ -136,6 +145,7 @@ def _table(
     entries: dict[str, Sequence[Run]] = {}
     against_base: list[tuple[str, str]] = []
     against_rivals: list[tuple[str, str]] = []
+    against_controls: list[tuple[str, str]] = []
     ceilings: dict[str, tuple[Sequence[Run], Sequence[Run]]] = {}
     proposed = results.recipe.proposed
     results = _of_seeds(results, block)
@@ -174,6 +184,15 @@ def _table(
                 against_rivals.extend(
                     (f"{proposed}{named}", one) for one in rivals if one in entries
                 )
+            own = {label(*one) + named: entries.get(label(*one) + named, ()) for one in methods}
+            chance = _controls(results, {name: runs for name, runs in own.items() if runs}) or ()
+            against_controls.extend(
+                (name, control)
+                for control in chance
+                for name, runs in own.items()
+                if runs and name not in chance and _learned(results, runs)
+                if (name, control) not in against_rivals
+            )
     title = ", ".join(
         part
         for part in (block.title if several else "", _regime(results, block, bases, judges))
@@ -186,8 +205,24 @@ def _table(
         columns = (*columns, "ASSD", "Missed")
     if results.recipe.ceiling is not None and not block.sweep:
         columns = (*columns, GAP_CLOSED)
-    against = [*reversed(against_base), *against_rivals]
-    return StudyTable(title, entries, columns, against, results.recipe.measures, ceilings)
+    controls = _controls(results, entries)
+    against = [*reversed(against_base), *against_rivals, *against_controls]
+    # A claim is about a method, and the control tells what it is worth: so controls come last.
+    against.sort(key=lambda pair: pair[0] in (controls or ()))
+    return StudyTable(title, entries, columns, against, results.recipe.measures, ceilings, controls)
+
+
+def _controls(results: Results, entries: Mapping[str, Sequence[Run]]) -> Sequence[str] | None:
+    """Rows of random-preference controls; None where no row learns from preferences."""
+    methods = results.recipe.methods
+    learned = {name: methods[r[0].method] for name, r in entries.items() if _learned(results, r)}
+    return [name for name, one in learned.items() if one.control] if learned else None
+
+
+def _learned(results: Results, runs: Sequence[Run]) -> bool:
+    """Whether a row learned from preferences."""
+    method = results.recipe.methods.get(runs[0].method)
+    return method is not None and method.method in _BY_PAIRS
 
 
 def _of_seeds(results: Results, block: Block) -> Results:

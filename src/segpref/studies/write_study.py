@@ -13,10 +13,11 @@ from segpref.proposals import SlateProposals
 from segpref.report.gallery import overlays, typical
 from segpref.report.page import Picture, Section, write_page, write_pictures
 from segpref.report.pictures import overlay_pictures, picture_grid
-from segpref.report.runs import BASE, SELECT_BEST, Entries, Run
+from segpref.report.runs import BASE, LOW_IS_GOOD, MEASURE_NAMES, SELECT_BEST, Entries, Run
 from segpref.report.study_page import Part, study_report
+from segpref.report.study_structures import judge_sections
 from segpref.report.table_files import TitledTable, write_tables
-from segpref.report.tables import COLUMNS, round_table
+from segpref.report.tables import round_table
 from segpref.studies.examples import variance_rows
 from segpref.studies.plan import Task
 from segpref.studies.recorded_settings import plain
@@ -54,7 +55,10 @@ def write_study(workspace: Workspace, results: Results, pictures: int = 4) -> Pa
         title=f"segpref: {results.recipe.name}",
         lead=results.recipe.description,
         overlays=shown,
-        sections=[_variance_section(*one) for one in ways.items()],
+        sections=[
+            *judge_sections(*judges_of(results)),
+            *(_variance_section(*one) for one in ways.items()),
+        ],
         warnings=[f"{name} failed: {why}" for name, why in results.failed.items()],
         details={"Recipe": (workspace.out / "recipe.yaml").read_text()},
     )
@@ -114,6 +118,8 @@ def _part(workspace: Workspace, one: StudyTable) -> Part:
             for run in runs
             if run.folder is not None
         },
+        structures=one.structures,
+        controls=one.controls,
     )
 
 
@@ -136,8 +142,11 @@ def _listed(results: Results, tables: Sequence[StudyTable]) -> list[TitledTable]
     for one in tables:
         title = one.title or "Methods"
         listed.append(TitledTable(title, one.rows, one.columns, one.claims))
-        if set(COLUMNS) <= set(one.columns):
-            listed.append(TitledTable(f"{title}, test IoU of every structure", one.structures))
+        for measure, rows in one.structures.items():
+            if measure in LOW_IS_GOOD:
+                continue  # in bold would be the highest; the page has it
+            name = f"{title}, test {MEASURE_NAMES[measure]} of every structure"
+            listed.append(TitledTable(name, rows))
         refresh, methods = results.recipe.align.refresh, results.recipe.methods
         if refresh is not None:
             histories = {
@@ -147,6 +156,10 @@ def _listed(results: Results, tables: Sequence[StudyTable]) -> list[TitledTable]
             }
             if shares := round_table(histories, refresh):
                 listed.append(TitledTable(f"{title}, share of images with a pair", shares))
-    if judges := judges_of(results):
+    judges, structures = judges_of(results)
+    if judges:
         listed.append(TitledTable("Judges on validation", judges))
+    for name in dict.fromkeys(name for name, _ in structures):
+        rows = [row for other, row in structures if other == name]
+        listed.append(TitledTable(f"Judges on validation, {name}", rows))
     return listed

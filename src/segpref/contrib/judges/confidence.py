@@ -6,13 +6,14 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt8
 from torch.nn import functional
 
 from segpref.checking import checked
 from segpref.data.cache import Cache
 from segpref.data.dataset import Dataset
 from segpref.data.predictions import PredictionStore
+from segpref.judges.undrawn_structures import UndrawnStructures
 from segpref.judges.yaml_types import NamedPredictor
 from segpref.types import Case, SegprefError, Slate
 
@@ -42,7 +43,9 @@ class ConfidenceJudge:
       candidate without a contour is asked about that of the segmenter's own prediction.
 
     Per field; of a multi-class mask the mean over the structures that any candidate or the segmenter
-    holds. Empty against empty is full confidence: 1, or 0 in logarithms. Logits are computed once and
+    holds. Empty against empty is full confidence: 1, or 0 in logarithms. On structures that the
+    segmenter finds almost nowhere (:func:`~segpref.judges.note_undrawn_structures`) that confidence
+    says nothing, and the judge abstains: NaN, or left out of the mean. Logits are computed once and
     kept in the cache; sums run in blocks in float32 and are added in float64.
 
     Args:
@@ -76,10 +79,27 @@ class ConfidenceJudge:
         self.over = over
         self.of = of
         self._logits = PredictionStore(predictor, "logits", cache or Cache())
+        self._silence = UndrawnStructures(self.label_space)
 
     def prepare(self, dataset: Dataset) -> None:
         """Predict all cases of the dataset that were not predicted before."""
         self._logits.prepare(dataset)
+
+    @property
+    def abstains_on(self) -> tuple[str, ...]:
+        """Names of the structures on which it abstains."""
+        return self._silence.structures
+
+    def find_silence(self, dataset: Dataset) -> bool:
+        """Find the structures that it draws almost nowhere; False where there is no image."""
+        self.prepare(dataset)
+        cases = (dataset[place] for place in range(len(dataset)))
+        return self._silence.measure(([self._mask(case)], case.label) for case in cases)
+
+    def _mask(self, case: Case) -> UInt8[np.ndarray, "field *space"]:
+        """The segmenter's own mask of a prepared case."""
+        logits = torch.from_numpy(np.array(self._logits[case])).float()
+        return np.asarray(self.label_space.decode(logits, channel_dim=0).numpy())
 
     def score(self, case: Case, slate: Slate) -> Float[np.ndarray, "K field"]:
         """Confidence in every candidate."""
@@ -93,11 +113,8 @@ class ConfidenceJudge:
             [self._confidence(*each) for each in zip(masks, own, inside, outside, strict=True)],
             axis=1,
         )
-        if space.kind == "multi-label":
-            return scores
         held = masks.reshape(*masks.shape[:2], -1).any((1, 2)) | own.reshape(len(own), -1).any(1)
-        held = held if np.any(held) else ~held
-        return np.asarray(scores[:, held].mean(axis=1, keepdims=True))
+        return self._silence.field_scores(scores, np.asarray(held))
 
     def _confidence(
         self,

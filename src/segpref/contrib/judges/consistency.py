@@ -21,7 +21,7 @@ from segpref.types import Case, Predictor, SegprefError, Slate
 __all__ = ["ConsistencyJudge"]
 
 
-@checked()
+@checked(max_disagreement={"least": 0, "most": 1})
 class ConsistencyJudge:
     """Scores a candidate by its agreement with a segmenter under test-time changes of the image.
 

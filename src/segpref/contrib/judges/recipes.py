@@ -67,7 +67,7 @@ class Confidence:
         return ConfidenceJudge(_own_or_base(self.train_on, inputs), self.over, cache=inputs.cache)
 
 
-@checked()
+@checked(labelled={"least": 1})
 @dataclass(frozen=True)
 class ReverseClassification:
     """What a classifier that learned from the candidate reaches on labelled cases.

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, UInt8
 
 from segpref.checking import checked
 from segpref.data.dataset import Dataset
+from segpref.judges.undrawn_structures import UndrawnStructures
 from segpref.late import late
 from segpref.metrics import iou, overlap_counts
 from segpref.types import IGNORE, Case, LabelSpace, SegprefError, Slate
@@ -23,7 +24,7 @@ _SCALES = (0.0, 1 / 64, 1 / 16)
 """Widths of the Gaussians that smooth the intensities, as shares of the image's longest side."""
 
 
-@checked()
+@checked(cases={"least": 1}, pixels={"least": 1}, features={"least": 1}, ridge={"above": 0})
 class ReverseClassificationJudge:
     """Scores a candidate by how well a classifier that learned from it alone segments other images.
 
@@ -40,9 +41,10 @@ class ReverseClassificationJudge:
 
     Only references that hold the structure count, and never those of the case's own patient. Per
     field; of a multi-class mask the mean over the foreground structures that any candidate and any
-    reference holds. A candidate without a structure that others hold scores 0 on it; where no
-    candidate holds anything, all score 1, and where no reference can decide, NaN: reverse
-    classification cannot tell whether a structure is rightly absent. float32, counts exact.
+    reference holds. A candidate without a structure that others hold scores 0 on it. Where no
+    candidate holds it, or no reference can decide, all score NaN: reverse classification cannot tell
+    whether a structure is rightly absent. Structures that no reference at all holds are named
+    (:func:`~segpref.judges.note_undrawn_structures`). float32, counts exact.
 
     Args:
         reference: cases of which the labelled ones are taken, evenly over the set.
@@ -76,10 +78,6 @@ class ReverseClassificationJudge:
                 "reverse classification needs references with labels, and none has one: name "
                 "labelled cases"
             )
-        if min(cases, pixels, features) < 1 or ridge <= 0:
-            raise SegprefError("reverse classification's settings must be above 0")
-        if over not in ("best", "mean"):
-            raise SegprefError(f"reverse classification takes best or mean, not {over!r}")
         self.label_space = reference.label_space
         self.ridge = ridge
         self.over = over
@@ -101,6 +99,18 @@ class ReverseClassificationJudge:
             for case in taken
         ]
         self.labelled = tuple(sorted({case.patient for case in taken}))
+        self._silence = UndrawnStructures(self.label_space)
+
+    @property
+    def abstains_on(self) -> tuple[str, ...]:
+        """Names of the structures on which it abstains."""
+        return self._silence.structures
+
+    def find_silence(self, dataset: Dataset) -> bool:
+        """Find the structures that no reference holds; other images play no part in it."""
+        held = np.array([(one.label == 1).any(axis=1) for one in self._references]).sum(axis=0)
+        self._silence.conclude(found=held[None], due=held[None])
+        return True
 
     def score(self, case: Case, slate: Slate) -> Float[np.ndarray, "K field"]:
         """Best overlap that each candidate's classifier reaches on the references."""
@@ -108,10 +118,7 @@ class ReverseClassificationJudge:
         held = (masks == 1).any(axis=(0, 2))
         found = self._overlaps(case, masks)
         if self.label_space.kind == "multi-label":
-            found[:, ~held] = 1
-            return found
-        if not held.any():
-            return np.ones((len(slate), 1))
+            return np.where(held, found, np.nan)
         valid = held & ~np.isnan(found[0])
         if not valid.any():
             return np.full((len(slate), 1), np.nan)

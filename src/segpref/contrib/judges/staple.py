@@ -5,18 +5,24 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Int64, UInt8
 
-from segpref.judges.raters import raters_of
+from segpref.checking import checked
+from segpref.data.dataset import Dataset
+from segpref.judges.raters import has_raters, raters_of
+from segpref.judges.undrawn_structures import UndrawnStructures
 from segpref.metrics import slate_iou
 from segpref.types import IGNORE, Case, LabelSpace, Slate
 
 __all__ = ["ConsensusJudge", "consensus", "staple"]
 
 
+@checked()
 class ConsensusJudge:
     """Scores a candidate by its IoU with what the raters together say, per field.
 
     ``IoU(y(k), STAPLE(y_1 ... y_R))`` (:func:`staple`), IoU as in :func:`~segpref.metrics.slate_iou`.
-    It abstains on a field of which no rater says anything. It reads ``case.raters``, which are labels.
+    It abstains on a field of which no rater says anything, and on structures that the consensus holds
+    almost nowhere (:func:`~segpref.judges.note_undrawn_structures`): NaN, or left out of the mean. It
+    reads ``case.raters``, which are labels.
 
     Args:
         label_space: what the masks mean.
@@ -29,11 +35,27 @@ class ConsensusJudge:
 
     def __init__(self, label_space: LabelSpace) -> None:
         self.label_space = label_space
+        self._silence = UndrawnStructures(label_space)
+
+    @property
+    def abstains_on(self) -> tuple[str, ...]:
+        """Names of the structures on which it abstains."""
+        return self._silence.structures
+
+    def find_silence(self, dataset: Dataset) -> bool:
+        """Find the structures that it holds almost nowhere; False where no image has raters."""
+        cases = (dataset[place] for place in range(len(dataset)))
+        rated = (case for case in cases if has_raters(case))
+        return self._silence.measure(([self._agreed(case)], case.label) for case in rated)
+
+    def _agreed(self, case: Case) -> UInt8[np.ndarray, "field *space"]:
+        return consensus(raters_of(case), self.label_space)
 
     def score(self, case: Case, slate: Slate) -> Float[np.ndarray, "K field"]:
         """Agreement of every candidate with the consensus."""
-        agreed = consensus(raters_of(case), self.label_space)
-        scores = slate_iou(slate.masks, agreed, self.label_space)
+        agreed = self._agreed(case)
+        counted = self._silence.counted()
+        scores = slate_iou(slate.masks, agreed, self.label_space, counted=counted)
         silent = (agreed == IGNORE).reshape(len(agreed), -1).all(axis=1)
         return np.where(silent, np.nan, scores)
 

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from segpref.checking import checked
 from segpref.extras import needed
 from segpref.networks import weights_digest
 from segpref.prompts.clip import CLIP_MEAN, CLIP_STD, network_input, token_map
@@ -19,6 +20,7 @@ from segpref.types import SegprefError
 __all__ = ["OpenClip"]
 
 
+@checked()
 class OpenClip:
     """A model of the package open_clip, such as BiomedCLIP.
 

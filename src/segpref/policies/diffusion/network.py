@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional
 
+from segpref.checking import checked
 from segpref.extras import needed
 from segpref.policies.diffusion.process import Prediction, Process
 from segpref.policies.diffusion.text import Words
@@ -70,6 +71,18 @@ class Context:
         )
 
 
+@checked(
+    in_channels={"least": 1},
+    out_channels={"least": 1},
+    channels={"least": 1},
+    layers={"least": 1},
+    heads={"least": 1},
+    patch={"least": 1},
+    cross={"least": 1},
+    text_width={"least": 1},
+    latent={"least": 0},
+    latent_channels={"least": 1},
+)
 class AmbiSegNetwork(nn.Module):
     """Conditional denoiser, with the prior and posterior of the latent that represents the rater.
 

@@ -19,7 +19,7 @@ from segpref.types import SegprefError
 __all__ = ["Sampler"]
 
 
-@checked()
+@checked(steps={"least": 1}, eta={"least": 0, "most": 1}, batch_size={"least": 1})
 @dataclass(frozen=True)
 class Sampler:
     """Draws masks.
@@ -44,8 +44,6 @@ class Sampler:
     batch_size: int = 64
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise SegprefError(f"batch_size is at least 1, not {self.batch_size}: correct it")
         if self.eta and self.solver != "ddim":
             raise SegprefError(f"eta is a setting of ddim, not of {self.solver}: leave it out")
 

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from segpref.checking import checked
 from segpref.extras import needed
 from segpref.prompts.checkpoints import pretrained
 from segpref.runtime import moved, runtime
@@ -24,6 +25,7 @@ Words = tuple[Float[Tensor, "B token width"], Bool[Tensor, "B token"]]
 """Embedded tokens of some texts, and where there is a token; a row without any means no text."""
 
 
+@checked(longest={"least": 1}, batch_size={"least": 1})
 class TextEncoder:
     """Token embeddings of a Hugging Face encoder (its last hidden state), kept per text.
 

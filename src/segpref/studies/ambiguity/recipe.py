@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from segpref.checking import checked
 from segpref.data.names import check_folder_name
 from segpref.data.preparation import Preparation
 from segpref.objectives.likelihood import Reduction
@@ -101,6 +102,7 @@ class Alignment(Denoising, AlignConfig):
                 )
 
 
+@checked()
 @dataclass(frozen=True)
 class Variant:
     """Another stage 1 than the study's, for one seed: an ablation or another prediction.
@@ -116,6 +118,17 @@ class Variant:
     table: Literal["components", "predictions"] = "components"
 
 
+@checked(
+    split={"least": 0},
+    labelled={"above": 0, "most": 1},
+    samples={"least": 1},
+    numbers={"least": 1},
+    speed_images={"least": 1},
+    pictures={"least": 0},
+    test_images={"least": 1},
+    seeds={"least": 0},
+    split_seed={"least": 0},
+)
 @dataclass(frozen=True)
 class AmbiguityRecipe:
     """A study of AmbiSeg and its alignments on images with several raters.

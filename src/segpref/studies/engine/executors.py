@@ -13,6 +13,7 @@ from pathlib import Path
 from queue import Empty, Queue
 from typing import Any, NamedTuple, Protocol
 
+from segpref.checking import checked
 from segpref.process_setup import configure_process
 from segpref.runtime import gpus
 from segpref.studies.engine.job import Job, attempt
@@ -45,6 +46,7 @@ class Executor(Protocol):
         ...
 
 
+@checked(slots={"least": 1})
 @dataclass
 class InProcess:
     """One job after the other in this process, so that its progress bars are seen."""
@@ -65,6 +67,7 @@ class InProcess:
         """Nothing runs any more."""
 
 
+@checked(slots={"least": 1}, threads={"least": 1})
 class Processes:
     """Every job in a process of its own, so that none can take another with it.
 
@@ -79,10 +82,6 @@ class Processes:
     """
 
     def __init__(self, slots: int, threads: int = 1) -> None:
-        if slots < 1 or threads < 1:
-            raise SegprefError(
-                f"a study needs at least one worker with one thread, not {slots} and {threads}"
-            )
         self.slots = slots
         self._threads = threads
         self._gpus = _visible_gpus()
@@ -133,6 +132,7 @@ class _Running(NamedTuple):
     gpu: str | None
 
 
+@checked(cpus={"above": 0}, gpus={"least": 0})
 class RayCluster:
     """Every job on a Ray cluster that sees the same files.
 

@@ -13,7 +13,7 @@ from segpref.types import Judge
 __all__ = ["Noisy", "Together"]
 
 
-@checked()
+@checked(flip_rate={"least": 0, "most": 1}, noise={"least": 0}, tie_width={"least": 0})
 @dataclass(frozen=True)
 class Noisy:
     """Another judge with noise of known strength.
@@ -49,7 +49,7 @@ class Noisy:
         )
 
 
-@checked()
+@checked(min_agreement={"least": -1, "most": 1})
 @dataclass(frozen=True)
 class Together:
     """Several judges as one.

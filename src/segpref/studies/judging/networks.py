@@ -40,7 +40,7 @@ class ModelBased:
         return ModelJudge(load_model(inputs.folder)[0], inputs.cache)
 
 
-@checked()
+@checked(members={"least": 1}, max_disagreement={"least": 0, "most": 1})
 @dataclass(frozen=True)
 class Ensemble:
     """Agreement with several segmenters of the base's own labelled cases (RN-DPO, Eq. 14).

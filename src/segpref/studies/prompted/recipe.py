@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from segpref.checking import checked
 from segpref.data.names import check_folder_name
 from segpref.data.preparation import Preparation
 from segpref.policies import NetworkSpec
@@ -101,6 +102,16 @@ class Align(AlignConfig):
             raise SegprefError("the study is about feedback: don't set it to null")
 
 
+@checked(
+    folds={"least": 2},
+    labelled={"least": 1},
+    validation={"least": 1},
+    more={"least": 0},
+    unlabelled={"above": 0, "most": 1},
+    flips={"least": 0, "most": 1},
+    reversals={"least": 0, "most": 1},
+    seed={"least": 0},
+)
 @dataclass(frozen=True)
 class PromptedRecipe:
     """The experiment of Konwer et al. (2025) on one dataset of one structure, in cross-validation.

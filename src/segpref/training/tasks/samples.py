@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from segpref.checking import checked
 from segpref.data.cache import Cache
 from segpref.data.dataset import Dataset
 from segpref.networks import weights_digest
@@ -29,6 +30,7 @@ from segpref.types import Case, SegprefError, Slate
 __all__ = ["Denoising", "DenoisingStep", "SamplePreferences", "SampledSlates"]
 
 
+@checked(safeguard={"least": 0, "most": 1})
 @dataclass(frozen=True)
 class Denoising:
     """How denoising errors become margins.
