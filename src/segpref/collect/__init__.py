@@ -8,8 +8,10 @@ from segpref.faces import face
 
 if TYPE_CHECKING:
     from segpref.collect.answers import (
+        Asking,
         Assignment,
         Conflict,
+        NotAnAnswer,
         NotYours,
         Progress,
         Rater,
@@ -65,8 +67,10 @@ else:
         __name__,
         {
             "answers": (
+                "Asking",
                 "Assignment",
                 "Conflict",
+                "NotAnAnswer",
                 "NotYours",
                 "Progress",
                 "Rater",
@@ -122,6 +126,7 @@ __all__ = [
     "OPTIONS",
     "TABLES",
     "Answer",
+    "Asking",
     "Assignment",
     "Axes",
     "Axis",
@@ -136,6 +141,7 @@ __all__ = [
     "Mask",
     "Mode",
     "Native",
+    "NotAnAnswer",
     "NotYours",
     "Option",
     "Pair",
