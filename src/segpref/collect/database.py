@@ -11,12 +11,13 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy import Connection, Engine, create_engine, event, inspect
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import QueuePool
 
 from segpref.collect.database_errors import is_full, told_errors
+from segpref.collect.shared_commits import SharedCommits
 from segpref.collect.tables import APPEND_ONLY, TABLES
 from segpref.disk import cannot_write
 from segpref.extras import needed
@@ -63,8 +64,7 @@ class Database:
         self.name = str(self.path or self._url.set(drivername="postgresql"))
         self._made: Engine | None = None
         self._making = threading.Lock()
-        # SQLite has one writer at a time: threads of this process wait in line, not by polling.
-        self._turn = threading.Lock()
+        self._turns = SharedCommits()
 
     @property
     def engine(self) -> Engine:
@@ -142,33 +142,40 @@ class Database:
             locks: what it needs for itself, a rater before the drawing of pairs.
             alone: whether it waits until no other one writes, and others wait for it.
         """
-        turn: AbstractContextManager[Any] = self._turn if self.kind == "sqlite" else nullcontext()
-        with told_errors(self.name), turn, self.engine.connect() as connection:
+        if self.kind == "sqlite" and not alone:
+            with told_errors(self.name), self._turns.part(self.engine) as connection:
+                yield connection
+            return
+        with told_errors(self.name), self._turn(), self.engine.connect() as connection:
             connection = connection.execution_options(writing=True)
             with connection.begin():
                 if self.kind == "postgresql":
-                    shared = "" if alone else "_shared"
-                    connection.execute(text(f"SELECT pg_advisory_xact_lock{shared}({_STUDY})"))
-                for lock in locks:
-                    self.lock(connection, lock)
+                    study = f"pg_advisory_xact_lock{'' if alone else '_shared'}({_STUDY})"
+                    connection.exec_driver_sql(f"SELECT {', '.join([study, *map(_locked, locks)])}")
                 yield connection
 
     def lock(self, connection: Connection, lock: Lock) -> None:
         """Wait for something until this transaction has it for itself; it ends with it."""
         if self.kind == "postgresql":
-            kind, number = lock
-            key = _RATER if kind == "rater" else _DRAW
-            connection.execute(text(f"SELECT pg_advisory_xact_lock({key}, {int(number)})"))
+            connection.exec_driver_sql(f"SELECT {_locked(lock)}")
 
     @contextmanager
     def outside_transactions(self) -> Iterator[Connection]:
         """A connection on which each statement stands for itself, such as VACUUM."""
-        turn: AbstractContextManager[Any] = self._turn if self.kind == "sqlite" else nullcontext()
-        with told_errors(self.name), turn, self.engine.connect() as connection:
+        with told_errors(self.name), self._turn(), self.engine.connect() as connection:
             if self.kind == "postgresql":
                 yield connection.execution_options(isolation_level="AUTOCOMMIT")
             else:
                 yield connection.execution_options(plain=True)
+
+    def _turn(self) -> AbstractContextManager[None]:
+        """What a transaction of its own waits for in this process."""
+        return self._turns.alone() if self.kind == "sqlite" else nullcontext()
+
+
+def _locked(lock: Lock) -> str:
+    kind, number = lock
+    return f"pg_advisory_xact_lock({_RATER if kind == 'rater' else _DRAW}, {int(number)})"
 
 
 def _url(where: str | Path) -> URL:
