@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -13,8 +15,8 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError
-from sqlalchemy.pool import QueuePool
+from sqlalchemy.exc import ArgumentError, DisconnectionError
+from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
 from segpref.collect.database_errors import is_full, told_errors
 from segpref.collect.shared_commits import SharedCommits
@@ -34,6 +36,7 @@ DRAWING: Lock = ("draw", 0)
 
 _STUDY, _RATER, _DRAW = 0x5E62EF01, 0x5E62EF02, 0x5E62EF03
 _PATIENCE_S = 30
+_RESTED_S = 5.0
 _SETTINGS = (
     "journal_mode=WAL", "synchronous=FULL", "fullfsync=1", "foreign_keys=ON", "secure_delete=ON",
 )  # fmt: skip
@@ -226,9 +229,22 @@ def _sqlite(path: Path, read_only: bool) -> Engine:
 def _postgresql(url: URL) -> Engine:
     needed("psycopg", "postgresql")
     engine = create_engine(
-        url, connect_args={"connect_timeout": 10}, pool_pre_ping=True, pool_size=20, max_overflow=20,
+        url, connect_args={"connect_timeout": 10}, pool_size=20, max_overflow=20,
         pool_timeout=2 * _PATIENCE_S,
     )  # fmt: skip
+
+    @event.listens_for(engine, "checkin")
+    def _rests(_: Any, record: ConnectionPoolEntry) -> None:
+        record.info["used"] = time.monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def _still_there(connection: Any, record: ConnectionPoolEntry, _: Any) -> None:
+        # In use it shows by itself that the server is gone; a proxy may drop it while it rests.
+        if time.monotonic() - record.info.get("used", math.inf) > _RESTED_S:
+            try:
+                engine.dialect.do_ping(connection)
+            except engine.dialect.loaded_dbapi.Error as error:
+                raise DisconnectionError from error
 
     @event.listens_for(engine, "connect")
     def _set_up(connection: Any, _: Any) -> None:
