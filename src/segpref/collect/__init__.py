@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from segpref.collect.opening import check_same_study, open_store, without
     from segpref.collect.packing import pack, unpack
     from segpref.collect.ratings import ratings_of
+    from segpref.collect.remaining import other_files, patients_of, was_trained_on
     from segpref.collect.rules import Rules
     from segpref.collect.selection import (
         PairSelection,
@@ -97,6 +98,7 @@ else:
             "opening": ("check_same_study", "open_store", "without"),
             "packing": ("pack", "unpack"),
             "ratings": ("ratings_of",),
+            "remaining": ("other_files", "patients_of", "was_trained_on"),
             "rules": ("Rules",),
             "selection": (
                 "PairSelection",
@@ -187,8 +189,10 @@ __all__ = [
     "native_of",
     "one_structure_slate",
     "open_store",
+    "other_files",
     "pack",
     "packed_mask",
+    "patients_of",
     "preference_chance",
     "preferences_from_votes",
     "ratings_of",
@@ -201,6 +205,7 @@ __all__ = [
     "slice_of",
     "standing_set",
     "unpack",
+    "was_trained_on",
     "without",
     "write_display",
 ]
