@@ -22,7 +22,7 @@ from segpref.types import SegprefError
 LEASE = timedelta(minutes=10)
 RULES = Rules(repeats=0.4, gold=0, sitting=2, lease_min=10, pause_min=30)
 NAMES = ("anna", "ben", "cleo")
-PATIENTS = ("patient-0", "patient-1", "patient-2")
+PATIENTS = ("patient-0", "patient-1")
 ANY = st.integers(0, 99)
 
 
@@ -67,7 +67,7 @@ class StoreAndModel(RuleBasedStateMachine):
 
     @initialize()
     def make(self) -> None:
-        self.contents = small_contents(5, votes=2)
+        self.contents = small_contents(3, patients=2)
         place = str(self.folder / "0.sqlite")
         made_store(place, self.contents, rules=RULES).close()
         self.open(place)
@@ -117,7 +117,7 @@ class StoreAndModel(RuleBasedStateMachine):
             and other.id != one.id
             and self.held(other)
         }
-        return one.rater in others or (one.repeat_of is None and len(others) >= 2)
+        return one.rater in others or (one.repeat_of is None and len(others) >= 1)
 
     def refusal(self, rater: int, one: Given) -> type[SegprefError] | None:
         """Why a vote of the rater on an assignment is not stored."""
@@ -244,7 +244,7 @@ class StoreAndModel(RuleBasedStateMachine):
 
     @rule(patient=st.sampled_from(PATIENTS), which=ANY, now=ANY)
     def erase(self, patient: str, which: int, now: int) -> None:
-        if now % 4:  # seldom
+        if now % 8:  # seldom
             return
         if patient not in {one.patient for one in self.contents.items}:
             with pytest.raises(SegprefError, match="there is no patient"):
@@ -296,7 +296,7 @@ class StoreAndModel(RuleBasedStateMachine):
         firsts = [(one.pair, one.rater) for one in counting if one.repeat_of is None]
         assert len(set(firsts)) == len(firsts)
         pairs = [pair for pair, _ in firsts]
-        assert all(pairs.count(pair) <= 2 for pair in pairs)
+        assert all(pairs.count(pair) == 1 for pair in pairs)
 
     @invariant()
     def progress_counts_what_counts(self) -> None:
@@ -307,7 +307,7 @@ class StoreAndModel(RuleBasedStateMachine):
 
 @pytest.mark.slow
 class TestStoreAndModel(StoreAndModel.TestCase):
-    settings = settings(max_examples=10, stateful_step_count=25)
+    settings = settings(max_examples=20, stateful_step_count=30)
 
 
 def test_the_model_refuses_what_the_store_should(tmp_path: Path) -> None:
