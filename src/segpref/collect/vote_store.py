@@ -80,8 +80,11 @@ class VoteStore(StudyDatabase):
             SegprefError: a rater who can't be added, or is not there.
         """
         with self.writing() as connection:
-            for name in revoke:
-                raters.revoke(connection, raters.rater_named(connection, name), self._clock())
+            gone = [raters.rater_named(connection, name) for name in revoke]
+            for who in sorted(gone, key=lambda one: one.id):
+                # A vote that is being stored is stored before, or refused after.
+                self.database.lock(connection, ("rater", who.id))
+                raters.revoke(connection, who, self._clock())
             for name in add:
                 raters.add_rater(connection, name, "rater", self._clock())
             return {name: self._link(connection, name) for name in [*add, *link]}
