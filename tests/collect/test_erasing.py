@@ -8,11 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.collect.studies import small_study
+from tests.collect.studies import small_study, untrained
 from tests.vote_studies import Clock, made_store, small_contents, vote_all, welcome
+from tests.web.served_studies import made_study
 
 from segpref.cli.main import main
 from segpref.collect import StudyFolder, VoteStore, contents_digest, open_store, without
+from segpref.data import Split
 from segpref.types import SegprefError
 
 GONE = "patient-1"
@@ -182,6 +184,38 @@ def test_an_erasing_that_was_stopped_is_finished(tmp_path: Path) -> None:
     assert patient not in {one.patient for one in StudyFolder(study.path).contents().items}
     with open_store(StudyFolder(study.path)) as store:
         assert len(store.notes()) == 1
+
+
+def test_what_erasing_leaves_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = made_study(tmp_path / "study")
+    trained, split_only, asked = "patient-1", "patient-9", "patient-0"
+    untrained(study.base, trained, "patient-8")
+    Split((asked,), (), (split_only,), (trained,)).save(study.path / "split.json")
+    (study.path / "report.html").write_text("old")
+    with open_store(study) as store:
+        vote_all(store, welcome(store))
+
+    def erased(patient: str) -> int:
+        return main(
+            ["collect", "erase", str(study.path), "--patient", patient, "--reason", "asked"]
+        )
+
+    assert erased(asked) == 0
+    told = capsys.readouterr().out
+    assert "trained on this patient" not in told
+    assert "left as they are: report.html." in told
+    # Asked about, and trained on.
+    assert erased(trained) == 0
+    assert "was trained on this patient, and base.safetensors names them" in capsys.readouterr().out
+    # In the split alone.
+    assert traces(study.path, split_only)
+    assert erased(split_only) == 0
+    assert not traces(study.path, split_only)
+    # In the model alone.
+    assert erased("patient-8") == 1
+    assert "was trained on them, and" in capsys.readouterr().err
+    assert erased("patient-7") == 1
+    assert "there is no patient 'patient-7'" in capsys.readouterr().err
 
 
 def test_the_database_of_another_study_is_left_alone(tmp_path: Path) -> None:

@@ -36,11 +36,22 @@ def collect_erase(
 
     found = erase_patient(study, patient, reason, database=database)
     votes = "no database of votes was there" if found.votes is None else f"{found.votes} votes"
-    stdout.print(
-        f"Erased: {found.images} images, {found.masks} masks, {found.pairs} pairs; {votes}.",
-        highlight=False, soft_wrap=True,
-    )  # fmt: skip
-    stdout.print(
-        "Delete older backups, and what was made of the votes (exports, runs) where it has to go, too.",
-        highlight=False, soft_wrap=True,
-    )  # fmt: skip
+    _print(f"Erased: {found.images} images, {found.masks} masks, {found.pairs} pairs; {votes}.")
+    if found.trained_on:
+        _print(
+            "The study's model was trained on this patient, and base.safetensors names them: train a "
+            "model without them, and make the study again with it."
+        )
+    if found.others:
+        names = ", ".join(one.name for one in found.others)
+        _print(
+            f"Not part of the study, so left as they are: {names}. Delete them or make them again."
+        )
+    _print(
+        "Delete older backups, exports and runs that hold the patient: see Erasing a patient in "
+        "docs/guide/serving-votes.md."
+    )
+
+
+def _print(text: str) -> None:
+    stdout.print(text, highlight=False, soft_wrap=True)

@@ -8,8 +8,10 @@ from segpref.faces import face
 
 if TYPE_CHECKING:
     from segpref.collect.answers import (
+        Asking,
         Assignment,
         Conflict,
+        NotAnAnswer,
         NotYours,
         Progress,
         Rater,
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from segpref.collect.opening import check_same_study, open_store, without
     from segpref.collect.packing import pack, unpack
     from segpref.collect.ratings import ratings_of
+    from segpref.collect.remaining import other_files, patients_of, was_trained_on
     from segpref.collect.rules import Rules
     from segpref.collect.selection import (
         PairSelection,
@@ -65,8 +68,10 @@ else:
         __name__,
         {
             "answers": (
+                "Asking",
                 "Assignment",
                 "Conflict",
+                "NotAnAnswer",
                 "NotYours",
                 "Progress",
                 "Rater",
@@ -93,6 +98,7 @@ else:
             "opening": ("check_same_study", "open_store", "without"),
             "packing": ("pack", "unpack"),
             "ratings": ("ratings_of",),
+            "remaining": ("other_files", "patients_of", "was_trained_on"),
             "rules": ("Rules",),
             "selection": (
                 "PairSelection",
@@ -122,6 +128,7 @@ __all__ = [
     "OPTIONS",
     "TABLES",
     "Answer",
+    "Asking",
     "Assignment",
     "Axes",
     "Axis",
@@ -136,6 +143,7 @@ __all__ = [
     "Mask",
     "Mode",
     "Native",
+    "NotAnAnswer",
     "NotYours",
     "Option",
     "Pair",
@@ -181,8 +189,10 @@ __all__ = [
     "native_of",
     "one_structure_slate",
     "open_store",
+    "other_files",
     "pack",
     "packed_mask",
+    "patients_of",
     "preference_chance",
     "preferences_from_votes",
     "ratings_of",
@@ -195,6 +205,7 @@ __all__ = [
     "slice_of",
     "standing_set",
     "unpack",
+    "was_trained_on",
     "without",
     "write_display",
 ]

@@ -12,8 +12,10 @@ from segpref.collect.contents import Item, Mask, Pair
 from segpref.types import SegprefError
 
 __all__ = [
+    "Asking",
     "Assignment",
     "Conflict",
+    "NotAnAnswer",
     "NotYours",
     "Progress",
     "Rater",
@@ -36,6 +38,10 @@ class NotYours(SegprefError):
 
 class Conflict(SegprefError):
     """A vote that contradicts one that is stored, or that comes too early."""
+
+
+class NotAnAnswer(SegprefError):
+    """A choice that can't be made in the mode of a comparison."""
 
 
 class StoreFull(SegprefError):
@@ -115,6 +121,21 @@ class Progress:
     done: int
     total: int
     practice_left: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asking:
+    """What a rater is asked now.
+
+    Args:
+        assignment: None where nothing is left now.
+        progress: of the rater.
+        last_vote: uuid of the vote that can be undone; None where there is none.
+    """
+
+    assignment: Assignment | None
+    progress: Progress
+    last_vote: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

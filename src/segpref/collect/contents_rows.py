@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -16,14 +16,8 @@ from segpref.collect.contents import Contents, DisplayInfo, Item, Mask, Pair
 __all__ = [
     "contents_digest",
     "insert_contents",
-    "items_of",
-    "masks_of",
-    "pairs_of",
     "select_contents",
 ]
-
-_AT_ONCE = 500
-"""Ids in one query: databases limit how many parameters it may have."""
 
 
 def contents_digest(contents: Contents) -> str:
@@ -59,28 +53,6 @@ def select_contents(connection: Connection) -> Contents:
         masks=tuple(map(_mask, masks)),
         pairs=tuple(map(_pair, pairs)),
     )
-
-
-def items_of(connection: Connection, ids: Collection[str]) -> dict[str, Item]:
-    """Items by their ids."""
-    return {row.id: _item(row) for row in _rows(connection, tables.item, ids)}
-
-
-def masks_of(connection: Connection, ids: Collection[str]) -> dict[str, Mask]:
-    """Masks by their ids."""
-    return {row.id: _mask(row) for row in _rows(connection, tables.mask, ids)}
-
-
-def pairs_of(connection: Connection, ids: Collection[str]) -> dict[str, Pair]:
-    """Pairs by their ids."""
-    return {row.id: _pair(row) for row in _rows(connection, tables.pair, ids)}
-
-
-def _rows(connection: Connection, table: Table, ids: Collection[str]) -> Iterable[Row[Any]]:
-    wanted = sorted(set(ids))
-    for start in range(0, len(wanted), _AT_ONCE):
-        some = wanted[start : start + _AT_ONCE]
-        yield from connection.execute(select(table).where(table.c.id.in_(some)))
 
 
 def _item_row(position: int, one: Item) -> dict[str, Any]:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy import Connection, Engine, create_engine, event, inspect
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError
-from sqlalchemy.pool import QueuePool
+from sqlalchemy.exc import ArgumentError, DisconnectionError
+from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
 from segpref.collect.database_errors import is_full, told_errors
+from segpref.collect.shared_commits import SharedCommits
 from segpref.collect.tables import APPEND_ONLY, TABLES
 from segpref.disk import cannot_write
 from segpref.extras import needed
@@ -33,6 +36,7 @@ DRAWING: Lock = ("draw", 0)
 
 _STUDY, _RATER, _DRAW = 0x5E62EF01, 0x5E62EF02, 0x5E62EF03
 _PATIENCE_S = 30
+_RESTED_S = 5.0
 _SETTINGS = (
     "journal_mode=WAL", "synchronous=FULL", "fullfsync=1", "foreign_keys=ON", "secure_delete=ON",
 )  # fmt: skip
@@ -63,8 +67,7 @@ class Database:
         self.name = str(self.path or self._url.set(drivername="postgresql"))
         self._made: Engine | None = None
         self._making = threading.Lock()
-        # SQLite has one writer at a time: threads of this process wait in line, not by polling.
-        self._turn = threading.Lock()
+        self._turns = SharedCommits()
 
     @property
     def engine(self) -> Engine:
@@ -142,33 +145,40 @@ class Database:
             locks: what it needs for itself, a rater before the drawing of pairs.
             alone: whether it waits until no other one writes, and others wait for it.
         """
-        turn: AbstractContextManager[Any] = self._turn if self.kind == "sqlite" else nullcontext()
-        with told_errors(self.name), turn, self.engine.connect() as connection:
+        if self.kind == "sqlite" and not alone:
+            with told_errors(self.name), self._turns.part(self.engine) as connection:
+                yield connection
+            return
+        with told_errors(self.name), self._turn(), self.engine.connect() as connection:
             connection = connection.execution_options(writing=True)
             with connection.begin():
                 if self.kind == "postgresql":
-                    shared = "" if alone else "_shared"
-                    connection.execute(text(f"SELECT pg_advisory_xact_lock{shared}({_STUDY})"))
-                for lock in locks:
-                    self.lock(connection, lock)
+                    study = f"pg_advisory_xact_lock{'' if alone else '_shared'}({_STUDY})"
+                    connection.exec_driver_sql(f"SELECT {', '.join([study, *map(_locked, locks)])}")
                 yield connection
 
     def lock(self, connection: Connection, lock: Lock) -> None:
         """Wait for something until this transaction has it for itself; it ends with it."""
         if self.kind == "postgresql":
-            kind, number = lock
-            key = _RATER if kind == "rater" else _DRAW
-            connection.execute(text(f"SELECT pg_advisory_xact_lock({key}, {int(number)})"))
+            connection.exec_driver_sql(f"SELECT {_locked(lock)}")
 
     @contextmanager
     def outside_transactions(self) -> Iterator[Connection]:
         """A connection on which each statement stands for itself, such as VACUUM."""
-        turn: AbstractContextManager[Any] = self._turn if self.kind == "sqlite" else nullcontext()
-        with told_errors(self.name), turn, self.engine.connect() as connection:
+        with told_errors(self.name), self._turn(), self.engine.connect() as connection:
             if self.kind == "postgresql":
                 yield connection.execution_options(isolation_level="AUTOCOMMIT")
             else:
                 yield connection.execution_options(plain=True)
+
+    def _turn(self) -> AbstractContextManager[None]:
+        """What a transaction of its own waits for in this process."""
+        return self._turns.alone() if self.kind == "sqlite" else nullcontext()
+
+
+def _locked(lock: Lock) -> str:
+    kind, number = lock
+    return f"pg_advisory_xact_lock({_RATER if kind == 'rater' else _DRAW}, {int(number)})"
 
 
 def _url(where: str | Path) -> URL:
@@ -219,9 +229,22 @@ def _sqlite(path: Path, read_only: bool) -> Engine:
 def _postgresql(url: URL) -> Engine:
     needed("psycopg", "postgresql")
     engine = create_engine(
-        url, connect_args={"connect_timeout": 10}, pool_pre_ping=True, pool_size=20, max_overflow=20,
+        url, connect_args={"connect_timeout": 10}, pool_size=20, max_overflow=20,
         pool_timeout=2 * _PATIENCE_S,
     )  # fmt: skip
+
+    @event.listens_for(engine, "checkin")
+    def _rests(_: Any, record: ConnectionPoolEntry) -> None:
+        record.info["used"] = time.monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def _still_there(connection: Any, record: ConnectionPoolEntry, _: Any) -> None:
+        # In use it shows by itself that the server is gone; a proxy may drop it while it rests.
+        if time.monotonic() - record.info.get("used", math.inf) > _RESTED_S:
+            try:
+                engine.dialect.do_ping(connection)
+            except engine.dialect.loaded_dbapi.Error as error:
+                raise DisconnectionError from error
 
     @event.listens_for(engine, "connect")
     def _set_up(connection: Any, _: Any) -> None:

@@ -11,7 +11,7 @@ import secrets
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from segpref.collect.answers import Rater, Refused
@@ -35,6 +35,18 @@ __all__ = [
 
 _NAME = re.compile(r"[^\W_](?:[\w .@+-]{0,62}[\w.])?")
 _LONGEST = 256
+
+# The statement of every request is built once.
+_OF_SESSION = (
+    select(rater)
+    .join(session, session.c.rater_id == rater.c.id)
+    .where(
+        session.c.hash == bindparam("secret"),
+        session.c.revoked_at.is_(None),
+        session.c.expires_at > bindparam("now"),
+        rater.c.revoked_at.is_(None),
+    )
+)
 
 
 def token_hash(token: str) -> str:
@@ -171,16 +183,8 @@ def is_revoked(connection: Connection, who: int) -> bool:
 
 def rater_of_session(connection: Connection, secret: str, now: datetime) -> Rater | None:
     """Whose session it is; None where it does not count (any more)."""
-    row = connection.execute(
-        select(rater)
-        .join(session, session.c.rater_id == rater.c.id)
-        .where(
-            session.c.hash == token_hash(secret[:_LONGEST]),
-            session.c.revoked_at.is_(None),
-            session.c.expires_at > now,
-            rater.c.revoked_at.is_(None),
-        )
-    ).one_or_none()
+    values = {"secret": token_hash(secret[:_LONGEST]), "now": now}
+    row = connection.execute(_OF_SESSION, values).one_or_none()
     return None if row is None else _rater(row)
 
 

@@ -174,7 +174,11 @@ note = Table(
 erasing = Table("erasing", _META, Column("item_id", ForeignKey("item.id"), primary_key=True))
 """Images that are being erased: their votes alone may be deleted. Empty outside of that transaction."""
 
-Index("assignment_of", assignment.c.pair_id, assignment.c.rater_id)
+Index(
+    "assignment_counts",
+    assignment.c.pair_id, assignment.c.repeat_of, assignment.c.answered_at, assignment.c.expires_at,
+)  # fmt: skip
+"""How many raters each pair has, without reading the table."""
 
 TABLES = _META
 

@@ -9,10 +9,11 @@ from pathlib import Path
 from random import Random
 from typing import Literal
 
-from sqlalchemy import Connection, update
+from sqlalchemy import Connection
 
 from segpref.collect import assigning, raters, voting
 from segpref.collect.answers import (
+    Asking,
     Assignment,
     Conflict,
     Progress,
@@ -25,8 +26,9 @@ from segpref.collect.answers import (
 from segpref.collect.database import DRAWING
 from segpref.collect.database_errors import is_duplicate
 from segpref.collect.importing import import_votes
+from segpref.collect.known_contents import Asked, KnownContents
+from segpref.collect.rater_standing import given_to, progress_of, raters_of_pairs, standing_of
 from segpref.collect.study_database import StudyDatabase, now_utc
-from segpref.collect.tables import assignment
 from segpref.collect.vote_preferences import VotePreferences, preferences_from_votes
 from segpref.collect.vote_rows import vote_rows
 from segpref.preferences import Preference
@@ -58,6 +60,7 @@ class VoteStore(StudyDatabase):
     ) -> None:
         super().__init__(where, clock=clock)
         self._random = random or secrets.SystemRandom()
+        self._known = KnownContents()
 
     # -- raters ------------------------------------------------------------------------------------
 
@@ -77,8 +80,11 @@ class VoteStore(StudyDatabase):
             SegprefError: a rater who can't be added, or is not there.
         """
         with self.writing() as connection:
-            for name in revoke:
-                raters.revoke(connection, raters.rater_named(connection, name), self._clock())
+            gone = [raters.rater_named(connection, name) for name in revoke]
+            for who in sorted(gone, key=lambda one: one.id):
+                # A vote that is being stored is stored before, or refused after.
+                self.database.lock(connection, ("rater", who.id))
+                raters.revoke(connection, who, self._clock())
             for name in add:
                 raters.add_rater(connection, name, "rater", self._clock())
             return {name: self._link(connection, name) for name in [*add, *link]}
@@ -137,16 +143,37 @@ class VoteStore(StudyDatabase):
 
     # -- voting ------------------------------------------------------------------------------------
 
-    def next_assignment(self, rater: Rater) -> Assignment | None:
-        """The rater's open assignment, or else another one; None where nothing is left now."""
+    def ask(self, rater: Rater) -> Asking:
+        """The rater's open assignment, or else another one; with how far the rater is."""
         now = self._clock()
         with self.writing(("rater", rater.id)) as connection:
-            found = assigning.open_assignment(connection, rater.id, self.rules, now)
-            if found is None:
+            asked = self._known.of(connection)
+            mine = given_to(connection, rater.id)
+            given = next((one for one in mine if one.is_open(now)), None)
+            if given is None:
                 self._check_welcome(connection, rater)
                 self.database.lock(connection, DRAWING)
-                found = assigning.draw(connection, rater.id, self.rules, now, self._random)
-            return None if found is None else assigning.assignment_of(connection, rater.id, found)
+            else:
+                assigning.keep(connection, given.id, self.rules, now)
+            counts = raters_of_pairs(connection, now)
+            at = standing_of(asked, mine, counts, self.rules, now)
+            if given is None:
+                given = assigning.draw(
+                    connection, asked, rater.id, at, self.rules, now, self._random
+                )
+                if given is not None:
+                    at = standing_of(asked, [*mine, given], counts, self.rules, now)
+            return Asking(
+                assignment=None
+                if given is None
+                else assigning.assignment_of(connection, asked, rater.id, given.id),
+                progress=progress_of(at, self.rules),
+                last_vote=voting.last_vote(connection, rater.id),
+            )
+
+    def next_assignment(self, rater: Rater) -> Assignment | None:
+        """The rater's open assignment, or else another one; None where nothing is left now."""
+        return self.ask(rater).assignment
 
     def assignment(self, rater: Rater, id: str) -> Assignment:
         """An assignment of a rater.
@@ -155,7 +182,7 @@ class VoteStore(StudyDatabase):
             NotYours: the rater has no such assignment.
         """
         with self.reading() as connection:
-            return assigning.assignment_of(connection, rater.id, id)
+            return assigning.assignment_of(connection, self._known.of(connection), rater.id, id)
 
     def mark_opened(self, rater: Rater, id: str, what: Literal["image", "masks"]) -> None:
         """Note that the image or the masks were sent, without which no vote counts.
@@ -163,22 +190,15 @@ class VoteStore(StudyDatabase):
         Raises:
             NotYours: the rater has no such assignment.
         """
-        with self.reading() as connection:
-            if assigning.was_opened(connection, rater.id, id, what):
-                return
-        column = assignment.c.image_opened_at if what == "image" else assignment.c.masks_opened_at
         with self.writing(("rater", rater.id)) as connection:
-            connection.execute(
-                update(assignment)
-                .where(assignment.c.id == id, column.is_(None))
-                .values({column: self._clock()})
-            )
+            assigning.mark_opened(connection, rater.id, id, what, self._clock())
 
     def vote(self, rater: Rater, told: VoteIn) -> Stored:
         """Store a vote; when this returns, it is on the disk.
 
         Raises:
             NotYours: it is about another rater's assignment, or none.
+            NotAnAnswer: the choice can't be made in the mode of the comparison.
             Conflict: another vote has its uuid or its assignment, or the masks were not shown yet.
             StoreFull: the disk is full; nothing was stored.
             SegprefError: a value that means nothing.
@@ -187,11 +207,17 @@ class VoteStore(StudyDatabase):
         now = self._clock()
         try:
             with self.writing(("rater", rater.id)) as connection:
-                if voting.expires_soon(connection, told.assignment, now):
+                asked = self._known.of(connection)
+                given = voting.on_assignment(connection, rater.id, told.assignment)
+                if given is None or given.revoked_at is not None:
+                    self._check_welcome(connection, rater)
+                elif voting.expires_soon(given, now):
                     self.database.lock(connection, DRAWING)
-                self._check_welcome(connection, rater)
-                duplicate = voting.store_vote(connection, rater.id, told, self.rules, now)
-                return Stored(progress=self._progress(connection, rater, now), duplicate=duplicate)
+                duplicate = voting.store_vote(
+                    connection, asked, rater.id, given, told, self.rules, now
+                )
+                progress = self._progress(connection, asked, rater, now)
+                return Stored(progress=progress, duplicate=duplicate)
         except Exception as error:
             if is_duplicate(error):
                 raise Conflict("another vote has this uuid: vote again") from error
@@ -216,7 +242,7 @@ class VoteStore(StudyDatabase):
         with self.writing(("rater", rater.id)) as connection:
             self._check_welcome(connection, rater)
             found = voting.take_back(connection, rater.id, uuid, self.rules, now)
-            return assigning.assignment_of(connection, rater.id, found)
+            return assigning.assignment_of(connection, self._known.of(connection), rater.id, found)
 
     def last_vote(self, rater: Rater) -> str | None:
         """The uuid of the vote that :meth:`undo` takes back."""
@@ -231,7 +257,7 @@ class VoteStore(StudyDatabase):
     def progress(self, rater: Rater) -> Progress:
         """How far a rater is, without practice."""
         with self.reading() as connection:
-            return self._progress(connection, rater, self._clock())
+            return self._progress(connection, self._known.of(connection), rater, self._clock())
 
     # -- what was said -----------------------------------------------------------------------------
 
@@ -270,6 +296,8 @@ class VoteStore(StudyDatabase):
         if raters.is_revoked(connection, rater.id):
             raise Refused(f"{rater.pseudonym} was revoked")
 
-    def _progress(self, connection: Connection, rater: Rater, now: datetime) -> Progress:
-        standing = assigning.standing_of(connection, rater.id, self.rules, now)
-        return assigning.progress_of(standing, self.rules)
+    def _progress(
+        self, connection: Connection, asked: Asked, rater: Rater, now: datetime
+    ) -> Progress:
+        mine, counts = given_to(connection, rater.id), raters_of_pairs(connection, now)
+        return progress_of(standing_of(asked, mine, counts, self.rules, now), self.rules)

@@ -7,13 +7,16 @@ import uuid as uuids
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, insert, or_, select, update
 
-from segpref.collect.answers import Conflict, NotYours, VoteIn
-from segpref.collect.assigning import is_held
+from segpref.collect.answers import Conflict, NotAnAnswer, NotYours, VoteIn
+from segpref.collect.assigning import NO_SUCH_COMPARISON
 from segpref.collect.choices import ANSWERS, choices_of
+from segpref.collect.contents import Pair
+from segpref.collect.known_contents import Asked
+from segpref.collect.rater_standing import is_held
 from segpref.collect.rules import Rules
-from segpref.collect.tables import assignment, pair, vote
+from segpref.collect.tables import assignment, rater, vote
 from segpref.types import SegprefError
 
 __all__ = [
@@ -22,6 +25,7 @@ __all__ = [
     "check_vote",
     "expires_soon",
     "last_vote",
+    "on_assignment",
     "store_vote",
     "take_back",
 ]
@@ -30,6 +34,28 @@ _MOST_MS = 2**31 - 1
 _MOST_SLICES = 100_000
 _SOON = timedelta(minutes=1)
 """A vote that comes so shortly before its pair is given to others waits until none is being given."""
+
+# Statements of every request are built once.
+_GIVEN = (
+    select(assignment, rater.c.revoked_at)
+    .join(rater, rater.c.id == assignment.c.rater_id)
+    .where(assignment.c.id == bindparam("number"), assignment.c.rater_id == bindparam("rater"))
+)
+_SAME = (
+    select(vote)
+    .where(or_(vote.c.uuid == bindparam("uuid"), vote.c.assignment_id == bindparam("number")))
+    .order_by(vote.c.id.desc())
+)
+_STORE = insert(vote)
+_ANSWERED = update(assignment).where(assignment.c.id == bindparam("which"))
+_LATER = vote.alias("later")
+_LAST = (
+    select(vote.c.uuid)
+    .outerjoin(_LATER, _LATER.c.supersedes == vote.c.id)
+    .where(vote.c.rater_id == bindparam("rater"), vote.c.choice != "undo", _LATER.c.id.is_(None))
+    .order_by(vote.c.id.desc())
+    .limit(1)
+)
 
 
 def check_vote(told: VoteIn) -> None:
@@ -68,10 +94,35 @@ def check_uuid(uuid: str) -> None:
         raise SegprefError("a vote's uuid has the form 123e4567-e89b-42d3-a456-426614174000")
 
 
+def on_assignment(connection: Connection, rater: int, number: str) -> Row[Any] | None:
+    """An assignment with the time at which its rater was revoked; None where it is not the rater's."""
+    return connection.execute(_GIVEN, {"number": number, "rater": rater}).one_or_none()
+
+
+def expires_soon(given: Row[Any], now: datetime) -> bool:
+    """Whether an assignment may be given to others while a vote on it is stored."""
+    return bool(given.expires_at <= now + _SOON)
+
+
 def store_vote(
-    connection: Connection, rater: int, told: VoteIn, rules: Rules, now: datetime
+    connection: Connection,
+    asked: Asked,
+    rater: int,
+    given: Row[Any] | None,
+    told: VoteIn,
+    rules: Rules,
+    now: datetime,
 ) -> bool:
     """Store a vote, or find that it is stored.
+
+    Args:
+        connection: to the database.
+        asked: what the study asks.
+        rater: id.
+        given: the assignment that the vote is about, by :func:`on_assignment`.
+        told: the vote.
+        rules: how long the assignment is kept for the rater.
+        now: the time.
 
     Returns:
         Whether it was stored before.
@@ -80,9 +131,10 @@ def store_vote(
         NotYours: it is about another rater's assignment, or none.
         Conflict: its uuid has another vote, its assignment was answered, or not looked at, or was given
             to others meanwhile.
-        SegprefError: the choice can't be made here.
+        NotAnAnswer: the choice can't be made here.
     """
-    before = connection.execute(select(vote).where(vote.c.uuid == told.uuid)).one_or_none()
+    same = connection.execute(_SAME, {"uuid": told.uuid, "number": told.assignment}).all()
+    before = next((row for row in same if row.uuid == told.uuid), None)
     values = _values(told)
     if before is not None:
         if before.rater_id != rater or any(
@@ -90,25 +142,23 @@ def store_vote(
         ):
             raise Conflict("a vote with this uuid but another content is stored: vote again")
         return True
-    given = _given(connection, rater, told.assignment)
-    if told.choice not in choices_of(given.mode):
-        raise SegprefError(
-            f"{told.choice} can't be answered here: {', '.join(choices_of(given.mode))}"
+    if given is None:
+        raise NotYours(NO_SUCH_COMPARISON)
+    pair = asked.pairs[given.pair_id]
+    if told.choice not in choices_of(pair.mode):
+        raise NotAnAnswer(
+            f"{told.choice} can't be answered here: {', '.join(choices_of(pair.mode))}"
         )
     if given.answered_at is not None:
         raise Conflict("this comparison has your vote already: undo it first, or go on")
     if given.image_opened_at is None or given.masks_opened_at is None:
         raise Conflict("the image and the masks were not shown yet: wait until they are, then vote")
-    if given.expires_at <= now and _went_to_others(connection, rater, given, now):
+    if given.expires_at <= now and _went_to_others(connection, rater, given, pair, now):
         raise Conflict(
             "this comparison was given to somebody else after a long time: take the next"
         )
-    last = _last_on(connection, told.assignment)
-    connection.execute(
-        insert(vote).values(
-            **values, rater_id=rater, stored_at=now, supersedes=None if last is None else last.id
-        )
-    )
+    last = same[0].id if same else None
+    connection.execute(_STORE, {**values, "rater_id": rater, "stored_at": now, "supersedes": last})
     _answered(connection, told.assignment, now, rules, answered=True)
     return False
 
@@ -158,14 +208,7 @@ def take_back(connection: Connection, rater: int, uuid: str, rules: Rules, now: 
 
 def last_vote(connection: Connection, rater: int) -> str | None:
     """The uuid of the rater's last vote that was not taken back."""
-    later = vote.alias("later")
-    return connection.execute(
-        select(vote.c.uuid)
-        .outerjoin(later, later.c.supersedes == vote.c.id)
-        .where(vote.c.rater_id == rater, vote.c.choice != "undo", later.c.id.is_(None))
-        .order_by(vote.c.id.desc())
-        .limit(1)
-    ).scalar_one_or_none()
+    return connection.execute(_LAST, {"rater": rater}).scalar_one_or_none()
 
 
 def answer_to(connection: Connection, rater: int, number: str) -> str | None:
@@ -175,26 +218,9 @@ def answer_to(connection: Connection, rater: int, number: str) -> str | None:
     return str(last.choice) if last is not None and mine else None
 
 
-def expires_soon(connection: Connection, number: str, now: datetime) -> bool:
-    """Whether an assignment may be given to others while a vote on it is stored."""
-    expires = connection.execute(
-        select(assignment.c.expires_at).where(assignment.c.id == number)
-    ).scalar_one_or_none()
-    return expires is not None and expires <= now + _SOON
-
-
-def _given(connection: Connection, rater: int, number: str) -> Row[Any]:
-    row = connection.execute(
-        select(assignment, pair.c.mode, pair.c.votes, pair.c.use)
-        .join(pair, pair.c.id == assignment.c.pair_id)
-        .where(assignment.c.id == number, assignment.c.rater_id == rater)
-    ).one_or_none()
-    if row is None:
-        raise NotYours("there is no such comparison of yours: reload the page")
-    return row
-
-
-def _went_to_others(connection: Connection, rater: int, given: Row[Any], now: datetime) -> bool:
+def _went_to_others(
+    connection: Connection, rater: int, given: Row[Any], pair: Pair, now: datetime
+) -> bool:
     """Whether an expired pair has as many raters as it needs without this one, or this one again."""
     repeated = assignment.c.repeat_of
     others = set(
@@ -207,8 +233,8 @@ def _went_to_others(connection: Connection, rater: int, given: Row[Any], now: da
             )
         ).scalars()
     )
-    limited = given.use == "normal" and given.repeat_of is None
-    return rater in others or (limited and len(others) >= given.votes)
+    limited = pair.use == "normal" and given.repeat_of is None
+    return rater in others or (limited and len(others) >= pair.votes)
 
 
 def _last_on(connection: Connection, number: str) -> Row[Any] | None:
@@ -220,11 +246,8 @@ def _last_on(connection: Connection, number: str) -> Row[Any] | None:
 def _answered(
     connection: Connection, number: str, now: datetime, rules: Rules, *, answered: bool
 ) -> None:
-    connection.execute(
-        update(assignment)
-        .where(assignment.c.id == number)
-        .values(answered_at=now if answered else None, expires_at=now + rules.lease)
-    )
+    values = {"answered_at": now if answered else None, "expires_at": now + rules.lease}
+    connection.execute(_ANSWERED, {"which": number, **values})
 
 
 def _values(told: VoteIn) -> dict[str, Any]:

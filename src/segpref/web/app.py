@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse
 
 from segpref.collect import (
     Conflict,
+    NotAnAnswer,
     NotYours,
     Refused,
     StoreFull,
@@ -41,7 +42,7 @@ _TYPES = {
     ".png": "image/png",
     ".ico": "image/x-icon",
 }
-_SAYS_ITSELF = {Refused: 401, NotYours: 404, Conflict: 409, BadRequest: 400}
+_SAYS_ITSELF = {Refused: 401, NotYours: 404, Conflict: 409, NotAnAnswer: 400, BadRequest: 400}
 _FULL = (
     "the disk of the server is full, so nothing can be stored now; everything that was acknowledged is "
     "kept: tell whoever runs this study"

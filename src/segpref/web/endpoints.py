@@ -2,7 +2,7 @@
 
 # FastAPI reads the types of arguments, some of which exist in a function only: they are no texts here.
 import re
-from typing import Annotated, Any, cast
+from typing import Annotated, cast
 
 import numpy as np
 from fastapi import APIRouter, Depends, Request, Response
@@ -28,6 +28,7 @@ __all__ = ["COOKIE", "TooMany", "api"]
 COOKIE = "segpref"
 
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,5}")
+_NO_COMPARISON = "there is no such comparison of yours: reload the page"
 _NO_SLICE = "there is no such slice of yours: reload the page"
 
 
@@ -74,12 +75,7 @@ def api(
     Who = Annotated[Rater, Depends(who)]
 
     def own(rater: Rater, number: str) -> Assignment:
-        if not is_opaque(number):
-            raise NotYours("there is no such comparison of yours: reload the page")
-        return store.assignment(rater, number)
-
-    def task(rater: Rater, given: Assignment) -> dict[str, Any]:
-        return forms.task_json(study.note, given, store.progress(rater), store.last_vote(rater))
+        return store.assignment(rater, _opaque(number))
 
     @router.post("/enter", status_code=204)
     def enter(request: Request, body: Body) -> Response:
@@ -120,11 +116,11 @@ def api(
 
     @router.post("/next")
     def following(rater: Who) -> JSONResponse:
-        given = store.next_assignment(rater)
+        found = store.ask(rater)
+        undo, given = found.last_vote, found.assignment
         if given is not None:
-            return JSONResponse(task(rater, given))
-        undo = store.last_vote(rater)
-        progress = forms.progress_json(store.progress(rater))
+            return JSONResponse(forms.task_json(study.note, given, found.progress, undo))
+        progress = forms.progress_json(found.progress)
         return JSONResponse(
             {"done": True, "progress": progress, "can_undo": undo is not None, "undo": undo}
         )
@@ -152,25 +148,33 @@ def api(
     @router.post("/votes")
     def vote(rater: Who, body: Body) -> JSONResponse:
         told = forms.vote_of(body)
-        if told.choice not in forms.choices_of(own(rater, told.assignment).pair.mode):
-            raise forms.BadRequest("this can't be answered here: reload the page")
+        _opaque(told.assignment)
         stored = store.vote(rater, told)
         status = 200 if stored.duplicate else 201
         return JSONResponse({"progress": forms.progress_json(stored.progress)}, status)
 
     @router.post("/undo")
     def undo(rater: Who, body: Body) -> JSONResponse:
-        return JSONResponse(task(rater, store.undo(rater, forms.uuid_of(body))))
+        given = store.undo(rater, forms.uuid_of(body))
+        progress, last = store.progress(rater), store.last_vote(rater)
+        return JSONResponse(forms.task_json(study.note, given, progress, last))
 
     @router.get("/practice/{number}/answer")
     def practice(number: str, rater: Who) -> JSONResponse:
         given = own(rater, number)
         said = store.answer(rater, given.id) if given.pair.use == "practice" else None
         if said is None:
-            raise NotYours("there is no such comparison of yours: reload the page")
+            raise NotYours(_NO_COMPARISON)
         return JSONResponse(forms.practice_json(given, said))
 
     return router
+
+
+def _opaque(number: str) -> str:
+    """An id that may be one of an assignment."""
+    if not is_opaque(number):
+        raise NotYours(_NO_COMPARISON)
+    return number
 
 
 def _cut(given: Assignment, axis: str, index: str) -> tuple[Axis, int]:

@@ -15,7 +15,6 @@ from segpref.collect import (
     StudyNote,
     VoteIn,
     check_vote,
-    choices_of,
     right_answer,
     slice_count,
 )
@@ -23,7 +22,6 @@ from segpref.types import SegprefError
 
 __all__ = [
     "BadRequest",
-    "choices_of",
     "mask_dtype",
     "practice_json",
     "progress_json",

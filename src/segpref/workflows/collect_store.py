@@ -14,6 +14,9 @@ from segpref.collect import (
     VoteStore,
     check_same_study,
     open_store,
+    other_files,
+    patients_of,
+    was_trained_on,
 )
 from segpref.locking import alone_in
 from segpref.targets import check_outputs
@@ -53,12 +56,16 @@ class ErasedPatient:
         masks: from the study.
         pairs: from the study.
         votes: from the database; None where there is none.
+        trained_on: whether the study's model was trained on the patient, whom its card still names.
+        others: what lies in the study folder beside the study and was left as it is.
     """
 
     images: int
     masks: int
     pairs: int
     votes: int | None
+    trained_on: bool = False
+    others: tuple[Path, ...] = ()
 
 
 def change_raters(
@@ -142,7 +149,7 @@ def erase_patient(
     """Remove a patient's images, masks and votes from a study that is not being served.
 
     Database first, then the folder; where it was stopped, the same call finishes it. Backups, models
-    that learned from the votes, and reports are not touched.
+    that learned from the patient, and reports are not touched; the result names those in the folder.
 
     Args:
         study: its folder.
@@ -160,21 +167,28 @@ def erase_patient(
         with closing(VoteStore(folder.database if database is None else database)) as store:
             if database is not None or store.contents_digest is not None:
                 there = check_same_study(folder, store, [patient])
-                known = {one.patient for one in folder.contents().items}
-                if not there and patient not in known:
-                    raise _unknown(patient)
+                if not there and patient not in patients_of(folder):
+                    raise _unknown(folder, patient)
                 if there:
                     votes = store.erase(patient, reason).votes
                 else:
                     votes = 0
                     store.scrub()
-            elif patient not in {one.patient for one in folder.contents().items}:
-                raise _unknown(patient)
+            elif patient not in patients_of(folder):
+                raise _unknown(folder, patient)
         found = folder.erase(patient)
-    return ErasedPatient(found["images"], found["masks"], found["pairs"], votes)
+    return ErasedPatient(
+        **found, votes=votes, trained_on=was_trained_on(folder, patient), others=other_files(folder)
+    )
 
 
-def _unknown(patient: str) -> SegprefError:
+def _unknown(folder: StudyFolder, patient: str) -> SegprefError:
+    if was_trained_on(folder, patient):
+        return SegprefError(
+            f"this study asks nothing about patient {patient!r}, but its model was trained on them, "
+            f"and {folder.base} names them: train a model without them, and make the study again with "
+            "it"
+        )
     return SegprefError(
         f"there is no patient {patient!r} in this study: give the id as the dataset has it"
     )

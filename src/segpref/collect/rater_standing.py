@@ -1,0 +1,182 @@
+"""Where a rater is: what was answered, and what there is still."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import ColumnElement, Connection, bindparam, func, or_, select
+
+from segpref.collect.answers import Progress
+from segpref.collect.known_contents import Asked
+from segpref.collect.rules import Rules
+from segpref.collect.tables import assignment
+
+__all__ = [
+    "Given",
+    "Standing",
+    "given_to",
+    "is_held",
+    "progress_of",
+    "raters_of_pairs",
+    "standing_of",
+]
+
+
+class Given(NamedTuple):
+    """An assignment of a rater: a row of the table without what is shown."""
+
+    id: str
+    pair_id: str
+    repeat_of: str | None
+    sitting: int
+    made_at: datetime
+    expires_at: datetime
+    answered_at: datetime | None
+
+    def is_open(self, now: datetime) -> bool:
+        """Whether it is kept for the rater and was not answered."""
+        return self.answered_at is None and self.expires_at > now
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a rater has answered, and which pairs there are still.
+
+    Args:
+        answered: assignments that were answered, without practice.
+        gold: of them those about gold pairs.
+        repeats: of them those that repeat an earlier one.
+        practice: pairs to practise with that were not answered, in their order.
+        fresh: pairs that need raters and that this one has not had, and how many have them.
+        new_gold: gold pairs that this rater has not had.
+        repeatable: assignments that can be repeated now.
+        open: pairs that the rater has now.
+        sitting: number of the present sitting, from 1.
+    """
+
+    answered: int
+    gold: int
+    repeats: int
+    practice: tuple[str, ...]
+    fresh: tuple[tuple[str, int], ...]
+    new_gold: tuple[str, ...]
+    repeatable: tuple[Given, ...]
+    open: int
+    sitting: int
+
+    def owed(self, share: float, given: int) -> int:
+        """How many more there should have been by now."""
+        return int(share * self.answered + 0.5) - given
+
+
+def is_held(now: datetime | ColumnElement[Any]) -> ColumnElement[bool]:
+    """Answered, or not yet expired: another rater does not get the pair in its place."""
+    return or_(assignment.c.answered_at.is_not(None), assignment.c.expires_at > now)
+
+
+# Statements of every request are built once.
+_GIVEN_TO = (
+    select(*(assignment.c[name] for name in Given._fields))
+    .where(assignment.c.rater_id == bindparam("rater"))
+    .order_by(assignment.c.number)
+)
+_RATERS = (
+    select(assignment.c.pair_id, func.count())
+    .where(
+        assignment.c.repeat_of.is_(None),
+        is_held(bindparam("now", type_=assignment.c.expires_at.type)),
+    )
+    .group_by(assignment.c.pair_id)
+)
+
+
+def given_to(connection: Connection, rater: int) -> list[Given]:
+    """All assignments of a rater, in the order in which they were made."""
+    return [Given._make(row) for row in connection.execute(_GIVEN_TO, {"rater": rater})]
+
+
+def raters_of_pairs(connection: Connection, now: datetime) -> dict[str, int]:
+    """How many raters have answered each pair or are about to; those that nobody has are left out."""
+    return {row[0]: row[1] for row in connection.execute(_RATERS, {"now": now})}
+
+
+def standing_of(
+    asked: Asked, mine: Sequence[Given], raters: Mapping[str, int], rules: Rules, now: datetime
+) -> Standing:
+    """Where a rater is.
+
+    Args:
+        asked: what the study asks.
+        mine: :func:`given_to` the rater.
+        raters: :func:`raters_of_pairs`.
+        rules: by which pairs are given.
+        now: the time.
+    """
+    uses = {one.pair_id: asked.pairs[one.pair_id].use for one in mine}
+    held = {one.pair_id for one in mine if one.answered_at is not None or one.expires_at > now}
+    counted = [
+        one for one in mine if one.answered_at is not None and uses[one.pair_id] != "practice"
+    ]
+    sitting = _sitting(mine, rules, now)
+    left = [pair for pair in asked.pairs.values() if pair.id not in held]
+    return Standing(
+        answered=len(counted),
+        gold=sum(uses[one.pair_id] == "gold" for one in counted),
+        repeats=sum(one.repeat_of is not None for one in counted),
+        practice=tuple(pair.id for pair in left if pair.use == "practice"),
+        fresh=tuple(
+            (pair.id, taken)
+            for pair in left
+            if pair.use == "normal" and (taken := raters.get(pair.id, 0)) < pair.votes
+        ),
+        new_gold=tuple(pair.id for pair in left if pair.use == "gold"),
+        repeatable=tuple(_repeatable(mine, uses, sitting, now)),
+        open=sum(one.is_open(now) for one in mine),
+        sitting=sitting,
+    )
+
+
+def progress_of(standing: Standing, rules: Rules) -> Progress:
+    """How far the rater is; the total shrinks where others answer pairs first."""
+    left = len(standing.fresh) + standing.open
+    expected = int(rules.gold * (standing.answered + left) + 0.5) - standing.gold
+    left += min(max(expected, 0), len(standing.new_gold))
+    left += min(max(standing.owed(rules.repeats, standing.repeats), 0), len(standing.repeatable))
+    return Progress(
+        done=standing.answered,
+        total=standing.answered + left,
+        practice_left=len(standing.practice),
+    )
+
+
+def _repeatable(
+    mine: Sequence[Given], uses: Mapping[str, str], sitting: int, now: datetime
+) -> list[Given]:
+    """Answered assignments of earlier sittings that were not repeated yet."""
+    repeated = {
+        one.repeat_of
+        for one in mine
+        if one.repeat_of is not None and (one.answered_at is not None or one.expires_at > now)
+    }
+    return [
+        one
+        for one in mine
+        if uses[one.pair_id] == "normal"
+        and one.repeat_of is None
+        and one.answered_at is not None
+        and one.sitting < sitting
+        and one.id not in repeated
+    ]
+
+
+def _sitting(mine: Sequence[Given], rules: Rules, now: datetime) -> int:
+    if not mine:
+        return 1
+    present = mine[-1].sitting
+    last = max(max(one.made_at, one.answered_at or one.made_at) for one in mine)
+    answers = sum(one.sitting == present and one.answered_at is not None for one in mine)
+    over = answers >= rules.sitting or now - last >= rules.pause
+    return present + 1 if over else present
