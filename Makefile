@@ -7,6 +7,8 @@ DATA ?=
 # The test files go to two processes in their own order, so that the longest of them do not come last.
 PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 PYTEST_NNUNET = OMP_NUM_THREADS=1 $(NNUNET)/bin/python -m pytest -q
+# pip leaves the packages uncompiled; what is imported is compiled once, and not in every process that a test starts.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test test-long test-nnunet check check-static bench help clean
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import own_process
 from waiting import Trace
 
 PROGRAM = "import sys; from segpref.cli.main import program; sys.exit(program())"
@@ -72,6 +73,15 @@ def test_a_signal_during_imports_is_no_traceback(number: int, tmp_path: Path) ->
     assert (out, printed) == ("", "segpref: stopped\n")
 
 
+def as_usual(*given: str) -> int:
+    """The program, in a process that its launcher left as it is."""
+    from segpref.cli.main import program
+
+    exec(AS_USUAL)
+    sys.argv[1:] = given
+    return program()
+
+
 # In processes of their own: in this one a signal may reach another thread than the one that reads.
 @pytest.mark.slow
 @pytest.mark.parametrize("number", SIGNALS)
@@ -80,13 +90,13 @@ def test_a_signal_during_work_is_a_sentence_that_says_how_to_go_on(
 ) -> None:
     recipe = tmp_path / "recipe.yaml"
     os.mkfifo(recipe)
-    process = started(PROGRAM, "study", "--recipe", str(recipe), "--data", "nowhere")
+    process = own_process.started(as_usual, "study", "--recipe", str(recipe), "--data", "nowhere")
     with recipe.open("w"):  # the command reads it now, and waits
-        process.send_signal(number)
-        _, printed = process.communicate()
-    assert process.returncode == 128 + number
-    assert "Traceback" not in printed
-    assert "Give the same command again" in " ".join(printed.split())
+        process.signal(number)
+        done = process.ended()
+    assert done.returncode == 128 + number
+    assert "Traceback" not in done.stderr
+    assert "Give the same command again" in " ".join(done.stderr.split())
 
 
 @pytest.mark.parametrize("number", SIGNALS)

@@ -20,7 +20,12 @@ for folder in ("baseline", "promptable", "policies", "studies"):
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("accelerated")
+    """With a base and a judge from the host: on the accelerator, training takes many times as long."""
+    import runs
+
+    place = tmp_path_factory.mktemp("accelerated")
+    runs.fit_judge(place)  # and its base
+    return place
 
 
 @pytest.fixture

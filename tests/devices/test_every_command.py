@@ -36,14 +36,22 @@ def command(place: Path, name: str, *options: object, cached: bool = True) -> No
     assert main([name, *map(str, options), *cache]) == 0
 
 
+def fitted(place: Path, out: str, *options: str) -> None:
+    command(
+        place, "fit", *runs.hearts(place), "--out", place / out, "--labelled", "2",
+        "--preparation.size", "[32, 32]", "--network", runs.unet(), *options, *SHORT,
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_a_semisupervised_method(method: str, place: Path, there: Accelerator) -> None:
     spec = {"class_path": f"segpref.training.semisupervised.{method}"}
-    command(
-        place, "fit", *runs.hearts(place), "--out", place / method, "--labelled", "2",
-        "--preparation.size", "[32, 32]", "--network", runs.unet(), "--method", json.dumps(spec),
-        *SHORT,
-    )  # fmt: skip
+    fitted(place, method, "--method", json.dumps(spec))
+    assert there.ran["Conv2d"]
+
+
+def test_a_warm_up_with_dropout(place: Path, there: Accelerator) -> None:
+    fitted(place, "dropout", "--augment", "none", "--dropout", "0.05")
     assert there.ran["Conv2d"]
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import runpy
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -62,3 +64,9 @@ def write(root: Path, config: dict[str, Any] | None = None, content: Any = None)
     network = UNet(2, 1, 3, (4, 8), (2,), num_res_units=1)
     torch.save(content or network.state_dict(), root / "models" / "model.pt")
     return root
+
+
+def run_bundle(*options: str) -> None:
+    """``python -m monai.bundle run``, in a process of its own."""
+    sys.argv[1:] = ["run", *options]
+    runpy.run_module("monai.bundle", run_name="__main__", alter_sys=True)

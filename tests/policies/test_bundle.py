@@ -2,16 +2,16 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from made_bundle import CONFIG, METADATA, UNET, write
+from made_bundle import CONFIG, METADATA, UNET, run_bundle, write
 from monai.bundle import run
 
+import own_process
 from segpref.data import Preparation
 from segpref.policies import ModelCard, load_model, read_bundle, save_model, write_bundle
 from segpref.types import LabelSpace, SegprefError
@@ -148,8 +148,8 @@ def test_a_tuned_bundle_runs_and_gives_the_tuned_logits(tmp_path: Path, nested: 
     # The command needs the package fire, the function does not.
     if not nested and importlib.util.find_spec("fire"):
         options = [f"--{name}={value}" for name, value in settings.items()]
-        command = [sys.executable, "-m", "monai.bundle", "run", *options]
-        subprocess.run(command, check=True, capture_output=True)
+        done = own_process.ended(run_bundle, *options)
+        assert done.returncode == 0, done.stderr[-2000:]
     else:
         run(**settings)  # type: ignore[arg-type]
     image = torch.linspace(-1, 1, 256).reshape(1, 1, 16, 16)

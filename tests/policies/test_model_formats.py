@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +11,10 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from made_bundle import write
+from made_bundle import run_bundle, write
 from safetensors.torch import load_file, save_file
 
+import own_process
 from segpref.cli.main import main
 from segpref.data import Preparation
 from segpref.policies import load_model, open_model, read_card
@@ -73,17 +72,12 @@ def test_a_bundle_goes_in_and_comes_out_tuned(data: Path, tmp_path: Path) -> Non
     assert all(torch.equal(stored[name], best[name]) for name in best)
     assert any(not torch.equal(stored[name], before[name]) for name in stored)
 
-    command = [sys.executable, "-m", "monai.bundle", "run"]
     options = {
         "config_file": tuned / "configs" / "inference.json",
         "meta_file": tuned / "configs" / "metadata.json",
         "bundle_root": tuned,
     }
-    done = subprocess.run(
-        [*command, *(f"--{name}={value}" for name, value in options.items())],
-        capture_output=True,
-        text=True,
-    )
+    done = own_process.ended(run_bundle, *(f"--{name}={value}" for name, value in options.items()))
     assert done.returncode == 0, done.stderr[-2000:]
     image = torch.linspace(-1, 1, 256).reshape(1, 1, 16, 16)
     found = torch.load(tuned / "logits.pt", weights_only=True)

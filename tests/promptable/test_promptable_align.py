@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import socket
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 from tiny_models import LESION, SIDE, images_of, lesions
 
+from own_process import own_processes
 from segpref.data import Cache, Preparation
 from segpref.judges import OracleJudge, VirtualAnnotator
 from segpref.policies import TunablePolicy, load_model, save_model
@@ -187,7 +187,6 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
-    context = multiprocessing.get_context("spawn")
     started = []
     for rank in range(2):
         environment = {
@@ -195,7 +194,7 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
             "CUDA_VISIBLE_DEVICES": "",
         }  # fmt: skip
-        process = context.Process(target=joined, args=(base, out, environment))
+        process = own_processes().Process(target=joined, args=(base, out, environment))
         process.start()
         started.append(process)
     for process in started:

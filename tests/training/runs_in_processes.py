@@ -1,10 +1,9 @@
-"""Trainings for launches of one process and of several: ``runs_in_processes.py OUT DATA STORE``."""
+"""Trainings for launches of one process and of several (``launched_runs.py``)."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -153,10 +152,3 @@ def main(out: Path, data: Path, store: Path) -> None:
     runtime().wait()
     if runtime().processes > 1:
         torch.distributed.destroy_process_group()
-
-
-if __name__ == "__main__":
-    import runs_in_processes
-
-    # By the name under which model files name the network.
-    runs_in_processes.main(*map(Path, sys.argv[1:]))

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import random
 import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping
-from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from own_process import own_processes
 from segpref.data import Cache, Dataset, Folders, Preparation, prepare
 from segpref.data.phantoms import PATIENT_PATTERN
 from segpref.judges import ModelJudge
@@ -27,14 +26,6 @@ from segpref.types import Case, Slate
 from waiting import FAILED_S
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def processes() -> ForkServerContext:
-    """Processes that start at once, for the server has imported all that they need."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["segpref.training", "segpref.proposals", "segpref.judges"])
-    return context
 
 
 def opened(data: Path, store: Path) -> tuple[Dataset, Cache]:
@@ -84,13 +75,12 @@ def tuned(
 
 
 def test_ten_kills_change_nothing(
-    processes: ForkServerContext, heart_folder: Path, heart_base: Path, heart_judge: Path,
-    tmp_path: Path,
-) -> None:  # fmt: skip
+    heart_folder: Path, heart_base: Path, heart_judge: Path, tmp_path: Path
+) -> None:
     def exit_status(name: str, kill_at: int | None = None) -> int | None:
         rest = (heart_folder, heart_base, heart_judge, tmp_path / "store", kill_at)
         count = tmp_path / f"{name} count"
-        process = processes.Process(target=tuned, args=(tmp_path / name, *rest, count))
+        process = own_processes().Process(target=tuned, args=(tmp_path / name, *rest, count))
         process.start()
         process.join()
         return process.exitcode
@@ -153,9 +143,8 @@ def shared(out: Path, data: Path, base: Path, store: Path, environment: Mapping[
 
 
 def test_two_processes_train_as_one(
-    processes: ForkServerContext, heart_folder: Path, hearts: Dataset,
-    tiny_unet: Callable[..., NetworkSpec], tmp_path: Path,
-) -> None:  # fmt: skip
+    heart_folder: Path, hearts: Dataset, tiny_unet: Callable[..., NetworkSpec], tmp_path: Path
+) -> None:
     # Without normalisation, under which the biases have no gradient but rounding, blown up by Adam.
     card = ModelCard(tiny_unet(4, norm=None), hearts.label_space, Preparation(2, size=(32, 32)))
     torch.manual_seed(0)
@@ -174,7 +163,7 @@ def test_two_processes_train_as_one(
                 "CUDA_VISIBLE_DEVICES": "",
             } if count > 1 else {"CUDA_VISIBLE_DEVICES": ""}  # fmt: skip
             arguments = (tmp_path / name, heart_folder, path, tmp_path / "store")
-            process = processes.Process(target=shared, args=(*arguments, environment))
+            process = own_processes().Process(target=shared, args=(*arguments, environment))
             process.start()
             started.append(process)
         for process in started:

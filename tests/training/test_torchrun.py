@@ -15,7 +15,7 @@ from waiting import FAILED_S
 
 pytestmark = pytest.mark.slow
 
-SCRIPT = Path(__file__).parent / "runs_in_processes.py"
+SCRIPT = Path(__file__).with_name("launched_runs.py")
 MIXED = ("mean teacher", "fixmatch", "unimatch", "copy-paste")
 ALIGNED = ("every step", "rounds", "anchored", "pseudo-labels")
 MOVED = 0.01

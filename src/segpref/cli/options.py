@@ -6,6 +6,8 @@ import importlib
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
+from functools import cache
+from types import ModuleType
 from typing import Any, get_type_hints
 
 from docstring_parser import parse_from_object
@@ -40,6 +42,11 @@ def command_parser(command: str) -> tuple[CommandParser, Callable[..., None]]:
     name = command.replace(" ", "_")
     module = importlib.import_module(f"segpref.cli.{name}")
     function: Callable[..., None] = getattr(module, name)
+    return _parser_of(command, module, function), function
+
+
+@cache  # for who runs many commands in one process: it takes longer than what it parses
+def _parser_of(command: str, module: ModuleType, function: Callable[..., None]) -> CommandParser:
     parser = CommandParser(
         prog=f"segpref {command}",
         description=(function.__doc__ or "").partition("\n")[0],
@@ -67,7 +74,7 @@ def command_parser(command: str) -> tuple[CommandParser, Callable[..., None]]:
     for action in parser._actions:
         if getattr(action, "_typehint", None) is bool:  # a switch needs no value: --resume
             action.nargs, action.const = "?", True
-    return parser, function
+    return parser
 
 
 def with_settings(function: Callable[..., None], values: Mapping[str, Any]) -> dict[str, Any]:
