@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.votes.truth import Truth
 from benchmarks.votes.units import Base, Experiment
 from segpref.data import read_csv
 from segpref.report import compared, gains_by_patient
@@ -46,6 +47,8 @@ def figures(experiments: list[Experiment], base: Base) -> dict[str, object]:
             json.loads((one.study(base) / "report.json").read_text()) for one in experiments
         ],
     }
+    truth = Truth(experiments[0].data)
+    found["true_flips"] = [one.true_flips(base, truth) for one in experiments]
     for measure in ("iou", "dice"):
         found[measure] = {
             name: [float(np.nanmean([float(row[measure]) for row in seed])) for seed in seeds]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
 from segpref.collect import (
     Axis,
+    Item,
     StudyFolder,
+    VoteRow,
     layout_of,
     native_of,
     packed_mask,
@@ -19,7 +21,7 @@ from segpref.collect import (
 )
 from segpref.data import open_dataset
 
-__all__ = ["Truth", "mask_scores", "spread_of"]
+__all__ = ["Truth", "mask_scores", "spread_of", "true_flips"]
 
 AXES: tuple[Axis, ...] = ("axial", "coronal", "sagittal")
 
@@ -83,12 +85,38 @@ def _shown(study: StudyFolder) -> Iterator[tuple[np.ndarray, np.ndarray, int | N
     names = list(study.note.label_space.names)
     for pair in contents.pairs:
         item = items[pair.item]
-        axis = next(one for one in AXES if slice_count(item.display.shape, one) == 1)
-        image = slice_of(study.read_display(item.display.asset), axis, 0)
+        image = _only_slice(study, item, item.display.asset)
         value = None if pair.structure is None else names.index(pair.structure)
         for name in pair.masks:
-            mask = slice_of(study.read_display(masks[name].asset), axis, 0)
-            yield image, mask, value, masks[name].score
+            yield image, _only_slice(study, item, masks[name].asset), value, masks[name].score
+
+
+def _only_slice(study: StudyFolder, item: Item, asset: str) -> np.ndarray:
+    axis = next(one for one in AXES if slice_count(item.display.shape, one) == 1)
+    return slice_of(study.read_display(asset), axis, 0)
+
+
+def true_flips(study: StudyFolder, truth: Truth, votes: Iterable[VoteRow]) -> dict[str, list[int]]:
+    """How often each rater chose the worse of two masks, and of how many.
+
+    Practice, undone votes, ties and masks of equal quality do not count.
+    """
+    names = list(study.note.label_space.names)
+    found: dict[str, list[int]] = {}
+    for row in votes:
+        if not row.counts or row.chosen is None or row.pair.use == "practice":
+            continue
+        image = _only_slice(study, row.item, row.item.display.asset)
+        value = None if row.pair.structure is None else names.index(row.pair.structure)
+        first, second = (
+            truth.quality(image, _only_slice(study, row.item, one.asset), value)
+            for one in row.masks
+        )
+        if first != second:
+            own = found.setdefault(row.rater, [0, 0])
+            own[0] += row.chosen != int(second > first)
+            own[1] += 1
+    return found
 
 
 def spread_of(study: StudyFolder, truth: Truth) -> float:

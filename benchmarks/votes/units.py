@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from benchmarks.votes.raters import RATERS, Habits, answer
-from benchmarks.votes.truth import Truth, key_of, mask_scores, spread_of
+from benchmarks.votes.truth import Truth, key_of, mask_scores, spread_of, true_flips
 from benchmarks.votes.voting import Choose, Voter, served, vote
 from segpref.collect import StudyFolder, VoteStore
 from segpref.data import open_dataset, split_patients
@@ -116,6 +116,12 @@ class Experiment:
             ]
             vote(voters, VOTES, stored)
         self._segpref("collect", "report", str(folder))
+
+    def true_flips(self, base: Base, truth: Truth) -> dict[str, list[int]]:
+        """How often each rater chose the worse mask, and of how many decided votes."""
+        folder = self.study(base)
+        with VoteStore(folder / "votes.sqlite") as store:
+            return true_flips(StudyFolder(folder), truth, store.votes())
 
     def _raters(self, study: StudyFolder) -> dict[str, Choose]:
         truth = Truth(self.data)

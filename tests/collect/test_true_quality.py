@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import cast
+
 import numpy as np
 import pytest
-from benchmarks.votes.truth import Truth, mask_scores, spread_of
+from benchmarks.votes.truth import Truth, mask_scores, spread_of, true_flips
 from tests.collect.studies import small_study, untrained
 
-from segpref.collect import StudyFolder, slice_of
+from segpref.collect import StudyFolder, VoteRow, slice_of
 
 
 @pytest.fixture(scope="module")
@@ -70,3 +73,39 @@ def test_scores_and_spread_are_over_the_masks_that_are_shown(
     scored = [one.score for one in contents.masks if one.score is not None]
     assert scored
     assert set(mask_scores(study).values()) == set(scored)
+
+
+@pytest.mark.slow
+def test_a_flip_is_a_choice_of_the_worse_mask(study: StudyFolder, truth: Truth) -> None:
+    contents = study.contents()
+    masks = {one.id: one for one in contents.masks}
+    items = {one.id: one for one in contents.items}
+    names = study.note.label_space.names
+    rows, better = [], []
+    for pair in contents.pairs:
+        assert pair.structure is not None
+        item, value = items[pair.item], names.index(pair.structure)
+        shown = slice_of(study.read_display(item.display.asset), "axial", 0)
+        own = [masks[one] for one in pair.masks]
+        first, second = (
+            truth.quality(shown, slice_of(study.read_display(one.asset), "axial", 0), value)
+            for one in own
+        )
+        if first == second:
+            better.append(None)
+        else:
+            better.append(int(second > first))
+        for rater, wrong in (("right", False), ("wrong", True)):
+            chosen = None if better[-1] is None else better[-1] ^ wrong
+            rows.append(
+                SimpleNamespace(
+                    rater=rater, counts=True, chosen=chosen, pair=pair, item=item, masks=tuple(own)
+                )
+            )
+    unequal = sum(one is not None for one in better)
+    assert unequal
+    found = true_flips(study, truth, cast("list[VoteRow]", rows))
+    assert found == {"right": [0, unequal], "wrong": [unequal, unequal]}
+    for row in rows:
+        row.counts = False
+    assert true_flips(study, truth, cast("list[VoteRow]", rows)) == {}
