@@ -46,9 +46,9 @@ MADE_HERE = {
     "ScoredBatch", "StepResult", "StepSlates", "SupervisedSignal", "MethodLoss", "StepBatch",
     "Student", "Results", "Workspace", "JudgeInputs", "AmbiguityWorkspace", "SampleSet",
     "PromptedWorkspace", "Scores", "Job", "StudyProgress", "ImageSampler", "PaddedImages",
-    "WholeImages", "WindowedNetwork", "RayCluster",
+    "WholeImages", "WindowedNetwork", "RayCluster", "Prompt",
 }  # fmt: skip
-"""Classes that hold what the package computes itself, or check what they are given against files; a Ray
+"""Classes that hold what the package computes itself, or that have sentences of their own; a Ray
 cluster would be started. A new class that users build belongs under ``checked``, not here."""
 
 ANY_NUMBER = {

@@ -161,7 +161,7 @@ def _prompted(folder: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("segpref.studies.prompted.run.prompted_jobs", lambda *_: [])
         patch.setattr("segpref.studies.prompted.run.write_prompted", _never)
-        run_prompted(SimpleNamespace(out=folder))  # type: ignore[arg-type]
+        run_prompted(SimpleNamespace(out=folder, reader=None))  # type: ignore[arg-type]
 
 
 def _never(*_: object) -> None:

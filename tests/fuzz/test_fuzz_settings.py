@@ -24,11 +24,13 @@ from segpref.studies import judging
 from segpref.training import AlignConfig, FitConfig
 from segpref.training.augmentation import StrongAugmentation
 from segpref.training.semisupervised import CopyPaste, FixMatch, MeanTeacher, UniMatch
+from segpref.types import LabelSpace
 
 NEEDED: dict[str, dict[str, Any]] = {
     "Extremes": {"tau": 0.5}, "Threshold": {"tau": 0.5}, "NetworkSpec": {"module": "a.B"},
     "Noisy": {"judge": judging.Oracle()}, "Together": {"judges": [judging.Oracle()]},
     "OtherMasks": {"folders": []}, "BetaDPO": {"threshold": 0.5},
+    "SupervisedLoss": {"label_space": LabelSpace("multi-label", ("a",))},
 }  # fmt: skip
 
 

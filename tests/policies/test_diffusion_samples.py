@@ -104,7 +104,7 @@ def test_wrong_samplers() -> None:
     for sampler, said in [
         (lambda: Sampler(eta=0.5), "eta"),
         (lambda: Sampler(batch_size=0), "batch_size"),
-        (lambda: Sampler(steps=0)(model, images(1), [[None]], [[1]]), "1 to 100 steps"),
+        (lambda: Sampler(steps=0)(model, images(1), [[None]], [[1]]), "steps must be at least 1"),
         (lambda: Sampler("ddim", 33)(model, images(1), [[None]], [[1]]), "33: take 25 or 50"),
         (lambda: Sampler("euler")(model, images(1), [[None]], [[1]]), "not 'euler'"),  # type: ignore[arg-type]
         (lambda: Sampler()(model, images(1), [[None]], [[1, 2]]), "one text and one seed"),

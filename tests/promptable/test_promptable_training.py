@@ -255,7 +255,7 @@ def test_volumes_that_cannot_be_walked_are_refused() -> None:
         propagate(Dark(), images, [box], 8)
     with pytest.raises(SegprefError, match="as many prompts"):
         propagate(Dark(), images, [box, box], 2)
-    with pytest.raises(SegprefError, match="at least 1 pixel"):
+    with pytest.raises(SegprefError, match="least_pixels must be at least 1"):
         Propagation(least_pixels=0)
 
 

@@ -166,7 +166,7 @@ def test_mistakes_in_a_recipe(place: Path, capsys: pytest.CaptureFixture[str]) -
     for change, told in (
         ({"knob": {"Nobody": [2.0]}}, "which is not a method"),
         ({"control": {"rough": {"spiculation": 5}}}, "give two"),
-        ({"labelled": 0}, "a share above 0"),
+        ({"labelled": 0}, "labelled must be above 0 and at most 1"),
         ({"variants": {"v": {"fit": {"epoch": 1}}}}, "stage 1 has no setting 'epoch'"),
         ({"variants": {"v": {"fit": {"epochs": 0}}}}, "epochs must be at least 1"),
     ):

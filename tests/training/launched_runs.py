@@ -9,10 +9,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from segpref.process_setup import import_monai
+from segpref.process_setup import import_monai_alone
 
 if __name__ == "__main__":
-    import_monai()
+    import_monai_alone()
     from runs_in_processes import main
 
     main(*map(Path, sys.argv[1:]))

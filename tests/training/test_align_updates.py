@@ -91,8 +91,9 @@ def test_no_network_pass_is_done_twice(
     # Two steps of four images: one differentiable pass each, and one per view of the image.
     assert counts.pop((0, True, 4)) == 2
     assert counts.pop((0, False, 4)) == 2 * IntensityTTA().views
-    # Of single images: the validation before and after, and the search for the last stage, once.
-    assert counts.pop((0, False, 1)) == 2 + 2
+    # Of single images: the validation before and after, and the search for the last stage and for
+    # what runs in it before its first dropout layer, once.
+    assert counts.pop((0, False, 1)) == 2 + 5
     assert not counts
 
 

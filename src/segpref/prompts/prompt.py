@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import TypeAlias
 
 import numpy as np
 from jaxtyping import Float
 
-from segpref.checking import checked as checked_class
 from segpref.types import SegprefError
 
 __all__ = ["Box", "Point", "Prompt", "Prompts", "checked"]
@@ -24,7 +24,6 @@ Point: TypeAlias = tuple[float, float, int]
 _BEYOND = 1.0
 
 
-@checked_class()
 @dataclass(frozen=True)
 class Prompt:
     """What is asked about one structure of one image; every part may be left out.
@@ -55,15 +54,15 @@ class Prompt:
         if self.box is not None:
             _check_box(self.box)
         for point in self.points:
-            if len(point) != 3 or not all(map(math.isfinite, point)) or point[2] not in (0, 1):
+            if not _are_finite(point, 3) or point[2] not in (0, 1):
                 raise SegprefError(
                     f"a point prompt is x, y and a label (1 on the structure, 0 beside it), not {point}"
                 )
         if self.mask is not None and not np.isfinite(self.mask).all():
             raise SegprefError("a mask prompt holds values that are not finite: give finite logits")
-        if self.text is not None and not self.text.strip():
+        if self.text is not None and not (isinstance(self.text, str) and self.text.strip()):
             raise SegprefError(
-                "a text prompt is empty: say what to look for, or leave the text out"
+                "a text prompt is empty or no text: say what to look for, or leave the text out"
             )
 
 
@@ -112,15 +111,22 @@ def checked(prompts: Prompts, images: int, structures: int, shape: Sequence[int]
 
 
 def _check_box(box: Box) -> None:
-    if len(box) != 4 or not all(map(math.isfinite, box)):
+    if not _are_finite(box, 4):
         raise SegprefError(
-            f"a box prompt is four finite numbers, x_min, y_min, x_max and y_max, not {_listed(box)}"
+            f"a box prompt is four finite numbers, x_min, y_min, x_max and y_max, not {box}"
         )
     if box[0] >= box[2] or box[1] >= box[3]:
         raise SegprefError(
             f"the box {_listed(box)} has no area: give x_min, y_min, x_max, y_max with x_min below "
             "x_max and y_min below y_max"
         )
+
+
+def _are_finite(values: object, count: int) -> bool:
+    """Whether this is a list of so many numbers."""
+    if not isinstance(values, Sequence) or len(values) != count:
+        return False
+    return all(isinstance(one, Real) and math.isfinite(one) for one in values)
 
 
 def _listed(numbers: Sequence[float]) -> str:
