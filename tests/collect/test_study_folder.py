@@ -17,6 +17,7 @@ from tests.collect.studies import HEART, heart_data, small_study, untrained
 from segpref.cli.main import main
 from segpref.collect import (
     Contents,
+    PackedArray,
     StudyFolder,
     contents_from_json,
     contents_to_json,
@@ -199,10 +200,31 @@ def test_arrays_of_several_parts_are_packed_without_loss(size: int) -> None:
     assert np.array_equal(unpack(pack(array)), array)
 
 
+def test_rows_are_unpacked_without_all_others() -> None:
+    # 12 rows of 2^20 bytes; three parts of 2^22.
+    array = np.random.default_rng(0).integers(-1024, 1024, (12, 2**19), np.int16)
+    data = bytearray(pack(array))
+    data[-1] ^= 1  # the last part is damaged
+    packed = PackedArray(bytes(data))
+    for start, stop in ((0, 1), (3, 5), (7, 8), (2, 2)):
+        assert np.array_equal(packed.rows(start, stop), array[start:stop])
+    for damaged in (lambda: packed.rows(7, 9), lambda: packed.rows(11, 12), packed.whole):
+        with pytest.raises(Damaged, match="checksum"):
+            damaged()
+    with pytest.raises(Damaged, match="checksum"):
+        packed.unpack_rest()
+    assert np.array_equal(packed.rows(0, 8), array[:8])
+    good = PackedArray(pack(array))
+    good.rows(5, 6)
+    good.unpack_rest()
+    assert np.array_equal(good.whole(), array)
+
+
 @pytest.mark.parametrize(
     "change",
     [{"shape": [-1, -1000]}, {"shape": [1001]}, {"parts": []}, {"parts": [1, 2]}, {"dtype": "O"},
-     {"parts": "a"}, {"shape": None}, {"shape": [2**40]}],
+     {"parts": "a"}, {"shape": None}, {"shape": [2**40]}, {"sums": []}, {"sums": ["0"]}, {"sums": 3},
+     {"parts": [-1]}],
 )  # fmt: skip
 def test_a_packed_array_that_says_something_else_is_refused(change: dict[str, Any]) -> None:
     head, _, data = pack(np.arange(1000, dtype=np.int16)).partition(b"\n")

@@ -31,12 +31,13 @@ if TYPE_CHECKING:
     from segpref.collect.contents_rows import contents_digest
     from segpref.collect.database import Database
     from segpref.collect.display import Layout, layout_of, packed_mask
+    from segpref.collect.displays import Display, write_display
     from segpref.collect.erasing import Erased
     from segpref.collect.kept_sets import SlatesByCase, cases_named, joined, kept_set
     from segpref.collect.native import Native, default_window, native_of
     from segpref.collect.one_structure import one_structure_slate
     from segpref.collect.opening import check_same_study, open_store, without
-    from segpref.collect.packing import pack, unpack
+    from segpref.collect.packing import PackedArray, pack, unpack
     from segpref.collect.ratings import ratings_of
     from segpref.collect.remaining import other_files, patients_of, was_trained_on
     from segpref.collect.rules import Rules
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
     )
     from segpref.collect.slices import Axis, slice_count, slice_of
     from segpref.collect.standing import drop_cases, kept_cases, standing_set
-    from segpref.collect.study import DATABASE, StudyFolder, StudyNote, write_display
+    from segpref.collect.study import DATABASE, StudyFolder, StudyNote
     from segpref.collect.study_votes import StudyVotes, read_studies
     from segpref.collect.tables import TABLES
     from segpref.collect.vote_preferences import (
@@ -96,7 +97,8 @@ else:
             "native": ("Native", "default_window", "native_of"),
             "one_structure": ("one_structure_slate",),
             "opening": ("check_same_study", "open_store", "without"),
-            "packing": ("pack", "unpack"),
+            "displays": ("Display", "write_display"),
+            "packing": ("PackedArray", "pack", "unpack"),
             "ratings": ("ratings_of",),
             "remaining": ("other_files", "patients_of", "was_trained_on"),
             "rules": ("Rules",),
@@ -112,7 +114,7 @@ else:
             ),
             "slices": ("Axis", "slice_count", "slice_of"),
             "standing": ("drop_cases", "kept_cases", "standing_set"),
-            "study": ("DATABASE", "StudyFolder", "StudyNote", "write_display"),
+            "study": ("DATABASE", "StudyFolder", "StudyNote"),
             "study_votes": ("StudyVotes", "read_studies"),
             "tables": ("TABLES",),
             "vote_preferences": ("CONFIDENCE", "VotePreferences", "preferences_from_votes"),
@@ -136,6 +138,7 @@ __all__ = [
     "Conflict",
     "Contents",
     "Database",
+    "Display",
     "DisplayInfo",
     "Erased",
     "Item",
@@ -146,6 +149,7 @@ __all__ = [
     "NotAnAnswer",
     "NotYours",
     "Option",
+    "PackedArray",
     "Pair",
     "PairSelection",
     "Progress",

@@ -14,9 +14,9 @@ from jaxtyping import UInt8
 
 from segpref.collect.contents import Contents, DisplayInfo, Item, Mask, Mode, Pair
 from segpref.collect.display import Layout, layout_of, packed_mask
+from segpref.collect.displays import display_file, write_display
 from segpref.collect.native import Native, native_of
 from segpref.collect.slices import Axis
-from segpref.collect.study import display_file, write_display
 from segpref.data.dataset import Volume
 from segpref.data.preparation import Preparation
 from segpref.data.source import Reader

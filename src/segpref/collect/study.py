@@ -14,13 +14,12 @@ from segpref.collect.contents import Contents, Mode
 from segpref.collect.contents_file import (
     contents_from_json,
     contents_to_json,
-    is_opaque,
     made_of,
 )
-from segpref.collect.packing import pack, unpack
+from segpref.collect.displays import Display, bytes_of, changed, display_file
 from segpref.data.cache import write_atomically
 from segpref.data.splits import Split
-from segpref.disk import Damaged, cannot_read, from_checked_json, to_checked_json
+from segpref.disk import Damaged, from_checked_json, to_checked_json
 from segpref.types import LabelSpace, Region, SegprefError
 
 __all__ = ["DATABASE", "StudyFolder", "StudyNote"]
@@ -100,9 +99,9 @@ class StudyFolder:
         if not file.is_file():
             raise SegprefError(f"{self.path} holds no study: make one with segpref collect init")
         try:
-            self.note = StudyNote.from_json(from_checked_json(_bytes(file)))
+            self.note = StudyNote.from_json(from_checked_json(bytes_of(file)))
         except Damaged as error:
-            raise _bad(file, error) from error
+            raise changed(file, error) from error
 
     @classmethod
     def create(cls, path: Path, note: StudyNote, contents: Contents) -> StudyFolder:
@@ -159,9 +158,9 @@ class StudyFolder:
     def _contents(self) -> Contents:
         file = self.path / "contents.json"
         try:
-            return contents_from_json(_bytes(file))
+            return contents_from_json(bytes_of(file))
         except Damaged as error:
-            raise _bad(file, error) from error
+            raise changed(file, error) from error
 
     def read_display(self, asset: str) -> np.ndarray:
         """An image or a mask as it is shown, ``[z, y, x]`` or ``[z, y, x, 3]``.
@@ -172,11 +171,18 @@ class StudyFolder:
         Raises:
             SegprefError: no such asset, or its file is damaged.
         """
-        file = display_file(self.path, asset)
-        try:
-            return unpack(_bytes(file))
-        except Damaged as error:
-            raise _bad(file, error) from error
+        return self.open_display(asset).whole()
+
+    def open_display(self, asset: str) -> Display:
+        """An image or a mask of which only what is asked for is unpacked.
+
+        Args:
+            asset: its opaque name.
+
+        Raises:
+            SegprefError: no such asset, or its file is damaged.
+        """
+        return Display(display_file(self.path, asset))
 
     def erase(self, patient: str) -> dict[str, int]:
         """Remove a patient's images, masks and pairs from every file of the folder; votes are apart.
@@ -209,34 +215,3 @@ class StudyFolder:
         write_atomically(self.path / "contents.json", contents_to_json(left))
         self.__dict__.pop("_contents", None)
         return {"images": len(items), "masks": len(masks), "pairs": len(pairs)}
-
-
-def display_file(study: Path, asset: str) -> Path:
-    """The file of an asset.
-
-    Raises:
-        SegprefError: no opaque name.
-    """
-    if not is_opaque(asset):
-        raise SegprefError("an asset is named by an opaque id: ask for one of the study's own")
-    return study / "display" / f"{asset}.bin"
-
-
-def write_display(study: Path, asset: str, values: np.ndarray) -> None:
-    """Keep an image or a mask as it is shown."""
-    write_atomically(display_file(study, asset), pack(values))
-
-
-def _bytes(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except FileNotFoundError as error:
-        raise SegprefError(f"{file} is missing: restore it, or make the study again") from error
-    except OSError as error:
-        raise cannot_read(file, error) from error
-
-
-def _bad(file: Path, error: Damaged) -> SegprefError:
-    return SegprefError(
-        f"{file} is not what was written ({error}): restore it, or make the study again"
-    )

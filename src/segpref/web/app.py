@@ -71,7 +71,7 @@ def create_app(
     """
     origin = origin or Origin()
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
-    assets = Assets(study.read_display, cache_bytes)
+    assets = Assets(study.open_display, cache_bytes)
     app.include_router(api(study, store, assets, limit or AttemptLimit(), secure=origin.secure))
     _serve_files(app)
     app.add_exception_handler(SegprefError, _sentence)

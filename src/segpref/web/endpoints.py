@@ -77,6 +77,14 @@ def api(
     def own(rater: Rater, number: str) -> Assignment:
         return store.assignment(rater, _opaque(number))
 
+    def slices(
+        names: list[str], cut: tuple[Axis, int], dtype: np.dtype
+    ) -> tuple[bytes, tuple[int, ...]]:
+        found = slice_bytes([assets.get(name) for name in names], *cut, dtype)
+        for name in names:
+            assets.unpack_rest(name)
+        return found
+
     @router.post("/enter", status_code=204)
     def enter(request: Request, body: Body) -> Response:
         address = request.client.host if request.client else ""
@@ -130,7 +138,7 @@ def api(
         given = own(rater, number)
         told = given.item.display
         cut = _cut(given, axis, index)
-        data, shape = slice_bytes([assets.get(told.asset)], *cut, np.dtype(told.dtype))
+        data, shape = slices([told.asset], cut, np.dtype(told.dtype))
         if not given.image_opened:
             store.mark_opened(rater, given.id, "image")
         return _raw(data, shape)
@@ -140,7 +148,7 @@ def api(
         given = own(rater, number)
         cut = _cut(given, axis, index)
         kind = np.dtype(forms.mask_dtype(study.note))
-        data, shape = slice_bytes([assets.get(one.asset) for one in given.masks], *cut, kind)
+        data, shape = slices([one.asset for one in given.masks], cut, kind)
         if not given.masks_opened:
             store.mark_opened(rater, given.id, "masks")
         return _raw(data, (len(given.masks), *shape))
