@@ -64,7 +64,7 @@ def picture_channels(files: Sequence[Path], colour: bool | None) -> tuple[tuple[
     """
     first, path = _first_readable(files)
     if colour is None:
-        colour = is_picture(path) and any(map(_has_colours, _spread(files)))
+        colour = is_picture(path) and any(map(has_colours, _spread(files)))
     if colour:
         return ("red", "green", "blue"), True
     if len(first) == 1 or is_picture(path):
@@ -221,7 +221,7 @@ def _spread(files: Sequence[Path]) -> Sequence[Path]:
     return files[::step]
 
 
-def _has_colours(path: Path) -> bool:
+def has_colours(path: Path) -> bool:
     """Whether a picture has channels that differ; a damaged one has none."""
     if not is_picture(path):
         return False

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from segpref.data.array_files import StoredArray
+from segpref.data.cache import key_digest
 from segpref.data.source import Source
 from segpref.types import Case, LabelSpace, SegprefError
 
@@ -180,6 +181,12 @@ class Dataset(Sequence[Case]):
         for number, item in self._items:
             grouped.setdefault(number, []).append(item)
         return [(self.volumes[number], items) for number, items in grouped.items()]
+
+    def digest(self) -> str:
+        """Name of the cases and of the content of their files, labels included, wherever they are."""
+        files = [volume.key.get("content", volume.key) for volume in self.volumes]
+        cases = [[self.volumes[v].source.id, item, files[v]] for v, item in self._items]
+        return key_digest({"cases": cases})
 
     def geometry(self) -> tuple[str | None, tuple[tuple[float, float], ...] | None]:
         """Where the axes of all volumes point to, and the range of their voxel sizes per axis.

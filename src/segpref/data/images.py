@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from segpref.checking import checked
-from segpref.data.cases import make_case, picture_channels, read_image
+from segpref.data.cases import has_colours, make_case, picture_channels, read_image
 from segpref.data.dicom import is_dicom, radiographs
 from segpref.data.index import image_files, index, source_id
 from segpref.data.source import Source
@@ -16,6 +17,8 @@ from segpref.data.walk import Tree, entries
 from segpref.types import Case, SegprefError
 
 __all__ = ["Images", "images_for"]
+
+log = logging.getLogger(__name__)
 
 _COLOURS = ("red", "green", "blue")
 _FIRST = "_0000"
@@ -65,6 +68,7 @@ class Images:
         ]
         what = "image (NIfTI, DICOM, PNG, JPEG, TIFF, BMP or GIF)"
         self._sources = index(path, sources, what)
+        self._told = False
         self.channels: tuple[str, ...]
         self._colour: bool | None
         if channels is not None:
@@ -81,6 +85,12 @@ class Images:
 
     def read(self, source: Source) -> Case:
         """The image with its geometry; ``label`` is None."""
+        if self._colour is False and not self._told and any(map(has_colours, source.images)):
+            self._told = True
+            log.warning(
+                "%s is in colour, but one channel is wanted: of such pictures the luminance is used",
+                source.images[0],
+            )
         return make_case(source, read_image(source, self.channels, self._colour), None)
 
 

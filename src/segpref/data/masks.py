@@ -107,6 +107,11 @@ class MaskFolder:
             )
         self._arrays: dict[str, Array | None] = {}
 
+    def digest(self) -> str:
+        """Name of the content of all masks that are of an image."""
+        files = [one for _, found in self._files.values() for one in found if one is not None]
+        return self._cache.digest_of_files(sorted(files))
+
     def missing(self, dataset: Dataset) -> list[str]:
         """Volumes of the dataset that have no mask."""
         volumes = [volume for volume, _ in dataset.by_volume()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -139,12 +140,24 @@ def _damaged(path: Path, error: Exception) -> SegprefError:
     )
 
 
+def _whole_array(path: Path, image: Any) -> np.ndarray:
+    """All voxels, and of a compressed file its end, too, where the checksum of what was read stands."""
+    if path.suffix.lower() != ".gz":
+        return np.asarray(image.dataobj)
+    with gzip.open(path) as file:
+        holder = nib.FileHolder(str(path), file)
+        array = np.asarray(type(image).from_file_map({"image": holder}, mmap=False).dataobj)
+        while file.read(1 << 20):
+            pass
+    return array
+
+
 def _read_nifti(path: Path) -> Volume:
     # Not MONAI's NibabelReader: it rewrites headers whose pixdim and affine differ, and a mask must
     # go back with the very geometry that the file states.
     # Read, not mapped: a file that is cut short meanwhile is an error then, not a signal.
     image: Any = nib.load(path, mmap=False)
-    array = np.asarray(image.dataobj)
+    array = _whole_array(path, image)
     if array.dtype.kind not in "buif":
         raise SegprefError(
             f"{path} holds {array.dtype} pixels: save it with one real number per voxel"

@@ -82,6 +82,10 @@ class Committee:
             if hasattr(judge, "prepare"):
                 judge.prepare(dataset)
 
+    def digest(self) -> str:
+        """Name of what the members learned, of those who can tell."""
+        return " ".join(judge.digest() for judge in self.judges if hasattr(judge, "digest"))
+
     def score(self, case: Case, slate: Slate) -> Float[np.ndarray, "K field"]:
         """Mean of the members' scores."""
         hidden = replace(case, label=None, raters=None)

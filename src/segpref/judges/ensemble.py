@@ -69,6 +69,10 @@ class EnsembleJudge:
         for store in self._predictions:
             store.prepare(dataset)
 
+    def digest(self) -> str:
+        """Name of the segmenters' weights."""
+        return " ".join(store.predictor.digest() for store in self._predictions)
+
     @property
     def abstains_on(self) -> tuple[str, ...]:
         """Names of the structures on which it abstains."""

@@ -34,6 +34,10 @@ class MasksJudge:
         self.masks = masks
         self._silence = UndrawnStructures(masks.label_space)
 
+    def digest(self) -> str:
+        """Name of the masks' content."""
+        return self.masks.digest()
+
     @property
     def abstains_on(self) -> tuple[str, ...]:
         """Names of the structures on which it abstains."""

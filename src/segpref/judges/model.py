@@ -42,6 +42,10 @@ class ModelJudge:
         """Predict all cases of the dataset that were not predicted before."""
         self._predictions.prepare(dataset)
 
+    def digest(self) -> str:
+        """Name of the segmenter's weights."""
+        return self._predictions.predictor.digest()
+
     @property
     def abstains_on(self) -> tuple[str, ...]:
         """Names of the structures on which it abstains."""

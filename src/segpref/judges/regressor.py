@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from segpref.checking import checked
 from segpref.data.dataset import Dataset
 from segpref.judges.undrawn_structures import UndrawnStructures
+from segpref.networks import weights_digest
 from segpref.runtime import moved, runtime
 from segpref.types import Case, LabelSpace, Slate
 
@@ -80,6 +81,10 @@ class RegressorJudge:
         planes = self.label_space.structure_masks(slate.masks, field_axis=1)
         held = np.moveaxis(planes, 1, 0).reshape(planes.shape[1], -1).any(axis=1)
         return self._silence.field_scores(expected, np.asarray(held))
+
+    def digest(self) -> str:
+        """Name of the network's weights."""
+        return weights_digest(self.network.state_dict())
 
     @property
     def abstains_on(self) -> tuple[str, ...]:

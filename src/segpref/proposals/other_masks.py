@@ -41,6 +41,10 @@ class OtherMasks:
         self.folders = tuple(folders)
         self.weight = weight
 
+    def digest(self) -> str:
+        """Name of the masks' content."""
+        return " ".join(folder.digest() for folder in self.folders)
+
     def prepare(self, dataset: Dataset) -> None:
         """Read the masks of all images of the dataset."""
         for folder in self.folders:

@@ -74,6 +74,14 @@ def fit(
     else:
         rest = (unlabelled or labelled.take([])).without_labels()
         task = SemiSupervised(labelled, rest, validation, card, config, start)
+        folder.keep_digest(
+            "unlabelled images", rest.digest(),
+            "other unlabelled images than there are now: restore the files as they were",
+        )  # fmt: skip
+    _keep_cases(folder, labelled, validation)
+    if start is not None:
+        said = f"other weights than {start} has now: restore those"
+        folder.keep_digest("start", load_policy(start)[0].digest(), said)
     return train(task, config, folder)
 
 
@@ -98,6 +106,7 @@ def fit_promptable(
     labelled = _shown(labelled, validation)
     card = card.with_geometry(labelled)
     task = Promptable(labelled, validation, network, card, config, guide, cache)
+    _keep_cases(folder, labelled, validation)
     return train(task, config, folder)
 
 
@@ -121,6 +130,7 @@ def fit_diffusion(
     if isinstance(cases, Dataset):
         card = card.with_geometry(cases)
     task = Diffusion(cases, validation, card, config, encoder)
+    _keep_cases(folder, cases, validation)
     return train(task, config, folder)
 
 
@@ -142,6 +152,7 @@ def fit_regressor(
     config = _with(config or RegressorConfig(), settings)
     labelled = _shown(labelled, validation)
     task = Regressor(policy, labelled, validation.labelled(), config, proposals)
+    _keep_cases(folder, labelled, validation)
     return train(task, config, folder)
 
 
@@ -188,7 +199,7 @@ def align(
 
     Raises:
         SegprefError: what does not fit together, before any work, or the folder was begun with another
-            base or other records.
+            base, judge, images or records.
     """
     config = _with(config or AlignConfig(), settings)
     if held_out is None or len(validation):
@@ -203,6 +214,13 @@ def align(
     task = _task_of(base)(inputs, config, **own)
     weights = f"other weights than {base} has now: restore those"
     folder.keep_digest("base", task.policy.digest(), weights)
+    _keep_cases(folder, pool, validation)
+    _keep_content(
+        folder, judge, "judge", "another judge than there is now: restore its weights or masks"
+    )
+    for number, family in enumerate(getattr(proposals, "families", None) or ()):
+        said = "other masks as candidates than there are now: restore the files"
+        _keep_content(folder, family, f"candidates {number}", said)
     if (records := records_of(signal)) is not None:
         said = "other preferences than there are now: restore the records as they were"
         folder.keep_digest("records", records.digest(), said)
@@ -218,6 +236,20 @@ def align(
             model=str(base),
         )  # fmt: skip
     return summary
+
+
+def _keep_cases(folder: RunFolder, images: object, validation: object) -> None:
+    """Note which files a run sees: half of it on some images and half on others would be nobody's."""
+    for name, cases in (("images", images), ("validation images", validation)):
+        if isinstance(cases, Dataset):
+            said = f"other {name} or labels than there are now: restore the files as they were"
+            folder.keep_digest(name, cases.digest(), said)
+
+
+def _keep_content(folder: RunFolder, source: object, name: str, otherwise: str) -> None:
+    """The same of a judge or a family of candidates that can tell what it was made from."""
+    if (digest := getattr(source, "digest", None)) is not None:
+        folder.keep_digest(name, digest(), f"{otherwise} as they were")
 
 
 def _shown(labelled: Dataset, validation: Dataset) -> Dataset:
