@@ -168,7 +168,12 @@ def test_tables_figures_and_page_are_written(finished: tuple[Results, Workspace]
     results, workspace = finished
     page = write_study(workspace, results)
     assert "RN-DPO, seed 1" in page.read_text()
-    assert "| RN-DPO against Base |" in (workspace.out / "tables.md").read_text()
+    tables = (workspace.out / "tables.md").read_text()
+    assert "| RN-DPO against Base |" in tables
+    # What a judge is worth on each structure, not on their mean alone.
+    structures = workspace.dataset.label_space.structures
+    assert len(structures) > 1
+    assert all(f"## Judges on validation, {name}\n" in tables for name in structures)
     assert (
         (workspace.out / "tables.csv")
         .read_text()

@@ -196,7 +196,7 @@ def test_one_seed_has_no_spread() -> None:
     (row,) = table(comparison(run("Base", 0, np.full((2, 2), 0.4))))
     assert row.figures["IoU"][0] == pytest.approx(0.4)
     assert math.isnan(row.figures["IoU"][1])
-    assert "**0.400**" in markdown([row])
+    assert "| 0.400 |" in markdown([row])
 
 
 def test_the_terminal_shows_the_same(three: Entries) -> None:

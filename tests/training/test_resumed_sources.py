@@ -65,5 +65,7 @@ def test_stage_1_goes_on_from_the_same_start_and_images(
         with pytest.raises(SegprefError, match=said):
             go_on(**changed)
     shutil.copy(heart_judge / "best.safetensors", start)
-    with pytest.raises(SegprefError, match=r"begun with other weights than .*start.safetensors has"):
+    with pytest.raises(
+        SegprefError, match=r"begun with other weights than .*start.safetensors has"
+    ):
         go_on()

@@ -88,8 +88,10 @@ def best_of(column: str, values: Sequence[float]) -> float:
     """The best of a column, which is set in bold; NaN where none is.
 
     None is the best where more and less are as good, where all that is shown is the same, such as a
-    column of zeros, or where nothing is known.
+    column of zeros, where there is one row alone, or where nothing is known.
     """
+    if len(values) == 1:
+        return math.nan
     known = [value for value in values if not math.isnan(value)]
     shown = {round(value, 3) for value in known}
     if column in NEUTRAL_COLUMNS or not known or shown == {0.0} or len(known) > len(shown) == 1:
