@@ -84,10 +84,17 @@ def _show(made: Alignment, model: Path, keep_tuned: bool) -> None:
         comparison = made.verdicts.get(name)
         if votes := summary.get("votes"):
             unused = sum(votes["left out"].values())
+            said, raters, images = (
+                f"{votes[name]} {what}{'' if votes[name] == 1 else 's'}"
+                for name, what in (
+                    ("preferences", "vote"),
+                    ("raters", "rater"),
+                    ("images", "image"),
+                )
+            )
             _print(
-                f"Learned from {votes['preferences']} votes of {votes['raters']} raters on "
-                f"{votes['images']} images; {votes['held out']} were held out and {unused} left out, "
-                "as the report says."
+                f"Learned from {said} of {raters} on {images}; {votes['held out']} held out and "
+                f"{unused} left out, as the report says."
             )
         lost = lost or summary.get("val_iou_peak", 1.0) < summary.get("val_iou_base", 0.0)
         control = control_beside(run_folder)
