@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -53,8 +54,12 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
 
 
 def hearts(study: StudyFolder) -> Folders:
+    return named_data(study, HEART)
+
+
+def named_data(study: StudyFolder, names: tuple[str, ...]) -> Folders:
     data = study.path.parent / "data"
-    return Folders(data, names=HEART, patient_pattern=PATIENT_PATTERN)
+    return Folders(data, names=names, patient_pattern=PATIENT_PATTERN)
 
 
 def recipe_of(study: StudyFolder, **changes: Any) -> Recipe:
@@ -84,6 +89,11 @@ def finished(
     study: StudyFolder, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Results, Workspace]:
     workspace = workspace_of(study, tmp_path_factory.mktemp("study") / "out")
+    for task in plan(workspace.recipe):
+        if task.kind == "run" and (task.judge, task.method) != ("people", "RN-DPO"):
+            # Whose pages are tested elsewhere, and take longer than the runs.
+            task.folder(workspace.out).mkdir(parents=True)
+            (task.folder(workspace.out) / "report.html").touch()
     return run_study(workspace), workspace
 
 
@@ -219,11 +229,13 @@ def test_other_votes_or_another_model_than_at_the_start_are_refused(
         vote_all(store, rater, lambda given: "tie")
     with pytest.raises(SegprefError, match=r"votes in .* were changed since this study has begun"):
         run_study(workspace_of(study, out, **changes))
-    content = json.loads(split.read_text())
+    before = split.read_text()
+    content = json.loads(before)
     moved = content["test"].pop()
     split.write_text(json.dumps({**content, "train": [*content["train"], moved]}))
     with pytest.raises(SegprefError, match=r"split.json was changed since this study"):
         run_study(workspace_of(study, out, **changes))
+    split.write_text(before)
     untrained(model, "phantom000", seed=1)
     with pytest.raises(SegprefError, match=r"base.safetensors was changed since this study"):
         run_study(workspace_of(study, out, **{**changes, "judges": {"oracle": Oracle()}}))
@@ -245,10 +257,10 @@ def test_votes_about_patients_who_measure_are_left_out_and_counted(
     split.write_text(json.dumps(content))
     workspace = workspace_of(
         study, tmp_path / "out", split=split, judges={"people": Votes([study.path])},
-        methods={"RN-DPO": CONFIG},
+        methods={"Calibrated": replace(CONFIG, method="calibrated")}, audits=False,
     )  # fmt: skip
     assert not run_study(workspace).failed
-    run = folder_of(workspace, "RN-DPO")
+    run = folder_of(workspace, "Calibrated")
     told = json.loads((run / "summary.json").read_text())["votes"]
     gone = patients.count(moved)
     assert gone > 0
@@ -256,6 +268,25 @@ def test_votes_about_patients_who_measure_are_left_out_and_counted(
     assert told["left out"]["of validation or test"] == gone
     printed = " ".join(capfd.readouterr().err.split())
     assert f"{gone} about patients of validation or test are left out" in printed
+
+
+@pytest.mark.slow
+def test_where_no_image_that_people_saw_has_a_label_they_are_not_audited(
+    study: StudyFolder, tmp_path: Path
+) -> None:
+    shutil.copytree(study.path.parent / "data", tmp_path / "data")
+    with VoteStore(study.database) as store:
+        voted = {one.case for use in ("train", "choose") for one in store.preferences(use)}
+    for case in voted:
+        (label,) = (tmp_path / "data" / "labels").glob(f"{case}*")
+        label.unlink()
+    data = Folders(tmp_path / "data", names=HEART, patient_pattern=PATIENT_PATTERN)
+    recipe = recipe_of(study, methods={})
+    workspace = Workspace(recipe, data, tmp_path / "out", Cache(study.path.parent / "cache"))
+    results = run_study(workspace)
+    assert not results.failed
+    assert [judge for _, judge, _ in results.audits] == ["oracle"]
+    assert [run.judge for run in results.runs] == ["", "oracle"]
 
 
 REFUSED: Mapping[str, tuple[Callable[[StudyFolder], dict[str, Any]], str]] = {
@@ -304,6 +335,38 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(
     assert left <= {".lock"}
 
 
+def test_a_model_of_other_labels_is_refused(study: StudyFolder, tmp_path: Path) -> None:
+    data = named_data(study, ("background", "RV", "myocardium", "LV"))
+    workspace = Workspace(recipe_of(study), data, tmp_path, Cache(tmp_path / "cache"))
+    with pytest.raises(SegprefError, match="use the dataset that the model was made for"):
+        workspace.open()
+
+
+@pytest.mark.slow
+def test_plain_weights_are_a_base_if_they_name_their_patients(
+    study: StudyFolder, tmp_path: Path
+) -> None:
+    card = read_card(study.path.parent / "base.safetensors")
+    described: dict[str, Any] = {
+        "weights": str(study.path.parent / "base.safetensors"),
+        "network": {"class_path": card.network.module, "init_args": dict(card.network.arguments)},
+        "label_space": {"kind": "multi-class", "names": list(HEART)},
+        "preparation": {"dims": 2, "size": [32, 32]},
+    }
+    model = tmp_path / "model.yaml"
+    changes: dict[str, Any] = {"bases": {"ours": Stage1(model=model)}, "methods": {}}
+    model.write_text(yaml.safe_dump(described))
+    with pytest.raises(SegprefError, match="does not say which patients it was trained with"):
+        workspace_of(study, tmp_path / "out", **changes).open()
+    # By the name of an image of the patient.
+    model.write_text(yaml.safe_dump({**described, "labelled": ["phantom000_t0_s0"]}))
+    workspace = workspace_of(study, tmp_path / "out", **changes)
+    assert not run_study(workspace).failed
+    base = workspace.base_folder(0, "ours")
+    assert same(base / "best.safetensors", study.path.parent / "base.safetensors")
+    assert read_card(base).labelled == ("phantom000",)
+
+
 def test_settings_beside_a_model_have_no_effect_and_are_refused() -> None:
     with pytest.raises(SegprefError, match="not trained: leave epochs and labelled out"):
         Stage1(model=Path("runs/base"), epochs=3, labelled=2)
@@ -320,6 +383,29 @@ def test_a_split_file_leaves_nothing_to_draw(tmp_path: Path) -> None:
         Recipe(**settings, split_seed=1)
     with pytest.raises(SegprefError, match="split must be at least 0"):
         Recipe(**{**settings, "split": {"test": -1}})
+
+
+def test_a_password_is_not_kept_in_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(SegprefError, match="leave the password out of database"):
+        Votes([tmp_path], "postgresql://segpref:secret@localhost/votes")
+    assert Votes([tmp_path], "postgresql://segpref@localhost/votes").database
+
+
+@pytest.mark.slow
+def test_the_documented_recipe_opens(
+    study: StudyFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guide = Path(__file__).parents[2] / "docs" / "guide" / "let-people-vote.md"
+    (block,) = re.findall(r"```yaml\n(.*?)```", guide.read_text(), re.DOTALL)
+    file = tmp_path / "people.yaml"
+    assert "size: [96, 96]" in block
+    file.write_text(block.replace("size: [96, 96]", "size: [32, 32]"))
+    monkeypatch.chdir(study.path.parent)
+    recipe, _ = load_recipe(file)
+    workspace = Workspace(recipe, hearts(study), tmp_path / "out", Cache(Path("cache")))
+    workspace.open()
+    assert {task.judge for task in plan(recipe) if task.kind == "run"} == {"oracle", "people"}
+    assert {task.method for task in plan(recipe) if task.kind == "run"} == {"RN-DPO", "Control"}
 
 
 def test_votes_are_no_part_of_another_judge(tmp_path: Path) -> None:

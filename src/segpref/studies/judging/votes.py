@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from segpref.checking import checked
 from segpref.collect import VotesJudge
@@ -39,6 +40,13 @@ class Votes:
     studies: list[Path]
     database: str | None = None
     of_base = True
+
+    def __post_init__(self) -> None:
+        if self.database is not None and urlsplit(self.database).password:
+            raise SegprefError(
+                "a study's folder and its report show the recipe: leave the password out of database, "
+                "and give it in PGPASSWORD or ~/.pgpass"
+            )
 
     def check(self, inputs: JudgeInputs, methods: Mapping[str, AlignConfig]) -> None:
         """Refuse, before anything is trained, what can't be learned from these votes.
