@@ -134,7 +134,8 @@ def cases_named(datasets: Sequence[Dataset], names: Sequence[str]) -> Dataset:
         return dataset.take([places[name] for name in names])
     raise SegprefError(
         f"the images that were voted on are not all there ({sorted(missing)[0]} is missing): give the "
-        "--data, and the --pool, that the study was made of"
+        "--data, and the --pool, that the study was made of (a recipe has no pool: add those images to "
+        "its data)"
     )
 
 

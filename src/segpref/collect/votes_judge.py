@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -110,6 +111,15 @@ class VotesJudge:
             )
         return scores
 
+    def measurable(self, dataset: Dataset) -> Dataset:
+        """The images that were voted on and have a label.
+
+        Raises:
+            SegprefError: the dataset lacks some of the images that were voted on.
+        """
+        pool = cases_named([dataset], self._slates.cases).labelled()
+        return pool.take([place for place in range(len(pool)) if pool[place].id in self._groups])
+
     def asked(self, dataset: Dataset) -> Iterator[ScoredSlate]:
         """What was asked about labelled images: the model's own mask, and masks that were compared.
 
@@ -130,20 +140,15 @@ class VotesJudge:
                     f"{one.path} does not say which masks are the model's own, so what votes gain "
                     "over them is unknown: give the study, or a folder of segpref collect export"
                 )
-        sets = [place for one in votes.studies for place in (one.slates, one.held_out)]
-        slates = joined(
-            [*map(SlatesByCase.of_set, sets), *map(SlatesByCase.of_folder, votes.folders)]
-        )
-        pool = cases_named([dataset], slates.cases)
-        labelled = [place for place in range(len(pool)) if pool[place].label is not None]
-        asked = [place for place in labelled if pool[place].id in self._groups]
-        if not asked:
+        asked = self.measurable(dataset)
+        if not len(asked):
             raise SegprefError(
                 f"none of the images that people voted on in {self._named} has a label, so what they "
                 "said can't be compared with the truth: segpref collect report says how raters agree"
             )
-        for place in asked:
-            case = pool[place]
+        slates = self._slates
+        for place in range(len(asked)):
+            case = asked[place]
             slate = slates.slate(case.id)
             places = _places(slate)
             for group in self._groups[case.id]:
@@ -156,6 +161,15 @@ class VotesJudge:
                     scores[row, columns] = said.get(number, np.nan)
                 part = Slate(slate.masks[rows], tuple(slate.candidates[n] for n in rows))
                 yield ScoredSlate(case, part, scores, structure=group.structure)
+
+    @cached_property
+    def _slates(self) -> SlatesByCase:
+        """The masks of all studies and folders."""
+        votes = self.votes
+        sets = [place for one in votes.studies for place in (one.slates, one.held_out)]
+        return joined(
+            [*map(SlatesByCase.of_set, sets), *map(SlatesByCase.of_folder, votes.folders)]
+        )
 
     @property
     def _named(self) -> str:

@@ -28,6 +28,7 @@ __all__ = [
     "draw_cases",
     "draw_patients",
     "refuse_leakage",
+    "split_beside",
     "split_patients",
 ]
 
@@ -83,6 +84,12 @@ class Split:
             return cls(**parts, by_patient=bool(content.get("by_patient", True)))
         except SegprefError as error:
             raise SegprefError(f"{path}: {error}") from error
+
+
+def split_beside(model: Path) -> Path | None:
+    """The file of the split that a model of segpref's own was trained with, where it is there."""
+    file = (model if model.is_dir() else model.parent) / "split.json"
+    return file if file.exists() else None
 
 
 def _patients(names: Any) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from segpref.data.patches import slates_within
 from segpref.disk import checksum
-from segpref.types import Case, Judge, Policy, Slate, State, UnsureJudge
+from segpref.types import Case, Judge, LabelSpace, Policy, Slate, State, UnsureJudge
 
 __all__ = [
     "AbstainingJudge",
@@ -79,8 +79,16 @@ class ScoredSlate:
 class StandingJudge(Judge, Protocol):
     """A judge that knows certain masks of its own and can say nothing of others."""
 
+    def measurable(self, dataset: Any) -> Any:
+        """The labelled cases of a dataset of which it knows masks; there may be none."""
+        ...
+
     def asked(self, dataset: Any) -> Iterator[ScoredSlate]:
-        """Slates of these masks with their scores, of the labelled cases of a dataset."""
+        """Slates of these masks with their scores, of the cases that are :meth:`measurable`."""
+        ...
+
+    def unvoted(self, space: LabelSpace) -> tuple[str, ...]:
+        """Names of the structures that it says nothing of."""
         ...
 
 

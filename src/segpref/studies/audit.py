@@ -26,13 +26,13 @@ from segpref.metrics import (
 )
 from segpref.metrics.flips import FlipBin, FlipCurves, flip_curves, mined_flips
 from segpref.policies import TunablePolicy
-from segpref.preferences import mine
+from segpref.preferences import StandingJudge, mine
 from segpref.proposals import SlateProposals
 from segpref.seeds import derive_seed
 from segpref.studies.slates import ScoredSlate, patch_slates, scored_slates
 from segpref.types import Candidate, Judge, LabelSpace, Miner, Policy, SegprefError
 
-__all__ = ["Audit", "FamilyFigures", "audit", "audit_of"]
+__all__ = ["Audit", "FamilyFigures", "audit", "audit_of", "audit_standing"]
 
 _DRAWS = 10
 
@@ -127,6 +127,22 @@ def audit(
         assert isinstance(policy, TunablePolicy)
         slates = patch_slates(policy, dataset, judge, proposals, patches, seed)
     return audit_of(slates, dataset.label_space, miner, seed, silent)
+
+
+def audit_standing(judge: StandingJudge, dataset: Dataset, miner: Miner, seed: int = 0) -> Audit:
+    """Measure a judge that knows certain masks, such as people's votes, on these masks.
+
+    Args:
+        judge: each group of masks that it can compare is a slate, with the model's own mask as anchor.
+        dataset: holds the images of these masks; those without a label are passed over.
+        miner: makes pairs of the scores.
+        seed: of pairs.
+
+    Raises:
+        SegprefError: no image that it knows masks of has a label.
+    """
+    space = dataset.label_space
+    return audit_of(judge.asked(dataset), space, miner, seed, judge.unvoted(space))
 
 
 def audit_of(

@@ -12,11 +12,12 @@ from segpref.data.names import check_folder_name
 from segpref.objectives import DPO
 from segpref.preferences import TopVsRandom
 from segpref.report.runs import Change
+from segpref.studies.judging import StandingRecipe
 from segpref.studies.recipe import Block, Recipe
 from segpref.training.config import AlignConfig
 from segpref.types import SegprefError
 
-__all__ = ["Task", "check_names", "in_block", "plan"]
+__all__ = ["Task", "check_names", "in_block", "judge_task", "needs_flips", "plan"]
 
 _OUTPUTS = {
     "base": ("summary.json", "test.csv"),
@@ -79,7 +80,7 @@ class Task:
         if self.kind == "judge":
             return (base,) if self.base else ()
         judge = judge_task(recipe, self.seed, self.base, self.judge)
-        if self.kind == "run" and recipe.methods[self.method].needs_flips:
+        if self.kind == "run" and needs_flips(recipe, self.judge, self.method):
             return base, judge, Task(self.seed, "audit", self.base, self.judge)
         return base, judge
 
@@ -108,6 +109,12 @@ def _idle(run: Task, recipe: Recipe, change: Change) -> bool:
     """Whether a change leaves everything as the recipe has it."""
     changed, plain = replace(run, changes=(change,)), replace(run, changes=())
     return changed.config(recipe) == plain.config(recipe)
+
+
+def needs_flips(recipe: Recipe, judge: str, method: str) -> bool:
+    """Whether a run waits for flip rates of the judge's audit; raters' come with their votes."""
+    standing = isinstance(recipe.judges[judge], StandingRecipe)
+    return recipe.methods[method].needs_flips and not standing
 
 
 def judge_task(recipe: Recipe, seed: int, base: str, judge: str) -> Task:
@@ -164,7 +171,11 @@ def check_names(recipe: Recipe) -> None:
                 f"the base {name} starts from {stage.start!r}, but the recipe has only "
                 f"{', '.join(recipe.bases)}: correct the name"
             )
-    asking = [name for name, method in recipe.methods.items() if method.needs_flips]
+    asking = [
+        name
+        for name in recipe.methods
+        if any(needs_flips(recipe, judge, name) for judge in recipe.judges)
+    ]
     if asking and not recipe.audits:
         raise SegprefError(
             f"{' and '.join(asking)} needs the audit's flip rates, but the recipe has `audits` false: "

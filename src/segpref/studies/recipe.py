@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 
 from jsonargparse import ArgumentParser, Namespace
 
-from segpref.checking import checked
+from segpref.checking import check_range, checked
 from segpref.data.names import check_folder_name
 from segpref.data.preparation import Preparation
 from segpref.policies import NetworkSpec
@@ -66,7 +66,7 @@ class Block:
     compare: Literal["methods", "bases", "judges", "all"] = "methods"
 
 
-@checked(split={"least": 0}, seeds={"least": 0}, split_seed={"least": 0}, folds={"least": 2})
+@checked(seeds={"least": 0}, split_seed={"least": 0}, folds={"least": 2})
 @dataclass(frozen=True)
 class Recipe:
     """A study on one dataset.
@@ -74,12 +74,14 @@ class Recipe:
     Args:
         name: what tables call it.
         description: what it is, in a sentence.
-        split: patients per part, as counts or fractions.
-        network: of bases and judges.
-        bases: stage 1 of the segmenters that are tuned, by name.
+        split: patients per part, as counts or fractions; or a split file, such as the ``split.json``
+            of a run folder.
+        bases: the segmenters that are tuned, by name: stage 1 of each, or an existing model
+            (``{model: runs/base}``).
         judges: by name.
         methods: stage 2, by the name that tables give them. Each is a whole configuration; in YAML it
             says what differs from ``align``.
+        network: of bases and judges; :func:`default_network` where None.
         preparation: from image to network input.
         align: what methods share in YAML, and K of the slates that audits see.
         grid: which of them are combined; everything with everything where it is empty.
@@ -100,11 +102,11 @@ class Recipe:
 
     name: str
     description: str
-    split: dict[str, float]
-    network: NetworkSpec
+    split: dict[str, float] | Path
     bases: dict[str, Stage1]
     judges: dict[str, JudgeRecipe]
     methods: dict[str, AlignConfig]
+    network: NetworkSpec | None = None
     preparation: Preparation = field(default_factory=Preparation)
     align: AlignConfig = field(default_factory=AlignConfig)
     grid: list[Block] = field(default_factory=list)
@@ -119,6 +121,17 @@ class Recipe:
     def __post_init__(self) -> None:
         check_folder_name(self.name, "the recipe")  # of the study, where no --out is given
         refuse_seeds(self)
+        if isinstance(self.split, Mapping):
+            for value in self.split.values():
+                check_range("Recipe: split", value, {"least": 0})
+        elif self.folds is not None or self.split_seed:
+            name = "split_seed" if self.folds is None else "folds"
+            raise SegprefError(f"the split is that of {self.split}: leave {name} out")
+
+    @property
+    def split_file(self) -> Path | None:
+        """The file of the split; None where it is drawn."""
+        return None if isinstance(self.split, Mapping) else Path(self.split)
 
     @property
     def blocks(self) -> list[Block]:

@@ -56,18 +56,21 @@ def collect(
     """Read what is finished in the study's folder."""
     tasks = plan(workspace.recipe, seeds)
     done = [task for task in tasks if task.finished(workspace.out)]
+    audits = {
+        (task.base, task.judge, task.seed): json.loads(
+            (task.folder(workspace.out) / "audit.json").read_text()
+        )
+        for task in done
+        if task.kind == "audit"
+    }
+    runs = [_read(workspace, task) for task in done if task.kind != "judge"]
     names = {task.name for task in done}
     failed = {name: why for name, why in (failed or {}).items() if name not in names}
     return Results(
         recipe=workspace.recipe,
-        runs=tuple(_read(workspace, task) for task in done if task.kind != "judge"),
-        audits={
-            (task.base, task.judge, task.seed): json.loads(
-                (task.folder(workspace.out) / "audit.json").read_text()
-            )
-            for task in done
-            if task.kind == "audit"
-        },
+        # A judge of certain masks selects none of other images, and may know none with a label.
+        runs=tuple(run for run in runs if run.test or run.method != SELECT_BEST),
+        audits={key: found for key, found in audits.items() if found is not None},
         failed=failed,
         missing=tuple(task for task in tasks if task.name not in names | failed.keys()),
         seeds=seeds,

@@ -74,7 +74,8 @@ def _job(workspace: Workspace, task: Task) -> Job:
 def _epochs(workspace: Workspace, task: Task) -> int | None:
     """Epochs of a task; None where a recipe's judge alone knows how it is trained."""
     if task.kind == "base":
-        return workspace.recipe.bases[task.base].epochs
+        stage = workspace.recipe.bases[task.base]
+        return stage.epochs if stage.model is None else None
     return task.config(workspace.recipe).epochs if task.kind == "run" else None
 
 
@@ -82,7 +83,9 @@ def _memory(workspace: Workspace, task: Task) -> Mapping[str, Setting]:
     """What the memory of a task grows with, by its name in the recipe."""
     recipe = workspace.recipe
     if task.kind == "base":
-        return {f"bases: {task.base}: batch_size": recipe.bases[task.base].batch_size}
+        stage = recipe.bases[task.base]
+        trained = stage.model is None
+        return {f"bases: {task.base}: batch_size": stage.batch_size} if trained else {}
     align = task.config(recipe) if task.kind == "run" else recipe.align
     batch: Mapping[str, Setting] = {"align: batch_size": align.batch_size}
     return {**(batch if task.kind == "run" else {}), "align: candidates": align.candidates}

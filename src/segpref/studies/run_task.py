@@ -12,18 +12,21 @@ from segpref.data.csv_files import csv_text
 from segpref.data.dataset import Dataset
 from segpref.inference.evaluation import score_masks, score_model
 from segpref.policies import load_model
-from segpref.preferences import TopVsRandom
+from segpref.preferences import StandingJudge, TopVsRandom
 from segpref.progress import console, headed
-from segpref.studies.audit import audit
+from segpref.proposals import SlateProposals
+from segpref.studies.audit import audit, audit_standing
 from segpref.studies.calibration import read_flip_rates
 from segpref.studies.earlier import run_settings
 from segpref.studies.examples import alignment_report
+from segpref.studies.judging import StandingRecipe
 from segpref.studies.plan import Task
 from segpref.studies.recorded_settings import as_recorded, plain
 from segpref.studies.slates import scored_slates, select_best
 from segpref.studies.workspace import Workspace
-from segpref.training import RunFolder, align
+from segpref.training import AlignConfig, RunFolder, align
 from segpref.training.methods import method_of, with_flip_rates
+from segpref.types import Judge
 
 __all__ = ["run_task"]
 
@@ -36,15 +39,18 @@ def run_task(workspace: Workspace, task: Task) -> None:
 def _base(workspace: Workspace, task: Task) -> None:
     folder = task.folder(workspace.out)
     stage = workspace.recipe.bases[task.base]
-    workspace.fit(
-        stage,
-        workspace.base_cases(task.seed, task.base),
-        folder,
-        task.seed,
-        workspace.validation(task.seed),
-        pool=None if stage.method is None else workspace.pool(task.seed, task.base),
-        start=None if stage.start is None else workspace.base_folder(task.seed, stage.start),
-    )
+    if stage.model is not None:
+        workspace.keep_existing(task.base, folder)
+    else:
+        workspace.fit(
+            stage,
+            workspace.base_cases(task.seed, task.base),
+            folder,
+            task.seed,
+            workspace.validation(task.seed),
+            pool=None if stage.method is None else workspace.pool(task.seed, task.base),
+            start=None if stage.start is None else workspace.base_folder(task.seed, stage.start),
+        )
     _keep_model_scores(workspace.test(task.seed), folder, "test.csv", RunFolder(folder).best)
 
 
@@ -58,6 +64,11 @@ def _audit(workspace: Workspace, task: Task) -> None:
     folder = task.folder(workspace.out)
     policy, card = load_model(workspace.base_folder(task.seed, task.base))
     judge = workspace.judge(task.seed, task.base, task.judge)
+    if isinstance(judge, StandingJudge):
+        _keep(folder / "audit.json", lambda: _standing_audit(workspace, task, judge))
+        # It says nothing of what the base makes of the test images.
+        _keep(folder / "select-best.csv", lambda: "")
+        return
 
     def diagnostics() -> str:
         validation, slates = workspace.validation(task.seed), workspace.slates()
@@ -74,18 +85,46 @@ def _audit(workspace: Workspace, task: Task) -> None:
     _keep(folder / "select-best.csv", scores)
 
 
+def _standing_audit(workspace: Workspace, task: Task, judge: StandingJudge) -> str:
+    if not len(judge.measurable(workspace.dataset)):
+        why = "no image that it knows masks of has a label, so the judge can't be audited"
+        console.print(headed(task.name, f": {why}"))
+        return json.dumps(None)
+    found = audit_standing(judge, workspace.dataset, TopVsRandom(), task.seed)
+    return json.dumps(found.as_dict(), indent=1)
+
+
 def _run(workspace: Workspace, task: Task) -> None:
     config = task.config(workspace.recipe)
-    if config.needs_flips:
+    judging = workspace.recipe.judges[task.judge]
+    standing = judging if isinstance(judging, StandingRecipe) else None
+    if config.needs_flips and standing is None:
         audited = Task(task.seed, "audit", task.base, task.judge).folder(workspace.out)
         config = with_flip_rates(config, read_flip_rates(audited / "audit.json"))
     base = workspace.base_folder(task.seed, task.base)
     folder = RunFolder(task.folder(workspace.out))
     settings = {"align": config, "seed": task.seed, "base": load_model(base)[0].digest()}
     folder.open(as_recorded(folder, settings, run_settings), resume=True)
+    config = replace(config, seed=task.seed)
+    if standing is None:
+        judge, proposals = _learn_from_judge(workspace, task, config, base, folder)
+    else:
+        judge = None
+        proposals = _learn_from_votes(workspace, task, config, base, folder, standing)
+    if not (folder.path / "report.html").exists():
+        validation = workspace.validation(task.seed)
+        alignment_report(folder, base, validation, judge, proposals, task.seed)
+    _keep_model_scores(workspace.test(task.seed), folder.path, "test.csv", folder.best)
+    _keep_model_scores(workspace.test(task.seed), folder.path, "test-last.csv", folder.last)
+
+
+def _learn_from_judge(
+    workspace: Workspace, task: Task, config: AlignConfig, base: Path, folder: RunFolder
+) -> tuple[Judge, SlateProposals]:
+    """Stage 2 on slates that are made and scored; the judge, and what makes them."""
     if not folder.finished:
         console.print(headed(task.name, ": stage 2"))
-    config = replace(config, seed=task.seed).resolved()
+    config = config.resolved()
     pool = workspace.pool(task.seed, task.base)
     if config.images == "labelled":
         pool = workspace.base_cases(task.seed, task.base)
@@ -103,11 +142,30 @@ def _run(workspace: Workspace, task: Task) -> None:
         proposals=proposals,
         cache=workspace.cache,
     )
-    if not (folder.path / "report.html").exists():
-        validation = workspace.validation(task.seed)
-        alignment_report(folder, base, validation, method.judge, proposals, task.seed)
-    _keep_model_scores(workspace.test(task.seed), folder.path, "test.csv", folder.best)
-    _keep_model_scores(workspace.test(task.seed), folder.path, "test-last.csv", folder.last)
+    return method.judge, proposals
+
+
+def _learn_from_votes(
+    workspace: Workspace,
+    task: Task,
+    config: AlignConfig,
+    base: Path,
+    folder: RunFolder,
+    standing: StandingRecipe,
+) -> SlateProposals:
+    """Stage 2 on preferences that stand; what makes the candidates of pictures."""
+    # Votes need a database, which judges do not.
+    from segpref.studies.votes import LEFT_OUT, align_to_votes
+
+    inputs = workspace.judge_inputs(task.seed, task.base, task.judge)
+    votes = standing.preferences(inputs, config, folder.path / "votes")
+    if not folder.finished:
+        told, left_out = votes.figures["preferences"], votes.figures["left out"].get(LEFT_OUT, 0)
+        apart = (
+            f"; {left_out} about patients of validation or test are left out" if left_out else ""
+        )
+        console.print(headed(task.name, f": stage 2 from {told} preferences{apart}"))
+    return align_to_votes(base, votes, inputs.validation, folder, workspace.cache)
 
 
 def _keep_model_scores(test: Dataset, folder: Path, name: str, model: Path) -> None:

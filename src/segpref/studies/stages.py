@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, Literal
 
 from segpref.data.dataset import Dataset
@@ -47,6 +48,21 @@ class Stage1(Labels, FitConfig):
 
     network: NetworkSpec | None = None
     """Another network than the recipe's."""
+
+    model: Path | None = None
+    """An existing model, which is the base as it is: a run folder, a model file, or another format that
+    can be aligned. Nothing is trained, so that no other setting has an effect. Of bases only."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.model is None:
+            return
+        usual = {one.name: one.default for one in fields(self) if one.name != "model"}
+        given = [name for name, value in usual.items() if getattr(self, name) != value]
+        if given:
+            raise SegprefError(
+                f"the base is {self.model}, which is not trained: leave {' and '.join(given)} out"
+            )
 
 
 def refuse_seeds(recipe: object) -> None:

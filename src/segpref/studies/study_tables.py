@@ -21,7 +21,7 @@ from segpref.report.tables import (
     structure_table,
     table,
 )
-from segpref.studies.judging import Oracle
+from segpref.studies.judging import Oracle, StandingRecipe
 from segpref.studies.plan import in_block
 from segpref.studies.recipe import Block
 from segpref.studies.results import Results
@@ -119,7 +119,9 @@ def judges_of(results: Results) -> tuple[list[TableRow], list[tuple[str, TableRo
     """The table of judges, a row for every base and judge, and that of each on every structure."""
     audits: dict[str, list[Mapping[str, Any]]] = {}
     for (base, judge, _), audit in results.audits.items():
-        audits.setdefault(f"{base} base, {judge} judge", []).append(audit)
+        standing = isinstance(results.recipe.judges[judge], StandingRecipe)
+        where = " (on the masks that people saw)" if standing else ""
+        audits.setdefault(f"{base} base, {judge} judge{where}", []).append(audit)
     return judge_table(audits), judge_structure_table(audits)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -17,21 +18,25 @@ from segpref.data.preparing import prepare
 from segpref.data.source import Reader
 from segpref.data.splits import Split, cross_validation, split_patients
 from segpref.policies import ModelCard, load_model
+from segpref.policies.model_formats import OpenModel
 from segpref.progress import console, headed
 from segpref.proposals import SlateProposals
+from segpref.report.runs import label
 from segpref.studies.earlier import whole_methods
 from segpref.studies.engine.job import Portable
-from segpref.studies.judging import JudgeInputs
-from segpref.studies.plan import Task, judge_task
-from segpref.studies.recipe import Recipe, read_recipe
+from segpref.studies.existing import digest_of, keep_model, open_existing, refuse_measured
+from segpref.studies.judging import JudgeInputs, StandingRecipe
+from segpref.studies.plan import Task, judge_task, plan
+from segpref.studies.recipe import Recipe, default_network, read_recipe
 from segpref.studies.recorded_settings import as_recorded, changed_settings, plain, same_settings
 from segpref.studies.stages import Stage1
 from segpref.training import RunFolder, fit
-from segpref.trust import allow_names
+from segpref.trust import allow_names, read_json
 from segpref.types import Judge, SegprefError
 
 __all__ = ["Workspace"]
 
+_RECIPE, _MODELS = "recipe.yaml", "models.json"
 _SHARED = ("split", "split_seed", "folds", "preparation", "network", "align")
 _NAMED = ("bases", "judges", "methods")
 
@@ -64,11 +69,19 @@ class Workspace(Portable):
         Names may be added to the recipe of a folder that is in use; what is there must stay as it
         was, so that a table never mixes two meanings of one name.
         """
-        self.keep_recipe()
-        for fold in range(self.recipe.folds or 1):
-            if not self._split_file(fold).exists():
-                self._draw_split(fold).save(self._split_file(fold))
+        self._refuse_changes()
+        for name, opened in self.existing.items():
+            refuse_measured(name, opened, self._splits)
         _ = self.dataset
+        self._check_standing()
+        # A recipe that is refused can be corrected: nothing is written before all fits.
+        self.keep_recipe()
+        for fold, split in enumerate(self._splits):
+            if not self._split_file(fold).exists():
+                split.save(self._split_file(fold))
+        if self.existing:
+            kept = {**self._kept_models(), **self._digests}
+            write_atomically(self.out / _MODELS, json.dumps(kept, indent=1).encode())
 
     def split(self, seed: int) -> Split:
         """Who trains, judges, validates and tests with this seed; the same for all without folds."""
@@ -76,13 +89,20 @@ class Workspace(Portable):
 
     @cached_property
     def _splits(self) -> list[Split]:
-        return [Split.load(self._split_file(fold)) for fold in range(self.recipe.folds or 1)]
+        files = [self._split_file(fold) for fold in range(self.recipe.folds or 1)]
+        return [
+            Split.load(file) if file.exists() else self._draw_split(fold)
+            for fold, file in enumerate(files)
+        ]
 
     def _split_file(self, fold: int) -> Path:
         return self.out / ("split.json" if self.recipe.folds is None else f"split-{fold}.json")
 
     def _draw_split(self, fold: int) -> Split:
         recipe = self.recipe
+        if (file := recipe.split_file) is not None:
+            return Split.load(file)
+        assert isinstance(recipe.split, Mapping)
         if recipe.folds is None:
             return split_patients(self.reader, recipe.split, recipe.split_seed)
         return cross_validation(self.reader, recipe.folds, fold, recipe.split, recipe.split_seed)
@@ -90,7 +110,45 @@ class Workspace(Portable):
     @cached_property
     def dataset(self) -> Dataset:
         """All cases, prepared."""
-        return prepare(self.reader, self.recipe.preparation, self.cache)
+        turned = {one.card.orientation for one in self.existing.values()} - {None}
+        if len(turned) > 1:
+            raise SegprefError(
+                f"the bases' axes point to {' and '.join(sorted(map(str, turned)))}: study models "
+                "of one orientation at a time"
+            )
+        where = next(iter(turned), None)
+        return prepare(self.reader, self.recipe.preparation, self.cache, orientation=where)
+
+    @cached_property
+    def existing(self) -> Mapping[str, OpenModel]:
+        """The bases that are existing models, opened and checked, by name."""
+        recipe = self.recipe
+        return {
+            name: open_existing(stage.model, self.reader, recipe.preparation)
+            for name, stage in recipe.bases.items()
+            if stage.model is not None
+        }
+
+    @cached_property
+    def _digests(self) -> Mapping[str, str]:
+        return {name: digest_of(opened) for name, opened in self.existing.items()}
+
+    def _kept_models(self) -> Mapping[str, str]:
+        """Hashes of the existing models that the study was begun with."""
+        file = self.out / _MODELS
+        if not file.exists():
+            return {}
+        found = read_json(file, "restore it, or choose another --out")
+        return found if isinstance(found, dict) else {}
+
+    def keep_existing(self, base: str, path: Path) -> None:
+        """Put a base that is an existing model into its folder.
+
+        Raises:
+            SegprefError: the model was changed since the study has begun.
+        """
+        self._refuse_other_models()
+        keep_model(self.existing[base], RunFolder(path))
 
     def validation(self, seed: int) -> Dataset:
         """Labelled cases that choose checkpoints."""
@@ -103,6 +161,8 @@ class Workspace(Portable):
     def base_cases(self, seed: int, base: str) -> Dataset:
         """Labelled cases of a base."""
         cases = self.dataset.of_patients(self.split(seed).train).labelled()
+        if (model := self.existing.get(base)) is not None:
+            return cases.of_patients({*model.card.labelled} & {*cases.patients})
         return self.recipe.bases[base].drawn(cases, seed)
 
     def pool(self, seed: int, base: str) -> Dataset:
@@ -142,7 +202,32 @@ class Workspace(Portable):
                 preparation=self.recipe.preparation,
                 cache=self.cache,
             ),
+            images=self.dataset,
+            measured=frozenset({*split.validation, *split.test}),
+            model=self._digests.get(task.base),
         )
+
+    def _check_standing(self) -> None:
+        """Refuse what can't be learned from preferences that are there, such as votes."""
+        standing = {
+            name: one for name, one in self.recipe.judges.items() if isinstance(one, StandingRecipe)
+        }
+        tasks = plan(self.recipe) if standing else []
+        for task in tasks:
+            if task.kind != "judge" or task.judge not in standing:
+                continue
+            methods = {
+                label(run.method, run.changes): run.config(self.recipe)
+                for run in tasks
+                if run.kind == "run" and task in run.needs(self.recipe)
+            }
+            try:
+                inputs = self.judge_inputs(task.seed, task.base, task.judge)
+                standing[task.judge].check(inputs, methods)
+            except SegprefError as error:
+                raise SegprefError(
+                    f"the judge {task.judge} of the base {task.base}: {error}"
+                ) from error
 
     def judge(self, seed: int, base: str, judge: str) -> Judge:
         """A judge whose networks are trained."""
@@ -163,13 +248,18 @@ class Workspace(Portable):
         Raises:
             SegprefError: a judge's network is to start from a base.
         """
+        if stage.model is not None:
+            raise SegprefError(
+                f"only a base can be an existing model: take `model: {stage.model}` out of the judge "
+                "in the recipe"
+            )
         if stage.start is not None and start is None:
             raise SegprefError(
                 f"only a base can start from another one: take `start: {stage.start}` out of the judge "
                 "in the recipe"
             )
         recipe = self.recipe
-        chosen = stage.network or recipe.network
+        chosen = stage.network or recipe.network or default_network(recipe.preparation.dims)
         network = chosen.for_data(len(self.reader.channels), labelled.label_space.channels)
         card = ModelCard(
             network=network,
@@ -204,17 +294,43 @@ class Workspace(Portable):
             SegprefError: the folder was begun with another recipe.
         """
         now = plain(self.recipe)
-        path = self.out / "recipe.yaml"
-        if path.exists():
-            before = whole_methods(read_recipe(path))
-            if changed := _changed(before, self.recipe):
-                raise SegprefError(
-                    f"{self.out} was begun with another recipe ({', '.join(changed)}): choose another "
-                    "--out, or give what was changed a new name"
-                )
+        if (before := self._begun_with()) is not None:
             for section in _NAMED:
                 now[section] = {**before[section], **now[section]}
-        write_atomically(path, yaml.safe_dump(now, sort_keys=False).encode())
+        write_atomically(self.out / _RECIPE, yaml.safe_dump(now, sort_keys=False).encode())
+
+    def _begun_with(self) -> Mapping[str, Any] | None:
+        """The recipe that the folder was begun with; there may be more names now; None if new."""
+        path = self.out / _RECIPE
+        if not path.exists():
+            return None
+        before: Mapping[str, Any] = whole_methods(read_recipe(path))
+        if changed := _changed(before, self.recipe):
+            raise SegprefError(
+                f"{self.out} was begun with another recipe ({', '.join(changed)}): choose another "
+                "--out, or give what was changed a new name"
+            )
+        return before
+
+    def _refuse_changes(self) -> None:
+        """Refuse a recipe, or files that it names, that were changed since the study has begun."""
+        self._begun_with()
+        given, kept = self.recipe.split_file, self._split_file(0)
+        begun = given is not None and given.exists() and kept.exists()
+        if given is not None and begun and Split.load(given) != Split.load(kept):
+            raise SegprefError(
+                f"{given} was changed since this study has begun: put the old one back, or write the "
+                "study into a new folder"
+            )
+        self._refuse_other_models()
+
+    def _refuse_other_models(self) -> None:
+        for name, digest in self._kept_models().items():
+            if self._digests.get(name, digest) != digest:
+                raise SegprefError(
+                    f"{self.existing[name].path} was changed since this study has begun: put the old "
+                    "model back, or write the study into a new folder"
+                )
 
 
 def _changed(before: Mapping[str, Any], now: Recipe) -> list[str]:

@@ -33,7 +33,7 @@ from segpref.workflows.options import DataOptions, TrainedModel
 from segpref.workflows.runs import Run, chosen, text_of
 
 if TYPE_CHECKING:
-    from segpref.workflows.votes import VoteInputs
+    from segpref.studies.votes import VoteInputs
 
 __all__ = ["Alignment", "align"]
 
@@ -239,7 +239,8 @@ def _source(asked: _Asked) -> _Source:
 def _of_votes(asked: _Asked) -> _Source:
     # Votes need a database, which the other commands do not.
     from segpref.collect import read_studies
-    from segpref.workflows.votes import configured, open_vote_inputs, open_votes
+    from segpref.studies.votes import configured, open_votes
+    from segpref.workflows.votes import open_vote_inputs, voted_images
 
     given, store = asked.given, asked.store
     votes = read_studies([Path(one) for one in given["votes"]], asked.database)
@@ -249,7 +250,9 @@ def _of_votes(asked: _Asked) -> _Source:
         votes, model, asked.data, asked.where, asked.opening, store, given["pool"]
     )
     validation = part_of(inputs.dataset, inputs.split, "validation").labelled()
-    told = open_votes(votes, inputs, config, validation, asked.out / "votes", store)
+    patches = inputs.card.preparation.patch is not None
+    sources = voted_images(inputs, store)
+    told = open_votes(votes, sources, config, validation, asked.out / "votes", patches=patches)
     voted = {*told.pool.patients, *(told.held_out.patients if told.held_out else ())}
     refuse_leakage(
         {"votes": sorted(voted), "validation": inputs.split.validation, "test": inputs.split.test}
@@ -269,13 +272,9 @@ def _tune(source: _Source, name: str, run: RunFolder, config: AlignConfig, store
         save_model(base, opened.members[name]().network, opened.card)
     space, validation = opened.card.label_space, source.validation
     if votes is not None:
-        method = method_of(config, space, inputs.judge, families, votes.records)
-        train(
-            base, source.shown, validation, method.judge, method.signal, run, config.resolved(),
-            proposals=method.proposals, cache=store, slates=votes.slates, held_out=votes.held_out,
-        )  # fmt: skip
-        if is_first_process():
-            run.write_summary({**run.read_summary(), "votes": dict(votes.figures)})
+        from segpref.studies.votes import align_to_votes
+
+        align_to_votes(base, votes, validation, run, store)
         return
     if not run.finished:
         report_dropout_diversity(base, source.shown, config.families, config.seed, store)

@@ -13,7 +13,7 @@ from segpref.inference.windows import whole_images
 from segpref.judges import NamedJudge
 from segpref.preferences import StandingJudge, TopVsRandom
 from segpref.proposals import SlateProposals
-from segpref.studies.audit import Audit, audit_of
+from segpref.studies.audit import Audit, audit_standing
 from segpref.studies.audit import audit as measure
 from segpref.targets import check_outputs
 from segpref.types import Judge, Miner, SegprefError
@@ -75,19 +75,17 @@ def audit(
         raise SegprefError("an audit needs --data, and --judge or --votes: give one of these two")
     if votes is not None or isinstance(judge, StandingJudge):
         # Votes need a database, which other judges do not.
-        from segpref.workflows.votes_audit import asked_slates
+        from segpref.workflows.votes_audit import open_voted
 
         if part != "validation" or candidates != 32 or families is not None or others is not None:
             raise SegprefError(
                 "votes are measured on the images and masks that people saw: leave part, candidates, "
                 "families and others out"
             )
-        asked = asked_slates(
+        voted, dataset = open_voted(
             judge if votes is None else votes, model, data, database, where, opening, store
         )
-        result = audit_of(
-            asked.slates, asked.label_space, miner or TopVsRandom(), seed, asked.abstains_on
-        )
+        result = audit_standing(voted, dataset, miner or TopVsRandom(), seed)
     else:
         if judge is None or model is None or database is not None:
             raise SegprefError("a judge needs --model, and no --database: give it, or --votes")

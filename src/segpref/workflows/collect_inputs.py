@@ -11,6 +11,7 @@ from typing import Any
 from segpref.collect.config import CollectConfig
 from segpref.collect.display import MOST_STRUCTURES
 from segpref.data import Cache, Dataset, Reader, Split, images_for, prepare
+from segpref.data.splits import split_beside
 from segpref.inference.windows import whole_images
 from segpref.policies import ModelCard, TunablePolicy
 from segpref.policies.diffusion import is_diffusion
@@ -19,7 +20,6 @@ from segpref.preferences import AbstainingJudge
 from segpref.proposals import SlateProposals
 from segpref.types import Judge, Policy, SegprefError
 from segpref.workflows.loading import (
-    beside,
     check_masks,
     families_with,
     open_judge,
@@ -150,7 +150,7 @@ def open_collect_inputs(
         scorer, judged = open_judge(judge, card, readers[0], cache, opening.trust, more)
         seen |= set(judged)
     if reader is not None:
-        split = open_split(reader, where.split or beside(model), seen=seen)
+        split = open_split(reader, where.split or split_beside(model), seen=seen)
     shown, shown_reader = _shown(dataset, reader, more, split, seen, card, cache, compared)
     making = families_with(config.families, others, card, readers, cache)
     if not compared:

@@ -8,14 +8,14 @@ from typing import Any, Literal
 
 from segpref.data import Cache, Reader
 from segpref.data.csv_files import write_csv
-from segpref.data.splits import refuse_leakage
+from segpref.data.splits import refuse_leakage, split_beside
 from segpref.inference.case_masks import CaseMasks
 from segpref.inference.evaluation import Row, mean_of, score_files, score_model
 from segpref.inference.windows import whole_images, whole_network
 from segpref.progress import console
 from segpref.targets import check_outputs
 from segpref.types import SegprefError
-from segpref.workflows.loading import beside, open_split, open_trained, part_of, prepared_for
+from segpref.workflows.loading import open_split, open_trained, part_of, prepared_for
 from segpref.workflows.options import DataOptions, TrainedModel, Trust
 from segpref.workflows.runs import Run, chosen
 
@@ -80,7 +80,7 @@ def evaluate(
     check_outputs(files=[out], folders=[where.cache])
     opened = open_trained(path, opening)
     card, reader, dataset = prepared_for(opened, data, where, Cache(where.cache))
-    parts = open_split(reader, where.split or beside(path), seen=card.labelled)
+    parts = open_split(reader, where.split or split_beside(path), seen=card.labelled)
     cases = part_of(dataset, parts, part).labelled()
     if not len(cases):
         raise SegprefError(f"the part {part} of {data} has no labels: nothing can be scored")

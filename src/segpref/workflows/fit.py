@@ -17,7 +17,7 @@ from segpref.data import (
     draw_patients,
     prepare,
 )
-from segpref.data.splits import refuse_leakage
+from segpref.data.splits import refuse_leakage, split_beside
 from segpref.locking import alone_in_out
 from segpref.policies import ModelCard, NetworkSpec, PolicySpec, read_card
 from segpref.policies.promptable import PARTS, Part, PromptableNetwork, promptable_card
@@ -33,7 +33,7 @@ from segpref.training import (
 )
 from segpref.training import fit as train
 from segpref.types import SegprefError
-from segpref.workflows.loading import beside, open_split, part_of, reader_of
+from segpref.workflows.loading import open_split, part_of, reader_of
 from segpref.workflows.options import DataOptions, Trust
 from segpref.workflows.runs import Run, chosen, text_of
 
@@ -126,7 +126,7 @@ def fit(
     reader = reader_of(data, where)
     # Nobody is validated or tested on whose labels the start has seen.
     seen = () if before is None else before.labelled
-    split = open_split(reader, where.split or (start and beside(start)), seen=seen)
+    split = open_split(reader, where.split or (start and split_beside(start)), seen=seen)
     refuse_leakage(
         {
             "the start's labelled cases": seen,

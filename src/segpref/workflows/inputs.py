@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from segpref.data import Cache, Dataset, Reader, Split, images_for
+from segpref.data.splits import split_beside
 from segpref.judges import NamedJudge
 from segpref.policies import ModelCard
 from segpref.policies.model_formats import OpenModel
 from segpref.types import Judge
 from segpref.workflows.loading import (
-    beside,
     families_with,
     open_judge,
     open_split,
@@ -87,5 +87,5 @@ def open_inputs(
     more = None if pool is None else images_for(pool, card.channels)
     scorer, judged = open_judge(judge, card, reader, cache, opening.trust, more)
     seen = {*card.labelled, *judged}
-    split = open_split(reader, where.split or beside(model), seen=seen)
+    split = open_split(reader, where.split or split_beside(model), seen=seen)
     return Inputs(replace(opened, card=card), reader, dataset, scorer, judged, split, more)

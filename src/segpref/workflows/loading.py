@@ -35,7 +35,6 @@ from segpref.types import Judge, SegprefError
 from segpref.workflows.options import DataOptions, TrainedModel
 
 __all__ = [
-    "beside",
     "check_masks",
     "families_with",
     "open_judge",
@@ -94,12 +93,6 @@ def open_split(
             "several volumes, give --data_options.patient_pattern."
         )
     return split
-
-
-def beside(model: Path) -> Path | None:
-    """The split that a model of segpref's own was trained with, where it is there."""
-    file = (model if model.is_dir() else model.parent) / "split.json"
-    return file if file.exists() else None
 
 
 def prepared_for(

@@ -2,35 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from segpref.collect import VotesJudge
-from segpref.data import Cache
-from segpref.preferences import ScoredSlate
-from segpref.types import LabelSpace, SegprefError
+from segpref.data import Cache, Dataset
+from segpref.types import SegprefError
 from segpref.workflows.options import DataOptions, TrainedModel
 from segpref.workflows.votes import open_vote_inputs
 
-__all__ = ["AskedSlates", "asked_slates"]
+__all__ = ["open_voted"]
 
 
-class AskedSlates(NamedTuple):
-    """What was asked about labelled images.
-
-    Args:
-        slates: with what people said of them.
-        label_space: what the masks mean.
-        abstains_on: structures that nobody voted on.
-    """
-
-    slates: Iterable[ScoredSlate]
-    label_space: LabelSpace
-    abstains_on: Sequence[str]
-
-
-def asked_slates(
+def open_voted(
     votes: Any,
     model: Any,
     data: Any,
@@ -38,8 +22,8 @@ def asked_slates(
     where: DataOptions,
     opening: TrainedModel,
     cache: Cache,
-) -> AskedSlates:
-    """The masks that people voted on, with their scores.
+) -> tuple[VotesJudge, Dataset]:
+    """The judge that people are, and the images that they saw.
 
     Args:
         votes: a :class:`~segpref.collect.VotesJudge`, or folders of studies.
@@ -51,7 +35,7 @@ def asked_slates(
         cache: of prepared images.
 
     Raises:
-        SegprefError: another model or dataset than the study's, or no label of any image.
+        SegprefError: another model or dataset than the study's, or a database beside a judge.
     """
     if isinstance(votes, VotesJudge):
         if database is not None:
@@ -62,5 +46,4 @@ def asked_slates(
         judge = VotesJudge([Path(one) for one in paths], database)
     given = None if model is None else Path(model)
     _, inputs = open_vote_inputs(judge.votes, given, data, where, opening, cache, None)
-    space = inputs.card.label_space
-    return AskedSlates(judge.asked(inputs.dataset), space, judge.unvoted(space))
+    return judge, inputs.dataset

@@ -8,17 +8,19 @@ from segpref.faces import face
 
 if TYPE_CHECKING:
     from segpref.studies.judging.combined import Noisy, Together
-    from segpref.studies.judging.inputs import JudgeInputs, JudgeRecipe
+    from segpref.studies.judging.inputs import JudgeInputs, JudgeRecipe, StandingRecipe
     from segpref.studies.judging.labels import Masks, Oracle
     from segpref.studies.judging.networks import Ensemble, ModelBased, Regressor
+    from segpref.studies.judging.votes import Votes
 else:
     __getattr__, __dir__ = face(
         __name__,
         {
             "combined": ("Noisy", "Together"),
-            "inputs": ("JudgeInputs", "JudgeRecipe"),
+            "inputs": ("JudgeInputs", "JudgeRecipe", "StandingRecipe"),
             "labels": ("Masks", "Oracle"),
             "networks": ("Ensemble", "ModelBased", "Regressor"),
+            "votes": ("Votes",),
         },
     )
 
@@ -31,5 +33,7 @@ __all__ = [
     "Noisy",
     "Oracle",
     "Regressor",
+    "StandingRecipe",
     "Together",
+    "Votes",
 ]

@@ -7,8 +7,8 @@ from typing import Literal
 
 from segpref.checking import checked
 from segpref.judges import Committee, NoisyJudge
-from segpref.studies.judging.inputs import JudgeInputs, JudgeRecipe
-from segpref.types import Judge
+from segpref.studies.judging.inputs import JudgeInputs, JudgeRecipe, StandingRecipe
+from segpref.types import Judge, SegprefError
 
 __all__ = ["Noisy", "Together"]
 
@@ -31,6 +31,9 @@ class Noisy:
     noise: float = 0.0
     tie_width: float = 0.0
     size_bias: float = 0.0
+
+    def __post_init__(self) -> None:
+        _refuse_standing(self.judge)
 
     @property
     def of_base(self) -> bool:
@@ -66,6 +69,9 @@ class Together:
     weights: list[float] | None = None
     min_agreement: float | None = None
 
+    def __post_init__(self) -> None:
+        _refuse_standing(*self.judges)
+
     @property
     def of_base(self) -> bool:
         """Whether any of them is."""
@@ -80,3 +86,12 @@ class Together:
         """The committee."""
         members = [judge.build(inputs.inside(str(i))) for i, judge in enumerate(self.judges)]
         return Committee(members, self.by, self.weights, self.min_agreement)
+
+
+def _refuse_standing(*judges: JudgeRecipe) -> None:
+    for judge in judges:
+        if isinstance(judge, StandingRecipe):
+            raise SegprefError(
+                f"{type(judge).__name__} can't be part of another judge, for it says nothing of new "
+                "masks: make it a judge of its own"
+            )

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from segpref.data.cache import Cache
 from segpref.data.dataset import Dataset
 from segpref.data.masks import MaskFolder
 from segpref.studies.stages import Stage1
+from segpref.training.config import AlignConfig
 from segpref.types import Judge
 
-__all__ = ["JUDGE_SEED", "JudgeInputs", "JudgeRecipe"]
+if TYPE_CHECKING:
+    # Votes need a database, which other judges do not.
+    from segpref.studies.votes import VoteInputs
+
+__all__ = ["JUDGE_SEED", "JudgeInputs", "JudgeRecipe", "StandingRecipe"]
 
 JUDGE_SEED = 1000
 """Added to the seed of a judge's weights: base and judge must not begin with the same ones."""
@@ -35,6 +40,10 @@ class JudgeInputs:
         fit: trains a segmenter: ``fit(stage, cases, folder, seed)``; a semi-supervised method of the
             stage also gets the images of the training patients.
         masks: opens a folder of masks of the dataset's images.
+        images: all of the dataset, prepared.
+        measured: patients of validation and test, from whom no preference is learned.
+        model: hash of the base where that is an existing model; None where the study trains it, and for
+            a judge that bases share.
     """
 
     seed: int
@@ -46,6 +55,9 @@ class JudgeInputs:
     cache: Cache
     fit: Callable[[Stage1, Dataset, Path, int], None]
     masks: Callable[[Path], MaskFolder]
+    images: Dataset
+    measured: Set[str]
+    model: str | None
 
     def inside(self, name: str) -> JudgeInputs:
         """The same with a folder of its own for a part of the judge."""
@@ -65,4 +77,31 @@ class JudgeRecipe(Protocol):
 
     def build(self, inputs: JudgeInputs) -> Judge:
         """The judge, from what was trained."""
+        ...
+
+
+@runtime_checkable
+class StandingRecipe(JudgeRecipe, Protocol):
+    """A judge whose preferences stand before the study is run, such as votes: about certain masks only.
+
+    What it builds is a :class:`~segpref.preferences.StandingJudge`.
+    """
+
+    def check(self, inputs: JudgeInputs, methods: Mapping[str, AlignConfig]) -> None:
+        """Refuse what does not fit together when the study is opened.
+
+        Args:
+            inputs: as for its training; no base is trained yet.
+            methods: what the grid asks of this judge and base, by name.
+        """
+        ...
+
+    def preferences(self, inputs: JudgeInputs, config: AlignConfig, folder: Path) -> VoteInputs:
+        """What a run learns from, in the place of a judge's scores.
+
+        Args:
+            inputs: as for its training.
+            config: of the run.
+            folder: for what has to be written.
+        """
         ...
