@@ -1,4 +1,4 @@
-"""Checks output paths: a regular file or a folder, never anything else."""
+"""Checks paths: a regular file or a folder, never anything else."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from segpref.types import SegprefError
 
-__all__ = ["check_outputs", "file_target"]
+__all__ = ["check_outputs", "file_target", "refuse_special"]
 
 _KINDS = {
     stat.S_IFDIR: "a folder",
@@ -18,6 +18,25 @@ _KINDS = {
     stat.S_IFIFO: "a named pipe",
     stat.S_IFSOCK: "a socket",
 }
+
+
+_READ = (stat.S_IFREG, stat.S_IFDIR)
+
+
+def refuse_special(path: Path) -> None:
+    """Refuse to read what may have no end or no beginning; what is not there is for others to say.
+
+    Raises:
+        SegprefError: a device, a named pipe or a socket is at the end of all links.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (OSError, RuntimeError, ValueError):
+        return
+    if stat.S_IFMT(mode) not in _READ:
+        raise SegprefError(
+            f"{path} is {_kind(mode)}, not a file: move it away, or put the file itself there"
+        )
 
 
 def file_target(path: Path) -> Path:

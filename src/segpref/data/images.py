@@ -14,6 +14,7 @@ from segpref.data.index import image_files, index, source_id
 from segpref.data.source import Source
 from segpref.data.volumes import file_stem
 from segpref.data.walk import Tree, entries
+from segpref.targets import refuse_special
 from segpref.types import Case, SegprefError
 
 __all__ = ["Images", "images_for"]
@@ -56,6 +57,7 @@ class Images:
     ) -> None:
         path = Path(root).expanduser()
         groups: list[tuple[str, tuple[Path, ...]]]
+        refuse_special(path)
         if path.is_file():
             groups = [(file_stem(path), (path,))]
         elif not path.is_dir():

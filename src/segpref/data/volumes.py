@@ -14,6 +14,7 @@ from segpref.data.headers import nifti_geometry
 from segpref.data.pictures import Colours, read_picture
 from segpref.disk import refuse_scarcity
 from segpref.late import late
+from segpref.targets import refuse_special
 from segpref.types import SegprefError
 
 __all__ = [
@@ -108,6 +109,7 @@ def read_volume(path: Path | str, colours: Colours = "channels") -> Volume:
 def _check_there(path: Path) -> None:
     if path.is_dir():
         return
+    refuse_special(path)
     if not path.is_file():
         state = "is a link that leads nowhere" if path.is_symlink() else "does not exist"
         raise SegprefError(f"{path} {state}: correct the path or restore the file")
