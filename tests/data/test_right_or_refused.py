@@ -57,7 +57,7 @@ REFUSED: dict[str, tuple[Write, Write, str]] = {
     ),
     "label of mirrored axes": (nifti(VOLUME), nifti(LABEL, -2.0), "turn one as the other"),
     "label in micrometres": (nifti(VOLUME), nifti(LABEL, unit="micron"), "units of length"),
-    "image in metres": (nifti(VOLUME, unit="meter"), nifti(LABEL), "units of length"),
+    "image in metres": (nifti(VOLUME, unit="meter"), nifti(LABEL), "in metres"),
     "label of another size": (nifti(VOLUME), nifti(LABEL[:-1]), "export both on one grid"),
     "one-hot label": (nifti(VOLUME), nifti(np.stack([1 - LABEL, LABEL], -1)), "2 channels"),
     "five axes": (nifti(np.stack([VOLUME] * 2, -1)[..., None, :]), nifti(LABEL), "the shape"),

@@ -8,7 +8,7 @@ from typing import Any
 from segpref.data import open_dataset, write_pack
 from segpref.data.packed import PACK_FILE
 from segpref.progress import stdout
-from segpref.targets import check_outputs
+from segpref.targets import check_outputs, refuse_in_place
 
 __all__ = ["EXAMPLES", "pack"]
 
@@ -36,6 +36,7 @@ def pack(
         settings: the resolved options.
         data_options: passed to the reader, such as patient_pattern or exclude.
     """
+    refuse_in_place(out, data)
     check_outputs(files=[out / PACK_FILE], folders=[out, out / "volumes"])
     size = write_pack(open_dataset(data, **(data_options or {})), out)
     stdout.print(f"{out}: {size / 1e6:.1f} MB")

@@ -25,7 +25,7 @@ from segpref.checking import checked
 from segpref.data.array_files import StoredArray
 from segpref.data.cache_entries import ELSEWHERE, PARTIAL, Entry
 from segpref.disk import Damaged, cannot_write, from_checked_json, refuse_scarcity, to_checked_json
-from segpref.targets import file_target
+from segpref.targets import file_target, refuse_special
 from segpref.types import SegprefError
 
 __all__ = [
@@ -168,6 +168,7 @@ class Cache:
             RuntimeError,
         ) as error:  # RuntimeError: links in a circle, until Python 3.13
             raise _unreadable(path, error) from error
+        refuse_special(path)
         note = self.root / "files" / key_digest({"path": seen[0]})
         with contextlib.suppress(OSError, Damaged):
             remembered = from_checked_json(note.read_bytes())

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Num, Shaped, UInt8
 
 from segpref.data.grids import check_grid
-from segpref.data.pictures import is_colour
+from segpref.data.pictures import is_colour, is_lossy
 from segpref.data.source import Source
 from segpref.data.volumes import Colours, Volume, is_picture, read_volume
 from segpref.types import IGNORE, Case, LabelSpace, SegprefError
@@ -26,7 +26,6 @@ __all__ = [
     "to_multilabel",
 ]
 
-JPEG_SUFFIXES = (".jpg", ".jpeg")
 MIDDLE_GREY = 127
 _SLACK = 1e-3
 """Interpolation leaves values farther from whole numbers than this, float arithmetic nearer ones."""
@@ -100,8 +99,10 @@ def read_labels(
         classes: class (or :data:`IGNORE`) of every value that the file may hold.
         names: class names, for messages.
     """
-    if path.suffix.lower() in JPEG_SUFFIXES:
-        raise SegprefError(f"{path} is a JPEG, which blurs class numbers: save label maps as PNG")
+    if is_lossy(path):
+        raise SegprefError(
+            f"{path} holds a JPEG, which blurs class numbers: save label maps as PNG"
+        )
     mask = _read_mask(path, image, image_path, "labels")
     whole = _whole_numbers(path, mask)
     values = np.array(sorted(classes))
@@ -127,7 +128,7 @@ def read_classes(
     """
     found = {value: number for number, value in enumerate(space.disk_values)}
     if set(found) in ({0, 1}, {0, 255}):
-        if path.suffix.lower() in JPEG_SUFFIXES:
+        if is_lossy(path):
             return read_binary(path, image, image_path)[None]
         top = _read_mask(path, image, image_path, "labels").max(initial=0)
         found = {0: 0, 255 if top > 1 else 1: 1}
@@ -163,15 +164,27 @@ def read_binary(
     """Read the mask of one structure as 0 and 1.
 
     Without a threshold, pictures that hold only 0 and 1 are taken as they are, others and all JPEGs
-    are cut at grey level 127; NIfTI must hold 0 and one of 1 or 255.
+    are cut at grey level 127, which must lie between the darkest and the brightest of several; one
+    colour on black counts as white. NIfTI must hold 0 and one of 1 or 255.
     """
-    mask = _read_mask(path, image, image_path, "grey")
+    colours: Colours = "mask" if threshold is None else "grey"
+    mask = _read_mask(path, image, image_path, colours)
     if threshold is not None:
         return np.asarray(mask > threshold, dtype=np.uint8)
     mask = _near_whole(mask)
     top = mask.max(initial=0)
-    if path.suffix.lower() in JPEG_SUFFIXES or (is_picture(path) and top > MIDDLE_GREY):
+    if is_picture(path) and top > MIDDLE_GREY:
+        if MIDDLE_GREY < mask.min() < top:
+            raise SegprefError(
+                f"{path} should be the mask of one structure but holds light greys alone, from "
+                f"{mask.min():g} to {top:g}: save it with 0 and 1 (or 255), or set threshold"
+            )
         return np.asarray(mask > MIDDLE_GREY, dtype=np.uint8)
+    if top > 0 and is_lossy(path):
+        raise SegprefError(
+            f"{path} holds a JPEG of dark greys alone, up to {top:g}, where a mask is black and white: "
+            "save it as PNG, or set threshold"
+        )
     if not np.isin(top, (0, 1, 255)) or not np.isin(mask, (0, top)).all():
         raise SegprefError(
             f"{path} should be the mask of one structure but holds values other than 0 and 1 (or 255), "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from segpref.data.other_formats import unread
 from segpref.data.source import Reader
 from segpref.data.volumes import is_nifti, is_picture
 from segpref.data.walk import Tree
@@ -55,7 +56,12 @@ def _left_alone(reader: Reader, folder: Path) -> str:
     others = [path for path in images if path not in used]
     hidden = [path for path, why in tree.skipped.items() if why == "hidden"]
     again = [path for path, why in tree.skipped.items() if why != "hidden"]
-    groups = {"hidden": hidden, "links to folders read already": again, "other images": others}
+    groups = {
+        "hidden": hidden,
+        "links to folders read already": again,
+        "other images": others,
+        "images in formats that are not read": [p for p in unread(tree.files) if p not in used],
+    }
     found = [f"{what}: {_names(paths, folder)}" for what, paths in groups.items() if paths]
     return ", ".join(found)
 

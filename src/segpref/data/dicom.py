@@ -12,6 +12,7 @@ from jaxtyping import Float, Num
 
 from segpref.disk import refuse_scarcity
 from segpref.late import late
+from segpref.targets import refuse_special
 from segpref.types import SegprefError
 
 __all__ = ["is_dicom", "is_radiograph", "radiographs", "read_series", "read_slices"]
@@ -214,6 +215,7 @@ def _has_mark(path: Path) -> bool:
 
 
 def _header(file: Path) -> Any:
+    refuse_special(file)
     try:
         header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(_TAGS))
         for tag in _TAGS:

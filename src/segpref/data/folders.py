@@ -10,7 +10,6 @@ from jaxtyping import UInt8
 
 from segpref.checking import checked
 from segpref.data.cases import (
-    JPEG_SUFFIXES,
     make_case,
     picture_channels,
     read_binary,
@@ -19,6 +18,7 @@ from segpref.data.cases import (
 )
 from segpref.data.index import dataset_folder, index, patient_of, source_id
 from segpref.data.pairing import ONE_STRUCTURE, apart, beside, by_image, chosen, without
+from segpref.data.pictures import is_lossy
 from segpref.data.source import Source
 from segpref.data.volumes import Volume, file_stem, read_volume
 from segpref.types import IGNORE, Case, LabelSpace, SegprefError
@@ -169,11 +169,16 @@ def _white(maps: Sequence[Path]) -> bool:
 def _space_of_values(maps: Sequence[Path], ignore: int | None) -> LabelSpace:
     values: set[int] = set()
     for path in maps:
-        if path.suffix.lower() in JPEG_SUFFIXES:
+        if is_lossy(path):
             values |= {0, 255}
         else:
             found = np.unique(read_volume(path, "labels").array)
-            values |= set(np.round(found).astype(int).tolist())
+            if found.size and found.min() <= -0.5:
+                raise SegprefError(
+                    f"{path} holds the label value {found.min():g}: number the classes from 0, or set "
+                    "threshold for binary masks"
+                )
+            values |= set(map(int, np.round(found).tolist()))
         classes = values - {ignore}
         if max(classes, default=0) > 100 and not classes <= {0, 255}:
             raise SegprefError(

@@ -24,6 +24,12 @@ log = logging.getLogger(__name__)
 _SLACK = 0.01
 """Voxel sizes that differ by less than this share are two roundings of one size."""
 
+_UNITS_MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
+"""Codes of xyzt_units in millimetres; 0 is unknown, where millimetres are usual."""
+
+_LARGEST_MM = 100.0
+"""No image has larger voxels: a header with such numbers in metres means millimetres."""
+
 Affine = Float[np.ndarray, "4 4"]
 
 
@@ -68,35 +74,73 @@ def nifti_geometry(path: Path, image: Any, space: int) -> Geometry:
         image: the image.
         space: its number of spatial axes.
 
+    pixdim counts as it is in the file. nibabel would make sizes of 0 to sizes of 1: where there is no
+    sform beside them, sizes that are all 0 are unknown, and others that are none are refused.
+
     Raises:
-        SegprefError: two statements disagree and neither is trivial, or the affine has no inverse.
+        SegprefError: two statements disagree and neither is trivial, a size or a unit is none, the
+            affine has no inverse, or voxels would begin within the header.
     """
-    header, affine = image.header, np.array(image.affine, np.float64)
+    header, affine, raw = image.header, np.array(image.affine, np.float64), _as_written(image)
+    _check_offset(path, image, raw)
+    code = int(raw["xyzt_units"]) & 7
+    if code not in _UNITS_MM:
+        raise SegprefError(
+            f"{path} states a unit of length with the code {code}, which NIfTI does not have: set "
+            "xyzt_units to millimetres (2), or to the unit that is right"
+        )
+    stated = np.abs(np.asarray(raw["pixdim"][1 : 1 + space], np.float64))
+    sized = bool(np.isfinite(stated).all() and (stated > 0).all())
+    coded = bool(header["qform_code"] or header["sform_code"])
+    if not sized and not header["sform_code"]:
+        if coded or stated.any():
+            raise SegprefError(
+                f"{path} states voxels of {_times(stated)} in its pixdim and has no sform: export it "
+                "again with the true sizes"
+            )
+        return Geometry(affine, None, False)
     if not np.isfinite(affine).all() or np.linalg.det(affine[:3, :3]) == 0:
         raise SegprefError(
             f"{path} has an affine without an inverse in its header: export it again with a valid "
             "sform or qform"
         )
-    affine = _agreed(path, header, affine, space)
+    if header["sform_code"] and sized:
+        affine = _agreed(path, header, affine, stated)
     # Any one of unit, size, offset, turn or code is taken as knowledge.
-    unit = header.get_xyzt_units()[0]
-    coded = bool(header["qform_code"] or header["sform_code"])
-    spacing = affines.voxel_sizes(affine)[:space] * {"meter": 1000.0, "micron": 0.001}.get(
-        unit, 1.0
-    )
+    spacing = affines.voxel_sizes(affine)[:space] * _UNITS_MM[code]
+    if code == 1 and spacing.max() > _LARGEST_MM:
+        raise SegprefError(
+            f"{path} states voxels of {_times(spacing)} mm, in metres: correct its sizes, or set "
+            "xyzt_units to millimetres (2)"
+        )
     unstated = np.array_equal(affine, np.eye(4)) or not coded
-    if unit == "unknown" and np.all(spacing == 1) and unstated:
+    if code == 0 and np.all(spacing == 1) and unstated:
         return Geometry(affine, None, False)
     return Geometry(affine, tuple(float(size) for size in spacing), coded)
 
 
-def _agreed(path: Path, header: Any, affine: Affine, space: int) -> Affine:
+def _as_written(image: Any) -> Any:
+    """The header without what nibabel puts right when it loads a file."""
+    holder = image.file_map.get("header", image.file_map["image"])
+    if holder.filename is None and holder.fileobj is None:
+        return image.header
+    with holder.get_prepare_fileobj("rb") as file:
+        return type(image.header).from_fileobj(file, check=False)
+
+
+def _check_offset(path: Path, image: Any, raw: Any) -> None:
+    first = image.header_class.single_vox_offset
+    if image.file_map["image"].filename is not None and not raw["vox_offset"] >= first:
+        raise SegprefError(
+            f"{path} says that its voxels begin at byte {raw['vox_offset']:g}, which is in its header "
+            f"of {first}: export it again"
+        )
+
+
+def _agreed(path: Path, header: Any, affine: Affine, stated: Float[np.ndarray, " space"]) -> Affine:
     """What sform, qform and pixdim say together; the affine that nibabel chose where they agree."""
-    stated = np.abs(np.asarray(header["pixdim"][1 : 1 + space], np.float64))
-    if not header["sform_code"] or not np.isfinite(stated).all() or (stated == 0).any():
-        return affine
     sform, qform = affine, _qform(header)
-    sizes = affines.voxel_sizes(sform)[:space]
+    sizes = affines.voxel_sizes(sform)[: len(stated)]
     if np.allclose(sizes, stated, rtol=_SLACK):
         return _one_direction(path, sform, qform)
     said = f"voxels of {_times(sizes)} in its sform and of {_times(stated)} in its pixdim"

@@ -11,9 +11,12 @@ from segpref.checking import checked
 from segpref.data.cases import has_colours, make_case, picture_channels, read_image
 from segpref.data.dicom import is_dicom, radiographs
 from segpref.data.index import image_files, index, source_id
+from segpref.data.other_formats import unread
 from segpref.data.source import Source
 from segpref.data.volumes import file_stem
 from segpref.data.walk import Tree, entries
+from segpref.progress import console
+from segpref.targets import refuse_special
 from segpref.types import Case, SegprefError
 
 __all__ = ["Images", "images_for"]
@@ -56,12 +59,14 @@ class Images:
     ) -> None:
         path = Path(root).expanduser()
         groups: list[tuple[str, tuple[Path, ...]]]
+        refuse_special(path)
         if path.is_file():
             groups = [(file_stem(path), (path,))]
         elif not path.is_dir():
             raise SegprefError(f"{path} does not exist: correct the path or restore the file")
         else:
             groups = list(_found(path) if channel_files == 1 else _grouped(path, channel_files))
+            _say_what_is_not_read(path)
         sources = [
             Source(id=source_id(name), patient=source_id(name), images=files)
             for name, files in groups
@@ -106,6 +111,16 @@ def images_for(root: Path | str, channels: Sequence[str]) -> Images:
     if numbered or count == 1:
         return Images(root, count, False, channels)
     return Images(root, 1, True if tuple(channels) == _COLOURS else None, channels)
+
+
+def _say_what_is_not_read(folder: Path) -> None:
+    if files := unread(entries(folder)):
+        more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+        console.print(
+            f"{folder} holds {files[0].name}{more} in a format that is not read: convert images to "
+            "NIfTI, DICOM, PNG or TIFF.",
+            soft_wrap=True,
+        )
 
 
 def _has_channel_files(folder: Path) -> bool:

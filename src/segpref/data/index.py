@@ -12,6 +12,7 @@ from typing import Any
 from segpref.data.source import Source
 from segpref.data.volumes import is_nifti, is_picture
 from segpref.data.walk import Tree, entries
+from segpref.targets import refuse_special
 from segpref.trust import read_json
 from segpref.types import SegprefError
 
@@ -51,6 +52,7 @@ def required(path: Path, wanted_by: str, fix: str = "restore it or drop the entr
     path = as_written(path)
     if not path.exists():
         raise SegprefError(f"{path} is missing but {wanted_by}: {fix}")
+    refuse_special(path)
     return path
 
 

@@ -147,7 +147,7 @@ def _pixel_size(shape: Sequence[int]) -> tuple[float, float] | None:
 
 
 def _read_mask(path: Path, image: Volume, image_path: Path) -> UInt8[np.ndarray, "row column"]:
-    mask = read_volume(path, "grey")
+    mask = read_volume(path, "mask")
     rows, columns = mask.array.shape[1:]
     height, width = image.array.shape[1:]
     factor = height // rows

@@ -98,6 +98,12 @@ class Packed:
                 found[name].reshape(-1, *[1] * (found["image"].ndim - 1))
                 for name in ("scale", "offset")
             )
+            if (
+                found["image"].dtype != np.uint8
+                or scale.dtype.kind != "f"
+                or offset.dtype.kind != "f"
+            ):
+                raise ValueError("an image in other steps than were written")
             with np.errstate(all="ignore"):  # what is not finite is refused below
                 image = (found["image"] * scale + offset).astype(np.float32)
         except _UNREADABLE as error:
@@ -158,6 +164,21 @@ class Packed:
         for name, due in (("affine", (4, 4)), ("spacing_mm", (image.ndim - 1,))):
             if name in found and found[name].shape != due:
                 raise SegprefError(f"{path} has a wrong {name} of shape {found[name].shape}: {how}")
+        for name, sound in (("affine", _invertible), ("spacing_mm", _positive)):
+            numbers = found.get(name)
+            if numbers is not None and not (numbers.dtype.kind in "iuf" and sound(numbers)):
+                raise SegprefError(
+                    f"{path} has {name} with values that are no geometry "
+                    f"({' '.join(map(str, numbers.ravel()[:4].tolist()))} ...): {how}"
+                )
+
+
+def _invertible(affine: np.ndarray) -> bool:
+    return bool(np.isfinite(affine).all()) and np.linalg.det(affine[:3, :3]) != 0
+
+
+def _positive(sizes: np.ndarray) -> bool:
+    return bool(np.isfinite(sizes).all() and (sizes > 0).all())
 
 
 def _check_values(path: Path, name: str, array: np.ndarray, space: LabelSpace | None) -> None:

@@ -30,7 +30,7 @@ __all__ = ["prepare"]
 
 log = logging.getLogger(__name__)
 
-PREPARATION_VERSION = 2
+PREPARATION_VERSION = 3
 """Part of every key: raise it when prepared arrays change for equal settings."""
 
 

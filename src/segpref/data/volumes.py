@@ -11,9 +11,11 @@ from jaxtyping import Float, Num
 
 from segpref.data.dicom import is_dicom, read_series
 from segpref.data.headers import nifti_geometry
+from segpref.data.other_formats import content_format
 from segpref.data.pictures import Colours, read_picture
 from segpref.disk import refuse_scarcity
 from segpref.late import late
+from segpref.targets import refuse_special
 from segpref.types import SegprefError
 
 __all__ = [
@@ -64,7 +66,11 @@ def is_picture(path: Path) -> bool:
 
 def file_stem(path: Path) -> str:
     """File name without its ending, where ``.nii.gz`` counts as one ending."""
-    return path.name[:-7] if path.name.lower().endswith(".nii.gz") else path.stem
+    return path.name[:-7] if _is_packed(path) else path.stem
+
+
+def _is_packed(path: Path) -> bool:
+    return path.name.lower().endswith(".nii.gz")
 
 
 def read_volume(path: Path | str, colours: Colours = "channels") -> Volume:
@@ -73,7 +79,8 @@ def read_volume(path: Path | str, colours: Colours = "channels") -> Volume:
     Args:
         path: the file, or the folder of one DICOM series.
         colours: of pictures only. ``channels`` makes a channel of each colour, ``grey`` one channel
-            of luminance, ``labels`` one channel of palette indices or grey levels as stored.
+            of luminance, ``labels`` one channel of palette indices or grey levels as stored, ``mask``
+            one channel of grey levels in which one colour on black is white.
 
     Raises:
         SegprefError: nothing there, no permission, a format that is not known, a damaged file, or
@@ -101,13 +108,14 @@ def read_volume(path: Path | str, colours: Colours = "channels") -> Volume:
     except Exception as error:  # a damaged file makes the libraries stumble in any way
         refuse_scarcity(path, error)
         raise _damaged(path, error) from error
-    _check_finite(path, volume.array)
+    _check_numbers(path, volume.array)
     return volume
 
 
 def _check_there(path: Path) -> None:
     if path.is_dir():
         return
+    refuse_special(path)
     if not path.is_file():
         state = "is a link that leads nowhere" if path.is_symlink() else "does not exist"
         raise SegprefError(f"{path} {state}: correct the path or restore the file")
@@ -122,7 +130,11 @@ def _check_there(path: Path) -> None:
         )
 
 
-def _check_finite(path: Path, array: Num[np.ndarray, "..."]) -> None:
+def _check_numbers(path: Path, array: Num[np.ndarray, "..."]) -> None:
+    if array.dtype.kind not in "buif":
+        raise SegprefError(
+            f"{path} holds {array.dtype} pixels: save it with one real number per voxel"
+        )
     if not np.issubdtype(array.dtype, np.floating) or np.isfinite(array).all():
         return
     count = int(np.count_nonzero(~np.isfinite(array)))
@@ -134,6 +146,11 @@ def _check_finite(path: Path, array: Num[np.ndarray, "..."]) -> None:
 
 def _damaged(path: Path, error: Exception) -> SegprefError:
     kind = "NIfTI" if is_nifti(path) else "picture" if is_picture(path) else "DICOM"
+    own = {"picture": ("PNG", "JPEG"), "NIfTI": ("gzip",) if _is_packed(path) else ("NIfTI",)}
+    if (found := content_format(path)) not in (None, *own.get(kind, ("DICOM",))):
+        return SegprefError(
+            f"{path} is {found} by its content: give it the ending of its format, or convert it"
+        )
     reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
     return SegprefError(
         f"{path} is cut off, damaged or no {kind} file ({reason[:120]}): copy or export it again"
@@ -158,10 +175,6 @@ def _read_nifti(path: Path) -> Volume:
     # Read, not mapped: a file that is cut short meanwhile is an error then, not a signal.
     image: Any = nib.load(path, mmap=False)
     array = _whole_array(path, image)
-    if array.dtype.kind not in "buif":
-        raise SegprefError(
-            f"{path} holds {array.dtype} pixels: save it with one real number per voxel"
-        )
     while array.ndim > 3 and array.shape[-1] == 1:
         array = array[..., 0]
     if array.ndim not in (2, 3, 4) or 0 in array.shape:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from segpref.disk import refuse_scarcity
+from segpref.targets import refuse_special
 from segpref.types import SegprefError
 
 __all__ = ["Tree", "entries", "hidden"]
@@ -28,9 +29,12 @@ def entries(folder: Path) -> list[Path]:
     """What lies directly in the folder and is not hidden, sorted.
 
     Raises:
-        SegprefError: the folder can't be listed.
+        SegprefError: the folder can't be listed, or holds a device, a named pipe or a socket.
     """
-    return [path for path in _listed(folder) if not hidden(path.name)]
+    found = [path for path in _listed(folder) if not hidden(path.name)]
+    for path in found:
+        refuse_special(path)
+    return found
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ class Tree:
             walked already.
 
     Raises:
-        SegprefError: a folder can't be listed.
+        SegprefError: a folder can't be listed, or holds a device, a named pipe or a socket.
     """
 
     root: Path
@@ -78,6 +82,7 @@ class Tree:
                 elif path.is_dir():
                     (links if path.is_symlink() else own).append(path)
                 else:
+                    refuse_special(path)
                     files.append(path)
         object.__setattr__(self, "files", tuple(sorted(files)))
         object.__setattr__(self, "folders", tuple(sorted(folders)))

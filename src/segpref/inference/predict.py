@@ -163,7 +163,9 @@ def like(source: Source, case: Case) -> Path | Case:
 def check_output(output: Path, reader: Images, images: Path) -> None:
     files = [path for source in reader.sources() for path in source.images]
     folders = {path if path.is_dir() else path.parent for path in [images, *files]}
-    if output.resolve() in {folder.resolve() for folder in folders}:
+    # Images may be links to files elsewhere.
+    real = {Path(os.path.realpath(path)).parent for path in files if path.is_file()}
+    if Path(os.path.realpath(output)) in {Path(os.path.realpath(one)) for one in folders} | real:
         raise SegprefError(
             f"{output} holds the images, which would be overwritten by masks or mixed with them: "
             "choose another output folder"
@@ -177,15 +179,28 @@ def check_output(output: Path, reader: Images, images: Path) -> None:
 
 
 def refuse_inputs(reader: Images, masks: Iterable[Path]) -> None:
-    """Refuse masks that would be written through a link into an image."""
-    images = [path for source in reader.sources() for path in source.images]
+    """Refuse masks that would replace an image: of its name, a link to it, or what it is a link to."""
     # A link of the images may lead nowhere or in a circle: reading it says so.
-    for path in (mask for mask in masks if mask.is_symlink() and mask.exists()):
-        if any(image.exists() and path.samefile(image) for image in images):
+    images = {
+        (one.st_dev, one.st_ino)
+        for source in reader.sources()
+        for path in source.images
+        if (one := _status(path)) is not None
+    }
+    for path in masks:
+        found = _status(path)
+        if found is not None and (found.st_dev, found.st_ino) in images:
             raise SegprefError(
-                f"{path} is a link to an image, which its mask would overwrite: remove the link, or "
-                "choose another output folder"
+                f"{path} is a link to an image, or the image itself, which its mask would "
+                "overwrite: remove the link, or choose another output folder"
             )
+
+
+def _status(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except (OSError, RuntimeError):  # RuntimeError: links in a circle, until Python 3.13
+        return None
 
 
 def mask_name(source: Source) -> str:

@@ -145,7 +145,7 @@ class RunFolder:
         """
         if not self._note.exists():
             return
-        before, now = _read_json(self._note).get("settings", {}), _plain(settings)
+        before, now = _mapping(self._note, "settings"), _plain(settings)
         relevant = [name for name in {**before, **now} if name not in NO_EFFECT]
         changed = [name for name in relevant if before.get(name) != now.get(name)]
         if changed:
@@ -167,13 +167,12 @@ class RunFolder:
         """
         if not is_first_process() or not self._note.exists():
             return
-        about = _read_json(self._note)
-        kept = about.setdefault("learns_from", {})
+        about, kept = _read_json(self._note), _mapping(self._note, "learns_from")
         if kept.get(name, digest) != digest:
             raise SegprefError(f"{self.path} was begun with {otherwise}, or choose another --out")
         if name in kept:
             return
-        kept[name] = digest
+        about["learns_from"] = {**kept, name: digest}
         write_atomically(self._note, json.dumps(about, indent=1).encode())
 
     def write_metrics(self, history: Sequence[Mapping[str, Any]]) -> None:
@@ -271,6 +270,14 @@ def _read_json(path: Path) -> dict[str, Any]:
         return content
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise _damaged(path, error) from error
+
+
+def _mapping(path: Path, key: str) -> dict[str, Any]:
+    """What stands under a key of a JSON file; nothing where it is not there."""
+    found = _read_json(path).get(key, {})
+    if not isinstance(found, dict):
+        raise _damaged(path, ValueError(f"{key} is no JSON object"))
+    return found
 
 
 def _damaged(path: Path, error: Exception) -> SegprefError:

@@ -21,14 +21,14 @@ from segpref.studies.calibration import measured_flip_rates
 from segpref.studies.examples import alignment_report
 from segpref.studies.slates import patch_draw
 from segpref.studies.verdict import measured_verdict
-from segpref.targets import check_outputs
+from segpref.targets import check_outputs, refuse_in_place
 from segpref.training import AlignConfig, RunFolder, is_first_process
 from segpref.training import align as train
 from segpref.training.methods import Method, method_of, with_flip_rates
 from segpref.types import Judge, SegprefError
 from segpref.workflows.candidates import report_dropout_diversity
 from segpref.workflows.inputs import Inputs, open_inputs
-from segpref.workflows.loading import check_masks, part_of
+from segpref.workflows.loading import check_masks, keep_split, part_of
 from segpref.workflows.options import DataOptions, TrainedModel
 from segpref.workflows.runs import Run, chosen, text_of
 
@@ -125,6 +125,7 @@ def align(
     """
     out = Path(out)
     config, where, opening = chosen(options, config or AlignConfig(), DataOptions(), TrainedModel())
+    refuse_in_place(out, data)
     check_outputs(
         files=[out / "split.json", out / "report.html"], folders=[out, out / "tuned", where.cache]
     )
@@ -263,6 +264,7 @@ def _of_votes(asked: _Asked) -> _Source:
 def _tune(source: _Source, name: str, run: RunFolder, config: AlignConfig, store: Cache) -> None:
     """One member in its run folder, which is opened."""
     inputs, families, votes = source.inputs, source.families, source.votes
+    keep_split(run, inputs.split)
     inputs.split.save(run.path / "split.json")
     opened = inputs.model
     base = opened.path

@@ -147,6 +147,7 @@ def open_collect_inputs(
     readers = [one for one in (reader, more) if one is not None]
     scorer = None
     if judge is not None:
+        refuse_itself(judge, model, opened, opening.trust)
         scorer, judged = open_judge(judge, card, readers[0], cache, opening.trust, more)
         seen |= set(judged)
     if reader is not None:

@@ -23,7 +23,7 @@ from segpref.policies import ModelCard, NetworkSpec, PolicySpec, read_card
 from segpref.policies.promptable import PARTS, Part, PromptableNetwork, promptable_card
 from segpref.report.run_report import write_report
 from segpref.studies.recipe import default_network
-from segpref.targets import check_outputs
+from segpref.targets import check_outputs, refuse_in_place
 from segpref.training import (
     FitConfig,
     PromptableConfig,
@@ -33,7 +33,7 @@ from segpref.training import (
 )
 from segpref.training import fit as train
 from segpref.types import SegprefError
-from segpref.workflows.loading import open_split, part_of, reader_of
+from segpref.workflows.loading import keep_split, open_split, part_of, reader_of
 from segpref.workflows.options import DataOptions, Trust
 from segpref.workflows.runs import Run, chosen, text_of
 
@@ -111,6 +111,7 @@ def fit(
     """
     out, start = Path(out), None if start is None else Path(start)
     config, where, opening = chosen(options, config or FitConfig(), DataOptions(), Trust())
+    refuse_in_place(out, data)
     check_outputs(files=[out / "split.json", out / "report.html"], folders=[out, where.cache])
     folder = RunFolder(out)
     folder.check()
@@ -142,6 +143,7 @@ def fit(
     validation = part_of(dataset, split, "validation")
     kept = settings or text_of(config, where, opening, data=_name(data), labelled=labelled)
     with folder.begun(kept, resume):
+        keep_split(folder, split)
         split.save(out / "split.json")
         if promptable is not None:
             space, names = dataset.label_space, reader.channels

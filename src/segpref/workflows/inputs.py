@@ -85,6 +85,7 @@ def open_inputs(
     opened = open_trained(model, opening)
     card, reader, dataset = prepared_for(opened, data, where, cache)
     more = None if pool is None else images_for(pool, card.channels)
+    refuse_itself(judge, model, opened, opening.trust)
     scorer, judged = open_judge(judge, card, reader, cache, opening.trust, more)
     seen = {*card.labelled, *judged}
     split = open_split(reader, where.split or split_beside(model), seen=seen)

@@ -21,6 +21,7 @@ from segpref.data import (
     prepare,
     split_patients,
 )
+from segpref.data.cache import key_digest
 from segpref.data.index import image_files
 from segpref.data.splits import PARTS
 from segpref.inference.windows import whole_images
@@ -30,13 +31,14 @@ from segpref.policies.model_formats import OpenModel, holds_model, open_model
 from segpref.preferences import PreferenceFolder, StandingJudge
 from segpref.progress import console
 from segpref.proposals import OtherMasks, default_families
-from segpref.training import is_regressor, load_regressor
+from segpref.training import RunFolder, is_regressor, load_regressor
 from segpref.types import Judge, SegprefError
 from segpref.workflows.options import DataOptions, TrainedModel
 
 __all__ = [
     "check_masks",
     "families_with",
+    "keep_split",
     "open_judge",
     "open_split",
     "open_trained",
@@ -141,6 +143,20 @@ def patients_of(opened: OpenModel, reader: Reader) -> tuple[str, ...]:
     return tuple(sorted({patients.get(name, name) for name in opened.labelled}))
 
 
+def keep_split(run: RunFolder, split: Split) -> None:
+    """Note the split of a run, before it is saved, or refuse another one where it goes on.
+
+    Raises:
+        SegprefError: the run was begun with another split.
+    """
+    parts = {part: list(getattr(split, part)) for part in PARTS}
+    run.keep_digest(
+        "split",
+        key_digest(parts),
+        "another split of the patients: restore the dataset and its split",
+    )
+
+
 def part_of(dataset: Dataset, split: Split, part: str) -> Dataset:
     """The cases of one part of a split."""
     if part not in PARTS:
@@ -227,14 +243,25 @@ def _prepared_as(card: ModelCard) -> dict[str, Any]:
     return preparation_key(card.preparation, card.channels)
 
 
-def refuse_itself(judge: object, model: Path) -> None:
+def refuse_itself(
+    judge: object, model: Path, opened: OpenModel | None = None, trust: bool = False
+) -> None:
     """Refuse a model as its own judge: what it would say is known, that its own mask is the best.
 
+    Args:
+        judge: which is named.
+        model: the path of the model.
+        opened: the model; its weights are compared, too, in whatever format the judge keeps them.
+        trust: whether code that comes with the judge may be run.
+
     Raises:
-        SegprefError: every judge that is named is the model, or a copy of its file.
+        SegprefError: every judge that is named is the model, a copy of its file, or has its weights.
     """
     judges = judge if isinstance(judge, list | tuple) else [judge]
-    if judges and all(_is_model(one, model) for one in judges):
+    if judges and all(
+        _is_model(one, model) or (opened is not None and _has_weights(one, opened, trust))
+        for one in judges
+    ):
         raise SegprefError(
             f"{model} is to be its own judge, which prefers its own masks to all others and teaches it "
             "nothing: train a judge on other patients (segpref fit --part judge)"
@@ -251,6 +278,18 @@ def _is_model(judge: object, model: Path) -> bool:
     # share its text.
     weights = all(one.suffix == ".safetensors" and one.is_file() for one in (here, there))
     return weights and filecmp.cmp(here, there, shallow=False)
+
+
+def _has_weights(judge: object, model: OpenModel, trust: bool) -> bool:
+    if not isinstance(judge, str | os.PathLike) or judge in ("oracle", "oracle-dice"):
+        return False
+    path = Path(judge).expanduser()
+    if path.is_dir() and not holds_model(path):
+        return False
+    other = open_model(path, trust=trust)
+    if is_regressor(other.card) or other.members.keys() != model.members.keys():
+        return False
+    return [one.digest() for one in other.policies()] == [one.digest() for one in model.policies()]
 
 
 def _file_of(model: Path) -> Path:
