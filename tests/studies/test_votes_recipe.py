@@ -335,6 +335,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(
     assert left <= {".lock"}
 
 
+@pytest.mark.slow
 def test_a_model_of_other_labels_is_refused(study: StudyFolder, tmp_path: Path) -> None:
     data = named_data(study, ("background", "RV", "myocardium", "LV"))
     workspace = Workspace(recipe_of(study), data, tmp_path, Cache(tmp_path / "cache"))
