@@ -10,6 +10,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -35,7 +36,7 @@ from segpref.types import SegprefError
 
 ZIPS = sorted(Path(__file__).parents[2].glob("docs/results/**/runs.zip"))
 BEFORE = json.loads(Path(__file__).with_name("recorded_earlier.json").read_text())
-NOBODY: Any = None
+NOBODY: Any = SimpleNamespace(channels=("image",))
 
 
 def tasks_of(recipe: Recipe, seeds: set[int]) -> dict[str, Task]:
@@ -153,3 +154,20 @@ def test_an_average_of_zero_is_none() -> None:
     calibrated = AlignConfig(method="calibrated")
     assert same_settings({**old, "method": "calibrated", "average": 0.99}, calibrated)
     assert not same_settings({**old, "method": "calibrated"}, calibrated)
+
+
+def test_colours_of_an_earlier_study_keep_a_range_each(tmp_path: Path) -> None:
+    recipe, _ = load_recipe("phantoms")
+    colours: Any = SimpleNamespace(channels=("red", "green", "blue"))
+    for reader in (NOBODY, colours):
+        Workspace(recipe, reader, tmp_path, Cache(tmp_path / "cache")).keep_recipe()
+    kept = yaml.safe_load((tmp_path / "recipe.yaml").read_text())
+    del kept["preparation"]["colour_range"]
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(kept))
+    with pytest.raises(SegprefError, match=r"begun with another recipe \(preparation\)"):
+        Workspace(recipe, colours, tmp_path, Cache(tmp_path / "cache")).keep_recipe()
+    each = replace(recipe, preparation=replace(recipe.preparation, colour_range="each"))
+    Workspace(each, colours, tmp_path, Cache(tmp_path / "cache")).keep_recipe()
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(kept))
+    # Of one channel it makes no difference.
+    Workspace(recipe, NOBODY, tmp_path, Cache(tmp_path / "cache")).keep_recipe()

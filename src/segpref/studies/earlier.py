@@ -12,7 +12,7 @@ from typing import Any
 from segpref.studies.recorded_settings import CLASS
 from segpref.types import SegprefError
 
-__all__ = ["align_settings", "renamed", "run_settings", "whole_methods"]
+__all__ = ["align_settings", "renamed", "run_settings", "whole_methods", "with_own_ranges"]
 
 _ALIGN = {"signal": "method", "pool": "images"}
 _CLASSES = ("Method", "Stage2")
@@ -70,6 +70,14 @@ def whole_methods(
         for name, own in methods.items()
     }
     return {**recipe, "align": shared, "methods": whole}
+
+
+def with_own_ranges(recipe: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A recorded recipe for pictures in colour; before there was a choice, each colour had its own."""
+    preparation = recipe.get("preparation")
+    if not isinstance(preparation, Mapping):
+        return recipe
+    return {**recipe, "preparation": {"colour_range": "each", **preparation}}
 
 
 def run_settings(

@@ -14,6 +14,7 @@ import yaml
 from segpref.data.cache import Cache, write_atomically
 from segpref.data.dataset import Dataset
 from segpref.data.masks import MaskFolder
+from segpref.data.pictures import is_colour
 from segpref.data.preparing import prepare
 from segpref.data.source import Reader
 from segpref.data.splits import Split, cross_validation, split_patients
@@ -22,7 +23,7 @@ from segpref.policies.model_formats import OpenModel
 from segpref.progress import console, headed
 from segpref.proposals import SlateProposals
 from segpref.report.runs import label
-from segpref.studies.earlier import whole_methods
+from segpref.studies.earlier import whole_methods, with_own_ranges
 from segpref.studies.engine.job import Portable
 from segpref.studies.existing import digest_of, keep_model, open_existing, refuse_measured
 from segpref.studies.judging import JudgeInputs, StandingRecipe
@@ -305,6 +306,8 @@ class Workspace(Portable):
         if not path.exists():
             return None
         before: Mapping[str, Any] = whole_methods(read_recipe(path))
+        if is_colour(self.reader.channels):
+            before = with_own_ranges(before)
         if changed := _changed(before, self.recipe):
             raise SegprefError(
                 f"{self.out} was begun with another recipe ({', '.join(changed)}): choose another "
