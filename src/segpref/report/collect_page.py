@@ -149,7 +149,8 @@ def _rater_sections(found: CollectFigures) -> list[Section]:
             note="95 % intervals: over images for the flip rate, repeats and kappa (bootstrap), exact "
             "binomial for known answers and where none or all repeats were the same. A rater of whom "
             "little is known is counted as wrong in 20 %. A question on which a rater made no choice "
-            "tells nothing about the flip rate.",
+            "tells nothing about the flip rate. Questions whose answer is known are often easier than "
+            "the others, and a mistake that is made twice is not seen: the true rate may be higher.",
         ),
     ]  # fmt: skip
     if len(found.raters) > 1:
