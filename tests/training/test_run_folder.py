@@ -138,3 +138,28 @@ def test_a_run_that_left_something_is_not_begun_otherwise(tmp_path: Path, kept: 
     ):
         pass
     assert "epochs: 2" in folder.config.read_text()
+
+
+@pytest.mark.parametrize(
+    "summary", [{}, {"kind": "fit"}, {"kind": "fit", "seed": "1"}, {"seed": 1}]
+)
+def test_a_summary_without_what_the_trainer_notes_is_refused(
+    folder: RunFolder, summary: dict[str, object]
+) -> None:
+    folder.best.touch()
+    folder.write_summary(summary)
+    with pytest.raises(SegprefError, match=r"summary\.json can't be read .*what was trained"):
+        folder.finished_summary()
+
+
+def go_on(folder: RunFolder) -> None:
+    folder.open(SETTINGS, resume=True)
+    folder.keep_digest("base", "0", "another base")
+
+
+@pytest.mark.parametrize("key", ["settings", "learns_from"])
+def test_a_note_whose_parts_are_no_mappings_is_refused(folder: RunFolder, key: str) -> None:
+    note = folder.path / "run.json"
+    note.write_text(json.dumps({**json.loads(note.read_text()), key: []}))
+    with pytest.raises(SegprefError, match=rf"run\.json can't be read \({key} is no JSON object"):
+        go_on(folder)

@@ -229,7 +229,7 @@ class RunFolder:
                 "restore it, or start the run again in another folder"
             )
         found = self.read_summary()
-        if not isinstance(found.get("kind"), str):
+        if not isinstance(found.get("kind"), str) or type(found.get("seed")) is not int:
             raise _damaged(self.summary, ValueError("it does not say what was trained"))
         return found
 
