@@ -5,14 +5,13 @@ from __future__ import annotations
 import builtins
 import io
 import os
-import socket
 import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from written import description, dicom, grey, labels, nifti, picture
+from written import bound_socket, description, dicom, grey, labels, nifti, picture
 
 from segpref.data import (
     Cache,
@@ -33,17 +32,6 @@ def pipe(path: Path) -> None:
 
 def device(path: Path) -> None:
     path.symlink_to("/dev/zero")
-
-
-def bound_socket(path: Path) -> None:
-    # Its address may be shorter than the path is.
-    here = Path.cwd()
-    os.chdir(path.parent)
-    try:
-        with socket.socket(socket.AF_UNIX) as made:
-            made.bind(path.name)
-    finally:
-        os.chdir(here)
 
 
 SPECIAL = {pipe: "a named pipe", device: "a device", bound_socket: "a socket"}

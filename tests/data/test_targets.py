@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import socket
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from written import bound_socket
 
 from segpref.data import Split, write_atomically, write_csv
 from segpref.data.phantoms import write_phantoms
@@ -52,17 +52,6 @@ def device(path: Path) -> None:
         os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(1, 7))  # a copy of /dev/full
     except PermissionError:
         pytest.skip("only the superuser makes devices")
-
-
-def bound_socket(path: Path) -> None:
-    # Its address may be shorter than the path is.
-    here = Path.cwd()
-    os.chdir(path.parent)
-    try:
-        with socket.socket(socket.AF_UNIX) as made:
-            made.bind(path.name)
-    finally:
-        os.chdir(here)
 
 
 OBSTACLES = [

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -90,3 +92,15 @@ def labels(shape: Sequence[int], classes: int, seed: int = 0) -> np.ndarray:
 
 def grey(shape: Sequence[int], seed: int = 1, dtype: Any = np.uint8) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 200, size=tuple(shape)).astype(dtype)
+
+
+def bound_socket(path: Path) -> None:
+    """A socket that a program has left behind."""
+    # Its address may be shorter than the path is.
+    here = Path.cwd()
+    os.chdir(path.parent)
+    try:
+        with socket.socket(socket.AF_UNIX) as made:
+            made.bind(path.name)
+    finally:
+        os.chdir(here)

@@ -11,6 +11,7 @@ from pathlib import Path
 from torch import nn
 
 from segpref.data.preparation import Preparation
+from segpref.data.source import Reader
 from segpref.policies.bundle import read_bundle, write_bundle
 from segpref.policies.checkpoints import ModelCard, load_model, read_card
 from segpref.policies.nnunet.files import FINAL, checkpoint_of
@@ -19,6 +20,7 @@ from segpref.policies.plain_weights import read_plain, write_plain
 from segpref.policies.tunable import TunablePolicy
 from segpref.policies.weights import check_weights
 from segpref.runtime import runtime
+from segpref.types import SegprefError
 
 __all__ = ["OpenModel", "holds_model", "open_model"]
 
@@ -60,6 +62,30 @@ class OpenModel:
     def policies(self) -> list[TunablePolicy]:
         """The networks of all members."""
         return [member() for member in self.members.values()]
+
+    def patients(self, reader: Reader) -> tuple[str, ...] | None:
+        """Patients of a dataset that it was trained with, named so or by an image; None if unknown."""
+        if self.labelled is None:
+            return None
+        patients = {source.id: source.patient for source in reader.sources()}
+        return tuple(sorted({patients.get(name, name) for name in self.labelled}))
+
+    def check_dataset(self, reader: Reader, named: object = "the data") -> None:
+        """Refuse a dataset of other labels, or of another number of channels.
+
+        Raises:
+            SegprefError: it is one.
+        """
+        if reader.label_space != self.card.label_space:
+            raise SegprefError(
+                f"the labels of {named} are {reader.label_space}, but the model {self.path} predicts "
+                f"{self.card.label_space}: use the dataset that the model was made for"
+            )
+        if len(reader.channels) != len(self.card.channels):
+            raise SegprefError(
+                f"images of {named} have {len(reader.channels)} channels, but the model {self.path} "
+                f"takes {len(self.card.channels)}: use images with the same channels"
+            )
 
 
 def open_model(

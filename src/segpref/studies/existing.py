@@ -40,25 +40,14 @@ def open_existing(path: Path, reader: Reader, preparation: Preparation) -> OpenM
     if len(opened.members) > 1:
         folds = ", ".join(opened.members)
         raise SegprefError(f"{path} holds {folds}, and a base is one network: name one of them")
-    if opened.labelled is None:
+    if (labelled := opened.patients(reader)) is None:
         raise SegprefError(
             f"{path} does not say which patients it was trained with, who must stay out of validation "
             "and test: align it by itself (segpref align --labelled), or train a base in the recipe"
         )
-    if reader.label_space != card.label_space:
-        raise SegprefError(
-            f"the data have the labels {reader.label_space} but the model {path} predicts "
-            f"{card.label_space}: use the dataset that the model was made for"
-        )
-    if len(reader.channels) != len(card.channels):
-        raise SegprefError(
-            f"the data have {len(reader.channels)} image channels but the model {path} takes "
-            f"{len(card.channels)}: use images with the same channels"
-        )
+    opened.check_dataset(reader)
     _refuse_preparation(path, card.preparation, preparation, reader.channels)
-    patients = {source.id: source.patient for source in reader.sources()}
-    labelled = sorted({patients.get(name, name) for name in opened.labelled})
-    return replace(opened, card=replace(card, labelled=tuple(labelled)))
+    return replace(opened, card=replace(card, labelled=labelled))
 
 
 def refuse_measured(name: str, opened: OpenModel, splits: Collection[Split]) -> None:

@@ -108,19 +108,9 @@ def prepared_for(
     Raises:
         SegprefError: dataset and model do not fit, or the model's training patients are unknown.
     """
-    model, card = opened.path, opened.card
-    reader = reader_of(data, options)
+    reader, card = reader_of(data, options), opened.card
     card = replace(card, labelled=patients_of(opened, reader))
-    if reader.label_space != card.label_space:
-        raise SegprefError(
-            f"{data} has the labels {reader.label_space} but the model {model} predicts "
-            f"{card.label_space}: use the dataset that the model was made for"
-        )
-    if len(reader.channels) != len(card.channels):
-        raise SegprefError(
-            f"{data} has {len(reader.channels)} image channels but the model {model} takes "
-            f"{len(card.channels)}: use images with the same channels"
-        )
+    opened.check_dataset(reader, data)
     if reader.label_space is not None and not card.label_space.on_disk:
         # What is written goes beside the labels of this dataset.
         card = replace(card, label_space=reader.label_space)
@@ -133,14 +123,13 @@ def patients_of(opened: OpenModel, reader: Reader) -> tuple[str, ...]:
     Raises:
         SegprefError: the model does not say.
     """
-    if opened.labelled is None:
+    if (labelled := opened.patients(reader)) is None:
         raise SegprefError(
             f"{opened.path} does not say which patients it was trained with, who must stay out of "
             "alignment and testing: name them with --labelled '[...]' ([] where none of them is in the "
             "data)"
         )
-    patients = {source.id: source.patient for source in reader.sources()}
-    return tuple(sorted({patients.get(name, name) for name in opened.labelled}))
+    return labelled
 
 
 def keep_split(run: RunFolder, split: Split) -> None:
