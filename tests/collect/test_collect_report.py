@@ -109,5 +109,5 @@ def test_it_goes_elsewhere_if_asked_and_reads_no_more_than_it_must(tmp_path: Pat
 def test_no_study_and_no_database_are_said(tmp_path: Path) -> None:
     with pytest.raises(SegprefError, match="there is no folder"):
         report_study(tmp_path / "none")
-    with pytest.raises(SegprefError, match="there is no database"):
+    with pytest.raises(SegprefError, match="holds no study"):
         report_study(tmp_path)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from segpref.collect import Contents, StudyFolder, VoteRow, VoteStore, comparisons_of
+from segpref.collect import DATABASE, Contents, StudyFolder, VoteRow, VoteStore, comparisons_of
 from segpref.data.cache import write_atomically
 from segpref.report import Page, write_page
 from segpref.report.collect_data import CollectFigures, collect_figures
@@ -79,7 +79,10 @@ def report_study(
         )
     folder = study if out is None else Path(out)
     check_outputs(folders=[folder])
-    with VoteStore(StudyFolder(study).database if database is None else database) as store:
+    where = study / DATABASE if database is None else database
+    if database is None and not (study / DATABASE).exists():
+        StudyFolder(study)  # a folder without a study is another mistake than one without votes
+    with VoteStore(where) as store:
         contents, rows = store.contents(), list(store.votes())
     scores = None
     if judges:
