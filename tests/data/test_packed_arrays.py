@@ -53,7 +53,7 @@ REFUSED: list[tuple[str, Callable[[np.ndarray], Any], str]] = [
     *[(name, as_objects, "pack the dataset again") for name in ("image", "label", "spacing_mm")],
     *[
         ("spacing_mm", lambda sizes, bad=bad: sizes * [1, bad, 1], "no geometry")
-        for bad in (0.0, -1.0, np.nan, np.inf)
+        for bad in (0.0, -1.0, np.inf)
     ],
     ("spacing_mm", lambda sizes: sizes * 1j, "no geometry"),
     ("spacing_mm", lambda sizes: sizes.astype(str), "no geometry"),

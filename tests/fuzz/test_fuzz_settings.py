@@ -29,7 +29,7 @@ from segpref.types import LabelSpace
 NEEDED: dict[str, dict[str, Any]] = {
     "Extremes": {"tau": 0.5}, "Threshold": {"tau": 0.5}, "NetworkSpec": {"module": "a.B"},
     "Noisy": {"judge": judging.Oracle()}, "Together": {"judges": [judging.Oracle()]},
-    "OtherMasks": {"folders": []}, "BetaDPO": {"threshold": 0.5},
+    "OtherMasks": {"folders": []}, "Votes": {"studies": [Path("study")]}, "BetaDPO": {"threshold": 0.5},
     "SupervisedLoss": {"label_space": LabelSpace("multi-label", ("a",))},
 }  # fmt: skip
 

@@ -178,7 +178,9 @@ def _invertible(affine: np.ndarray) -> bool:
 
 
 def _positive(sizes: np.ndarray) -> bool:
-    return bool(np.isfinite(sizes).all() and (sizes > 0).all())
+    # NaN where a size is not known, as between the slices of a LIDC crop.
+    known = sizes[~np.isnan(sizes)]
+    return bool((known > 0).all() and np.isfinite(known).all())
 
 
 def _check_values(path: Path, name: str, array: np.ndarray, space: LabelSpace | None) -> None:
