@@ -79,10 +79,10 @@ def report_study(
         )
     folder = study if out is None else Path(out)
     check_outputs(folders=[folder])
-    where = study / DATABASE if database is None else database
+    votes = study / DATABASE if database is None else database
     if database is None and not (study / DATABASE).exists():
         StudyFolder(study)  # a folder without a study is another mistake than one without votes
-    with VoteStore(where) as store:
+    with VoteStore(votes) as store:
         contents, rows = store.contents(), list(store.votes())
     scores = None
     if judges:
