@@ -297,7 +297,7 @@ def study(place: Path) -> Path:
     out, recipe = place / "study", place / "four-tasks.yaml"
     recipe.write_text(yaml.safe_dump(STUDY))
     if not (out / "tables.csv").exists():
-        paths = ["--out", str(out), "--cache", str(place / "cache"), "--workers", "1"]
+        paths = ["--out", str(out), "--cache", str(place / "cache"), "--workers", "0"]
         assert main(["study", "--recipe", str(recipe), *hearts(place), *paths]) == 0
     return out / "seed-0" / "runs" / "weak" / "weak" / "rn-dpo"
 

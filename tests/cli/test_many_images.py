@@ -13,7 +13,7 @@ from PIL import Image
 import own_process
 from small_network import network_option
 
-OPEN = 256
+OPEN = 96
 """Files that a process may have open."""
 
 
@@ -28,7 +28,7 @@ def _fit(*options: str) -> int:
 def test_fitting_on_more_images_than_open_files(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     (tmp_path / "data").mkdir()
-    ids = [f"c{number:04d}" for number in range(700)]
+    ids = [f"c{number:04d}" for number in range(250)]
     for name in ids:
         mask = np.zeros((8, 8), np.uint8)
         mask[2:6, int(rng.integers(2, 5)) :] = 255
@@ -36,7 +36,7 @@ def test_fitting_on_more_images_than_open_files(tmp_path: Path) -> None:
         Image.fromarray(image).save(tmp_path / "data" / f"{name}.png")
         Image.fromarray(mask).save(tmp_path / "data" / f"{name}_mask.png")
     # More of each than may be open, as an image is read in its own way for training and for validation.
-    split = {"train": ids[:390], "judge": [], "validation": ids[390:690], "test": ids[690:]}
+    split = {"train": ids[:130], "judge": [], "validation": ids[130:240], "test": ids[240:]}
     (tmp_path / "split.json").write_text(json.dumps({"by_patient": False, **split}))
     options = [
         "fit", "--data", str(tmp_path / "data"), "--out", str(tmp_path / "run"),
@@ -47,4 +47,4 @@ def test_fitting_on_more_images_than_open_files(tmp_path: Path) -> None:
     done = own_process.ended(_fit, *options)
     assert done.returncode == 0, done.stderr[-3000:]
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    assert summary["labelled_cases"] == 390
+    assert summary["labelled_cases"] == 130
