@@ -13,6 +13,8 @@ import pytest
 from segpref.cli import command_parser
 from segpref.cli.main import COMMANDS, main
 
+pytestmark = pytest.mark.slow
+
 FILES = {("evaluate", "out"), ("audit", "out"), ("export", "out"), ("collect backup", "out")}
 WITHIN = {f"collect {name}" for name in ("erase", "import", "raters", "restore", "serve")}
 """Commands that write into the study that they are given, or into its database."""

@@ -190,6 +190,7 @@ def test_what_is_tuned_is_written_before_the_report(
     assert (place / "starved" / "report.html").exists()
 
 
+@pytest.mark.slow
 def test_masks_of_other_models_are_candidates(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,6 +16,8 @@ from segpref.data.phantoms import write_phantoms
 from segpref.policies import PolicySpec, load_model, read_card, save_model
 from small_network import network_option
 
+pytestmark = pytest.mark.slow
+
 NETWORK = network_option()
 
 
@@ -110,7 +112,6 @@ def mapo(place: Path, out: str, rate: float, tau: float) -> int:
     )  # fmt: skip
 
 
-@pytest.mark.slow
 def test_mapo_as_a_command(
     place: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -145,7 +146,6 @@ def test_few_pairs_and_candidates_that_hardly_differ_are_told(
     assert any("predictions that hardly differ" in record.message for record in caplog.records)
 
 
-@pytest.mark.slow
 def test_what_to_try_where_nothing_was_gained(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,6 +14,8 @@ import pytest
 from segpref.collect import Assignment, Conflict, Rules, VoteStore
 from vote_studies import Clock, ballot, made_store, opened, small_contents, vote_all, welcome
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def place(tmp_path: Path) -> str:

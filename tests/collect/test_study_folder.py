@@ -41,6 +41,8 @@ from segpref.proposals import InterfaceOffset, StructureOffset, UniformOffset
 from segpref.types import LabelSpace, SegprefError, Slate
 from segpref.workflows import init_study
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -281,7 +283,6 @@ def test_what_does_not_fit_is_refused_before_any_work(study: StudyFolder, place:
     assert init_study(base, data, out=out, images=2, gold=0.0, practice=0).contents.pairs
 
 
-@pytest.mark.slow
 def test_an_erased_patient_is_in_no_file(tmp_path: Path) -> None:
     study = small_study(tmp_path)
     contents = study.contents()
@@ -312,7 +313,6 @@ def test_an_erased_patient_is_in_no_file(tmp_path: Path) -> None:
         contents = left
 
 
-@pytest.mark.slow
 def test_a_call_that_was_killed_leaves_no_study_and_is_given_again(tmp_path: Path) -> None:
     untrained(tmp_path / "base.safetensors", "phantom000")
     heart_data(tmp_path / "data")
@@ -341,7 +341,6 @@ def test_a_call_that_was_killed_leaves_no_study_and_is_given_again(tmp_path: Pat
     assert len(left) == len(contents.items) + len(contents.masks)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["best-of-four", "accept-reject"])
 def test_other_modes(mode: Any, tmp_path: Path) -> None:
     study = small_study(tmp_path, mode=mode, candidates=24, images=4)
@@ -357,7 +356,6 @@ def test_other_modes(mode: Any, tmp_path: Path) -> None:
         assert all(len(set(pair.masks)) == 4 for pair in pairs)
 
 
-@pytest.mark.slow
 def test_the_command_makes_a_study_and_says_what_it_asks(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -393,7 +391,6 @@ def test_the_command_makes_a_study_and_says_what_it_asks(
     assert StudyFolder(tmp_path / "next").note.model == str(run)
 
 
-@pytest.mark.slow
 def test_two_models_are_compared_on_test_patients(tmp_path: Path) -> None:
     other = untrained(tmp_path / "tuned.safetensors", "phantom000", seed=1)
     study = small_study(tmp_path, mode="base-or-tuned", tuned=other, images=5)
@@ -412,7 +409,6 @@ def test_two_models_are_compared_on_test_patients(tmp_path: Path) -> None:
     assert not gold & {item.patient for item in asked}
 
 
-@pytest.mark.slow
 def test_a_judge_and_a_folder_of_images_alone(tmp_path: Path) -> None:
     study = small_study(tmp_path, judge="oracle")
     scores = [mask.score for mask in study.contents().masks if mask.family not in ("label",)]
@@ -427,7 +423,6 @@ def test_a_judge_and_a_folder_of_images_alone(tmp_path: Path) -> None:
     assert space.structures == ("RV", "MYO", "LV")
 
 
-@pytest.mark.slow
 def test_passes_under_dropout_say_of_which_margins_the_model_is_unsure(tmp_path: Path) -> None:
     """The same weights and candidates with and without dropout: only expected information differs."""
     data = heart_data(tmp_path / "data")

@@ -92,6 +92,7 @@ def test_it_abstains_where_nobody_voted_and_refuses_masks_that_nobody_saw(tmp_pa
     assert VotesJudge(folder).unvoted(space) == ("RV",)
 
 
+@pytest.mark.slow
 def test_without_anchors_nothing_is_gained_over_them(tmp_path: Path, hearts: Dataset) -> None:
     folder = said(("first", (1, 2)), folder=tmp_path)
     judge = VotesJudge(folder)

@@ -258,6 +258,7 @@ def real() -> Path:
     return root
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_real_crops(real: Path) -> None:
     reader = LIDC(real)

@@ -445,6 +445,7 @@ def test_real_hippocampus() -> None:
         assert not (case.label[0] & case.label[1]).any()
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_real_busi() -> None:
     # The second mask of benign (4) was drawn on another grid than its image.

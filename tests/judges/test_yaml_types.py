@@ -71,6 +71,7 @@ judge:
         np.testing.assert_allclose(judge.score(case, candidates), expected)
 
 
+@pytest.mark.slow
 def test_all_others(
     heart_folder: Path, hearts: Dataset, heart_base: Path, heart_judge: Path, tmp_path: Path
 ) -> None:

@@ -22,6 +22,7 @@ from segpref.preferences import (
 from segpref.types import SegprefError
 
 
+@pytest.mark.slow
 def test_folders_of_preferences(tmp_path: Path) -> None:
     folder = written(tmp_path)
     about = json.loads((folder / "about.json").read_text())

@@ -16,6 +16,8 @@ from segpref.report.verdict import doubt
 from segpref.studies import control_beside
 from segpref.training import RunFolder
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_sign_flip_test_is_exact() -> None:
     gains = np.array([0.03, -0.01, 0.02, 0.05, 0.01, 0.0, 0.04])
