@@ -9,7 +9,7 @@ from pathlib import Path
 
 from segpref.types import SegprefError
 
-__all__ = ["check_outputs", "file_target", "refuse_in_place", "refuse_special"]
+__all__ = ["check_outputs", "file_target", "refuse_special"]
 
 _KINDS = {
     stat.S_IFDIR: "a folder",
@@ -18,26 +18,6 @@ _KINDS = {
     stat.S_IFIFO: "a named pipe",
     stat.S_IFSOCK: "a socket",
 }
-
-
-def refuse_in_place(out: Path, data: object) -> None:
-    """Refuse to write into the folder of a dataset itself, by whatever path or link.
-
-    Args:
-        out: the folder that is written.
-        data: the dataset's folder; something else, such as a reader, is passed over.
-
-    Raises:
-        SegprefError: both are one folder.
-    """
-    if not isinstance(data, str | os.PathLike):
-        return
-    folder = Path(os.fspath(data)).expanduser()
-    if os.path.realpath(out.expanduser()) == os.path.realpath(folder) and folder.is_dir():
-        raise SegprefError(
-            f"{out} is the folder of the dataset, which would be mixed with what is written: choose "
-            "another --out"
-        )
 
 
 _READ = (stat.S_IFREG, stat.S_IFDIR)

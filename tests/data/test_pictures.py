@@ -12,7 +12,7 @@ import tifffile
 from PIL import Image
 from written import grey, picture
 
-from segpref.data import read_volume
+from segpref.data import images_for, read_volume
 from segpref.types import SegprefError
 
 RNG = np.random.default_rng(0)
@@ -166,3 +166,21 @@ def test_a_mask_drawn_on_a_transparent_layer_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SegprefError, match=r"a\.png is a label map with transparent parts"):
         read_volume(path, "labels")
     assert read_volume(path).array.shape == (3, 4, 6)
+
+
+def test_colours_for_a_model_of_one_channel_are_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    flat = np.full((4, 5), 90, np.uint8)
+    for name, pixels in {
+        "a": flat,
+        "b": np.stack([flat] * 3, -1),
+        "c": np.stack([flat, flat // 2, flat], -1),
+        "d": np.stack([flat, flat // 3, flat], -1),
+    }.items():
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+    images = images_for(tmp_path, ("image",))
+    for source in images.sources():
+        assert images.read(source).image.shape == (1, 4, 5)
+    assert caplog.text.count("is in colour") == 1
+    assert "c.png is in colour" in caplog.text

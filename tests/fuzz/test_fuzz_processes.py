@@ -195,6 +195,8 @@ LINES = {
     "votes of a run": Line(VOTED, says="tuned"),
     "a study of a recipe in circles": Line("study --recipe HERE/r.yaml --data DATA --out OUT", put("here/r.yaml", "a: &a\n  b: *a\n"), "r.yaml"),
     "a study with a bad setting": Line("study --recipe phantoms --data DATA --out OUT", says="patients"),
+    "packed into the images": Line("pack --data DATA --out DATA/images", says="image folder of the dataset"),
+    "a study in the dataset": Line("study --recipe phantoms --data DATA --out DATA", says="is the folder of the dataset"),
     "votes into a run": Line("collect init --model BASE --data DATA --out TUNED", says="tuned"),
     "a report on no study": Line("collect report DATA", says="no study|holds no"),
     # Masks as a judge.

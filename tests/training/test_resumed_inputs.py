@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from segpref import align, fit
 from segpref.data import Preparation
 from segpref.data.phantoms import PATIENT_PATTERN, write_phantoms
+from segpref.judges import Committee, ModelJudge
 from segpref.objectives import IPO
 from segpref.policies import load_model, save_model
 from segpref.types import SegprefError
@@ -232,6 +233,15 @@ def test_a_model_is_not_its_own_judge(
         with pytest.raises(SegprefError, match="is to be its own judge"):
             begin(place, tmp_path, judge=named)
     assert not (tmp_path / "run" / "run.json").exists()
+
+
+def test_nor_as_an_object(place: Path, tmp_path: Path) -> None:
+    itself = ModelJudge(load_model(place / "base")[0])
+    other = ModelJudge(load_model(place / "judge")[0])
+    for judge in (itself, Committee([itself, itself], by="score")):
+        with pytest.raises(SegprefError, match="is to be its own judge"):
+            begin(place, tmp_path, judge=judge)
+    begin(place, tmp_path, judge=Committee([itself, other], by="score"))
 
 
 # Output in the place of the input

@@ -71,7 +71,7 @@ def ambiguity(
     options = {**chosen.data_options, **(data_options or {})}
     chosen = replace(chosen, seeds=seeds or chosen.seeds, data_options=options)
     out = out or Path("runs") / chosen.name
-    check_study(out, cache)
+    check_study(out, cache, data)
     reader = open_dataset(data, **options)
     workspace = AmbiguityWorkspace(chosen, reader, out, Cache(cache or out / "cache"))
     jobs = ambiguity_jobs(workspace, as_words(only))

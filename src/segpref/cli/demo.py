@@ -52,7 +52,7 @@ def demo(
         data_options: passed to the reader, such as as_multilabel, patient_pattern or exclude.
         cache: where prepared images and predictions are kept; inside the output folder if left out.
     """
-    check_study(out, cache)
+    check_study(out, cache, data)
     known = None if recipe is None else load_recipe(recipe)[0]
     reader = _reader(data, out, data_options)
     chosen = known or load_recipe(_recipe_for(reader, data))[0]

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from segpref.data import open_dataset, write_pack
+from segpref.data.index import refuse_in_place
 from segpref.data.packed import PACK_FILE
 from segpref.progress import stdout
-from segpref.targets import check_outputs, refuse_in_place
+from segpref.targets import check_outputs
 
 __all__ = ["EXAMPLES", "pack"]
 

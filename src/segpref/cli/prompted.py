@@ -62,7 +62,7 @@ def prompted(
     """
     chosen, _ = load_prompted(recipe)
     out = out or Path("runs") / chosen.name
-    check_study(out, cache)
+    check_study(out, cache, data)
     workspace = open_prompted(chosen, data, others, out, None if cache is None else Cache(cache))
     jobs = prompted_jobs(workspace, as_words(only))
     if list_only:

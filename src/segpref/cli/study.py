@@ -80,7 +80,7 @@ def study(
     """
     chosen, _ = load_recipe(recipe)
     out = out or Path("runs") / chosen.name
-    check_study(out, cache)
+    check_study(out, cache, data)
     reader = open_dataset(data, **(data_options or {}))
     workspace = Workspace(chosen, reader, out, Cache(cache or out / "cache"))
     jobs = study_jobs(workspace, seeds, as_words(only))

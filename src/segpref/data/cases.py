@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Num, Shaped, UInt8
 
 from segpref.data.grids import check_grid
-from segpref.data.pictures import is_colour, is_lossy
+from segpref.data.pictures import is_colour, is_lossy, states_grey
 from segpref.data.source import Source
 from segpref.data.volumes import Colours, Volume, is_picture, read_volume
 from segpref.types import IGNORE, Case, LabelSpace, SegprefError
@@ -236,7 +236,7 @@ def _spread(files: Sequence[Path]) -> Sequence[Path]:
 
 def has_colours(path: Path) -> bool:
     """Whether a picture has channels that differ; a damaged one has none."""
-    if not is_picture(path):
+    if not is_picture(path) or states_grey(path):
         return False
     try:
         found = read_volume(path).array

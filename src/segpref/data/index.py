@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -24,6 +25,7 @@ __all__ = [
     "load_description",
     "numbered_names",
     "patient_of",
+    "refuse_in_place",
     "required",
     "source_id",
 ]
@@ -45,6 +47,30 @@ def image_files(folder: Path, recursive: bool = False) -> list[Path]:
         for path in (Tree(folder).files if recursive else entries(folder))
         if (is_nifti(path) or is_picture(path)) and not path.is_dir()
     )
+
+
+def refuse_in_place(out: Path, data: object) -> None:
+    """Refuse to write into the folder of a dataset itself, or into one of its images, by whatever link.
+
+    Args:
+        out: the folder that is written.
+        data: the dataset's folder; something else, such as a reader, is passed over.
+
+    Raises:
+        SegprefError: it is the dataset's folder, or lies in it and holds images.
+    """
+    if not isinstance(data, str | os.PathLike):
+        return
+    folder = Path(os.path.realpath(Path(os.fspath(data)).expanduser()))
+    there = Path(os.path.realpath(out.expanduser()))
+    if not folder.is_dir() or not there.is_dir() or not there.is_relative_to(folder):
+        return
+    if there == folder or image_files(there):
+        kind = "the" if there == folder else "an image"
+        raise SegprefError(
+            f"{out} is {kind} folder of the dataset, which would be mixed with what is written: choose "
+            "another --out"
+        )
 
 
 def required(path: Path, wanted_by: str, fix: str = "restore it or drop the entry") -> Path:

@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 from segpref.late import late
 from segpref.types import SegprefError
 
-__all__ = ["Colours", "is_colour", "is_lossy", "read_picture"]
+__all__ = ["Colours", "is_colour", "is_lossy", "read_picture", "states_grey"]
 
 tifffile = late("tifffile")
 
@@ -62,6 +62,15 @@ def is_lossy(path: Path) -> bool:
     except Exception:  # a damaged TIFF makes the library stumble in any way
         return False
     return head.startswith(b"\xff\xd8\xff")
+
+
+def states_grey(path: Path) -> bool:
+    """Whether a picture is grey by its header, its pixels unread; False where that can't be told."""
+    try:
+        with path.open("rb") as file, Image.open(file, formats=_FORMATS) as picture:
+            return picture.mode in ("1", "L", "LA", "I", "F") or picture.mode.startswith("I;16")
+    except Exception:  # a damaged file makes Pillow stumble in any way; what reads it says so
+        return False
 
 
 def read_picture(path: Path, colours: Colours) -> Num[np.ndarray, "channel *space"]:

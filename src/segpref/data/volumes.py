@@ -159,7 +159,7 @@ def _damaged(path: Path, error: Exception) -> SegprefError:
 
 def _whole_array(path: Path, image: Any) -> np.ndarray:
     """All voxels, and of a compressed file its end, too, where the checksum of what was read stands."""
-    if path.suffix.lower() != ".gz":
+    if not _is_packed(path):
         return np.asarray(image.dataobj)
     with gzip.open(path) as file:
         holder = nib.FileHolder(str(path), file)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from segpref.data import Cache, Dataset, Reader, prepare
 from segpref.data.cache import sweep_partial
+from segpref.data.index import refuse_in_place
 from segpref.data.splits import refuse_leakage
 from segpref.inference.windows import whole_images
 from segpref.judges import NamedJudge
@@ -21,7 +22,7 @@ from segpref.studies.calibration import measured_flip_rates
 from segpref.studies.examples import alignment_report
 from segpref.studies.slates import patch_draw
 from segpref.studies.verdict import measured_verdict
-from segpref.targets import check_outputs, refuse_in_place
+from segpref.targets import check_outputs
 from segpref.training import AlignConfig, RunFolder, is_first_process
 from segpref.training import align as train
 from segpref.training.methods import Method, method_of, with_flip_rates

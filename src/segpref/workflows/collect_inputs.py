@@ -27,6 +27,7 @@ from segpref.workflows.loading import (
     open_trained,
     prepared_for,
     refuse_itself,
+    refuse_own_weights,
 )
 from segpref.workflows.options import DataOptions, TrainedModel
 
@@ -147,8 +148,8 @@ def open_collect_inputs(
     readers = [one for one in (reader, more) if one is not None]
     scorer = None
     if judge is not None:
-        refuse_itself(judge, model, opened, opening.trust)
         scorer, judged = open_judge(judge, card, readers[0], cache, opening.trust, more)
+        refuse_own_weights(scorer, opened)
         seen |= set(judged)
     if reader is not None:
         split = open_split(reader, where.split or split_beside(model), seen=seen)

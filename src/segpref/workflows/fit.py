@@ -17,13 +17,14 @@ from segpref.data import (
     draw_patients,
     prepare,
 )
+from segpref.data.index import refuse_in_place
 from segpref.data.splits import refuse_leakage, split_beside
 from segpref.locking import alone_in_out
 from segpref.policies import ModelCard, NetworkSpec, PolicySpec, read_card
 from segpref.policies.promptable import PARTS, Part, PromptableNetwork, promptable_card
 from segpref.report.run_report import write_report
 from segpref.studies.recipe import default_network
-from segpref.targets import check_outputs, refuse_in_place
+from segpref.targets import check_outputs
 from segpref.training import (
     FitConfig,
     PromptableConfig,

@@ -21,6 +21,7 @@ from segpref.workflows.loading import (
     open_trained,
     prepared_for,
     refuse_itself,
+    refuse_own_weights,
 )
 from segpref.workflows.options import DataOptions, TrainedModel
 
@@ -85,8 +86,8 @@ def open_inputs(
     opened = open_trained(model, opening)
     card, reader, dataset = prepared_for(opened, data, where, cache)
     more = None if pool is None else images_for(pool, card.channels)
-    refuse_itself(judge, model, opened, opening.trust)
     scorer, judged = open_judge(judge, card, reader, cache, opening.trust, more)
+    refuse_own_weights(scorer, opened)
     seen = {*card.labelled, *judged}
     split = open_split(reader, where.split or split_beside(model), seen=seen)
     return Inputs(replace(opened, card=card), reader, dataset, scorer, judged, split, more)

@@ -46,6 +46,7 @@ __all__ = [
     "prepared_for",
     "reader_of",
     "refuse_itself",
+    "refuse_own_weights",
 ]
 
 DEFAULT_SPLIT = {"judge": 0.125, "validation": 0.125, "test": 0.2}
@@ -232,29 +233,37 @@ def _prepared_as(card: ModelCard) -> dict[str, Any]:
     return preparation_key(card.preparation, card.channels)
 
 
-def refuse_itself(
-    judge: object, model: Path, opened: OpenModel | None = None, trust: bool = False
-) -> None:
+def refuse_itself(judge: object, model: Path) -> None:
     """Refuse a model as its own judge: what it would say is known, that its own mask is the best.
 
-    Args:
-        judge: which is named.
-        model: the path of the model.
-        opened: the model; its weights are compared, too, in whatever format the judge keeps them.
-        trust: whether code that comes with the judge may be run.
-
     Raises:
-        SegprefError: every judge that is named is the model, a copy of its file, or has its weights.
+        SegprefError: every judge that is named is the model, or a copy of its file.
     """
     judges = judge if isinstance(judge, list | tuple) else [judge]
-    if judges and all(
-        _is_model(one, model) or (opened is not None and _has_weights(one, opened, trust))
-        for one in judges
-    ):
-        raise SegprefError(
-            f"{model} is to be its own judge, which prefers its own masks to all others and teaches it "
-            "nothing: train a judge on other patients (segpref fit --part judge)"
-        )
+    if judges and all(_is_model(one, model) for one in judges):
+        raise _itself(model)
+
+
+def refuse_own_weights(scorer: Judge, opened: OpenModel) -> None:
+    """The same of a judge that is open, whatever it was made from.
+
+    Raises:
+        SegprefError: it predicts with the model's weights, as do all members of a committee.
+    """
+    members = scorer.judges if isinstance(scorer, Committee) else [scorer]
+    digests = {one.digest() for one in members if isinstance(one, ModelJudge)}
+    if len(digests) != 1 or not all(isinstance(one, ModelJudge) for one in members):
+        return
+    preparation, mirroring = opened.card.preparation, opened.mirroring
+    if digests == {whole_images(opened.policies(), preparation, mirroring).digest()}:
+        raise _itself(opened.path)
+
+
+def _itself(model: Path) -> SegprefError:
+    return SegprefError(
+        f"{model} is to be its own judge, which prefers its own masks to all others and teaches it "
+        "nothing: train a judge on other patients (segpref fit --part judge)"
+    )
 
 
 def _is_model(judge: object, model: Path) -> bool:
@@ -267,18 +276,6 @@ def _is_model(judge: object, model: Path) -> bool:
     # share its text.
     weights = all(one.suffix == ".safetensors" and one.is_file() for one in (here, there))
     return weights and filecmp.cmp(here, there, shallow=False)
-
-
-def _has_weights(judge: object, model: OpenModel, trust: bool) -> bool:
-    if not isinstance(judge, str | os.PathLike) or judge in ("oracle", "oracle-dice"):
-        return False
-    path = Path(judge).expanduser()
-    if path.is_dir() and not holds_model(path):
-        return False
-    other = open_model(path, trust=trust)
-    if is_regressor(other.card) or other.members.keys() != model.members.keys():
-        return False
-    return [one.digest() for one in other.policies()] == [one.digest() for one in model.policies()]
 
 
 def _file_of(model: Path) -> Path:
