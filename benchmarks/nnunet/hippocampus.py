@@ -80,7 +80,7 @@ class Scale:
             {"RN-DPO": "", "RN-DPO, averaged": "--average 0.98"},
             {
                 "RN-DPO, averaged": "--average 0.97",
-                "the same by coin": "--average 0.97 --control true",
+                "random preferences": "--average 0.97 --control true",
             },
         )
     )

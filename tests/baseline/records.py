@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import json
 import os
-import platform
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from tests.machine_records import put_on_record
 
 Run = Callable[[Path], Path]
 """Trains in a folder, where other runs may have been already, and says which one it made."""
@@ -31,17 +30,8 @@ def result(folder: Path) -> dict[str, Any]:
     return {"weights": digest.hexdigest(), "epochs": rows}
 
 
-def machine() -> str:
-    """What the last bits of a training depend on."""
-    model = platform.processor() or platform.machine()
-    if Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next((line for line in lines if line.startswith("model name")), model)
-    return f"{model.partition(':')[2].strip() or model}, torch {torch.__version__}"
-
-
 def check(found: Mapping[str, Any], expected: Mapping[str, Any], same: bool) -> None:
-    """Compare a result with the one on record: to the bit on the ``same`` machine."""
+    """Compare a result with the one on record: to the bit on the ``same`` kind of machine."""
     assert len(found["epochs"]) == len(expected["epochs"])
     for now, before in zip(found["epochs"], expected["epochs"], strict=True):
         assert now.keys() == before.keys()
@@ -57,7 +47,5 @@ def make_record(path: Path, runs: Mapping[str, Run], wanted: Sequence[str] = ())
     """Run the wanted trainings, or all, and write what they come to into the record."""
     torch.set_num_threads(1)
     os.environ["OMP_NUM_THREADS"] = "1"
-    known = json.loads(path.read_text())["runs"] if path.exists() else {}
     with tempfile.TemporaryDirectory() as place:
-        known.update({name: result(runs[name](Path(place))) for name in wanted or runs})
-    path.write_text(json.dumps({"machine": machine(), "runs": known}, indent=1) + "\n")
+        put_on_record(path, {name: result(runs[name](Path(place))) for name in wanted or runs})

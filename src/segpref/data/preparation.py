@@ -5,88 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
-import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from segpref.checking import checked
+from segpref.data.intensities import Normalisation, normalised
 from segpref.data.orientation import is_orientation, turned, turned_back
-from segpref.data.pictures import is_colour
-from segpref.late import late
+from segpref.data.prepared import Prepared
+from segpref.data.resizing import Windows, overlap, resize, resized
 from segpref.types import Case, SegprefError, Sliceable
 
-__all__ = ["ImagePreparation", "Preparation", "Prepared", "check_prepared", "preparation_key"]
-
-transforms = late("monai.transforms")
-
-_Windows = tuple[tuple[slice, ...], tuple[slice, ...]]
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """The network inputs of one volume: one per slice in 2D, one in 3D.
-
-    Args:
-        images: float32 ``[item, channel, *space]``.
-        labels: uint8 ``[item, field, *space]`` or None.
-        spacing_mm: voxel size of the network's grid, or None where unknown.
-        raters: uint8 ``[item, rater, field, *space]`` or None.
-    """
-
-    images: Float[np.ndarray, "item channel *space"]
-    labels: UInt8[np.ndarray, "item field *space"] | None
-    spacing_mm: tuple[float, ...] | None
-    raters: UInt8[np.ndarray, "item rater field *space"] | None = None
-
-
-class ImagePreparation(Protocol):
-    """From a case as it is on disk to network input and back: ours, or nnU-Net's own."""
-
-    @property
-    def dims(self) -> int:
-        """2 (a volume becomes its slices) or 3."""
-        ...
-
-    @property
-    def spacing_mm(self) -> tuple[float, ...] | None:
-        """Voxel size that images are resampled to; None where they are not."""
-        ...
-
-    @property
-    def crop(self) -> tuple[int, ...] | None:
-        """Voxels of the part that the network sees, where it is fixed before images are resized."""
-        ...
-
-    @property
-    def size(self) -> tuple[int, ...] | None:
-        """Voxels of every network input, where they are fixed."""
-        ...
-
-    @property
-    def patch(self) -> tuple[int, ...] | None:
-        """Voxels of what the network sees at once, of images of any size."""
-        ...
-
-    def as_key(self) -> dict[str, Any]:
-        """What identifies prepared arrays in the cache."""
-        ...
-
-    def apply(self, case: Case) -> Prepared:
-        """Network inputs of a whole case."""
-        ...
-
-    def restore(
-        self, logits: Float[Tensor, "item C *grid"], case: Case, outside: Float[Tensor, " C"]
-    ) -> Float[Tensor, "C *space"]:
-        """Logits on the case's own voxels; ``outside`` is what lies beyond the crop."""
-        ...
-
-    def outside(self, image: np.ndarray | Sliceable) -> Float[np.ndarray, " channel"]:
-        """What a prepared image ``[channel, *grid]`` is padded with."""
-        ...
+__all__ = ["Preparation"]
 
 
 @checked()
@@ -122,9 +54,7 @@ class Preparation:
     spacing_mm: tuple[float, ...] | None = None
     crop: tuple[int, ...] | None = None
     size: tuple[int, ...] | None = None
-    normalise: Literal["min-max", "z-score", "z-score-nonzero", "percentile", "window", "none"] = (
-        "min-max"
-    )
+    normalise: Normalisation = "min-max"
     window: tuple[float, float] | None = None
     patch: tuple[int, ...] | None = None
     orientation: str | None = None
@@ -181,7 +111,8 @@ class Preparation:
         """Network inputs of a whole case."""
         case = turned(case, self.orientation)
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite then is refused
-            image = self._normalised(case)
+            together = case.colour and self.colour_range == "shared"
+            image = normalised(case.image, self.normalise, self.window, together)
         images = self._items(image, case)
         labels = None if case.label is None else self._items(case.label, case)
         shape, spacing = images.shape[2:], self._item_spacing(case)
@@ -209,13 +140,13 @@ class Preparation:
         shape = self._items(case.image, case).shape[2:]
         resampled = self._resampled_shape(shape, case)
         if self.size is not None:
-            logits = _resize(logits, self.crop or resampled)
+            logits = resize(logits, self.crop or resampled)
         if self.crop is not None:
             canvas = outside.reshape(1, -1, *[1] * self.dims).repeat(len(logits), 1, *resampled)
             inner, outer = self._windows(shape, resampled)
             canvas[:, :, *inner] = logits[:, :, *outer]
             logits = canvas
-        logits = _resize(logits, shape)
+        logits = resize(logits, shape)
         sliced = self.dims == 2 and case.image.ndim == 4
         return turned_back(logits.movedim(0, -1) if sliced else logits[0], own, self.orientation)
 
@@ -248,39 +179,10 @@ class Preparation:
             )
         return _Around(**{**vars(self), "centre": tuple(centre)})
 
-    def _windows(self, shape: tuple[int, ...], resampled: tuple[int, ...]) -> _Windows:
+    def _windows(self, shape: tuple[int, ...], resampled: tuple[int, ...]) -> Windows:
         """Where the crop lies in the resampled image, and where that lies in the crop."""
         assert self.crop is not None
-        return _overlap(resampled, self.crop)
-
-    def _normalised(self, case: Case) -> Float[np.ndarray, "channel *space"]:
-        image = case.image.astype(np.float32, copy=True)
-        if self.window is not None:
-            np.clip(image, *self.window, out=image)
-        together = case.colour and self.colour_range == "shared"
-        for channel in [image] if together else image:
-            if self.normalise == "none":
-                continue
-            if self.normalise == "z-score-nonzero":
-                _standardise(channel, channel != 0)
-                continue
-            if self.normalise == "z-score":
-                low, scale = channel.mean(dtype=np.float64), channel.std(dtype=np.float64)
-                # Rounding leaves a trace of spread in a constant image.
-                scale = scale if scale > 1e-6 * abs(low) else 0.0
-            elif self.normalise == "percentile":
-                low, high = np.percentile(channel, (0.5, 99.5))
-                scale = high - low
-                np.clip(channel, low, high, out=channel)
-            elif self.normalise == "window":
-                assert self.window is not None
-                low, scale = self.window[0], self.window[1] - self.window[0]
-            else:
-                low, scale = channel.min(), channel.max() - channel.min()
-            channel -= low
-            # A constant image carries nothing; zeros say so without a division by zero.
-            channel /= scale if scale > 0 else 1.0
-        return image
+        return overlap(resampled, self.crop)
 
     def _items(self, array: np.ndarray, case: Case) -> np.ndarray:
         space = array.ndim - 1
@@ -321,7 +223,7 @@ class Preparation:
         self, items: np.ndarray, resampled: tuple[int, ...], pad: np.ndarray | None
     ) -> np.ndarray:
         shape = items.shape[2:]
-        items = _resized(items, resampled)
+        items = resized(items, resampled)
         if self.crop is not None:
             canvas = np.zeros((*items.shape[:2], *self.crop), items.dtype)
             if pad is not None:
@@ -329,7 +231,7 @@ class Preparation:
             inner, outer = self._windows(shape, resampled)
             canvas[:, :, *outer] = items[:, :, *inner]
             items = canvas
-        return _resized(items, self.size or items.shape[2:])
+        return resized(items, self.size or items.shape[2:])
 
 
 @dataclass(frozen=True)
@@ -338,7 +240,7 @@ class _Around(Preparation):
 
     centre: tuple[float, ...] = ()
 
-    def _windows(self, shape: tuple[int, ...], resampled: tuple[int, ...]) -> _Windows:
+    def _windows(self, shape: tuple[int, ...], resampled: tuple[int, ...]) -> Windows:
         assert self.crop is not None
         # Resampling maps edges to edges, and voxel p reaches from p - 1/2 to p + 1/2. Between two
         # voxels the first is taken, as in the middle of an image.
@@ -346,80 +248,7 @@ class _Around(Preparation):
             math.ceil((place + 0.5) * new / old - side / 2 - 0.5)
             for place, new, old, side in zip(self.centre, resampled, shape, self.crop, strict=True)
         ]
-        return _overlap(resampled, self.crop, starts)
-
-
-def preparation_key(preparation: ImagePreparation, channels: Sequence[str]) -> dict[str, Any]:
-    """What identifies arrays that are prepared from images of these channels."""
-    key = preparation.as_key()
-    # Colours are prepared in another way than before; everything else is what it was.
-    if not is_colour(channels):
-        key.pop("colour_range", None)
-    return key
-
-
-def check_prepared(images: Float[np.ndarray, "item channel *space"], name: object) -> None:
-    """Refuse images that are not finite once they are scaled.
-
-    Args:
-        images: network inputs of an image.
-        name: of the image, for the message.
-
-    Raises:
-        SegprefError: some number is NaN or infinite.
-    """
-    if not np.isfinite(images).all():
-        raise SegprefError(
-            f"{name} holds values that are too large to be scaled: replace extreme ones with what they "
-            "stand for, such as the background's value, or give the preparation a window"
-        )
-
-
-def _standardise(channel: np.ndarray, inside: np.ndarray) -> None:
-    """Mean 0 and deviation 1 of a part, in place; a part without spread becomes zeros."""
-    values = channel[inside].astype(np.float64)
-    if values.size:
-        mean, spread = values.mean(), values.std()
-        channel[inside] = (values - mean) / (spread if spread > 1e-6 * abs(mean) else 1.0)
-
-
-def _overlap(
-    shape: Sequence[int], crop: Sequence[int], starts: Sequence[int] | None = None
-) -> _Windows:
-    """Where a crop (or padding) lies in the array, and where the array lies in the crop.
-
-    The crop is central, or starts at ``starts``, moved as far as it takes to lie within the array.
-    """
-    inside, outside = [], []
-    starts = starts or [(n - m) // 2 for n, m in zip(shape, crop, strict=True)]
-    for n, m, first in zip(shape, crop, starts, strict=True):
-        start, kept = min(max(0, first), max(0, n - m)), min(n, m)
-        inside.append(slice(start, start + kept))
-        begin = max(0, (m - n) // 2)
-        outside.append(slice(begin, begin + kept))
-    return tuple(inside), tuple(outside)
-
-
-def _resized(items: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    if items.shape[2:] == tuple(shape):
-        return items
-    labels = items.dtype == np.uint8
-    tensor = torch.from_numpy(np.ascontiguousarray(items))
-    result = _resize(tensor.float(), shape, labels=labels).numpy()
-    return result.astype(items.dtype)
-
-
-def _resize(items: Tensor, shape: Sequence[int], labels: bool = False) -> Tensor:
-    if tuple(items.shape[2:]) == tuple(shape):
-        return items
-    linear = "bilinear" if len(shape) == 2 else "trilinear"
-    shrinks = any(after < before for after, before in zip(shape, items.shape[2:], strict=True))
-    resize = transforms.Resize(
-        spatial_size=tuple(shape),
-        mode="nearest-exact" if labels else linear,
-        anti_aliasing=shrinks and not labels,
-    )
-    return torch.stack([torch.as_tensor(resize(item)) for item in items])
+        return overlap(resampled, self.crop, starts)
 
 
 def _plain(value: Any) -> Any:

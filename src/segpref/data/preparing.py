@@ -16,12 +16,8 @@ from segpref.data.dataset import Dataset, Volume
 from segpref.data.headers import header_warnings
 from segpref.data.orientation import orientation_of, reordered
 from segpref.data.pictures import is_colour
-from segpref.data.preparation import (
-    ImagePreparation,
-    Preparation,
-    check_prepared,
-    preparation_key,
-)
+from segpref.data.preparation import Preparation
+from segpref.data.prepared import ImagePreparation, check_prepared, preparation_key
 from segpref.data.source import Reader, Source
 from segpref.progress import console, track
 from segpref.types import LabelSpace, SegprefError

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from segpref.data.preparation import ImagePreparation
+from segpref.data.prepared import ImagePreparation
 from segpref.late import late
 from segpref.memory import ran_out
 from segpref.types import Predictor, SegprefError

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from segpref.data.preparation import ImagePreparation, Preparation
+from segpref.data.preparation import Preparation
+from segpref.data.prepared import ImagePreparation
 from segpref.data.source import Source
 from segpref.prompts import FixedPrompts, Prompt, in_prepared, prompted
 from segpref.trust import read_json

@@ -9,7 +9,7 @@ from pathlib import Path
 from jaxtyping import Float
 from torch import Tensor
 
-from segpref.data.preparation import ImagePreparation
+from segpref.data.prepared import ImagePreparation
 from segpref.inference.sliding import WindowedNetwork
 from segpref.networks import DropoutKind
 from segpref.policies import SegmenterState, TunablePolicy, load_model

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import UInt8
 from torch import nn
 
-from segpref.data.preparation import ImagePreparation
+from segpref.data.prepared import ImagePreparation
 from segpref.types import Case, Policy, Predictor
 
 __all__ = [

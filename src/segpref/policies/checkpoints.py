@@ -15,7 +15,8 @@ from segpref.checking import checked
 from segpref.data.checksummed_tensors import read_checksummed, read_metadata, write_checksummed
 from segpref.data.dataset import Dataset
 from segpref.data.orientation import is_orientation
-from segpref.data.preparation import ImagePreparation, Preparation
+from segpref.data.preparation import Preparation
+from segpref.data.prepared import ImagePreparation
 from segpref.disk import Damaged
 from segpref.memory import ran_out
 from segpref.policies.card_format import FORMAT, current

@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from segpref.data.preparation import ImagePreparation, Preparation, preparation_key
+from segpref.data.preparation import Preparation
+from segpref.data.prepared import ImagePreparation, preparation_key
 from segpref.data.source import Reader
 from segpref.data.splits import Split, split_beside
 from segpref.policies import save_model

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from segpref.data.preparation import ImagePreparation
+from segpref.data.prepared import ImagePreparation
 from segpref.inference.windows import whole_images
 from segpref.policies import OwnValidation
 from segpref.types import Case, SegprefError

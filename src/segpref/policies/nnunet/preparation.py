@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from segpref.data.preparation import Prepared
+from segpref.data.prepared import Prepared
 from segpref.policies.nnunet.library import Managers, managers, nnunet
 from segpref.types import IGNORE, Case, SegprefError, Sliceable
 

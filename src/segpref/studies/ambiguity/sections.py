@@ -46,7 +46,7 @@ def _methods(found: Findings) -> TitledTable:
     methods = found.workspace.recipe.methods
     names = [REFERENCE, *methods]
     compared = [(name, REFERENCE) for name in names[1:]]
-    # The other ways against the first one, a coin among them: the same pairs without the preference.
+    # The other methods against the first, among them the random-preference control.
     compared += [(name, names[1]) for name in names[2:]]
     claims = [found.frame] if any(found.seeds(name) for name in names) else []
     claims += [claim for pair in compared if (claim := _compared(found, *pair))]
