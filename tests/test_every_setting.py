@@ -36,7 +36,7 @@ MADE_HERE = {
     "Case", "Source", "Candidate", "Slate", "SparseSlate", "WholeSlates", "Pairs", "Margins",
     "WeightedPairs", "Window", "Dataset", "ModelCard", "RunFolder", "Runtime", "Segmenter",
     "ArrayFile", "ArrayNote", "ArrayWriter", "LabelPlaces", "PredictionStore", "StoredArray",
-    "Tree", "Volume", "UndrawnStructures", "Disagreement", "LabelMap", "ProposalContext",
+    "Tree", "Task", "Volume", "VolumeFile", "UndrawnStructures", "Disagreement", "LabelMap", "ProposalContext",
     "AbstainingJudge", "BetweenRaters", "BradleyTerry", "Candidates", "Compared", "Estimate",
     "Mined", "PreferenceFolder", "Rating", "RecordedPairs", "Reliability", "Repeats",
     "RoundPatches", "RoundSlates", "ScoredSlate", "Scoring", "VoteTimes", "Where", "Answer",

@@ -15,7 +15,7 @@ from segpref.networks import SeededDropout, dropout_places, keyed_dropout
 from segpref.policies import Segmenter, load_model
 from segpref.proposals import InputNoise, MonteCarloDropout, SlateProposals, default_families
 from segpref.seeds import derive_seed, generators, image_seeds
-from segpref.training.augmentation import StrongAugmentation, augmentation, augmented_batch
+from segpref.training import StrongAugmentation, augmentation, augmented_batch
 from segpref.types import LabelSpace
 
 

@@ -14,6 +14,7 @@ from written import MM, grey, nifti
 from segpref.data import (
     Cache,
     Preparation,
+    VolumeFile,
     check_grid,
     images_for,
     nifti_geometry,
@@ -21,7 +22,6 @@ from segpref.data import (
     prepare,
     read_volume,
 )
-from segpref.data.volumes import Volume
 from segpref.types import Case, LabelSpace, SegprefError
 
 SHAPE = (4, 5, 6)
@@ -123,8 +123,8 @@ def test_axes_of_a_header_without_codes_are_not_known(tmp_path: Path) -> None:
     assert orientation_of(found) is None
 
 
-def volume_of(affine: np.ndarray, spacing: tuple[float, ...] | None = (1.5, 1.5, 8)) -> Volume:
-    return Volume(grey((1, *SHAPE)), affine, spacing, spacing is not None)
+def volume_of(affine: np.ndarray, spacing: tuple[float, ...] | None = (1.5, 1.5, 8)) -> VolumeFile:
+    return VolumeFile(grey((1, *SHAPE)), affine, spacing, spacing is not None)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,9 @@ def volume_of(affine: np.ndarray, spacing: tuple[float, ...] | None = (1.5, 1.5,
         (volume_of(REAL + np.diag([0, 0, 1, 0])), volume_of(REAL), "resample"),
     ],
 )  # fmt: skip
-def test_masks_elsewhere_get_the_right_remedy(mask: Volume, image: Volume, remedy: str) -> None:
+def test_masks_elsewhere_get_the_right_remedy(
+    mask: VolumeFile, image: VolumeFile, remedy: str
+) -> None:
     with pytest.raises(SegprefError, match=remedy):
         check_grid(image, Path("image.nii"), mask, Path("mask.nii"))
 

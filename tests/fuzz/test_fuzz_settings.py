@@ -21,8 +21,7 @@ from segpref.policies.diffusion import Sampler
 from segpref.preferences import miners
 from segpref.prompts import LabelPrompts
 from segpref.studies import judging
-from segpref.training import AlignConfig, FitConfig
-from segpref.training.augmentation import StrongAugmentation
+from segpref.training import AlignConfig, FitConfig, StrongAugmentation
 from segpref.training.semisupervised import CopyPaste, FixMatch, MeanTeacher, UniMatch
 from segpref.types import LabelSpace
 

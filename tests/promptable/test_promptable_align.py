@@ -21,8 +21,7 @@ from segpref.policies.promptable import PromptablePolicy, part_of, promptable_ca
 from segpref.preferences import NestedPairs
 from segpref.prompts import Prompt
 from segpref.proposals import SlateProposals, Thresholds
-from segpref.training import PreferenceSignal, RunFolder, align
-from segpref.training.augmentation import StrongAugmentation
+from segpref.training import PreferenceSignal, RunFolder, StrongAugmentation, align
 from segpref.types import SegprefError
 from waiting import FAILED_S
 

@@ -11,8 +11,7 @@ import torch
 from tiny_models import LESION, SIDE, images_of, lesions
 
 from segpref.data import Cache, Preparation
-from segpref.inference import mean_iou, score_model
-from segpref.inference.propagate import Propagation, propagate
+from segpref.inference import Propagation, mean_iou, propagate, score_model
 from segpref.policies import load_model
 from segpref.policies.promptable import PromptablePolicy, promptable_card, small_sam
 from segpref.prompts import Answer, ExpertPrompts, LabelPrompts, Prompt, Prompts, box_of

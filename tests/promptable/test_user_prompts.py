@@ -14,7 +14,7 @@ from tiny_models import LESION, SIDE
 
 from segpref.cli.main import main
 from segpref.data import Preparation, images_for
-from segpref.inference.propagate import propagate
+from segpref.inference import propagate
 from segpref.policies import ModelCard, NetworkSpec, load_model, save_model
 from segpref.policies.promptable import PromptablePolicy, promptable_card, small_sam
 from segpref.prompts import FixedPrompts, Prompt, in_prepared

@@ -15,8 +15,7 @@ from segpref.objectives import DPO, CalibratedDPO
 from segpref.policies import Segmenter
 from segpref.preferences import TopVsRandom
 from segpref.proposals import SlateProposals
-from segpref.studies import measured_flip_rates, read_flip_rates, scored_slates, select_best
-from segpref.studies.audit import audit
+from segpref.studies import audit, measured_flip_rates, read_flip_rates, scored_slates, select_best
 from segpref.training import AlignConfig, with_flip_rates
 from segpref.types import Case, SegprefError, Slate
 

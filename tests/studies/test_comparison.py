@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from segpref.report import Comparison, Difference, compared, gains_by_patient
-from segpref.report.verdict import doubt
+from segpref.report import Comparison, Difference, compared, doubt, gains_by_patient
 from segpref.studies import control_beside
 from segpref.training import RunFolder
 

@@ -15,10 +15,8 @@ from jsonargparse import ArgumentParser
 from segpref.data import Cache, Preparation, Reader
 from segpref.policies import load_model
 from segpref.proposals import SlateProposals
-from segpref.studies import Recipe, Stage1, Workspace, scored_slates
+from segpref.studies import Recipe, Stage1, Task, Workspace, run_task, scored_slates
 from segpref.studies.judging import JudgeRecipe, Masks, ModelBased, Noisy
-from segpref.studies.plan import Task
-from segpref.studies.run_task import run_task
 from segpref.training import RunFolder
 from segpref.training.semisupervised import FixMatch
 from segpref.types import SegprefError

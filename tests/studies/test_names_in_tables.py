@@ -31,9 +31,8 @@ from segpref.report import (
     write_page,
     write_pictures,
 )
-from segpref.studies import load_recipe, recipe_file
+from segpref.studies import load_recipe, plan, recipe_file
 from segpref.studies.ambiguity import load_ambiguity_recipe
-from segpref.studies.plan import plan
 from segpref.studies.prompted import load_prompted
 from segpref.types import SegprefError
 

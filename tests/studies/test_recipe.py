@@ -8,9 +8,8 @@ from segpref.data import Preparation
 from segpref.judges import OracleJudge
 from segpref.objectives import DPO
 from segpref.preferences import TopVsBase, TopVsRandom
-from segpref.studies import default_network, load_recipe, recipe_names
+from segpref.studies import default_network, load_recipe, plan, recipe_names
 from segpref.studies.judging import ModelBased, Oracle
-from segpref.studies.plan import plan
 from segpref.training import AlignConfig, PreferenceSignal, PseudoLabelSignal, Signal, method_of
 from segpref.types import LabelSpace, SegprefError
 

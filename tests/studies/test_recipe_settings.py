@@ -23,8 +23,8 @@ from segpref.training import (
     FitConfig,
     PromptableConfig,
     RegressorConfig,
+    StrongAugmentation,
 )
-from segpref.training.augmentation import StrongAugmentation
 from segpref.types import SegprefError
 
 HEAD: Mapping[str, Any] = {

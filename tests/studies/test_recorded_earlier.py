@@ -19,16 +19,17 @@ import yaml
 from segpref.data import Cache
 from segpref.studies import (
     Recipe,
+    Task,
     Workspace,
     as_recorded,
     changed_settings,
     load_recipe,
+    plan,
     run_settings,
     same_settings,
     whole_methods,
 )
 from segpref.studies.ambiguity import alignment_settings, load_ambiguity_recipe
-from segpref.studies.plan import Task, plan
 from segpref.studies.prompted import load_prompted, recipe_settings
 from segpref.studies.prompted import run_settings as prompted_settings
 from segpref.training import AlignConfig, RunFolder

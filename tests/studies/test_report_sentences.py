@@ -14,13 +14,15 @@ from made_reports import BETTER, FLAT, history
 
 from segpref.report import (
     Comparison,
+    Control,
+    alignment_warnings,
     column,
     lines_chart,
     relative_to_start,
     validation_chart,
+    verdict,
     volume_ratios,
 )
-from segpref.report.verdict import Control, alignment_warnings, verdict
 from segpref.training import curve_summary
 
 SURE = Comparison(0.12, 0.1, 0.14, 0.008, 8)

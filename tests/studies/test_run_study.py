@@ -21,13 +21,21 @@ from segpref.objectives import DPO, CalibratedDPO
 from segpref.policies import load_model, read_card
 from segpref.proposals import SlateProposals, UniformOffset
 from segpref.report import BASE, SELECT_BEST, markdown
-from segpref.studies import Block, Recipe, Results, Stage1, Workspace, collect
+from segpref.studies import (
+    Block,
+    Recipe,
+    Results,
+    Stage1,
+    Task,
+    Workspace,
+    collect,
+    plan,
+    run_study,
+    run_task,
+    study_tables,
+    write_study,
+)
 from segpref.studies.judging import JudgeInputs, ModelBased, Oracle
-from segpref.studies.plan import Task, plan
-from segpref.studies.run_study import run_study
-from segpref.studies.run_task import run_task
-from segpref.studies.study_tables import study_tables
-from segpref.studies.write_study import write_study
 from segpref.training import AlignConfig
 from segpref.types import Judge, SegprefError
 from waiting import until
@@ -394,7 +402,7 @@ class Held:
 STUDY = """
 import pickle, sys
 from segpref.studies.engine import Processes, RayCluster
-from segpref.studies.run_study import run_study
+from segpref.studies import run_study
 
 if __name__ == "__main__":
     with open(sys.argv[1], "rb") as file:

@@ -11,11 +11,10 @@ from typing import Any
 import pytest
 
 from segpref.data import Cache
-from segpref.studies import Workspace, load_recipe, recipe_names
+from segpref.studies import Workspace, load_recipe, recipe_names, study_jobs
 from segpref.studies.ambiguity import AmbiguityWorkspace, ambiguity_jobs, load_ambiguity_recipe
 from segpref.studies.engine import InProcess, Job, list_jobs, run_jobs
 from segpref.studies.prompted import PromptedRecipe, PromptedWorkspace, load_prompted, prompted_jobs
-from segpref.studies.run_study import study_jobs
 
 pytestmark = pytest.mark.slow
 

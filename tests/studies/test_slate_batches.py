@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-import segpref.studies.audit as auditing
+import segpref.studies.auditing as auditing
 import segpref.studies.slates as slates
 from segpref.data import Cache, Dataset, Preparation, Volume
 from segpref.inference import whole_images
@@ -22,8 +22,7 @@ from segpref.policies import ModelCard, Segmenter, load_model
 from segpref.preferences import ScoredSlate, TopVsRandom
 from segpref.proposals import SlateProposals
 from segpref.seeds import derive_seed
-from segpref.studies import patch_draw, patch_slates, scored_slates
-from segpref.studies.audit import audit
+from segpref.studies import audit, patch_draw, patch_slates, scored_slates
 from segpref.types import IGNORE
 
 PATCHED = Preparation(dims=2, patch=(16, 16))

@@ -9,10 +9,8 @@ import pytest
 from segpref.objectives import DPO
 from segpref.policies import NetworkSpec
 from segpref.report import BASE, COLUMNS, GAP_CLOSED, SELECT_BEST, Run, latex, markdown
-from segpref.studies import Block, Recipe, Results, Stage1
+from segpref.studies import Block, Recipe, Results, Stage1, check_names, plan, study_tables
 from segpref.studies.judging import ModelBased, Oracle
-from segpref.studies.plan import check_names, plan
-from segpref.studies.study_tables import study_tables
 from segpref.training import AlignConfig
 from segpref.types import SegprefError
 

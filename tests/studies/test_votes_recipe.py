@@ -22,12 +22,21 @@ from segpref.data import Cache, Folders, Preparation, Split
 from segpref.data.phantoms import PATIENT_PATTERN
 from segpref.policies import read_card
 from segpref.report import BASE, SELECT_BEST
-from segpref.studies import Block, Recipe, Results, Stage1, Workspace, load_recipe
+from segpref.studies import (
+    Block,
+    Recipe,
+    Results,
+    Stage1,
+    Task,
+    Workspace,
+    judges_of,
+    load_recipe,
+    plan,
+    run_study,
+    study_tables,
+    write_study,
+)
 from segpref.studies.judging import Noisy, Oracle, Together, Votes
-from segpref.studies.plan import Task, plan
-from segpref.studies.run_study import run_study
-from segpref.studies.study_tables import judges_of, study_tables
-from segpref.studies.write_study import write_study
 from segpref.training import AlignConfig
 from segpref.types import SegprefError
 from segpref.workflows import align

@@ -15,8 +15,7 @@ from segpref.data import Cache, Dataset, Folders, Preparation, Reader, prepare
 from segpref.data.phantoms import PATIENT_PATTERN
 from segpref.judges import ModelJudge
 from segpref.policies import load_model
-from segpref.training import RunFolder
-from segpref.training.augmentation import StrongAugmentation
+from segpref.training import RunFolder, StrongAugmentation
 from segpref.types import Case, Slate
 
 

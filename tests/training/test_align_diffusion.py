@@ -25,9 +25,9 @@ from segpref.training import (
     RunFolder,
     ScoredBatch,
     StepResult,
+    StrongAugmentation,
     align,
 )
-from segpref.training.augmentation import StrongAugmentation
 from segpref.training.tasks import SampledSlates
 from segpref.types import LabelSpace, SegprefError
 

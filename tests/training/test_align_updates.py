@@ -18,8 +18,14 @@ from segpref.data import Cache, Dataset, Preparation
 from segpref.judges import EnsembleJudge, ModelJudge, OracleJudge
 from segpref.policies import ModelCard, NetworkSpec, Segmenter, load_model, load_policy, save_model
 from segpref.proposals import IntensityTTA, SlateProposals
-from segpref.training import PreferenceSignal, PseudoLabelSignal, RunFolder, align, fit
-from segpref.training.augmentation import StrongAugmentation
+from segpref.training import (
+    PreferenceSignal,
+    PseudoLabelSignal,
+    RunFolder,
+    StrongAugmentation,
+    align,
+    fit,
+)
 from segpref.types import Case, Margins, SegprefError, Slate
 
 # What a run does and does not touch ------------------------------------------------------------

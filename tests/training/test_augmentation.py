@@ -8,7 +8,7 @@ import pytest
 import torch
 from monai.data.meta_obj import get_track_meta
 
-from segpref.training.augmentation import augmentation, augmented_batch
+from segpref.training import augmentation, augmented_batch
 from segpref.types import IGNORE, Case
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from segpref.objectives import SupervisedLoss
-from segpref.training.augmentation import StrongAugmentation
+from segpref.training import StrongAugmentation
 from segpref.training.semisupervised import (
     CopyPaste,
     FixMatch,

@@ -12,8 +12,7 @@ from monai.networks.nets import UNet
 from scipy import ndimage
 from torch import Tensor, nn
 
-from segpref.training import averaged, teacher_decay
-from segpref.training.augmentation import StrongAugmentation
+from segpref.training import StrongAugmentation, averaged, teacher_decay
 from segpref.training.semisupervised import (
     Student,
     box_masks,

@@ -16,8 +16,7 @@ from tests.web.served_studies import made_study, served
 from tests.web.test_page_pixels import BLUE, check_native, coloured, pixels, windowed
 
 from segpref.collect import layout_of, native_of, packed_mask, slice_of
-from segpref.data import Source
-from segpref.data.volumes import read_volume
+from segpref.data import Source, read_volume
 from segpref.types import Case, LabelSpace
 
 pytestmark = pytest.mark.slow  # together they take minutes: each opens a page in a browser

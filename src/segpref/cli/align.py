@@ -8,7 +8,7 @@ from typing import Any
 from segpref.judges import NamedJudge
 from segpref.policies import read_card
 from segpref.progress import console
-from segpref.report.verdict import verdict
+from segpref.report.verdicts import verdict
 from segpref.studies.verdict import control_beside
 from segpref.training import AlignConfig
 from segpref.workflows import Alignment

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from segpref.judges import NamedJudge
 from segpref.progress import stdout
-from segpref.studies.audit import Audit
+from segpref.studies.auditing import Audit
 from segpref.workflows import audit as run
 from segpref.workflows.options import DataOptions, TrainedModel
 

@@ -14,7 +14,7 @@ from segpref.data.phantoms import PATIENT_PATTERN, write_phantoms
 from segpref.locking import alone_in_out
 from segpref.progress import console, headed
 from segpref.studies.recipe import load_recipe
-from segpref.studies.run_study import run_study
+from segpref.studies.running import run_study
 from segpref.studies.workspace import Workspace
 
 __all__ = ["EXAMPLES", "demo"]

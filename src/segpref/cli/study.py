@@ -25,10 +25,10 @@ from segpref.studies.engine import (
 )
 from segpref.studies.recipe import load_recipe
 from segpref.studies.results import Results
-from segpref.studies.run_study import run_study, study_jobs
-from segpref.studies.study_tables import study_tables
+from segpref.studies.running import run_study, study_jobs
+from segpref.studies.tables import study_tables
 from segpref.studies.workspace import Workspace
-from segpref.studies.write_study import write_study
+from segpref.studies.writing import write_study
 from segpref.terminal import one_line
 
 __all__ = ["EXAMPLES", "executor_for", "show", "study"]

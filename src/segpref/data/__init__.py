@@ -44,7 +44,7 @@ if TYPE_CHECKING:
         refuse_leakage,
         split_patients,
     )
-    from segpref.data.volumes import file_stem, read_volume
+    from segpref.data.volumes import VolumeFile, file_stem, read_volume
     from segpref.data.walk import Tree
 else:
     __getattr__, __dir__ = face(
@@ -87,7 +87,7 @@ else:
                 "refuse_leakage",
                 "split_patients",
             ),
-            "volumes": ("file_stem", "read_volume"),
+            "volumes": ("VolumeFile", "file_stem", "read_volume"),
             "walk": ("Tree",),
         },
     )
@@ -120,6 +120,7 @@ __all__ = [
     "StoredArray",
     "Tree",
     "Volume",
+    "VolumeFile",
     "check_foreground",
     "check_grid",
     "consensus_label",

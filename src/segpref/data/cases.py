@@ -11,7 +11,7 @@ from jaxtyping import Num, Shaped, UInt8
 from segpref.data.grids import check_grid
 from segpref.data.pictures import is_colour, is_lossy, states_grey
 from segpref.data.source import Source
-from segpref.data.volumes import Colours, Volume, is_picture, read_volume
+from segpref.data.volumes import Colours, VolumeFile, is_picture, read_volume
 from segpref.types import IGNORE, Case, LabelSpace, SegprefError
 
 __all__ = [
@@ -31,7 +31,7 @@ _SLACK = 1e-3
 """Interpolation leaves values farther from whole numbers than this, float arithmetic nearer ones."""
 
 
-def read_image(source: Source, channels: Sequence[str], colour: bool | None = None) -> Volume:
+def read_image(source: Source, channels: Sequence[str], colour: bool | None = None) -> VolumeFile:
     """Read the channels of a source, float32.
 
     Args:
@@ -71,7 +71,7 @@ def picture_channels(files: Sequence[Path], colour: bool | None) -> tuple[tuple[
     return tuple(f"channel {number}" for number in range(len(first))), False
 
 
-def make_case(source: Source, image: Volume, label: UInt8[np.ndarray, "f *s"] | None) -> Case:
+def make_case(source: Source, image: VolumeFile, label: UInt8[np.ndarray, "f *s"] | None) -> Case:
     """The case of a whole volume."""
     return Case(
         id=source.id,
@@ -88,7 +88,11 @@ def make_case(source: Source, image: Volume, label: UInt8[np.ndarray, "f *s"] | 
 
 
 def read_labels(
-    path: Path, image: Volume, image_path: Path, classes: Mapping[int, int], names: Sequence[str]
+    path: Path,
+    image: VolumeFile,
+    image_path: Path,
+    classes: Mapping[int, int],
+    names: Sequence[str],
 ) -> UInt8[np.ndarray, "1 *space"]:
     """Read a label map and renumber its values.
 
@@ -120,7 +124,7 @@ def read_labels(
 
 
 def read_classes(
-    path: Path, image: Volume, image_path: Path, space: LabelSpace
+    path: Path, image: VolumeFile, image_path: Path, space: LabelSpace
 ) -> UInt8[np.ndarray, "1 *space"]:
     """Read a label map that holds the values which a label space has on disk.
 
@@ -159,7 +163,7 @@ def read_class_case(
 
 
 def read_binary(
-    path: Path, image: Volume, image_path: Path, threshold: float | None = None
+    path: Path, image: VolumeFile, image_path: Path, threshold: float | None = None
 ) -> UInt8[np.ndarray, "*space"]:
     """Read the mask of one structure as 0 and 1.
 
@@ -207,7 +211,7 @@ def to_multilabel(
     return fields
 
 
-def _single(path: Path, part: Volume) -> Volume:
+def _single(path: Path, part: VolumeFile) -> VolumeFile:
     """The image in single precision, if that keeps its values apart and finite."""
     wide = part.array
     with np.errstate(over="ignore"):
@@ -255,7 +259,7 @@ def _first_readable(files: Sequence[Path]) -> tuple[Num[np.ndarray, "channel *sp
 
 
 def _read_mask(
-    path: Path, image: Volume, image_path: Path, colours: Colours
+    path: Path, image: VolumeFile, image_path: Path, colours: Colours
 ) -> Num[np.ndarray, "*space"]:
     mask = read_volume(path, colours)
     if len(mask.array) != 1:

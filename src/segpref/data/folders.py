@@ -20,7 +20,7 @@ from segpref.data.index import dataset_folder, index, patient_of, source_id
 from segpref.data.pairing import ONE_STRUCTURE, apart, beside, by_image, chosen, without
 from segpref.data.pictures import is_lossy
 from segpref.data.source import Source
-from segpref.data.volumes import Volume, file_stem, read_volume
+from segpref.data.volumes import VolumeFile, file_stem, read_volume
 from segpref.types import IGNORE, Case, LabelSpace, SegprefError
 
 __all__ = ["Folders"]
@@ -116,7 +116,7 @@ class Folders:
                 f"{error}, or leave the image out with the option exclude={source.id}"
             ) from error
 
-    def _label(self, source: Source, image: Volume) -> UInt8[np.ndarray, "field *space"] | None:
+    def _label(self, source: Source, image: VolumeFile) -> UInt8[np.ndarray, "field *space"] | None:
         path = source.images[0]
         if not source.labels:
             return None

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from segpref.data.orientation import axes_of
-from segpref.data.volumes import Volume
+from segpref.data.volumes import VolumeFile
 from segpref.types import SegprefError
 
 __all__ = ["check_grid"]
 
 
-def check_grid(image: Volume, image_path: Path, mask: Volume, mask_path: Path) -> None:
+def check_grid(image: VolumeFile, image_path: Path, mask: VolumeFile, mask_path: Path) -> None:
     """Raise unless both lie on the same voxels: same shape, affines and units.
 
     Affines are equal to 1e-3 of a voxel, or of 1 where voxels are larger, and to the precision of the
@@ -73,7 +73,7 @@ def _same_grid(one: np.ndarray, other: np.ndarray) -> bool:
     return np.allclose(one, other, rtol=1e-6, atol=1e-3 * min(1.0, smallest))
 
 
-def _without_geometry(volume: Volume) -> bool:
+def _without_geometry(volume: VolumeFile) -> bool:
     """Whether the header holds what writers fill in: no turn, no offset, and voxels of 1."""
     assert volume.affine is not None
     return not volume.oriented or np.array_equal(np.abs(volume.affine), np.eye(4))

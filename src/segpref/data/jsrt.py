@@ -12,7 +12,7 @@ from segpref.checking import checked
 from segpref.data.cases import make_case, read_binary, read_image
 from segpref.data.index import dataset_folder, index, source_id
 from segpref.data.source import Source
-from segpref.data.volumes import Volume, file_stem, is_picture, read_volume
+from segpref.data.volumes import VolumeFile, file_stem, is_picture, read_volume
 from segpref.data.walk import Tree, entries
 from segpref.types import Case, LabelSpace, SegprefError
 
@@ -121,7 +121,7 @@ def _source(image: Path, masks: dict[str, dict[str, Path]]) -> Source:
     return Source(id=name, patient=name, images=(image,), labels=labels, stratum=stratum)
 
 
-def _read_img(path: Path) -> Volume:
+def _read_img(path: Path) -> VolumeFile:
     due = _SIDE * _SIDE * 2
     if not path.is_file():
         raise SegprefError(f"{path} does not exist: restore the file")
@@ -136,7 +136,7 @@ def _read_img(path: Path) -> Volume:
             f"{path} holds the value {raw.max()}, above the 12 bits of JSRT: restore the original "
             "big-endian file"
         )
-    return Volume((_WHITE - raw).astype(np.float32), None, None)
+    return VolumeFile((_WHITE - raw).astype(np.float32), None, None)
 
 
 def _pixel_size(shape: Sequence[int]) -> tuple[float, float] | None:
@@ -146,7 +146,7 @@ def _pixel_size(shape: Sequence[int]) -> tuple[float, float] | None:
     return (_PIXEL_MM * _SIDE / rows,) * 2
 
 
-def _read_mask(path: Path, image: Volume, image_path: Path) -> UInt8[np.ndarray, "row column"]:
+def _read_mask(path: Path, image: VolumeFile, image_path: Path) -> UInt8[np.ndarray, "row column"]:
     mask = read_volume(path, "mask")
     rows, columns = mask.array.shape[1:]
     height, width = image.array.shape[1:]
@@ -156,5 +156,5 @@ def _read_mask(path: Path, image: Volume, image_path: Path) -> UInt8[np.ndarray,
             f"{path} has {rows} x {columns} pixels, no whole fraction of the {height} x {width} of its "
             f"image {image_path.name}: export both at one size"
         )
-    small = read_binary(path, Volume(mask.array, None, None), image_path)
+    small = read_binary(path, VolumeFile(mask.array, None, None), image_path)
     return small.repeat(factor, axis=0).repeat(factor, axis=1)

@@ -16,7 +16,7 @@ from segpref.data.dataset import Dataset
 from segpref.data.index import dataset_folder, index, required, source_id
 from segpref.data.prompts import CHARACTERISTICS, nodule_prompt
 from segpref.data.source import Source
-from segpref.data.volumes import Volume, is_picture, read_volume
+from segpref.data.volumes import VolumeFile, is_picture, read_volume
 from segpref.data.walk import entries
 from segpref.types import Case, LabelSpace, SegprefError
 
@@ -236,7 +236,7 @@ def _picture(path: Path) -> Float[np.ndarray, "1 row column"]:
 
 
 def _mask(path: Path, shape: Sequence[int]) -> UInt8[np.ndarray, "row column"]:
-    image = Volume(np.zeros((1, *shape), np.uint8), None, None)
+    image = VolumeFile(np.zeros((1, *shape), np.uint8), None, None)
     return read_binary(path, image, path.parent.parent / "images" / path.name)
 
 

@@ -21,7 +21,7 @@ from segpref.data.index import image_files, source_id
 from segpref.data.preparation import Preparation
 from segpref.data.prepared import ImagePreparation
 from segpref.data.source import Reader, Source
-from segpref.data.volumes import Volume as Grid
+from segpref.data.volumes import VolumeFile as Grid
 from segpref.data.volumes import file_stem
 from segpref.progress import console, track
 from segpref.types import IGNORE, Case, LabelSpace, SegprefError

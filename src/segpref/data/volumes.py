@@ -22,7 +22,7 @@ __all__ = [
     "NIFTI_SUFFIXES",
     "PICTURE_SUFFIXES",
     "Colours",
-    "Volume",
+    "VolumeFile",
     "file_stem",
     "is_nifti",
     "is_picture",
@@ -35,7 +35,7 @@ NIFTI_SUFFIXES = (".nii", ".nii.gz")
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif")
 
 
-class Volume(NamedTuple):
+class VolumeFile(NamedTuple):
     """What a file holds.
 
     Args:
@@ -73,7 +73,7 @@ def _is_packed(path: Path) -> bool:
     return path.name.lower().endswith(".nii.gz")
 
 
-def read_volume(path: Path | str, colours: Colours = "channels") -> Volume:
+def read_volume(path: Path | str, colours: Colours = "channels") -> VolumeFile:
     """Read a NIfTI file, a picture, a DICOM file, or the DICOM series of a folder.
 
     Args:
@@ -90,11 +90,11 @@ def read_volume(path: Path | str, colours: Colours = "channels") -> Volume:
     try:
         _check_there(path)
         if path.is_dir() or not (is_nifti(path) or is_picture(path)):
-            volume = Volume(*read_series(path))
+            volume = VolumeFile(*read_series(path))
         elif is_nifti(path):
             volume = _read_nifti(path)
         else:
-            volume = Volume(read_picture(path, colours), None, None)
+            volume = VolumeFile(read_picture(path, colours), None, None)
     except SegprefError:
         raise
     except PermissionError as error:
@@ -169,7 +169,7 @@ def _whole_array(path: Path, image: Any) -> np.ndarray:
     return array
 
 
-def _read_nifti(path: Path) -> Volume:
+def _read_nifti(path: Path) -> VolumeFile:
     # Not MONAI's NibabelReader: it rewrites headers whose pixdim and affine differ, and a mask must
     # go back with the very geometry that the file states.
     # Read, not mapped: a file that is cut short meanwhile is an error then, not a signal.
@@ -183,4 +183,4 @@ def _read_nifti(path: Path) -> Volume:
             "one axis of channels"
         )
     array = np.moveaxis(array, -1, 0) if array.ndim == 4 else array[None]
-    return Volume(array, *nifti_geometry(path, image, array.ndim - 1))
+    return VolumeFile(array, *nifti_geometry(path, image, array.ndim - 1))

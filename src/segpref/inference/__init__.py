@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from segpref.inference.mask_writing import write_map, write_mask
     from segpref.inference.network_export import export_network
     from segpref.inference.predict import predict_folder
+    from segpref.inference.propagation import Propagation, propagate
     from segpref.inference.samples import rated_masks, sample_cases, score_samples, summarise
     from segpref.inference.sliding import WindowedNetwork
     from segpref.inference.user_prompts import read_prompts
@@ -27,6 +28,10 @@ else:
     __getattr__, __dir__ = face(
         __name__,
         {
+            "propagation": (
+                "Propagation",
+                "propagate",
+            ),
             "case_masks": ("predict_case",),
             "evaluation": ("mean_iou", "mean_of", "predict_masks", "score_masks", "score_model"),
             "image_sampler": ("ImageSampler", "open_image_sampler"),
@@ -43,6 +48,7 @@ else:
 __all__ = [
     "ImageSampler",
     "PaddedImages",
+    "Propagation",
     "WholeImages",
     "WindowedNetwork",
     "export_network",
@@ -52,6 +58,7 @@ __all__ = [
     "predict_case",
     "predict_folder",
     "predict_masks",
+    "propagate",
     "rated_masks",
     "read_prompts",
     "sample_cases",

@@ -14,7 +14,7 @@ from torch import Tensor
 from segpref.data.orientation import orientation_of, turned, turned_back
 from segpref.data.preparation import Preparation
 from segpref.data.prepared import check_prepared
-from segpref.inference.propagate import propagate
+from segpref.inference.propagation import propagate
 from segpref.inference.sliding import WindowedNetwork
 from segpref.inference.windows import WholeNetwork, whole_network
 from segpref.policies import ModelCard

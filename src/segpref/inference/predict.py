@@ -60,7 +60,7 @@ def predict_folder(
         batch_size: as in :func:`~segpref.inference.case_masks.predict_case`.
         overwrite: make masks anew that are there already; they are skipped otherwise.
         prompts: asked in place of a promptable model's own; on a volume they are carried from their
-            slice to the others (:func:`~segpref.inference.propagate.propagate`).
+            slice to the others (:func:`~segpref.inference.propagation.propagate`).
         carry: in volumes, a promptable model's own prompts, too, are carried, from the slice where it
             is surest; otherwise every slice has its own.
         reorient: whether volumes are turned as in training, and their masks turned back; otherwise

@@ -128,7 +128,7 @@ def trust_weights(flip_rates: Sequence[float], least: float = 0.01) -> tuple[flo
 
     Args:
         flip_rates: how often each judge orders two candidates the wrong way round
-            (``flips.flip_rate`` of :func:`segpref.studies.audit.audit`), in the committee's order.
+            (``flips.flip_rate`` of :func:`segpref.studies.auditing.audit`), in the committee's order.
         least: a lower rate counts as this one: no audit is so large that it could tell.
     """
     rates = np.clip(np.asarray(flip_rates, dtype=float), least, 1 - least)

@@ -64,11 +64,18 @@ if TYPE_CHECKING:
         structure_table,
         table,
     )
+    from segpref.report.verdicts import Control, alignment_warnings, doubt, verdict
     from segpref.report.views import plane_of, view_of
 else:
     __getattr__, __dir__ = face(
         __name__,
         {
+            "verdicts": (
+                "Control",
+                "alignment_warnings",
+                "doubt",
+                "verdict",
+            ),
             "charts": (
                 "column",
                 "lines_chart",
@@ -141,6 +148,7 @@ __all__ = [
     "Cell",
     "CollectFigures",
     "Comparison",
+    "Control",
     "Details",
     "Difference",
     "Entries",
@@ -155,12 +163,14 @@ __all__ = [
     "SlatePicture",
     "Table",
     "TableRow",
+    "alignment_warnings",
     "as_csv",
     "collect_figures",
     "collect_json",
     "column",
     "compared",
     "difference",
+    "doubt",
     "gains_by_patient",
     "judge_sections",
     "judge_structure_table",
@@ -187,6 +197,7 @@ __all__ = [
     "typical",
     "validation_chart",
     "variance_pictures",
+    "verdict",
     "view_of",
     "volume_ratios",
     "votes_page",

@@ -27,7 +27,7 @@ from segpref.report.page import Details, Page, Picture, Section, Table, write_pa
 from segpref.report.picture_sections import overlay_section, slate_section, variance_section
 from segpref.report.pictures import Overlay, SlatePicture
 from segpref.report.structures import structure_sections
-from segpref.report.verdict import Control, alignment_warnings, read_comparison, verdict
+from segpref.report.verdicts import Control, alignment_warnings, read_comparison, verdict
 from segpref.training.curves import curve_summary
 from segpref.training.folder import RunFolder
 from segpref.trust import read_json

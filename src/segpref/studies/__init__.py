@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 from segpref.faces import face
 
 if TYPE_CHECKING:
+    from segpref.studies.auditing import audit
     from segpref.studies.calibration import measured_flip_rates, read_flip_rates
     from segpref.studies.earlier import run_settings, whole_methods
     from segpref.studies.examples import alignment_report
+    from segpref.studies.planning import Task, check_names, plan
     from segpref.studies.recipe import (
         Block,
         Recipe,
@@ -25,14 +27,34 @@ if TYPE_CHECKING:
         same_settings,
     )
     from segpref.studies.results import Results, collect
+    from segpref.studies.running import run_study, study_jobs
     from segpref.studies.slates import patch_draw, patch_slates, scored_slates, select_best
     from segpref.studies.stages import Stage1
+    from segpref.studies.tables import judges_of, study_tables
+    from segpref.studies.tasks import run_task
     from segpref.studies.verdict import control_beside
     from segpref.studies.workspace import Workspace
+    from segpref.studies.writing import write_study
 else:
     __getattr__, __dir__ = face(
         __name__,
         {
+            "writing": ("write_study",),
+            "tasks": ("run_task",),
+            "running": (
+                "run_study",
+                "study_jobs",
+            ),
+            "tables": (
+                "judges_of",
+                "study_tables",
+            ),
+            "planning": (
+                "Task",
+                "check_names",
+                "plan",
+            ),
+            "auditing": ("audit",),
             "calibration": ("measured_flip_rates", "read_flip_rates"),
             "earlier": ("run_settings", "whole_methods"),
             "examples": ("alignment_report",),
@@ -58,24 +80,34 @@ __all__ = [
     "Recipe",
     "Results",
     "Stage1",
+    "Task",
     "Workspace",
     "alignment_report",
     "as_recorded",
+    "audit",
     "changed_settings",
+    "check_names",
     "collect",
     "control_beside",
     "default_network",
+    "judges_of",
     "load_recipe",
     "measured_flip_rates",
     "patch_draw",
     "patch_slates",
     "plain",
+    "plan",
     "read_flip_rates",
     "recipe_file",
     "recipe_names",
     "run_settings",
+    "run_study",
+    "run_task",
     "same_settings",
     "scored_slates",
     "select_best",
+    "study_jobs",
+    "study_tables",
     "whole_methods",
+    "write_study",
 ]

@@ -10,7 +10,7 @@ from segpref.data.patches import PatchDraw
 from segpref.disk import Damaged, cannot_read, from_checked_json, to_checked_json
 from segpref.metrics.flips import FlipBin
 from segpref.proposals import SlateProposals
-from segpref.studies.audit import audit
+from segpref.studies.auditing import audit
 from segpref.types import Judge, Miner, Policy, SegprefError
 
 __all__ = ["measured_flip_rates", "read_flip_rates"]

@@ -22,7 +22,7 @@ from segpref.report.gallery import overlays, typical
 from segpref.report.page import Picture
 from segpref.report.pictures import SlatePicture, variance_pictures
 from segpref.report.run_report import write_report
-from segpref.studies.audit import audit
+from segpref.studies.auditing import audit
 from segpref.studies.slates import patch_slates, scored_slates
 from segpref.studies.verdict import control_beside, measured_verdict
 from segpref.training.folder import RunFolder

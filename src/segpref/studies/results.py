@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from segpref.report.runs import BASE, SELECT_BEST, Change, Run, read_scores
-from segpref.studies.plan import Task, plan
+from segpref.studies.planning import Task, plan
 from segpref.studies.recipe import Recipe
 from segpref.studies.workspace import Workspace
 from segpref.training.folder import RunFolder

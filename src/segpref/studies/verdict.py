@@ -14,7 +14,7 @@ from segpref.data.dataset import Dataset
 from segpref.inference.evaluation import mean_of, score_model
 from segpref.inference.windows import whole_model
 from segpref.report.comparison import Comparison, compared, gains_by_patient
-from segpref.report.verdict import Control, read_comparison
+from segpref.report.verdicts import Control, read_comparison
 from segpref.training.folder import RunFolder
 from segpref.trust import read_json
 from segpref.types import SegprefError

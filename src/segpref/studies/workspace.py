@@ -27,7 +27,7 @@ from segpref.studies.earlier import whole_methods, with_own_ranges
 from segpref.studies.engine.job import Portable
 from segpref.studies.existing import digest_of, keep_model, open_existing, refuse_measured
 from segpref.studies.judging import JudgeInputs, StandingRecipe
-from segpref.studies.plan import Task, judge_task, plan
+from segpref.studies.planning import Task, judge_task, plan
 from segpref.studies.recipe import Recipe, default_network, read_recipe
 from segpref.studies.recorded_settings import as_recorded, changed_settings, plain, same_settings
 from segpref.studies.stages import Stage1

@@ -8,6 +8,7 @@ from segpref.faces import face
 
 if TYPE_CHECKING:
     from segpref.training.anchored import AnchoredSignal, SupervisedSignal
+    from segpref.training.augmenting import StrongAugmentation, augmentation, augmented_batch
     from segpref.training.averaging import averaged, teacher_decay, warm_decay
     from segpref.training.config import AlignConfig, FitConfig
     from segpref.training.curves import curve_summary, smoothed, tail_average
@@ -33,6 +34,11 @@ else:
     __getattr__, __dir__ = face(
         __name__,
         {
+            "augmenting": (
+                "StrongAugmentation",
+                "augmentation",
+                "augmented_batch",
+            ),
             "anchored": ("AnchoredSignal", "SupervisedSignal"),
             "averaging": ("averaged", "teacher_decay", "warm_decay"),
             "config": ("AlignConfig", "FitConfig"),
@@ -79,10 +85,13 @@ __all__ = [
     "Signal",
     "StepResult",
     "StepSlates",
+    "StrongAugmentation",
     "SupervisedSignal",
     "Task",
     "agreement",
     "align",
+    "augmentation",
+    "augmented_batch",
     "averaged",
     "batch_stream",
     "constant",

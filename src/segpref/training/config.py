@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 
 from segpref.objectives import CalibratedDPO, Reduction
 from segpref.settings import Settings, setting
-from segpref.training.augmentation import AugmentationName, StrongAugmentation
+from segpref.training.augmenting import AugmentationName, StrongAugmentation
 from segpref.training.feedback import Feedback
 from segpref.training.semisupervised import Method as SemiSupervised
 from segpref.training.tracking import TrackerName

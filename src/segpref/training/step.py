@@ -18,7 +18,7 @@ from segpref.policies import TunablePolicy
 from segpref.preferences import Candidates, PolicyPass, Scoring
 from segpref.proposals import SlateProposals
 from segpref.seeds import derive_seed, generators, image_seeds
-from segpref.training.augmentation import StrongAugmentation
+from segpref.training.augmenting import StrongAugmentation
 from segpref.training.image_sizes import explain_image_size
 from segpref.training.loop import StepResult
 from segpref.training.margins import LogitMargins

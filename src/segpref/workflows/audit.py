@@ -13,8 +13,8 @@ from segpref.inference.windows import whole_images
 from segpref.judges import NamedJudge
 from segpref.preferences import StandingJudge, TopVsRandom
 from segpref.proposals import SlateProposals
-from segpref.studies.audit import Audit, audit_standing
-from segpref.studies.audit import audit as measure
+from segpref.studies.auditing import Audit, audit_standing
+from segpref.studies.auditing import audit as measure
 from segpref.targets import check_outputs
 from segpref.types import Judge, Miner, SegprefError
 from segpref.workflows.inputs import open_inputs

@@ -11,7 +11,7 @@ from segpref.inference.predict import predict_folder
 from segpref.inference.user_prompts import ImagePrompts, UserPrompts, read_prompts
 from segpref.policies.model_formats import open_model
 from segpref.prompts import Prompt
-from segpref.report.verdict import doubt
+from segpref.report.verdicts import doubt
 from segpref.targets import check_outputs
 from segpref.types import SegprefError
 from segpref.workflows.options import ModelOptions, Trust

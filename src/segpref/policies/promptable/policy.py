@@ -239,7 +239,7 @@ class PromptablePolicy:
         shape = tuple(images.shape[2:])
         if len(shape) != 2:
             raise SegprefError(
-                "a promptable model takes 2D images: use dims 2, or segpref.inference.propagate for "
+                "a promptable model takes 2D images: use dims 2, or segpref.inference.propagation for "
                 "volumes"
             )
         return checked(prompts, count or len(images), self.label_space.fields, shape)

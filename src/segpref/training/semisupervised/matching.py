@@ -12,7 +12,7 @@ from torch import Tensor
 from segpref.checking import checked
 from segpref.objectives.supervised import SupervisedLoss
 from segpref.runtime import in_step, next_in_batch, step_sum, step_total
-from segpref.training.augmentation import StrongAugmentation
+from segpref.training.augmenting import StrongAugmentation
 from segpref.training.semisupervised.checks import share, strength
 from segpref.training.semisupervised.method import MethodLoss, StepBatch, Teacher
 from segpref.training.semisupervised.mixing import cutmix_masks, pasted

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from segpref.checking import checked
 from segpref.objectives.supervised import SupervisedLoss
-from segpref.training.augmentation import normal_noise
+from segpref.training.augmenting import normal_noise
 from segpref.training.semisupervised.checks import share, strength
 from segpref.training.semisupervised.method import MethodLoss, StepBatch, Teacher
 from segpref.training.semisupervised.student import Student

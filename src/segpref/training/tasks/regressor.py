@@ -31,7 +31,7 @@ from segpref.proposals import SlateProposals
 from segpref.runtime import step_sum, step_total
 from segpref.seeds import derive_seed
 from segpref.settings import setting
-from segpref.training.augmentation import AugmentationName, augmentation, augmented_batch
+from segpref.training.augmenting import AugmentationName, augmentation, augmented_batch
 from segpref.training.config import Optimizer, Schedule, TrainingConfig
 from segpref.training.loop import StepResult
 from segpref.training.trainer import History, Task, TrainingContext, TrainingPlan

@@ -19,7 +19,7 @@ from segpref.networks import dropout_places
 from segpref.networks.seeded_dropout import DropoutPlace
 from segpref.policies import ModelCard
 from segpref.seeds import derive_seed, generators, image_seeds
-from segpref.training.augmentation import augmentation, augmented_batch
+from segpref.training.augmenting import augmentation, augmented_batch
 from segpref.training.averaging import averaged
 from segpref.training.config import FitConfig
 from segpref.training.curves import curve_summary

@@ -20,7 +20,7 @@ from segpref.networks.seeded_dropout import DropoutPlace
 from segpref.objectives.supervised import supervised_loss
 from segpref.policies import ModelCard
 from segpref.seeds import derive_seed, image_seeds
-from segpref.training.augmentation import augmentation, augmented_batch
+from segpref.training.augmenting import augmentation, augmented_batch
 from segpref.training.config import FitConfig
 from segpref.training.image_sizes import explain_image_size, leaves_out
 from segpref.training.loop import StepResult

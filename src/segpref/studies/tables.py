@@ -22,7 +22,7 @@ from segpref.report.tables import (
     table,
 )
 from segpref.studies.judging import Oracle, StandingRecipe
-from segpref.studies.plan import in_block
+from segpref.studies.planning import in_block
 from segpref.studies.recipe import Block
 from segpref.studies.results import Results
 

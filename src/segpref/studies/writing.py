@@ -19,10 +19,10 @@ from segpref.report.study_structures import judge_sections
 from segpref.report.table_files import TitledTable, write_tables
 from segpref.report.tables import round_table
 from segpref.studies.examples import variance_rows
-from segpref.studies.plan import Task
+from segpref.studies.planning import Task
 from segpref.studies.recorded_settings import plain
 from segpref.studies.results import Results
-from segpref.studies.study_tables import StudyTable, judges_of, study_tables
+from segpref.studies.tables import StudyTable, judges_of, study_tables
 from segpref.studies.workspace import Workspace
 from segpref.training.folder import RunFolder
 from segpref.types import Predictor

@@ -15,12 +15,12 @@ from segpref.policies import load_model
 from segpref.preferences import StandingJudge, TopVsRandom
 from segpref.progress import console, headed
 from segpref.proposals import SlateProposals
-from segpref.studies.audit import audit, audit_standing
+from segpref.studies.auditing import audit, audit_standing
 from segpref.studies.calibration import read_flip_rates
 from segpref.studies.earlier import run_settings
 from segpref.studies.examples import alignment_report
 from segpref.studies.judging import StandingRecipe
-from segpref.studies.plan import Task
+from segpref.studies.planning import Task
 from segpref.studies.recorded_settings import as_recorded, plain
 from segpref.studies.slates import scored_slates, select_best
 from segpref.studies.workspace import Workspace

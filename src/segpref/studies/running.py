@@ -8,9 +8,9 @@ from functools import partial
 from segpref.locking import alone_in
 from segpref.memory import Setting
 from segpref.studies.engine import Executor, Job, run_jobs
-from segpref.studies.plan import Task, plan
+from segpref.studies.planning import Task, plan
 from segpref.studies.results import Results, collect
-from segpref.studies.run_task import run_task
+from segpref.studies.tasks import run_task
 from segpref.studies.workspace import Workspace
 
 __all__ = ["run_study", "study_jobs"]
