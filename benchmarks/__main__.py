@@ -7,6 +7,7 @@ from benchmarks import (
     bench_collect_server,
     bench_margins,
     bench_memory,
+    bench_pool_size,
     bench_prompted_epoch,
     bench_slate_editing,
     bench_stage2_step,
@@ -21,6 +22,7 @@ for benchmark in (
     bench_ambiguity,
     bench_prompted_epoch,
     bench_memory,
+    bench_pool_size,
     bench_collect_server,
     bench_startup,
 ):

@@ -48,16 +48,25 @@ def test_masks_are_decoded(hearts: Dataset, tmp_path: Path) -> None:
 def test_nothing_is_predicted_twice(hearts: Dataset, tmp_path: Path) -> None:
     network, part = Brightness(hearts.label_space), hearts.take([0, 5])
     kept = PredictionStore(network, "logits", Cache(tmp_path))
-    kept.prepare(part)
-    passes = network.passes
-    kept.prepare(part)
-    PredictionStore(network, "logits", Cache(tmp_path)).prepare(part)
-    assert network.passes == passes == 2
+    for store in (kept, kept, PredictionStore(network, "logits", Cache(tmp_path))):
+        store.prepare(part)
+        assert len([store[case] for case in part]) == 2
+    assert network.passes == 2
     other = Brightness(hearts.label_space, "two", factor=2.0)
     again = PredictionStore(other, "logits", Cache(tmp_path))
     again.prepare(part)
-    assert other.passes == 2
     np.testing.assert_array_equal(again[part[0]], 2 * kept[part[0]])
+    assert other.passes == 1
+
+
+def test_only_what_is_asked_for_is_predicted(hearts: Dataset, tmp_path: Path) -> None:
+    network = Brightness(hearts.label_space)
+    kept = PredictionStore(network, "masks", Cache(tmp_path))
+    kept.prepare(hearts)
+    assert network.passes == 1, "the first, so that a network that takes no such image says so"
+    for place in (0, 3, 3):
+        assert kept[hearts[place]].dtype == np.uint8
+    assert network.passes == 2
 
 
 def test_images_of_one_name_in_two_datasets_are_told_apart(

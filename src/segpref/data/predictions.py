@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -14,8 +14,6 @@ from segpref.data.array_files import StoredArray
 from segpref.data.cache import Cache
 from segpref.data.dataset import Dataset, Volume, item_of, part_of
 from segpref.data.patches import foreground_places
-from segpref.progress import track
-from segpref.runtime import runtime
 from segpref.types import IGNORE, Case, Predictor
 
 __all__ = ["PredictionStore"]
@@ -47,29 +45,30 @@ class PredictionStore:
         self.what = what
         self._cache = cache
         self._batch_size = batch_size
-        self._arrays: dict[str, tuple[dict[str, Any], StoredArray]] = {}
+        self._weights = ""
+        self._volumes: dict[str, Volume] = {}
+        self._arrays: dict[str, StoredArray] = {}
 
     def prepare(self, dataset: Dataset) -> None:
-        """Compute what is missing for all volumes of the dataset."""
-        digest = self.predictor.digest()
-        # Another dataset may have an image of the same name: the key distinguishes them.
-        wanted = [(volume, self._key(volume, digest)) for volume, _ in dataset.by_volume()]
-        missing = [
-            (volume, key)
-            for volume, key in wanted
-            if self._arrays.get(volume.source.id, ({}, None))[0] != key
-        ]
-        todo = sum(not self._cache.has(key) for _, key in missing)
-        # Of several processes each predicts its part, and finds that of the others in the cache.
-        turns = runtime().own_first(missing)
-        steps = track(turns, f"predicting {self.what}", len(missing)) if todo else turns
-        for volume, key in steps:
-            found = self._cache.entry(key, partial(self._compute, volume))
-            self._arrays[volume.source.id] = key, found[self.what]
+        """Take in a dataset: each image is predicted, or found in the cache, when it is asked for.
+
+        So a run that sees a part of a large pool does not wait for all of it to be predicted. The first
+        image is predicted here: what the network can't take is found before any long work.
+        """
+        self._weights = self.predictor.digest()
+        for volume, _ in dataset.by_volume():
+            name = volume.source.id
+            before = self._volumes.get(name)
+            # Another dataset may have an image of the same name.
+            if before is not None and before.key != volume.key:
+                self._arrays.pop(name, None)
+            self._volumes[name] = volume
+        if dataset:
+            self._of(dataset[0].volume)
 
     def __getitem__(self, case: Case) -> np.ndarray:
         """The array of one case; its dataset must have been prepared."""
-        _, array = self._arrays[case.volume]
+        array = self._of(case.volume)
         if self.what == "places":
             return array[item_of(case)]
         return part_of(array, case, IGNORE if self.what == "masks" else 0)
@@ -78,8 +77,14 @@ class PredictionStore:
         """The arrays of several cases; their images are not looked at."""
         return torch.from_numpy(np.stack([self[case] for case in cases]))
 
-    def _key(self, volume: Volume, digest: str) -> dict[str, Any]:
-        return {"what": self.what, "weights": digest, "input": volume.key}
+    def _of(self, name: str) -> StoredArray:
+        """The array of a volume; that of the other processes of a training is found in the cache."""
+        if name not in self._arrays:
+            volume = self._volumes[name]
+            key = {"what": self.what, "weights": self._weights, "input": volume.key}
+            made = self._cache.entry(key, partial(self._compute, volume))
+            self._arrays[name] = made[self.what]
+        return self._arrays[name]
 
     def _compute(self, volume: Volume) -> dict[str, np.ndarray]:
         parts = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -59,8 +59,9 @@ def prepare(
     sources = list(reader.sources())
     if not sources:
         raise SegprefError(f"{reader!r} has no images: check the folder")
+    common = _common_key(reader, preparation, label_space)
     volumes = [
-        _prepared(reader, source, preparation, cache, label_space)
+        _prepared(reader, source, preparation, cache, common)
         for source in track(sources, "preparing images", len(sources))
     ]
     volumes = _of_one_orientation(reader, volumes, preparation, cache, label_space, orientation)
@@ -73,21 +74,10 @@ def _prepared(
     source: Source,
     preparation: ImagePreparation,
     cache: Cache,
-    label_space: LabelSpace,
+    common: Mapping[str, Any],
     turned: str | None = None,
 ) -> Volume:
-    key = {
-        "what": "prepared volume",
-        "version": PREPARATION_VERSION,
-        "content": cache.digest_of_files([*source.images, *source.labels]),
-        "reader": type(reader).__name__,
-        "options": _options(reader),
-        "channels": list(reader.channels),
-        "labels": [label_space.kind, *label_space.names],
-        "preparation": preparation_key(preparation, reader.channels),
-    }
-    if label_space.on_disk:
-        key["values"] = list(label_space.on_disk)
+    key = {**common, "content": cache.digest_of_files([*source.images, *source.labels])}
     # Not always: what was prepared before there was such a key stays valid.
     if source.key is not None:
         key["source"] = source.key
@@ -134,6 +124,24 @@ def _prepared(
     )
 
 
+def _common_key(
+    reader: Reader, preparation: ImagePreparation, label_space: LabelSpace
+) -> dict[str, Any]:
+    """What the keys of all images have in common, made once: a pool may have a hundred thousand."""
+    key = {
+        "what": "prepared volume",
+        "version": PREPARATION_VERSION,
+        "reader": type(reader).__name__,
+        "options": _options(reader),
+        "channels": list(reader.channels),
+        "labels": [label_space.kind, *label_space.names],
+        "preparation": preparation_key(preparation, reader.channels),
+    }
+    if label_space.on_disk:
+        key["values"] = list(label_space.on_disk)
+    return key
+
+
 def _told(voxels: list[float] | None) -> tuple[str | None, tuple[float, ...] | None]:
     """Orientation and voxel size, as an entry of the cache holds them: letters, then millimetres."""
     if voxels is None:
@@ -174,8 +182,9 @@ def _of_one_orientation(
             soft_wrap=True,
         )
     turning = replace(preparation, orientation=wanted)
+    common = _common_key(reader, turning, label_space)
     return [
-        _prepared(reader, one.source, turning, cache, label_space, wanted)
+        _prepared(reader, one.source, turning, cache, common, wanted)
         if one.orientation not in (None, wanted)
         else one
         for one in volumes
