@@ -14,6 +14,7 @@ __all__ = ["EXAMPLES", "predict"]
 EXAMPLES = """\
   segpref predict --model runs/rn-dpo --input IMAGES --output masks
   segpref predict --model NNUNET --input IMAGES --output masks --trust
+  segpref predict --model runs/rn-dpo --input pool.csv --output masks
   segpref predict --model runs/sam --input image.png --output masks --box "[10, 20, 60, 80]"
 """
 
@@ -43,7 +44,9 @@ def predict(
     Args:
         model: model file or run folder of segpref, trained nnU-Net folder (or one fold of it), MONAI
             bundle, or .yaml that describes plain weights.
-        input: an image, the folder of a DICOM series, or a folder of images or series.
+        input: an image, the folder of a DICOM series, a folder of images or series, a table of images
+            (.csv or .parquet with a column image of paths and, if wanted, a column id), or a folder
+            written by segpref pack.
         output: folder for the masks.
         settings: the resolved options.
         opening: what may be opened.

@@ -7,9 +7,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from segpref.data.dicom import is_radiograph
-from segpref.data.images import Images, images_for
+from segpref.data.images import images_for
+from segpref.data.index import source_id
+from segpref.data.manifest import is_manifest
 from segpref.data.masks import mask_paths
-from segpref.data.source import Source
+from segpref.data.packed_images import packed_ending
+from segpref.data.source import Reader, Source
 from segpref.data.volumes import file_stem, is_nifti, is_picture
 from segpref.inference.case_masks import CaseMasks
 from segpref.inference.mask_writing import write_mask
@@ -42,18 +45,20 @@ def predict_folder(
     carry: bool = False,
     reorient: bool = True,
 ) -> list[Path]:
-    """Write the mask of an image, or of every image in a folder, with the geometry of its input.
+    """Write the masks of images with the geometry of their input.
 
-    Masks take the names of their images. NIfTI, PNG, TIFF and BMP keep their format, JPEG, GIF and
-    radiographs in DICOM become PNG, DICOM series become NIfTI; structures that may overlap go to one
-    file each (:func:`~segpref.inference.mask_writing.write_mask`). A model of several channels takes
+    Masks take the names of their images, or the ids of a table that gives ids. NIfTI, PNG, TIFF and
+    BMP keep their format, JPEG, GIF and radiographs in DICOM become PNG, DICOM series become NIfTI;
+    structures that may overlap go to one file each
+    (:func:`~segpref.inference.mask_writing.write_mask`). A model of several channels takes
     nnU-Net's ``NAME_0000``, ``NAME_0001``, ... where the folder has such files; masks are called
     NAME. An image that can't be segmented, such as a damaged file, is reported at once and does not
     keep the others from being segmented. Each mask is written as soon as it is made.
 
     Args:
         model: opened, or where it is (see :func:`~segpref.policies.model_formats.open_model`).
-        images: an image file, the folder of a DICOM series, or a folder of images or series.
+        images: an image file, the folder of a DICOM series, a folder of images or series, a table of
+            images (:func:`~segpref.data.manifest.read_manifest`), or a packed dataset.
         output: folder of the masks, not one of images; made if it is not there.
         patch: as in :func:`~segpref.inference.case_masks.predict_case`.
         overlap: as in :func:`~segpref.inference.case_masks.predict_case`.
@@ -115,7 +120,7 @@ def predict_folder(
 
 
 def each_image(
-    reader: Images,
+    reader: Reader,
     todo: Sequence[tuple[Source, Path]],
     make: Callable[[Source, Path, Case], Sequence[Path]],
     output: Path,
@@ -160,9 +165,10 @@ def like(source: Source, case: Case) -> Path | Case:
     return source.images[0] if is_nifti(source.images[0]) else case
 
 
-def check_output(output: Path, reader: Images, images: Path) -> None:
+def check_output(output: Path, reader: Reader, images: Path) -> None:
     files = [path for source in reader.sources() for path in source.images]
-    folders = {path if path.is_dir() else path.parent for path in [images, *files]}
+    given = [] if is_manifest(images) else [images]
+    folders = {path if path.is_dir() else path.parent for path in [*given, *files]}
     # Images may be links to files elsewhere.
     real = {Path(os.path.realpath(path)).parent for path in files if path.is_file()}
     if Path(os.path.realpath(output)) in {Path(os.path.realpath(one)) for one in folders} | real:
@@ -178,7 +184,7 @@ def check_output(output: Path, reader: Images, images: Path) -> None:
         )
 
 
-def refuse_inputs(reader: Images, masks: Iterable[Path]) -> None:
+def refuse_inputs(reader: Reader, masks: Iterable[Path]) -> None:
     """Refuse masks that would replace an image: of its name, a link to it, or what it is a link to."""
     # A link of the images may lead nowhere or in a circle: reading it says so.
     images = {
@@ -204,12 +210,16 @@ def _status(path: Path) -> os.stat_result | None:
 
 
 def mask_name(source: Source) -> str:
+    """What the mask of an image is called: as its file, or by its id where it has one of its own."""
     path = source.images[0]
     if path.is_file() and (is_nifti(path) or is_picture(path)):
         stem = file_stem(path)
         ending = path.name[len(stem) :]
         stem = stem if source.id.endswith("_0000") else stem.removesuffix("_0000") or stem
-        return stem + (".png" if ending.lower() in _LOSSY else ending)
+        name = stem if source_id(stem) == source.id else source.id
+        return name + (".png" if ending.lower() in _LOSSY else ending)
+    if path.suffix == ".npz":
+        return source.id + packed_ending(path)
     radiograph = path.is_file() and is_radiograph(path)
     return source.id + (".png" if radiograph else ".nii.gz")
 

@@ -48,7 +48,9 @@ def predict(
     Args:
         model: segpref's file or run folder, a trained nnU-Net folder (or one fold of it), a MONAI
             bundle, or a ``.yaml`` that describes plain weights.
-        input: an image, the folder of a DICOM series, or a folder of images or series.
+        input: an image, the folder of a DICOM series, a folder of images or series, a table of images
+            (.csv or .parquet with a column image of paths and, if wanted, a column id), or a folder
+            written by segpref pack.
         output: folder for the masks.
         patch: window in voxels for images that are too large for one pass, where the model's
             preparation has none; not for one with a fixed size.
