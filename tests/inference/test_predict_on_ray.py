@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,22 +19,6 @@ from segpref.policies import ModelCard, NetworkSpec
 from segpref.types import SegprefError
 
 pytestmark = pytest.mark.slow
-
-HERE = Path(__file__).parent
-IMPORTS = {"PYTHONPATH": os.pathsep.join(map(str, (HERE, HERE.parent, *sys.path)))}
-
-
-@pytest.fixture(scope="module")
-def two_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a cluster of two nodes."""
-    place = tmp_path_factory.mktemp("cluster")
-    nodes = own_process.started(
-        ray_nodes.stay, place / "address", place / "end", environment=IMPORTS
-    )
-    waiting.until(lambda: (place / "address").exists() or not nodes.process.is_alive())
-    yield (place / "address").read_text()
-    (place / "end").touch()
-    assert nodes.ended().returncode == 0
 
 
 def masks(out: Path) -> dict[str, bytes]:
@@ -64,7 +46,12 @@ def test_a_worker_that_is_killed_is_replaced_and_its_images_are_done_again(
     (images / "06.nii.gz").write_bytes(b"no image")
     model = model_file(tmp_path, mortal(tmp_path, deaths=1))
     on_pool = own_process.ended(
-        ray_nodes.predicted, model, images, tmp_path / "pool", two_nodes, environment=IMPORTS
+        ray_nodes.predicted,
+        model,
+        images,
+        tmp_path / "pool",
+        two_nodes,
+        environment=ray_nodes.IMPORTS,
     )
     (killed,) = (tmp_path / "marks").iterdir()
     assert killed.name != str(os.getpid())
@@ -85,7 +72,12 @@ def test_an_image_that_always_kills_its_worker_fails_alone(two_nodes: str, tmp_p
     save_nifti(images / "02.nii.gz", noise((6, 7, 3)) * 2 * ray_nodes.DEADLY)
     model = model_file(tmp_path, mortal(tmp_path, deaths=1000))
     on_pool = own_process.ended(
-        ray_nodes.predicted, model, images, tmp_path / "pool", two_nodes, environment=IMPORTS
+        ray_nodes.predicted,
+        model,
+        images,
+        tmp_path / "pool",
+        two_nodes,
+        environment=ray_nodes.IMPORTS,
     )
     assert on_pool.returncode == 1
     assert sorted(masks(tmp_path / "pool")) == ["00.nii.gz", "01.nii.gz", "03.nii.gz"]
@@ -99,7 +91,7 @@ def test_masks_that_are_there_are_not_made_again(two_nodes: str, tmp_path: Path)
     out = folder(tmp_path / "out")
     (out / "01.nii.gz").write_bytes(b"kept")
     on_pool = own_process.ended(
-        ray_nodes.predicted, model, images, out, two_nodes, environment=IMPORTS
+        ray_nodes.predicted, model, images, out, two_nodes, environment=ray_nodes.IMPORTS
     )
     assert on_pool.returncode == 0
     assert on_pool.stdout.strip() == str([out / "00.nii.gz", out / "02.nii.gz"])
@@ -122,7 +114,7 @@ def test_a_worker_builds_what_its_user_trusts_and_nothing_else(
             tmp_path / f"out{trust}",
         ]
         given = [*map(str, line), "--ray", two_nodes, *filter(None, [trust])]
-        on_pool = own_process.ended(ray_nodes.commanded, given, environment=IMPORTS)
+        on_pool = own_process.ended(ray_nodes.commanded, given, environment=ray_nodes.IMPORTS)
         if trust:
             assert on_pool.returncode == 0, on_pool.stderr
             assert "1 masks written" in on_pool.stderr
@@ -137,7 +129,7 @@ def test_a_cluster_started_for_it_ends_with_it_however_it_ends(tmp_path: Path) -
     save_nifti(images / "01.nii.gz", noise((6, 7, 3)) * 2 * ray_nodes.DEADLY)
     (tmp_path / "home").mkdir()
     trace = waiting.Trace(tmp_path / "trace")
-    environment = {**IMPORTS, "HOME": str(tmp_path / "home"), "RAY_ADDRESS": ""}
+    environment = {**ray_nodes.IMPORTS, "HOME": str(tmp_path / "home"), "RAY_ADDRESS": ""}
     spec = NetworkSpec("ray_nodes.Waiting", {"trace": str(trace.path)})
     card = ModelCard(spec, CLASSES, Preparation(normalise="none"), ("channel 0",))
     line = [
