@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import sys
@@ -15,12 +16,14 @@ from torch import Tensor, nn
 import waiting
 from segpref import cluster
 from segpref.cli.main import program
+from segpref.data import Cache, Images, Preparation, Source, prepare
 from segpref.data.phantoms import PATIENT_PATTERN
 from segpref.inference import predict_folder
 from segpref.policies import open_model
-from segpref.types import Case, SegprefError, Slate
+from segpref.types import Case, LabelSpace, SegprefError, Slate
 
 DEADLY = 7.0
+SPACE = LabelSpace("multi-class", ("background", "bright"))
 PATIENT = PATIENT_PATTERN
 HERE = Path(__file__).parent
 IMPORTS = {"PYTHONPATH": os.pathsep.join(map(str, (HERE, HERE.parent, *sys.path)))}
@@ -92,10 +95,36 @@ def predicted(model: Path, images: Path, out: Path, address: str) -> int:
     return _said(lambda: predict_folder(opened, images, out, pool=cluster.RayPool(ray=address)))
 
 
-def commanded(line: list[str]) -> int:
-    """The program, as a person gives it."""
+def commanded(line: list[str], folder: Path | None = None) -> int:
+    """The program, as a person gives it, in a folder."""
+    if folder is not None:
+        os.chdir(folder)
     sys.argv = ["segpref", *line]
     return program()
+
+
+class SigningImages(Images):
+    """A folder of images; who reads one signs."""
+
+    marks: Path
+
+    def read(self, source: Source) -> Case:
+        (self.marks / str(os.getpid())).touch()
+        return super().read(source)
+
+
+def prepared(images: Path, marks: Path, cache: Path, address: str) -> int:
+    """Prepare images; prints a hash of them all, and this process."""
+    reader = SigningImages(images, channels=("image",))
+    reader.marks = marks
+    dataset = prepare(
+        reader, Preparation(size=(6, 8)), Cache(cache), SPACE, pool=cluster.RayPool(ray=address)
+    )
+    digest = hashlib.sha256()
+    for place in range(len(dataset)):
+        digest.update(np.ascontiguousarray(dataset[place].image).tobytes())
+    print(digest.hexdigest(), os.getpid())
+    return 0
 
 
 def _said(work: Callable[[], object]) -> int:

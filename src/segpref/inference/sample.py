@@ -53,7 +53,7 @@ def sample_folder(
 
     Args:
         image_sampler: draws the masks.
-        images: an image file, the folder of a DICOM series, or a folder of images or series.
+        images: as in :func:`~segpref.inference.predict.predict_folder`.
         output: folder of the masks, not one of images; made if it is not there.
         count: samples N of every image.
         text: one prompt for all samples; none where None or blank.
