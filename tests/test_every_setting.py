@@ -28,7 +28,7 @@ PACKAGES = (
     "segpref.preferences.miners", "segpref.prompts", "segpref.policies", "segpref.policies.diffusion",
     "segpref.training", "segpref.training.semisupervised", "segpref.studies", "segpref.studies.judging",
     "segpref.studies.ambiguity", "segpref.studies.prompted", "segpref.studies.engine",
-    "segpref.inference", "segpref.workflows.options",
+    "segpref.inference", "segpref.workflows.options", "segpref.cluster",
 )  # fmt: skip
 """Whose ``__all__`` users build from."""
 

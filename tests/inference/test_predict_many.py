@@ -21,8 +21,8 @@ from test_predict import (
     write_series,
 )
 
-from segpref.data import Preparation
-from segpref.inference import case_masks, predict, predict_folder
+from segpref.data import Images, Preparation, write_pack
+from segpref.inference import case_masks, mask_maker, predict_folder
 from segpref.types import SegprefError
 
 
@@ -102,14 +102,14 @@ def test_whatever_an_image_raises_the_others_are_segmented(
     images, out = folder(tmp_path / "images"), tmp_path / "out"
     for name in "abc":
         save_nifti(images / f"{name}.nii", noise((4, 4, 4)))
-    write = predict.write_mask
+    write = mask_maker.write_mask
 
     def clumsy(path: Path, *args: Any) -> Any:
         if path.name == "a.nii":
             raise error
         return write(path, *args)
 
-    monkeypatch.setattr(predict, "write_mask", clumsy)
+    monkeypatch.setattr(mask_maker, "write_mask", clumsy)
     with pytest.raises(
         SegprefError, match=r"2 of 3 .*a\.nii could not be segmented( \(.+\)$|: .+memory)"
     ):
@@ -247,3 +247,59 @@ def test_a_place_that_can_not_hold_masks_is_told_before_the_work(
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(SegprefError, match="not a folder that you may write to: choose another"):
         predict_folder(model, images, tmp_path / "new" / "deep")
+
+
+# Tables and packs
+
+
+def test_masks_of_a_table_are_named_by_its_ids(tmp_path: Path) -> None:
+    for place in ("x", "y"):
+        save_nifti(folder(tmp_path / place) / "scan 1.nii.gz", noise((4, 4, 4), ord(place)))
+    picture = folder(tmp_path / "z") / "photo.jpg"
+    Image.fromarray(np.zeros((6, 7), np.uint8)).save(picture)
+    table = tmp_path / "pool.csv"
+    table.write_text("id,image\nb,x/scan 1.nii.gz\na,y/scan 1.nii.gz\nc,z/photo.jpg\n")
+    model = model_file(tmp_path, card_of())
+    written = predict_folder(model, table, tmp_path / "out")
+    assert [path.name for path in written] == ["a.nii.gz", "b.nii.gz", "c.png"]
+    for name, place in (("b", "x"), ("a", "y")):
+        (alone,) = predict_folder(model, tmp_path / place, tmp_path / f"alone-{place}")
+        assert alone.name == "scan 1.nii.gz"
+        assert (tmp_path / "out" / f"{name}.nii.gz").read_bytes() == alone.read_bytes()
+    assert predict_folder(model, table, tmp_path / "out") == []
+
+
+def test_masks_of_a_table_without_ids_are_named_as_those_of_a_folder(tmp_path: Path) -> None:
+    images = folder(tmp_path / "images")
+    for name in ("été 1.nii.gz", "b_0000.nii"):
+        save_nifti(images / name, noise((4, 4, 4)))
+    table = tmp_path / "pool.csv"
+    table.write_text("image\nimages/été 1.nii.gz\nimages/b_0000.nii\n")
+    model = model_file(tmp_path, card_of())
+    written = predict_folder(model, table, tmp_path)  # beside the table there is no image
+    assert {path.name for path in written} == {"été 1.nii.gz", "b_0000.nii"}
+
+
+def test_masks_of_a_pack_keep_the_geometry(tmp_path: Path) -> None:
+    images = folder(tmp_path / "images")
+    save_nifti(images / "a.nii", np.round(noise((4, 5, 6))).astype(np.float32))
+    write_pack(Images(images), tmp_path / "pack")
+    model = model_file(tmp_path, card_of())
+    (unpacked,) = predict_folder(model, images, tmp_path / "out")
+    (written,) = predict_folder(model, tmp_path / "pack", tmp_path / "packed")
+    assert written.name == "a.nii.gz"
+    one, other = nib.load(unpacked), nib.load(written)
+    assert np.array_equal(np.asarray(one.dataobj), np.asarray(other.dataobj))
+    assert np.allclose(one.affine, other.affine, atol=1e-5)
+
+
+def test_masks_of_packed_pictures_are_pictures(tmp_path: Path) -> None:
+    images = folder(tmp_path / "images")
+    grey = np.random.default_rng(0).integers(0, 256, (6, 7), dtype=np.uint8)
+    Image.fromarray(grey).save(images / "a.png")
+    write_pack(Images(images), tmp_path / "pack")
+    model = model_file(tmp_path, card_of(Preparation(normalise="min-max")))
+    (unpacked,) = predict_folder(model, images, tmp_path / "out")
+    (written,) = predict_folder(model, tmp_path / "pack", tmp_path / "packed")
+    assert written.name == "a.png"
+    assert written.read_bytes() == unpacked.read_bytes()

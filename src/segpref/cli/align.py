@@ -64,7 +64,7 @@ def align(
             or several of one model, "[A, B]".
         data: folder of the dataset; labels are read for validation only, never for the update.
         database: URL of the votes, if they are not in the study's folder.
-        pool: folder of unlabelled images; the training patients new to the base if left out.
+        pool: folder or table of unlabelled images; the training patients new to the base if left out.
         others: folders of masks made by other models, named as by segpref predict, as further
             candidates, whole and structure by structure.
         resume: continue a run that was stopped.

@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
+from segpref.cluster import RayPool
 from segpref.judges import NamedJudge
 from segpref.progress import stdout
 from segpref.studies.auditing import Audit
@@ -20,6 +21,7 @@ EXAMPLES = """\
   segpref audit --data DATA --model runs/base --judge runs/judge
   segpref audit --data DATA --model NNUNET/fold_0 --judge MASKS --trust --out audit.json
   segpref audit --data DATA --model runs/base --judge "[runs/judge, MASKS]" --candidates 8
+  segpref audit --data DATA --model runs/base --judge runs/judge --ray auto
   segpref audit --data DATA --votes study
 """
 
@@ -29,6 +31,7 @@ def audit(
     settings: dict[str, Any],
     where: DataOptions,
     opening: TrainedModel,
+    pool: RayPool,
     model: Path | None = None,
     judge: NamedJudge | list[str] | str | None = None,
     votes: list[Path] | Path | None = None,
@@ -48,6 +51,7 @@ def audit(
         settings: the resolved options.
         where: data, split and cache.
         opening: what may be opened.
+        pool: whose workers make the slates.
         model: model file or run folder of segpref, trained nnU-Net folder (or one fold of it), MONAI
             bundle, or .yaml that describes plain weights; with votes the copy in the study if left out.
         judge: a model as above; a folder of masks made by another program, named as by segpref predict;
@@ -69,7 +73,7 @@ def audit(
     result = run(
         model, data, judge=judge, votes=votes, database=database, part=part, miner=miner,
         candidates=candidates, families=families, others=others, seed=seed, out=out, settings=settings,
-        **vars(where), **vars(opening),
+        **vars(where), **vars(opening), **vars(pool),
     )  # fmt: skip
     _show(result)
 

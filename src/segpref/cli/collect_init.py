@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from segpref.cluster import RayPool
 from segpref.collect.config import CollectConfig
 from segpref.judges import NamedJudge
 from segpref.progress import console
@@ -21,6 +22,7 @@ EXAMPLES = """\
   segpref collect init --model runs/base --data DATA --judge runs/judge --images 100 --out study
   segpref collect init --from runs/voted --seed 1 --out second
   segpref collect init --model runs/base --data DATA --mode base-or-tuned --tuned runs/voted --out blind
+  segpref collect init --model runs/base --pool pool.csv --out study --ray auto
 """
 
 
@@ -30,6 +32,7 @@ def collect_init(
     config: CollectConfig,
     where: DataOptions,
     opening: TrainedModel,
+    workers: RayPool,
     model: Path | None = None,
     from_: Path | None = None,
     data: Path | None = None,
@@ -46,13 +49,14 @@ def collect_init(
         config: of images, pairs and candidates.
         where: data, split and cache.
         opening: what may be opened.
+        workers: prepare the images.
         model: makes the masks: model file or run folder of segpref, MONAI bundle, or .yaml that
             describes plain weights.
         from_: in place of model, for the next round: the run folder of an alignment, whose tuned model
             makes the masks, of the images of its data or pool if no others are given; another --seed
             draws others of them.
         data: folder of the dataset; labels are read for pairs with a known answer only.
-        pool: folder of unlabelled images; the training patients new to the model if left out.
+        pool: folder or table of unlabelled images; the training patients new to the model if left out.
         others: folders of masks made by other models, named as by segpref predict, as further
             candidates.
         judge: by whose scores it is guessed which answers are open, so that these are asked; several,
@@ -71,7 +75,7 @@ def collect_init(
     assert model is not None
     made = init_study(
         model, data, out=out, config=config, pool=pool, others=others, judge=judge, tuned=tuned,
-        settings=settings, **vars(where), **vars(opening),
+        settings=settings, workers=workers, **vars(where), **vars(opening),
     )  # fmt: skip
     _show(made, config)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from segpref.cluster import RayPool
 from segpref.progress import console
 from segpref.workflows import predict as run
 from segpref.workflows.options import ModelOptions
@@ -14,6 +15,7 @@ __all__ = ["EXAMPLES", "predict"]
 EXAMPLES = """\
   segpref predict --model runs/rn-dpo --input IMAGES --output masks
   segpref predict --model NNUNET --input IMAGES --output masks --trust
+  segpref predict --model runs/rn-dpo --input pool.csv --output masks --ray auto
   segpref predict --model runs/sam --input image.png --output masks --box "[10, 20, 60, 80]"
 """
 
@@ -24,6 +26,7 @@ def predict(
     output: Path,
     settings: dict[str, Any],
     opening: ModelOptions,
+    pool: RayPool,
     patch: tuple[int, ...] | None = None,
     overlap: float = 0.5,
     batch_size: int = 8,
@@ -43,10 +46,13 @@ def predict(
     Args:
         model: model file or run folder of segpref, trained nnU-Net folder (or one fold of it), MONAI
             bundle, or .yaml that describes plain weights.
-        input: an image, the folder of a DICOM series, or a folder of images or series.
+        input: an image, the folder of a DICOM series, a folder of images or series, a table of images
+            (.csv or .parquet with a column image of paths and, if wanted, a column id), or a folder
+            written by segpref pack.
         output: folder for the masks.
         settings: the resolved options.
         opening: what may be opened.
+        pool: whose workers share the images.
         patch: window in voxels for images that are too large for one pass, where the model's
             preparation has none; not for one with a fixed size.
         overlap: share of a window that overlaps with the next.
@@ -71,7 +77,7 @@ def predict(
     written = run(
         model, input, output, patch=patch, overlap=overlap, batch_size=batch_size,
         overwrite=overwrite, box=box, points=points, text=text, slice=slice, prompts=prompts,
-        carry=carry, reorient=reorient, **vars(opening),
+        carry=carry, reorient=reorient, **vars(opening), **vars(pool),
     )  # fmt: skip
     kept = "" if written or overwrite else ", all existed already"
     console.print(

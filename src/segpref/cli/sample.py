@@ -43,7 +43,8 @@ def sample(
 
     Args:
         model: file or run folder of a diffusion model.
-        input: an image, the folder of a DICOM series, or a folder of images or series.
+        input: an image, the folder of a DICOM series, a folder of images or series, a table of images
+            (.csv or .parquet), or a folder written by segpref pack.
         output: folder for the masks; each image gets a folder of its own there.
         settings: the resolved options.
         opening: what may be opened.

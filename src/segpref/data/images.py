@@ -11,8 +11,10 @@ from segpref.checking import checked
 from segpref.data.cases import has_colours, make_case, picture_channels, read_image
 from segpref.data.dicom import is_dicom, radiographs
 from segpref.data.index import image_files, index, source_id
+from segpref.data.manifest import image_columns, is_manifest, read_manifest
 from segpref.data.other_formats import unread
-from segpref.data.source import Source
+from segpref.data.packed_images import PackedImages, is_pack
+from segpref.data.source import Reader, Source
 from segpref.data.volumes import file_stem
 from segpref.data.walk import Tree, entries
 from segpref.progress import console
@@ -29,17 +31,19 @@ _FIRST = "_0000"
 
 @checked(channel_files={"least": 1})
 class Images:
-    """One image, or a folder of images: NIfTI, pictures, DICOM radiographs, DICOM series.
+    """One image, a folder of images, or a table of them: NIfTI, pictures, DICOM radiographs and series.
 
     A folder that holds the slices of a series is one image; the folder of a study gives one image
-    per subfolder that holds a series. There is no label space: ``label_space`` is None, and the
-    model that predicts brings its own. An image that is damaged or incomplete is an error when it is
-    read, so that it does not keep the others from being read.
+    per subfolder that holds a series; a table, CSV or Parquet, names one in every row
+    (:func:`~segpref.data.manifest.read_manifest`). There is no label space: ``label_space`` is None,
+    and the model that predicts brings its own. An image that is damaged or incomplete is an error when
+    it is read, so that it does not keep the others from being read.
 
     Args:
-        root: an image file, the folder of a DICOM series, or a folder of images or series.
+        root: an image file, the folder of a DICOM series, a folder of images or series, or a table.
         channel_files: files per image. Above 1, files are named ``NAME_0000``, ``NAME_0001``, ... as
-            nnU-Net does. With 1, ``_0000`` is no part of the names where all files have it.
+            nnU-Net does, and a table has the columns ``image_0000``, ``image_0001``, ... With 1,
+            ``_0000`` is no part of the names of a folder's files where all have it.
         colour: read pictures as three channels (true) or as one (false); by default as the first
             picture is, which is grey where its colours are equal.
         channels: names of the channels that every image must have; by default those of the first
@@ -60,7 +64,9 @@ class Images:
         path = Path(root).expanduser()
         groups: list[tuple[str, tuple[Path, ...]]]
         refuse_special(path)
-        if path.is_file():
+        if path.is_file() and is_manifest(path):
+            groups = _listed(path, channel_files)
+        elif path.is_file():
             groups = [(file_stem(path), (path,))]
         elif not path.is_dir():
             raise SegprefError(f"{path} does not exist: correct the path or restore the file")
@@ -99,18 +105,34 @@ class Images:
         return make_case(source, read_image(source, self.channels, self._colour), None)
 
 
-def images_for(root: Path | str, channels: Sequence[str]) -> Images:
+def images_for(root: Path | str, channels: Sequence[str]) -> Reader:
     """Images as a model takes them that was trained on these channels.
 
     Of a model of several channels the files are ``NAME_0000``, ``NAME_0001``, ... where the folder
-    has such files. Pictures become grey for one channel, and red, green and blue for a model of
-    these; for other models they must have the channels.
+    has such files, and the columns ``image_0000``, ``image_0001``, ... where a table has these.
+    Pictures become grey for one channel, and red, green and blue for a model of these; for other models
+    they must have the channels. A packed dataset is read without its labels.
     """
     count, folder = len(channels), Path(root).expanduser()
-    numbered = count > 1 and folder.is_dir() and _has_channel_files(folder)
+    if is_pack(folder):
+        return PackedImages(folder, channels)
+    if folder.is_file() and is_manifest(folder):
+        numbered = len(image_columns(folder)) > 1
+    else:
+        numbered = count > 1 and folder.is_dir() and _has_channel_files(folder)
     if numbered or count == 1:
         return Images(root, count, False, channels)
     return Images(root, 1, True if tuple(channels) == _COLOURS else None, channels)
+
+
+def _listed(path: Path, count: int) -> list[tuple[str, tuple[Path, ...]]]:
+    columns, rows = read_manifest(path)
+    if len(columns) != count:
+        raise SegprefError(
+            f"{path} has {len(columns)} columns of images ({', '.join(columns)}) where images of "
+            f"{count} channel files are wanted: give one column for each"
+        )
+    return list(rows)
 
 
 def _say_what_is_not_read(folder: Path) -> None:

@@ -26,11 +26,11 @@ from segpref.locking import alone_in
 from segpref.progress import track
 from segpref.types import IGNORE, Case, LabelSpace, Region, SegprefError
 
-__all__ = ["PACK_FILE", "Packed", "write_pack"]
+__all__ = ["PACK_FILE", "UNREADABLE", "Packed", "write_pack"]
 
 PACK_FILE = "pack.json"
 _VERSION = 1
-_UNREADABLE = (
+UNREADABLE = (
     OSError,
     ValueError,
     KeyError,
@@ -106,7 +106,7 @@ class Packed:
                 raise ValueError("an image in other steps than were written")
             with np.errstate(all="ignore"):  # what is not finite is refused below
                 image = (found["image"] * scale + offset).astype(np.float32)
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             refuse_scarcity(path, error)
             raise SegprefError(
                 f"{path} is damaged ({type(error).__name__}): pack the dataset again"

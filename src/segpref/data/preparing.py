@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from segpref.cluster import RayPool, spread
 from segpref.data.cache import Cache
 from segpref.data.dataset import Dataset, Volume
 from segpref.data.headers import header_warnings
@@ -37,6 +38,7 @@ def prepare(
     cache: Cache | None = None,
     label_space: LabelSpace | None = None,
     orientation: str | None = None,
+    pool: RayPool | None = None,
 ) -> Dataset:
     """Read, check and prepare every source once; later calls only look into the cache.
 
@@ -49,6 +51,8 @@ def prepare(
         cache: where prepared images are kept.
         label_space: for images without labels, the one of the model that they are for.
         orientation: where axes are to point to, as in a model's training; where most do if None.
+        pool: whose workers read and prepare the images before, in the cache, which they see under the
+            same path; this process alone where None.
     """
     cache = cache or Cache()
     label_space = reader.label_space or label_space
@@ -59,6 +63,11 @@ def prepare(
     sources = list(reader.sources())
     if not sources:
         raise SegprefError(f"{reader!r} has no images: check the folder")
+    if pool is not None and pool.ray is not None:
+        arguments = (reader, preparation, cache, label_space, orientation)
+        done = spread(pool, _Preparing, arguments, sources)
+        for _ in track(done, "preparing images by the pool", len(sources)):
+            pass
     common = _common_key(reader, preparation, label_space)
     volumes = [
         _prepared(reader, source, preparation, cache, common)
@@ -67,6 +76,32 @@ def prepare(
     volumes = _of_one_orientation(reader, volumes, preparation, cache, label_space, orientation)
     _check_alike(volumes, preparation)
     return Dataset(volumes, label_space)
+
+
+class _Preparing:
+    """Fills the cache in a process of a pool."""
+
+    def __init__(
+        self,
+        reader: Reader,
+        preparation: ImagePreparation,
+        cache: Cache,
+        label_space: LabelSpace,
+        orientation: str | None,
+    ) -> None:
+        self._reader, self._preparation, self._cache = reader, preparation, cache
+        self._space, self._wanted = label_space, orientation
+        self._common = _common_key(reader, preparation, label_space)
+
+    def __call__(self, source: Source) -> None:
+        form = self._preparation
+        made = _prepared(self._reader, source, form, self._cache, self._common)
+        own = isinstance(form, Preparation) and form.orientation is None
+        if own and self._wanted is not None and made.orientation not in (None, self._wanted):
+            assert isinstance(form, Preparation)
+            turning = replace(form, orientation=self._wanted)
+            common = _common_key(self._reader, turning, self._space)
+            _prepared(self._reader, source, turning, self._cache, common, self._wanted)
 
 
 def _prepared(

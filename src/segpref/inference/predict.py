@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-from segpref.data.dicom import is_radiograph
-from segpref.data.images import Images, images_for
+from segpref.cluster import RayPool, spread
+from segpref.data.images import images_for
 from segpref.data.masks import mask_paths
-from segpref.data.source import Source
-from segpref.data.volumes import file_stem, is_nifti, is_picture
-from segpref.inference.case_masks import CaseMasks
-from segpref.inference.mask_writing import write_mask
-from segpref.inference.user_prompts import UserPrompts, prompted_with
-from segpref.inference.windows import whole_network
+from segpref.data.source import Reader, Source
+from segpref.inference.mask_maker import MaskMaker, MaskOptions
+from segpref.inference.mask_places import check_output, mask_name, refuse_inputs
+from segpref.inference.user_prompts import UserPrompts
 from segpref.locking import alone_in
 from segpref.memory import Setting, out_of_memory_reason, ran_out
 from segpref.policies import ModelCard
 from segpref.policies.model_formats import OpenModel, open_model
 from segpref.progress import console, progress_bar
-from segpref.prompts import prompted
 from segpref.terminal import one_line
 from segpref.types import Case, SegprefError
 
-__all__ = ["predict_folder"]
-
-_LOSSY = (".jpg", ".jpeg", ".gif")
+__all__ = ["each_image", "predict_folder"]
 
 
 def predict_folder(
@@ -41,19 +36,22 @@ def predict_folder(
     prompts: UserPrompts | None = None,
     carry: bool = False,
     reorient: bool = True,
+    pool: RayPool | None = None,
 ) -> list[Path]:
-    """Write the mask of an image, or of every image in a folder, with the geometry of its input.
+    """Write the masks of images with the geometry of their input.
 
-    Masks take the names of their images. NIfTI, PNG, TIFF and BMP keep their format, JPEG, GIF and
-    radiographs in DICOM become PNG, DICOM series become NIfTI; structures that may overlap go to one
-    file each (:func:`~segpref.inference.mask_writing.write_mask`). A model of several channels takes
+    Masks take the names of their images, or the ids of a table that gives ids. NIfTI, PNG, TIFF and
+    BMP keep their format, JPEG, GIF and radiographs in DICOM become PNG, DICOM series become NIfTI;
+    structures that may overlap go to one file each
+    (:func:`~segpref.inference.mask_writing.write_mask`). A model of several channels takes
     nnU-Net's ``NAME_0000``, ``NAME_0001``, ... where the folder has such files; masks are called
     NAME. An image that can't be segmented, such as a damaged file, is reported at once and does not
     keep the others from being segmented. Each mask is written as soon as it is made.
 
     Args:
         model: opened, or where it is (see :func:`~segpref.policies.model_formats.open_model`).
-        images: an image file, the folder of a DICOM series, or a folder of images or series.
+        images: an image file, the folder of a DICOM series, a folder of images or series, a table of
+            images (:func:`~segpref.data.manifest.read_manifest`), or a packed dataset.
         output: folder of the masks, not one of images; made if it is not there.
         patch: as in :func:`~segpref.inference.case_masks.predict_case`.
         overlap: as in :func:`~segpref.inference.case_masks.predict_case`.
@@ -65,6 +63,8 @@ def predict_folder(
             is surest; otherwise every slice has its own.
         reorient: whether volumes are turned as in training, and their masks turned back; otherwise
             they are used unchanged.
+        pool: whose workers share the images, which they read and whose masks they write under the same
+            paths; the masks are the same. This process alone where None.
 
     Returns:
         The files that were written, in the order of the images.
@@ -75,47 +75,25 @@ def predict_folder(
             segmented, with their number and the reasons.
     """
     opened = model if isinstance(model, OpenModel) else open_model(model)
-    card, policies = opened.card, opened.policies()
-    masks = CaseMasks(
-        whole_network(policies, card.preparation, opened.mirroring, patch, overlap, batch_size),
-        card,
-        reorient,
-    )
+    given = prompts or UserPrompts()
+    options = MaskOptions(patch, overlap, batch_size, given, carry, reorient)
+    made, card = MaskMaker(opened, options), opened.card
     reader, output = images_for(images, card.channels), Path(output).expanduser()
     check_output(output, reader, Path(images).expanduser())
-    given = prompts or UserPrompts()
-    given.check(policies[0], reader.sources())
-    if carry:
-        prompted(policies[0])
+    given.check(made.policy, reader.sources())
     targets = [(source, output / mask_name(source)) for source in reader.sources()]
     refuse_inputs(
         reader, (file for _, path in targets for file in mask_paths(path, card.label_space))
     )
-
-    def made(source: Source, path: Path, case: Case) -> Sequence[Path]:
-        asked, name = given.moved(source, case, card.preparation), source.images[0]
-        if asked.slice is not None:
-            mask = masks.carried(prompted(policies[0]), case, name, asked.prompts, asked.slice)
-        elif asked.prompts:
-            with prompted_with(policies[0], asked.prompts):
-                if carry and case.image.ndim == 4:
-                    mask = masks.carried(prompted(policies[0]), case, name)
-                else:
-                    mask = masks(case, name, turn=False)
-        elif carry and case.image.ndim == 4:
-            mask = masks.carried(prompted(policies[0]), case, name)
-        else:
-            mask = masks(case, name)
-        return write_mask(path, mask, card.label_space, like(source, case))
-
     with alone_in(output):
         todo = [(source, path) for source, path in targets if overwrite or not _there(path, card)]
-        sizes: Mapping[str, Setting] = {"--batch_size": batch_size, "--patch": patch}
-        return each_image(reader, todo, made, output, sizes)
+        if pool is None or pool.ray is None:
+            return each_image(reader, todo, made, output, options.sizes)
+        return _on_pool(pool, opened, options, reader, todo, output)
 
 
 def each_image(
-    reader: Images,
+    reader: Reader,
     todo: Sequence[tuple[Source, Path]],
     make: Callable[[Source, Path, Case], Sequence[Path]],
     output: Path,
@@ -133,16 +111,84 @@ def each_image(
     Raises:
         SegprefError: after all others are written, some could not be, with the reasons.
     """
-    written: list[Path] = []
+
+    def each(begins: Callable[[Path], None]) -> Iterator[tuple[int, _Outcome]]:
+        for number, (source, path) in enumerate(todo):
+            begins(path)
+            yield number, _attempt(reader, make, sizes, source, path)
+
+    return _collected(each, todo, output)
+
+
+def _on_pool(
+    pool: RayPool,
+    opened: OpenModel,
+    options: MaskOptions,
+    reader: Reader,
+    todo: Sequence[tuple[Source, Path]],
+    output: Path,
+) -> list[Path]:
+    """The same by the workers of a pool, which read the images and write the masks themselves."""
+    assert opened.again is not None
+
+    def lost(item: tuple[Source, Path]) -> _Outcome:
+        why = "its process died every time, perhaps for want of memory"
+        return _Outcome((), f"{item[0].images[0]} could not be segmented ({why})")
+
+    def each(begins: Callable[[Path], None]) -> Iterator[tuple[int, _Outcome]]:
+        arguments = (opened.again, options, reader)
+        for number, outcome in spread(pool, _Worker, arguments, todo, lost=lost):
+            begins(todo[number][1])
+            yield number, outcome
+
+    return _collected(each, todo, output)
+
+
+class _Outcome(NamedTuple):
+    written: tuple[Path, ...]
+    failed: str | None
+
+
+class _Worker:
+    """Makes masks in a process of the pool."""
+
+    def __init__(
+        self, again: Callable[[], OpenModel], options: MaskOptions, reader: Reader
+    ) -> None:
+        self._make = MaskMaker(again(), options)
+        self._reader, self._sizes = reader, options.sizes
+
+    def __call__(self, item: tuple[Source, Path]) -> _Outcome:
+        return _attempt(self._reader, self._make, self._sizes, *item)
+
+
+def _attempt(
+    reader: Reader,
+    make: Callable[[Source, Path, Case], Sequence[Path]],
+    sizes: Mapping[str, Setting],
+    source: Source,
+    path: Path,
+) -> _Outcome:
+    try:
+        return _Outcome(tuple(make(source, path, reader.read(source))), None)
+    except Exception as error:  # whatever it is, the other images are worth having
+        return _Outcome((), _named(error, source, sizes))
+
+
+def _collected(
+    each: Callable[[Callable[[Path], None]], Iterator[tuple[int, _Outcome]]],
+    todo: Sequence[tuple[Source, Path]],
+    output: Path,
+) -> list[Path]:
+    """What was written, in the order of the images, failures are printed at once."""
+    written: dict[int, tuple[Path, ...]] = {}
     failed: list[str] = []
     with progress_bar() as bar:
         task = bar.add_task("predicting", total=len(todo), note="")
-        for source, path in todo:
-            bar.update(task, note=path.name)
-            try:
-                written += make(source, path, reader.read(source))
-            except Exception as error:  # whatever it is, the other images are worth having
-                failed.append(_named(error, source, sizes))
+        for number, outcome in each(lambda path: bar.update(task, note=path.name)):
+            written[number] = outcome.written
+            if outcome.failed is not None:
+                failed.append(outcome.failed)
                 console.print(one_line(failed[-1]), style="red", highlight=False, soft_wrap=True)
             bar.advance(task)
     if failed:
@@ -152,66 +198,7 @@ def each_image(
             + "; ".join(failed[:5])
             + (f"; and {len(failed) - 5} more" if len(failed) > 5 else "")
         )
-    return written
-
-
-def like(source: Source, case: Case) -> Path | Case:
-    """What tells the geometry: a NIfTI header goes over as it is, of other formats the case knows."""
-    return source.images[0] if is_nifti(source.images[0]) else case
-
-
-def check_output(output: Path, reader: Images, images: Path) -> None:
-    files = [path for source in reader.sources() for path in source.images]
-    folders = {path if path.is_dir() else path.parent for path in [images, *files]}
-    # Images may be links to files elsewhere.
-    real = {Path(os.path.realpath(path)).parent for path in files if path.is_file()}
-    if Path(os.path.realpath(output)) in {Path(os.path.realpath(one)) for one in folders} | real:
-        raise SegprefError(
-            f"{output} holds the images, which would be overwritten by masks or mixed with them: "
-            "choose another output folder"
-        )
-    there = next(place for place in (output, *output.absolute().parents) if place.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        raise SegprefError(
-            f"{output} can't hold masks, because {there} is not a folder that you may write to: choose "
-            "another output folder"
-        )
-
-
-def refuse_inputs(reader: Images, masks: Iterable[Path]) -> None:
-    """Refuse masks that would replace an image: of its name, a link to it, or what it is a link to."""
-    # A link of the images may lead nowhere or in a circle: reading it says so.
-    images = {
-        (one.st_dev, one.st_ino)
-        for source in reader.sources()
-        for path in source.images
-        if (one := _status(path)) is not None
-    }
-    for path in masks:
-        found = _status(path)
-        if found is not None and (found.st_dev, found.st_ino) in images:
-            raise SegprefError(
-                f"{path} is a link to an image, or the image itself, which its mask would "
-                "overwrite: remove the link, or choose another output folder"
-            )
-
-
-def _status(path: Path) -> os.stat_result | None:
-    try:
-        return path.stat()
-    except (OSError, RuntimeError):  # RuntimeError: links in a circle, until Python 3.13
-        return None
-
-
-def mask_name(source: Source) -> str:
-    path = source.images[0]
-    if path.is_file() and (is_nifti(path) or is_picture(path)):
-        stem = file_stem(path)
-        ending = path.name[len(stem) :]
-        stem = stem if source.id.endswith("_0000") else stem.removesuffix("_0000") or stem
-        return stem + (".png" if ending.lower() in _LOSSY else ending)
-    radiograph = path.is_file() and is_radiograph(path)
-    return source.id + (".png" if radiograph else ".nii.gz")
+    return [path for number in sorted(written) for path in written[number]]
 
 
 def _there(path: Path, card: ModelCard) -> bool:

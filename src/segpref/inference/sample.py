@@ -12,8 +12,10 @@ from segpref.data.orientation import orientation_of
 from segpref.data.source import Source
 from segpref.data.volumes import file_stem, is_nifti
 from segpref.inference.image_sampler import ImageSampler
+from segpref.inference.mask_maker import like
+from segpref.inference.mask_places import check_output, mask_name, refuse_inputs
 from segpref.inference.mask_writing import write_map, write_mask
-from segpref.inference.predict import check_output, each_image, like, mask_name, refuse_inputs
+from segpref.inference.predict import each_image
 from segpref.inference.samples import summarise
 from segpref.locking import alone_in
 from segpref.progress import console
@@ -51,7 +53,7 @@ def sample_folder(
 
     Args:
         image_sampler: draws the masks.
-        images: an image file, the folder of a DICOM series, or a folder of images or series.
+        images: as in :func:`~segpref.inference.predict.predict_folder`.
         output: folder of the masks, not one of images; made if it is not there.
         count: samples N of every image.
         text: one prompt for all samples; none where None or blank.

@@ -46,6 +46,7 @@ class OpenModel:
         labelled: patients (or cases of theirs) that it was trained with; None if unknown.
         write: writes tuned networks, by member, in the format that the model came in; takes the folder
             to write into and returns what it wrote. None for segpref's own, which a run writes anyway.
+        again: opens it in another process, which sees the same files.
     """
 
     path: Path
@@ -53,6 +54,7 @@ class OpenModel:
     members: Mapping[str, Callable[[], TunablePolicy]]
     labelled: tuple[str, ...] | None
     write: Write | None = None
+    again: Callable[[], OpenModel] | None = None
 
     @property
     def mirroring(self) -> tuple[int, ...]:
@@ -128,7 +130,8 @@ def open_model(
     members = {name: partial(_placed, made, path) for name, made in opened.members.items()}
     known = opened.labelled if labelled is None else {*(opened.labelled or ()), *labelled}
     told = None if known is None else tuple(sorted(known))
-    return replace(opened, members=members, labelled=told)
+    again = partial(open_model, path, trust=trust, labelled=labelled, preparation=preparation)
+    return replace(opened, members=members, labelled=told, again=again)
 
 
 def holds_model(folder: Path) -> bool:

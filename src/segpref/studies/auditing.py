@@ -100,6 +100,7 @@ def audit(
     proposals: SlateProposals | None = None,
     seed: int = 0,
     patches: PatchDraw | None = None,
+    slates: Iterable[ScoredSlate] | None = None,
 ) -> Audit:
     """Measure judge and slates on labelled cases (the validation set, usually).
 
@@ -112,6 +113,7 @@ def audit(
         seed: of slates and pairs.
         patches: draws the patches that the slates are of, several of each case; whole images where
             None.
+        slates: those of the labelled cases, where others have made them already.
 
     Raises:
         SegprefError: no case has a label.
@@ -121,7 +123,9 @@ def audit(
         raise SegprefError("none of the cases to audit on has a label: give labelled cases")
     proposals = proposals or SlateProposals()
     silent = note_undrawn_structures(judge, dataset)
-    if patches is None:
+    if slates is not None:
+        pass
+    elif patches is None:
         slates = scored_slates(policy, dataset, judge, proposals, seed)
     else:
         assert isinstance(policy, TunablePolicy)

@@ -21,21 +21,22 @@ from segpref.proposals import SlateProposals
 from segpref.seeds import derive_seed
 from segpref.types import Judge, Policy
 
-__all__ = ["ScoredSlate", "patch_draw", "patch_slates", "scored_slates", "select_best"]
+__all__ = [
+    "ScoredSlate",
+    "SlateBatches",
+    "images_at_once",
+    "patch_draw",
+    "patch_slates",
+    "scored_slates",
+    "select_best",
+]
 
 _VOXELS = 2**22
 """Of the images of a batch: a slate takes K bytes of each, and making it several times as much."""
 
 
-def scored_slates(
-    policy: Policy,
-    dataset: Dataset,
-    judge: Judge,
-    proposals: SlateProposals,
-    seed: int,
-    batch_size: int = 8,
-) -> Iterator[ScoredSlate]:
-    """Slates of every case under the current policy, scored by the judge.
+class SlateBatches:
+    """Slates of every case under the current policy, scored by the judge, in batches to make apart.
 
     Large images, and those of a dataset whose images differ in size, go one by one.
 
@@ -47,18 +48,54 @@ def scored_slates(
         seed: of the slates, together with the place of the batch.
         batch_size: images at once, at most.
     """
-    if hasattr(judge, "prepare"):
-        judge.prepare(dataset)
-    proposals.prepare(dataset)
-    made, scoring = Candidates(policy, proposals), Scoring(judge)
-    shapes = {volume.images.shape[2:] for volume, _ in dataset.by_volume()}
-    at_once = _at_once(shapes.pop(), batch_size) if len(shapes) == 1 else 1
-    starts = range(0, len(dataset), at_once)
+
+    def __init__(
+        self,
+        policy: Policy,
+        dataset: Dataset,
+        judge: Judge,
+        proposals: SlateProposals,
+        seed: int,
+        batch_size: int = 8,
+    ) -> None:
+        if hasattr(judge, "prepare"):
+            judge.prepare(dataset)
+        proposals.prepare(dataset)
+        self._dataset, self._seed = dataset, seed
+        self._made, self._scoring = Candidates(policy, proposals), Scoring(judge)
+        self._at_once = images_at_once(dataset, batch_size)
+
+    def __call__(self, start: int) -> Iterator[ScoredSlate]:
+        """The batch that begins with this case."""
+        indices = range(start, min(start + self._at_once, len(self._dataset)))
+        cases = self._dataset.take(indices)[:]
+        yield from self._scoring(cases, self._made(cases, derive_seed(self._seed, start)))
+
+    def starts(self) -> range:
+        """The cases that batches begin with."""
+        return range(0, len(self._dataset), self._at_once)
+
+
+def scored_slates(
+    policy: Policy,
+    dataset: Dataset,
+    judge: Judge,
+    proposals: SlateProposals,
+    seed: int,
+    batch_size: int = 8,
+) -> Iterator[ScoredSlate]:
+    """All of :class:`SlateBatches`, one batch at a time."""
+    batches = SlateBatches(policy, dataset, judge, proposals, seed, batch_size)
+    starts = batches.starts()
     for start in track(starts, "making slates", len(starts)):
-        indices = range(start, min(start + at_once, len(dataset)))
         # Nothing of a batch is kept while the next is made.
-        cases = dataset.take(indices)[:]
-        yield from scoring(cases, made(cases, derive_seed(seed, start)))
+        yield from batches(start)
+
+
+def images_at_once(dataset: Dataset, most: int = 8) -> int:
+    """How many images of a dataset go into a batch of :class:`SlateBatches`."""
+    shapes = {volume.images.shape[2:] for volume, _ in dataset.by_volume()}
+    return _at_once(shapes.pop(), most) if len(shapes) == 1 else 1
 
 
 def patch_slates(

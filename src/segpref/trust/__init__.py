@@ -14,10 +14,12 @@ from segpref.faces import face
 if TYPE_CHECKING:
     from segpref.trust.check import (
         PREPARATION,
+        adopt_trust,
         allow_names,
         check_network,
         check_policy,
         check_preparation,
+        granted_trust,
         monai_path,
         stays_local,
         vouch,
@@ -31,10 +33,12 @@ else:
         {
             "check": (
                 "PREPARATION",
+                "adopt_trust",
                 "allow_names",
                 "check_network",
                 "check_policy",
                 "check_preparation",
+                "granted_trust",
                 "monai_path",
                 "stays_local",
                 "vouch",
@@ -47,11 +51,13 @@ else:
 
 __all__ = [
     "PREPARATION",
+    "adopt_trust",
     "allow_names",
     "check_network",
     "check_policy",
     "check_preparation",
     "check_transformers_config",
+    "granted_trust",
     "is_code_of",
     "monai_path",
     "parse_json",

@@ -24,10 +24,12 @@ from segpref.types import SegprefError
 
 __all__ = [
     "PREPARATION",
+    "adopt_trust",
     "allow_names",
     "check_network",
     "check_policy",
     "check_preparation",
+    "granted_trust",
     "monai_path",
     "stays_local",
     "vouch",
@@ -66,6 +68,17 @@ def allow_names(settings: Any) -> None:
         for name in (part.get("class_path"), part.get("module")):
             if isinstance(name, str) and not (_is_library_class(name) or _listed(name, NETWORKS)):
                 _named.add(name)
+
+
+def granted_trust() -> tuple[frozenset[str], ...]:
+    """What the user of this process asked for and a file named, for :func:`adopt_trust`."""
+    return tuple(frozenset(one) for one in (_vouched, _named, _local))
+
+
+def adopt_trust(granted: tuple[frozenset[str], ...]) -> None:
+    """Trust what another process of the same user does, in its place."""
+    for own, one in zip((_vouched, _named, _local), granted, strict=True):
+        own |= one
 
 
 def stays_local(checkpoint: str) -> bool:

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from segpref.cluster import RayPool, joined
 from segpref.data import Cache, Reader
 from segpref.data.cache import write_atomically
-from segpref.inference.windows import whole_images
 from segpref.judges import NamedJudge
 from segpref.preferences import StandingJudge, TopVsRandom
-from segpref.proposals import SlateProposals
 from segpref.studies.auditing import Audit, audit_standing
 from segpref.studies.auditing import audit as measure
 from segpref.targets import check_outputs
 from segpref.types import Judge, Miner, SegprefError
-from segpref.workflows.inputs import open_inputs
-from segpref.workflows.loading import check_masks, part_of
-from segpref.workflows.options import DataOptions, TrainedModel, Trust
+from segpref.workflows.audit_slates import open_audit, pool_slates
+from segpref.workflows.options import DataOptions, TrainedModel
 from segpref.workflows.runs import Run, chosen, text_of
 
 __all__ = ["audit"]
@@ -63,44 +63,54 @@ def audit(
         seed: random seed of slates and pairs.
         out: JSON file for the figures.
         settings: what ``out`` keeps as its settings.
-        options: fields of :class:`DataOptions` and :class:`TrainedModel`.
+        options: fields of :class:`DataOptions`, :class:`TrainedModel` and :class:`RayPool`, whose
+            workers prepare the images and make the slates if it has an address.
 
     Raises:
         SegprefError: what does not fit together, before any work.
     """
-    where, opening, _ = chosen(options, DataOptions(), TrainedModel(), Trust())
+    where, opening, pool = chosen(options, DataOptions(), TrainedModel(), RayPool())
     check_outputs(files=[out], folders=[where.cache])
-    store = Cache(where.cache)
     if data is None or (judge is None) == (votes is None):
         raise SegprefError("an audit needs --data, and --judge or --votes: give one of these two")
     if votes is not None or isinstance(judge, StandingJudge):
         # Votes need a database, which other judges do not.
         from segpref.workflows.votes_audit import open_voted
 
+        if pool.ray is not None:
+            raise SegprefError("what people saw is measured in this process: leave --ray out")
         if part != "validation" or candidates != 32 or families is not None or others is not None:
             raise SegprefError(
                 "votes are measured on the images and masks that people saw: leave part, candidates, "
                 "families and others out"
             )
         voted, dataset = open_voted(
-            judge if votes is None else votes, model, data, database, where, opening, store
+            judge if votes is None else votes,
+            model,
+            data,
+            database,
+            where,
+            opening,
+            Cache(where.cache),
         )
         result = audit_standing(voted, dataset, miner or TopVsRandom(), seed)
     else:
         if judge is None or model is None or database is not None:
             raise SegprefError("a judge needs --model, and no --database: give it, or --votes")
-        inputs = open_inputs(Path(model), data, judge, where, opening, store)
-        opened, cases = inputs.model, part_of(inputs.dataset, inputs.split, part)
-        making = inputs.families(families, others, store)
-        check_masks(inputs.judge, making, cases)
-        result = measure(
-            whole_images(opened.policies(), opened.card.preparation, opened.mirroring),
-            cases,
-            inputs.judge,
-            miner or TopVsRandom(),
-            SlateProposals(candidates, making),
-            seed,
+        again = partial(
+            open_audit, Path(model), data, judge, where, opening, part, candidates, families, others
         )
+        with nullcontext() if pool.ray is None else joined(pool.ray):
+            inputs = again(workers=pool)
+            result = measure(
+                inputs.policy,
+                inputs.cases,
+                inputs.judge,
+                miner or TopVsRandom(),
+                inputs.proposals,
+                seed,
+                slates=None if pool.ray is None else pool_slates(pool, again, inputs, seed),
+            )
     if out is not None:
         content = {"settings": settings or text_of(where, opening), **result.as_dict()}
         write_atomically(out, json.dumps(content, indent=1, default=str).encode())

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from segpref.cluster import RayPool, joined
 from segpref.collect.builder import StudyBuilder
 from segpref.collect.config import CollectConfig
 from segpref.collect.contents import Contents
@@ -60,6 +62,7 @@ def init_study(
     judge: Judge | NamedJudge | Sequence[str] | Path | str | Run | None = None,
     tuned: Path | str | Run | None = None,
     settings: Mapping[str, Any] | None = None,
+    workers: RayPool | None = None,
     **options: Any,
 ) -> NewStudy:
     """Make masks of unlabelled images that people compare, packed for the page.
@@ -78,6 +81,7 @@ def init_study(
             count as an ensemble.
         tuned: of mode base-or-tuned: the model that ``model`` is compared with.
         settings: what the study keeps as its settings; ``config`` and ``options`` where None.
+        workers: a Ray cluster whose workers prepare the images; this process where None.
         options: fields of :class:`~segpref.collect.CollectConfig`, ``DataOptions`` and
             ``TrainedModel``, such as ``images=20`` or ``trust=True``.
 
@@ -92,10 +96,12 @@ def init_study(
     given = {
         "model": model, "data": data, "pool": pool, "others": others, "judge": judge, "tuned": tuned,
     }  # fmt: skip
-    inputs = open_collect_inputs(
-        model=Path(model), data=data, pool=pool, others=others, judge=judge, tuned=tuned,
-        config=config, where=where, opening=opening, cache=Cache(where.cache),
-    )  # fmt: skip
+    address = None if workers is None else workers.ray
+    with nullcontext() if address is None else joined(address):
+        inputs = open_collect_inputs(
+            model=Path(model), data=data, pool=pool, others=others, judge=judge, tuned=tuned,
+            config=config, where=where, opening=opening, cache=Cache(where.cache), workers=workers,
+        )  # fmt: skip
     sweep_partial(out.absolute().parent)
     left_out: Counter[str] = Counter()
     with atomic_folder(out) as folder:

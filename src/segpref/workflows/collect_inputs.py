@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from segpref.cluster import RayPool
 from segpref.collect.config import CollectConfig
 from segpref.collect.display import MOST_STRUCTURES
 from segpref.data import Cache, Dataset, Reader, Split, images_for, prepare
@@ -111,8 +112,9 @@ def open_collect_inputs(
     where: DataOptions,
     opening: TrainedModel,
     cache: Cache,
+    workers: RayPool | None = None,
 ) -> CollectInputs:
-    """Open and check everything.
+    """Open and check everything; workers may prepare the images.
 
     Raises:
         SegprefError: what does not fit together.
@@ -135,7 +137,7 @@ def open_collect_inputs(
     card, reader, dataset, split = opened.card, None, None, None
     seen: set[str] = set()
     if data is not None:
-        card, reader, dataset = prepared_for(opened, data, where, cache)
+        card, reader, dataset = prepared_for(opened, data, where, cache, workers)
         opened = replace(opened, card=card)
         seen |= set(card.labelled)
     other = None
@@ -153,7 +155,7 @@ def open_collect_inputs(
         seen |= set(judged)
     if reader is not None:
         split = open_split(reader, where.split or split_beside(model), seen=seen)
-    shown, shown_reader = _shown(dataset, reader, more, split, seen, card, cache, compared)
+    shown, shown_reader = _shown(dataset, reader, more, split, seen, card, cache, compared, workers)
     making = families_with(config.families, others, card, readers, cache)
     if not compared:
         asked: Any = scorer or AbstainingJudge()
@@ -218,11 +220,12 @@ def _shown(
     card: ModelCard,
     cache: Cache,
     compared: bool,
+    workers: RayPool | None,
 ) -> tuple[Dataset, Reader]:
     """The images that people are asked about, and their reader."""
     if more is not None:
         space, axes = card.label_space, card.orientation
-        return prepare(more, card.preparation, cache, space, orientation=axes), more
+        return prepare(more, card.preparation, cache, space, axes, workers), more
     assert dataset is not None
     assert reader is not None
     assert split is not None

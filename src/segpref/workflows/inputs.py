@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from segpref.cluster import RayPool
 from segpref.data import Cache, Dataset, Reader, Split, images_for
 from segpref.data.splits import split_beside
 from segpref.judges import NamedJudge
@@ -76,15 +77,16 @@ def open_inputs(
     opening: TrainedModel,
     cache: Cache,
     pool: Path | str | None = None,
+    workers: RayPool | None = None,
 ) -> Inputs:
-    """Open a model, a dataset for it, a judge and a split.
+    """Open a model, a dataset for it, which workers may prepare, a judge and a split.
 
     Raises:
         SegprefError: what does not fit together.
     """
     refuse_itself(judge, model)
     opened = open_trained(model, opening)
-    card, reader, dataset = prepared_for(opened, data, where, cache)
+    card, reader, dataset = prepared_for(opened, data, where, cache, workers)
     more = None if pool is None else images_for(pool, card.channels)
     scorer, judged = open_judge(judge, card, reader, cache, opening.trust, more)
     refuse_own_weights(scorer, opened)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from segpref.cluster import RayPool
 from segpref.data import (
     Cache,
     Dataset,
@@ -99,7 +100,11 @@ def open_split(
 
 
 def prepared_for(
-    opened: OpenModel, data: Reader | Path | str, options: DataOptions, cache: Cache
+    opened: OpenModel,
+    data: Reader | Path | str,
+    options: DataOptions,
+    cache: Cache,
+    workers: RayPool | None = None,
 ) -> tuple[ModelCard, Reader, Dataset]:
     """A dataset prepared as a model wants it; label space and channels must agree.
 
@@ -115,7 +120,8 @@ def prepared_for(
     if reader.label_space is not None and not card.label_space.on_disk:
         # What is written goes beside the labels of this dataset.
         card = replace(card, label_space=reader.label_space)
-    return card, reader, prepare(reader, card.preparation, cache, orientation=card.orientation)
+    dataset = prepare(reader, card.preparation, cache, orientation=card.orientation, pool=workers)
+    return card, reader, dataset
 
 
 def patients_of(opened: OpenModel, reader: Reader) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from segpref.cluster import RayPool
 from segpref.inference.predict import predict_folder
 from segpref.inference.user_prompts import ImagePrompts, UserPrompts, read_prompts
 from segpref.policies.model_formats import open_model
@@ -48,7 +49,9 @@ def predict(
     Args:
         model: segpref's file or run folder, a trained nnU-Net folder (or one fold of it), a MONAI
             bundle, or a ``.yaml`` that describes plain weights.
-        input: an image, the folder of a DICOM series, or a folder of images or series.
+        input: an image, the folder of a DICOM series, a folder of images or series, a table of images
+            (.csv or .parquet with a column image of paths and, if wanted, a column id), or a folder
+            written by segpref pack.
         output: folder for the masks.
         patch: window in voxels for images that are too large for one pass, where the model's
             preparation has none; not for one with a fixed size.
@@ -65,7 +68,8 @@ def predict(
         carry: in volumes, carry the model's own prompts, too, from the slice where it is surest.
         reorient: turn volumes as those of the training, and their masks back; otherwise they are
             used unchanged.
-        options: fields of :class:`ModelOptions`: ``trust`` and ``preparation``.
+        options: fields of :class:`ModelOptions` and :class:`RayPool`, such as ``trust=True`` and
+            ``ray="auto"``.
 
     Returns:
         The masks that were written.
@@ -73,7 +77,7 @@ def predict(
     Raises:
         SegprefError: no images, no place for masks, or prompts that the model does not take.
     """
-    opening, _, _ = chosen(options, ModelOptions(), Trust(), Trust())
+    opening, pool, _ = chosen(options, ModelOptions(), RayPool(), Trust())
     output = Path(output)
     check_outputs(folders=[output.expanduser()])
     given = box is not None or bool(points) or text is not None
@@ -100,4 +104,5 @@ def predict(
         prompts=UserPrompts(one, None if prompts is None else read_prompts(prompts)),
         carry=carry,
         reorient=reorient,
+        pool=pool,
     )

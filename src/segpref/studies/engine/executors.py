@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, Queue
 from typing import Any, NamedTuple, Protocol
 
 from segpref.checking import checked
+from segpref.cluster import joined, slots
 from segpref.process_setup import configure_process
 from segpref.runtime import gpus
 from segpref.studies.engine.job import Job, attempt
@@ -146,30 +145,14 @@ class RayCluster:
     """
 
     def __init__(self, address: str, cpus: float = 1, gpus: float = 0) -> None:
+        self._left = ExitStack()
+        self._ray: Any = self._left.enter_context(joined(address))
         try:
-            import ray
-        except ImportError as error:
-            raise SegprefError("--ray needs Ray: pip install 'segpref[cluster]'") from error
-        self._ray: Any = ray
-        try:
-            with _own_signals():  # Ray takes SIGTERM for itself
-                ray.init(
-                    address=None if address == "local" else address,
-                    log_to_driver=False,
-                    configure_logging=False,
-                )
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise SegprefError(f"there is no Ray cluster at {address}: {error}") from error
-        resources = ray.cluster_resources()
-        fit = [int(resources.get("CPU", 1) // cpus)] if cpus else []
-        fit += [int(resources.get("GPU", 0) / gpus)] if gpus else []
-        self.slots = min(fit, default=1)
-        if self.slots < 1:
-            raise SegprefError(
-                f"no job fits on the Ray cluster at {address}: a job asks for {cpus} cores and "
-                f"{gpus} GPUs, and it has {resources.get('CPU', 0):g} and {resources.get('GPU', 0):g}"
-            )
-        self._remote = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0)(_on_cluster)
+            self.slots = slots(self._ray, address, cpus, gpus)
+        except SegprefError:
+            self._left.close()
+            raise
+        self._remote = self._ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0)(_on_cluster)
         self._threads = max(1, int(cpus))
         self._running: dict[Any, str] = {}
 
@@ -197,7 +180,7 @@ class RayCluster:
         for reference in self._running:
             self._ray.cancel(reference, force=True)
         self._running.clear()
-        self._ray.shutdown()
+        self._left.close()
 
 
 def _work(out: Path, job: Job, threads: int) -> str | None:
@@ -216,16 +199,6 @@ def _work(out: Path, job: Job, threads: int) -> str | None:
 def _on_cluster(out: Path, job: Job, threads: int) -> str | None:
     configure_process(threads)
     return attempt(out, job)
-
-
-@contextmanager
-def _own_signals() -> Iterator[None]:
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, before)
 
 
 def _visible_gpus() -> list[str]:
