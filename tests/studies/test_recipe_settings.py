@@ -51,6 +51,7 @@ OTHERS: Mapping[str, Any] = {
     "parts": ["decoder"],
     "precision": "bf16",
     "reduction": "image",
+    "reference_logits": "uint8",
     "refresh": 3,
     "schedule": "halved",
     "trackers": [],

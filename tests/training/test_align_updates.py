@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from short_align import VALIDATION, run
 from torch import nn
 
 from segpref.contrib.objectives import UncertaintyPenalizedDPO
-from segpref.data import Cache, Dataset, Preparation
+from segpref.data import Cache, Dataset, Preparation, largest_error
 from segpref.judges import EnsembleJudge, ModelJudge, OracleJudge
 from segpref.policies import ModelCard, NetworkSpec, Segmenter, load_model, load_policy, save_model
 from segpref.proposals import IntensityTTA, SlateProposals
@@ -45,6 +46,29 @@ def test_the_margin_of_an_untouched_policy_is_zero(
     base = load_file(heart_base / "best.safetensors")
     for name, value in load_file(target.last).items():
         assert torch.equal(value, base[name])
+
+
+@pytest.mark.parametrize("kept", ["float16", "uint8", "recomputed"])
+def test_a_reference_in_fewer_bits_moves_margins_within_the_bound(
+    kept: Literal["float16", "uint8", "recomputed"], heart_base: Path, hearts: Dataset,
+    model_judge: ModelJudge, store: Cache, tmp_path: Path,
+) -> None:  # fmt: skip
+    cache = Cache(tmp_path / "cache")
+    target = run(
+        tmp_path / "run", heart_base, hearts, model_judge, cache,
+        epochs=1, learning_rate=0.0, reference_logits=kept,
+    )  # fmt: skip
+    row = target.read_metrics()[1]
+    bound = 0.0
+    if kept != "recomputed":
+        network, _ = load_model(heart_base)
+        logits = network.logits(torch.from_numpy(np.stack([case.image for case in hearts]))).numpy()
+        bound = 2 * largest_error(logits, kept)
+        assert row["margin"] != 0
+    assert abs(row["margin"]) <= bound
+    files = (tmp_path / "cache").rglob("logits.npy")
+    sizes = {np.load(path, mmap_mode="r").dtype.name for path in files}
+    assert sizes == (set() if kept == "recomputed" else {kept})
 
 
 def test_normalisation_statistics_are_frozen(

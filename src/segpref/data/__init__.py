@@ -11,6 +11,12 @@ if TYPE_CHECKING:
     from segpref.data.array_files import ArrayFile, ArrayNote, ArrayWriter, StoredArray, write_array
     from segpref.data.cache import Cache, file_digest, key_digest, sweep_partial, write_atomically
     from segpref.data.cases import read_image, read_labels
+    from segpref.data.compact_logits import (
+        LogitFormat,
+        largest_error,
+        packed_logits,
+        unpacked_logits,
+    )
     from segpref.data.csv_files import csv_lines, csv_text, read_csv, write_csv
     from segpref.data.dataset import Dataset, Volume
     from segpref.data.decathlon import Decathlon
@@ -72,6 +78,7 @@ else:
             "orientation": ("is_orientation", "orientation_of", "turned"),
             "packed": ("Packed", "write_pack"),
             "patches": ("LabelPlaces", "PatchDraw", "foreground_places"),
+            "compact_logits": ("LogitFormat", "largest_error", "packed_logits", "unpacked_logits"),
             "predictions": ("PredictionStore",),
             "preparation": ("Preparation",),
             "prepared": ("preparation_key",),
@@ -108,6 +115,7 @@ __all__ = [
     "Images",
     "LIDCScans",
     "LabelPlaces",
+    "LogitFormat",
     "MaskFolder",
     "NnUNetRaw",
     "Packed",
@@ -137,12 +145,14 @@ __all__ = [
     "is_orientation",
     "key_digest",
     "label_space_of",
+    "largest_error",
     "mask_paths",
     "middle_slices",
     "nifti_geometry",
     "nodule_prompt",
     "open_dataset",
     "orientation_of",
+    "packed_logits",
     "preparation_key",
     "prepare",
     "prompts_of",
@@ -155,6 +165,7 @@ __all__ = [
     "split_patients",
     "sweep_partial",
     "turned",
+    "unpacked_logits",
     "write_array",
     "write_atomically",
     "write_csv",

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from segpref.data.array_files import StoredArray
 from segpref.data.cache import Cache
+from segpref.data.compact_logits import LogitFormat, packed_logits, unpacked_logits
 from segpref.data.dataset import Dataset, Volume, item_of, part_of
 from segpref.data.patches import foreground_places
 from segpref.types import IGNORE, Case, Predictor
@@ -22,9 +23,9 @@ __all__ = ["PredictionStore"]
 class PredictionStore:
     """Logits, masks, or places in the foreground, by a frozen predictor, per case.
 
-    Logits are kept in float32, so that the margin of an untouched policy is exactly zero. Of a case
-    that is a patch, logits and masks are the patch's; masks are :data:`~segpref.types.IGNORE` where it
-    reaches beyond the image.
+    Logits are kept in float32 unless said otherwise, so that the margin of an untouched policy is
+    exactly zero. Of a case that is a patch, logits and masks are the patch's; masks are
+    :data:`~segpref.types.IGNORE` where it reaches beyond the image.
 
     Args:
         predictor: the frozen network.
@@ -32,6 +33,7 @@ class PredictionStore:
             that patches are centred on (:func:`~segpref.data.patches.foreground_places`).
         cache: where they are kept.
         batch_size: cases per network pass.
+        kept_as: in how many bits logits are kept (:mod:`~segpref.data.compact_logits`).
     """
 
     def __init__(
@@ -40,14 +42,16 @@ class PredictionStore:
         what: Literal["logits", "masks", "places"],
         cache: Cache,
         batch_size: int = 8,
+        kept_as: LogitFormat = "float32",
     ) -> None:
         self.predictor = predictor
         self.what = what
         self._cache = cache
         self._batch_size = batch_size
+        self._kept_as: LogitFormat = kept_as
         self._weights = ""
         self._volumes: dict[str, Volume] = {}
-        self._arrays: dict[str, StoredArray] = {}
+        self._arrays: dict[str, dict[str, StoredArray]] = {}
 
     def prepare(self, dataset: Dataset) -> None:
         """Take in a dataset: each image is predicted, or found in the cache, when it is asked for.
@@ -68,7 +72,11 @@ class PredictionStore:
 
     def __getitem__(self, case: Case) -> np.ndarray:
         """The array of one case; its dataset must have been prepared."""
-        array = self._of(case.volume)
+        arrays = self._of(case.volume)
+        if self._kept_as != "float32":
+            found = unpacked_logits(arrays, item_of(case), self._kept_as)
+            return found if case.window is None else case.window.cut(found, 0)
+        array = arrays[self.what]
         if self.what == "places":
             return array[item_of(case)]
         return part_of(array, case, IGNORE if self.what == "masks" else 0)
@@ -77,13 +85,14 @@ class PredictionStore:
         """The arrays of several cases; their images are not looked at."""
         return torch.from_numpy(np.stack([self[case] for case in cases]))
 
-    def _of(self, name: str) -> StoredArray:
-        """The array of a volume; that of the other processes of a training is found in the cache."""
+    def _of(self, name: str) -> dict[str, StoredArray]:
+        """The arrays of a volume; that of the other processes of a training is found in the cache."""
         if name not in self._arrays:
             volume = self._volumes[name]
             key = {"what": self.what, "weights": self._weights, "input": volume.key}
-            made = self._cache.entry(key, partial(self._compute, volume))
-            self._arrays[name] = made[self.what]
+            if self._kept_as != "float32":
+                key["as"] = self._kept_as
+            self._arrays[name] = self._cache.entry(key, partial(self._compute, volume))
         return self._arrays[name]
 
     def _compute(self, volume: Volume) -> dict[str, np.ndarray]:
@@ -99,4 +108,5 @@ class PredictionStore:
                 space = self.predictor.label_space
                 masks = np.stack([foreground_places(mask, space) for mask in masks])
             parts.append(masks)
-        return {self.what: np.concatenate(parts)}
+        whole = np.concatenate(parts)
+        return packed_logits(whole, self._kept_as) if self.what == "logits" else {self.what: whole}

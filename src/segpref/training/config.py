@@ -137,6 +137,11 @@ class SlateConfig(Settings):
     reference: Literal["base", "round"] = "base"
     """base, or with refresh the model at the beginning of each round."""
 
+    reference_logits: Literal["float32", "float16", "uint8", "recomputed"] = "float32"
+    """How the base's logits are kept: float32 (the margin of an untouched model is exactly 0), float16
+    or uint8 (a half or a quarter of the disk; margins are off by at most 2^-10 of the largest logit, or
+    1/255 of its range), or recomputed at every step (no disk, one more pass)."""
+
     images: Literal["unlabelled", "labelled"] = "unlabelled"
     """Learn from the training patients without the base's labels, or from the base's labelled ones
     (MAPO)."""
@@ -147,6 +152,11 @@ class SlateConfig(Settings):
             raise SegprefError("families must name at least one proposal family, or be left out")
         if self.reference == "round" and self.refresh is None:
             raise SegprefError("a reference per round needs rounds: give refresh, in epochs")
+        if self.reference == "round" and self.reference_logits != "float32":
+            raise SegprefError(
+                "reference_logits has no effect with a reference per round, whose logits are part of "
+                "the round: leave it out"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

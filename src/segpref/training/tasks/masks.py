@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from segpref.data.cache import Cache
+from segpref.data.compact_logits import LogitFormat
 from segpref.data.dataset import Dataset
 from segpref.data.patches import PatchDraw
 from segpref.data.predictions import PredictionStore
@@ -58,11 +59,21 @@ class MaskPreferences(PreferenceTask[TunablePolicy]):
                 "only a diffusion model's candidates are samples, and the base is none: give "
                 "SlateProposals"
             )
+        if self.config.reference_logits != "float32":
+            self._check_kept()
         if self.inputs.needs_round_slates and self.config.refresh is None:
             raise SegprefError(
                 "preference records refer to slates that are kept, and these would be made again "
                 "at every step:"
                 " give refresh, in epochs"
+            )
+
+    def _check_kept(self) -> None:
+        votes = records_of(self.inputs.signal) is not None and WholeSlates.there(self.inputs.sets)
+        if votes or self.card.preparation.patch is not None:
+            raise SegprefError(
+                "reference_logits has no effect with votes or on a model that sees patches, for which "
+                "the base's logits are always recomputed: leave it out"
             )
 
     def leaves_weights_out(self, network: nn.Module) -> bool:
@@ -96,7 +107,7 @@ class MaskPreferences(PreferenceTask[TunablePolicy]):
             patches = partial(_drawn_anew, PatchDraw(form, standing.places, mirroring=axes), seed)
             step = PreferenceStep(policy, pool, slates, self.signal, seed, config.view, patches)
             return TrainingPlan(step, partial(self._validated, validated, True), config.refresh)
-        logits, draw = _reference_of(frozen, pool, self.card, cache)
+        logits, draw = _reference_of(frozen, pool, self.card, cache, config.reference_logits)
         if config.refresh is None:
             slates = StepSlates(policy, logits, judge, proposals, seed, inputs.unsure)
             patches = None if draw is None else partial(_drawn_anew, draw, seed)
@@ -133,16 +144,22 @@ class MaskPreferences(PreferenceTask[TunablePolicy]):
 
 
 def _reference_of(
-    frozen: TunablePolicy, pool: Dataset, card: ModelCard, cache: Cache
+    frozen: TunablePolicy,
+    pool: Dataset,
+    card: ModelCard,
+    cache: Cache,
+    kept_as: LogitFormat | Literal["recomputed"],
 ) -> tuple[Reference, PatchDraw | None]:
     """Logits of the frozen start, and what draws patches where the model sees such."""
-    in_patches = card.preparation.patch is not None
-    stored = PredictionStore(
-        whole_images([frozen], card.preparation), "places" if in_patches else "logits", cache
-    )
+    whole = whole_images([frozen], card.preparation)
+    if card.preparation.patch is None:
+        if kept_as == "recomputed":
+            return partial(_passed, frozen), None
+        kept = PredictionStore(whole, "logits", cache, kept_as=kept_as)
+        kept.prepare(pool)
+        return kept.batch, None
+    stored = PredictionStore(whole, "places", cache)
     stored.prepare(pool)
-    if not in_patches:
-        return stored.batch, None
     # Windows that overlap have other logits than a patch alone: the reference sees the same patch.
     draw = PatchDraw(card.preparation, stored.__getitem__, mirroring=card.mirroring)
     return partial(_passed, frozen), draw

@@ -176,6 +176,10 @@ class SamplePreferences(PreferenceTask[AmbiSeg]):
                 "a diffusion model is aligned on its own samples, without a view and against its base: "
                 "leave out view and reference, and give SampleSlates as proposals"
             )
+        if self.config.reference_logits != "float32":
+            raise SegprefError(
+                "reference_logits has no effect on a diffusion model, which has none: leave it out"
+            )
 
     def leaves_weights_out(self, network: nn.Module) -> bool:
         """The posterior of the latent, which only stage 1 needs, where there is one."""
