@@ -262,6 +262,11 @@ class Runtime:
             turn = items[first : first + self.processes]
             yield from self.gathered([self._alone(work, one) for one in self.shared(turn)])
 
+    @property
+    def turn(self) -> int:
+        """How many items :meth:`each` does at a time: one in every process that takes part."""
+        return self.processes if self._together else 1
+
     def gathered(self, part: Sequence[T]) -> list[T]:
         """The items of all processes, process by process; each must take part."""
         if self.processes == 1:

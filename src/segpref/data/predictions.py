@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
@@ -16,9 +17,16 @@ from segpref.data.dataset import Dataset, Volume, item_of, part_of
 from segpref.data.patches import foreground_places
 from segpref.progress import track
 from segpref.runtime import runtime
-from segpref.types import IGNORE, Case, Predictor
+from segpref.types import IGNORE, Case, LabelSpace, Predictor
 
 __all__ = ["PredictionStore"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """What another process knows of a network whose predictions were made before."""
+
+    label_space: LabelSpace
 
 
 class PredictionStore:
@@ -48,6 +56,10 @@ class PredictionStore:
         self._cache = cache
         self._batch_size = batch_size
         self._arrays: dict[str, tuple[dict[str, Any], StoredArray]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Another process reads what was prepared, and has no network.
+        return {**vars(self), "predictor": _Prepared(self.predictor.label_space)}
 
     def prepare(self, dataset: Dataset) -> None:
         """Compute what is missing for all volumes of the dataset."""

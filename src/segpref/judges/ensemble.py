@@ -45,6 +45,7 @@ class EnsembleJudge:
     """
 
     needs_label = False
+    in_workers = True
 
     def __init__(
         self,

@@ -33,6 +33,7 @@ class ModelJudge:
     """
 
     needs_label = False
+    in_workers = True
 
     def __init__(self, predictor: NamedPredictor, cache: Cache | None = None) -> None:
         self._predictions = PredictionStore(predictor, "masks", cache or Cache())

@@ -107,6 +107,26 @@ class ProposeSlates(Protocol):
         """Slates that seed, keys and the case's id determine, whatever else is in the batch."""
         ...
 
+    def drafts(
+        self,
+        policy: Any,
+        state: State,
+        images: Tensor,
+        cases: Sequence[Case],
+        seed: int,
+        keys: Sequence[int] = (),
+    ) -> list[Any]:
+        """What the slates are edited from: the part that needs the network."""
+        ...
+
+    def edit(self, draft: Any) -> tuple[Slate, list[str]]:
+        """The slate of one image, and the families that proposed nothing for it; in any process."""
+        ...
+
+    def report_idle(self, case: Case, families: Sequence[str]) -> None:
+        """Report families that proposed nothing for a case."""
+        ...
+
 
 class PolicyPass(NamedTuple):
     """Images of a step, and the policy's forward pass on them."""
@@ -145,6 +165,17 @@ class Candidates:
         images, state = passed or self.forward(cases)
         return slates_within(self.proposals(self.policy, state, images, cases, seed, keys), cases)
 
+    def drafts(
+        self,
+        cases: Sequence[Case],
+        seed: int,
+        keys: Sequence[int] = (),
+        passed: PolicyPass | None = None,
+    ) -> list[Any]:
+        """What the slates are edited from (:class:`~segpref.preferences.SlateWorkers`)."""
+        images, state = passed or self.forward(cases)
+        return self.proposals.drafts(self.policy, state, images, cases, seed, keys)
+
     def forward(self, cases: Sequence[Case]) -> PolicyPass:
         """The policy's pass of some cases of one size, without gradients."""
         images = torch.from_numpy(np.stack([case.image for case in cases]))
@@ -175,13 +206,16 @@ class Scoring:
         return replace(case, label=None, raters=None)
 
     def _scored(self, case: Case, slate: Slate) -> ScoredSlate:
-        seen = self.seen(case)
+        return ScoredSlate(case, slate, *self.of(self.seen(case), slate))
+
+    def of(self, seen: Case, slate: Slate) -> tuple[np.ndarray, np.ndarray | None]:
+        """Scores and uncertainty of a slate, of a case as the judge sees it."""
         doubt = None
         scores = self.judge.score(seen, slate)
         if self.unsure:
             assert isinstance(self.judge, UnsureJudge)
             doubt = self.judge.uncertainty(seen, slate)
-        return ScoredSlate(case, slate, scores, doubt)
+        return scores, doubt
 
 
 @dataclass(slots=True)
@@ -189,6 +223,7 @@ class AbstainingJudge:
     """A judge that always abstains, for slates that people will judge."""
 
     needs_label: bool = False
+    in_workers = True
 
     def score(self, case: Case, slate: Slate) -> Float[np.ndarray, "K field"]:
         """NaN for every candidate and field."""

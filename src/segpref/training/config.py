@@ -137,6 +137,14 @@ class SlateConfig(Settings):
     reference: Literal["base", "round"] = "base"
     """base, or with refresh the model at the beginning of each round."""
 
+    workers: int = setting(0, least=0, most=256)
+    """Processes that edit and score candidates, one CPU thread each; no result depends on their number.
+    0 for none."""
+
+    slates_ahead: bool = False
+    """Make the slates of a step before the update of the step before it, so that workers edit and score
+    them while the device updates: faster, and the candidates are of weights one update old."""
+
     images: Literal["unlabelled", "labelled"] = "unlabelled"
     """Learn from the training patients without the base's labels, or from the base's labelled ones
     (MAPO)."""
@@ -147,6 +155,11 @@ class SlateConfig(Settings):
             raise SegprefError("families must name at least one proposal family, or be left out")
         if self.reference == "round" and self.refresh is None:
             raise SegprefError("a reference per round needs rounds: give refresh, in epochs")
+        if self.slates_ahead and self.refresh is not None:
+            raise SegprefError(
+                "slates_ahead has no effect with slates that are kept for epochs (refresh, votes): "
+                "leave it out"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
