@@ -17,6 +17,7 @@ from torch import Tensor
 
 from segpref.data.patches import slates_within
 from segpref.disk import checksum
+from segpref.runtime import lowered
 from segpref.types import Case, Judge, LabelSpace, Policy, Slate, State, UnsureJudge
 
 __all__ = [
@@ -142,10 +143,12 @@ class Candidates:
     Args:
         policy: the anchors are its predictions.
         proposals: make the candidates.
+        precision: ``bf16`` for the passes that only propose (views, dropout); ``no`` for the policy's.
     """
 
     policy: Policy
     proposals: ProposeSlates
+    precision: str = "no"
 
     def __call__(
         self,
@@ -163,7 +166,9 @@ class Candidates:
             passed: the policy's pass of these cases; made here, without gradients, where None.
         """
         images, state = passed or self.forward(cases)
-        return slates_within(self.proposals(self.policy, state, images, cases, seed, keys), cases)
+        with lowered(self.precision, state.logits.device):
+            made = self.proposals(self.policy, state, images, cases, seed, keys)
+        return slates_within(made, cases)
 
     def drafts(
         self,
@@ -174,7 +179,8 @@ class Candidates:
     ) -> list[Any]:
         """What the slates are edited from (:class:`~segpref.preferences.SlateWorkers`)."""
         images, state = passed or self.forward(cases)
-        return self.proposals.drafts(self.policy, state, images, cases, seed, keys)
+        with lowered(self.precision, state.logits.device):
+            return self.proposals.drafts(self.policy, state, images, cases, seed, keys)
 
     def forward(self, cases: Sequence[Case]) -> PolicyPass:
         """The policy's pass of some cases of one size, without gradients."""

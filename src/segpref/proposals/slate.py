@@ -26,6 +26,7 @@ from segpref.proposals.proposal import (
 )
 from segpref.proposals.topology import HoleFilling, LargestComponent
 from segpref.proposals.tta import IntensityTTA
+from segpref.runtime import moved
 from segpref.seeds import image_seeds
 from segpref.types import Candidate, Case, LabelSpace, Policy, SegprefError, Slate, State
 
@@ -128,6 +129,8 @@ class SlateProposals:
     ) -> list[ProposalContext]:
         """What the slates are edited from: the part that needs the network; see :meth:`__call__`."""
         families = self.families or default_families(policy.label_space)
+        # Views are made where the network is.
+        images = moved(images, state.logits.device)
         passes: dict[str, np.ndarray] = {}
         with torch.no_grad():
             for number, family in enumerate(families):

@@ -141,6 +141,11 @@ class SlateConfig(Settings):
     """Processes that edit and score candidates, one CPU thread each; no result depends on their number.
     0 for none."""
 
+    proposal_precision: Literal["auto", "no", "bf16"] = "auto"
+    """Precision of passes that only propose candidates (views, dropout), while the update keeps its
+    own: bf16, no (as the update), or auto: bf16 on a GPU that has it. With mixed precision all passes
+    have that."""
+
     slates_ahead: bool = False
     """Make the slates of a step before the update of the step before it, so that workers edit and score
     them while the device updates: faster, and the candidates are of weights one update old."""
@@ -280,6 +285,11 @@ class AlignConfig(MethodConfig, SlateConfig, TrainingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.proposal_precision == "bf16" and self.precision != "no":
+            raise SegprefError(
+                f"proposal_precision has no effect with precision {self.precision}, in which all "
+                "passes are: leave it out"
+            )
         if self.feedback is not None and self.families:
             raise SegprefError(
                 "feedback brings its own candidates: leave families out, or the feedback"

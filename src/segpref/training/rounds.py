@@ -37,6 +37,7 @@ class PreferenceRounds:
         unsure: whether the judge's uncertainty is computed.
         patches: which patches of the images the policy sees; None for whole images.
         workers: processes that edit and score the slates.
+        precision: ``bf16`` for the passes that only propose; ``no`` for the policy's.
     """
 
     def __init__(
@@ -54,9 +55,10 @@ class PreferenceRounds:
         unsure: bool = False,
         patches: RoundPatches | None = None,
         workers: int = 0,
+        precision: str = "no",
     ) -> None:
         self._policy, self._reference = policy, reference
-        self._candidates, self._seed = Candidates(policy, proposals), seed
+        self._candidates, self._seed = Candidates(policy, proposals, precision), seed
         self._sets = RoundSlates(
             self._made,
             pool,

@@ -96,6 +96,7 @@ class StepSlates:
         seed: of the slates, together with epoch and step.
         unsure: whether the judge's uncertainty is computed.
         workers: edit and score; this process does where None.
+        precision: ``bf16`` for the passes that only propose; ``no`` for the policy's.
     """
 
     policy: TunablePolicy
@@ -105,6 +106,7 @@ class StepSlates:
     seed: int
     unsure: bool = False
     workers: SlateWorkers | None = None
+    precision: str = "no"
 
     def __call__(
         self,
@@ -125,7 +127,8 @@ class StepSlates:
     ) -> Callable[[], list[ScoredSlate]]:
         """Scored slates of a policy's pass, whose edits and scores need not be there yet."""
         workers = self.workers or SlateWorkers(self.proposals, Scoring(self.judge, self.unsure))
-        drafts = Candidates(policy, self.proposals).drafts(cases, key, passed=passed)
+        made = Candidates(policy, self.proposals, self.precision)
+        drafts = made.drafts(cases, key, passed=passed)
         return workers.begin(cases, drafts)
 
 

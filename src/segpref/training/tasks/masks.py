@@ -20,6 +20,7 @@ from segpref.objectives.supervised import SupervisedLoss
 from segpref.policies import ModelCard, TunablePolicy
 from segpref.preferences import RoundPatches, Scoring, SlateWorkers, WholeSlates
 from segpref.proposals import SlateProposals
+from segpref.runtime import proposal_precision
 from segpref.seeds import derive_seed
 from segpref.training.ahead import SlatesAhead
 from segpref.training.anchored import records_of
@@ -86,6 +87,7 @@ class MaskPreferences(PreferenceTask[TunablePolicy]):
         cache = inputs.cache or Cache()
         for model, images in ((policy, pool), (policy, inputs.validation), (frozen, pool)):
             model.prepare(images, cache)
+        lower = proposal_precision(config.proposal_precision, config.precision)
         slates: SlateSource
         patches: DrawPatches | None = None
         records = records_of(inputs.signal)
@@ -103,7 +105,7 @@ class MaskPreferences(PreferenceTask[TunablePolicy]):
             patches = None if draw is None else partial(_drawn_anew, draw, seed)
             workers = SlateWorkers(proposals, Scoring(judge, inputs.unsure), config.workers)
             context.closing.enter_context(workers)
-            own = StepSlates(policy, logits, judge, proposals, seed, inputs.unsure, workers)
+            own = StepSlates(policy, logits, judge, proposals, seed, inputs.unsure, workers, lower)
             slates = self._ahead(context, own, patches) if config.slates_ahead else own
         else:
             round_patches = (
@@ -123,6 +125,7 @@ class MaskPreferences(PreferenceTask[TunablePolicy]):
                 unsure=inputs.unsure,
                 patches=round_patches,
                 workers=config.workers,
+                precision=lower,
             )
         step = PreferenceStep(policy, pool, slates, self.signal, seed, config.view, patches)
         validate = partial(self._validated, validated, patches is not None)

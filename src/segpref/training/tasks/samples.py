@@ -175,6 +175,11 @@ class SamplePreferences(PreferenceTask[AmbiSeg]):
                 "slates_ahead has no effect on a diffusion model, whose slates are kept for a round: "
                 "leave it out"
             )
+        if self.config.proposal_precision == "bf16":
+            raise SegprefError(
+                "proposal_precision has no effect on a diffusion model, whose candidates are samples "
+                "in the precision of the run: leave it out"
+            )
         moved = self.config.view is not None or self.config.reference == "round"
         if moved or isinstance(proposals, SlateProposals):
             raise SegprefError(
