@@ -7,7 +7,6 @@ chose, and both must end with the same masks. Network passes are no part of eith
 
 from __future__ import annotations
 
-import math
 import time
 
 import numpy as np
@@ -30,6 +29,7 @@ from segpref.types import Candidate, LabelSpace
 __all__ = ["main"]
 
 IMAGES, K = 5, 32
+NO_LIMIT = 1e9
 AT_LEAST = 10.0
 CHEST = LabelSpace(
     "multi-label", ("left lung", "right lung", "heart", "left clavicle", "right clavicle")
@@ -37,8 +37,8 @@ CHEST = LabelSpace(
 CARDIAC = LabelSpace("multi-class", ("background", "RV", "MYO", "LV"))
 # Without limits a hole means the same as in MONAI.
 FAMILIES = (
-    HoleFilling(relative=(math.inf,), cap=math.inf),
-    LargestComponent(fractions=(1.0,), relative=math.inf, cap=math.inf),
+    HoleFilling(relative=(NO_LIMIT,), cap=1.0),
+    LargestComponent(fractions=(1.0,), relative=NO_LIMIT, cap=1.0),
     AreaQuantile(),
     UniformOffset(),
     CleanedOffset(),

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from typing import Any, TypeVar
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +21,10 @@ __all__ = [
     "Runtime",
     "gpus",
     "in_step",
+    "lowered",
     "moved",
     "next_in_batch",
+    "proposal_precision",
     "runtime",
     "step_sum",
     "step_total",
@@ -74,6 +76,35 @@ def next_in_batch(values: Tensor) -> Tensor:
 def gpus() -> int:
     """How many GPUs this process may use; none of them is touched."""
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def proposal_precision(asked: Literal["auto", "no", "bf16"], precision: str) -> str:
+    """The precision of passes that only propose candidates, on this machine: ``no`` or ``bf16``.
+
+    ``auto`` is ``bf16`` on a GPU that has it. It is ``no`` on CPUs, so that they all give the same
+    candidates, and in a run of another precision than ``no``, which all its passes have.
+
+    Args:
+        asked: the setting.
+        precision: of the run.
+
+    Raises:
+        SegprefError: the GPU does not have bfloat16.
+    """
+    gpu = torch.cuda.is_available()
+    here = gpu and torch.cuda.is_bf16_supported(including_emulation=False)
+    if precision != "no" or asked == "no":
+        return "no"
+    if asked == "bf16" and gpu and not here:
+        raise SegprefError("this GPU does not have bfloat16: use --proposal_precision no")
+    return "bf16" if here or asked == "bf16" else "no"
+
+
+def lowered(precision: str, device: torch.device) -> AbstractContextManager[object]:
+    """Passes inside are in this precision, whatever that of the weights; ``no`` changes nothing."""
+    if precision == "no":
+        return nullcontext()
+    return torch.autocast(device.type, torch.bfloat16)
 
 
 def moved(batch: Tensor, device: torch.device) -> Tensor:
@@ -261,6 +292,11 @@ class Runtime:
         for first in range(0, len(items), self.processes):
             turn = items[first : first + self.processes]
             yield from self.gathered([self._alone(work, one) for one in self.shared(turn)])
+
+    @property
+    def turn(self) -> int:
+        """How many items :meth:`each` does at a time: one in every process that takes part."""
+        return self.processes if self._together else 1
 
     def gathered(self, part: Sequence[T]) -> list[T]:
         """The items of all processes, process by process; each must take part."""

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
-from segpref.data import Cache, Dataset, PredictionStore
-from segpref.types import LabelSpace
+from segpref.data import Cache, Dataset, PredictionStore, predict_ahead
+from segpref.judges import Committee, ModelJudge, NoisyJudge
+from segpref.types import Candidate, LabelSpace, SegprefError, Slate
 
 
 class Brightness:
@@ -84,3 +87,19 @@ def test_images_of_one_name_in_two_datasets_are_told_apart(
     np.testing.assert_array_equal(kept[other[0]], expected)
     kept.prepare(hearts.take([0]))
     assert not np.array_equal(kept[hearts[0]], expected)
+
+
+def test_what_was_predicted_ahead_needs_no_network(hearts: Dataset, tmp_path: Path) -> None:
+    network, part = Brightness(hearts.label_space), hearts.take([0, 5, 7])
+    judge = NoisyJudge(
+        Committee([ModelJudge(network, Cache(tmp_path)), ModelJudge(network, Cache(tmp_path))]), 0.5
+    )
+    judge.prepare(part)
+    predict_ahead(judge, part.take([1]))
+    assert network.passes == 2
+    elsewhere = pickle.loads(pickle.dumps(judge))
+    slate = Slate(np.stack([part[1].label, 1 - part[1].label]), (Candidate("a"), Candidate("b")))
+    np.testing.assert_array_equal(elsewhere.score(part[1], slate), judge.score(part[1], slate))
+    with pytest.raises(SegprefError, match="gone from the cache"):
+        elsewhere.score(part[2], slate)
+    assert network.passes == 2

@@ -103,6 +103,7 @@ OUT_OF_RANGE: dict[type, dict[str, list[Any]]] = {
         "average": [1.0, 1.5, -0.1], "candidates": [1, 0, 1001, 100_000], "refresh": [0],
         "halve_every": [0, -1.0, 3.0], "supervised": [-0.5], "families": [[]], "loss": [print],
         "reduction": ["pixel", ["power", math.nan]], "reference": ["round"],
+        "workers": [-1, 257],
     },
     FitConfig: {"dropout": [1.0, -0.1], "images_per_epoch": [0], "weight_decay": [-1e-4]},
     Preparation: {

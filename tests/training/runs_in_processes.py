@@ -135,10 +135,11 @@ def main(out: Path, data: Path, store: Path) -> None:
         "every step": (PreferenceSignal(space), {}),
         "rounds": (
             PreferenceSignal(space, objective=BetaDPO(threshold=0.0, keep=0.6)),
-            {"refresh": 1, "reference": "round"},
+            {"refresh": 1, "reference": "round", "workers": 1},
         ),
         "anchored": (AnchoredSignal(space, PreferenceSignal(space, objective=DrDPO())), {}),
         "pseudo-labels": (PseudoLabelSignal(space), {"average": 0.9}),
+        "ahead": (PreferenceSignal(space), {"slates_ahead": True, "workers": 1}),
     }
     for name, (signal, options) in runs.items():
         signals.disagreement = record = Record()  # type: ignore[assignment]

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 SCRIPT = Path(__file__).with_name("launched_runs.py")
 MIXED = ("mean teacher", "fixmatch", "unimatch", "copy-paste")
-ALIGNED = ("every step", "rounds", "anchored", "pseudo-labels")
+ALIGNED = ("every step", "rounds", "anchored", "ahead", "pseudo-labels")
 MOVED = 0.01
 """Relative change of the weights that a training makes at least."""
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from segpref.data.orientation import is_orientation, orientation_of, turned
     from segpref.data.packed import Packed, write_pack
     from segpref.data.patches import LabelPlaces, PatchDraw, foreground_places
-    from segpref.data.predictions import PredictionStore
+    from segpref.data.predictions import PredictionStore, predict_ahead
     from segpref.data.preparation import Preparation
     from segpref.data.prepared import preparation_key
     from segpref.data.preparing import prepare
@@ -79,7 +79,7 @@ else:
             "packed": ("Packed", "write_pack"),
             "patches": ("LabelPlaces", "PatchDraw", "foreground_places"),
             "compact_logits": ("LogitFormat", "largest_error", "packed_logits", "unpacked_logits"),
-            "predictions": ("PredictionStore",),
+            "predictions": ("PredictionStore", "predict_ahead"),
             "preparation": ("Preparation",),
             "prepared": ("preparation_key",),
             "preparing": ("prepare",),
@@ -153,6 +153,7 @@ __all__ = [
     "open_dataset",
     "orientation_of",
     "packed_logits",
+    "predict_ahead",
     "preparation_key",
     "prepare",
     "prompts_of",

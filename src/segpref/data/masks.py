@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from jaxtyping import UInt8
@@ -107,6 +107,10 @@ class MaskFolder:
                 f"{self.folder} holds no mask of any image: name them as the images, such as {due}"
             )
         self._arrays: dict[str, Array | None] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Another process reads what was prepared; it needs no reader of the images.
+        return {**vars(self), "_files": {}}
 
     def digest(self) -> str:
         """Name of the content of all masks that are of an image."""

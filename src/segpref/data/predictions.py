@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -15,9 +16,20 @@ from segpref.data.cache import Cache
 from segpref.data.compact_logits import LogitFormat, packed_logits, unpacked_logits
 from segpref.data.dataset import Dataset, Volume, item_of, part_of
 from segpref.data.patches import foreground_places
-from segpref.types import IGNORE, Case, Predictor
+from segpref.types import IGNORE, Case, LabelSpace, Predictor, SegprefError
 
-__all__ = ["PredictionStore"]
+__all__ = ["PredictionStore", "predict_ahead"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Elsewhere:
+    """What another process knows of a network whose predictions it finds in the cache."""
+
+    label_space: LabelSpace
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Nothing: there is no network here."""
+        raise SegprefError("a prediction is gone from the cache while it is used: run it again")
 
 
 class PredictionStore:
@@ -53,6 +65,10 @@ class PredictionStore:
         self._volumes: dict[str, Volume] = {}
         self._arrays: dict[str, dict[str, StoredArray]] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Another process reads what was predicted (predict_ahead), and has no network.
+        return {**vars(self), "predictor": _Elsewhere(self.predictor.label_space)}
+
     def prepare(self, dataset: Dataset) -> None:
         """Take in a dataset: each image is predicted, or found in the cache, when it is asked for.
 
@@ -80,6 +96,11 @@ class PredictionStore:
         if self.what == "places":
             return array[item_of(case)]
         return part_of(array, case, IGNORE if self.what == "masks" else 0)
+
+    def predict(self, cases: Sequence[Case]) -> None:
+        """Predict these cases now, so that they are in the cache."""
+        for case in cases:
+            self._of(case.volume)
 
     def batch(self, cases: Sequence[Case], images: Tensor) -> Tensor:
         """The arrays of several cases; their images are not looked at."""
@@ -110,3 +131,19 @@ class PredictionStore:
             parts.append(masks)
         whole = np.concatenate(parts)
         return packed_logits(whole, self._kept_as) if self.what == "logits" else {self.what: whole}
+
+
+def predict_ahead(judge: Any, cases: Sequence[Case]) -> None:
+    """Have a judge predict images now, so that another process finds that in the cache.
+
+    Judges predict an image when they first score it. Those that do have a method ``predict``, and those
+    within others (``judge``, ``judges``) are asked, too.
+
+    Args:
+        judge: prepared for the images; one that predicts nothing is left as it is.
+        cases: which.
+    """
+    if hasattr(judge, "predict"):
+        judge.predict(cases)
+    for one in getattr(judge, "judges", [judge.judge] if hasattr(judge, "judge") else []):
+        predict_ahead(one, cases)

@@ -77,6 +77,11 @@ class VirtualAnnotator:
         self.seed = seed
         self.reverse_rate = reverse_rate
 
+    @property
+    def in_workers(self) -> bool:
+        """Whether the judge within scores in worker processes, too."""
+        return bool(getattr(self.judge, "in_workers", False))
+
     def prepare(self, dataset: Dataset) -> None:
         """Prepare the judge within."""
         if hasattr(self.judge, "prepare"):

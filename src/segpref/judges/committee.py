@@ -76,6 +76,11 @@ class Committee:
         self.min_agreement = min_agreement
         self.needs_label = any(judge.needs_label for judge in self.judges)
 
+    @property
+    def in_workers(self) -> bool:
+        """Whether all members score in worker processes, too."""
+        return all(getattr(judge, "in_workers", False) for judge in self.judges)
+
     def prepare(self, dataset: Dataset) -> None:
         """Prepare all members."""
         for judge in self.judges:

@@ -61,6 +61,11 @@ class DiversityJudge:
         self.weight = weight
         self.measure = measure
 
+    @property
+    def in_workers(self) -> bool:
+        """Whether the judge within scores in worker processes, too."""
+        return bool(getattr(self.judge, "in_workers", False))
+
     def prepare(self, dataset: Dataset) -> None:
         """Prepare the judge within."""
         if hasattr(self.judge, "prepare"):

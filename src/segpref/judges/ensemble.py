@@ -45,6 +45,7 @@ class EnsembleJudge:
     """
 
     needs_label = False
+    in_workers = True
 
     def __init__(
         self,
@@ -65,9 +66,14 @@ class EnsembleJudge:
         self._silence = UndrawnStructures(self.label_space, len(self._predictions))
 
     def prepare(self, dataset: Dataset) -> None:
-        """Predict all cases of the dataset that were not predicted before."""
+        """Take in a dataset, whose cases are predicted when they are first scored."""
         for store in self._predictions:
             store.prepare(dataset)
+
+    def predict(self, cases: Sequence[Case]) -> None:
+        """Predict these cases now (:func:`~segpref.data.predictions.predict_ahead`)."""
+        for store in self._predictions:
+            store.predict(cases)
 
     def digest(self) -> str:
         """Name of the segmenters' weights."""

@@ -29,6 +29,7 @@ class MasksJudge:
     """
 
     needs_label = False
+    in_workers = True
 
     def __init__(self, masks: MaskFolder) -> None:
         self.masks = masks

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float
 
@@ -33,14 +35,19 @@ class ModelJudge:
     """
 
     needs_label = False
+    in_workers = True
 
     def __init__(self, predictor: NamedPredictor, cache: Cache | None = None) -> None:
         self._predictions = PredictionStore(predictor, "masks", cache or Cache())
         self._silence = UndrawnStructures(predictor.label_space)
 
     def prepare(self, dataset: Dataset) -> None:
-        """Predict all cases of the dataset that were not predicted before."""
+        """Take in a dataset, whose cases are predicted when they are first scored."""
         self._predictions.prepare(dataset)
+
+    def predict(self, cases: Sequence[Case]) -> None:
+        """Predict these cases now (:func:`~segpref.data.predictions.predict_ahead`)."""
+        self._predictions.predict(cases)
 
     def digest(self) -> str:
         """Name of the segmenter's weights."""

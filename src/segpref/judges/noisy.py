@@ -73,6 +73,11 @@ class NoisyJudge:
         self.size_bias = size_bias
         self.seed = seed
 
+    @property
+    def in_workers(self) -> bool:
+        """Whether the judge within scores in worker processes, too."""
+        return bool(getattr(self.judge, "in_workers", False))
+
     def prepare(self, dataset: Dataset) -> None:
         """Prepare the judge within."""
         if hasattr(self.judge, "prepare"):

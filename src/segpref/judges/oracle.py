@@ -30,6 +30,7 @@ class OracleJudge:
     """
 
     needs_label = True
+    in_workers = True
 
     def __init__(self, label_space: LabelSpace, measure: Literal["iou", "dice"] = "iou") -> None:
         self.label_space = label_space

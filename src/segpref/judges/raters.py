@@ -48,6 +48,7 @@ class RatersJudge:
     """
 
     needs_label = True
+    in_workers = True
 
     def __init__(
         self,

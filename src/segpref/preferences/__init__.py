@@ -70,6 +70,7 @@ if TYPE_CHECKING:
         reliabilities,
     )
     from segpref.preferences.round_slates import MakeSlates, RoundBatch, RoundSlates
+    from segpref.preferences.slate_workers import SlateWorkers
     from segpref.preferences.store import PreferenceFile, PreferenceStore
     from segpref.preferences.whole_slates import SparseSlate, WholeSlates, write_whole_slates
 else:
@@ -125,6 +126,7 @@ else:
             "record_pairs": ("KeepPairs", "RecordedPairs", "pairs_from", "preferences_of"),
             "reliability": ("Reliability", "first_is_better", "flip_rates", "reliabilities"),
             "round_slates": ("MakeSlates", "RoundBatch", "RoundSlates"),
+            "slate_workers": ("SlateWorkers",),
             "store": ("PreferenceFile", "PreferenceStore"),
             "whole_slates": ("SparseSlate", "WholeSlates", "write_whole_slates"),
         },
@@ -161,6 +163,7 @@ __all__ = [
     "RoundSlates",
     "ScoredSlate",
     "Scoring",
+    "SlateWorkers",
     "SparseSlate",
     "StandingJudge",
     "Threshold",

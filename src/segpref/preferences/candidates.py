@@ -17,6 +17,7 @@ from torch import Tensor
 
 from segpref.data.patches import slates_within
 from segpref.disk import checksum
+from segpref.runtime import lowered
 from segpref.types import Case, Judge, LabelSpace, Policy, Slate, State, UnsureJudge
 
 __all__ = [
@@ -107,6 +108,26 @@ class ProposeSlates(Protocol):
         """Slates that seed, keys and the case's id determine, whatever else is in the batch."""
         ...
 
+    def drafts(
+        self,
+        policy: Any,
+        state: State,
+        images: Tensor,
+        cases: Sequence[Case],
+        seed: int,
+        keys: Sequence[int] = (),
+    ) -> list[Any]:
+        """What the slates are edited from: the part that needs the network."""
+        ...
+
+    def edit(self, draft: Any) -> tuple[Slate, list[str]]:
+        """The slate of one image, and the families that proposed nothing for it; in any process."""
+        ...
+
+    def report_idle(self, case: Case, families: Sequence[str]) -> None:
+        """Report families that proposed nothing for a case."""
+        ...
+
 
 class PolicyPass(NamedTuple):
     """Images of a step, and the policy's forward pass on them."""
@@ -122,10 +143,12 @@ class Candidates:
     Args:
         policy: the anchors are its predictions.
         proposals: make the candidates.
+        precision: ``bf16`` for the passes that only propose (views, dropout); ``no`` for the policy's.
     """
 
     policy: Policy
     proposals: ProposeSlates
+    precision: str = "no"
 
     def __call__(
         self,
@@ -143,7 +166,21 @@ class Candidates:
             passed: the policy's pass of these cases; made here, without gradients, where None.
         """
         images, state = passed or self.forward(cases)
-        return slates_within(self.proposals(self.policy, state, images, cases, seed, keys), cases)
+        with lowered(self.precision, state.logits.device):
+            made = self.proposals(self.policy, state, images, cases, seed, keys)
+        return slates_within(made, cases)
+
+    def drafts(
+        self,
+        cases: Sequence[Case],
+        seed: int,
+        keys: Sequence[int] = (),
+        passed: PolicyPass | None = None,
+    ) -> list[Any]:
+        """What the slates are edited from (:class:`~segpref.preferences.SlateWorkers`)."""
+        images, state = passed or self.forward(cases)
+        with lowered(self.precision, state.logits.device):
+            return self.proposals.drafts(self.policy, state, images, cases, seed, keys)
 
     def forward(self, cases: Sequence[Case]) -> PolicyPass:
         """The policy's pass of some cases of one size, without gradients."""
@@ -175,13 +212,16 @@ class Scoring:
         return replace(case, label=None, raters=None)
 
     def _scored(self, case: Case, slate: Slate) -> ScoredSlate:
-        seen = self.seen(case)
+        return ScoredSlate(case, slate, *self.of(self.seen(case), slate))
+
+    def of(self, seen: Case, slate: Slate) -> tuple[np.ndarray, np.ndarray | None]:
+        """Scores and uncertainty of a slate, of a case as the judge sees it."""
         doubt = None
         scores = self.judge.score(seen, slate)
         if self.unsure:
             assert isinstance(self.judge, UnsureJudge)
             doubt = self.judge.uncertainty(seen, slate)
-        return ScoredSlate(case, slate, scores, doubt)
+        return scores, doubt
 
 
 @dataclass(slots=True)
@@ -189,6 +229,7 @@ class AbstainingJudge:
     """A judge that always abstains, for slates that people will judge."""
 
     needs_label: bool = False
+    in_workers = True
 
     def score(self, case: Case, slate: Slate) -> Float[np.ndarray, "K field"]:
         """NaN for every candidate and field."""

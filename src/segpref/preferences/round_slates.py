@@ -16,16 +16,18 @@ from segpref.data.array_files import ArrayFile, ArrayNote, ArrayWriter, StoredAr
 from segpref.data.cache import write_atomically
 from segpref.data.dataset import Dataset
 from segpref.disk import Damaged, cannot_read, cannot_write, from_checked_json, to_checked_json
-from segpref.preferences.candidates import Scoring
+from segpref.preferences.candidates import ProposeSlates, ScoredSlate, Scoring
 from segpref.preferences.patches import RoundPatches
+from segpref.preferences.slate_workers import OneAhead, SlateWorkers
 from segpref.progress import track
 from segpref.runtime import runtime
 from segpref.types import Candidate, Case, Judge, SegprefError, Slate
 
 __all__ = ["MakeSlates", "RoundBatch", "RoundSlates"]
 
-MakeSlates = Callable[[Sequence[Case], int], tuple[list[Slate], np.ndarray | None]]
-"""(cases, number of the round) -> their slates, and logits that are to be kept with them."""
+MakeSlates = Callable[[Sequence[Case], int], tuple[Sequence[Any], np.ndarray | None]]
+"""(cases, number of the round) -> their slates, or drafts that ``RoundSlates.proposals`` edit, and
+logits that are to be kept with them."""
 
 
 class RoundBatch(NamedTuple):
@@ -62,7 +64,7 @@ class RoundSlates:
     current round is kept.
 
     Args:
-        make: makes the slates of some cases.
+        make: makes the slates of some cases, or their drafts.
         pool: the images.
         judge: scores the slates, prepared for the pool; sees labels only if it declares them.
         folder: where the sets go.
@@ -70,6 +72,9 @@ class RoundSlates:
         batch_size: images whose slates are made together.
         unsure: whether the judge's uncertainty is computed.
         patches: which patches of the images the slates are of; None for whole images.
+        proposals: edit the drafts; None where ``make`` gives slates.
+        workers: processes that edit and score while ``make`` goes on with other images; the sets are
+            the same for any number.
 
     Raises:
         SegprefError: less than one epoch per round.
@@ -86,6 +91,8 @@ class RoundSlates:
         batch_size: int = 8,
         unsure: bool = False,
         patches: RoundPatches | None = None,
+        proposals: ProposeSlates | None = None,
+        workers: int = 0,
     ) -> None:
         if every < 1:
             raise SegprefError(f"a round needs at least 1 epoch, not {every}")
@@ -96,6 +103,7 @@ class RoundSlates:
         self._folder = folder
         self._batch_size = batch_size
         self._patches = patches
+        self._proposals, self._count = proposals, workers
         self._round = -1
         self._masks: StoredArray | None = None
         self._logits: StoredArray | None = None
@@ -164,31 +172,28 @@ class RoundSlates:
         here = runtime()
         count = len(self._seen) if self._patches is None else self._patches.count
         starts = range(0, count, self._batch_size)
-        parts = here.each(starts, partial(self._part, number, count))
-        if not here.writes:
-            deque(parts, maxlen=0)
-        else:
-            shown = track(parts, f"preference set {number + 1}", len(starts))
-            self._keep(number, count, shown)
+        with SlateWorkers(self._proposals, self._scoring, self._count) as workers:
+            begin = partial(self._begun, workers, number, count)
+            stride = here.turn * self._batch_size
+            parts = here.each(starts, OneAhead(begin, stride, count if workers.count else 0))
+            if not here.writes:
+                deque(parts, maxlen=0)
+            else:
+                shown = track(parts, f"preference set {number + 1}", len(starts))
+                self._keep(number, count, shown)
         here.meet()
 
-    def _part(self, number: int, count: int, start: int) -> _Part:
-        """Slates and scores of a few images, or patches, of the round."""
+    def _begun(
+        self, workers: SlateWorkers, number: int, count: int, start: int
+    ) -> Callable[[], _Part]:
+        """Slates and scores of a few images, or patches, of the round, as soon as they are there."""
         rows = range(start, min(start + self._batch_size, count))
         cases = [self._seen[i % len(self._seen)] for i in rows]
         if self._patches is not None:
             cases = self._patches.cut(cases, rows, number)
-        slates, logits = self._make_slates(cases, number)
-        arrays = {"masks": np.stack([slate.masks for slate in slates])}
-        if logits is not None:
-            arrays["logits"] = logits
-        scored = self._scoring(cases, slates)
-        return _Part(
-            arrays,
-            [[(c.family, dict(c.settings)) for c in slate.candidates] for slate in slates],
-            [one.scores.tolist() for one in scored],
-            [one.uncertainty.tolist() for one in scored if one.uncertainty is not None],
-        )
+        drafts, logits = self._make_slates(cases, number)
+        scored = workers.begin(cases, drafts)
+        return lambda: _part(scored(), logits)
 
     def _keep(self, number: int, count: int, parts: Iterable[_Part]) -> None:
         with ExitStack() as files:
@@ -241,6 +246,18 @@ class RoundSlates:
 
     def _partial(self, number: int, name: str) -> Path:
         return self._folder / f".round-{number:03d}.{name}.partial"
+
+
+def _part(scored: Sequence[ScoredSlate], logits: np.ndarray | None) -> _Part:
+    arrays = {"masks": np.stack([one.slate.masks for one in scored])}
+    if logits is not None:
+        arrays["logits"] = logits
+    return _Part(
+        arrays,
+        [[(c.family, dict(c.settings)) for c in one.slate.candidates] for one in scored],
+        [one.scores.tolist() for one in scored],
+        [one.uncertainty.tolist() for one in scored if one.uncertainty is not None],
+    )
 
 
 def _refuse(path: Path, _: ArrayNote, reason: str) -> ArrayNote:

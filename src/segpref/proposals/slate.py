@@ -26,6 +26,7 @@ from segpref.proposals.proposal import (
 )
 from segpref.proposals.topology import HoleFilling, LargestComponent
 from segpref.proposals.tta import IntensityTTA
+from segpref.runtime import moved
 from segpref.seeds import image_seeds
 from segpref.types import Candidate, Case, LabelSpace, Policy, SegprefError, Slate, State
 
@@ -109,26 +110,27 @@ class SlateProposals:
                 the batch.
             keys: further keys of the random numbers, such as epoch and step.
         """
-        families = self.families or default_families(policy.label_space)
-        drafts = self._contexts(families, policy, state, images, cases, seed, keys)
+        drafts = self.drafts(policy, state, images, cases, seed, keys)
         # One after the other: finding components holds Python's lock, and two threads took longer
-        # than one.
-        drawn = [draw(context, families, self.size) for context in drafts]
+        # than one. Worker processes don't share it (:class:`~segpref.preferences.SlateWorkers`).
+        drawn = [self.edit(context) for context in drafts]
         for case, (_, idle) in zip(cases, drawn, strict=True):
-            for family in idle:
-                self._report(family, f"has nothing to edit in case {case.id}")
+            self.report_idle(case, idle)
         return [slate for slate, _ in drawn]
 
-    def _contexts(
+    def drafts(
         self,
-        families: Sequence[Proposal],
         policy: Policy,
         state: State,
         images: Float[Tensor, "B channel *space"],
         cases: Sequence[Case],
         seed: int,
-        keys: Sequence[int],
+        keys: Sequence[int] = (),
     ) -> list[ProposalContext]:
+        """What the slates are edited from: the part that needs the network; see :meth:`__call__`."""
+        families = self.families or default_families(policy.label_space)
+        # Views are made where the network is.
+        images = moved(images, state.logits.device)
         passes: dict[str, np.ndarray] = {}
         with torch.no_grad():
             for number, family in enumerate(families):
@@ -162,6 +164,15 @@ class SlateProposals:
                 zip(logits.float().cpu().numpy(), anchors, cases, strict=True)
             )
         ]
+
+    def edit(self, draft: ProposalContext) -> tuple[Slate, list[str]]:
+        """The slate of one image, and the families that proposed nothing for it; in any process."""
+        return draw(draft, self.families or default_families(draft.label_space), self.size)
+
+    def report_idle(self, case: Case, families: Sequence[str]) -> None:
+        """Report families that proposed nothing for a case, each once per run."""
+        for family in families:
+            self._report(family, f"has nothing to edit in case {case.id}")
 
     def _report(self, family: str, what: str) -> None:
         if family not in self._told:

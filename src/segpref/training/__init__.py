@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from segpref.faces import face
 
 if TYPE_CHECKING:
+    from segpref.training.ahead import SlatesAhead, weights_before
     from segpref.training.anchored import AnchoredSignal, SupervisedSignal
     from segpref.training.augmenting import StrongAugmentation, augmentation, augmented_batch
     from segpref.training.averaging import averaged, teacher_decay, warm_decay
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from segpref.training.feedback import Feedback
     from segpref.training.folder import RunFolder, is_first_process
     from segpref.training.held_out import HeldOut, agreement
-    from segpref.training.loop import StepResult, batch_stream, run_loop
+    from segpref.training.loop import StepResult, batch_stream, following_steps, run_loop
     from segpref.training.margins import LogitMargins
     from segpref.training.methods import method_of, with_flip_rates
     from segpref.training.rounds import PreferenceRounds
@@ -39,6 +40,7 @@ else:
                 "augmentation",
                 "augmented_batch",
             ),
+            "ahead": ("SlatesAhead", "weights_before"),
             "anchored": ("AnchoredSignal", "SupervisedSignal"),
             "averaging": ("averaged", "teacher_decay", "warm_decay"),
             "config": ("AlignConfig", "FitConfig"),
@@ -46,7 +48,7 @@ else:
             "feedback": ("Feedback",),
             "folder": ("RunFolder", "is_first_process"),
             "held_out": ("HeldOut", "agreement"),
-            "loop": ("StepResult", "batch_stream", "run_loop"),
+            "loop": ("StepResult", "batch_stream", "following_steps", "run_loop"),
             "margins": ("LogitMargins",),
             "methods": ("method_of", "with_flip_rates"),
             "rounds": ("PreferenceRounds",),
@@ -83,6 +85,7 @@ __all__ = [
     "ScoredBatch",
     "ScoredSlates",
     "Signal",
+    "SlatesAhead",
     "StepResult",
     "StepSlates",
     "StrongAugmentation",
@@ -101,6 +104,7 @@ __all__ = [
     "fit_diffusion",
     "fit_promptable",
     "fit_regressor",
+    "following_steps",
     "halved",
     "is_first_process",
     "is_regressor",
@@ -115,5 +119,6 @@ __all__ = [
     "train",
     "validation_of",
     "warm_decay",
+    "weights_before",
     "with_flip_rates",
 ]

@@ -142,6 +142,19 @@ class SlateConfig(Settings):
     or uint8 (a half or a quarter of the disk; margins are off by at most 2^-10 of the largest logit, or
     1/255 of its range), or recomputed at every step (no disk, one more pass)."""
 
+    workers: int = setting(0, least=0, most=256)
+    """Processes that edit and score candidates, one CPU thread each; no result depends on their number.
+    0 for none."""
+
+    proposal_precision: Literal["auto", "no", "bf16"] = "auto"
+    """Precision of passes that only propose candidates (views, dropout), while the update keeps its
+    own: bf16, no (as the update), or auto: bf16 on a GPU that has it. With mixed precision all passes
+    have that."""
+
+    slates_ahead: bool = False
+    """Make the slates of a step before the update of the step before it, so that workers edit and score
+    them while the device updates: faster, and the candidates are of weights one update old."""
+
     images: Literal["unlabelled", "labelled"] = "unlabelled"
     """Learn from the training patients without the base's labels, or from the base's labelled ones
     (MAPO)."""
@@ -156,6 +169,11 @@ class SlateConfig(Settings):
             raise SegprefError(
                 "reference_logits has no effect with a reference per round, whose logits are part of "
                 "the round: leave it out"
+            )
+        if self.slates_ahead and self.refresh is not None:
+            raise SegprefError(
+                "slates_ahead has no effect with slates that are kept for epochs (refresh, votes): "
+                "leave it out"
             )
 
 
@@ -277,6 +295,11 @@ class AlignConfig(MethodConfig, SlateConfig, TrainingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.proposal_precision == "bf16" and self.precision != "no":
+            raise SegprefError(
+                f"proposal_precision has no effect with precision {self.precision}, in which all "
+                "passes are: leave it out"
+            )
         if self.feedback is not None and self.families:
             raise SegprefError(
                 "feedback brings its own candidates: leave families out, or the feedback"

@@ -25,9 +25,11 @@ from segpref.training.tracking import TrackerName, tracked
 from segpref.types import SegprefError
 
 __all__ = [
+    "Following",
     "Step",
     "StepResult",
     "batch_stream",
+    "following_steps",
     "run_loop",
 ]
 
@@ -49,6 +51,10 @@ class StepResult:
 
 Step = Callable[[list[int], int, int], StepResult]
 """(indices of the batch, epoch, step in the epoch) -> result."""
+
+
+Following = Callable[[int, int], tuple[list[int], int, int] | None]
+"""(epoch, step in it) -> the arguments of the step after it; None after the last one."""
 
 
 @dataclass(slots=True)
@@ -88,6 +94,22 @@ def batch_stream(
         return [chosen[i : i + batch_size] for i in range(0, len(chosen), batch_size)]
 
     return batches
+
+
+def following_steps(
+    batches: Callable[[int], list[list[int]]], epochs: int, runtime: Runtime
+) -> Following:
+    """What steps there are after each, with the part of the batch that falls to this process."""
+
+    def following(epoch: int, number: int) -> tuple[list[int], int, int] | None:
+        number += 1
+        if number == len(batches(epoch)):
+            epoch, number = epoch + 1, 0
+        if epoch == epochs:
+            return None
+        return _share(batches(epoch)[number], runtime)[0], epoch, number
+
+    return following
 
 
 def run_loop(
@@ -203,14 +225,23 @@ def run_loop(
 
 def _shared(step: Step, batch: list[int], epoch: int, number: int, runtime: Runtime) -> StepResult:
     """The step on the part of the batch that falls to this process."""
-    share = list(runtime.shared(batch))
-    if share:
+    share, due = _share(batch, runtime)
+    if due:
         with runtime.step():
             return step(share, epoch, number)
-    # Fewer images than processes: all must take part in averaging gradients, this one with zeros.
     with runtime.step(idle=True):
-        idle = step(batch[:1], epoch, number)
+        idle = step(share, epoch, number)
     return StepResult(None if idle.loss is None else idle.loss * 0, 0)
+
+
+def _share(batch: list[int], runtime: Runtime) -> tuple[list[int], bool]:
+    """The images of this process, and whether they are its own.
+
+    Where there are fewer images than processes, all must take part in averaging gradients, the others
+    with zeros.
+    """
+    share = list(runtime.shared(batch))
+    return share or batch[:1], bool(share)
 
 
 def _update(

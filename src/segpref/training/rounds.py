@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from segpref.policies import TunablePolicy
 from segpref.preferences import Candidates, RoundPatches, RoundSlates
 from segpref.proposals import SlateProposals
 from segpref.training.step import Reference, ScoredSlates, predicted
-from segpref.types import Case, Judge, Slate, State
+from segpref.types import Case, Judge, State
 
 __all__ = ["PreferenceRounds"]
 
@@ -35,6 +36,8 @@ class PreferenceRounds:
         batch_size: images per network pass.
         unsure: whether the judge's uncertainty is computed.
         patches: which patches of the images the policy sees; None for whole images.
+        workers: processes that edit and score the slates.
+        precision: ``bf16`` for the passes that only propose; ``no`` for the policy's.
     """
 
     def __init__(
@@ -51,9 +54,11 @@ class PreferenceRounds:
         batch_size: int = 8,
         unsure: bool = False,
         patches: RoundPatches | None = None,
+        workers: int = 0,
+        precision: str = "no",
     ) -> None:
         self._policy, self._reference = policy, reference
-        self._candidates, self._seed = Candidates(policy, proposals), seed
+        self._candidates, self._seed = Candidates(policy, proposals, precision), seed
         self._sets = RoundSlates(
             self._made,
             pool,
@@ -63,6 +68,8 @@ class PreferenceRounds:
             batch_size=batch_size,
             unsure=unsure,
             patches=patches,
+            proposals=proposals,
+            workers=workers,
         )
 
     def __call__(
@@ -89,8 +96,8 @@ class PreferenceRounds:
             found.uncertainty,
         )
 
-    def _made(self, cases: Sequence[Case], number: int) -> tuple[list[Slate], np.ndarray | None]:
+    def _made(self, cases: Sequence[Case], number: int) -> tuple[list[Any], np.ndarray | None]:
         passed = self._candidates.forward(cases)
-        slates = self._candidates(cases, self._seed, (number,), passed)
+        drafts = self._candidates.drafts(cases, self._seed, (number,), passed)
         own = self._reference is None
-        return slates, passed.state.logits.float().cpu().numpy() if own else None
+        return drafts, passed.state.logits.float().cpu().numpy() if own else None

@@ -144,9 +144,12 @@ class PreferenceSignal:
         said = _said(region.pairs)
         difference = margin.difference.detach() * torch.from_numpy(said).to(margin.difference)
         count = float(np.count_nonzero(said))
-        logs["loss"] = (float(own.sum()), float(len(own)))
-        logs["margin"] = (float(difference.sum()), count)
-        logs["preference_accuracy"] = (float((difference > 0).sum()), count)
+        # Read at once, for the device is waited for at each reading.
+        sums = own.sum(), difference.sum(), (difference > 0).sum()
+        loss, moved, right = torch.stack([one.double() for one in sums]).cpu().tolist()
+        logs["loss"] = (loss, float(len(own)))
+        logs["margin"] = (moved, count)
+        logs["preference_accuracy"] = (right, count)
         logs["disagreement"] = (float(region.fraction.sum()), float(len(region)))
         if batch.truth is not None:
             gaps = _true_gaps(region.pairs, batch.truth) * said

@@ -18,6 +18,7 @@ from segpref.preferences import PreferenceFile, distinct, write_preferences
 from segpref.process import is_first_process
 from segpref.prompts import LabelPrompts
 from segpref.proposals import SlateProposals
+from segpref.runtime import proposal_precision
 from segpref.training.anchored import records_of
 from segpref.training.config import AlignConfig, FitConfig
 from segpref.training.folder import RunFolder
@@ -218,6 +219,13 @@ def align(
     _keep_content(
         folder, judge, "judge", "another judge than there is now: restore its weights or masks"
     )
+    lower = proposal_precision(config.proposal_precision, config.precision)
+    said = (
+        f"another precision of the passes that propose candidates than {lower}, which "
+        f"proposal_precision {config.proposal_precision} is here: resume where it was begun"
+    )
+    if slates is None:
+        folder.keep_digest("precision of proposals", lower, said)
     for number, family in enumerate(getattr(proposals, "families", None) or ()):
         said = "other masks as candidates than there are now: restore the files"
         _keep_content(folder, family, f"candidates {number}", said)

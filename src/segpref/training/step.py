@@ -15,7 +15,7 @@ from segpref.data.dataset import Dataset
 from segpref.data.patches import within_image
 from segpref.metrics import slate_iou
 from segpref.policies import TunablePolicy
-from segpref.preferences import Candidates, PolicyPass, Scoring
+from segpref.preferences import Candidates, PolicyPass, ScoredSlate, Scoring, SlateWorkers
 from segpref.proposals import SlateProposals
 from segpref.seeds import derive_seed, generators, image_seeds
 from segpref.training.augmenting import StrongAugmentation
@@ -40,6 +40,7 @@ __all__ = [
     "SlateSource",
     "StepSlates",
     "predicted",
+    "scored",
 ]
 
 Reference = Callable[[Sequence[Case], Tensor], Tensor]
@@ -94,6 +95,8 @@ class StepSlates:
         proposals: make the slates.
         seed: of the slates, together with epoch and step.
         unsure: whether the judge's uncertainty is computed.
+        workers: edit and score; this process does where None.
+        precision: ``bf16`` for the passes that only propose; ``no`` for the policy's.
     """
 
     policy: TunablePolicy
@@ -102,6 +105,8 @@ class StepSlates:
     proposals: SlateProposals
     seed: int
     unsure: bool = False
+    workers: SlateWorkers | None = None
+    precision: str = "no"
 
     def __call__(
         self,
@@ -114,14 +119,34 @@ class StepSlates:
     ) -> ScoredSlates:
         """Scored slates from the policy's one pass."""
         key = derive_seed(self.seed, epoch, number)
-        made = Candidates(self.policy, self.proposals)(cases, key, passed=PolicyPass(images, state))
-        found = Scoring(self.judge, self.unsure)(cases, made)
-        return ScoredSlates(
-            made,
-            [one.scores for one in found],
-            self.reference(cases, images),
-            uncertainty=[one.uncertainty for one in found if one.uncertainty is not None] or None,
-        )
+        slates = self.begin(self.policy, cases, PolicyPass(images, state), key)
+        return scored(slates, self.reference(cases, images))
+
+    def begin(
+        self, policy: TunablePolicy, cases: Sequence[Case], passed: PolicyPass, key: int
+    ) -> Callable[[], list[ScoredSlate]]:
+        """Scored slates of a policy's pass, whose edits and scores need not be there yet."""
+        workers = self.workers or SlateWorkers(self.proposals, Scoring(self.judge, self.unsure))
+        made = Candidates(policy, self.proposals, self.precision)
+        drafts = made.drafts(cases, key, passed=passed)
+        return workers.begin(cases, drafts)
+
+
+def scored(
+    slates: Callable[[], list[ScoredSlate]],
+    reference: Tensor,
+    anchors: UInt8[np.ndarray, "B field *space"] | None = None,
+) -> ScoredSlates:
+    """Slates of a step when they are there."""
+    found = slates()
+    doubts = [one.uncertainty for one in found if one.uncertainty is not None]
+    return ScoredSlates(
+        [one.slate for one in found],
+        [one.scores for one in found],
+        reference,
+        anchors,
+        doubts or None,
+    )
 
 
 def predicted(

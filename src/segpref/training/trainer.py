@@ -8,7 +8,8 @@ checkpoints and resume (:mod:`segpref.training.loop`).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -63,6 +64,9 @@ class TrainingContext:
         runtime: device, precision and processes.
         dropout: where dropout layers draw; its seeds are set before every pass in training mode.
         config: of the training.
+        batches: epoch -> batches of image indices.
+        kept: what :meth:`Task.kept` gave, on the device.
+        closing: what is entered here is closed when the training ends, however it does.
     """
 
     network: nn.Module
@@ -71,6 +75,9 @@ class TrainingContext:
     runtime: Runtime
     dropout: SeededDropout
     config: TrainingConfig
+    batches: Callable[[int], list[list[int]]]
+    kept: Mapping[str, nn.Module]
+    closing: ExitStack
 
 
 class Task(ABC):
@@ -105,6 +112,10 @@ class Task(ABC):
     def average(self, network: nn.Module) -> AveragedModel | None:
         """An average that follows the weights, and is validated and saved; None for the weights."""
         return None
+
+    def kept(self, network: nn.Module) -> Mapping[str, nn.Module]:
+        """What a resumed run needs besides the network and its average, by name."""
+        return {}
 
     normalises = False
     """Whether normalisation statistics are learned, too: the network is in training mode."""
@@ -147,15 +158,22 @@ def train(
         weights, config.learning_rate, weight_decay=config.weight_decay
     )
     average = task.average(network)
-    validated, state = network, None
+    validated, modules = network, dict(task.kept(network))
+    kept = dict(modules)
     if average is not None:
         follow = average.update_parameters
         optimizer.register_step_post_hook(lambda *_: follow(network))
-        validated, state = average.module, nn.ModuleDict({"network": network, "average": average})
+        validated, modules["average"] = average.module, average
+    state = nn.ModuleDict({"network": network, **modules}) if modules else None
     wrapped, prepared = runtime.learning(network, optimizer, partly)
     dropout = SeededDropout()
-    plan = task.begin(TrainingContext(wrapped, network, validated, runtime, dropout, config))
-    with keyed_dropout(task.dropout(network), dropout):
+    batches = batch_stream(task.images, config.images_per_epoch, config.batch_size, config.seed)
+    with ExitStack() as closing:
+        context = TrainingContext(
+            wrapped, network, validated, runtime, dropout, config, batches, kept, closing
+        )
+        plan = task.begin(context)
+        closing.enter_context(keyed_dropout(task.dropout(network), dropout))
         history = run_loop(
             folder=folder,
             network=validated,
@@ -164,9 +182,7 @@ def train(
             optimizer=prepared,
             learning_rate=learning_rate_of(config),
             epochs=config.epochs,
-            batches=batch_stream(
-                task.images, config.images_per_epoch, config.batch_size, config.seed
-            ),
+            batches=batches,
             step=plan.step,
             validate=plan.validate,
             runtime=runtime,

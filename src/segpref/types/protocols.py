@@ -69,6 +69,9 @@ class Judge(Protocol):
     needs_label: bool
     """Whether the judge reads ``case.label``. Only the oracle does."""
 
+    # A judge with a true ``in_workers`` can be pickled and, of cases that it has predicted, needs no
+    # network: it scores in worker processes, if there are any.
+
     def score(self, case: Case, slate: Slate) -> Float[np.ndarray, "K field"]:
         """Scores of one slate."""
         ...

@@ -8,16 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from segpref.cluster import RayPool, spread
 from segpref.data import Cache, Dataset, Reader
+from segpref.data.predictions import predict_ahead
 from segpref.inference.windows import whole_images
 from segpref.judges import NamedJudge, note_undrawn_structures
 from segpref.progress import track
 from segpref.proposals import SlateProposals
 from segpref.studies.slates import ScoredSlate, SlateBatches, images_at_once
-from segpref.types import Candidate, Judge, Policy, Slate
+from segpref.types import Judge, Policy
 from segpref.workflows.inputs import open_inputs
 from segpref.workflows.loading import check_masks, part_of
 from segpref.workflows.options import DataOptions, TrainedModel
@@ -114,10 +113,7 @@ class _Predicting:
     def __call__(self, start: int) -> None:
         part = self._cases.take(range(start, min(start + _PREDICTED, len(self._cases))))
         self._judge.prepare(part)
-        for case in part:
-            assert case.label is not None
-            # A judge predicts an image when it first scores it; of what it says here nothing is read.
-            self._judge.score(case, Slate(np.zeros_like(case.label)[None], (Candidate("anchor"),)))
+        predict_ahead(self._judge, part)
 
 
 class _Slates:

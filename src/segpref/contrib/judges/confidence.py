@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -82,8 +83,12 @@ class ConfidenceJudge:
         self._silence = UndrawnStructures(self.label_space)
 
     def prepare(self, dataset: Dataset) -> None:
-        """Predict all cases of the dataset that were not predicted before."""
+        """Take in a dataset, whose cases are predicted when they are first scored."""
         self._logits.prepare(dataset)
+
+    def predict(self, cases: Sequence[Case]) -> None:
+        """Predict these cases now (:func:`~segpref.data.predictions.predict_ahead`)."""
+        self._logits.predict(cases)
 
     @property
     def abstains_on(self) -> tuple[str, ...]:

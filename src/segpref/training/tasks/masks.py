@@ -19,11 +19,14 @@ from segpref.inference.evaluation import MeanLoss, mean_iou, score_model
 from segpref.inference.windows import whole_images
 from segpref.objectives.supervised import SupervisedLoss
 from segpref.policies import ModelCard, TunablePolicy
-from segpref.preferences import RoundPatches, WholeSlates
+from segpref.preferences import RoundPatches, Scoring, SlateWorkers, WholeSlates
 from segpref.proposals import SlateProposals
+from segpref.runtime import proposal_precision
 from segpref.seeds import derive_seed
+from segpref.training.ahead import SlatesAhead
 from segpref.training.anchored import records_of
 from segpref.training.image_sizes import leaves_out
+from segpref.training.loop import following_steps
 from segpref.training.rounds import PreferenceRounds
 from segpref.training.standing import StandingPatches
 from segpref.training.step import (
@@ -95,6 +98,7 @@ class MaskPreferences(PreferenceTask[TunablePolicy]):
         cache = inputs.cache or Cache()
         for model, images in ((policy, pool), (policy, inputs.validation), (frozen, pool)):
             model.prepare(images, cache)
+        lower = proposal_precision(config.proposal_precision, config.precision)
         slates: SlateSource
         patches: DrawPatches | None = None
         records = records_of(inputs.signal)
@@ -109,8 +113,11 @@ class MaskPreferences(PreferenceTask[TunablePolicy]):
             return TrainingPlan(step, partial(self._validated, validated, True), config.refresh)
         logits, draw = _reference_of(frozen, pool, self.card, cache, config.reference_logits)
         if config.refresh is None:
-            slates = StepSlates(policy, logits, judge, proposals, seed, inputs.unsure)
             patches = None if draw is None else partial(_drawn_anew, draw, seed)
+            workers = SlateWorkers(proposals, Scoring(judge, inputs.unsure), config.workers)
+            context.closing.enter_context(workers)
+            own = StepSlates(policy, logits, judge, proposals, seed, inputs.unsure, workers, lower)
+            slates = self._ahead(context, own, patches) if config.slates_ahead else own
         else:
             round_patches = (
                 None if draw is None else RoundPatches(draw, len(pool), config.refresh, seed)
@@ -128,10 +135,22 @@ class MaskPreferences(PreferenceTask[TunablePolicy]):
                 batch_size=config.batch_size,
                 unsure=inputs.unsure,
                 patches=round_patches,
+                workers=config.workers,
+                precision=lower,
             )
         step = PreferenceStep(policy, pool, slates, self.signal, seed, config.view, patches)
         validate = partial(self._validated, validated, patches is not None)
         return TrainingPlan(step, validate, config.refresh)
+
+    def _ahead(
+        self, context: TrainingContext, slates: StepSlates, patches: DrawPatches | None
+    ) -> SlatesAhead:
+        following = following_steps(context.batches, self.config.epochs, context.runtime)
+        before = context.kept["before"]
+        # In the precision of the network that it follows; its state keeps the names.
+        context.runtime.frozen(before)
+        pool = self.inputs.pool
+        return SlatesAhead(slates, self.policy, context.unwrapped, before, pool, patches, following)
 
     def _validated(self, validated: TunablePolicy, in_patches: bool) -> Mapping[str, float]:
         whole = whole_images([validated], self.card.preparation)

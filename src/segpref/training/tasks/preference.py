@@ -21,6 +21,7 @@ from segpref.inference.windows import whole_images
 from segpref.judges import note_undrawn_structures, silence_of
 from segpref.policies import ModelCard, load_policy
 from segpref.preferences import KeepPairs, PreferenceFile
+from segpref.training.ahead import weights_before
 from segpref.training.anchored import keeping, objective_of, records_of
 from segpref.training.averaging import averaged
 from segpref.training.config import AlignConfig
@@ -198,6 +199,10 @@ class PreferenceTask(Task, Generic[P]):
     def average(self, network: nn.Module) -> AveragedModel | None:
         """The moving average that is validated and saved, where one is asked for."""
         return averaged(network, self.config.average) if self.config.average else None
+
+    def kept(self, network: nn.Module) -> Mapping[str, nn.Module]:
+        """The weights before the last update, where slates are made with these."""
+        return {"before": weights_before(network)} if self.config.slates_ahead else {}
 
     def begin(self, context: TrainingContext) -> TrainingPlan:
         """Prepare the judge, and make the plan of this kind of policy."""

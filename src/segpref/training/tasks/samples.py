@@ -170,6 +170,16 @@ class SamplePreferences(PreferenceTask[AmbiSeg]):
     def __post_init__(self) -> None:
         super().__post_init__()
         proposals = self.inputs.proposals
+        if self.config.slates_ahead:
+            raise SegprefError(
+                "slates_ahead has no effect on a diffusion model, whose slates are kept for a round: "
+                "leave it out"
+            )
+        if self.config.proposal_precision == "bf16":
+            raise SegprefError(
+                "proposal_precision has no effect on a diffusion model, whose candidates are samples "
+                "in the precision of the run: leave it out"
+            )
         moved = self.config.view is not None or self.config.reference == "round"
         if moved or isinstance(proposals, SlateProposals):
             raise SegprefError(
@@ -200,6 +210,7 @@ class SamplePreferences(PreferenceTask[AmbiSeg]):
             every=config.refresh or config.epochs,
             batch_size=config.batch_size,
             unsure=inputs.unsure,
+            workers=config.workers,
         )
         step = DenoisingStep(
             self.policy, self.reference, inputs.pool, source, sets, self.signal, config.seed,

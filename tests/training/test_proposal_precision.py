@@ -1,0 +1,99 @@
+"""Passes that only propose candidates, in bfloat16: slates hardly change, and the update not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from short_align import run
+from torch import Tensor
+
+from segpref.data import Cache, Dataset
+from segpref.judges import ModelJudge
+from segpref.policies import Segmenter, load_model
+from segpref.preferences import Candidates
+from segpref.proposals import IntensityTTA, MirroredViews, MonteCarloDropout, SlateProposals
+from segpref.runtime import proposal_precision
+from segpref.training import AlignConfig
+from segpref.types import SegprefError
+
+FAMILIES = (IntensityTTA(), MirroredViews(), MonteCarloDropout(2, rate=0.1))
+
+
+def test_candidates_differ_in_few_pixels(heart_base: Path, hearts: Dataset) -> None:
+    policy, cases = load_model(heart_base)[0], [hearts[i] for i in range(8)]
+    full, low = (
+        Candidates(policy, SlateProposals(9, FAMILIES), precision).drafts(cases, 0)
+        for precision in ("no", "bf16")
+    )
+    apart = 0.0
+    for one, other in zip(full, low, strict=True):
+        # What edits begin with is the policy's own.
+        np.testing.assert_array_equal(one.anchor, other.anchor)
+        np.testing.assert_array_equal(one.logits, other.logits)
+        assert one.logits.dtype == other.logits.dtype == np.float32
+        assert {"tta", "mirrored", "dropout"} <= one.predictions.keys() == other.predictions.keys()
+        shares = [
+            (one.predictions[name] != other.predictions[name]).mean() for name in one.predictions
+        ]
+        assert max(shares) < 0.05
+        apart += sum(shares)
+    assert apart > 0
+
+
+@pytest.mark.parametrize("refresh", [None, 1])
+def test_the_update_keeps_its_precision(
+    refresh: int | None, heart_base: Path, hearts: Dataset, model_judge: ModelJudge, store: Cache,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    seen: set[tuple[bool, torch.dtype]] = set()
+    passed = Segmenter.logits_of
+
+    def watched(self: Segmenter, output: Any) -> Any:
+        logits: Tensor = passed(self, output)
+        seen.add((torch.is_grad_enabled(), logits.dtype))
+        return logits
+
+    monkeypatch.setattr(Segmenter, "logits_of", watched)
+    options = {"epochs": 1, "refresh": refresh, "images_per_epoch": 4}
+    for asked, own in (("auto", torch.float32), ("bf16", torch.bfloat16)):
+        seen.clear()
+        found = run(
+            tmp_path / asked, heart_base, hearts, model_judge, store, proposal_precision=asked,
+            **options,
+        )  # fmt: skip
+        assert (True, torch.float32) in seen
+        assert (True, torch.bfloat16) not in seen
+        assert (False, own) in seen
+        weights = load_model(found.last)[0].network.parameters()
+        assert {weight.dtype for weight in weights} == {torch.float32}
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU may have bfloat16")
+def test_nothing_changes_on_a_cpu_unless_it_is_asked_for() -> None:
+    assert proposal_precision("auto", "no") == "no"
+    assert proposal_precision("bf16", "no") == "bf16"
+    for run_s in ("bf16", "fp16"):
+        assert proposal_precision("auto", run_s) == "no"
+
+
+def test_a_machine_of_another_precision_does_not_go_on(
+    heart_base: Path, hearts: Dataset, model_judge: ModelJudge, store: Cache, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    options = {"epochs": 1, "images_per_epoch": 4}
+    run(tmp_path, heart_base, hearts, model_judge, store, **options)
+    run(tmp_path, heart_base, hearts, model_judge, store, resume=True, **options)
+    monkeypatch.setattr("segpref.training.stages.proposal_precision", lambda *_: "bf16")
+    with pytest.raises(
+        SegprefError, match=r"precision of .* than bf16.*auto is here: resume where"
+    ):
+        run(tmp_path, heart_base, hearts, model_judge, store, resume=True, **options)
+
+
+def test_a_precision_without_effect_is_refused() -> None:
+    with pytest.raises(SegprefError, match="proposal_precision has no effect with precision fp16"):
+        AlignConfig(proposal_precision="bf16", precision="fp16")
