@@ -14,7 +14,7 @@ from segpref.cli.main import main
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("judge", ["model", "own"])
+@pytest.mark.parametrize("judge", ["model", pytest.param("own", marks=pytest.mark.long)])
 def test_figures_are_those_of_one_process(
     two_nodes: str,
     tmp_path: Path,

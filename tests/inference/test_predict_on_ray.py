@@ -67,6 +67,7 @@ def test_a_worker_that_is_killed_is_replaced_and_its_images_are_done_again(
     assert on_pool.stdout == ""
 
 
+@pytest.mark.long
 def test_an_image_that_always_kills_its_worker_fails_alone(two_nodes: str, tmp_path: Path) -> None:
     images = pool_of(tmp_path, 4)
     save_nifti(images / "02.nii.gz", noise((6, 7, 3)) * 2 * ray_nodes.DEADLY)
