@@ -18,9 +18,8 @@ demo: $(VENV)/.runtime  ## set up, then run the main job: on generated phantoms,
 test: $(VENV)/.dev  ## set up, then pass every test but those marked long
 	$(PYTEST) -m "not long"
 
-test-long: $(VENV)/.dev $(NNUNET)/.made  ## the tests marked long: whole studies, killed and resumed runs
+test-long: $(VENV)/.dev  ## the tests marked long: whole studies, killed and resumed runs
 	$(PYTEST) -m long
-	$(PYTEST_NNUNET) -m long tests/nnunet
 
 test-nnunet: $(NNUNET)/.made  ## nnU-Net in and out, in an environment of its own; none marked long
 	$(PYTEST_NNUNET) -m "not long" tests/nnunet
