@@ -69,9 +69,15 @@ if TYPE_CHECKING:
         flip_rates,
         reliabilities,
     )
-    from segpref.preferences.round_slates import MakeSlates, RoundBatch, RoundSlates
+    from segpref.preferences.round_slates import MakeSlates, RoundBatch, RoundPart, RoundSlates
     from segpref.preferences.store import PreferenceFile, PreferenceStore
-    from segpref.preferences.whole_slates import SparseSlate, WholeSlates, write_whole_slates
+    from segpref.preferences.whole_slates import (
+        SparseScored,
+        SparseSlate,
+        WholeSlates,
+        write_sparse_slates,
+        write_whole_slates,
+    )
 else:
     __getattr__, __dir__ = face(
         __name__,
@@ -124,9 +130,15 @@ else:
             "record": ("Choice", "Preference", "Question"),
             "record_pairs": ("KeepPairs", "RecordedPairs", "pairs_from", "preferences_of"),
             "reliability": ("Reliability", "first_is_better", "flip_rates", "reliabilities"),
-            "round_slates": ("MakeSlates", "RoundBatch", "RoundSlates"),
+            "round_slates": ("MakeSlates", "RoundBatch", "RoundPart", "RoundSlates"),
             "store": ("PreferenceFile", "PreferenceStore"),
-            "whole_slates": ("SparseSlate", "WholeSlates", "write_whole_slates"),
+            "whole_slates": (
+                "SparseScored",
+                "SparseSlate",
+                "WholeSlates",
+                "write_sparse_slates",
+                "write_whole_slates",
+            ),
         },
     )
 
@@ -157,10 +169,12 @@ __all__ = [
     "Reliability",
     "Repeats",
     "RoundBatch",
+    "RoundPart",
     "RoundPatches",
     "RoundSlates",
     "ScoredSlate",
     "Scoring",
+    "SparseScored",
     "SparseSlate",
     "StandingJudge",
     "Threshold",
@@ -197,6 +211,7 @@ __all__ = [
     "time_text",
     "vote_times",
     "write_preferences",
+    "write_sparse_slates",
     "write_table",
     "write_whole_slates",
 ]

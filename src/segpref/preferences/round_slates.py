@@ -22,7 +22,7 @@ from segpref.progress import track
 from segpref.runtime import runtime
 from segpref.types import Candidate, Case, Judge, SegprefError, Slate
 
-__all__ = ["MakeSlates", "RoundBatch", "RoundSlates"]
+__all__ = ["MakeSlates", "RoundBatch", "RoundPart", "RoundSlates"]
 
 MakeSlates = Callable[[Sequence[Case], int], tuple[list[Slate], np.ndarray | None]]
 """(cases, number of the round) -> their slates, and logits that are to be kept with them."""
@@ -44,13 +44,18 @@ class RoundBatch(NamedTuple):
     logits: Float[np.ndarray, "B C *space"] | None
 
 
-class _Part(NamedTuple):
-    """The slates and scores of a few images of a round."""
+class RoundPart(NamedTuple):
+    """The slates and scores of a few images of a round, as its files keep them."""
 
     arrays: dict[str, np.ndarray]
     candidates: list[list[tuple[str, dict[str, Any]]]]
     scores: list[Any]
     uncertainty: list[Any]
+
+    def slates(self) -> list[Slate]:
+        """The slates, as they are read from the files."""
+        each = zip(self.arrays["masks"], self.candidates, strict=True)
+        return [Slate(masks, _candidates(told)) for masks, told in each]
 
 
 class RoundSlates:
@@ -70,6 +75,8 @@ class RoundSlates:
         batch_size: images whose slates are made together.
         unsure: whether the judge's uncertainty is computed.
         patches: which patches of the images the slates are of; None for whole images.
+        elsewhere: has the parts that begin with these images (:meth:`part`) made by other processes
+            and gives them in this order; they are made here where None.
 
     Raises:
         SegprefError: less than one epoch per round.
@@ -86,6 +93,7 @@ class RoundSlates:
         batch_size: int = 8,
         unsure: bool = False,
         patches: RoundPatches | None = None,
+        elsewhere: Callable[[range], Iterable[RoundPart]] | None = None,
     ) -> None:
         if every < 1:
             raise SegprefError(f"a round needs at least 1 epoch, not {every}")
@@ -96,6 +104,7 @@ class RoundSlates:
         self._folder = folder
         self._batch_size = batch_size
         self._patches = patches
+        self._elsewhere = elsewhere
         self._round = -1
         self._masks: StoredArray | None = None
         self._logits: StoredArray | None = None
@@ -147,10 +156,7 @@ class RoundSlates:
             for name, one in note["arrays"].items()
             for file in [self._file(number, f"{name}.npy")]
         }
-        self._candidates = [
-            tuple(Candidate(family, settings) for family, settings in slate)
-            for slate in note["candidates"]
-        ]
+        self._candidates = [_candidates(slate) for slate in note["candidates"]]
         self._scores = np.array(note["scores"])
         self._doubts = np.array(note["uncertainty"]) if self._scoring.unsure else None
         self._masks, self._logits = arrays["masks"], arrays.get("logits")
@@ -162,9 +168,12 @@ class RoundSlates:
     def _make(self, number: int) -> None:
         """Make the set, of several processes each its part; the first one writes."""
         here = runtime()
-        count = len(self._seen) if self._patches is None else self._patches.count
-        starts = range(0, count, self._batch_size)
-        parts = here.each(starts, partial(self._part, number, count))
+        count, starts = self._count, self.starts
+        parts: Iterable[RoundPart]
+        if self._elsewhere is None:
+            parts = here.each(starts, partial(self.part, number))
+        else:
+            parts = self._elsewhere(starts)
         if not here.writes:
             deque(parts, maxlen=0)
         else:
@@ -172,9 +181,18 @@ class RoundSlates:
             self._keep(number, count, shown)
         here.meet()
 
-    def _part(self, number: int, count: int, start: int) -> _Part:
-        """Slates and scores of a few images, or patches, of the round."""
-        rows = range(start, min(start + self._batch_size, count))
+    @property
+    def _count(self) -> int:
+        return len(self._seen) if self._patches is None else self._patches.count
+
+    @property
+    def starts(self) -> range:
+        """The images, or patches, that parts begin with."""
+        return range(0, self._count, self._batch_size)
+
+    def part(self, number: int, start: int) -> RoundPart:
+        """Slates and scores of a few images, or patches, of a round; nothing is written."""
+        rows = range(start, min(start + self._batch_size, self._count))
         cases = [self._seen[i % len(self._seen)] for i in rows]
         if self._patches is not None:
             cases = self._patches.cut(cases, rows, number)
@@ -183,14 +201,14 @@ class RoundSlates:
         if logits is not None:
             arrays["logits"] = logits
         scored = self._scoring(cases, slates)
-        return _Part(
+        return RoundPart(
             arrays,
             [[(c.family, dict(c.settings)) for c in slate.candidates] for slate in slates],
             [one.scores.tolist() for one in scored],
             [one.uncertainty.tolist() for one in scored if one.uncertainty is not None],
         )
 
-    def _keep(self, number: int, count: int, parts: Iterable[_Part]) -> None:
+    def _keep(self, number: int, count: int, parts: Iterable[RoundPart]) -> None:
         with ExitStack() as files:
             try:
                 notes, content = self._write(number, count, parts, files)
@@ -206,7 +224,7 @@ class RoundSlates:
         write_atomically(self._file(number, "json"), to_checked_json(content))
 
     def _write(
-        self, number: int, count: int, parts: Iterable[_Part], files: ExitStack
+        self, number: int, count: int, parts: Iterable[RoundPart], files: ExitStack
     ) -> tuple[dict[str, ArrayNote], dict[str, Any]]:
         """Write the set's arrays, and give what is to be known of them and of the slates."""
         content: dict[str, list[Any]] = {"candidates": [], "scores": [], "uncertainty": []}
@@ -241,6 +259,10 @@ class RoundSlates:
 
     def _partial(self, number: int, name: str) -> Path:
         return self._folder / f".round-{number:03d}.{name}.partial"
+
+
+def _candidates(told: Iterable[tuple[str, dict[str, Any]]]) -> tuple[Candidate, ...]:
+    return tuple(Candidate(family, settings) for family, settings in told)
 
 
 def _refuse(path: Path, _: ArrayNote, reason: str) -> ArrayNote:
