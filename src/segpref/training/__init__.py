@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from segpref.faces import face
 
 if TYPE_CHECKING:
+    from segpref.training.ahead import PredictedAhead, PredictionUse, images_asked
     from segpref.training.anchored import AnchoredSignal, SupervisedSignal
     from segpref.training.augmenting import StrongAugmentation, augmentation, augmented_batch
     from segpref.training.averaging import averaged, teacher_decay, warm_decay
@@ -34,6 +35,7 @@ else:
     __getattr__, __dir__ = face(
         __name__,
         {
+            "ahead": ("PredictedAhead", "PredictionUse", "images_asked"),
             "augmenting": (
                 "StrongAugmentation",
                 "augmentation",
@@ -73,6 +75,8 @@ __all__ = [
     "FitConfig",
     "HeldOut",
     "LogitMargins",
+    "PredictedAhead",
+    "PredictionUse",
     "PreferenceRounds",
     "PreferenceSignal",
     "PreferenceStep",
@@ -102,6 +106,7 @@ __all__ = [
     "fit_promptable",
     "fit_regressor",
     "halved",
+    "images_asked",
     "is_first_process",
     "is_regressor",
     "linear",
