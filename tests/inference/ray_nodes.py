@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 import waiting
 from segpref import cluster
 from segpref.cli.main import program
-from segpref.data import Cache, Images, Preparation, Source, prepare
+from segpref.data import Cache, Images, PredictionStore, Preparation, Source, prepare
 from segpref.data.phantoms import PATIENT_PATTERN
 from segpref.inference import predict_folder
 from segpref.policies import open_model
@@ -101,6 +102,40 @@ def commanded(line: list[str], folder: Path | None = None) -> int:
         os.chdir(folder)
     sys.argv = ["segpref", *line]
     return program()
+
+
+def commanded_signing(line: list[str], marks: Path) -> int:
+    """The same; where this process predicts by a frozen network, and does not find it, it signs."""
+    compute: Any = PredictionStore._compute
+
+    def signed(*arguments: Any) -> Any:
+        (marks / str(os.getpid())).touch()
+        return compute(*arguments)
+
+    PredictionStore._compute = signed  # type: ignore[method-assign]
+    return commanded(line)
+
+
+def tripled(number: int) -> Callable[[tuple[str, bool]], tuple[int, int]]:
+    """Work that gives three times the length of a word, and by whom; it may kill its process, once."""
+
+    def work(item: tuple[str, bool]) -> tuple[int, int]:
+        word, deadly = item
+        if deadly and not Path(word).exists():
+            Path(word).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return number * len(word), os.getpid()
+
+    return work
+
+
+def spread_in_order(address: str, items: list[tuple[str, bool]]) -> int:
+    """Have workers do it; prints what they made, in the order in which it came."""
+    pool = cluster.RayPool(ray=address)
+    made = list(cluster.spread(pool, tripled, (3,), items, ordered=True))
+    print([(place, found) for place, (found, _) in made])
+    assert os.getpid() not in {who for _, (_, who) in made}
+    return 0
 
 
 class SigningImages(Images):

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from segpref.cluster import RayPool
 from segpref.judges import NamedJudge
 from segpref.policies import read_card
+from segpref.process import is_first_process
 from segpref.progress import console
 from segpref.report.verdicts import verdict
 from segpref.studies.verdict import control_beside
@@ -22,6 +24,7 @@ EXAMPLES = """\
   segpref align --data DATA --model runs/base --judge runs/judge --out runs/rn-dpo
   segpref align --data DATA --model NNUNET/fold_0 --judge MASKS --pool IMAGES --out runs/tuned --trust
   segpref align --data DATA --model runs/base --judge runs/judge --method calibrated --out runs/cal
+  segpref align --data DATA --model runs/base --judge runs/judge --pool pool.csv --ray auto
   segpref align --data DATA --votes study --out runs/voted
 """
 
@@ -32,6 +35,7 @@ def align(
     config: AlignConfig,
     where: DataOptions,
     opening: TrainedModel,
+    workers: RayPool,
     model: Path | None = None,
     judge: NamedJudge | list[str] | str | None = None,
     votes: list[Path] | Path | None = None,
@@ -54,6 +58,7 @@ def align(
         config: of candidates, method and training.
         where: data, split and cache.
         opening: what may be opened.
+        workers: prepare the images, and predict what the training will ask of the base and the judge.
         model: the base: model file or run folder of segpref, trained nnU-Net folder (or one fold),
             MONAI bundle, or .yaml that describes plain weights; a frozen copy is the reference. With
             votes the copy in the study, in segpref's own format, if left out.
@@ -72,10 +77,11 @@ def align(
     """
     made = run(
         model, data, judge=judge, votes=votes, database=database, out=out, config=config, pool=pool,
-        others=others, resume=resume, keep_tuned=keep_tuned, settings=settings, **vars(where),
-        **vars(opening),
+        others=others, resume=resume, keep_tuned=keep_tuned, settings=settings, workers=workers,
+        **vars(where), **vars(opening),
     )  # fmt: skip
-    _show(made, model or made.out, keep_tuned)
+    if is_first_process():  # which writes what is shown
+        _show(made, model or made.out, keep_tuned)
 
 
 def _show(made: Alignment, model: Path, keep_tuned: bool) -> None:

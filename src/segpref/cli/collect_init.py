@@ -49,7 +49,7 @@ def collect_init(
         config: of images, pairs and candidates.
         where: data, split and cache.
         opening: what may be opened.
-        workers: prepare the images.
+        workers: prepare the images, make the masks and score them.
         model: makes the masks: model file or run folder of segpref, MONAI bundle, or .yaml that
             describes plain weights.
         from_: in place of model, for the next round: the run folder of an alignment, whose tuned model

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
         share_preferring,
     )
     from segpref.collect.slices import Axis, slice_count, slice_of
-    from segpref.collect.standing import drop_cases, kept_cases, standing_set
+    from segpref.collect.standing import StandingSet, drop_cases, kept_cases
     from segpref.collect.study import DATABASE, StudyFolder, StudyNote
     from segpref.collect.study_votes import StudyVotes, read_studies
     from segpref.collect.tables import TABLES
@@ -113,7 +113,7 @@ else:
                 "share_preferring",
             ),
             "slices": ("Axis", "slice_count", "slice_of"),
-            "standing": ("drop_cases", "kept_cases", "standing_set"),
+            "standing": ("drop_cases", "kept_cases", "StandingSet"),
             "study": ("DATABASE", "StudyFolder", "StudyNote"),
             "study_votes": ("StudyVotes", "read_studies"),
             "tables": ("TABLES",),
@@ -158,6 +158,7 @@ __all__ = [
     "Rules",
     "ShownImage",
     "SlatesByCase",
+    "StandingSet",
     "StoreFull",
     "Stored",
     "StudyBuilder",
@@ -207,7 +208,6 @@ __all__ = [
     "shown_image",
     "slice_count",
     "slice_of",
-    "standing_set",
     "unpack",
     "was_trained_on",
     "without",

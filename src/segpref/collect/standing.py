@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,32 +17,23 @@ from segpref.preferences import (
     AbstainingJudge,
     Candidates,
     ProposeSlates,
+    RoundPart,
     RoundSlates,
-    ScoredSlate,
     Scoring,
+    SparseScored,
     WholeSlates,
-    write_whole_slates,
+    write_sparse_slates,
 )
 from segpref.progress import track
 from segpref.types import Case, Judge, Policy, SegprefError, Slate
 
-__all__ = ["drop_cases", "kept_cases", "standing_set"]
+__all__ = ["StandingSet", "drop_cases", "kept_cases"]
 
 _NOTE = "round-000.json"
 
 
-def standing_set(
-    policy: Policy,
-    pool: Dataset,
-    proposals: ProposeSlates,
-    folder: Path,
-    *,
-    judge: Judge | None = None,
-    seed: int = 0,
-    batch_size: int = 8,
-    whole: bool = False,
-) -> RoundSlates | WholeSlates:
-    """Slates of all images of a pool in files, made now where they are not there.
+class StandingSet:
+    """The slates of all images of a pool, made in parts and kept in files.
 
     It is what :class:`~segpref.preferences.RoundSlates` keeps for a round, so that an alignment of the
     same pool trains on the very masks that people saw. Where the structures of a label map exclude each
@@ -52,35 +43,65 @@ def standing_set(
     Args:
         policy: of whole prepared images; the anchors are its predictions.
         pool: the images.
-        proposals: make the candidates.
-        folder: where the set goes.
-        judge: scores the candidates, prepared for the pool; None where people alone will.
+        proposals: make the candidates; prepared for the pool where parts are made.
+        judge: scores the candidates, prepared for the pool as well; None where people alone will.
         seed: of the candidates.
         batch_size: images per network pass.
         whole: whether the model sees patches: its images, which may differ in size, go one by one
             (:class:`~segpref.preferences.WholeSlates`).
     """
-    candidates, space = Candidates(policy, proposals), pool.label_space
 
-    def make(cases: Sequence[Case], number: int) -> tuple[list[Slate], None]:
-        slates = candidates(cases, seed, (number,))
-        return [one_structure_slate(slate, space) for slate in slates], None
+    def __init__(
+        self,
+        policy: Policy,
+        pool: Dataset,
+        proposals: ProposeSlates,
+        *,
+        judge: Judge | None = None,
+        seed: int = 0,
+        batch_size: int = 8,
+        whole: bool = False,
+    ) -> None:
+        self._candidates = Candidates(policy, proposals)
+        self._pool, self._seed, self._whole = pool, seed, whole
+        self._judge: Any = judge or AbstainingJudge()
+        self._batch_size = 1 if whole else batch_size
 
-    asked: Any = judge or AbstainingJudge()
-    if whole:
-        return write_whole_slates(folder, _one_by_one(make, pool, Scoring(asked)))
-    kept = RoundSlates(make, pool, asked, folder, every=1, batch_size=batch_size)
-    kept([0], 0, 0)
-    return kept
+    @property
+    def starts(self) -> range:
+        """The images that parts begin with."""
+        return range(0, len(self._pool), self._batch_size)
 
+    def part(self, start: int) -> RoundPart | SparseScored:
+        """The slates and scores of a few images; nothing is written."""
+        if not self._whole:
+            return self._round(Path()).part(0, start)
+        scoring, case = Scoring(self._judge), self._pool[start]
+        slates, _ = self._make([replace(case, label=None, raters=None)], 0)
+        return SparseScored.of(scoring([scoring.seen(case)], slates)[0])
 
-def _one_by_one(
-    make: Callable[[Sequence[Case], int], tuple[list[Slate], None]], pool: Dataset, scoring: Scoring
-) -> Iterator[ScoredSlate]:
-    for place in track(range(len(pool)), "making masks", len(pool)):
-        case = pool[place]
-        seen = scoring.seen(case)
-        yield scoring([seen], make([replace(case, label=None, raters=None)], 0)[0])[0]
+    def keep(
+        self, folder: Path, parts: Iterable[RoundPart | SparseScored]
+    ) -> RoundSlates | WholeSlates:
+        """Write all parts, in their order, into a folder."""
+        made: Any = parts
+        if self._whole:
+            return write_sparse_slates(folder, track(made, "making masks", len(self._pool)))
+        kept = self._round(folder, lambda _: made)
+        kept([0], 0, 0)
+        return kept
+
+    def _round(
+        self, folder: Path, elsewhere: Callable[[range], Iterable[RoundPart]] | None = None
+    ) -> RoundSlates:
+        return RoundSlates(
+            self._make, self._pool, self._judge, folder, every=1, batch_size=self._batch_size,
+            elsewhere=elsewhere,
+        )  # fmt: skip
+
+    def _make(self, cases: Sequence[Case], number: int) -> tuple[list[Slate], None]:
+        slates = self._candidates(cases, self._seed, (number,))
+        return [one_structure_slate(slate, self._pool.label_space) for slate in slates], None
 
 
 def kept_cases(folder: Path) -> tuple[str, ...]:

@@ -69,10 +69,16 @@ if TYPE_CHECKING:
         flip_rates,
         reliabilities,
     )
-    from segpref.preferences.round_slates import MakeSlates, RoundBatch, RoundSlates
+    from segpref.preferences.round_slates import MakeSlates, RoundBatch, RoundPart, RoundSlates
     from segpref.preferences.slate_workers import SlateWorkers
     from segpref.preferences.store import PreferenceFile, PreferenceStore
-    from segpref.preferences.whole_slates import SparseSlate, WholeSlates, write_whole_slates
+    from segpref.preferences.whole_slates import (
+        SparseScored,
+        SparseSlate,
+        WholeSlates,
+        write_sparse_slates,
+        write_whole_slates,
+    )
 else:
     __getattr__, __dir__ = face(
         __name__,
@@ -125,10 +131,16 @@ else:
             "record": ("Choice", "Preference", "Question"),
             "record_pairs": ("KeepPairs", "RecordedPairs", "pairs_from", "preferences_of"),
             "reliability": ("Reliability", "first_is_better", "flip_rates", "reliabilities"),
-            "round_slates": ("MakeSlates", "RoundBatch", "RoundSlates"),
             "slate_workers": ("SlateWorkers",),
+            "round_slates": ("MakeSlates", "RoundBatch", "RoundPart", "RoundSlates"),
             "store": ("PreferenceFile", "PreferenceStore"),
-            "whole_slates": ("SparseSlate", "WholeSlates", "write_whole_slates"),
+            "whole_slates": (
+                "SparseScored",
+                "SparseSlate",
+                "WholeSlates",
+                "write_sparse_slates",
+                "write_whole_slates",
+            ),
         },
     )
 
@@ -159,11 +171,13 @@ __all__ = [
     "Reliability",
     "Repeats",
     "RoundBatch",
+    "RoundPart",
     "RoundPatches",
     "RoundSlates",
     "ScoredSlate",
     "Scoring",
     "SlateWorkers",
+    "SparseScored",
     "SparseSlate",
     "StandingJudge",
     "Threshold",
@@ -200,6 +214,7 @@ __all__ = [
     "time_text",
     "vote_times",
     "write_preferences",
+    "write_sparse_slates",
     "write_table",
     "write_whole_slates",
 ]

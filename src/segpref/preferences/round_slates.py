@@ -23,7 +23,7 @@ from segpref.progress import track
 from segpref.runtime import runtime
 from segpref.types import Candidate, Case, Judge, SegprefError, Slate
 
-__all__ = ["MakeSlates", "RoundBatch", "RoundSlates"]
+__all__ = ["MakeSlates", "RoundBatch", "RoundPart", "RoundSlates"]
 
 MakeSlates = Callable[[Sequence[Case], int], tuple[Sequence[Any], np.ndarray | None]]
 """(cases, number of the round) -> their slates, or drafts that ``RoundSlates.proposals`` edit, and
@@ -46,13 +46,18 @@ class RoundBatch(NamedTuple):
     logits: Float[np.ndarray, "B C *space"] | None
 
 
-class _Part(NamedTuple):
-    """The slates and scores of a few images of a round."""
+class RoundPart(NamedTuple):
+    """The slates and scores of a few images of a round, as its files keep them."""
 
     arrays: dict[str, np.ndarray]
     candidates: list[list[tuple[str, dict[str, Any]]]]
     scores: list[Any]
     uncertainty: list[Any]
+
+    def slates(self) -> list[Slate]:
+        """The slates, as they are read from the files."""
+        each = zip(self.arrays["masks"], self.candidates, strict=True)
+        return [Slate(masks, _candidates(told)) for masks, told in each]
 
 
 class RoundSlates:
@@ -75,6 +80,8 @@ class RoundSlates:
         proposals: edit the drafts; None where ``make`` gives slates.
         workers: processes that edit and score while ``make`` goes on with other images; the sets are
             the same for any number.
+        elsewhere: has the parts that begin with these images (:meth:`part`) made by other processes
+            and gives them in this order; they are made here where None.
 
     Raises:
         SegprefError: less than one epoch per round.
@@ -93,6 +100,7 @@ class RoundSlates:
         patches: RoundPatches | None = None,
         proposals: ProposeSlates | None = None,
         workers: int = 0,
+        elsewhere: Callable[[range], Iterable[RoundPart]] | None = None,
     ) -> None:
         if every < 1:
             raise SegprefError(f"a round needs at least 1 epoch, not {every}")
@@ -103,7 +111,8 @@ class RoundSlates:
         self._folder = folder
         self._batch_size = batch_size
         self._patches = patches
-        self._proposals, self._count = proposals, workers
+        self._proposals, self._processes = proposals, workers
+        self._elsewhere = elsewhere
         self._round = -1
         self._masks: StoredArray | None = None
         self._logits: StoredArray | None = None
@@ -155,10 +164,7 @@ class RoundSlates:
             for name, one in note["arrays"].items()
             for file in [self._file(number, f"{name}.npy")]
         }
-        self._candidates = [
-            tuple(Candidate(family, settings) for family, settings in slate)
-            for slate in note["candidates"]
-        ]
+        self._candidates = [_candidates(slate) for slate in note["candidates"]]
         self._scores = np.array(note["scores"])
         self._doubts = np.array(note["uncertainty"]) if self._scoring.unsure else None
         self._masks, self._logits = arrays["masks"], arrays.get("logits")
@@ -170,24 +176,39 @@ class RoundSlates:
     def _make(self, number: int) -> None:
         """Make the set, of several processes each its part; the first one writes."""
         here = runtime()
-        count = len(self._seen) if self._patches is None else self._patches.count
-        starts = range(0, count, self._batch_size)
-        with SlateWorkers(self._proposals, self._scoring, self._count) as workers:
-            begin = partial(self._begun, workers, number, count)
-            stride = here.turn * self._batch_size
-            parts = here.each(starts, OneAhead(begin, stride, count if workers.count else 0))
+        with SlateWorkers(self._proposals, self._scoring, self._processes) as workers:
+            parts = self._parts(workers, number)
             if not here.writes:
                 deque(parts, maxlen=0)
             else:
-                shown = track(parts, f"preference set {number + 1}", len(starts))
-                self._keep(number, count, shown)
+                shown = track(parts, f"preference set {number + 1}", len(self.starts))
+                self._keep(number, self._count, shown)
         here.meet()
 
-    def _begun(
-        self, workers: SlateWorkers, number: int, count: int, start: int
-    ) -> Callable[[], _Part]:
+    def _parts(self, workers: SlateWorkers, number: int) -> Iterable[RoundPart]:
+        if self._elsewhere is not None:
+            return self._elsewhere(self.starts)
+        here, begin = runtime(), partial(self._begun, workers, number)
+        ahead = self._count if workers.count else 0
+        return here.each(self.starts, OneAhead(begin, here.turn * self._batch_size, ahead))
+
+    @property
+    def _count(self) -> int:
+        return len(self._seen) if self._patches is None else self._patches.count
+
+    @property
+    def starts(self) -> range:
+        """The images, or patches, that parts begin with."""
+        return range(0, self._count, self._batch_size)
+
+    def part(self, number: int, start: int) -> RoundPart:
+        """Slates and scores of a few images, or patches, of a round; nothing is written."""
+        with SlateWorkers(self._proposals, self._scoring) as workers:
+            return self._begun(workers, number, start)()
+
+    def _begun(self, workers: SlateWorkers, number: int, start: int) -> Callable[[], RoundPart]:
         """Slates and scores of a few images, or patches, of the round, as soon as they are there."""
-        rows = range(start, min(start + self._batch_size, count))
+        rows = range(start, min(start + self._batch_size, self._count))
         cases = [self._seen[i % len(self._seen)] for i in rows]
         if self._patches is not None:
             cases = self._patches.cut(cases, rows, number)
@@ -195,7 +216,7 @@ class RoundSlates:
         scored = workers.begin(cases, drafts)
         return lambda: _part(scored(), logits)
 
-    def _keep(self, number: int, count: int, parts: Iterable[_Part]) -> None:
+    def _keep(self, number: int, count: int, parts: Iterable[RoundPart]) -> None:
         with ExitStack() as files:
             try:
                 notes, content = self._write(number, count, parts, files)
@@ -211,7 +232,7 @@ class RoundSlates:
         write_atomically(self._file(number, "json"), to_checked_json(content))
 
     def _write(
-        self, number: int, count: int, parts: Iterable[_Part], files: ExitStack
+        self, number: int, count: int, parts: Iterable[RoundPart], files: ExitStack
     ) -> tuple[dict[str, ArrayNote], dict[str, Any]]:
         """Write the set's arrays, and give what is to be known of them and of the slates."""
         content: dict[str, list[Any]] = {"candidates": [], "scores": [], "uncertainty": []}
@@ -248,16 +269,20 @@ class RoundSlates:
         return self._folder / f".round-{number:03d}.{name}.partial"
 
 
-def _part(scored: Sequence[ScoredSlate], logits: np.ndarray | None) -> _Part:
+def _part(scored: Sequence[ScoredSlate], logits: np.ndarray | None) -> RoundPart:
     arrays = {"masks": np.stack([one.slate.masks for one in scored])}
     if logits is not None:
         arrays["logits"] = logits
-    return _Part(
+    return RoundPart(
         arrays,
         [[(c.family, dict(c.settings)) for c in one.slate.candidates] for one in scored],
         [one.scores.tolist() for one in scored],
         [one.uncertainty.tolist() for one in scored if one.uncertainty is not None],
     )
+
+
+def _candidates(told: Iterable[tuple[str, dict[str, Any]]]) -> tuple[Candidate, ...]:
+    return tuple(Candidate(family, settings) for family, settings in told)
 
 
 def _refuse(path: Path, _: ArrayNote, reason: str) -> ArrayNote:

@@ -22,7 +22,13 @@ from segpref.preferences.candidates import ScoredSlate, content_ids
 from segpref.preferences.round_slates import RoundBatch
 from segpref.types import IGNORE, Candidate, SegprefError, Slate, Window
 
-__all__ = ["SparseSlate", "WholeSlates", "write_whole_slates"]
+__all__ = [
+    "SparseScored",
+    "SparseSlate",
+    "WholeSlates",
+    "write_sparse_slates",
+    "write_whole_slates",
+]
 
 _NOTE = "whole.json"
 _ARRAYS = ("anchor", "at", "value")
@@ -90,6 +96,26 @@ class SparseSlate:
         for row, number in zip(held, (first, second), strict=True):
             row[np.searchsorted(places, self.at[number])] = self.value[number]
         return np.asarray(places[held[0] != held[1]])
+
+
+@dataclass(frozen=True, slots=True)
+class SparseScored:
+    """What is kept of a case.
+
+    Args:
+        case: its id.
+        slate: its candidates.
+        scores: the judge's, ``[K, field]``.
+    """
+
+    case: str
+    slate: SparseSlate
+    scores: Float[np.ndarray, "K field"]
+
+    @classmethod
+    def of(cls, scored: ScoredSlate) -> SparseScored:
+        """The sparse form of a scored slate."""
+        return cls(scored.case.id, SparseSlate.of(scored.slate), scored.scores)
 
 
 class WholeSlates:
@@ -203,6 +229,11 @@ def write_whole_slates(folder: Path, slates: Iterable[ScoredSlate]) -> WholeSlat
         folder: where they go; what is there already is left as it is.
         slates: of different cases.
     """
+    return write_sparse_slates(folder, map(SparseScored.of, slates))
+
+
+def write_sparse_slates(folder: Path, slates: Iterable[SparseScored]) -> WholeSlates:
+    """The same of slates in sparse form."""
     if WholeSlates.there(folder):
         return WholeSlates(folder)
     try:
@@ -211,10 +242,10 @@ def write_whole_slates(folder: Path, slates: Iterable[ScoredSlate]) -> WholeSlat
         raise cannot_write(folder, error, _FULL) from error
     notes = []
     for number, one in enumerate(slates):
-        sparse, name = SparseSlate.of(one.slate), f"{number:06d}"
+        sparse, name = one.slate, f"{number:06d}"
         parts = (sparse.anchor, np.concatenate(sparse.at), np.concatenate(sparse.value))
         notes.append({
-            "case": one.case.id,
+            "case": one.case,
             "file": name,
             "ids": sparse.ids,
             "candidates": [(c.family, dict(c.settings)) for c in sparse.candidates],

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from segpref.training.loop import StepResult, batch_stream, following_steps, run_loop
     from segpref.training.margins import LogitMargins
     from segpref.training.methods import method_of, with_flip_rates
+    from segpref.training.predicted_ahead import PredictedAhead, PredictionUse, images_asked
     from segpref.training.rounds import PreferenceRounds
     from segpref.training.schedules import constant, cosine, halved, linear
     from segpref.training.signals import PreferenceSignal, PseudoLabelSignal, ScoredBatch, Signal
@@ -35,6 +36,7 @@ else:
     __getattr__, __dir__ = face(
         __name__,
         {
+            "predicted_ahead": ("PredictedAhead", "PredictionUse", "images_asked"),
             "augmenting": (
                 "StrongAugmentation",
                 "augmentation",
@@ -75,6 +77,8 @@ __all__ = [
     "FitConfig",
     "HeldOut",
     "LogitMargins",
+    "PredictedAhead",
+    "PredictionUse",
     "PreferenceRounds",
     "PreferenceSignal",
     "PreferenceStep",
@@ -106,6 +110,7 @@ __all__ = [
     "fit_regressor",
     "following_steps",
     "halved",
+    "images_asked",
     "is_first_process",
     "is_regressor",
     "linear",

@@ -42,7 +42,7 @@ from segpref.types import SegprefError
 
 __all__ = ["NO_EFFECT", "RunFolder", "is_first_process"]
 
-NO_EFFECT = ("cache", "checkpoint_seconds", "trackers", "workers")
+NO_EFFECT = ("cache", "checkpoint_seconds", "trackers", "workers", "ray", "cpus", "gpus")
 """Settings that change no result: a run goes on with others."""
 
 _REPORTED = ("segpref", "torch", "monai", "numpy", "accelerate")

@@ -10,10 +10,9 @@ from typing import Any
 from segpref.data.cache import Cache
 from segpref.data.dataset import Dataset
 from segpref.data.foreground import check_foreground
-from segpref.policies import ModelCard, load_policy, read_card
+from segpref.policies import ModelCard, load_policy
 from segpref.policies.diffusion import DIFFUSION, SampleSlates, TextEncoder, is_diffusion
 from segpref.policies.promptable import PromptableNetwork
-from segpref.policies.tunable import imported
 from segpref.preferences import PreferenceFile, distinct, write_preferences
 from segpref.process import is_first_process
 from segpref.prompts import LabelPrompts
@@ -23,10 +22,11 @@ from segpref.training.anchored import records_of
 from segpref.training.config import AlignConfig, FitConfig
 from segpref.training.folder import RunFolder
 from segpref.training.held_out import HeldOut
+from segpref.training.predicted_ahead import task_of
 from segpref.training.signals import Signal
 from segpref.training.start import card_of_start
 from segpref.training.tasks.diffusion import Diffusion, DiffusionConfig
-from segpref.training.tasks.preference import AlignmentInputs, PreferenceTask
+from segpref.training.tasks.preference import AlignmentInputs
 from segpref.training.tasks.promptable import Promptable, PromptableConfig
 from segpref.training.tasks.regressor import Regressor, RegressorConfig
 from segpref.training.tasks.semisupervised import SemiSupervised
@@ -212,7 +212,7 @@ def align(
         base, pool, validation, judge, signal, sets, proposals, cache, parts, kept, held_out
     )
     own = {} if denoising is None else {"denoising": denoising}
-    task = _task_of(base)(inputs, config, **own)
+    task = task_of(base)(inputs, config, **own)
     weights = f"other weights than {base} has now: restore those"
     folder.keep_digest("base", task.policy.digest(), weights)
     _keep_cases(folder, pool, validation)
@@ -266,15 +266,6 @@ def _shown(labelled: Dataset, validation: Dataset) -> Dataset:
     check_foreground(labelled, labelled.label_space, "training")
     check_foreground(validation, validation.label_space, "validation")
     return labelled
-
-
-def _task_of(base: Path | str) -> type[PreferenceTask[Any]]:
-    """What the class of a policy says that it is aligned by."""
-    policy_class = imported(read_card(Path(base)).policy.class_path)
-    task: type[PreferenceTask[Any]] = imported(
-        getattr(policy_class, "aligned_by", "segpref.training.tasks.masks.MaskPreferences")
-    )
-    return task
 
 
 def _with(config: Any, settings: dict[str, Any]) -> Any:

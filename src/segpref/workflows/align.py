@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from segpref.cluster import RayPool, joined
 from segpref.data import Cache, Dataset, Reader, prepare
 from segpref.data.cache import sweep_partial
 from segpref.data.index import refuse_in_place
@@ -27,6 +30,7 @@ from segpref.training import AlignConfig, RunFolder, is_first_process
 from segpref.training import align as train
 from segpref.training.methods import Method, method_of, with_flip_rates
 from segpref.types import Judge, SegprefError
+from segpref.workflows.align_ahead import LearnedFrom, check_workers, predict_ahead
 from segpref.workflows.candidates import report_dropout_diversity
 from segpref.workflows.inputs import Inputs, open_inputs
 from segpref.workflows.loading import check_masks, keep_split, part_of
@@ -85,6 +89,7 @@ def align(
     resume: bool = False,
     keep_tuned: bool = False,
     settings: Mapping[str, Any] | None = None,
+    workers: RayPool | None = None,
     **options: Any,
 ) -> Alignment:
     """Make a segmenter better from the preferences of a judge or of people on unlabelled images.
@@ -115,6 +120,9 @@ def align(
         resume: go on with a run that was stopped.
         keep_tuned: write ``tuned`` whether or not it is better.
         settings: what the run folder keeps as its settings; ``config`` and ``options`` where None.
+        workers: a Ray cluster whose workers prepare the images and predict, before the training begins,
+            what it will ask of the base and of the judge; not with votes, nor in a launch of several
+            processes. This process where None.
         options: fields of :class:`~segpref.AlignConfig`, :class:`DataOptions` and
             :class:`TrainedModel`, such as ``method="calibrated"`` or ``trust=True``.
 
@@ -135,7 +143,10 @@ def align(
     given: dict[str, Any] = {"model": model, "judge": judge, "pool": pool, "others": others}
     if votes is not None:
         given |= {"votes": [votes] if isinstance(votes, Path | str) else list(votes)}
-    source = _source(_Asked(given, data, database, config, where, opening, store, out))
+    check_workers(workers, votes is not None)
+    asked = _Asked(given, data, database, config, where, opening, store, out)
+    with nullcontext() if workers is None or workers.ray is None else joined(workers.ray):
+        source = _source(asked, workers)
     base_path, inputs, config = source.base, source.inputs, source.config
     opened, validation, making = inputs.model, source.validation, source.families
     records = None if source.votes is None else source.votes.records
@@ -145,7 +156,7 @@ def align(
     kept = settings or text_of(config, where, opening, **{**given, "model": base_path})
     for name, run in runs.items():
         with run.begun(kept, resume):
-            _tune(source, name, run, config, store)
+            _tune(source, name, run, config, store, asked, workers)
     tuned, verdicts = None, {}
     foreign = opened.write is not None
     if is_first_process():
@@ -193,8 +204,8 @@ class _Asked:
     out: Path
 
 
-def _source(asked: _Asked) -> _Source:
-    """Everything that is learned from, opened and checked."""
+def _source(asked: _Asked, workers: RayPool | None = None) -> _Source:
+    """Everything that is learned from, opened and checked; workers may prepare the images."""
     given, data, config, store = asked.given, asked.data, asked.config, asked.store
     model, judge, pool, others = (given[name] for name in ("model", "judge", "pool", "others"))
     if (judge is None) == ("votes" not in given):
@@ -210,12 +221,12 @@ def _source(asked: _Asked) -> _Source:
             "a judge needs --model and --data, and no --database: give these two, or --votes"
         )
     base_path = Path(model)
-    inputs = open_inputs(base_path, data, judge, asked.where, asked.opening, store, pool)
+    inputs = open_inputs(base_path, data, judge, asked.where, asked.opening, store, pool, workers)
     card, parts = inputs.card, inputs.split
     validation = part_of(inputs.dataset, parts, "validation")
     if inputs.pool is not None:
         space, axes = card.label_space, card.orientation
-        shown = prepare(inputs.pool, card.preparation, store, space, orientation=axes)
+        shown = prepare(inputs.pool, card.preparation, store, space, axes, workers)
     elif config.images == "labelled":
         shown = inputs.dataset.of_patients(set(parts.train) & set(card.labelled))
     else:
@@ -262,7 +273,21 @@ def _of_votes(asked: _Asked) -> _Source:
     return _Source(base, inputs, config, told.pool, validation, votes=told)
 
 
-def _tune(source: _Source, name: str, run: RunFolder, config: AlignConfig, store: Cache) -> None:
+def _learned_from(asked: _Asked) -> LearnedFrom:
+    """What is learned from, in a worker."""
+    source = _source(asked)
+    return LearnedFrom(source.shown, source.validation, source.inputs.judge)
+
+
+def _tune(
+    source: _Source,
+    name: str,
+    run: RunFolder,
+    config: AlignConfig,
+    store: Cache,
+    asked: _Asked,
+    workers: RayPool | None,
+) -> None:
     """One member in its run folder, which is opened."""
     inputs, families, votes = source.inputs, source.families, source.votes
     keep_split(run, inputs.split)
@@ -279,6 +304,10 @@ def _tune(source: _Source, name: str, run: RunFolder, config: AlignConfig, store
 
         align_to_votes(base, votes, validation, run, store)
         return
+    if workers is not None and workers.ray is not None and not run.finished:
+        learned = LearnedFrom(source.shown, validation, inputs.judge)
+        again = partial(_learned_from, asked)
+        predict_ahead(workers, again, learned, base, config.resolved(), store)
     if not run.finished:
         report_dropout_diversity(base, source.shown, config.families, config.seed, store)
     if config.needs_flips:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from segpref.workflows.collect_inputs import CollectInputs, open_collect_inputs
 from segpref.workflows.collect_known import add_known_pairs
 from segpref.workflows.collect_models import add_model_pairs
 from segpref.workflows.collect_sets import add_candidate_pairs
+from segpref.workflows.collect_slates import MakeSet, made_by_pool, made_here
 from segpref.workflows.options import DataOptions, TrainedModel
 from segpref.workflows.runs import Run, chosen, text_of
 
@@ -81,7 +83,8 @@ def init_study(
             count as an ensemble.
         tuned: of mode base-or-tuned: the model that ``model`` is compared with.
         settings: what the study keeps as its settings; ``config`` and ``options`` where None.
-        workers: a Ray cluster whose workers prepare the images; this process where None.
+        workers: a Ray cluster whose workers prepare the images, make the masks and score them; this
+            process where None.
         options: fields of :class:`~segpref.collect.CollectConfig`, ``DataOptions`` and
             ``TrainedModel``, such as ``images=20`` or ``trust=True``.
 
@@ -96,16 +99,20 @@ def init_study(
     given = {
         "model": model, "data": data, "pool": pool, "others": others, "judge": judge, "tuned": tuned,
     }  # fmt: skip
-    address = None if workers is None else workers.ray
-    with nullcontext() if address is None else joined(address):
-        inputs = open_collect_inputs(
-            model=Path(model), data=data, pool=pool, others=others, judge=judge, tuned=tuned,
-            config=config, where=where, opening=opening, cache=Cache(where.cache), workers=workers,
-        )  # fmt: skip
-    sweep_partial(out.absolute().parent)
+    again = partial(
+        open_collect_inputs, model=Path(model), data=data, pool=pool, others=others, judge=judge,
+        tuned=tuned, config=config, where=where, opening=opening, cache=Cache(where.cache),
+    )  # fmt: skip
     left_out: Counter[str] = Counter()
-    with atomic_folder(out) as folder:
-        builder = _asked(folder, inputs, config, left_out)
+    with ExitStack() as stack:
+        make: MakeSet = made_here
+        if workers is not None and workers.ray is not None:
+            stack.enter_context(joined(workers.ray))
+            make = partial(made_by_pool, workers, again)
+        inputs = again(workers=workers)
+        sweep_partial(out.absolute().parent)
+        folder = stack.enter_context(atomic_folder(out))
+        builder = _asked(folder, inputs, config, left_out, make)
         note = StudyNote(
             mode=config.mode,
             title=config.title,
@@ -123,7 +130,11 @@ def init_study(
 
 
 def _asked(
-    folder: Path, inputs: CollectInputs, config: CollectConfig, left_out: Counter[str]
+    folder: Path,
+    inputs: CollectInputs,
+    config: CollectConfig,
+    left_out: Counter[str],
+    make: MakeSet,
 ) -> StudyBuilder:
     """Everything that is asked, with its files in the folder."""
     if len(inputs.model.members) == 1:
@@ -134,7 +145,7 @@ def _asked(
     if config.mode == "base-or-tuned":
         add_model_pairs(inputs, builder, config, left_out)
     else:
-        add_candidate_pairs(inputs, builder, config, left_out)
+        add_candidate_pairs(inputs, builder, config, left_out, make)
     _check_asked(builder, left_out)
     asked = {item.case for item in builder.items}
     for name in ("set", "choose"):

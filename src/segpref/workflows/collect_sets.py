@@ -22,32 +22,31 @@ from segpref.collect.contents import Mode
 from segpref.collect.selection import (
     Asked,
     PairSelection,
-    margin_doubt,
     preference_chance,
     score_scale,
-    share_preferring,
 )
-from segpref.collect.standing import standing_set
 from segpref.data import Dataset, Reader
 from segpref.judges import Committee
 from segpref.policies import ModelCard
-from segpref.preferences import RoundSlates, Scoring, WholeSlates, content_id
+from segpref.preferences import content_id
 from segpref.progress import track
-from segpref.seeds import image_seeds
 from segpref.types import Case, Judge, Predictor, Slate
 from segpref.workflows.collect_inputs import CollectInputs
+from segpref.workflows.collect_slates import KeptSet, MakeSet, made_here
 
 __all__ = ["add_candidate_pairs", "drawn_images", "image_at", "masks_shown"]
 
 SHOWN_MASKS: dict[Mode, int] = {"pair": 2, "best-of-four": 4, "accept-reject": 1}
 
-Kept = RoundSlates | WholeSlates
-
 Chance = Callable[[int], Float[np.ndarray, "field K K"] | None]
 
 
 def add_candidate_pairs(
-    inputs: CollectInputs, builder: StudyBuilder, config: CollectConfig, left_out: Counter[str]
+    inputs: CollectInputs,
+    builder: StudyBuilder,
+    config: CollectConfig,
+    left_out: Counter[str],
+    make: MakeSet = made_here,
 ) -> None:
     """Make the standing sets of a study, and ask about pairs of them.
 
@@ -56,6 +55,7 @@ def add_candidate_pairs(
         builder: takes the questions.
         config: of images and pairs.
         left_out: counts what is not asked about, by reason.
+        make: makes a set, in this process or by the workers of a pool.
     """
     selection = PairSelection(
         config.pairs_per_image,
@@ -65,50 +65,21 @@ def add_candidate_pairs(
         least_voxels=config.least_voxels,
         seed=config.seed,
     )
-    chosen = _divided(inputs, config)
-    if inputs.judge is not None and hasattr(inputs.judge, "prepare"):
-        everything = sorted({place for places in chosen.values() for place in places})
-        inputs.judge.prepare(inputs.pool.take(everything))
-    for use, places in chosen.items():
+    for use, places in _divided(inputs, config).items():
         if not places:
             continue
         pool = inputs.pool.take(places)
-        inputs.proposals.prepare(pool)
-        kept = standing_set(
-            inputs.whole_policy, pool, inputs.proposals, builder.folder / _FOLDERS[use],
-            judge=inputs.judge, seed=config.seed, batch_size=config.batch_size,
-            whole=inputs.in_patches,
-        )  # fmt: skip
-        chance = _chances(kept, pool, inputs.judge)
+        made = make(inputs, config, places, builder.folder / _FOLDERS[use])
+        chance = _chances(made, pool, inputs.judge)
         for place in track(range(len(pool)), "choosing pairs", len(pool)):
-            found = kept([place], 0, 0)
+            found = made.slates([place], 0, 0)
             _ask(
                 inputs, builder, config, left_out, use, pool, place, found.slates[0],
                 selection(
-                    found.slates[0].masks, pool.label_space, chance(place),
-                    _doubt(inputs, pool[place], found.slates[0], config.seed),
+                    found.slates[0].masks, pool.label_space, chance(place), made.doubts[place]
                 ),
                 found.scores[0],
             )  # fmt: skip
-
-
-PASSES = 6
-"""Of the network's last stage under dropout, from which the doubt of a margin is measured."""
-
-
-def _doubt(
-    inputs: CollectInputs, case: Case, slate: Slate, seed: int
-) -> Float[np.ndarray, "field K K"] | None:
-    """How unsure the policy is of its margins; None where it has no dropout that can be run again."""
-    if inputs.in_patches:
-        return None
-    policy, images = inputs.whole_policy, torch.from_numpy(np.stack([case.image]))
-    with torch.no_grad():
-        seeds = image_seeds([case.id], seed, 0xD0)
-        logits = policy.dropout_logits(policy.forward(images), PASSES, None, seeds)
-    if logits is None:
-        return None
-    return margin_doubt(slate.masks, logits[:, 0].float().cpu().numpy(), inputs.card.label_space)
 
 
 _FOLDERS: dict[Literal["train", "choose"], str] = {"train": "set", "choose": "choose"}
@@ -247,28 +218,17 @@ def _divided(
     return found
 
 
-def _chances(kept: Kept, pool: Dataset, judge: Judge | None) -> Chance:
+def _chances(made: KeptSet, pool: Dataset, judge: Judge | None) -> Chance:
     """For every image, the probability that the first of two candidates is better."""
     if judge is None:
         return lambda place: None
     if isinstance(judge, Committee) and len(judge.judges) > 1:
-        return _ensemble(kept, pool, judge)
-    scores = np.stack([kept([place], 0, 0).scores[0] for place in range(len(pool))])
+        return made.shares.__getitem__
+    scores = np.stack([made.slates([place], 0, 0).scores[0] for place in range(len(pool))])
     scales = [score_scale(scores[..., field]) for field in range(scores.shape[-1])]
 
     def chance(place: int) -> Float[np.ndarray, "field K K"]:
         columns = zip(scores[place].T, scales, strict=True)
         return np.stack([preference_chance(own, scale) for own, scale in columns])
-
-    return chance
-
-
-def _ensemble(kept: Kept, pool: Dataset, committee: Committee) -> Chance:
-    scoring = [Scoring(one) for one in committee.judges]
-
-    def chance(place: int) -> Float[np.ndarray, "field K K"]:
-        case, slates = pool[place], kept([place], 0, 0).slates
-        scores = np.stack([one([one.seen(case)], slates)[0].scores for one in scoring])
-        return np.stack([share_preferring(scores[..., n]) for n in range(scores.shape[-1])])
 
     return chance

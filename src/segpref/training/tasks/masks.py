@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -18,13 +19,14 @@ from segpref.data.predictions import PredictionStore
 from segpref.inference.evaluation import MeanLoss, mean_iou, score_model
 from segpref.inference.windows import whole_images
 from segpref.objectives.supervised import SupervisedLoss
-from segpref.policies import ModelCard, TunablePolicy
+from segpref.policies import ModelCard, TunablePolicy, load_policy
 from segpref.preferences import RoundPatches, Scoring, SlateWorkers, WholeSlates
 from segpref.proposals import SlateProposals
-from segpref.runtime import proposal_precision
+from segpref.runtime import proposal_precision, runtime
 from segpref.seeds import derive_seed
 from segpref.training.ahead import SlatesAhead
 from segpref.training.anchored import records_of
+from segpref.training.config import AlignConfig
 from segpref.training.image_sizes import leaves_out
 from segpref.training.loop import following_steps
 from segpref.training.rounds import PreferenceRounds
@@ -78,6 +80,27 @@ class MaskPreferences(PreferenceTask[TunablePolicy]):
                 "reference_logits has no effect with votes or on a model that sees patches, for which "
                 "the base's logits are always recomputed: leave it out"
             )
+
+    @classmethod
+    def ahead(
+        cls, base: Path | str, config: AlignConfig, cache: Cache
+    ) -> Callable[[Dataset, bool], None]:
+        """Predictions of the reference, and what frozen parts of the base say of a volume."""
+        opened: tuple[Any, ModelCard] = load_policy(base)
+        frozen, card = opened
+        runtime().place(frozen.network).requires_grad_(False)
+        patches = card.preparation.patch is not None
+        kept: PredictionStore | None = None
+        if patches or config.reference == "base":
+            kept = _kept_of(frozen, card, cache, config.reference_logits)
+
+        def predict(volume: Dataset, drawn: bool) -> None:
+            frozen.prepare(volume, cache)
+            # Patches are drawn for slates, and logits are asked for by a step alone.
+            if kept is not None and (drawn or patches):
+                kept.prepare(volume)  # which predicts the first
+
+        return predict
 
     def leaves_weights_out(self, network: nn.Module) -> bool:
         """As the policy says of an image."""
@@ -170,18 +193,30 @@ def _reference_of(
     kept_as: LogitFormat | Literal["recomputed"],
 ) -> tuple[Reference, PatchDraw | None]:
     """Logits of the frozen start, and what draws patches where the model sees such."""
-    whole = whole_images([frozen], card.preparation)
+    kept = _kept_of(frozen, card, cache, kept_as)
+    if kept is None:
+        return partial(_passed, frozen), None
+    kept.prepare(pool)
     if card.preparation.patch is None:
-        if kept_as == "recomputed":
-            return partial(_passed, frozen), None
-        kept = PredictionStore(whole, "logits", cache, kept_as=kept_as)
-        kept.prepare(pool)
         return kept.batch, None
-    stored = PredictionStore(whole, "places", cache)
-    stored.prepare(pool)
     # Windows that overlap have other logits than a patch alone: the reference sees the same patch.
-    draw = PatchDraw(card.preparation, stored.__getitem__, mirroring=card.mirroring)
+    draw = PatchDraw(card.preparation, kept.__getitem__, mirroring=card.mirroring)
     return partial(_passed, frozen), draw
+
+
+def _kept_of(
+    frozen: TunablePolicy,
+    card: ModelCard,
+    cache: Cache,
+    kept_as: LogitFormat | Literal["recomputed"],
+) -> PredictionStore | None:
+    """Logits, or the places that patches are drawn around; None where logits are recomputed."""
+    whole = whole_images([frozen], card.preparation)
+    if card.preparation.patch is not None:
+        return PredictionStore(whole, "places", cache)
+    if kept_as == "recomputed":
+        return None
+    return PredictionStore(whole, "logits", cache, kept_as=kept_as)
 
 
 def _drawn_anew(

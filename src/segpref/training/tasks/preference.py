@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -114,6 +114,22 @@ class PreferenceTask(Task, Generic[P]):
     config: AlignConfig
     kind = "align"
     title = "stage 2"
+    keeps_rounds = False
+    """Whether it makes slates of the whole pool also without ``refresh``."""
+
+    @classmethod
+    def ahead(
+        cls, base: Path | str, config: AlignConfig, cache: Cache
+    ) -> Callable[[Dataset, bool], None]:
+        """What predicts a volume by the frozen parts of a base, as the training will ask for it.
+
+        Predictions go into the cache; there are none where the training keeps none.
+
+        Returns:
+            Takes a dataset that begins with a case of the volume, and whether a step draws it or only
+            slates of it are made.
+        """
+        return _nothing
 
     def __post_init__(self) -> None:
         inputs, card = self.inputs, self.card
@@ -256,6 +272,10 @@ class PreferenceTask(Task, Generic[P]):
         silent = silence_of(self.inputs.judge)
         told = {"judge_abstains_on": list(silent)} if silent else {}
         return {"pool_cases": self.images, **curve_summary(history, self.inputs.chosen_by), **told}
+
+
+def _nothing(volume: Dataset, drawn: bool) -> None:
+    pass
 
 
 def _with_votes(

@@ -166,6 +166,7 @@ class SamplePreferences(PreferenceTask[AmbiSeg]):
     """
 
     denoising: Denoising = Denoising()
+    keeps_rounds = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
