@@ -33,7 +33,8 @@ PACKAGES = (
 """Whose ``__all__`` users build from."""
 
 MADE_HERE = {
-    "Case", "Source", "Candidate", "Slate", "SparseSlate", "WholeSlates", "Pairs", "Margins",
+    "Case", "Source", "Candidate", "Slate", "SparseSlate", "SparseScored", "WholeSlates",
+    "PredictedAhead", "Pairs", "Margins",
     "WeightedPairs", "Window", "Dataset", "ModelCard", "RunFolder", "Runtime", "Segmenter",
     "ArrayFile", "ArrayNote", "ArrayWriter", "LabelPlaces", "PredictionStore", "StoredArray",
     "Tree", "Task", "Volume", "VolumeFile", "UndrawnStructures", "Disagreement", "LabelMap",

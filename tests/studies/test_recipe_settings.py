@@ -50,6 +50,7 @@ OTHERS: Mapping[str, Any] = {
     "optimizer": "adamw",
     "parts": ["decoder"],
     "precision": "bf16",
+    "proposal_precision": "bf16",
     "reduction": "image",
     "reference_logits": "uint8",
     "refresh": 3,
