@@ -26,8 +26,7 @@ from torch import nn
 
 from segpref.data import Preparation
 from segpref.inference import predict_folder
-from segpref.policies import ModelCard, Segmenter
-from segpref.policies.model_formats import OpenModel
+from segpref.policies import ModelCard, OpenModel, Segmenter
 from segpref.process_setup import configure_process
 from segpref.progress import console
 from segpref.studies import default_network
