@@ -6,7 +6,9 @@ the same network and the same crop and scaling, in one process and with one thre
 turns in an order that changes. The masks must be equal. Only how images are read, batched and written
 is compared: opening the model is not part of either side.
 
-Figures are CPU seconds (of all threads) and wall seconds; the ratio is the median of the rounds' own.
+Afterwards the pictures are predicted with today's code and with that of an earlier commit
+(:mod:`benchmarks.earlier`). Figures are CPU seconds (of all threads) and wall seconds; the ratio is
+the median of the rounds' own.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from benchmarks.earlier import print_predictions
 from segpref.data import Preparation
 from segpref.inference import predict_folder
 from segpref.policies import ModelCard, OpenModel, Segmenter
@@ -57,6 +60,7 @@ def main() -> None:
         )
         preparation = Preparation(dims=3, crop=CROP)
         _compare(f"{VOLUMES} volumes in crops of {CROP}", volumes, preparation, _plain_volumes)
+    print_predictions()
 
 
 def _compare(what: str, images: Path, preparation: Preparation, plain: Loop) -> None:

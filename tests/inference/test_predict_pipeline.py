@@ -91,8 +91,12 @@ def unet(space: LabelSpace, preparation: Preparation) -> ModelCard:
 
 
 def same_bytes(ours: Sequence[Path], theirs: Sequence[Path]) -> bool:
-    pairs = zip(ours, theirs, strict=True)
-    return all(a.name == b.name and a.read_bytes() == b.read_bytes() for a, b in pairs)
+    names = [path.name for path in ours] == [path.name for path in theirs]
+    return names and same_masks(ours, theirs)
+
+
+def same_masks(ours: Sequence[Path], theirs: Sequence[Path]) -> bool:
+    return all(a.read_bytes() == b.read_bytes() for a, b in zip(ours, theirs, strict=True))
 
 
 # The same masks
@@ -295,6 +299,27 @@ def test_no_image_is_read_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(data_volumes, "_whole_array", counted)
     predict_folder(opened(card_of()), images, tmp_path / "out", batch_size=2)
     assert voxels == Counter({f"{number}.nii.gz": 1 for number in range(5)})
+
+
+def test_no_picture_is_read_twice_to_see_whether_it_is_grey(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = pictures(tmp_path / "images", 3)
+    for number in range(3):
+        picture = Image.open(images / f"{number:02d}.png").convert("RGB")
+        picture.save(images / f"c{number}.png")
+    read: Counter[str] = Counter()
+    whole = data_volumes.read_picture
+
+    def counted(path: Path, colours: Any) -> np.ndarray:
+        read[path.name] += 1
+        return whole(path, colours)
+
+    monkeypatch.setattr(data_volumes, "read_picture", counted)
+    model = opened(card_of(Preparation(normalise="min-max")))
+    written = predict_folder(model, images, tmp_path / "out")
+    assert set(read.values()) == {1}
+    assert same_masks(written[:3], written[3:])
 
 
 def test_two_batches_are_in_memory_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -14,24 +13,19 @@ from torch import Tensor
 from segpref.data.orientation import orientation_of, turned, turned_back
 from segpref.data.preparation import Preparation
 from segpref.data.prepared import check_prepared
+from segpref.inference.as_trained import AsTrained
 from segpref.inference.decoding import check_case, decoded, finite, restored
 from segpref.inference.propagation import propagate
 from segpref.inference.sliding import WindowedNetwork
 from segpref.inference.windows import WholeNetwork, whole_network
 from segpref.policies import ModelCard
 from segpref.policies.capabilities import CasePredictor
-from segpref.progress import console
 from segpref.prompts import Prompt, PromptedModel
 from segpref.types import Case, Predictor
 
 __all__ = ["CaseMasks", "Ready", "predict_case"]
 
-log = logging.getLogger(__name__)
-
 Network = WindowedNetwork | WholeNetwork | CasePredictor
-
-_BEYOND = 0.05
-"""Share by which a voxel size may lie outside those of the training before it is said."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +62,7 @@ class CaseMasks:
     def __init__(self, network: Network, card: ModelCard, reorient: bool = True) -> None:
         self.card = card
         self._network, self._reorient = network, reorient
-        self._said: set[object] = set()
+        self._axes = AsTrained(card, reorient)
 
     def __call__(
         self, case: Case, name: object = None, turn: bool = True
@@ -86,10 +80,10 @@ class CaseMasks:
         """The case turned and prepared; arguments as of a call."""
         name = case.id if name is None else name
         if turn:
-            seen, codes = self._as_trained(case, name)
+            seen, codes = self._axes.turned(case, name)
         else:
             seen, codes = case, None
-            self._warn_of_prompted(case, name)
+            self._axes.warn_of_prompted(case, name)
         turns = [] if codes is None else [(case, codes)]
         card, preparation = self.card, self.card.preparation
         check_case(card, seen)
@@ -181,78 +175,15 @@ class CaseMasks:
         """
         check_case(self.card, case)
         if at is None:
-            seen, codes = self._as_trained(case, name)
+            seen, codes = self._axes.turned(case, name)
         else:
             seen, codes = case, None
-            self._warn_of_prompted(case, name)
+            self._axes.warn_of_prompted(case, name)
         images = self.card.preparation.apply(replace(seen, label=None, raters=None)).images
         check_prepared(images, name)
         logits = propagate(model, torch.from_numpy(images), prompts or None, at)
         mask = decoded(restored(finite(logits, name), self.card, seen), self.card.label_space)
         return _back(mask, () if codes is None else ((case, codes),))
-
-    def _as_trained(self, case: Case, name: object) -> tuple[Case, str | None]:
-        """The case with its axes as in training, and where they point to if they were turned."""
-        own, wanted = orientation_of(case), self.card.orientation
-        seen, codes = case, None
-        turns = wanted is not None and self._reorient and case.image.ndim == 4
-        if turns and own is None:
-            self._say("axes", f"{name} does not say where its axes point to: {wanted} is assumed")
-        elif turns and own != wanted:
-            seen, codes = turned(replace(case, label=None, raters=None), wanted), wanted
-            self._say(
-                own,
-                f"{name} has axes that point to {own}: it is turned to {wanted}, as in training, and "
-                "its mask turned back",
-            )
-        elif wanted is None and own is not None and _axes_matter(self.card):
-            self._say(
-                own,
-                f"{name} has axes that point to {own}, but the model does not say where they pointed "
-                "to in training: it is used unchanged",
-            )
-        self._warn_of_spacing(seen, name)
-        return seen, codes
-
-    def _warn_of_prompted(self, case: Case, name: object) -> None:
-        own, wanted = orientation_of(case), self.card.orientation
-        if None not in (own, wanted) and own != wanted:
-            self._say(
-                own,
-                f"{name} has axes that point to {own}, and in training they pointed to {wanted}: it is "
-                "not turned, for prompts were drawn on it",
-            )
-
-    def _warn_of_spacing(self, case: Case, name: object) -> None:
-        known = self.card.spacing_range_mm
-        if known is None or case.spacing_mm is None or self.card.preparation.spacing_mm is not None:
-            return
-        outside = any(
-            not low * (1 - _BEYOND) <= step <= high * (1 + _BEYOND)
-            for step, (low, high) in zip(case.spacing_mm, known, strict=False)
-        )
-        if outside and case.spacing_mm not in self._said:
-            self._said.add(case.spacing_mm)
-            log.warning(
-                "%s has voxels of %s mm, outside what the model was trained with (%s mm): its mask may "
-                "be worse than on such images.",
-                name,
-                " x ".join(f"{step:.3g}" for step in case.spacing_mm),
-                " x ".join(
-                    f"{low:.3g}" if high - low < 0.01 * high else f"{low:.3g} to {high:.3g}"
-                    for low, high in known
-                ),
-            )
-
-    def _say(self, what: object, text: str) -> None:
-        if what not in self._said:
-            self._said.add(what)
-            console.print(f"{text}.", highlight=False, soft_wrap=True)
-
-
-def _axes_matter(card: ModelCard) -> bool:
-    """Whether nothing but the images themselves says how the network wants its axes."""
-    return isinstance(card.preparation, Preparation) and card.preparation.orientation is None
 
 
 def predict_case(
