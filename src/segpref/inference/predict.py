@@ -48,7 +48,8 @@ def predict_folder(
     structures that may overlap go to one file each
     (:func:`~segpref.inference.mask_writing.write_mask`). A model of several channels takes
     nnU-Net's ``NAME_0000``, ``NAME_0001``, ... where the folder has such files; masks are called
-    NAME. An image that can't be segmented, such as a damaged file, is reported at once and does not
+    NAME. Images that go through the network together have logits that may differ in their last bits
+    from those of one alone, and so the mask of a pixel where two classes tie. An image that can't be segmented, such as a damaged file, is reported at once and does not
     keep the others from being segmented. Each mask is written as soon as it is made.
 
     Args:
@@ -58,7 +59,8 @@ def predict_folder(
         output: folder of the masks, not one of images; made if it is not there.
         patch: as in :func:`~segpref.inference.case_masks.predict_case`.
         overlap: as in :func:`~segpref.inference.case_masks.predict_case`.
-        batch_size: as in :func:`~segpref.inference.case_masks.predict_case`.
+        batch_size: slices, windows, or images of one size that follow one another, that go through
+            the network at once.
         overwrite: make masks anew that are there already; they are skipped otherwise.
         prompts: asked in place of a promptable model's own; on a volume they are carried from their
             slice to the others (:func:`~segpref.inference.propagation.propagate`).
