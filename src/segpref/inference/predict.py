@@ -49,8 +49,9 @@ def predict_folder(
     (:func:`~segpref.inference.mask_writing.write_mask`). A model of several channels takes
     nnU-Net's ``NAME_0000``, ``NAME_0001``, ... where the folder has such files; masks are called
     NAME. Images that go through the network together have logits that may differ in their last bits
-    from those of one alone, and so the mask of a pixel where two classes tie. An image that can't be segmented, such as a damaged file, is reported at once and does not
-    keep the others from being segmented. Each mask is written as soon as it is made.
+    from those of one alone, and so the mask of a pixel where two classes tie. An image that can't be
+    segmented, such as a damaged file, is reported at once and does not keep the others from being
+    segmented. Each mask is written as soon as it is made.
 
     Args:
         model: opened, or where it is (see :func:`~segpref.policies.model_formats.open_model`).
