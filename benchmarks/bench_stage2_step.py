@@ -8,7 +8,8 @@ images: those of ACDC where ``SEGPREF_DATA`` points to them, else phantoms. Base
 on a few patients first, so that masks are torn as real ones are; they are kept in the folder for
 temporary files.
 
-It also counts the passes: no input may go through the network twice.
+It also counts the passes: no input may go through the network twice. Afterwards whole steps of several
+sizes are measured with today's code and with that of an earlier commit (:mod:`benchmarks.earlier`).
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from benchmarks.earlier import print_steps
 from segpref.data import (
     ACDC,
     Cache,
@@ -199,6 +201,7 @@ def main() -> None:
             supervised(batches[number % len(batches)])
             rows.setdefault("supervised step", []).append(time.perf_counter() - start)
     _print(rows, counted)
+    print_steps()
 
 
 def _print(rows: dict[str, list[float]], counted: Counter[str]) -> None:

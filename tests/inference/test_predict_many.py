@@ -238,7 +238,7 @@ def test_a_place_that_can_not_hold_masks_is_told_before_the_work(
     save_nifti(images / "a.nii", noise((4, 4, 4)))
     (tmp_path / "file").write_text("in the way")
     model = model_file(tmp_path, card_of())
-    monkeypatch.setattr(case_masks, "_mask", lambda *_: pytest.fail("it was segmented"))
+    monkeypatch.setattr(case_masks.CaseMasks, "ready", lambda *_: pytest.fail("it was segmented"))
     for out in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(
             SegprefError, match="not a folder that you may write to: choose another"

@@ -56,7 +56,7 @@ def predict(
         patch: window in voxels for images that are too large for one pass, where the model's
             preparation has none; not for one with a fixed size.
         overlap: share of a window that overlaps with the next.
-        batch_size: slices or windows per pass.
+        batch_size: images, slices or windows per pass.
         overwrite: replace masks that exist already.
         box: of a promptable model of one structure: where it is in every image, in pixels of the file,
             --box "[x_min, y_min, x_max, y_max]"; x counts columns and y rows, from 0.

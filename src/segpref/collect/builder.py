@@ -20,7 +20,7 @@ from segpref.collect.slices import Axis
 from segpref.data.dataset import Volume
 from segpref.data.preparation import Preparation
 from segpref.data.source import Reader
-from segpref.inference.case_masks import decoded, restored
+from segpref.inference.decoding import decoded, restored
 from segpref.policies import ModelCard
 from segpref.preferences import content_id
 from segpref.types import Candidate, Case, LabelSpace, SegprefError

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +31,12 @@ _SLACK = 1e-3
 """Interpolation leaves values farther from whole numbers than this, float arithmetic nearer ones."""
 
 
-def read_image(source: Source, channels: Sequence[str], colour: bool | None = None) -> VolumeFile:
+def read_image(
+    source: Source,
+    channels: Sequence[str],
+    colour: bool | None = None,
+    coloured: Callable[[Path], None] | None = None,
+) -> VolumeFile:
     """Read the channels of a source, float32.
 
     Args:
@@ -39,9 +44,13 @@ def read_image(source: Source, channels: Sequence[str], colour: bool | None = No
         channels: names of the channels; their number must come out.
         colour: of pictures: True gives three channels whatever the file has, False one, None what
             the file has.
+        coloured: is told of pictures in colour that are read as one channel.
     """
     colours: Colours = "grey" if colour is False else "channels"
-    parts = [_single(path, read_volume(path, colours)) for path in source.images]
+    if colour is False and coloured is not None:
+        parts = [_single(path, _in_grey(path, coloured)) for path in source.images]
+    else:
+        parts = [_single(path, read_volume(path, colours)) for path in source.images]
     for path, part in zip(source.images[1:], parts[1:], strict=True):
         check_grid(parts[0], source.images[0], part, path)
     array = np.concatenate([part.array for part in parts])
@@ -247,6 +256,21 @@ def has_colours(path: Path) -> bool:
     except SegprefError:
         return False
     return len(found) == 3 and not bool((found == found[:1]).all())
+
+
+def _in_grey(path: Path, coloured: Callable[[Path], None]) -> VolumeFile:
+    """One channel of an image; a picture whose colours are equal, or that is grey, is read once."""
+    if not is_picture(path) or states_grey(path):
+        return read_volume(path, "grey")
+    found = read_volume(path)
+    if len(found.array) == 1:
+        return found
+    grey = len(found.array) == 3 and bool((found.array == found.array[:1]).all())
+    if grey and found.array.dtype == np.uint8:
+        return found._replace(array=found.array[:1])
+    if len(found.array) == 3 and not grey:
+        coloured(path)
+    return read_volume(path, "grey")
 
 
 def _first_readable(files: Sequence[Path]) -> tuple[Num[np.ndarray, "channel *space"], Path]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from segpref.checking import checked
-from segpref.data.cases import has_colours, make_case, picture_channels, read_image
+from segpref.data.cases import make_case, picture_channels, read_image
 from segpref.data.dicom import is_dicom, radiographs
 from segpref.data.index import image_files, index, source_id
 from segpref.data.manifest import image_columns, is_manifest, read_manifest
@@ -96,13 +96,16 @@ class Images:
 
     def read(self, source: Source) -> Case:
         """The image with its geometry; ``label`` is None."""
-        if self._colour is False and not self._told and any(map(has_colours, source.images)):
+        coloured = None if self._told else self._warn_of_colour
+        return make_case(source, read_image(source, self.channels, self._colour, coloured), None)
+
+    def _warn_of_colour(self, path: Path) -> None:
+        if not self._told:
             self._told = True
             log.warning(
                 "%s is in colour, but one channel is wanted: of such pictures the luminance is used",
-                source.images[0],
+                path,
             )
-        return make_case(source, read_image(source, self.channels, self._colour), None)
 
 
 def images_for(root: Path | str, channels: Sequence[str]) -> Reader:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -14,23 +13,38 @@ from torch import Tensor
 from segpref.data.orientation import orientation_of, turned, turned_back
 from segpref.data.preparation import Preparation
 from segpref.data.prepared import check_prepared
+from segpref.inference.as_trained import AsTrained
+from segpref.inference.decoding import check_case, decoded, finite, restored
 from segpref.inference.propagation import propagate
 from segpref.inference.sliding import WindowedNetwork
 from segpref.inference.windows import WholeNetwork, whole_network
 from segpref.policies import ModelCard
 from segpref.policies.capabilities import CasePredictor
-from segpref.progress import console
 from segpref.prompts import Prompt, PromptedModel
-from segpref.types import Case, LabelSpace, Predictor, SegprefError
+from segpref.types import Case, Predictor
 
-__all__ = ["CaseMasks", "check_case", "decoded", "predict_case", "restored"]
-
-log = logging.getLogger(__name__)
+__all__ = ["CaseMasks", "Ready", "predict_case"]
 
 Network = WindowedNetwork | WholeNetwork | CasePredictor
 
-_BEYOND = 0.05
-"""Share by which a voxel size may lie outside those of the training before it is said."""
+
+@dataclass(frozen=True)
+class Ready:
+    """A case as the network takes it, and what brings its mask back.
+
+    Args:
+        name: what messages call it.
+        case: turned as the network wants it, without its label.
+        card: of the model, whose preparation turns nothing any more.
+        items: network inputs, one per slice of a volume in 2D; None of what takes cases as they are.
+        turns: cases before they were turned and where their axes point to since, the first one first.
+    """
+
+    name: object
+    case: Case
+    card: ModelCard
+    items: Float[np.ndarray, "item channel *grid"] | None
+    turns: tuple[tuple[Case, str], ...]
 
 
 class CaseMasks:
@@ -48,7 +62,7 @@ class CaseMasks:
     def __init__(self, network: Network, card: ModelCard, reorient: bool = True) -> None:
         self.card = card
         self._network, self._reorient = network, reorient
-        self._said: set[object] = set()
+        self._axes = AsTrained(card, reorient)
 
     def __call__(
         self, case: Case, name: object = None, turn: bool = True
@@ -60,13 +74,72 @@ class CaseMasks:
             name: what messages call it; its id where None.
             turn: whether the volume may be turned; not if somebody drew prompts on it.
         """
+        return self.mask(self.ready(case, name, turn))
+
+    def ready(self, case: Case, name: object = None, turn: bool = True) -> Ready:
+        """The case turned and prepared; arguments as of a call."""
         name = case.id if name is None else name
         if turn:
-            seen, codes = self._as_trained(case, name)
+            seen, codes = self._axes.turned(case, name)
         else:
             seen, codes = case, None
-            self._warn_of_prompted(case, name)
-        return _back(_mask(self._network, self.card, seen, name), case, codes)
+            self._axes.warn_of_prompted(case, name)
+        turns = [] if codes is None else [(case, codes)]
+        card, preparation = self.card, self.card.preparation
+        check_case(card, seen)
+        seen = replace(seen, label=None, raters=None)
+        if isinstance(self._network, CasePredictor):
+            return Ready(name, seen, card, None, tuple(turns))
+        if isinstance(preparation, Preparation) and (codes := preparation.orientation):
+            # Slices lie along the last axis of the volume as it is turned for the network.
+            turns.append((seen, codes))
+            preparation = replace(preparation, orientation=None)
+            seen, card = turned(seen, codes), replace(card, preparation=preparation)
+        items = preparation.apply(seen).images
+        check_prepared(items, name)
+        return Ready(name, seen, card, items, tuple(turns))
+
+    def together(self, ready: Ready) -> int:
+        """How many cases of this size go through the network at once, each of one input."""
+        if ready.items is None or isinstance(self._network, CasePredictor):
+            return 1
+        return self._network.together(ready.items.shape[2:]) if self.one_pass(ready) else 1
+
+    def one_pass(self, ready: Ready) -> bool:
+        """Whether the case is one input of the network, so that :meth:`mask_of` may follow it."""
+        return ready.items is not None and len(ready.items) == 1
+
+    def logits(
+        self, items: Float[np.ndarray, "item channel *grid"]
+    ) -> Float[Tensor, "item C *grid"]:
+        """The network's output for inputs of one size, in the computer's memory."""
+        assert not isinstance(self._network, CasePredictor)
+        return self._network(torch.from_numpy(items)).float().cpu()
+
+    def mask(self, ready: Ready) -> UInt8[np.ndarray, "field *space"]:
+        """The mask of one case."""
+        case, card, items = ready.case, ready.card, ready.items
+        if isinstance(self._network, CasePredictor):
+            return _back(self._network.mask(case), ready.turns)
+        assert items is not None
+        mask = np.empty((card.label_space.fields, *case.image.shape[1:]), np.uint8)
+        sliced = card.preparation.dims == 2 and case.image.ndim == 4
+        # Slices come back to the image's grid a batch at a time: only their masks pile up.
+        size = self._network.batch_size
+        for start in range(0, len(items), size):
+            batch = items[start : start + size]
+            part = _decoded(ready, self.logits(batch))
+            if sliced:
+                mask[..., start : start + len(batch)] = part
+            else:
+                mask[:] = part
+        return _back(mask, ready.turns)
+
+    def mask_of(
+        self, ready: Ready, logits: Float[Tensor, "1 C *grid"]
+    ) -> UInt8[np.ndarray, "field *space"]:
+        """The mask of a case whose logits are there already."""
+        return _back(_decoded(ready, logits), ready.turns)
 
     def seen(self, case: Case) -> Bool[np.ndarray, "*space"]:
         """Which voxels of an image lie within the preparation's crop; all of them without one."""
@@ -102,78 +175,15 @@ class CaseMasks:
         """
         check_case(self.card, case)
         if at is None:
-            seen, codes = self._as_trained(case, name)
+            seen, codes = self._axes.turned(case, name)
         else:
             seen, codes = case, None
-            self._warn_of_prompted(case, name)
+            self._axes.warn_of_prompted(case, name)
         images = self.card.preparation.apply(replace(seen, label=None, raters=None)).images
         check_prepared(images, name)
         logits = propagate(model, torch.from_numpy(images), prompts or None, at)
-        mask = decoded(restored(_finite(logits, name), self.card, seen), self.card.label_space)
-        return _back(mask, case, codes)
-
-    def _as_trained(self, case: Case, name: object) -> tuple[Case, str | None]:
-        """The case with its axes as in training, and where they point to if they were turned."""
-        own, wanted = orientation_of(case), self.card.orientation
-        seen, codes = case, None
-        turns = wanted is not None and self._reorient and case.image.ndim == 4
-        if turns and own is None:
-            self._say("axes", f"{name} does not say where its axes point to: {wanted} is assumed")
-        elif turns and own != wanted:
-            seen, codes = turned(replace(case, label=None, raters=None), wanted), wanted
-            self._say(
-                own,
-                f"{name} has axes that point to {own}: it is turned to {wanted}, as in training, and "
-                "its mask turned back",
-            )
-        elif wanted is None and own is not None and _axes_matter(self.card):
-            self._say(
-                own,
-                f"{name} has axes that point to {own}, but the model does not say where they pointed "
-                "to in training: it is used unchanged",
-            )
-        self._warn_of_spacing(seen, name)
-        return seen, codes
-
-    def _warn_of_prompted(self, case: Case, name: object) -> None:
-        own, wanted = orientation_of(case), self.card.orientation
-        if None not in (own, wanted) and own != wanted:
-            self._say(
-                own,
-                f"{name} has axes that point to {own}, and in training they pointed to {wanted}: it is "
-                "not turned, for prompts were drawn on it",
-            )
-
-    def _warn_of_spacing(self, case: Case, name: object) -> None:
-        known = self.card.spacing_range_mm
-        if known is None or case.spacing_mm is None or self.card.preparation.spacing_mm is not None:
-            return
-        outside = any(
-            not low * (1 - _BEYOND) <= step <= high * (1 + _BEYOND)
-            for step, (low, high) in zip(case.spacing_mm, known, strict=False)
-        )
-        if outside and case.spacing_mm not in self._said:
-            self._said.add(case.spacing_mm)
-            log.warning(
-                "%s has voxels of %s mm, outside what the model was trained with (%s mm): its mask may "
-                "be worse than on such images.",
-                name,
-                " x ".join(f"{step:.3g}" for step in case.spacing_mm),
-                " x ".join(
-                    f"{low:.3g}" if high - low < 0.01 * high else f"{low:.3g} to {high:.3g}"
-                    for low, high in known
-                ),
-            )
-
-    def _say(self, what: object, text: str) -> None:
-        if what not in self._said:
-            self._said.add(what)
-            console.print(f"{text}.", highlight=False, soft_wrap=True)
-
-
-def _axes_matter(card: ModelCard) -> bool:
-    """Whether nothing but the images themselves says how the network wants its axes."""
-    return isinstance(card.preparation, Preparation) and card.preparation.orientation is None
+        mask = decoded(restored(finite(logits, name), self.card, seen), self.card.label_space)
+        return _back(mask, () if codes is None else ((case, codes),))
 
 
 def predict_case(
@@ -211,88 +221,16 @@ def predict_case(
     return CaseMasks(network, card)(case)
 
 
-def _mask(
-    network: Network, card: ModelCard, case: Case, name: object
-) -> UInt8[np.ndarray, "f *space"]:
-    check_case(card, case)
-    case = replace(case, label=None, raters=None)
-    if isinstance(network, CasePredictor):
-        return network.mask(case)
-    preparation, space = card.preparation, card.label_space
-    if isinstance(preparation, Preparation) and (codes := preparation.orientation):
-        # Slices lie along the last axis of the volume as it is turned for the network.
-        card = replace(card, preparation=replace(preparation, orientation=None))
-        return _back(_mask(network, card, turned(case, codes), name), case, codes)
-    items = preparation.apply(case).images
-    check_prepared(items, name)
-    mask = np.empty((space.fields, *case.image.shape[1:]), np.uint8)
-    sliced = preparation.dims == 2 and case.image.ndim == 4
-    # Slices come back to the image's grid a batch at a time: only their masks pile up.
-    for start in range(0, len(items), network.batch_size):
-        batch = torch.from_numpy(items[start : start + network.batch_size])
-        logits = _finite(network(batch).float().cpu(), name)
-        part = decoded(restored(logits, card, case), space)
-        if sliced:
-            mask[..., start : start + len(batch)] = part
-        else:
-            mask[:] = part
-    return mask
+def _decoded(
+    ready: Ready, logits: Float[Tensor, "item C *grid"]
+) -> UInt8[np.ndarray, "field *turned"]:
+    channels = restored(finite(logits, ready.name), ready.card, ready.case)
+    return decoded(channels, ready.card.label_space)
 
 
 def _back(
-    mask: UInt8[np.ndarray, "field *turned"], case: Case, codes: str | None
+    mask: UInt8[np.ndarray, "field *turned"], turns: Sequence[tuple[Case, str]]
 ) -> UInt8[np.ndarray, "field *space"]:
-    return mask if codes is None else turned_back(torch.from_numpy(mask), case, codes).numpy()
-
-
-def _finite(logits: Float[Tensor, "item C *grid"], name: object) -> Float[Tensor, "item C *grid"]:
-    if not bool(torch.isfinite(logits).all()):
-        raise SegprefError(
-            f"the network's output for {name} is NaN or infinite: look for extreme values in the "
-            "image, or train the model again with a lower learning rate"
-        )
-    return logits
-
-
-def check_case(card: ModelCard, case: Case) -> None:
-    """Refuse an image with other channels than the model's, or without the voxel size that it needs."""
-    wanted, spacing = card.channels, card.preparation.spacing_mm
-    if len(case.image) != len(wanted):
-        raise SegprefError(
-            f"{case.id} has {len(case.image)} channels but the model takes {len(wanted)} "
-            f"({', '.join(wanted)}): use images as the model was trained on"
-        )
-    if spacing is not None and case.spacing_mm is None:
-        raise SegprefError(
-            f"{case.id} does not state its voxel size, but the model resamples to "
-            f"{' x '.join(f'{step:g}' for step in spacing)} mm: use a file with a voxel size (NIfTI or "
-            "DICOM)"
-        )
-
-
-def restored(
-    logits: Float[Tensor, "item C *grid"], card: ModelCard, case: Case
-) -> Iterator[Float[Tensor, " *space"]]:
-    """Logits on the case's own voxels, one channel at a time: all of a large scan's may not fit."""
-    # As far from the decision as the logits are on average, so that resampling leaves the edge of the
-    # crop where it is.
-    strength = float(logits.abs().mean()) or 1.0
-    for channel in range(logits.shape[1]):
-        background = card.label_space.kind == "multi-class" and channel == 0
-        outside = torch.tensor([strength if background else -strength])
-        yield card.preparation.restore(logits[:, channel : channel + 1], case, outside)[0]
-
-
-def decoded(
-    channels: Iterator[Float[Tensor, " *space"]], space: LabelSpace
-) -> UInt8[np.ndarray, "field *space"]:
-    """:meth:`LabelSpace.decode` of channels that come one by one."""
-    if space.kind == "multi-label":
-        return np.stack([(logits > 0).numpy().astype(np.uint8) for logits in channels])
-    best = next(channels).clone()
-    labels = torch.zeros(best.shape, dtype=torch.uint8)
-    for value, logits in enumerate(channels, start=1):
-        # Of equal logits the first wins, as in argmax.
-        labels[logits > best] = value
-        torch.maximum(best, logits, out=best)
-    return labels.numpy()[None]
+    for case, codes in reversed(turns):
+        mask = turned_back(torch.from_numpy(mask), case, codes).numpy()
+    return mask

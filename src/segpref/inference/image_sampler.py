@@ -13,7 +13,7 @@ from jaxtyping import Bool, UInt8
 from segpref.data.orientation import orientation_of, turned, turned_back
 from segpref.data.preparation import Preparation
 from segpref.data.prompts import nodule_prompt
-from segpref.inference.case_masks import check_case, decoded, restored
+from segpref.inference.decoding import check_case, decoded, restored
 from segpref.inference.samples import soft_samples
 from segpref.policies import ModelCard, read_card
 from segpref.policies.diffusion import (

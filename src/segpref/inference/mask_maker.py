@@ -6,11 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
 from segpref.data.source import Source
 from segpref.data.volumes import is_nifti
-from segpref.inference.case_masks import CaseMasks
-from segpref.inference.mask_writing import write_mask
-from segpref.inference.user_prompts import UserPrompts, prompted_with
+from segpref.inference.case_masks import CaseMasks, Ready
+from segpref.inference.mask_writing import Geometry, kept_header, write_mask
+from segpref.inference.user_prompts import ImagePrompts, UserPrompts, prompted_with
 from segpref.inference.windows import whole_network
 from segpref.memory import Setting
 from segpref.policies import TunablePolicy
@@ -63,24 +67,67 @@ class MaskMaker:
 
     def __call__(self, source: Source, path: Path, case: Case) -> Sequence[Path]:
         """Write the masks of an image to this file, or to one for each structure, and return these."""
-        carry = self._options.carry and case.image.ndim == 4
-        given = self._options.prompts.moved(source, case, self._card.preparation)
-        name, policy = source.images[0], self.policy
+        return self.write(source, path, case, self.mask(source, case))
+
+    def ready(self, source: Source, case: Case) -> Ready | None:
+        """The image as the network takes it; None where it is asked by prompts of its own."""
+        given = self._given(source, case)
+        own_way = given.slice is not None or given.prompts or self._carries(case)
+        return None if own_way else self._masks.ready(case, source.images[0])
+
+    def together(self, ready: Ready) -> int:
+        """How many images of this size go through the network at once."""
+        return self._masks.together(ready)
+
+    def one_pass(self, ready: Ready) -> bool:
+        """Whether the image is one input of the network, and :meth:`logits` may be asked."""
+        return self._masks.one_pass(ready)
+
+    def logits(self, images: Sequence[Ready]) -> Float[Tensor, "image C *grid"]:
+        """The network's output for images of one size, each of one input."""
+        items = [one.items for one in images if one.items is not None]
+        return self._masks.logits(items[0] if len(items) == 1 else np.concatenate(items))
+
+    def mask(
+        self, source: Source, case: Case, ready: Ready | None = None
+    ) -> UInt8[np.ndarray, "field *space"]:
+        """The mask of an image, which may be prepared already."""
+        given, name, policy = self._given(source, case), source.images[0], self.policy
         if given.slice is not None:
-            mask = self._masks.carried(prompted(policy), case, name, given.prompts, given.slice)
-        elif given.prompts:
+            return self._masks.carried(prompted(policy), case, name, given.prompts, given.slice)
+        if given.prompts:
             with prompted_with(policy, given.prompts):
-                if carry:
-                    mask = self._masks.carried(prompted(policy), case, name)
-                else:
-                    mask = self._masks(case, name, turn=False)
-        elif carry:
-            mask = self._masks.carried(prompted(policy), case, name)
-        else:
-            mask = self._masks(case, name)
+                if self._carries(case):
+                    return self._masks.carried(prompted(policy), case, name)
+                return self._masks(case, name, turn=False)
+        if self._carries(case):
+            return self._masks.carried(prompted(policy), case, name)
+        return self._masks.mask(ready or self._masks.ready(case, name))
+
+    def finish(
+        self,
+        source: Source,
+        path: Path,
+        case: Case,
+        ready: Ready,
+        logits: Float[Tensor, "1 C *grid"],
+    ) -> Sequence[Path]:
+        """Write the masks of an image whose logits are there already, and return their files."""
+        return self.write(source, path, case, self._masks.mask_of(ready, logits))
+
+    def write(
+        self, source: Source, path: Path, case: Case, mask: UInt8[np.ndarray, "field *space"]
+    ) -> Sequence[Path]:
+        """Write the masks of an image and return their files."""
         return write_mask(path, mask, self._card.label_space, like(source, case))
 
+    def _given(self, source: Source, case: Case) -> ImagePrompts:
+        return self._options.prompts.moved(source, case, self._card.preparation)
 
-def like(source: Source, case: Case) -> Path | Case:
+    def _carries(self, case: Case) -> bool:
+        return self._options.carry and case.image.ndim == 4
+
+
+def like(source: Source, case: Case) -> Geometry | Case:
     """What tells the geometry: a NIfTI header goes over as it is, of other formats the case knows."""
-    return source.images[0] if is_nifti(source.images[0]) else case
+    return kept_header(source.images[0], case) if is_nifti(source.images[0]) else case

@@ -17,7 +17,7 @@ from segpref.late import late
 from segpref.targets import file_target
 from segpref.types import IGNORE, Case, LabelSpace, SegprefError
 
-__all__ = ["write_map", "write_mask"]
+__all__ = ["Geometry", "kept_header", "write_map", "write_mask"]
 
 nib, tifffile = late("nibabel"), late("tifffile")
 
@@ -28,7 +28,7 @@ def write_mask(
     path: Path | str,
     mask: UInt8[np.ndarray, "field *space"],
     label_space: LabelSpace,
-    like: Case | Path | str,
+    like: Case | Path | str | Geometry,
 ) -> tuple[Path, ...]:
     """Write a mask; structures that may overlap go to one file each.
 
@@ -44,7 +44,8 @@ def write_mask(
         path: the file to write; see :func:`mask_paths` for several structures.
         mask: uint8, on the grid of ``like``.
         label_space: what its values mean.
-        like: the input file or DICOM folder, or the case that was read from it.
+        like: the input file or DICOM folder, which is read; or the case that was read from it, or
+            :func:`kept_header` of both.
 
     Returns:
         The files written, in the order of the fields.
@@ -71,7 +72,7 @@ def write_map(
     path: Path | str,
     values: Float[np.ndarray, "field *space"],
     label_space: LabelSpace,
-    like: Case | Path | str,
+    like: Case | Path | str | Geometry,
 ) -> tuple[Path, ...]:
     """Write numbers per voxel, such as probabilities, as float32: NIfTI or TIFF.
 
@@ -90,9 +91,15 @@ def write_map(
     return paths
 
 
+def kept_header(path: Path, case: Case) -> Geometry:
+    """The geometry of a NIfTI file whose case was read: the header alone is read again."""
+    stated = case.spacing_mm is not None
+    return Geometry(str(path), case.image.shape[1:], case.affine, stated, nib.load(path))
+
+
 def _checked(
-    path: Path | str, array: np.ndarray, label_space: LabelSpace, like: Case | Path | str
-) -> tuple[Path, tuple[Path, ...], _Geometry]:
+    path: Path | str, array: np.ndarray, label_space: LabelSpace, like: Case | Path | str | Geometry
+) -> tuple[Path, tuple[Path, ...], Geometry]:
     """The file, its files per structure, and the geometry, which must be the array's."""
     paths = mask_paths(path, label_space)
     if len(array) != len(paths):
@@ -109,7 +116,9 @@ def _checked(
     return Path(path), paths, geometry
 
 
-class _Geometry(NamedTuple):
+class Geometry(NamedTuple):
+    """What a mask takes from its input."""
+
     name: str
     shape: tuple[int, ...]
     affine: Float[np.ndarray, "4 4"] | None
@@ -119,15 +128,17 @@ class _Geometry(NamedTuple):
     """The NIfTI image whose header is to be kept, or None."""
 
 
-def _geometry(like: Case | Path | str) -> _Geometry:
+def _geometry(like: Case | Path | str | Geometry) -> Geometry:
+    if isinstance(like, Geometry):
+        return like
     if isinstance(like, Case):
         stated = like.spacing_mm is not None
-        return _Geometry(like.id, like.image.shape[1:], like.affine, stated, None)
+        return Geometry(like.id, like.image.shape[1:], like.affine, stated, None)
     source = Path(like)
     volume = read_volume(source)
     original = nib.load(source) if is_nifti(source) and source.is_file() else None
     stated = volume.spacing_mm is not None
-    return _Geometry(str(source), volume.array.shape[1:], volume.affine, stated, original)
+    return Geometry(str(source), volume.array.shape[1:], volume.affine, stated, original)
 
 
 def _write(path: Path, save: Callable[[Path], Any]) -> None:
@@ -149,7 +160,7 @@ def _write(path: Path, save: Callable[[Path], Any]) -> None:
 
 
 def _nifti_writer(
-    path: Path, geometry: _Geometry, dtype: type[np.generic]
+    path: Path, geometry: Geometry, dtype: type[np.generic]
 ) -> Callable[[np.ndarray], Any]:
     if geometry.affine is None:
         raise SegprefError(
@@ -167,7 +178,7 @@ def _nifti_writer(
     return lambda labels: type(geometry.original)(labels, None, header)
 
 
-def _with_affine(labels: np.ndarray, geometry: _Geometry) -> Any:
+def _with_affine(labels: np.ndarray, geometry: Geometry) -> Any:
     image = nib.Nifti1Image(labels, geometry.affine)
     if geometry.stated:
         image.set_sform(geometry.affine, code="scanner")

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 from segpref.cluster import RayPool, spread
 from segpref.data.images import images_for
 from segpref.data.masks import mask_paths
 from segpref.data.source import Reader, Source
+from segpref.inference.attempts import Outcome, attempt
 from segpref.inference.mask_maker import MaskMaker, MaskOptions
 from segpref.inference.mask_places import check_output, mask_name, refuse_inputs
+from segpref.inference.pipeline import pipelined
 from segpref.inference.user_prompts import UserPrompts
 from segpref.locking import alone_in
-from segpref.memory import Setting, out_of_memory_reason, ran_out
+from segpref.memory import Setting
 from segpref.policies import ModelCard
 from segpref.policies.model_formats import OpenModel, open_model
 from segpref.progress import console, progress_bar
@@ -45,8 +48,10 @@ def predict_folder(
     structures that may overlap go to one file each
     (:func:`~segpref.inference.mask_writing.write_mask`). A model of several channels takes
     nnU-Net's ``NAME_0000``, ``NAME_0001``, ... where the folder has such files; masks are called
-    NAME. An image that can't be segmented, such as a damaged file, is reported at once and does not
-    keep the others from being segmented. Each mask is written as soon as it is made.
+    NAME. Images that go through the network together have logits that may differ in their last bits
+    from those of one alone, and so the mask of a pixel where two classes tie. An image that can't be
+    segmented, such as a damaged file, is reported at once and does not keep the others from being
+    segmented. Each mask is written as soon as it is made.
 
     Args:
         model: opened, or where it is (see :func:`~segpref.policies.model_formats.open_model`).
@@ -55,7 +60,8 @@ def predict_folder(
         output: folder of the masks, not one of images; made if it is not there.
         patch: as in :func:`~segpref.inference.case_masks.predict_case`.
         overlap: as in :func:`~segpref.inference.case_masks.predict_case`.
-        batch_size: as in :func:`~segpref.inference.case_masks.predict_case`.
+        batch_size: slices, windows, or images of one size that follow one another, that go through
+            the network at once.
         overwrite: make masks anew that are there already; they are skipped otherwise.
         prompts: asked in place of a promptable model's own; on a volume they are carried from their
             slice to the others (:func:`~segpref.inference.propagation.propagate`).
@@ -88,7 +94,8 @@ def predict_folder(
     with alone_in(output):
         todo = [(source, path) for source, path in targets if overwrite or not _there(path, card)]
         if pool is None or pool.ray is None:
-            return each_image(reader, todo, made, output, options.sizes)
+            pipe = partial(pipelined, reader, todo, made, batch_size, options.sizes)
+            return _collected(pipe, todo, output)
         return _on_pool(pool, opened, options, reader, todo, output)
 
 
@@ -112,7 +119,7 @@ def each_image(
         SegprefError: after all others are written, some could not be, with the reasons.
     """
 
-    def each(begins: Callable[[Path], None]) -> Iterator[tuple[int, _Outcome]]:
+    def each(begins: Callable[[Path], None]) -> Generator[tuple[int, Outcome]]:
         for number, (source, path) in enumerate(todo):
             begins(path)
             yield number, _attempt(reader, make, sizes, source, path)
@@ -131,22 +138,17 @@ def _on_pool(
     """The same by the workers of a pool, which read the images and write the masks themselves."""
     assert opened.again is not None
 
-    def lost(item: tuple[Source, Path]) -> _Outcome:
+    def lost(item: tuple[Source, Path]) -> Outcome:
         why = "its process died every time, perhaps for want of memory"
-        return _Outcome((), f"{item[0].images[0]} could not be segmented ({why})")
+        return Outcome((), f"{item[0].images[0]} could not be segmented ({why})")
 
-    def each(begins: Callable[[Path], None]) -> Iterator[tuple[int, _Outcome]]:
+    def each(begins: Callable[[Path], None]) -> Generator[tuple[int, Outcome]]:
         arguments = (opened.again, options, reader)
         for number, outcome in spread(pool, _Worker, arguments, todo, lost=lost):
             begins(todo[number][1])
             yield number, outcome
 
     return _collected(each, todo, output)
-
-
-class _Outcome(NamedTuple):
-    written: tuple[Path, ...]
-    failed: str | None
 
 
 class _Worker:
@@ -158,7 +160,7 @@ class _Worker:
         self._make = MaskMaker(again(), options)
         self._reader, self._sizes = reader, options.sizes
 
-    def __call__(self, item: tuple[Source, Path]) -> _Outcome:
+    def __call__(self, item: tuple[Source, Path]) -> Outcome:
         return _attempt(self._reader, self._make, self._sizes, *item)
 
 
@@ -168,30 +170,30 @@ def _attempt(
     sizes: Mapping[str, Setting],
     source: Source,
     path: Path,
-) -> _Outcome:
-    try:
-        return _Outcome(tuple(make(source, path, reader.read(source))), None)
-    except Exception as error:  # whatever it is, the other images are worth having
-        return _Outcome((), _named(error, source, sizes))
+) -> Outcome:
+    return attempt(lambda: make(source, path, reader.read(source)), source, sizes)
 
 
 def _collected(
-    each: Callable[[Callable[[Path], None]], Iterator[tuple[int, _Outcome]]],
+    each: Callable[[Callable[[Path], None]], Generator[tuple[int, Outcome]]],
     todo: Sequence[tuple[Source, Path]],
     output: Path,
 ) -> list[Path]:
     """What was written, in the order of the images, failures are printed at once."""
     written: dict[int, tuple[Path, ...]] = {}
-    failed: list[str] = []
+    failures: dict[int, str] = {}
     with progress_bar() as bar:
         task = bar.add_task("predicting", total=len(todo), note="")
-        for number, outcome in each(lambda path: bar.update(task, note=path.name)):
-            written[number] = outcome.written
-            if outcome.failed is not None:
-                failed.append(outcome.failed)
-                console.print(one_line(failed[-1]), style="red", highlight=False, soft_wrap=True)
-            bar.advance(task)
-    if failed:
+        # Closed at once where this ends early: what it began is then at its end, too.
+        with closing(each(lambda path: bar.update(task, note=path.name))) as outcomes:
+            for number, outcome in outcomes:
+                written[number] = outcome.written
+                if (why := outcome.failed) is not None:
+                    failures[number] = why
+                    console.print(one_line(why), style="red", highlight=False, soft_wrap=True)
+                bar.advance(task)
+    if failures:
+        failed = [failures[number] for number in sorted(failures)]
         raise SegprefError(
             f"{len(todo) - len(failed)} of {len(todo)} images were segmented into {output}, "
             f"{len(failed)} failed: "
@@ -203,12 +205,3 @@ def _collected(
 
 def _there(path: Path, card: ModelCard) -> bool:
     return all(file.exists() for file in mask_paths(path, card.label_space))
-
-
-def _named(error: BaseException, source: Source, sizes: Mapping[str, Setting]) -> str:
-    if isinstance(error, SegprefError):
-        return str(error)
-    if ran_out(error):
-        return f"{source.images[0]} could not be segmented ({out_of_memory_reason(error, sizes)})"
-    reason = " ".join(str(error).split())[:200] or type(error).__name__
-    return f"{source.images[0]} could not be segmented ({reason})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import gt
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from segpref.data.prepared import ImagePreparation
 from segpref.late import late
 from segpref.memory import ran_out
+from segpref.runtime import runtime
 from segpref.types import Predictor, SegprefError
 
 __all__ = ["WindowedNetwork"]
@@ -72,6 +74,11 @@ class WindowedNetwork:
         # Joining one would copy it, and it may be large.
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
+    def together(self, grid: Sequence[int]) -> int:
+        """How many images of this size go through the network at once; windows slide over one alone."""
+        slides = self._patch is not None and any(map(gt, grid, self._patch))
+        return 1 if slides else self.batch_size
+
     def fitted(
         self, images: Float[Tensor, "item channel *grid"]
     ) -> tuple[Float[Tensor, "item channel *full"], tuple[slice, ...]]:
@@ -93,9 +100,21 @@ class WindowedNetwork:
     def _slide(
         self, image: Float[Tensor, "channel *grid"], lowest: Float[Tensor, " channel"]
     ) -> Float[Tensor, "1 C *grid"]:
+        """Windows are cut and joined where the network is; in the computer's memory if that is full."""
+        try:
+            return self._joined(runtime().move(image[None]), lowest).to(image.device)
+        except RuntimeError as error:
+            if runtime().device.type == "cpu" or not ran_out(error):
+                raise
+        # Not while the error is handled, which holds what was on the device.
+        return self._joined(image[None], lowest)
+
+    def _joined(
+        self, image: Float[Tensor, "1 channel *grid"], lowest: Float[Tensor, " channel"]
+    ) -> Float[Tensor, "1 C *grid"]:
         assert self._patch is not None
         logits = inferers.sliding_window_inference(
-            image[None],
+            image,
             self._patch,
             self.batch_size,
             lambda windows: self._pass(windows, lowest.expand(len(windows), -1)).to(windows.device),

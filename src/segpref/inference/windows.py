@@ -45,6 +45,10 @@ class WholeNetwork:
         """Logits of prepared images."""
         return self.model.logits(images)
 
+    def together(self, grid: Sequence[int]) -> int:
+        """One: what goes its own way may look at what it is given as a whole."""
+        return 1
+
 
 class WholeImages:
     """A policy of whole prepared images, without gradients, for a network that sees patches.

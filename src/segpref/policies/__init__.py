@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         save_model,
     )
     from segpref.policies.loading import load_policy
-    from segpref.policies.model_formats import holds_model, open_model
+    from segpref.policies.model_formats import OpenModel, holds_model, open_model
     from segpref.policies.plain_weights import PlainModel, read_plain, write_plain
     from segpref.policies.segmenter import Segmenter, SegmenterState
     from segpref.policies.tunable import PolicySpec, TunablePolicy
@@ -43,7 +43,7 @@ else:
                 "save_model",
             ),
             "loading": ("load_policy",),
-            "model_formats": ("holds_model", "open_model"),
+            "model_formats": ("OpenModel", "holds_model", "open_model"),
             "plain_weights": ("PlainModel", "read_plain", "write_plain"),
             "segmenter": ("Segmenter", "SegmenterState"),
             "tunable": ("PolicySpec", "TunablePolicy"),
@@ -54,6 +54,7 @@ __all__ = [
     "FORMAT",
     "ModelCard",
     "NetworkSpec",
+    "OpenModel",
     "OwnPrediction",
     "OwnValidation",
     "PlainModel",
