@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
@@ -87,5 +88,7 @@ def _called(
         os.dup2(os.open(place / name, os.O_WRONLY | os.O_CREAT), descriptor)
     sys.stdout, sys.stderr = (os.fdopen(one, "w", closefd=False) for one in (1, 2))
     os.environ.update(environment)
+    # As from a terminal: where tests run in the background it may be ignored, which is inherited.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     status = work(*arguments)
     sys.exit(status if isinstance(status, int) else 0)

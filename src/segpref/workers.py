@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from multiprocessing import connection
+from multiprocessing import connection, resource_tracker
 from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
@@ -124,6 +124,8 @@ class _Worker:
         # Subnormal numbers count as zero or not: as they do here.
         flushed = bool(np.float32(2e-38) * np.float32(0.1) == 0)
         self._process = context.Process(target=_serve, args=(there, flushed), daemon=True)
+        # Python's own helper, where this is the first process to need it, would unblock interrupts.
+        resource_tracker.ensure_running()
         with _one_thread(), _without_interrupts():
             self._process.start()
         there.close()
