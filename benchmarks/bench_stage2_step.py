@@ -137,6 +137,19 @@ class WatchedSegmenter(Segmenter):
         return self._tail.parts if self._tail else ()
 
 
+class WatchedProposals(SlateProposals):
+    """Proposals whose drafts are timed; the edits are elsewhere."""
+
+    def __init__(self, size: int, clock: Stopwatch) -> None:
+        super().__init__(size)
+        self.clock = clock
+
+    def drafts(self, *args: Any, **kwargs: Any) -> list[Any]:
+        """What the slates are edited from."""
+        with self.clock("decoding and drafts"):
+            return super().drafts(*args, **kwargs)
+
+
 def main() -> None:
     """Print how long every part takes and its ratio to the supervised step, then the passes."""
     configure_process(threads=2)  # as the command line does
@@ -149,6 +162,8 @@ def main() -> None:
     store.prepare(pool)
     scored_by = ModelJudge(load_model(judge)[0], cache)
     scored_by.prepare(pool)
+    for one in (store, scored_by):  # once in a run, so no part of a step
+        one.predict([pool[place] for place in range(len(pool))])
     scored_by.score = clock.watched("scoring", scored_by.score)  # type: ignore[method-assign]
     batches = batch_stream(len(pool), None, BATCH, 0)(0)
 
@@ -160,7 +175,7 @@ def main() -> None:
                 policy,
                 store.batch,
                 scored_by,
-                clock.watched("decoding and drafts", SlateProposals(K)),  # type: ignore[arg-type]
+                WatchedProposals(K, clock),
                 0,
             ),
             clock.watched("region, margins, loss", PreferenceSignal(SPACE, objective=DPO(1.5))),

@@ -101,6 +101,9 @@ def _steps(
     scored_by.prepare(pool)
     store = PredictionStore(frozen, "places" if kind.patch else "logits", cache)
     store.prepare(pool)
+    # Earlier versions predict the whole pool here; today an image is predicted when it is asked for.
+    for one in (scored_by, store):
+        getattr(one, "predict", list)([pool[place] for place in range(len(pool))])
     patches = reference = None
     if kind.patch:
         draw = PatchDraw(preparation, store.__getitem__)

@@ -35,7 +35,7 @@ PACKAGES = (
 MADE_HERE = {
     "Case", "Source", "Candidate", "Slate", "SparseSlate", "SparseScored", "WholeSlates",
     "PredictedAhead", "Pairs", "Margins",
-    "WeightedPairs", "Window", "Dataset", "ModelCard", "RunFolder", "Runtime", "Segmenter",
+    "WeightedPairs", "Window", "Dataset", "ModelCard", "OpenModel", "RunFolder", "Runtime", "Segmenter",
     "ArrayFile", "ArrayNote", "ArrayWriter", "LabelPlaces", "PredictionStore", "StoredArray",
     "Tree", "Task", "Volume", "VolumeFile", "UndrawnStructures", "Disagreement", "LabelMap",
     "ProposalContext",

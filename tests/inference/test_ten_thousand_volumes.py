@@ -33,10 +33,12 @@ def test_the_documented_commands_run(
     rows = [f"id-{number},DATA/images/{path.name}" for number, path in enumerate(images)]
     (tmp_path / "pool.csv").write_text("\n".join(["id,image", *rows]))
     lines = re.findall(r"^segpref (.*--ray auto)$", PAGE.read_text(), re.MULTILINE)
-    assert [line.split()[0] for line in lines] == ["predict", "audit", "collect"]
+    assert [line.split()[0] for line in lines] == ["predict", "audit", "collect", "align"]
     for line in lines:
         given = [two_nodes if word == "auto" else word for word in shlex.split(line)]
         few = [] if given[0] == "predict" else ["--candidates", "6"]
+        if given[0] == "align":
+            few += ["--epochs", "1", "--images_per_epoch", "4"]
         ended = own_process.ended(
             ray_nodes.commanded, [*given, *few], tmp_path, environment=ray_nodes.IMPORTS
         )

@@ -24,7 +24,7 @@ EXAMPLES = """\
   segpref align --data DATA --model runs/base --judge runs/judge --out runs/rn-dpo
   segpref align --data DATA --model NNUNET/fold_0 --judge MASKS --pool IMAGES --out runs/tuned --trust
   segpref align --data DATA --model runs/base --judge runs/judge --method calibrated --out runs/cal
-  segpref align --data DATA --model runs/base --judge runs/judge --pool pool.csv --ray auto
+  segpref align --data DATA --model runs/base --judge MASKS --pool pool.csv --out runs/far --ray auto
   segpref align --data DATA --votes study --out runs/voted
 """
 
