@@ -14,7 +14,7 @@ from segpref.cli.main import main
 from segpref.data.phantoms import write_phantoms
 from small_network import network_option
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 PAGE = Path(__file__).parents[2] / "docs" / "guide" / "ten-thousand-volumes.md"
 
