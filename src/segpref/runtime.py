@@ -120,8 +120,8 @@ class Runtime:
     The GPU is taken where there is one. With several processes (``accelerate launch``, ``torchrun``)
     each has its own, and the first one of the launch writes files for all.
 
-    Work is shared out in two ways. What ends up in files that all can read (predictions of a frozen
-    network) needs no talk: each process begins with its own part (:meth:`own_first`) and finds the rest
+    Work is shared out in two ways. What ends up in files that all can read (embeddings of images)
+    needs no talk: each process begins with its own part (:meth:`own_first`) and finds the rest
     done. What is needed at once is exchanged (:meth:`each`, and within a step :meth:`summed`,
     :meth:`total` and :meth:`gathered`); there all processes must make the same calls, which only a
     training can promise (:meth:`together`, :meth:`step`). Outside of it each works for itself.
