@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-import waiting
 from segpref import cluster
 from segpref.cli.main import program
 from segpref.data import Cache, Images, PredictionStore, Preparation, Source, prepare
@@ -75,8 +74,8 @@ class Signing:
         return np.asarray((slate.masks > 0).mean(axis=tuple(range(2, slate.masks.ndim))))
 
 
-def stay(address: Path, end: Path) -> None:
-    """Two nodes of one core each, until a file appears; the address is written down."""
+def stay(address: Path, held: Path) -> None:
+    """Two nodes of one core each, as long as somebody holds a named pipe open; writes their address."""
     from ray.cluster_utils import Cluster
 
     nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
@@ -85,7 +84,7 @@ def stay(address: Path, end: Path) -> None:
         draft = address.with_suffix(".draft")
         draft.write_text(nodes.address)
         draft.rename(address)
-        waiting.until(end.exists)
+        held.read_bytes()
     finally:
         nodes.shutdown()
 
