@@ -83,6 +83,7 @@ class SlateProposals:
         self.size = size
         self.families = families
         self._told: set[str] = set()
+        self._default: dict[LabelSpace, tuple[Proposal, ...]] = {}
 
     def prepare(self, dataset: Dataset) -> None:
         """Make ready what the families know of all images of the dataset before any network pass."""
@@ -128,7 +129,7 @@ class SlateProposals:
         keys: Sequence[int] = (),
     ) -> list[ProposalContext]:
         """What the slates are edited from: the part that needs the network; see :meth:`__call__`."""
-        families = self.families or default_families(policy.label_space)
+        families = self._families_of(policy.label_space)
         # Views are made where the network is.
         images = moved(images, state.logits.device)
         passes: dict[str, np.ndarray] = {}
@@ -167,7 +168,14 @@ class SlateProposals:
 
     def edit(self, draft: ProposalContext) -> tuple[Slate, list[str]]:
         """The slate of one image, and the families that proposed nothing for it; in any process."""
-        return draw(draft, self.families or default_families(draft.label_space), self.size)
+        return draw(draft, self._families_of(draft.label_space), self.size)
+
+    def _families_of(self, label_space: LabelSpace) -> Sequence[Proposal]:
+        if self.families:
+            return self.families
+        if label_space not in self._default:  # making them checks their settings: not for each slate
+            self._default[label_space] = default_families(label_space)
+        return self._default[label_space]
 
     def report_idle(self, case: Case, families: Sequence[str]) -> None:
         """Report families that proposed nothing for a case, each once per run."""
