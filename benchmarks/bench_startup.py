@@ -13,7 +13,7 @@ import sys
 import tempfile
 from statistics import median
 
-from segpref.progress import console
+from segpref.progress import console, track
 
 __all__ = ["main"]
 
@@ -41,7 +41,7 @@ def main() -> None:
     """Measure and compare."""
     took: dict[str, list[float]] = {line: [] for line in (TORCH, *LINES)}
     with tempfile.TemporaryDirectory() as empty:
-        for _ in range(ROUNDS + 1):
+        for _ in track(range(ROUNDS + 1), "rounds of all commands", ROUNDS + 1):
             for line, times in took.items():
                 times.append(_cpu_seconds(line, empty))
     # The first round reads the files from disk.
