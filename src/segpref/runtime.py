@@ -81,8 +81,9 @@ def gpus() -> int:
 def proposal_precision(asked: Literal["auto", "no", "bf16"], precision: str) -> str:
     """The precision of passes that only propose candidates, on this machine: ``no`` or ``bf16``.
 
-    ``auto`` is ``bf16`` on a GPU that has it. It is ``no`` on CPUs, so that they all give the same
-    candidates, and in a run of another precision than ``no``, which all its passes have.
+    ``auto`` is ``bf16`` where the hardware computes in it, a GPU or a CPU, and ``no`` in a run of
+    another precision than ``no``, which all its passes have. Where bfloat16 is emulated it takes
+    longer than float32.
 
     Args:
         asked: the setting.
@@ -92,12 +93,18 @@ def proposal_precision(asked: Literal["auto", "no", "bf16"], precision: str) -> 
         SegprefError: the GPU does not have bfloat16.
     """
     gpu = torch.cuda.is_available()
-    here = gpu and torch.cuda.is_bf16_supported(including_emulation=False)
     if precision != "no" or asked == "no":
         return "no"
+    here = torch.cuda.is_bf16_supported(including_emulation=False) if gpu else _cpu_has_bfloat16()
     if asked == "bf16" and gpu and not here:
         raise SegprefError("this GPU does not have bfloat16: use --proposal_precision no")
     return "bf16" if here or asked == "bf16" else "no"
+
+
+def _cpu_has_bfloat16() -> bool:
+    """Whether this CPU multiplies in bfloat16; unknown to earlier versions of torch, so not there."""
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 
 
 def lowered(precision: str, device: torch.device) -> AbstractContextManager[object]:

@@ -56,6 +56,10 @@ def command(place: Path, name: str, out: str, *options: str) -> Path:
     return place / out
 
 
+SAME_EVERYWHERE = ("--proposal_precision", "no")
+"""For some processors have bfloat16 and others don't."""
+
+
 def hearts(place: Path) -> list[str]:
     folder = place / "hearts"
     if not folder.exists():
@@ -101,7 +105,7 @@ def aligned(place: Path, out: str, *options: str) -> Path:
     return command(
         place, "align", out, *hearts(place), "--model", str(base), "--judge", str(judge),
         "--epochs", "2", "--images_per_epoch", "8", "--batch_size", "4", "--candidates", "10",
-        "--learning_rate", "0.0005", *options,
+        "--learning_rate", "0.0005", *SAME_EVERYWHERE, *options,
     )  # fmt: skip
 
 
@@ -152,7 +156,7 @@ def align_multi_label(place: Path) -> Path:
     return command(
         place, "align", "chest", *chests(place), "--model", str(base), "--judge", "oracle",
         "--epochs", "2", "--images_per_epoch", "8", "--batch_size", "4", "--candidates", "10",
-        "--learning_rate", "0.0005",
+        "--learning_rate", "0.0005", *SAME_EVERYWHERE,
     )  # fmt: skip
 
 
@@ -190,7 +194,7 @@ def align_3d_patch(place: Path) -> Path:
     return command(
         place, "align", "ball", *balls(place), "--model", str(fit_3d_patch(place)),
         "--judge", "oracle", "--epochs", "2", "--images_per_epoch", "4", "--batch_size", "2",
-        "--candidates", "10", "--learning_rate", "0.0005",
+        "--candidates", "10", "--learning_rate", "0.0005", *SAME_EVERYWHERE,
     )  # fmt: skip
 
 
@@ -286,7 +290,10 @@ STUDY: dict[str, Any] = {
             },
         }
     },
-    "align": {"epochs": 1, "images_per_epoch": 4, "batch_size": 2, "candidates": 10},
+    "align": {
+        "epochs": 1, "images_per_epoch": 4, "batch_size": 2, "candidates": 10,
+        "proposal_precision": "no",
+    },
     "methods": {"RN-DPO": {"reduction": "region"}},
     "seeds": [0],
 }  # fmt: skip

@@ -59,7 +59,7 @@ def test_the_update_keeps_its_precision(
 
     monkeypatch.setattr(Segmenter, "logits_of", watched)
     options = {"epochs": 1, "refresh": refresh, "images_per_epoch": 4}
-    for asked, own in (("auto", torch.float32), ("bf16", torch.bfloat16)):
+    for asked, own in (("no", torch.float32), ("bf16", torch.bfloat16)):
         seen.clear()
         found = run(
             tmp_path / asked, heart_base, hearts, model_judge, store, proposal_precision=asked,
@@ -72,9 +72,25 @@ def test_the_update_keeps_its_precision(
         assert {weight.dtype for weight in weights} == {torch.float32}
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU may have bfloat16")
-def test_nothing_changes_on_a_cpu_unless_it_is_asked_for() -> None:
-    assert proposal_precision("auto", "no") == "no"
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the GPU decides")
+@pytest.mark.parametrize(
+    ("capabilities", "chosen"),
+    [
+        ({"avx512_bf16": True, "amx_bf16": False}, "bf16"),
+        ({"avx512_bf16": False, "amx_bf16": True}, "bf16"),
+        ({"avx512_f": True}, "no"),
+        (None, "no"),
+    ],
+)
+def test_the_hardware_decides_unless_it_is_said(
+    capabilities: dict[str, bool] | None, chosen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if capabilities is None:  # as in earlier versions of torch
+        monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    else:
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    assert proposal_precision("auto", "no") == chosen
+    assert proposal_precision("no", "no") == "no"
     assert proposal_precision("bf16", "no") == "bf16"
     for run_s in ("bf16", "fp16"):
         assert proposal_precision("auto", run_s) == "no"
@@ -85,11 +101,13 @@ def test_a_machine_of_another_precision_does_not_go_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     options = {"epochs": 1, "images_per_epoch": 4}
+    chosen = "segpref.training.stages.proposal_precision"
+    monkeypatch.setattr(chosen, lambda *_: "no")
     run(tmp_path, heart_base, hearts, model_judge, store, **options)
     run(tmp_path, heart_base, hearts, model_judge, store, resume=True, **options)
-    monkeypatch.setattr("segpref.training.stages.proposal_precision", lambda *_: "bf16")
+    monkeypatch.setattr(chosen, lambda *_: "bf16")
     with pytest.raises(
-        SegprefError, match=r"precision of .* than bf16.*auto is here: resume where"
+        SegprefError, match=r"precision of .* than bf16.*auto is here: set it to no"
     ):
         run(tmp_path, heart_base, hearts, model_judge, store, resume=True, **options)
 

@@ -148,8 +148,8 @@ class SlateConfig(Settings):
 
     proposal_precision: Literal["auto", "no", "bf16"] = "auto"
     """Precision of passes that only propose candidates (views, dropout), while the update keeps its
-    own: bf16, no (as the update), or auto: bf16 on a GPU that has it. With mixed precision all passes
-    have that."""
+    own: bf16, no (as the update), or auto: bf16 where the GPU or the CPU has it. With mixed precision
+    all passes have that."""
 
     slates_ahead: bool = False
     """Make the slates of a step before the update of the step before it, so that workers edit and score

@@ -220,9 +220,10 @@ def align(
         folder, judge, "judge", "another judge than there is now: restore its weights or masks"
     )
     lower = proposal_precision(config.proposal_precision, config.precision)
+    other = "no" if lower == "bf16" else "bf16"
     said = (
         f"another precision of the passes that propose candidates than {lower}, which "
-        f"proposal_precision {config.proposal_precision} is here: resume where it was begun"
+        f"proposal_precision {config.proposal_precision} is here: set it to {other}"
     )
     if slates is None:
         folder.keep_digest("precision of proposals", lower, said)
