@@ -53,7 +53,7 @@ if TYPE_CHECKING:
         fill_holes,
         keep_components,
     )
-    from segpref.proposals.tta import IntensityTTA, intensity_views
+    from segpref.proposals.tta import IntensityTTA, IntensityViews, intensity_views
     from segpref.proposals.windows import absolute, bounding_box, grown, relative
 else:
     __getattr__, __dir__ = face(
@@ -95,7 +95,7 @@ else:
                 "fill_holes",
                 "keep_components",
             ),
-            "tta": ("IntensityTTA", "intensity_views"),
+            "tta": ("IntensityTTA", "IntensityViews", "intensity_views"),
             "windows": ("absolute", "bounding_box", "grown", "relative"),
         },
     )
@@ -112,6 +112,7 @@ __all__ = [
     "HoleFilling",
     "InputNoise",
     "IntensityTTA",
+    "IntensityViews",
     "InterfaceOffset",
     "LabelMap",
     "LargestComponent",
