@@ -7,7 +7,7 @@ precision, and it stays for what the program does after it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal, TypeVar
 
@@ -103,7 +103,7 @@ def proposal_precision(asked: Literal["auto", "no", "bf16"], precision: str) -> 
 
 def _cpu_has_bfloat16() -> bool:
     """Whether this CPU multiplies in bfloat16; unknown to earlier versions of torch, so not there."""
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 
 

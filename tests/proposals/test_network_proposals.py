@@ -14,6 +14,7 @@ from torch import Tensor
 
 from segpref.proposals import (
     IntensityTTA,
+    IntensityViews,
     MonteCarloDropout,
     NetworkProposal,
     ProposalContext,
@@ -259,6 +260,24 @@ def test_tta_is_the_mean_over_image_and_views_with_one_pass_per_view() -> None:
     assert torch.equal(found["tta"].long(), expected)
 
 
+def test_each_view_is_a_candidate_of_its_own() -> None:
+    network = Network(CARDIAC)
+    images = torch.randn(2, 1, 6, 6, generator=torch.Generator().manual_seed(1))
+    family = IntensityViews((0.5,), (-0.4,), (3.0,))
+    found = family.predict(network, network.forward(images), images, seeds=[0, 0])
+    assert found is not None
+    views = list(intensity_views(images, (0.5,), (-0.4,), (3.0,)))
+    expected = torch.stack([network.logits(view).argmax(1, keepdim=True) for view in views], 1)
+    assert torch.equal(found["intensity"].long(), expected)
+    assert expected.flatten(2).unique(dim=1).shape[1] > 1
+    candidates = list(family(given(intensity=found["intensity"][1].numpy())))
+    assert [settings for settings, _ in candidates] == [
+        {"gamma": 0.5}, {"brightness": -0.4}, {"contrast": 3.0},
+    ]  # fmt: skip
+    np.testing.assert_array_equal([mask for _, mask in candidates], expected[1].numpy())
+    assert list(family(given())) == []
+
+
 def test_tta_has_one_candidate() -> None:
     found = list(IntensityTTA()(given(tta=np.ones((1, 2, 2), np.uint8))))
     assert [dict(settings) for settings, _ in found] == [{"views": 5}]
@@ -269,9 +288,14 @@ def test_settings_without_sense_are_refused() -> None:
         MonteCarloDropout(samples=0)
     with pytest.raises(SegprefError, match="at least one gamma"):
         IntensityTTA((), (), ())
+    with pytest.raises(SegprefError, match="at least one gamma"):
+        IntensityViews(())
+    with pytest.raises(SegprefError, match="gammas must be above 0"):
+        IntensityViews((0.5, 0.0))
 
 
 def test_only_these_need_the_network() -> None:
     assert isinstance(MonteCarloDropout(), NetworkProposal)
     assert isinstance(IntensityTTA(), NetworkProposal)
+    assert isinstance(IntensityViews(), NetworkProposal)
     assert not isinstance(UniformOffset(), NetworkProposal)

@@ -100,6 +100,7 @@ def test_a_study_and_its_tables(place: Path, capsys: pytest.CaptureFixture[str])
         "Without KL against AmbiSeg: Avg. Dice", "Region against AmbiSeg: Avg. Dice",
         "Region against Coin: Avg. Dice",
         "Of the raters' masks 0.0% are empty", "| Empty |",
+        "GED of dpm-solver++, 2 steps minus ddim, 4 steps: +",
     ):  # fmt: skip
         assert told in tables
     pictures = {path.stem for path in (place / "out" / "figures").iterdir()}

@@ -15,7 +15,7 @@ from jsonargparse import ArgumentParser
 from segpref.data import Cache, Preparation, Reader
 from segpref.policies import load_model
 from segpref.proposals import SlateProposals
-from segpref.studies import Recipe, Stage1, Task, Workspace, run_task, scored_slates
+from segpref.studies import Recipe, Stage1, Task, Workspace, plan, run_task, scored_slates
 from segpref.studies.judging import JudgeRecipe, Masks, ModelBased, Noisy
 from segpref.training import RunFolder
 from segpref.training.semisupervised import FixMatch
@@ -181,9 +181,44 @@ def test_a_judge_may_learn_from_unlabelled_images(workspace: Workspace) -> None:
     )
 
 
-def test_a_judge_cannot_start_from_a_base(workspace: Workspace) -> None:
-    stage = Stage1(labelled=2, epochs=1, start="weak")
-    judges = {"odd": ModelBased(stage)}
-    odd = replace(workspace, recipe=replace(workspace.recipe, judges=judges))
-    with pytest.raises(SegprefError, match="take `start: weak` out of the judge"):
+@pytest.mark.parametrize(("name", "value"), [("start", "weak"), ("labels_of", "model")])
+def test_a_judge_is_not_what_only_a_base_can_be(
+    name: str, value: str, workspace: Workspace
+) -> None:
+    stage = replace(Stage1(labelled=2, epochs=1), **{name: value})
+    odd = replace(workspace, recipe=replace(workspace.recipe, judges={"odd": ModelBased(stage)}))
+    with pytest.raises(SegprefError, match=f"take `{name}: {value}` out of the judge"):
         run_task(odd, Task(0, "judge", "", "odd"))
+
+
+def with_base(workspace: Workspace, judge: str) -> Workspace:
+    stage = replace(workspace.recipe.bases["weak"], labels_of=judge)
+    return replace(workspace, recipe=replace(workspace.recipe, bases={f"labels of {judge}": stage}))
+
+
+@pytest.mark.parametrize("judge", ["model", "regressor"])
+def test_a_base_may_learn_from_the_labels_of_a_judge(judge: str, workspace: Workspace) -> None:
+    own, base = with_base(workspace, judge), f"labels of {judge}"
+    aside = own.dataset.of_patients(own.split(0).judge)
+    theirs = own.recipe.judges[judge].labelled_cases(aside, 0)  # type: ignore[attr-defined]
+    alone = workspace.base_cases(0, "weak")
+    found = own.base_cases(0, base)
+    assert {one.id for one in found} == {one.id for one in (*alone, *theirs)}
+    assert len(found) == len(alone) + len(theirs)
+    # What is learned from later is as before: no patient of the judge is in it.
+    assert own.pool(0, base).patients == workspace.pool(0, "weak").patients
+    run_task(own, Task(0, "base", base))
+    labelled = load_model(own.base_folder(0, base))[1].labelled
+    assert set(labelled) == {*alone.patients, *theirs.patients}
+
+
+@pytest.mark.parametrize(
+    ("judge", "said"),
+    [
+        ("oracle", "labels of the judge oracle, which has none of its own"),
+        ("nobody", "labels of the judge 'nobody', but the recipe has only model, "),
+    ],
+)
+def test_labels_that_are_not_there_are_refused(judge: str, said: str, workspace: Workspace) -> None:
+    with pytest.raises(SegprefError, match=said):
+        plan(with_base(workspace, judge).recipe)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.table import Table
 
@@ -39,7 +39,7 @@ def audit(
     part: str = "validation",
     miner: Callable[[Any, Any], Any] | None = None,
     candidates: int = 32,
-    families: list[Callable[[Any], Any]] | None = None,
+    families: list[Callable[[Any], Any]] | Literal["default", "paper"] = "default",
     others: list[Path] | None = None,
     seed: int = 0,
     out: Path | None = None,
@@ -63,16 +63,17 @@ def audit(
         part: part of the split to measure on: train, judge, validation or test.
         miner: picks the pairs of PairFlip from scores; Top-vs-Random if left out.
         candidates: number K of masks in a slate.
-        families: proposal families that make the candidates (a list of class_path, init_args); all that
-            suit the labels if left out.
+        families: what makes the candidates: default (edits, and two changed views), paper (all of
+            RN-DPO's), or a list of class_path and init_args.
         others: folders of masks made by other models, named as by segpref predict, as further
             candidates, whole and structure by structure.
         seed: random seed of slates and pairs.
         out: JSON file for the results.
     """
+    named: Any = families  # jsonargparse takes a list of classes by name for callables
     result = run(
         model, data, judge=judge, votes=votes, database=database, part=part, miner=miner,
-        candidates=candidates, families=families, others=others, seed=seed, out=out, settings=settings,
+        candidates=candidates, families=named, others=others, seed=seed, out=out, settings=settings,
         **vars(where), **vars(opening), **vars(pool),
     )  # fmt: skip
     _show(result)

@@ -45,7 +45,14 @@ if TYPE_CHECKING:
         Thresholds,
         full_slates,
     )
-    from segpref.proposals.slate import SlateProposals, default_families, draw
+    from segpref.proposals.slate import (
+        Families,
+        SlateProposals,
+        default_families,
+        draw,
+        families_of,
+        paper_families,
+    )
     from segpref.proposals.topology import (
         HoleFilling,
         LargestComponent,
@@ -53,7 +60,7 @@ if TYPE_CHECKING:
         fill_holes,
         keep_components,
     )
-    from segpref.proposals.tta import IntensityTTA, intensity_views
+    from segpref.proposals.tta import IntensityTTA, IntensityViews, intensity_views
     from segpref.proposals.windows import absolute, bounding_box, grown, relative
 else:
     __getattr__, __dir__ = face(
@@ -87,7 +94,14 @@ else:
                 "Thresholds",
                 "full_slates",
             ),
-            "slate": ("SlateProposals", "default_families", "draw"),
+            "slate": (
+                "Families",
+                "SlateProposals",
+                "default_families",
+                "draw",
+                "families_of",
+                "paper_families",
+            ),
             "topology": (
                 "HoleFilling",
                 "LargestComponent",
@@ -95,7 +109,7 @@ else:
                 "fill_holes",
                 "keep_components",
             ),
-            "tta": ("IntensityTTA", "intensity_views"),
+            "tta": ("IntensityTTA", "IntensityViews", "intensity_views"),
             "windows": ("absolute", "bounding_box", "grown", "relative"),
         },
     )
@@ -109,9 +123,11 @@ __all__ = [
     "CleanedExtremes",
     "CleanedOffset",
     "DropoutRates",
+    "Families",
     "HoleFilling",
     "InputNoise",
     "IntensityTTA",
+    "IntensityViews",
     "InterfaceOffset",
     "LabelMap",
     "LargestComponent",
@@ -138,6 +154,7 @@ __all__ = [
     "default_families",
     "draw",
     "dropout_diversity",
+    "families_of",
     "fill_holes",
     "full_slates",
     "grown",
@@ -148,5 +165,6 @@ __all__ = [
     "offset",
     "offset_interface",
     "offset_structure",
+    "paper_families",
     "relative",
 ]

@@ -13,7 +13,7 @@ from segpref.proposals.dropout import mean_mask
 from segpref.proposals.proposal import ProposalContext, Proposed
 from segpref.types import Policy, SegprefError, State
 
-__all__ = ["IntensityTTA", "intensity_views"]
+__all__ = ["IntensityTTA", "IntensityViews", "intensity_views"]
 
 
 def intensity_views(
@@ -93,3 +93,59 @@ class IntensityTTA:
         """The one mean prediction."""
         if "tta" in context.predictions:
             yield {"views": 1 + self.views}, context.predictions["tta"]
+
+
+@checked(weight={"least": 0}, gammas={"above": 0})
+class IntensityViews:
+    """The prediction of each changed copy of the image; one network pass per change.
+
+    Strong changes of gamma find what the unchanged image does not: alone, they raise what the best
+    candidate of a slate could gain more than averages of many passes do. A shift or a change of
+    contrast is undone by networks that normalise each image, so there is none by default.
+
+    Args:
+        gammas: exponents of the intensity scaled to 0 ... 1.
+        brightness: shifts, relative to the image's range.
+        contrasts: factors of the distance to the image's mean.
+        weight: share of the slate.
+
+    Raises:
+        SegprefError: no change is asked for.
+    """
+
+    family = "intensity"
+
+    def __init__(
+        self,
+        gammas: Sequence[float] = (0.5, 2.0),
+        brightness: Sequence[float] = (),
+        contrasts: Sequence[float] = (),
+        weight: float = 6.0,
+    ) -> None:
+        self.gammas, self.brightness, self.contrasts = gammas, brightness, contrasts
+        self.weight = weight
+        if not (gammas or brightness or contrasts):
+            raise SegprefError("IntensityViews needs at least one gamma, brightness or contrast")
+
+    def predict(
+        self,
+        policy: Policy,
+        state: State,
+        images: Float[Tensor, "B channel *space"],
+        seeds: Sequence[int],
+    ) -> Mapping[str, Tensor] | None:
+        """``intensity [B, view, field, *space]``."""
+        views = intensity_views(images, self.gammas, self.brightness, self.contrasts)
+        masks = [policy.label_space.decode(policy.logits(view)) for view in views]
+        return {self.family: torch.stack(masks, dim=1)}
+
+    def __call__(self, context: ProposalContext) -> Iterator[Proposed]:
+        """One candidate per change."""
+        changes = [
+            *(("gamma", one) for one in self.gammas),
+            *(("brightness", one) for one in self.brightness),
+            *(("contrast", one) for one in self.contrasts),
+        ]
+        found = context.predictions.get(self.family, ())
+        for (name, size), mask in zip(changes, found, strict=False):
+            yield {name: size}, mask

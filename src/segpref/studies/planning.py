@@ -12,7 +12,7 @@ from segpref.data.names import check_folder_name
 from segpref.objectives import DPO
 from segpref.preferences import TopVsRandom
 from segpref.report.runs import Change
-from segpref.studies.judging import StandingRecipe
+from segpref.studies.judging import LabelledRecipe, StandingRecipe
 from segpref.studies.recipe import Block, Recipe
 from segpref.training.config import AlignConfig
 from segpref.types import SegprefError
@@ -171,6 +171,8 @@ def check_names(recipe: Recipe) -> None:
                 f"the base {name} starts from {stage.start!r}, but the recipe has only "
                 f"{', '.join(recipe.bases)}: correct the name"
             )
+        if stage.labels_of is not None:
+            _check_labels_of(recipe, name, stage.labels_of)
     asking = [
         name
         for name in recipe.methods
@@ -208,6 +210,19 @@ def check_names(recipe: Recipe) -> None:
                         f"the grid names {name!r} among its {what}, but the recipe has only "
                         f"{', '.join(named)}: correct the name"
                     )
+
+
+def _check_labels_of(recipe: Recipe, base: str, judge: str) -> None:
+    if judge not in recipe.judges:
+        raise SegprefError(
+            f"the base {base} learns from the labels of the judge {judge!r}, but the recipe has only "
+            f"{', '.join(recipe.judges)}: correct the name"
+        )
+    if not isinstance(recipe.judges[judge], LabelledRecipe):
+        raise SegprefError(
+            f"the base {base} learns from the labels of the judge {judge}, which has none of its own: "
+            "name one that is trained on labelled cases, or leave labels_of out"
+        )
 
 
 def _tasks(recipe: Recipe, block: Block, seeds: Sequence[int] | None) -> Iterator[tuple[Task, ...]]:

@@ -46,6 +46,10 @@ class Stage1(Labels, FitConfig):
     start: str | None = None
     """Name of another base whose weights are the beginning; random ones if left out."""
 
+    labels_of: str | None = None
+    """Name of a judge of the recipe whose own labelled cases the base learns from, too: what if the
+    judge's labels had simply been used for training?"""
+
     network: NetworkSpec | None = None
     """Another network than the recipe's."""
 

@@ -26,7 +26,7 @@ from segpref.report.runs import label
 from segpref.studies.earlier import whole_methods, with_own_ranges
 from segpref.studies.engine.job import Portable
 from segpref.studies.existing import digest_of, keep_model, open_existing, refuse_measured
-from segpref.studies.judging import JudgeInputs, StandingRecipe
+from segpref.studies.judging import JudgeInputs, LabelledRecipe, StandingRecipe
 from segpref.studies.planning import Task, judge_task, plan
 from segpref.studies.recipe import Recipe, default_network, read_recipe
 from segpref.studies.recorded_settings import as_recorded, changed_settings, plain, same_settings
@@ -164,7 +164,16 @@ class Workspace(Portable):
         cases = self.dataset.of_patients(self.split(seed).train).labelled()
         if (model := self.existing.get(base)) is not None:
             return cases.of_patients({*model.card.labelled} & {*cases.patients})
-        return self.recipe.bases[base].drawn(cases, seed)
+        stage = self.recipe.bases[base]
+        own = stage.drawn(cases, seed)
+        if stage.labels_of is None:
+            return own
+        judge = self.recipe.judges[stage.labels_of]
+        assert isinstance(judge, LabelledRecipe)  # or the recipe was refused
+        aside = self.dataset.of_patients(self.split(seed).judge).labelled()
+        both = {case.id for one in (own, judge.labelled_cases(aside, seed)) for case in one}
+        everything = self.dataset
+        return everything.take(place for place, case in enumerate(everything) if case.id in both)
 
     def pool(self, seed: int, base: str) -> Dataset:
         """The unlabelled images: the training patients without the base's."""
@@ -173,7 +182,9 @@ class Workspace(Portable):
 
     def slates(self) -> SlateProposals:
         """What makes the slates of audits."""
-        return self.proposals or SlateProposals(self.recipe.align.candidates)
+        align = self.recipe.align
+        families: Any = align.families
+        return self.proposals or SlateProposals(align.candidates, families)
 
     def base_folder(self, seed: int, base: str) -> Path:
         """Run folder of a base."""
@@ -195,7 +206,7 @@ class Workspace(Portable):
             folder=task.folder(self.out),
             cache=self.cache,
             # Unlabelled images cost no label, so a judge may be trained on them, too.
-            fit=partial(self.fit, pool=pool, validation=self.validation(seed)),
+            fit=partial(self._fit_judge, pool=pool, validation=self.validation(seed)),
             masks=partial(
                 MaskFolder,
                 readers=[self.reader],
@@ -244,21 +255,7 @@ class Workspace(Portable):
         pool: Dataset | None = None,
         start: Path | None = None,
     ) -> None:
-        """Stage 1 of a base or of a judge's network; the pool is for semi-supervised training.
-
-        Raises:
-            SegprefError: a judge's network is to start from a base.
-        """
-        if stage.model is not None:
-            raise SegprefError(
-                f"only a base can be an existing model: take `model: {stage.model}` out of the judge "
-                "in the recipe"
-            )
-        if stage.start is not None and start is None:
-            raise SegprefError(
-                f"only a base can start from another one: take `start: {stage.start}` out of the judge "
-                "in the recipe"
-            )
+        """Stage 1 of a base or of a judge's network; the pool is for semi-supervised training."""
         recipe = self.recipe
         chosen = stage.network or recipe.network or default_network(recipe.preparation.dims)
         network = chosen.for_data(len(self.reader.channels), labelled.label_space.channels)
@@ -287,6 +284,31 @@ class Workspace(Portable):
             start=start,
             seed=seed,
         )
+
+    def _fit_judge(
+        self,
+        stage: Stage1,
+        labelled: Dataset,
+        path: Path,
+        seed: int,
+        validation: Dataset,
+        pool: Dataset,
+    ) -> None:
+        """Stage 1 of a judge's network.
+
+        Raises:
+            SegprefError: the recipe says of it what only a base can be.
+        """
+        for name, what in (
+            ("model", "be an existing model"),
+            ("start", "start from another one"),
+            ("labels_of", "learn from a judge's labels"),
+        ):
+            if (value := getattr(stage, name)) is not None:
+                raise SegprefError(
+                    f"only a base can {what}: take `{name}: {value}` out of the judge in the recipe"
+                )
+        self.fit(stage, labelled, path, seed, validation, pool)
 
     def keep_recipe(self) -> None:
         """Write down the recipe, or refuse another one than that of the folder.

@@ -11,7 +11,7 @@ from segpref.metrics.flips import FlipBin
 from segpref.objectives import DPO, CalibratedDPO
 from segpref.objectives.supervised import OneHotLoss
 from segpref.preferences import RecordedPairs, TopVsRandom
-from segpref.proposals import SlateProposals
+from segpref.proposals import Families, SlateProposals
 from segpref.training.anchored import AnchoredSignal, SupervisedSignal
 from segpref.training.config import AlignConfig
 from segpref.training.signals import PreferenceSignal, PseudoLabelSignal, Signal
@@ -39,7 +39,7 @@ def method_of(
     config: AlignConfig,
     label_space: LabelSpace,
     judge: Judge,
-    families: Sequence[Any] | None = None,
+    families: Families | None = None,
     records: RecordedPairs | None = None,
 ) -> Method:
     """What a configuration chooses; its view and average are those of ``config.resolved()``.
@@ -49,7 +49,7 @@ def method_of(
         label_space: what the masks mean.
         judge: scores candidates.
         families: of candidates, in place of those of the configuration (with masks of other models,
-            say); all that suit the labels where neither names any.
+            say); the configuration's where None.
         records: preferences to learn from in the place of mined pairs; for a control they are given in
             random order already.
 
@@ -60,7 +60,7 @@ def method_of(
     if config.control and (config.method == "pseudo-label" or config.feedback is not None):
         judge = NoisyJudge(judge, flip_rate=0.5, seed=config.seed)
     if config.feedback is not None:
-        if families:
+        if families not in (None, "default"):
             raise SegprefError(
                 "feedback brings its own candidates: leave families and others out, or the feedback"
             )

@@ -227,7 +227,7 @@ def align(
     )
     if slates is None:
         folder.keep_digest("precision of proposals", lower, said)
-    for number, family in enumerate(getattr(proposals, "families", None) or ()):
+    for number, family in enumerate(getattr(proposals, "own_families", ())):
         said = "other masks as candidates than there are now: restore the files"
         _keep_content(folder, family, f"candidates {number}", said)
     if (records := records_of(signal)) is not None:

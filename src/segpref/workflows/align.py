@@ -20,6 +20,7 @@ from segpref.locking import alone_in_out
 from segpref.policies import load_model, load_segmenter, read_card, save_model
 from segpref.policies.model_formats import OpenModel
 from segpref.preferences import TopVsRandom
+from segpref.proposals import Families
 from segpref.report.comparison import Comparison
 from segpref.studies.calibration import measured_flip_rates
 from segpref.studies.examples import alignment_report
@@ -186,7 +187,7 @@ class _Source:
     config: AlignConfig
     shown: Dataset
     validation: Dataset
-    families: Sequence[Any] | None = None
+    families: Families = "default"
     votes: VoteInputs | None = None
 
 
@@ -232,7 +233,8 @@ def _source(asked: _Asked, workers: RayPool | None = None) -> _Source:
     else:
         # Nobody whose labels the base has seen, or the judge.
         shown = inputs.dataset.of_patients(set(parts.train) - inputs.seen)
-    making = inputs.families(config.families, others, store)
+    named: Any = config.families  # jsonargparse takes a list of classes by name for callables
+    making = inputs.families(named, others, store)
     check_masks(inputs.judge, making, shown)
     refuse_leakage(
         {
@@ -309,7 +311,7 @@ def _tune(
         again = partial(_learned_from, asked)
         predict_ahead(workers, again, learned, base, config.resolved(), store)
     if not run.finished:
-        report_dropout_diversity(base, source.shown, config.families, config.seed, store)
+        report_dropout_diversity(base, source.shown, source.families, config.seed, store)
     if config.needs_flips:
         method = method_of(config, space, inputs.judge, families)
         config = _calibrated(config, method, base, validation, run.audit, store)

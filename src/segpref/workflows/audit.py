@@ -14,6 +14,7 @@ from segpref.data import Cache, Reader
 from segpref.data.cache import write_atomically
 from segpref.judges import NamedJudge
 from segpref.preferences import StandingJudge, TopVsRandom
+from segpref.proposals import Families
 from segpref.studies.auditing import Audit, audit_standing
 from segpref.studies.auditing import audit as measure
 from segpref.targets import check_outputs
@@ -35,7 +36,7 @@ def audit(
     part: str = "validation",
     miner: Miner | None = None,
     candidates: int = 32,
-    families: Sequence[Any] | None = None,
+    families: Families = "default",
     others: Sequence[Path] | None = None,
     seed: int = 0,
     out: Path | None = None,
@@ -58,7 +59,7 @@ def audit(
         part: on whom to measure.
         miner: whose pairs PairFlip is about; Top-vs-Random where None.
         candidates: number K of masks in a slate.
-        families: what makes the candidates; all that suit the labels where None.
+        families: what makes the candidates, or which: ``default`` or ``paper``.
         others: folders of masks that other models made of the images.
         seed: random seed of slates and pairs.
         out: JSON file for the figures.
@@ -79,7 +80,7 @@ def audit(
 
         if pool.ray is not None:
             raise SegprefError("what people saw is measured in this process: leave --ray out")
-        if part != "validation" or candidates != 32 or families is not None or others is not None:
+        if part != "validation" or candidates != 32 or families != "default" or others is not None:
             raise SegprefError(
                 "votes are measured on the images and masks that people saw: leave part, candidates, "
                 "families and others out"

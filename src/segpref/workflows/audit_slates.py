@@ -14,7 +14,7 @@ from segpref.data.predictions import predict_ahead
 from segpref.inference.windows import whole_images
 from segpref.judges import NamedJudge, note_undrawn_structures
 from segpref.progress import track
-from segpref.proposals import SlateProposals
+from segpref.proposals import Families, SlateProposals
 from segpref.studies.slates import ScoredSlate, SlateBatches, images_at_once
 from segpref.types import Judge, Policy
 from segpref.workflows.inputs import open_inputs
@@ -49,7 +49,7 @@ def open_audit(
     opening: TrainedModel,
     part: str,
     candidates: int,
-    families: Sequence[Any] | None,
+    families: Families,
     others: Sequence[Path] | None,
     workers: RayPool | None = None,
 ) -> AuditInputs:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +10,7 @@ import torch
 from segpref.data import Cache, Dataset
 from segpref.policies import load_segmenter, read_card
 from segpref.progress import console
-from segpref.proposals import DropoutRates, dropout_diversity
+from segpref.proposals import DropoutRates, Families, dropout_diversity
 from segpref.proposals.rates import stochastic
 from segpref.studies.slates import patch_draw
 from segpref.training import RunFolder
@@ -27,7 +25,7 @@ _FEW = 0.1
 def report_dropout_diversity(
     base: Path,
     pool: Dataset,
-    families: Sequence[Any] | None,
+    families: Families,
     seed: int,
     cache: Cache,
 ) -> None:
@@ -38,11 +36,12 @@ def report_dropout_diversity(
     Args:
         base: what is tuned; where it sees patches, patches of the images are looked at.
         pool: the images that are learned from.
-        families: of candidates; all that suit the labels, without dropout by rate, where None.
+        families: of candidates; those that go by a name have no dropout by rate.
         seed: of patches and dropout masks.
         cache: where predictions that patches are drawn around are kept.
     """
-    asking = [family for family in families or () if isinstance(family, DropoutRates)]
+    given = () if isinstance(families, str) else families
+    asking = [family for family in given if isinstance(family, DropoutRates)]
     if not asking or not len(pool):
         return
     policy = load_segmenter(base)

@@ -156,7 +156,8 @@ def open_collect_inputs(
     if reader is not None:
         split = open_split(reader, where.split or split_beside(model), seen=seen)
     shown, shown_reader = _shown(dataset, reader, more, split, seen, card, cache, compared, workers)
-    making = families_with(config.families, others, card, readers, cache)
+    families: Any = config.families
+    making = families_with(families, others, card, readers, cache)
     if not compared:
         asked: Any = scorer or AbstainingJudge()
         check_masks(asked, making, shown)

@@ -14,6 +14,7 @@ from segpref.data.splits import split_beside
 from segpref.judges import NamedJudge
 from segpref.policies import ModelCard
 from segpref.policies.model_formats import OpenModel
+from segpref.proposals import Families
 from segpref.types import Judge
 from segpref.workflows.loading import (
     families_with,
@@ -61,9 +62,7 @@ class Inputs:
         """Patients whose labels the model or the judge has learned from."""
         return {*self.card.labelled, *self.judged}
 
-    def families(
-        self, families: Sequence[Any] | None, others: Sequence[Path] | None, cache: Cache
-    ) -> list[Any] | None:
+    def families(self, families: Families, others: Sequence[Path] | None, cache: Cache) -> Families:
         """Families of candidates, with the masks of these folders; see :func:`families_with`."""
         readers = [self.reader] if self.pool is None else [self.reader, self.pool]
         return families_with(families, others, self.card, readers, cache)

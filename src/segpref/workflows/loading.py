@@ -31,7 +31,7 @@ from segpref.policies import ModelCard
 from segpref.policies.model_formats import OpenModel, holds_model, open_model
 from segpref.preferences import PreferenceFolder, StandingJudge
 from segpref.progress import console
-from segpref.proposals import OtherMasks, default_families
+from segpref.proposals import Families, OtherMasks, families_of
 from segpref.training import RunFolder, is_regressor, load_regressor
 from segpref.types import Judge, SegprefError
 from segpref.workflows.options import DataOptions, TrainedModel
@@ -289,36 +289,35 @@ def _file_of(model: Path) -> Path:
 
 
 def families_with(
-    families: Sequence[Any] | None,
+    families: Families,
     others: Sequence[Path] | None,
     card: ModelCard,
     readers: Sequence[Reader],
     cache: Cache,
-) -> list[Any] | None:
-    """Families of candidates, with the masks of these folders; None for the usual ones alone.
+) -> Families:
+    """Families of candidates, with the masks of these folders.
 
     Raises:
         SegprefError: one of them is no folder, or holds no mask of any image.
     """
     if not others:
-        return None if families is None else list(families)
+        return families
     folders = []
     for one in map(Path.expanduser, others):
         if not one.is_dir():
             raise SegprefError(f"there is no folder {one}: give folders of masks as others")
         folders.append(MaskFolder(one, readers, card.label_space, card.preparation, cache))
-    usual = default_families(card.label_space)
-    return [OtherMasks(folders), *(usual if families is None else families)]
+    return [OtherMasks(folders), *families_of(families, card.label_space)]
 
 
-def check_masks(judge: Judge, families: Sequence[Any] | None, dataset: Dataset) -> None:
+def check_masks(judge: Judge, families: Families, dataset: Dataset) -> None:
     """Check that the masks of a mask judge or of candidate folders are there for these images.
 
     Raises:
         SegprefError: all masks of a folder are missing, or the masks that judge are candidates, too.
     """
     judging = judge.masks.folder.resolve() if isinstance(judge, MasksJudge) else None
-    for family in families or ():
+    for family in () if isinstance(families, str) else families:
         if isinstance(family, OtherMasks):
             for folder in family.folders:
                 if folder.folder.resolve() == judging:

@@ -8,7 +8,12 @@ from segpref.faces import face
 
 if TYPE_CHECKING:
     from segpref.studies.judging.combined import Noisy, Together
-    from segpref.studies.judging.inputs import JudgeInputs, JudgeRecipe, StandingRecipe
+    from segpref.studies.judging.inputs import (
+        JudgeInputs,
+        JudgeRecipe,
+        LabelledRecipe,
+        StandingRecipe,
+    )
     from segpref.studies.judging.labels import Masks, Oracle
     from segpref.studies.judging.networks import Ensemble, ModelBased, Regressor
     from segpref.studies.judging.votes import Votes
@@ -17,7 +22,7 @@ else:
         __name__,
         {
             "combined": ("Noisy", "Together"),
-            "inputs": ("JudgeInputs", "JudgeRecipe", "StandingRecipe"),
+            "inputs": ("JudgeInputs", "JudgeRecipe", "LabelledRecipe", "StandingRecipe"),
             "labels": ("Masks", "Oracle"),
             "networks": ("Ensemble", "ModelBased", "Regressor"),
             "votes": ("Votes",),
@@ -28,6 +33,7 @@ __all__ = [
     "Ensemble",
     "JudgeInputs",
     "JudgeRecipe",
+    "LabelledRecipe",
     "Masks",
     "ModelBased",
     "Noisy",

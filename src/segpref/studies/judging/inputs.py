@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     # Votes need a database, which other judges do not.
     from segpref.studies.votes import VoteInputs
 
-__all__ = ["JUDGE_SEED", "JudgeInputs", "JudgeRecipe", "StandingRecipe"]
+__all__ = ["JUDGE_SEED", "JudgeInputs", "JudgeRecipe", "LabelledRecipe", "StandingRecipe"]
 
 JUDGE_SEED = 1000
 """Added to the seed of a judge's weights: base and judge must not begin with the same ones."""
@@ -77,6 +77,15 @@ class JudgeRecipe(Protocol):
 
     def build(self, inputs: JudgeInputs) -> Judge:
         """The judge, from what was trained."""
+        ...
+
+
+@runtime_checkable
+class LabelledRecipe(JudgeRecipe, Protocol):
+    """A judge that has labelled cases of its own, which a base could have learned from."""
+
+    def labelled_cases(self, judge_cases: Dataset, seed: int) -> Dataset:
+        """Those of the cases set aside for judges that this one learns from."""
         ...
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from segpref.checking import checked
+from segpref.data.dataset import Dataset
 from segpref.judges import EnsembleJudge, ModelJudge
 from segpref.policies import load_model
 from segpref.settings import setting
@@ -30,9 +31,13 @@ class ModelBased:
     train_on: Stage1 = field(default_factory=Stage1)
     of_base = False
 
+    def labelled_cases(self, judge_cases: Dataset, seed: int) -> Dataset:
+        """What the segmenter is trained on."""
+        return self.train_on.drawn(judge_cases, seed)
+
     def train(self, inputs: JudgeInputs) -> None:
         """Train the segmenter."""
-        cases = self.train_on.drawn(inputs.judge_cases, inputs.seed)
+        cases = self.labelled_cases(inputs.judge_cases, inputs.seed)
         inputs.fit(self.train_on, cases, inputs.folder, inputs.seed + JUDGE_SEED)
 
     def build(self, inputs: JudgeInputs) -> Judge:
@@ -81,10 +86,14 @@ class Regressor(Labels, RegressorConfig):
     unit: Literal["patients", "cases"] = "cases"
     of_base: ClassVar[bool] = True
 
+    def labelled_cases(self, judge_cases: Dataset, seed: int) -> Dataset:
+        """On whose slates the regressor is trained."""
+        return self.drawn(judge_cases, seed)
+
     def train(self, inputs: JudgeInputs) -> None:
         """Train the regressor."""
         assert inputs.base is not None
-        cases = self.drawn(inputs.judge_cases, inputs.seed)
+        cases = self.labelled_cases(inputs.judge_cases, inputs.seed)
         folder = RunFolder(inputs.folder)
         settings = {"regressor": self, "seed": inputs.seed}
         folder.open(as_recorded(folder, settings), resume=True)
