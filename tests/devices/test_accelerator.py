@@ -177,11 +177,27 @@ def test_masks_are_predicted_there(
     images = images / "images" if (images / "images").is_dir() else images
     there.ran.clear()
     out = place / f"masks of {base.__name__}"
-    assert (
-        main(["predict", "--model", str(model), "--input", str(images), "--output", str(out)]) == 0
-    )
+    given = [
+        "--model",
+        str(model),
+        "--input",
+        str(images),
+        "--output",
+        str(out),
+        "--batch_size",
+        "2",
+    ]
+    with there.counting():
+        assert main(["predict", *given]) == 0
     assert sum(there.ran.values())
     assert any(out.iterdir())
+    copies = {why: n for why, n in there.waits.items() if why.startswith("copy from it")}
+    if base is runs.fit_3d_patch:
+        # Many windows of each of 8 volumes are added up there, and one copy is what they come to.
+        assert there.ran["Conv3d"] > 4 * 8
+        assert copies == {"copy from it in inference/sliding.py _slide": 8}
+    else:
+        assert copies == {"copy from it in inference/case_masks.py logits": 24}  # batches
 
 
 def test_samples_are_drawn_there(place: Path, there: Accelerator) -> None:

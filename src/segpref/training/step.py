@@ -251,9 +251,9 @@ def _voxels(
     if space.kind == "multi-label":
         parts = [mask == 1 for mask in masks.unbind(1)]
     else:
-        classes = [masks[:, 0] == value for value in range(space.values)]
+        labels = masks[:, 0]
         parts = [
-            reduce(torch.logical_or, (classes[value] for value in values))
+            reduce(torch.logical_or, (labels == value for value in values))
             for values in space.structure_values
         ]
     return [torch.count_nonzero(part if inside is None else part & inside) for part in parts]
