@@ -46,6 +46,7 @@ MADE_HERE = {
     "KeptPrompts", "PlainModel", "SegmenterState", "AmbiSeg", "BlendedPredictions", "Context",
     "DenoisingMargins", "Draw", "Gaussian", "AnchoredSignal", "HeldOut", "LogitMargins",
     "OneHotLoss", "PreferenceRounds", "PreferenceSignal", "PreferenceStep", "PseudoLabelSignal",
+    "Derived", "EpochFigures",
     "ScoredBatch", "StepResult", "StepSlates", "SupervisedSignal", "MethodLoss", "StepBatch",
     "Student", "Results", "Workspace", "JudgeInputs", "AmbiguityWorkspace", "SampleSet",
     "PromptedWorkspace", "Scores", "Job", "StudyProgress", "ImageSampler", "PaddedImages",

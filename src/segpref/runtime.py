@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -19,6 +20,7 @@ from segpref.types import SegprefError
 
 __all__ = [
     "Runtime",
+    "fetched",
     "gpus",
     "in_step",
     "lowered",
@@ -119,6 +121,22 @@ def moved(batch: Tensor, device: torch.device) -> Tensor:
     if device.type != "cuda" or batch.is_cuda:
         return batch.to(device)
     return batch.pin_memory().to(device, non_blocking=True)
+
+
+def fetched(tensors: Sequence[Tensor]) -> list[np.ndarray]:
+    """Tensors as arrays of the host: copied side by side from a GPU, which is waited for once.
+
+    Args:
+        tensors: without a graph, of types that arrays have.
+    """
+    if not any(one.is_cuda for one in tensors):
+        return [one.cpu().numpy() for one in tensors]
+    copies = [torch.empty(one.shape, dtype=one.dtype, pin_memory=True) for one in tensors]
+    for copy, one in zip(copies, tensors, strict=True):
+        copy.copy_(one, non_blocking=True)
+    for device in {one.device for one in tensors if one.is_cuda}:
+        torch.cuda.current_stream(device).synchronize()
+    return [copy.numpy() for copy in copies]
 
 
 class Runtime:

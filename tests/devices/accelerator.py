@@ -9,6 +9,7 @@ and refuses everything else. ``numpy()`` of such a tensor is refused by torch it
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from torch.utils._pytree import tree_flatten, tree_map
 
 from segpref.runtime import Runtime
+from segpref.training import loop
 
 transformers: Any
 try:
@@ -41,6 +43,12 @@ INDEXED = {
     aten._unsafe_index.Tensor, aten._index_put_impl_.default,
 }  # fmt: skip
 """Operations whose indices may be on the host."""
+
+SIZED = {
+    aten.nonzero.default, aten.masked_select.default, aten._unique2.default,
+    aten.unique_dim.default, aten.unique_consecutive.default,
+}  # fmt: skip
+"""Operations whose result is as large as the numbers say, for which a GPU is waited for."""
 
 READ = {aten._local_scalar_dense.default, aten.equal.default, aten.is_same_size.default}
 """What comes back as a number."""
@@ -155,6 +163,18 @@ class Accelerator(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.ran: Counter[str] = Counter()
+        self.waits: Counter[str] = Counter()
+        """How often the host had to wait for the accelerator, by what and where, while it counts."""
+        self.counts = False
+
+    @contextmanager
+    def counting(self) -> Iterator[None]:
+        """What is waited for inside is counted."""
+        before, self.counts = self.counts, True
+        try:
+            yield
+        finally:
+            self.counts = before
 
     def __torch_dispatch__(
         self,
@@ -163,7 +183,62 @@ class Accelerator(TorchDispatchMode):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
+        if self.counts and (why := waited(func, args, kwargs or {})):
+            self.waits[f"{why} in {_place()}"] += 1
         return computed(func, args, kwargs or {})
+
+
+def waited(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str | None:
+    """Why a GPU is waited for at an operation: a number, a size or a copy; None where it is not.
+
+    A copy to the GPU that goes by ``segpref.runtime.moved`` is pinned there, and not waited for.
+    """
+    there = [isinstance(one, OnAccelerator) for one in tree_flatten((args, kwargs))[0]]
+    if func is aten.copy_.default:
+        target, source = (isinstance(one, OnAccelerator) for one in args[:2])
+        return None if target is source else "copy to it" if target else "copy from it"
+    if func is aten._to_copy.default:
+        source, device = isinstance(args[0], OnAccelerator), kwargs.get("device")
+        target = source if device is None else torch.device(device) == DEVICE
+        if target is source or (target and _place().endswith(" moved")):
+            return None
+        if not target and _follows(args[0]):
+            return None
+        return "copy to it" if target else "copy from it"
+    if not any(there):
+        return None
+    if func in READ:
+        return "number" if func is not aten.is_same_size.default else None
+    if func is aten.repeat_interleave.Tensor:
+        return "size" if kwargs.get("output_size") is None else None
+    by_mask = func in INDEXED and any(
+        one is not None and one.dtype in (torch.bool, torch.uint8) for one in args[1]
+    )
+    if func in INDEXED and not by_mask:
+        return "copy to it" if any(
+            one is not None and one.ndim and not isinstance(one, OnAccelerator) for one in args[1]
+        ) else None  # fmt: skip
+    return "size" if by_mask or func in SIZED else None
+
+
+def _follows(tensor: Tensor) -> bool:
+    """Whether ``segpref.runtime.fetched`` copies it beside another one, which is waited for once."""
+    frame = sys._getframe()
+    while frame is not None and frame.f_code.co_name != "fetched":
+        frame = frame.f_back  # type: ignore[assignment]
+    return frame is not None and tensor is not frame.f_locals["tensors"][0]
+
+
+def _place() -> str:
+    """The function of segpref that asked; for ``segpref.runtime.fetched`` who called it."""
+    frame = sys._getframe()
+    while frame is not None:
+        name = frame.f_code.co_filename
+        fetches = frame.f_code.co_name in ("fetched", "<listcomp>")
+        if "/src/segpref/" in name and not fetches:
+            return f"{name.rpartition('/src/segpref/')[2]} {frame.f_code.co_name}"
+        frame = frame.f_back  # type: ignore[assignment]
+    return "elsewhere"
 
 
 def _stand_ins() -> Iterator[tuple[Any, str, Any]]:
@@ -217,6 +292,25 @@ def _stand_ins() -> Iterator[tuple[Any, str, Any]]:
             torch.__future__.set_swap_module_params_on_conversion(True)
 
     yield transformers.PreTrainedModel, "from_pretrained", classmethod(from_pretrained)
+
+
+def counted_steps(monkeypatch: pytest.MonkeyPatch, mode: Accelerator) -> list[Counter[str]]:
+    """What every step of the trainings that follow waits for; a step's update is part of it."""
+    steps: list[Counter[str]] = []
+
+    def counted(work: Any, begins: bool) -> Any:
+        def run(*args: Any) -> Any:
+            if begins:
+                mode.waits = Counter()
+                steps.append(mode.waits)
+            with mode.counting():
+                return work(*args)
+
+        return run
+
+    monkeypatch.setattr(loop, "_shared", counted(loop._shared, True))
+    monkeypatch.setattr(loop, "_update", counted(loop._update, False))
+    return steps
 
 
 @contextmanager

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import records
 import runs
 import torch
-from accelerator import DEVICE, Accelerator, MixedDevices
+from accelerator import DEVICE, Accelerator, MixedDevices, counted_steps
 from tests.machine_records import on_record
 from torch import nn
 
@@ -22,6 +24,7 @@ from segpref.judges import RegressorJudge
 from segpref.policies import load_model
 from segpref.proposals import DropoutRates, InputNoise, MirroredViews, SlateProposals
 from segpref.runtime import Runtime, runtime
+from segpref.training import EpochFigures
 from segpref.types import LabelSpace, Slate
 
 pytestmark = pytest.mark.slow
@@ -76,12 +79,61 @@ class TestTheAcceleratorItself:
 ELSEWHERE = {"study", "fit-2d", "fit-judge"}
 
 
+DRAFTS = "copy from it in proposals/slate.py drafts"
+"""What edits begin with, copied side by side: a step waits once."""
+
+ONCE = {
+    "number in networks/tail.py _same",  # of a network, in its first step
+    "copy from it in data/predictions.py _compute",  # of an image, when it is first drawn
+    "copy from it in inference/sliding.py _slide",
+    "number in inference/sliding.py _joined",
+}
+
+WAITS: dict[str, Counter[str]] = {
+    "align-refresh": Counter({DRAFTS: 10, "copy from it in training/rounds.py _made": 10}),
+    "align-diffusion": Counter({
+        "copy from it in policies/diffusion/sampling.py _batch": 3,
+        "copy to it in policies/diffusion/sampling.py _batch": 9,
+    }),
+    # transformers has the places of its attention on the host, in passes of the image encoder.
+    "align-promptable": Counter({
+        DRAFTS: 4,
+        "copy to it in policies/promptable/network.py encode": 8,
+        "copy to it in runtime.py backward": 8,
+    }),
+}  # fmt: skip
+"""Over the whole run, of those with slates of a round, or with another package's model."""
+
+STEPS = 4
+"""Of every alignment."""
+
+
+def waited_for(name: str) -> Counter[str]:
+    """What all steps of a training wait for: of ``fit`` nothing, of ``align`` drafts once per step."""
+    return WAITS.get(name, Counter({DRAFTS: STEPS}) if name.startswith("align") else Counter())
+
+
 @pytest.mark.parametrize("name", [name for name in runs.RUNS if name not in ELSEWHERE])
-def test_a_training_gives_what_it_gives_on_the_host(
-    name: str, place: Path, there: Accelerator
+def test_a_training_gives_what_it_gives_on_the_host_and_does_not_wait_for_it(
+    name: str, place: Path, there: Accelerator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    steps, reads = counted_steps(monkeypatch, there), list[int]()
+    read = EpochFigures.read
+
+    def counted(figures: EpochFigures, *args: Any) -> None:
+        there.waits = Counter()
+        with there.counting():
+            read(figures, *args)
+        reads.append(sum(there.waits.values()))
+
+    monkeypatch.setattr(EpochFigures, "read", counted)
     found, expected = records.result(runs.RUNS[name](place)), RECORD[name]
     assert sum(there.ran.values())
+    total = sum(steps, Counter[str]())
+    assert Counter({why: n for why, n in total.items() if why not in ONCE}) == waited_for(name)
+    assert max(step[DRAFTS] for step in steps) <= (5 if name == "align-refresh" else 1)
+    # The figures of an epoch are one copy, however many steps it has.
+    assert set(reads) == {1}
     same = SAME and name not in EXACT
     tolerance = {"rel": 0, "abs": 0} if same else {"rel": 0.05, "abs": 0.05}
     for now, before in zip(found["epochs"], expected["epochs"], strict=True):
@@ -125,11 +177,27 @@ def test_masks_are_predicted_there(
     images = images / "images" if (images / "images").is_dir() else images
     there.ran.clear()
     out = place / f"masks of {base.__name__}"
-    assert (
-        main(["predict", "--model", str(model), "--input", str(images), "--output", str(out)]) == 0
-    )
+    given = [
+        "--model",
+        str(model),
+        "--input",
+        str(images),
+        "--output",
+        str(out),
+        "--batch_size",
+        "2",
+    ]
+    with there.counting():
+        assert main(["predict", *given]) == 0
     assert sum(there.ran.values())
     assert any(out.iterdir())
+    copies = {why: n for why, n in there.waits.items() if why.startswith("copy from it")}
+    if base is runs.fit_3d_patch:
+        # Many windows of each of 8 volumes are added up there, and one copy is what they come to.
+        assert there.ran["Conv3d"] > 4 * 8
+        assert copies == {"copy from it in inference/sliding.py _slide": 8}
+    else:
+        assert copies == {"copy from it in inference/case_masks.py logits": 24}  # batches
 
 
 def test_samples_are_drawn_there(place: Path, there: Accelerator) -> None:

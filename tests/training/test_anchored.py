@@ -18,6 +18,7 @@ from segpref.training import (
     PreferenceSignal,
     ScoredBatch,
     SupervisedSignal,
+    read_logs,
 )
 from segpref.types import IGNORE, Candidate, LabelSpace, SegprefError, Slate
 
@@ -50,7 +51,8 @@ def test_the_loss_of_eq_7_by_hand() -> None:
     preferred = np.log1p(np.exp(-0.1 * (0.5 - 1.0) / 4))
     supervised = float(SupervisedLoss(CLASSES)(LOGITS, LABELS))
     assert float(result.loss.detach()) / 2 == pytest.approx(0.5 * supervised + preferred)
-    logs = {name: amount / weight for name, (amount, weight) in result.logs.items()}
+    (read,) = read_logs([result.logs])
+    logs = {name: amount / weight for name, (amount, weight) in read.items()}
     assert logs["supervised_loss"] == pytest.approx(supervised)
     assert logs["loss"] == pytest.approx(preferred)
     assert logs["pairs_per_image"] == 0.5

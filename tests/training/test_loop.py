@@ -19,6 +19,8 @@ from segpref.policies import ModelCard, NetworkSpec
 from segpref.runtime import Runtime
 from segpref.seeds import derive_seed
 from segpref.training import (
+    Derived,
+    EpochFigures,
     RunFolder,
     StepResult,
     batch_stream,
@@ -26,6 +28,7 @@ from segpref.training import (
     cosine,
     curve_summary,
     loop,
+    read_logs,
     run_loop,
     smoothed,
     tail_average,
@@ -294,6 +297,62 @@ def test_the_loss_is_the_mean_over_all_terms(numbers: Callable[..., Numbers]) ->
     )
 
 
+@pytest.mark.parametrize("often", [False, True])
+@pytest.mark.parametrize("what", ["loss", "weight"])
+def test_a_training_that_diverges_stops_before_it_is_kept(
+    what: str, often: bool, numbers: Callable[..., Numbers]
+) -> None:
+    """In the second step of the second epoch; found when figures are read, at a save or the end."""
+    run = numbers("diverges", [0.1] * 5)
+    step = run.step
+
+    def diverging(indices: list[int], epoch: int, number: int) -> StepResult:
+        result = step(indices, epoch, number)
+        assert result.loss is not None
+        if (epoch, number) != (1, 1):
+            return result
+        if what == "loss":
+            return StepResult(result.loss * float("inf"), 2, result.logs)
+        result.loss.register_hook(lambda gradient: gradient * float("nan"))
+        return result
+
+    run.step = diverging  # type: ignore[method-assign]
+    where = "the network has weights that are not finite" if often else "step 3 of epoch 2 is nan"
+    if what == "loss":
+        where = "the loss of step 2 of epoch 2 is inf"
+    with pytest.raises(SegprefError, match=f"{where}.*training has diverged.*lower learning_rate"):
+        run.run(4, checkpoint_seconds=-1.0 if often else 1e9)
+    assert len(run.steps) == (6 if often else 8)
+    for file in (run.folder.best, run.folder.last):
+        assert all(value.isfinite().all() for value in load_file(file).values())
+    found = run.folder.load_state()
+    assert found is not None
+    assert all(value.isfinite().all() for value in found[0].values())
+
+
+def test_an_update_that_fp16_leaves_out_stops_nothing() -> None:
+    position, optimizer = loop.Position(), torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=1.0)
+    half: Any = SimpleNamespace(processes=1, precision="fp16", backward=lambda loss: None)
+    result = StepResult(torch.tensor(float("inf"), requires_grad=True), 1, {"loss": (1.0, 1.0)})
+    figures = EpochFigures(position.totals)
+    loop._update(result, optimizer, position, half, figures, (0, 0))
+    figures.read(nn.Linear(1, 1))
+    assert position.totals == {"loss": [1.0, 1.0]}
+
+
+def test_figures_on_the_device_are_the_same_to_the_last_bit() -> None:
+    third, numbers = torch.tensor(1 / 3), torch.rand(9)
+    mean = Derived(numbers, lambda read: float(read.mean()) * 9)
+    logs = {"loss": (third, 3.0), "harm": (mean, 9.0), "count": (torch.tensor(2**40), 1.0)}
+    read, other = read_logs([logs, {"plain": (0.1, 1.0)}])
+    assert read == {
+        "loss": (float(third), 3.0),
+        "harm": (float(numbers.numpy().mean()) * 9, 9.0),
+        "count": (2.0**40, 1.0),
+    }
+    assert other == {"plain": (0.1, 1.0)}
+
+
 def test_no_epoch_is_an_error(numbers: Callable[..., Numbers]) -> None:
     with pytest.raises(SegprefError, match="epochs must be at least 1"):
         numbers("none", [0.0]).run(0)
@@ -310,10 +369,15 @@ def test_processes_share_one_mean() -> None:
     weight = nn.Parameter(torch.tensor(1.0))
     optimizer, position = torch.optim.SGD([weight], lr=1.0), loop.Position()
     third: Any = SimpleNamespace(
-        processes=3, backward=lambda loss: loss.backward(), gathered=lambda own: [*own, *others]
+        processes=3,
+        precision="no",
+        backward=lambda loss: loss.backward(),
+        gathered=lambda own: [*own, *others],
     )
-    loop._update(StepResult(weight * 4, 3, {"loss": (1.0, 3.0)}), optimizer, position, third)
+    result, figures = StepResult(weight * 4, 3, {"loss": (1.0, 3.0)}), EpochFigures(position.totals)
+    loop._update(result, optimizer, position, third, figures, (0, 0))
     assert weight.item() == pytest.approx(1 - 4 * 3 / 8)
+    figures.read(nn.Linear(1, 1))
     assert position.totals == {"loss": [3.0, 8.0]}
     assert position.updates == 1
 

@@ -11,7 +11,13 @@ from torch import Tensor
 from segpref.contrib.objectives import RPO, UncertaintyPenalizedDPO
 from segpref.objectives import DPO, SupervisedLoss, log_likelihood
 from segpref.preferences import TopVsBase, mine
-from segpref.training import LogitMargins, PreferenceSignal, PseudoLabelSignal, ScoredBatch
+from segpref.training import (
+    LogitMargins,
+    PreferenceSignal,
+    PseudoLabelSignal,
+    ScoredBatch,
+    read_logs,
+)
 from segpref.training.signals import _turned
 from segpref.types import Candidate, LabelSpace, SegprefError, Slate, WeightedPairs
 
@@ -54,7 +60,8 @@ def test_the_loss_of_one_pair_by_hand(reduction: Any, divisor: int) -> None:
     assert result.terms == 1
     assert result.loss is not None
     assert float(result.loss.detach()) == pytest.approx(np.log1p(np.exp(-1.5 * margin)))
-    logs = {name: amount / weight for name, (amount, weight) in result.logs.items()}
+    (read,) = read_logs([result.logs])
+    logs = {name: amount / weight for name, (amount, weight) in read.items()}
     assert logs["margin"] == pytest.approx(margin)
     assert logs["preference_accuracy"] == 0
     assert logs["disagreement"] == 0.5

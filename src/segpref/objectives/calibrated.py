@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -14,6 +15,7 @@ from torch.nn.functional import logsigmoid
 from segpref.checking import checked
 from segpref.objectives.checks import above_zero
 from segpref.objectives.soft_targets import both_orders
+from segpref.runtime import moved
 from segpref.types import Margins, SegprefError
 
 __all__ = ["CalibratedDPO"]
@@ -77,6 +79,20 @@ class CalibratedDPO:
             raise SegprefError(
                 "CalibratedDPO has no flip rates: give the gaps and flip_rates of `segpref audit`"
             )
-        rates = np.minimum(self.flip_rates, 0.5)
-        e = np.interp(margins.gap.detach().cpu().numpy(), self.gaps, rates)
-        return torch.from_numpy(e).to(margins.difference)
+        e = _interpolated(margins.gap.detach(), self.gaps, np.minimum(self.flip_rates, 0.5))
+        return e.to(margins.difference.dtype)
+
+
+def _interpolated(
+    x: Float[Tensor, " P"], at: Sequence[float], values: np.ndarray
+) -> Float[Tensor, " P"]:
+    """``np.interp`` where x is, float64: in its order of operations, without waiting for a device."""
+    rise = np.diff(values) / np.diff(at) if len(at) > 1 else np.zeros(1)
+    places, heights, slopes = (
+        moved(torch.tensor(one, dtype=torch.float64), x.device) for one in (at, values, rise)
+    )
+    x = x.double()
+    left = (torch.searchsorted(places, x, right=True) - 1).clamp(0, len(rise) - 1)
+    between = slopes[left] * (x - places[left]) + heights[left]
+    inside = torch.where(x <= places[0], heights[0], between)
+    return torch.where(x >= places[-1], heights[-1], inside)

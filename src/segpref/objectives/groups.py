@@ -7,6 +7,7 @@ from dataclasses import replace
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from segpref.runtime import moved
 from segpref.types import Margins
 
 __all__ = ["grouped"]
@@ -35,6 +36,7 @@ def grouped(margins: Margins) -> Margins:
         )
     weight = margins.gap.new_ones(len(margins.gap)) if margins.weight is None else margins.weight
     numbers, place = margins.group.unique(return_inverse=True)  # type: ignore[no-untyped-call]
+    place = moved(place, weight.device)
     total = _sums(weight, place, len(numbers))
 
     def mean(values: Tensor | None) -> Tensor | None:

@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from segpref.runtime import moved
 from segpref.types import IGNORE, LabelSpace, Margins, Pairs, SegprefError, Slate
 
 __all__ = [
@@ -73,12 +74,13 @@ class Disagreement:
 
     def to(self, device: torch.device | str) -> Disagreement:
         """The same with its tensors on ``device``."""
+        device = torch.device(device)
         return replace(
             self,
-            index=self.index.to(device),
-            lengths=self.lengths.to(device),
-            region=self.region.to(device),
-            omega=self.omega.to(device),
+            index=moved(self.index, device),
+            lengths=moved(self.lengths, device),
+            region=moved(self.region, device),
+            omega=moved(self.omega, device),
         )
 
 
@@ -217,16 +219,19 @@ def margins(
 def of_pairs(pairs: Pairs, policy: Float[Tensor, " P"], reference: Float[Tensor, " P"]) -> Margins:
     """Margins with what their pairs say besides: gap, weight and group."""
 
+    def there(values: np.ndarray) -> Tensor:
+        return moved(torch.from_numpy(values).to(policy.dtype), policy.device)
+
     def column(values: np.ndarray | None) -> Tensor | None:
-        return None if values is None else torch.from_numpy(values).to(policy)
+        return None if values is None else there(values)
 
     group = pairs.group
     return Margins(
         policy=policy,
         reference=reference.to(policy.dtype),
-        gap=torch.from_numpy(pairs.gap).to(policy),
+        gap=there(pairs.gap),
         weight=column(pairs.weight),
-        group=None if group is None else torch.from_numpy(group).to(policy.device),
+        group=None if group is None else torch.from_numpy(group),
         target=column(pairs.target),
         flip_rate=column(pairs.flip_rate),
     )

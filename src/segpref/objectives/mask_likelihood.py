@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from segpref.objectives.likelihood import Disagreement, Reduction, asked_about, exponent
+from segpref.runtime import moved
 from segpref.types import IGNORE, LabelSpace, Slate
 
 __all__ = ["log_likelihood", "whole_log_likelihood", "winner_log_likelihood"]
@@ -65,8 +66,8 @@ def winner_log_likelihood(
     if label_space.kind == "multi-class":
         z = functional.log_softmax(z, dim=1)
     sums = _over_region(z, region, label_space)
-    a, omega = exponent(reduction), region.omega.to(z.device).double()
-    size = region.region.to(z.device).double() ** a * omega ** (1 - a)
+    a, omega = exponent(reduction), moved(region.omega, z.device).double()
+    size = moved(region.region, z.device).double() ** a * omega ** (1 - a)
     if a == 1:
         return (sums / size).to(z.dtype)
     agreed = _over_omega(z, slates, region, label_space, ignored) - sums
@@ -97,18 +98,18 @@ def whole_log_likelihood(
         image, number = int(pairs.case[pair]), int(pairs.field[pair])
         mask = slates[image].masks[pairs.winner[pair], number]
         own = z[image].log_softmax(0) if exclusive else z[image]
-        held = torch.from_numpy(np.where(mask == IGNORE, 0, mask)).to(z.device)
+        held = moved(torch.from_numpy(np.where(mask == IGNORE, 0, mask)), z.device)
         about = -1 if pairs.structure is None else int(pairs.structure[pair])
         if about >= 0:
             values = label_space.structure_values[about]
             others = [value for value in range(label_space.values) if value not in values]
-            inside = torch.from_numpy(np.isin(mask, values)).to(z.device)
+            inside = moved(torch.from_numpy(np.isin(mask, values)), z.device)
             likely = torch.where(inside, own[list(values)].logsumexp(0), own[others].logsumexp(0))
         elif exclusive:
             likely = own.gather(0, held[None].long())[0]
         else:
             likely = functional.logsigmoid(torch.where(held == 1, own[number], -own[number]))
-        known = torch.from_numpy(mask != IGNORE).to(z.device)
+        known = moved(torch.from_numpy(mask != IGNORE), z.device)
         total = torch.where(known, likely, 0).sum(dtype=torch.float64)
         found[pair] = (total / known.sum()).to(z.dtype)
     return torch.stack(found) if found else z.new_zeros(0)
@@ -118,15 +119,19 @@ def _over_region(
     z: Float[Tensor, "B C *space"], region: Disagreement, label_space: LabelSpace
 ) -> Float[Tensor, " P"]:
     """Sum of the winner's log-likelihoods over R: of log-probabilities, or of logits per structure."""
-    index, lengths = region.index.to(z.device), region.lengths.to(z.device)
+    # A region of the host is looked through there: how much of it is taken need not be waited for.
+    index, lengths = region.index, region.lengths
     sign = lengths.new_tensor([1, -1]).repeat(len(lengths)).repeat_interleave(lengths.reshape(-1))
     if label_space.kind == "multi-class":
-        each = z.reshape(-1).index_select(0, index[sign == 1])
-        counts = lengths[:, 0]
+        each = z.reshape(-1).index_select(0, moved(index[sign == 1], z.device))
+        counts = lengths[:, 0].contiguous()
     else:
-        each = functional.logsigmoid(sign * z.reshape(-1).index_select(0, index))
+        raised = z.reshape(-1).index_select(0, moved(index, z.device))
+        each = functional.logsigmoid(moved(sign, z.device) * raised)
         counts = lengths.sum(1)
-    sums: Tensor = torch.segment_reduce(each.double(), "sum", lengths=counts, unsafe=True)
+    sums: Tensor = torch.segment_reduce(
+        each.double(), "sum", lengths=moved(counts, z.device), unsafe=True
+    )
     return sums
 
 
@@ -155,12 +160,12 @@ def _over_omega(
                 known &= asked
             if ignored is not None:
                 known &= ~ignored[c]
-            held = torch.from_numpy(np.where(known, winner, 0)).to(z.device)
+            held = moved(torch.from_numpy(np.where(known, winner, 0)), z.device)
             if label_space.kind == "multi-class":
                 likely = images[c].gather(0, held[None].long())[0]
             else:
                 likely = functional.logsigmoid(torch.where(held == 1, images[c][f], -images[c][f]))
-            inside = torch.from_numpy(known).to(z.device)
+            inside = moved(torch.from_numpy(known), z.device)
             found[key] = torch.where(inside, likely, 0).sum(dtype=torch.float64)
         each.append(found[key])
     return torch.stack(each) if each else z.new_zeros(0, dtype=torch.float64)

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from segpref.checking import checked
 from segpref.late import late
-from segpref.runtime import in_step, runtime
+from segpref.runtime import in_step, moved, runtime
 from segpref.types import IGNORE, LabelSpace, SegprefError
 
 __all__ = ["OneHotLoss", "SupervisedLoss", "supervised_loss"]
@@ -56,12 +56,15 @@ class SupervisedLoss:
     ) -> Float[Tensor, ""]:
         """Loss of a batch, float32, or float64 where the logits are float64.
 
+        Targets may be on the host.
+
         Raises:
             SegprefError: logits and targets do not fit each other or the label space.
         """
         space = self.label_space
         if not _fit(logits, targets, space):
             raise _misfit(logits, targets, space)
+        targets = moved(targets, logits.device)
         z, known = logits if logits.dtype == torch.float64 else logits.float(), targets != IGNORE
         pixels = known.sum()
         if space.kind == "multi-class":
@@ -118,6 +121,8 @@ class OneHotLoss:
     ) -> Float[Tensor, ""]:
         """Loss of a batch, float32.
 
+        Targets may be on the host, where looking for pixels that are left open waits for no device.
+
         Raises:
             SegprefError: logits and targets do not fit each other or the label space, or targets hold
                 :data:`~segpref.types.IGNORE`, which such a loss does not know.
@@ -130,6 +135,7 @@ class OneHotLoss:
                 f"{type(self.loss).__name__} can't leave out the pixels that the labels leave open "
                 f"({IGNORE}): take the default loss"
             )
+        targets = moved(targets, logits.device)
         held = _one_hot(targets, space) if space.kind == "multi-class" else targets == 1
         return self.loss(logits.float(), held.float())
 

@@ -90,12 +90,19 @@ def mean_mask(
     disputed = label_space.decode(samples[0], lead=HAIR) != mean
     for mask in masks[1:]:
         disputed |= mask != mean
+    multi_class = label_space.kind == "multi-class"
+    if mean.device.type != "cpu":
+        # A device would be waited for to know how many there are; it has all probabilities sooner.
+        total = torch.zeros(samples[0].shape, device=mean.device)
+        for sample in samples:
+            logits = sample.detach().float()
+            total += logits.softmax(dim=1) if multi_class else logits.sigmoid()
+        return torch.where(disputed, label_space.decode(total - len(samples) / 2), mean)
     where = disputed.flatten().nonzero().squeeze(1)
     if not len(where):
         return mean
     # Filled up to whole vectors: torch rounds the last few values of an array in another way.
     where = torch.cat([where, where[:1].expand(-len(where) % 64)])
-    multi_class = label_space.kind == "multi-class"
     index = where.unsqueeze(0)
     if multi_class:
         pixels = mean[0].numel()

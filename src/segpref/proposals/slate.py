@@ -27,7 +27,7 @@ from segpref.proposals.proposal import (
 )
 from segpref.proposals.topology import HoleFilling, LargestComponent
 from segpref.proposals.tta import IntensityTTA, IntensityViews
-from segpref.runtime import moved
+from segpref.runtime import fetched, moved
 from segpref.seeds import image_seeds
 from segpref.types import Candidate, Case, LabelSpace, Policy, SegprefError, Slate, State
 
@@ -179,37 +179,40 @@ class SlateProposals:
         families = self._families_of(policy.label_space)
         # Views are made where the network is.
         images = moved(images, state.logits.device)
-        passes: dict[str, np.ndarray] = {}
+        found: dict[str, Tensor] = {}
         with torch.no_grad():
             for number, family in enumerate(families):
                 if not isinstance(family, NetworkProposal):
                     continue
                 seeds = image_seeds([case.id for case in cases], seed, *keys, number)
-                found = family.predict(policy, state, images, seeds)
-                if found is None:
+                passes = family.predict(policy, state, images, seeds)
+                if passes is None:
                     self._report(family.family, "needs a pass that the network does not offer")
                     continue
                 if passes.keys() & found.keys():
                     raise SegprefError(
-                        f"two families of a slate predict the same ({', '.join(found)}): "
+                        f"two families of a slate predict the same ({', '.join(passes)}): "
                         f"keep one {type(family).__name__}"
                     )
-                passes.update({name: masks.cpu().numpy() for name, masks in found.items()})
+                found.update(passes)
             stored = [family for family in families if isinstance(family, StoredProposal)]
             logits = state.logits.detach()
-            anchors = policy.label_space.decode(logits).cpu().numpy()
+            decoded = policy.label_space.decode(logits)
+            # All at once: this is where a step waits for the device, for edits are made on the host.
+            every, anchors, *masks = fetched([logits.float(), decoded, *found.values()])
+        predictions = dict(zip(found, masks, strict=True))
         return [
             ProposalContext(
                 logits=image_logits,
                 anchor=anchor,
                 label_space=policy.label_space,
                 spacing_mm=_spacing(case, anchor.ndim - 1),
-                predictions={name: masks[index] for name, masks in passes.items()}
+                predictions={name: masks[index] for name, masks in predictions.items()}
                 | {name: mask for family in stored for name, mask in family.masks_of(case).items()},
                 rng=np.random.default_rng([seed, *keys, zlib.crc32(case.id.encode())]),
             )
             for index, (image_logits, anchor, case) in enumerate(
-                zip(logits.float().cpu().numpy(), anchors, cases, strict=True)
+                zip(every, anchors, cases, strict=True)
             )
         ]
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from segpref.training.config import AlignConfig, FitConfig
     from segpref.training.curves import curve_summary, smoothed, tail_average
     from segpref.training.feedback import Feedback
+    from segpref.training.figures import Derived, EpochFigures, read_logs
     from segpref.training.folder import RunFolder, is_first_process
     from segpref.training.held_out import HeldOut, agreement
     from segpref.training.loop import StepResult, batch_stream, following_steps, run_loop
@@ -50,6 +51,7 @@ else:
             "feedback": ("Feedback",),
             "folder": ("RunFolder", "is_first_process"),
             "held_out": ("HeldOut", "agreement"),
+            "figures": ("Derived", "EpochFigures", "read_logs"),
             "loop": ("StepResult", "batch_stream", "following_steps", "run_loop"),
             "margins": ("LogitMargins",),
             "methods": ("method_of", "with_flip_rates"),
@@ -72,7 +74,9 @@ __all__ = [
     "AlignConfig",
     "AnchoredSignal",
     "Denoising",
+    "Derived",
     "DiffusionConfig",
+    "EpochFigures",
     "Feedback",
     "FitConfig",
     "HeldOut",
@@ -116,6 +120,7 @@ __all__ = [
     "linear",
     "load_regressor",
     "method_of",
+    "read_logs",
     "run_loop",
     "smoothed",
     "tail_average",

@@ -14,7 +14,7 @@ from segpref.policies import TunablePolicy
 from segpref.preferences import PolicyPass, ScoredSlate
 from segpref.seeds import derive_seed
 from segpref.training.loop import Following
-from segpref.training.step import DrawPatches, ScoredSlates, StepSlates, predicted, scored
+from segpref.training.step import DrawPatches, ScoredSlates, StepSlates, scored
 from segpref.types import Case, State
 
 __all__ = ["SlatesAhead", "weights_before"]
@@ -53,7 +53,7 @@ class SlatesAhead:
         patches: DrawPatches | None,
         following: Following,
     ) -> None:
-        self._slates, self._policy, self._pool = slates, policy, pool
+        self._slates, self._pool = slates, pool
         self._network, self._before = network, before
         self._old = copy(policy)
         self._old.network = before.eval()
@@ -80,7 +80,7 @@ class SlatesAhead:
         if following is not None:
             self._begun = {following[1:]: self._begin(*following)}
         reference = self._slates.reference(cases, images)
-        return scored(slates, reference, predicted(self._policy, state, cases))
+        return scored(slates, reference)
 
     def _begin(
         self, indices: Sequence[int], epoch: int, number: int

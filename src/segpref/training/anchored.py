@@ -9,9 +9,10 @@ from typing import ClassVar
 from torch import Tensor
 
 from segpref.objectives.pairwise import DPO
-from segpref.objectives.supervised import SupervisedLoss
+from segpref.objectives.supervised import OneHotLoss, SupervisedLoss
 from segpref.preferences import KeepPairs, RecordedPairs
-from segpref.runtime import step_total
+from segpref.runtime import moved, step_total
+from segpref.training.figures import times
 from segpref.training.loop import StepResult
 from segpref.training.signals import PreferenceSignal, ScoredBatch, Signal
 from segpref.types import LabelSpace, Objective, SegprefError
@@ -46,8 +47,11 @@ class SupervisedSignal:
             )
         images = len(batch.slates)
         loss = self.loss or SupervisedLoss(self.label_space)
-        value = loss(batch.logits, batch.labels.to(batch.logits.device))
-        logs = {"supervised_loss": (float(value.detach()) * images, float(images))}
+        labels = batch.labels
+        if not isinstance(loss, SupervisedLoss | OneHotLoss):  # these move them
+            labels = moved(labels, batch.logits.device)
+        value = loss(batch.logits, labels)
+        logs = {"supervised_loss": (times(value, images), float(images))}
         return StepResult(value * images, images, logs)
 
 

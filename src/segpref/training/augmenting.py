@@ -18,6 +18,7 @@ from torch import Tensor
 
 from segpref.checking import checked
 from segpref.late import late
+from segpref.runtime import moved
 from segpref.seeds import derive_seed
 from segpref.types import Case, SegprefError
 
@@ -170,7 +171,7 @@ class StrongAugmentation:
         def drawn(least: float, most: float, neutral: float) -> Tensor:
             value = least + (most - least) * uniform()
             used = uniform() < self.probability
-            return torch.where(used, value, neutral).to(images.device)
+            return moved(torch.where(used, value, neutral), images.device)
 
         low = images.amin(axes, keepdim=True)
         span = (images.amax(axes, keepdim=True) - low).clamp(min=1e-6)
@@ -189,7 +190,7 @@ def normal_noise(
 ) -> Float[Tensor, "B channel *space"]:
     """Standard normal noise of the images' shape, of each image from its own generator."""
     drawn = [torch.randn(images.shape[1:], generator=one) for one in generators]
-    return torch.stack(drawn).to(images.device)
+    return moved(torch.stack(drawn), images.device)
 
 
 def _blurred(images: Tensor, sigma: Tensor) -> Tensor:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from torch import Tensor, nn
+import torch
+from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 __all__ = ["averaged", "teacher_decay", "warm_decay"]
-
-Tensors = list[Tensor] | tuple[Tensor, ...]
 
 
 def teacher_decay(updates: int, decay: float) -> float:
@@ -38,10 +37,25 @@ def averaged(
     ``theta' <- a theta' + (1 - a) theta`` at every ``update_parameters(network)``, with ``a`` the decay
     ``at`` (update, decay). The number of updates is part of its state.
     """
+    return _Average(network, decay, at)
 
-    def average(old: Tensors, new: Tensors, updates: Tensor | int) -> None:
-        share = 1 - at(int(updates), decay)
-        for mean, value in zip(old, new, strict=True):
-            mean.lerp_(value, share)
 
-    return AveragedModel(network, multi_avg_fn=average)
+class _Average(AveragedModel):
+    """As torch's own, but the number of updates stays on the host, and no device is waited for."""
+
+    def __init__(self, network: nn.Module, decay: float, at: Callable[[int, float], float]) -> None:
+        super().__init__(network)
+        self._decay, self._at = decay, at
+
+    @torch.no_grad()
+    def update_parameters(self, model: nn.Module) -> None:
+        """One more update of the weights that are followed."""
+        updates = int(self.n_averaged)
+        for mean, value in zip(self.module.parameters(), model.parameters(), strict=True):
+            if updates:
+                mean.lerp_(value, 1 - self._at(updates, self._decay))
+            else:
+                mean.copy_(value)
+        for own, newer in zip(self.module.buffers(), model.buffers(), strict=True):
+            own.copy_(newer)
+        self.n_averaged += 1

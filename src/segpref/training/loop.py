@@ -20,6 +20,7 @@ from segpref.policies import ModelCard, save_model
 from segpref.progress import console, progress_bar
 from segpref.runtime import Runtime
 from segpref.training.curves import name_of
+from segpref.training.figures import EpochFigures, Logs, read_logs
 from segpref.training.folder import RunFolder
 from segpref.training.tracking import TrackerName, tracked
 from segpref.types import SegprefError
@@ -41,12 +42,13 @@ class StepResult:
     Args:
         loss: differentiable sum over the batch's terms, or None where there is nothing to learn from.
         terms: number of terms (pairs, images) in that sum.
-        logs: name -> (sum, weight); an epoch reports sum / weight.
+        logs: name -> (sum, weight); an epoch reports sum / weight. What is on the device may stay
+            there: it is read once an epoch (:mod:`segpref.training.figures`).
     """
 
     loss: Tensor | None
     terms: int
-    logs: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    logs: Logs = field(default_factory=dict)
 
 
 Step = Callable[[list[int], int, int], StepResult]
@@ -158,8 +160,8 @@ def run_loop(
         One row per epoch; row 0 is the start, before any update.
 
     Raises:
-        SegprefError: less than one epoch, another process trains in the folder, or a tracker is not
-            installed.
+        SegprefError: less than one epoch, another process trains in the folder, a tracker is not
+            installed, or training has diverged: a loss or a weight is not finite.
     """
     if epochs < 1:
         raise SegprefError(f"epochs must be at least 1, not {epochs}")
@@ -183,19 +185,22 @@ def run_loop(
         task = bar.add_task(description, total=total, completed=done, note="")
         for epoch in range(position.epoch, epochs):
             todo = batches(epoch)
+            figures = EpochFigures(position.totals)
             for number in range(position.step, len(todo)):
                 for group in optimizer.param_groups:
                     group["lr"] = learning_rate(done / total)
                 result = _shared(step, todo[number], epoch, number, runtime)
-                _update(result, optimizer, position, runtime)
+                _update(result, optimizer, position, runtime, figures, (epoch, number))
                 done += 1
                 bar.advance(task)
                 position.step = number + 1
                 if main and time.monotonic() - saved > checkpoint_seconds:
+                    figures.read(kept)
                     _save(folder, kept, optimizer, position)
                     saved = time.monotonic()
-            figures = {name: _mean(*pair) for name, pair in sorted(position.totals.items())}
-            row = {"epoch": float(epoch + 1), **validate(), **figures}
+            figures.read(kept)
+            means = {name: _mean(*pair) for name, pair in sorted(position.totals.items())}
+            row = {"epoch": float(epoch + 1), **validate(), **means}
             position.history.append(row)
             position.epoch, position.step, position.totals = epoch + 1, 0, {}
             better = row[chosen_by] > position.best or not position.best_epoch
@@ -249,20 +254,27 @@ def _update(
     optimizer: torch.optim.Optimizer,
     position: Position,
     runtime: Runtime,
+    figures: EpochFigures,
+    place: tuple[int, int],
 ) -> None:
-    parts = [(result.terms, dict(result.logs))]
-    parts = runtime.gathered(parts)
-    terms = sum(count for count, _ in parts)
-    for name, (amount, weight) in (item for _, logs in parts for item in logs.items()):
-        entry = position.totals.setdefault(name, [0.0, 0.0])
-        entry[0] += amount
-        entry[1] += weight
+    terms = result.terms
+    if runtime.processes == 1:
+        figures.add(result.logs)
+    else:
+        # Processes wait for each other at every step in any case.
+        parts = runtime.gathered([(terms, read_logs([result.logs])[0])])
+        terms = sum(count for count, _ in parts)
+        for _, logs in parts:
+            figures.add(logs)
     if terms == 0:
         return
     if result.loss is None:
         raise AssertionError(
             "a process without terms must return a zero that depends on its logits"
         )
+    # With fp16 an update whose gradients are not finite is left out, and the run goes on.
+    if result.terms and runtime.precision != "fp16":
+        figures.watch(result.loss, *place)
     # Processes average their gradients; the loss is the sum over all terms of the step by their number.
     runtime.backward(result.loss * (runtime.processes / terms))
     optimizer.step()

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from segpref.objectives.likelihood import Disagreement, Reduction, margins
 from segpref.objectives.mask_likelihood import whole_log_likelihood, winner_log_likelihood
+from segpref.runtime import moved
 from segpref.types import LabelSpace, Margins, Slate
 
 __all__ = ["LogitMargins", "MarginSource"]
@@ -86,9 +87,10 @@ class LogitMargins:
         Of a mask that is judged as a whole (:func:`~segpref.objectives.disagreement`) they are the
         means of its log-likelihood over Omega, under every reduction.
         """
-        region = region.to(self.logits.device)
-        found = margins(self.logits, self.reference, region, reduction)
-        if (whole := region.whole).any():
+        found = margins(self.logits, self.reference, region.to(self.logits.device), reduction)
+        # Of the region on the host: no device need be waited for to know what is in it.
+        if region.whole.any():
+            whole = moved(region.whole, self.logits.device)
             policy = whole_log_likelihood(self.logits, slates, region, self.label_space)
             with torch.no_grad():
                 before = whole_log_likelihood(self.reference, slates, region, self.label_space)

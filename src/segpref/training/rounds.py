@@ -14,7 +14,7 @@ from segpref.data.dataset import Dataset
 from segpref.policies import TunablePolicy
 from segpref.preferences import Candidates, RoundPatches, RoundSlates
 from segpref.proposals import SlateProposals
-from segpref.training.step import Reference, ScoredSlates, predicted
+from segpref.training.step import Reference, ScoredSlates
 from segpref.types import Case, Judge, State
 
 __all__ = ["PreferenceRounds"]
@@ -57,7 +57,7 @@ class PreferenceRounds:
         workers: int = 0,
         precision: str = "no",
     ) -> None:
-        self._policy, self._reference = policy, reference
+        self._reference = reference
         self._candidates, self._seed = Candidates(policy, proposals, precision), seed
         self._sets = RoundSlates(
             self._made,
@@ -88,13 +88,7 @@ class PreferenceRounds:
         else:
             assert found.logits is not None
             logits = torch.from_numpy(found.logits)
-        return ScoredSlates(
-            found.slates,
-            found.scores,
-            logits,
-            predicted(self._policy, state, cases),
-            found.uncertainty,
-        )
+        return ScoredSlates(found.slates, found.scores, logits, found.uncertainty)
 
     def _made(self, cases: Sequence[Case], number: int) -> tuple[list[Any], np.ndarray | None]:
         passed = self._candidates.forward(cases)

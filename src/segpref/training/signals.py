@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -18,7 +19,8 @@ from segpref.objectives.pairwise import DPO, update_strength
 from segpref.objectives.step import step_objective
 from segpref.objectives.supervised import SupervisedLoss
 from segpref.preferences import KeepPairs, Mined, RecordedPairs, TopVsRandom, mine
-from segpref.runtime import runtime, step_total
+from segpref.runtime import moved, runtime, step_total
+from segpref.training.figures import Amount, Derived, times
 from segpref.training.loop import StepResult
 from segpref.training.margins import MarginSource
 from segpref.types import (
@@ -130,6 +132,7 @@ class PreferenceSignal:
         region = disagreement(batch.slates, pairs, self.label_space, whole=singles)
         # Shares of the fields that were looked at: they add up over processes and updates.
         fields = float(mined.fields)
+        logs: dict[str, tuple[Amount, Amount]]
         logs = {f"skipped_{why}": (float(n), fields) for why, n in mined.skipped.items()}
         images = len(batch.slates)
         logs["pairs_per_image"] = (float(len(region)), float(images))
@@ -142,24 +145,22 @@ class PreferenceSignal:
         own = objective.of_own(losses.detach())
         # 1 or -1 where the winner is said to be better or worse, 0 of a tie: no figure is about these.
         said = _said(region.pairs)
-        difference = margin.difference.detach() * torch.from_numpy(said).to(margin.difference)
+        difference = margin.difference.detach() * _like(margin.difference, said)
         count = float(np.count_nonzero(said))
-        # Read at once, for the device is waited for at each reading.
-        sums = own.sum(), difference.sum(), (difference > 0).sum()
-        loss, moved, right = torch.stack([one.double() for one in sums]).cpu().tolist()
-        logs["loss"] = (loss, float(len(own)))
-        logs["margin"] = (moved, count)
-        logs["preference_accuracy"] = (right, count)
+        logs["loss"] = (own.sum(), float(len(own)))
+        logs["margin"] = (difference.sum(), count)
+        logs["preference_accuracy"] = ((difference > 0).sum(), count)
         logs["disagreement"] = (float(region.fraction.sum()), float(len(region)))
         if batch.truth is not None:
             gaps = _true_gaps(region.pairs, batch.truth) * said
-            strength = update_strength(margin, objective).cpu().numpy()
-            fraction = region.fraction.numpy()
-            harm = harmful_update_mass(gaps, strength, fraction)
+            strength = update_strength(margin, objective)
+            harm = partial(harmful_update_mass, gaps, fraction=region.fraction.numpy())
             logs["pair_flip"] = (float((gaps < 0).sum()), count)
             every = float(len(region))
-            logs["harmful_mass"] = (harm.plain * every, every)
-            logs["harmful_mass_fraction"] = (harm.weighted * every, every)
+            plain = Derived(strength, lambda read: harm(strength=read).plain * every)
+            weighted = Derived(strength, lambda read: harm(strength=read).weighted * every)
+            logs["harmful_mass"] = (plain, every)
+            logs["harmful_mass_fraction"] = (weighted, every)
         return StepResult(losses.sum(), len(own), logs)
 
     def _mined(self, batch: ScoredBatch) -> Mined:
@@ -182,8 +183,8 @@ class PreferenceSignal:
             reference_likelihood=getattr(self.objective, "needs_reference_likelihood", False),
         )
         if batch.uncertainty is not None:
-            doubt = torch.from_numpy(_doubt(region.pairs, batch.uncertainty))
-            margin = replace(margin, uncertainty=doubt.to(margin.gap))
+            doubt = _like(margin.gap, _doubt(region.pairs, batch.uncertainty))
+            margin = replace(margin, uncertainty=doubt)
         return margin
 
 
@@ -216,9 +217,9 @@ class PseudoLabelSignal:
         images, logits = len(batch.slates), batch.logits
         if not step_total(used):
             return StepResult(batch.margins.zero(), 0, {})
-        target = torch.from_numpy(np.stack(targets)).to(logits.device)
+        target = torch.from_numpy(np.stack(targets))
         loss = SupervisedLoss(self.label_space)(logits, target)
-        logs = {"loss": (float(loss.detach()) * images, float(images))}
+        logs = {"loss": (times(loss, images), float(images))}
         return StepResult(loss * images, images, logs)
 
 
@@ -233,6 +234,11 @@ def _turned(pairs: Pairs, rngs: Sequence[np.random.Generator], rate: float) -> P
         winner=np.where(turned, pairs.loser, pairs.winner),
         loser=np.where(turned, pairs.winner, pairs.loser),
     )
+
+
+def _like(tensor: Tensor, values: np.ndarray) -> Tensor:
+    """Values of the host in the type of a tensor, and where it is."""
+    return moved(torch.from_numpy(values).to(tensor.dtype), tensor.device)
 
 
 def _said(pairs: Pairs) -> Float[np.ndarray, " P"]:

@@ -11,9 +11,8 @@ from torch import Tensor
 
 from segpref.data.dataset import Dataset, stored
 from segpref.data.patches import PLACES
-from segpref.policies import TunablePolicy
 from segpref.preferences import Preference, RecordedPairs, SparseSlate, WholeSlates
-from segpref.training.step import Reference, ScoredSlates, predicted
+from segpref.training.step import Reference, ScoredSlates
 from segpref.types import Case, SegprefError, State
 
 __all__ = ["StandingPatches"]
@@ -26,7 +25,6 @@ class StandingPatches:
     patches are drawn around voxels in which the masks of a preference differ (:meth:`places`).
 
     Args:
-        policy: what is tuned.
         reference: logits of the frozen start for a patch.
         slates: of whole images.
         pool: the images, in the order of the slates.
@@ -38,13 +36,12 @@ class StandingPatches:
 
     def __init__(
         self,
-        policy: TunablePolicy,
         reference: Reference,
         slates: WholeSlates,
         pool: Dataset,
         records: RecordedPairs,
     ) -> None:
-        self._policy, self._reference = policy, reference
+        self._reference = reference
         self._slates, self._records = slates, records.by_case
         self._known: dict[str, np.ndarray] = {}
         for place, name in enumerate(slates.cases):
@@ -90,8 +87,7 @@ class StandingPatches:
             assert case.window is not None
             slates.append(self._sparse(place).cut(case.window))
         nothing = [np.full(slate.masks.shape[:2], np.nan) for slate in slates]
-        anchors = predicted(self._policy, state, cases)
-        return ScoredSlates(slates, nothing, self._reference(cases, images), anchors)
+        return ScoredSlates(slates, nothing, self._reference(cases, images))
 
     def places(self, case: Case) -> Int32[np.ndarray, "place axis"]:
         """Voxels in which the masks of a preference differ, as many of each; -1 where there are none.

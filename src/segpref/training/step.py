@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 from segpref.data.dataset import Dataset
@@ -17,6 +18,7 @@ from segpref.metrics import slate_iou
 from segpref.policies import TunablePolicy
 from segpref.preferences import Candidates, PolicyPass, ScoredSlate, Scoring, SlateWorkers
 from segpref.proposals import SlateProposals
+from segpref.runtime import moved
 from segpref.seeds import derive_seed, generators, image_seeds
 from segpref.training.augmenting import StrongAugmentation
 from segpref.training.image_sizes import explain_image_size
@@ -39,7 +41,6 @@ __all__ = [
     "ScoredSlates",
     "SlateSource",
     "StepSlates",
-    "predicted",
     "scored",
 ]
 
@@ -57,14 +58,12 @@ class ScoredSlates(NamedTuple):
         slates: one per image.
         scores: the judge's, per image.
         reference: logits of the reference.
-        anchors: what the policy predicts now; the slates' own anchors where None.
         uncertainty: the judge's uncertainty of each score; None if it is not computed.
     """
 
     slates: Sequence[Slate]
     scores: Sequence[Float[np.ndarray, "K field"]]
     reference: Float[Tensor, "B C *space"]
-    anchors: UInt8[np.ndarray, "B field *space"] | None = None
     uncertainty: Sequence[Float[np.ndarray, "K field"]] | None = None
 
 
@@ -132,11 +131,7 @@ class StepSlates:
         return workers.begin(cases, drafts)
 
 
-def scored(
-    slates: Callable[[], list[ScoredSlate]],
-    reference: Tensor,
-    anchors: UInt8[np.ndarray, "B field *space"] | None = None,
-) -> ScoredSlates:
+def scored(slates: Callable[[], list[ScoredSlate]], reference: Tensor) -> ScoredSlates:
     """Slates of a step when they are there."""
     found = slates()
     doubts = [one.uncertainty for one in found if one.uncertainty is not None]
@@ -144,19 +139,8 @@ def scored(
         [one.slate for one in found],
         [one.scores for one in found],
         reference,
-        anchors,
         doubts or None,
     )
-
-
-def predicted(
-    policy: TunablePolicy, state: State, cases: Sequence[Case]
-) -> UInt8[np.ndarray, "B field *space"]:
-    """What a policy's pass says the masks are, with what lies beyond the images out of Omega."""
-    masks: np.ndarray = policy.label_space.decode(state.logits.detach()).cpu().numpy()
-    for row, case in enumerate(cases):
-        masks[row] = within_image(masks[row][None], case)[0]
-    return masks
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +191,7 @@ class PreferenceStep:
             rngs = generators(image_seeds([case.id for case in cases], key))
             logits = self.policy.viewed(self.view(images, rngs), state).logits
         needs_label = getattr(self.signal, "needs_label", False)
-        reference = found.reference.to(logits.device)
+        reference = moved(found.reference, logits.device)
         batch = ScoredBatch(
             margins=LogitMargins(logits, reference, space),
             slates=found.slates,
@@ -220,25 +204,22 @@ class PreferenceStep:
             cases=[case.id for case in cases],
         )
         result = self.signal(batch)
-        anchors = found.anchors
-        if anchors is None:
-            anchors = np.stack([slate.masks[0] for slate in found.slates])
-        drift = self._volume_drift(anchors, reference)
+        drift = self._volume_drift(cases, state.logits.detach(), reference)
         return StepResult(result.loss, result.terms, {**result.logs, **drift})
 
     def _volume_drift(
-        self, anchors: UInt8[np.ndarray, "B field *space"], reference: Tensor
-    ) -> Mapping[str, tuple[float, float]]:
+        self, cases: Sequence[Case], logits: Tensor, reference: Tensor
+    ) -> Mapping[str, tuple[Tensor, Tensor]]:
         """Predicted volume of each structure relative to the reference's, as sums over the epoch.
 
-        Of both, what lies beyond the image does not count.
+        Of both, what lies beyond the image does not count. Counted where the logits are.
         """
-        space = self.policy.label_space
-        masks = space.decode(reference).cpu().numpy()
-        masks[anchors == IGNORE] = IGNORE
-        now, before = (_voxels(found, space).sum(axis=0) for found in (anchors, masks))
+        space, inside = self.policy.label_space, _inside(cases)
+        if inside is not None:
+            inside = moved(inside, logits.device)
+        now, before = (_voxels(space.decode(one), inside, space) for one in (logits, reference))
         return {
-            f"volume_ratio_{name}": (float(after), float(old))
+            f"volume_ratio_{name}": (after, old)
             for name, after, old in zip(space.structures, now, before, strict=True)
         }
 
@@ -253,11 +234,29 @@ def _labels(cases: Sequence[Case], fields: int) -> UInt8[Tensor, "B field *space
     return torch.from_numpy(np.stack(unknown))
 
 
+def _inside(cases: Sequence[Case]) -> Bool[Tensor, "B *space"] | None:
+    """The part of patches that lies within their images; None where all of it does."""
+    shape = cases[0].image.shape[1:]
+    whole = [np.zeros((1, 1, *shape), np.uint8)] * len(cases)
+    parts = [within_image(mask, case)[0, 0] == 0 for mask, case in zip(whole, cases, strict=True)]
+    return None if all(part.all() for part in parts) else torch.from_numpy(np.stack(parts))
+
+
 def _voxels(
-    masks: UInt8[np.ndarray, "B field *space"], space: LabelSpace
-) -> Int64[np.ndarray, "B structure"]:
-    held = space.structure_masks(masks, field_axis=1)
-    return np.asarray(np.count_nonzero(held, axis=tuple(range(2, held.ndim))))
+    masks: UInt8[Tensor, "B field *space"],
+    inside: Bool[Tensor, "B *space"] | None,
+    space: LabelSpace,
+) -> list[Int64[Tensor, ""]]:
+    """How many voxels of a batch each structure has."""
+    if space.kind == "multi-label":
+        parts = [mask == 1 for mask in masks.unbind(1)]
+    else:
+        labels = masks[:, 0]
+        parts = [
+            reduce(torch.logical_or, (labels == value for value in values))
+            for values in space.structure_values
+        ]
+    return [torch.count_nonzero(part if inside is None else part & inside) for part in parts]
 
 
 def _truth(

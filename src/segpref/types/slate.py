@@ -120,7 +120,8 @@ class Margins:
         weight: what the margin is multiplied with before the loss (not the loss), above 0; 1 where
             None.
         group: margins with the same number are summed, with their weights, into one margin before
-            the loss; every pair is a group of its own where None.
+            the loss; every pair is a group of its own where None. On the host, where counting the
+            groups waits for no device.
         target: how far the winner is said to be the better one (:class:`Pairs`), for an objective with
             ``soft_targets``; 1 where None.
         flip_rate: how often whoever said so is wrong, from 0 to 1/2; unknown where None.

@@ -13,6 +13,7 @@ from torch import Tensor
 from segpref.objectives.diffusion import BetaConvention, diffusion_margins
 from segpref.objectives.likelihood import Disagreement, Reduction
 from segpref.policies.diffusion.policy import AmbiSeg, Draw, draw
+from segpref.runtime import moved
 from segpref.types import Margins, SegprefError, Slate
 
 __all__ = ["DenoisingMargins"]
@@ -92,7 +93,8 @@ class DenoisingMargins:
         after = self._residuals(self.policy, pairs.case, both, drawn)
         # A preference is about one field; the masks' other fields are their context.
         rows, fields = torch.arange(len(pairs)), torch.from_numpy(pairs.field)
-        winner, loser = both[:, rows, fields].to(after.device)
+        winner, loser = moved(both[:, rows, fields], after.device)
+        rows, fields = moved(rows, after.device), moved(fields, after.device)
         return diffusion_margins(
             after[:, rows, fields],
             before[:, rows, fields],

@@ -16,6 +16,7 @@ from segpref.checking import checked
 from segpref.extras import needed
 from segpref.policies.diffusion.process import Prediction, Process
 from segpref.policies.diffusion.text import Words
+from segpref.runtime import moved
 from segpref.types import SegprefError
 
 __all__ = ["AmbiSegNetwork", "Context", "Gaussian"]
@@ -218,8 +219,8 @@ class AmbiSegNetwork(nn.Module):
             projected, there = silence, images.new_ones(batch, 1, dtype=torch.bool)
         else:
             embedded, there = words
-            projected = self.project(embedded.to(images))
-            there = there.to(images.device)
+            projected = self.project(moved(embedded.to(images.dtype), images.device))
+            there = moved(there, images.device)
             # A row without a word attends to the token for silence.
             mute = ~there.any(dim=1)
             projected = torch.cat([silence, projected], dim=1)

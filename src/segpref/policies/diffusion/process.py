@@ -13,6 +13,7 @@ from torch import Tensor
 
 from segpref.checking import checked
 from segpref.extras import needed
+from segpref.runtime import moved
 from segpref.types import SegprefError
 
 __all__ = ["Prediction", "Process", "Solver"]
@@ -147,7 +148,7 @@ class Process:
         return made
 
     def _rates(self, time: Int64[Tensor, " P"], like: Tensor) -> tuple[Tensor, Tensor]:
-        power = torch.from_numpy(self.signal_power).to(time.device)[time]
+        power = moved(torch.from_numpy(self.signal_power), time.device)[time]
         shape = (-1, *[1] * (like.ndim - 1))
         alpha, sigma = power.sqrt().to(like.dtype), (1 - power).sqrt().to(like.dtype)
         return alpha.reshape(shape), sigma.reshape(shape)

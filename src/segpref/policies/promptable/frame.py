@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from segpref.prompts import Box, Point
+from segpref.runtime import moved
 from segpref.types import SegprefError
 
 __all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "Fit", "Frame", "coloured"]
@@ -103,7 +104,11 @@ def coloured(
         )
     shape = (1, 3, 1, 1)
     colour = images.expand(-1, 3, -1, -1)
-    return (colour - colour.new_tensor(mean).reshape(shape)) / colour.new_tensor(std).reshape(shape)
+    centre, width = (
+        moved(torch.tensor(one, dtype=colour.dtype), colour.device).reshape(shape)
+        for one in (mean, std)
+    )
+    return (colour - centre) / width
 
 
 def _resized(images: Tensor, shape: tuple[int, int]) -> Tensor:

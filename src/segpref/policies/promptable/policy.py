@@ -282,10 +282,10 @@ class PromptablePolicy:
         first, device = prompts[0], self.device
         points = labels = boxes = masks = text = None
         if first.points:
-            points = torch.tensor([frame.points(p.points) for p in prompts], device=device)
-            labels = torch.tensor([[q[2] for q in p.points] for p in prompts], device=device)
+            points = moved(torch.tensor([frame.points(p.points) for p in prompts]), device)
+            labels = moved(torch.tensor([[q[2] for q in p.points] for p in prompts]), device)
         if first.box is not None:
-            boxes = torch.tensor([frame.box(p.box) for p in prompts if p.box], device=device)
+            boxes = moved(torch.tensor([frame.box(p.box) for p in prompts if p.box]), device)
         if first.mask is not None:
             stacked = np.stack([p.mask for p in prompts if p.mask is not None]).astype(np.float32)
             guess = torch.from_numpy(stacked)[:, None]
@@ -293,7 +293,7 @@ class PromptablePolicy:
             masks = frame.mask(guess, self.inner.mask_side)
         if first.text is not None:
             text = moved(self._texts([p.text for p in prompts if p.text is not None]), device)
-        place = torch.tensor(rows, device=device)
+        place = moved(torch.tensor(rows), device)
         images = place // self.label_space.fields
         return PromptBatch(place, images, points, labels, boxes, masks, text)
 

@@ -93,7 +93,7 @@ class CopyPaste:
             loss(logits, known),
             loss(logits, guessed),
             self.weight * ramp_up(progress - self.pretraining, self.ramp_up),
-            {"pseudo_foreground": float(_foreground(masks))},
+            {"pseudo_foreground": _foreground(masks)},
         )
 
 

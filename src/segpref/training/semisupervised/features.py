@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from segpref.late import late
+from segpref.runtime import moved
 
 __all__ = ["feature_layers", "lost_channels"]
 
@@ -72,7 +73,8 @@ def lost_channels(
         kept = torch.stack([torch.rand(width, generator=one) for one in generators]) >= rate
         scale = torch.ones(output.shape[:2])
         scale[list(rows), :width] = kept / (1 - rate)
-        return output * scale.to(output).reshape(*scale.shape, *[1] * (output.ndim - 2))
+        scale = scale.to(output.dtype).reshape(*scale.shape, *[1] * (output.ndim - 2))
+        return output * moved(scale, output.device)
 
     with ExitStack() as hooks:
         for layer in layers:

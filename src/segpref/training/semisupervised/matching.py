@@ -173,9 +173,9 @@ def strong_view(
     return view, pasted(next_in_batch(targets), targets, boxes)
 
 
-def _figures(sure: Tensor) -> dict[str, float]:
+def _figures(sure: Tensor) -> dict[str, Tensor]:
     counted = sure != IGNORE
     return {
-        "confident": float(counted.float().mean()),
-        "confident_foreground": float((counted & (sure > 0)).float().mean()),
+        "confident": counted.float().mean(),
+        "confident_foreground": (counted & (sure > 0)).float().mean(),
     }

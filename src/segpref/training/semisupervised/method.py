@@ -44,13 +44,13 @@ class MethodLoss:
         supervised: of the labelled images.
         unsupervised: of the unlabelled ones, before its weight.
         weight: of the unsupervised part.
-        figures: what else is worth a curve.
+        figures: what else is worth a curve; tensors without an axis are read once an epoch.
     """
 
     supervised: Float[Tensor, ""]
     unsupervised: Float[Tensor, ""]
     weight: float
-    figures: Mapping[str, float]
+    figures: Mapping[str, float | Tensor]
 
     @property
     def total(self) -> Float[Tensor, ""]:

@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from segpref.runtime import moved
+
 __all__ = ["box_masks", "cutmix_masks", "paste_masks", "pasted"]
 
 
@@ -71,4 +73,4 @@ def _uniform(generators: Sequence[torch.Generator]) -> Float[Tensor, " B"]:
 
 def pasted(inside: Tensor, outside: Tensor, box: Bool[Tensor, "B 1 *space"]) -> Tensor:
     """``inside`` within the box, ``outside`` around it; for images and for masks."""
-    return torch.where(box.to(inside.device), inside, outside)
+    return torch.where(moved(box, inside.device), inside, outside)

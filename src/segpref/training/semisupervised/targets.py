@@ -11,6 +11,7 @@ from torch import Tensor
 
 from segpref.proposals import LabelMap
 from segpref.proposals.topology import keep_components
+from segpref.runtime import fetched, moved
 from segpref.types import IGNORE, LabelSpace
 
 __all__ = ["confident_labels", "largest_components", "probabilities", "ramp_up"]
@@ -43,10 +44,10 @@ def largest_components(
     masks: UInt8[Tensor, "B field *space"], label_space: LabelSpace
 ) -> UInt8[Tensor, "B field *space"]:
     """Every structure with its largest component only; the rest becomes background (BCP, Sec. 3.2)."""
-    fields = masks.cpu().numpy().reshape(-1, *masks.shape[2:])
+    fields = fetched([masks])[0].reshape(-1, *masks.shape[2:])
     unit = (1.0,) * (masks.ndim - 2)
     kept = [keep_components(LabelMap(field, label_space.values, unit)).labels for field in fields]
-    return torch.from_numpy(np.stack(kept).reshape(masks.shape)).to(masks.device)
+    return moved(torch.from_numpy(np.stack(kept).reshape(masks.shape)), masks.device)
 
 
 def ramp_up(progress: float, length: float) -> float:

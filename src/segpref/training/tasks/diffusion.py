@@ -16,6 +16,7 @@ from segpref.data.splits import refuse_leakage
 from segpref.inference.samples import rated_masks, sample_cases, score_samples
 from segpref.policies import ModelCard
 from segpref.policies.diffusion import AmbiSeg, Sampler, TextEncoder, diffusion_of, draw, signed
+from segpref.runtime import moved
 from segpref.seeds import derive_seed
 from segpref.settings import setting
 from segpref.training.averaging import averaged, warm_decay
@@ -146,20 +147,25 @@ class Diffusion(Task):
                 None if rng.random() < config.text_dropout else text
                 for rng, text in zip(rngs, texts, strict=True)
             ]
-            drawn, clean = drawn.to(policy.device), signed(masks.to(policy.device))
+            drawn, clean = drawn.to(policy.device), signed(moved(masks, policy.device))
             wrapped.train()
             noisy = policy.process.noised(clean, drawn.noise, drawn.time)
             prediction, divergence = wrapped(
-                images.to(policy.device), policy.words(texts), noisy, drawn.time, drawn.unit, clean
+                moved(images, policy.device),
+                policy.words(texts),
+                noisy,
+                drawn.time,
+                drawn.unit,
+                clean,
             )
             target = policy.process.target(clean, drawn.noise, drawn.time)
             error = ((prediction.float() - target) ** 2).flatten(1).mean(dim=1)
             loss = (error + config.kl_weight * divergence.float()).sum()
             count = float(len(indices))
             logs = {
-                "train_loss": (float(loss.detach()), count),
-                "train_mse": (float(error.detach().sum()), count),
-                "train_kl": (float(divergence.detach().sum()), count),
+                "train_loss": (loss.detach(), count),
+                "train_mse": (error.detach().sum(), count),
+                "train_kl": (divergence.detach().sum(), count),
             }
             return StepResult(loss, len(indices), logs)
 

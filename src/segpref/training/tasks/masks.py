@@ -128,9 +128,7 @@ class MaskPreferences(PreferenceTask[TunablePolicy]):
         if records is not None and WholeSlates.there(inputs.sets):
             form, axes = self.card.preparation, self.card.mirroring
             sets = WholeSlates(inputs.sets)
-            slates = standing = StandingPatches(
-                policy, partial(_passed, frozen), sets, pool, records
-            )
+            slates = standing = StandingPatches(partial(_passed, frozen), sets, pool, records)
             patches = partial(_drawn_anew, PatchDraw(form, standing.places, mirroring=axes), seed)
             step = PreferenceStep(policy, pool, slates, self.signal, seed, config.view, patches)
             return TrainingPlan(step, partial(self._validated, validated, True), config.refresh)

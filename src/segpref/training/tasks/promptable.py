@@ -18,6 +18,7 @@ from segpref.objectives.focal_dice import FocalDiceLoss, quality_loss
 from segpref.policies import ModelCard
 from segpref.policies.promptable import PARTS, GuidedPolicy, Part, PromptableNetwork, guided
 from segpref.prompts import ExpertPrompts, LabelPrompts, Prompts, turned, turned_prompt
+from segpref.runtime import moved
 from segpref.seeds import derive_seed
 from segpref.settings import setting
 from segpref.training.config import Optimizer, Schedule, TrainingConfig
@@ -122,15 +123,15 @@ class Promptable(Task):
             rngs = [np.random.default_rng([key, i]) for i in indices]
             images, targets, prompts = _batch(cases, rngs, policy, guide, config.augment)
             state = policy.forward(images, prompts, every=True)
-            targets = targets.to(state.logits.device)
+            targets = moved(targets, state.logits.device)
             total = state.logits.new_zeros(())
             for logits, quality in zip(state.iterations, state.qualities, strict=True):
                 each = measure(logits, targets)
                 if config.quality_weight:
                     each = each + config.quality_weight * quality_loss(quality, logits, targets)
                 total = total + each.mean(dim=1).sum() / len(state.iterations)
-            amount = float(total.detach())
-            return StepResult(total, len(cases), {"train_loss": (amount, float(len(cases)))})
+            logs = {"train_loss": (total.detach(), float(len(cases)))}
+            return StepResult(total, len(cases), logs)
 
         def validate() -> Mapping[str, float]:
             return {"val_iou": mean_iou(score_model(judged, self.validation))}

@@ -33,6 +33,7 @@ from segpref.seeds import derive_seed
 from segpref.settings import setting
 from segpref.training.augmenting import AugmentationName, augmentation, augmented_batch
 from segpref.training.config import Optimizer, Schedule, TrainingConfig
+from segpref.training.figures import times
 from segpref.training.loop import StepResult
 from segpref.training.trainer import History, Task, TrainingContext, TrainingPlan
 from segpref.types import IGNORE, Case, Pairs, SegprefError, Slate
@@ -156,7 +157,7 @@ class Regressor(Task):
             # Of the whole batch, whichever process an image falls to.
             value = (each * known).sum() / step_sum(known.sum()).clamp(min=1)
             images = step_total(len(indices))
-            logs = {"train_loss": (float(value.detach()) * images, float(len(indices)))}
+            logs = {"train_loss": (times(value, images), float(len(indices)))}
             return StepResult(value * images, len(indices), logs)
 
         watched = _validation_slates(

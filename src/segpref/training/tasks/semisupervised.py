@@ -23,6 +23,7 @@ from segpref.training.augmenting import augmentation, augmented_batch
 from segpref.training.averaging import averaged
 from segpref.training.config import FitConfig
 from segpref.training.curves import curve_summary
+from segpref.training.figures import times
 from segpref.training.image_sizes import leaves_out
 from segpref.training.loop import StepResult, batch_stream
 from segpref.training.semisupervised.method import Method, StepBatch
@@ -143,14 +144,14 @@ class SemiSupervised(Task):
             with torch.random.fork_rng():
                 torch.manual_seed(key)
                 loss = self.method.loss(student, teacher, batch, progress, rngs)
-            figures = {
-                "train_loss": float(loss.supervised.detach()),
-                "unsupervised_loss": float(loss.unsupervised.detach()),
+            figures: dict[str, float | Tensor] = {
+                "train_loss": loss.supervised,
+                "unsupervised_loss": loss.unsupervised,
                 "unsupervised_weight": loss.weight,
                 **loss.figures,
             }
             count = len(indices)
-            logs = {name: (value * count, float(count)) for name, value in figures.items()}
+            logs = {name: (times(value, count), float(count)) for name, value in figures.items()}
             return StepResult(loss.total * count, count, logs)
 
         def validate() -> Mapping[str, float]:

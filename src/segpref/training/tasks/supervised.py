@@ -22,6 +22,7 @@ from segpref.policies import ModelCard
 from segpref.seeds import derive_seed, image_seeds
 from segpref.training.augmenting import augmentation, augmented_batch
 from segpref.training.config import FitConfig
+from segpref.training.figures import times
 from segpref.training.image_sizes import explain_image_size, leaves_out
 from segpref.training.loop import StepResult
 from segpref.training.start import first_network
@@ -96,7 +97,7 @@ class Supervised(Task):
             if patches is not None:
                 cases = patches(cases, indices, key)
             images, labels = augmented_batch(cases, transforms, key)
-            images, labels = context.runtime.move(images), context.runtime.move(labels)
+            images = context.runtime.move(images)  # the loss moves the labels
             context.network.train()
             context.dropout.seeds = image_seeds([case.id for case in cases], key)
             # Layers of another kind than dropout that draw do so from the global state.
@@ -104,8 +105,8 @@ class Supervised(Task):
                 torch.manual_seed(key)
                 logits = context.network(images)
             value = measure(logits[0] if isinstance(logits, list | tuple) else logits, labels)
-            amount = float(value.detach()) * len(cases)
-            return StepResult(value * len(cases), len(cases), {"train_loss": (amount, len(cases))})
+            count = len(cases)
+            return StepResult(value * count, count, {"train_loss": (times(value, count), count)})
 
         def validate() -> dict[str, float]:
             context.network.eval()
