@@ -6,6 +6,7 @@ import logging
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -17,7 +18,10 @@ from torch import Tensor
 
 import segpref.proposals as proposals
 from segpref.proposals import (
+    CleanedDropoutMean,
     HoleFilling,
+    IntensityTTA,
+    IntensityViews,
     LogitBias,
     MonteCarloDropout,
     Proposal,
@@ -26,6 +30,8 @@ from segpref.proposals import (
     UniformOffset,
     default_families,
     draw,
+    families_of,
+    paper_families,
 )
 from segpref.seeds import generators
 from segpref.types import Candidate, Case, LabelSpace, SegprefError, Slate
@@ -115,13 +121,30 @@ def test_a_slate_is_full_distinct_and_starts_with_the_anchor(
 
 
 @pytest.mark.parametrize("space", [CARDIAC, CHEST])
-def test_every_family_of_the_appendix_has_its_share(space: LabelSpace) -> None:
-    (slate,) = slates(SlateProposals(32), space, smooth(space, (48, 48), batch=1))
+@pytest.mark.parametrize(("name", "most", "mixed"), [("paper", 9, 7), ("default", 11, 6)])
+def test_every_family_has_its_share(
+    name: Literal["default", "paper"], most: int, mixed: int, space: LabelSpace
+) -> None:
+    (slate,) = slates(SlateProposals(32, name), space, smooth(space, (48, 48), batch=1))
     families = Counter(candidate.family for candidate in slate.candidates)
-    assert set(families) == {"anchor", *(family.family for family in default_families(space))}
-    assert max(families.values()) <= 9
-    (small,) = slates(SlateProposals(8), space, smooth(space, (48, 48), batch=1))
-    assert len({candidate.family for candidate in small.candidates}) >= 7
+    assert set(families) == {"anchor", *(family.family for family in families_of(name, space))}
+    assert max(families.values()) <= most
+    (small,) = slates(SlateProposals(8, name), space, smooth(space, (48, 48), batch=1))
+    assert len({candidate.family for candidate in small.candidates}) >= mixed
+
+
+def test_families_by_name() -> None:
+    for space in (CARDIAC, CHEST):
+        usual, paper = (
+            {type(one) for one in families_of(name, space)} for name in ("default", "paper")
+        )
+        assert usual - paper == {IntensityViews}
+        assert paper - usual == {MonteCarloDropout, IntensityTTA, CleanedDropoutMean}
+        own = [UniformOffset()]
+        assert families_of(own, space) is own
+    assert SlateProposals(8).families == "default"
+    assert not SlateProposals(8, "paper").own_families
+    assert SlateProposals(8, own).own_families is own
 
 
 @settings(max_examples=40)
@@ -148,7 +171,7 @@ def test_any_logits_give_exactly_k(
 def test_a_seed_reproduces_the_slate_and_keys_change_it() -> None:
     logits = smooth(CARDIAC, (24, 24))
     one, again, other, later = (
-        slates(SlateProposals(32), CARDIAC, logits, seed=seed, keys=keys)
+        slates(SlateProposals(32, "paper"), CARDIAC, logits, seed=seed, keys=keys)
         for seed, keys in ((3, (1, 2)), (3, (1, 2)), (4, (1, 2)), (3, (1, 3)))
     )
     for a, b, c, d in zip(one, again, other, later, strict=True):
@@ -188,7 +211,7 @@ def test_slates_are_those_that_were_recorded(
     }
     spacing = (*[1.5] * (len(shape) - 1), 0.75)
     image = ProposalContext(logits, anchor, space, spacing, passes, np.random.default_rng(3))
-    slate, _ = draw(image, default_families(space), 48)
+    slate, _ = draw(image, paper_families(space), 48)
     assert distinct(slate) == 48
     assert zlib.crc32(slate.masks.tobytes()) == recorded
 
@@ -221,7 +244,7 @@ def test_distances_are_in_the_cases_millimetres() -> None:
 
 
 def test_a_network_without_dropout_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
-    builder = SlateProposals(16)
+    builder = SlateProposals(16, "paper")
     logits = smooth(CARDIAC, (24, 24))
     with caplog.at_level(logging.WARNING):
         for seed in range(3):
@@ -349,6 +372,7 @@ def test_settings_without_sense_are_refused() -> None:
 def test_default_families_satisfy_the_protocol() -> None:
     for space in (CARDIAC, CHEST):
         assert all(isinstance(family, Proposal) for family in default_families(space))
+        assert all(isinstance(family, Proposal) for family in paper_families(space))
 
 
 def test_what_is_exported_exists() -> None:

@@ -45,10 +45,11 @@ def align_settings(given: Mapping[str, Any]) -> dict[str, Any]:
                 f"flip_rate of a method is control now, which is 0.5 (true) or 0 (false), not {rate}"
             )
         found["control"] = _RATES[rate]
-    if "families" in found and found["families"] is None:
-        found["families"] = "paper"  # which were the default
     if found.get(CLASS) in _CLASSES:
         found[CLASS] = "AlignConfig"
+    # Those of the paper were the default, which a record may leave out.
+    if found.get("families", None if found.get(CLASS) == "AlignConfig" else ()) is None:
+        found["families"] = "paper"
     return found
 
 
