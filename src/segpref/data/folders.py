@@ -102,7 +102,7 @@ class Folders:
         ]
         self._sources = index(folder, sources, "image (NIfTI, PNG, JPEG, TIFF, BMP or GIF)")
 
-    def sources(self) -> tuple[Source, ...]:
+    def sources(self) -> Sequence[Source]:
         """One source per image."""
         return self._sources
 

@@ -90,7 +90,7 @@ class Images:
         if channel_files > 1:
             self.channels = tuple(f"channel {number}" for number in range(channel_files))
 
-    def sources(self) -> tuple[Source, ...]:
+    def sources(self) -> Sequence[Source]:
         """One source per image."""
         return self._sources
 
