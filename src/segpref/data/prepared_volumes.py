@@ -133,8 +133,9 @@ class PreparedVolumes(VolumeList):
 
     @cached_property
     def _without_labels(self) -> VolumeList:
-        bare: PreparedVolumes = self._copied()
-        bare._arrays = ("images",)
+        bare = PreparedVolumes.__new__(PreparedVolumes)
+        # Not by copy(), which gives what another process gets.
+        vars(bare).update(vars(self), _arrays=("images",))
         return bare
 
     def _volume(self, number: int) -> Volume:

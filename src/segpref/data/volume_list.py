@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -116,12 +115,6 @@ class VolumeList(Sequence[Volume]):
         hashes = np.fromiter((_hash(self.id(number)) for number in range(count)), np.int64, count)
         order = np.argsort(hashes, kind="stable").astype(np.int32)
         return hashes[order], order
-
-    def _copied(self) -> Any:
-        """A shallow copy that shares all but what is derived from labels."""
-        twin = copy(self)
-        vars(twin).pop("_without_labels", None)
-        return twin
 
 
 def _hash(name: str) -> int:
