@@ -73,10 +73,10 @@ class Images:
         else:
             groups = list(_found(path) if channel_files == 1 else _grouped(path, channel_files))
             _say_what_is_not_read(path)
-        sources = [
-            Source(id=source_id(name), patient=source_id(name), images=files)
-            for name, files in groups
-        ]
+        sources = (
+            Source(id=name, patient=name, images=files)
+            for name, files in ((source_id(text), files) for text, files in groups)
+        )
         what = "image (NIfTI, DICOM, PNG, JPEG, TIFF, BMP or GIF)"
         self._sources = index(path, sources, what)
         self._told = False
