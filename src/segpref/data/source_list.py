@@ -42,12 +42,14 @@ class SourceList(Sequence[Source]):
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return tuple(self[i] for i in range(*index.indices(len(self))))
-        name, patient, rest = self._parts(index)
+        place = self._order[index]
+        row = bytes(self._text[self._starts[place] : self._starts[place + 1]])
+        name, patient, rest = row.split(b"\0", 2)
         images, labels, stratum, text, key = json.loads(rest)
         found = Source.__new__(Source)  # its names were checked when it was first made
         for field, value in (
-            ("id", name),
-            ("patient", patient),
+            ("id", name.decode()),
+            ("patient", (patient or name).decode()),
             ("images", self._paths(images)),
             ("labels", self._paths(labels)),
             ("stratum", stratum),
@@ -59,11 +61,15 @@ class SourceList(Sequence[Source]):
 
     def id(self, index: int) -> str:
         """The id of a source."""
-        return self._parts(index)[0]
+        start = self._starts[self._order[index]]
+        return self._text[start : self._text.index(0, start)].decode()
 
     def patient(self, index: int) -> str:
         """The patient of a source."""
-        return self._parts(index)[1]
+        text, start = self._text, self._starts[self._order[index]]
+        middle = text.index(0, start)
+        end = text.index(0, middle + 1)
+        return (text[middle + 1 : end] or text[start:middle]).decode()
 
     def _row(self, source: Source, numbers: dict[str, int]) -> bytes:
         # Neither an id nor a patient has control characters.
@@ -87,10 +93,3 @@ class SourceList(Sequence[Source]):
     def _paths(self, places: Sequence[Any]) -> tuple[Path, ...]:
         pairs = zip(places[::2], places[1::2], strict=True)
         return tuple(self._folders[folder] / name for folder, name in pairs)
-
-    def _parts(self, index: int) -> tuple[str, str, bytes]:
-        place = self._order[index]
-        row = bytes(self._text[self._starts[place] : self._starts[place + 1]])
-        name, patient, rest = row.split(b"\0", 2)
-        own = name.decode()
-        return own, patient.decode() or own, rest
