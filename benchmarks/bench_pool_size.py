@@ -1,8 +1,9 @@
 """An alignment on 100,000 images against one on 1,000: open files, memory, and time per image.
 
-Every row is of a process of its own that prepares small images made on the spot, opens them again
-from the cache, and aligns a small network with a model-based judge for one epoch of 1,000 images.
-*Peak* is the most memory that the process ever had, with what its libraries take; *own* memory is the
+Every row is of processes of its own. The first one prepares small images made on the spot, opens them
+again from the cache, and aligns a small network with a model-based judge for one epoch of 1,000 images;
+two more open them and align, in turns with those of the other rows. Times are medians.
+*Peak* is the most memory that a process ever had, with what its libraries take; *own* memory is the
 part of it that no file is behind. What is done once for a pool (preparing it, opening it again) is
 reported per image of the pool; the alignment, with what it does before its first step, per image of the
 epoch.
@@ -20,6 +21,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import torch
@@ -37,7 +39,7 @@ from segpref.types import LabelSpace
 __all__ = ["main"]
 
 SPACE = LabelSpace("multi-class", ("background", "square"))
-COUNTS, EPOCH, SIDE, K = (1_000, 10_000, 100_000), 1_000, 32, 8
+COUNTS, ROUNDS, EPOCH, SIDE, K = (1_000, 10_000, 100_000), 3, 1_000, 32, 8
 AT_MOST_OPEN, AT_MOST_GROWTH = 256, 1.1
 MIB = 2**20
 ONCE, EACH = ("prepare", "again"), ("align",)
@@ -46,10 +48,12 @@ ONCE, EACH = ("prepare", "again"), ("align",)
 def main(*counts: int) -> None:
     """Measure and compare: the last number of images with the first."""
     counts = counts or COUNTS
-    rows = []
-    for count in counts:
-        rows.append(_measured(count))
-        _print(count, rows[-1])
+    with tempfile.TemporaryDirectory() as folder:
+        # In turns: other work on the machine slows all sides down.
+        measured = [[_measured(count, folder, turn) for count in counts] for turn in range(ROUNDS)]
+    rows = [_merged([turn[place] for turn in measured]) for place in range(len(counts))]
+    for count, row in zip(counts, rows, strict=True):
+        _print(count, row)
     few, more = rows[0], rows[-1]
     names = ("peak", *(f"{name} {clock}" for name in (*ONCE, *EACH) for clock in ("CPU", "wall")))
     growth = {name: more[name] / few[name] for name in names}
@@ -80,10 +84,20 @@ def _print(count: int, row: dict[str, float]) -> None:
     )
 
 
-def _measured(count: int) -> dict[str, float]:
-    command = [sys.executable, "-m", "benchmarks.bench_pool_size", "process", str(count)]
+def _measured(count: int, folder: str, turn: int) -> dict[str, float]:
+    command = [sys.executable, "-m", "benchmarks.bench_pool_size", "process"]
+    command += [str(count), f"{folder}/{count}", str(turn)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def _merged(turns: list[dict[str, float]]) -> dict[str, float]:
+    """The highest memory, and the median of times."""
+    found = {}
+    for name in turns[0]:
+        values = [turn[name] for turn in turns if name in turn]
+        found[name] = median(values) if name.endswith(("CPU", "wall")) else max(values)
     return found
 
 
@@ -134,60 +148,64 @@ def _timed(taken: dict[str, float], name: str, images: int) -> Iterator[None]:
     taken[f"{name} wall"] = (time.perf_counter() - wall) / images
 
 
-def _process(count: int) -> None:
-    """Prepare and align in this process, and print what it took."""
+def _process(count: int, root: Path, turn: int) -> None:
+    """Prepare (in the first turn), open again and align in this process, and print what it took."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     preparation = Preparation(dims=2, size=(SIDE, SIDE))
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        cache = Cache(root / "cache")
-        pool_at, held = _pool(root / "pool", count, False), _pool(root / "validation", 8, True)
-        validation = prepare(Folders(held, names=SPACE.names), preparation, cache)
-        watch = _Watch()
-        watch.start()
-        before, taken = _own(), {}
-        for name in ONCE:
-            with _timed(taken, name, count):
-                pool = prepare(Folders(pool_at, names=SPACE.names), preparation, cache)
-        network = NetworkSpec(
-            "monai.networks.nets.UNet",
-            {
-                "spatial_dims": 2,
-                "in_channels": 1,
-                "out_channels": 2,
-                "channels": [8, 16],
-                "strides": [2],
-            },
+    cache = Cache(root / "cache")
+    pool_at, held = root / "pool", root / "validation"
+    if turn == 0:
+        _pool(pool_at, count, False)
+        _pool(held, 8, True)
+    validation = prepare(Folders(held, names=SPACE.names), preparation, cache)
+    watch = _Watch()
+    watch.start()
+    before, taken = _own(), dict[str, float]()
+    for name in ONCE if turn == 0 else ONCE[1:]:
+        with _timed(taken, name, count):
+            pool = prepare(Folders(pool_at, names=SPACE.names), preparation, cache)
+    network = NetworkSpec(
+        "monai.networks.nets.UNet",
+        {
+            "spatial_dims": 2,
+            "in_channels": 1,
+            "out_channels": 2,
+            "channels": [8, 16],
+            "strides": [2],
+        },
+    )
+    card = ModelCard(network, SPACE, preparation)
+    for name in ("base", "judge"):
+        save_model(root / f"{name}.safetensors", network.build(), card)
+    model, _ = load_model(root / "judge.safetensors")
+    run = RunFolder(root / f"run{turn}")
+    run.open({}, resume=False)
+    # Every turn predicts anew.
+    predictions = Cache(root / f"predictions{turn}")
+    epoch = min(EPOCH, count)
+    with _timed(taken, "align", epoch):
+        align(
+            root / "base.safetensors",
+            pool,
+            validation,
+            ModelJudge(whole_images([model], preparation), predictions),
+            PreferenceSignal(SPACE),
+            run,
+            proposals=SlateProposals(K),
+            epochs=1,
+            images_per_epoch=epoch,
+            batch_size=8,
+            cache=predictions,
         )
-        card = ModelCard(network, SPACE, preparation)
-        for name in ("base", "judge"):
-            save_model(root / f"{name}.safetensors", network.build(), card)
-        model, _ = load_model(root / "judge.safetensors")
-        run = RunFolder(root / "run")
-        run.open({}, resume=False)
-        epoch = min(EPOCH, count)
-        with _timed(taken, "align", epoch):
-            align(
-                root / "base.safetensors",
-                pool,
-                validation,
-                ModelJudge(whole_images([model], preparation), cache),
-                PreferenceSignal(SPACE),
-                run,
-                proposals=SlateProposals(K),
-                epochs=1,
-                images_per_epoch=epoch,
-                batch_size=8,
-                cache=cache,
-            )
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        found = {"open": watch.open, "own": watch.own, "before": before, "peak": peak, **taken}
-    print(json.dumps(found))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(
+        json.dumps({"open": watch.open, "own": watch.own, "before": before, "peak": peak, **taken})
+    )
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["process"]:
-        _process(int(sys.argv[2]))
+        _process(int(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]))
     else:
         main(*map(int, sys.argv[1:]))
