@@ -52,6 +52,7 @@ def main(*counts: int) -> None:
         # In turns: other work on the machine slows all sides down.
         measured = [[_measured(count, folder, turn) for count in counts] for turn in range(ROUNDS)]
     rows = [_merged([turn[place] for turn in measured]) for place in range(len(counts))]
+    console.print("All turns:")
     for count, row in zip(counts, rows, strict=True):
         _print(count, row)
     few, more = rows[0], rows[-1]
@@ -79,6 +80,7 @@ def _print(count: int, row: dict[str, float]) -> None:
         ", ".join(
             f"{name} {1e3 * row[f'{name} CPU']:.2f} and {1e3 * row[f'{name} wall']:.2f} ms"
             for name in (*ONCE, *EACH)
+            if f"{name} CPU" in row
         ),
         soft_wrap=True,
     )
@@ -89,6 +91,7 @@ def _measured(count: int, folder: str, turn: int) -> dict[str, float]:
     command += [str(count), f"{folder}/{count}", str(turn)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    _print(count, found)
     return found
 
 
