@@ -33,7 +33,7 @@ PACKAGES = (
 """Whose ``__all__`` users build from."""
 
 MADE_HERE = {
-    "Case", "Source", "Candidate", "Slate", "SparseSlate", "SparseScored", "WholeSlates",
+    "Case", "Source", "SourceList", "Candidate", "Slate", "SparseSlate", "SparseScored", "WholeSlates",
     "PredictedAhead", "Pairs", "Margins",
     "WeightedPairs", "Window", "Dataset", "ModelCard", "OpenModel", "RunFolder", "Runtime", "Segmenter",
     "ArrayFile", "ArrayNote", "ArrayWriter", "LabelPlaces", "PredictionStore", "StoredArray",

@@ -59,6 +59,11 @@ def test_no_image_comes_again_before_all_were_drawn(
     assert batch_stream(images, per_epoch, batch_size, seed)(3) == epochs[3]
 
 
+def test_a_step_draws_no_pool() -> None:
+    batches = batch_stream(1000, 10, 2, 0)
+    assert batches(3) is batches(3)
+
+
 def test_passes_and_seeds_differ_in_order() -> None:
     orders = {tuple(batch_stream(20, None, 20, s)(e)[0]) for s in range(3) for e in range(3)}
     assert len(orders) == 9

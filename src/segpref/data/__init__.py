@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from segpref.data.preparing import prepare
     from segpref.data.prompts import CHARACTERISTICS, draw_prompt, nodule_prompt, prompts_of
     from segpref.data.source import Reader, Source
+    from segpref.data.source_list import SourceList
     from segpref.data.splits import (
         PARTS,
         Split,
@@ -85,6 +86,7 @@ else:
             "preparing": ("prepare",),
             "prompts": ("CHARACTERISTICS", "draw_prompt", "nodule_prompt", "prompts_of"),
             "source": ("Reader", "Source"),
+            "source_list": ("SourceList",),
             "splits": (
                 "PARTS",
                 "Split",
@@ -124,6 +126,7 @@ __all__ = [
     "Preparation",
     "Reader",
     "Source",
+    "SourceList",
     "Split",
     "StoredArray",
     "Tree",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from segpref.checking import checked
@@ -42,7 +43,7 @@ class ACDC:
         self.label_space = multilabel_space(_CLASSES) if as_multilabel else _CLASSES
         self._sources = index(folder, _sources(folder), "patientXXX/patientXXX_frameYY.nii.gz")
 
-    def sources(self) -> tuple[Source, ...]:
+    def sources(self) -> Sequence[Source]:
         """One source per patient and frame, such as ``patient001_frame12``."""
         return self._sources
 

@@ -12,7 +12,7 @@ import hashlib
 import io
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, MutableSequence, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import product
@@ -25,7 +25,10 @@ import numpy as np
 from segpref.disk import GONE, Damaged, cannot_read, cannot_write, checksum
 from segpref.types import SegprefError
 
-__all__ = ["ArrayFile", "ArrayNote", "ArrayWriter", "StoredArray", "write_array"]
+__all__ = ["UNSEEN", "ArrayFile", "ArrayNote", "ArrayWriter", "StoredArray", "write_array"]
+
+UNSEEN = -1
+"""A file that was not checked yet."""
 
 _TRIES = 3
 """One, another for a file that was made anew, another where a second process did so at that moment."""
@@ -89,18 +92,26 @@ class ArrayFile:
     Args:
         path: a ``.npy`` file.
         note: what was written.
-        remedy: called where the file is something else.
+        remedy: called where the file is something else; None where nothing can make it anew.
+        seen: one number that says which file was checked, :data:`UNSEEN` at first. Who makes handles
+            of a file again and again keeps it, so that the file is checked once.
     """
 
     __slots__ = ("_remedy", "_seen", "note", "path")
 
-    def __init__(self, path: Path, note: ArrayNote, remedy: Remedy) -> None:
-        self.path, self.note, self._remedy = path, note, remedy
-        self._seen: tuple[int, int, int] | None = None
+    def __init__(
+        self,
+        path: Path,
+        note: ArrayNote,
+        remedy: Remedy | None,
+        seen: MutableSequence[int] | np.ndarray | None = None,
+    ) -> None:
+        self.path, self.note, self._remedy = path, note, remedy or _Lost(path)
+        self._seen = [UNSEEN] if seen is None else seen
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Another process checks for itself, and has nothing to make the file anew with.
-        return ArrayFile, (self.path, self.note, _Lost(self.path))
+        return ArrayFile, (self.path, self.note, None)
 
     def read(self, places: Sequence[int], into: np.ndarray) -> None:
         """Fill the rows of ``into [row, byte]`` with what is at these bytes of the array.
@@ -137,14 +148,15 @@ class ArrayFile:
     def _check(self, file: io.FileIO) -> None:
         """Compare the file with its note where that was not done, or it has changed since."""
         status = os.fstat(file.fileno())
-        now = status.st_ino, status.st_size, status.st_mtime_ns
-        if now == self._seen:
+        # Python's hash of numbers is the same whenever it is asked for, and never UNSEEN.
+        now = hash((status.st_ino, status.st_size, status.st_mtime_ns))
+        if now == self._seen[0]:
             return
         if status.st_size != self.note.size:
             raise Damaged(f"it has {status.st_size} bytes where {self.note.size} were written")
         if hashlib.file_digest(file, checksum).hexdigest() != self.note.digest:
             raise Damaged("its checksum does not match")
-        self._seen = now
+        self._seen[0] = now
 
 
 class StoredArray:
@@ -166,6 +178,11 @@ class StoredArray:
     ) -> None:
         self._file, self._first = file, first
         self.shape = file.note.shape if shape is None else shape
+
+    @property
+    def note(self) -> ArrayNote:
+        """What is known of its file."""
+        return self._file.note
 
     @property
     def dtype(self) -> np.dtype[Any]:

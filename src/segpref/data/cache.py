@@ -15,7 +15,8 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +34,13 @@ __all__ = [
     "default_cache_root",
     "file_digest",
     "key_digest",
+    "list_digest",
     "sweep_partial",
     "write_atomically",
 ]
+
+_ROWS = 1024
+"""Rows that are hashed together."""
 
 _STALE_S = 24 * 3600.0
 """No write takes as long, even if clocks of machines that share the folder differ."""
@@ -52,6 +57,18 @@ def key_digest(key: Mapping[str, Any]) -> str:
     """Hash of a key; equal keys give equal hashes whatever the order of their items."""
     text = json.dumps(key, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def list_digest(name: str, rows: Iterable[Any]) -> str:
+    """``key_digest({name: list(rows)})``, without a text of all rows at once."""
+    hashed = hashlib.blake2b(f"{{{json.dumps(name)}:[".encode(), digest_size=16)
+    encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
+    separator, rest = "", iter(rows)
+    while part := list(islice(rest, _ROWS)):
+        hashed.update(f"{separator}{encode(part)[1:-1]}".encode())
+        separator = ","
+    hashed.update(b"]}")
+    return hashed.hexdigest()
 
 
 def write_atomically(path: Path, data: bytes, partial: Path | None = None) -> None:
@@ -135,7 +152,13 @@ class Cache:
         Raises:
             SegprefError: the store can't be read or written.
         """
-        return Entry(self._folder(key), self._partial, key, compute).arrays()
+        return self.place(key, compute).arrays()
+
+    def place(
+        self, key: Mapping[str, Any], compute: Callable[[], Mapping[str, np.ndarray]] | None
+    ) -> Entry:
+        """The entry under ``key``, whether it is there or not; nothing is read or computed."""
+        return Entry(self._folder(key), self._partial, key, compute)
 
     def has(self, key: Mapping[str, Any]) -> bool:
         """Whether there is an entry under ``key``."""

@@ -48,13 +48,13 @@ class Entry:
         folder: where it lies.
         partial: folder on the same disk in which it is written.
         key: what it is the result of.
-        compute: makes its arrays.
+        compute: makes its arrays; None in a process that can't, which finds them damaged then.
     """
 
     folder: Path
     partial: Path
     key: Mapping[str, Any]
-    compute: Callable[[], Mapping[str, np.ndarray]]
+    compute: Callable[[], Mapping[str, np.ndarray]] | None
 
     def arrays(self) -> dict[str, StoredArray]:
         """Its arrays, computed where they are not there."""
@@ -65,10 +65,18 @@ class Entry:
             notes = None
         if notes is None:
             notes = self._anew({})
-        return {
-            name: StoredArray(ArrayFile(_path(self.folder, name), note, partial(self._again, name)))
-            for name, note in notes.items()
-        }
+        return {name: self.array(name, note) for name, note in notes.items()}
+
+    def array(self, name: str, note: ArrayNote, seen: np.ndarray | None = None) -> StoredArray:
+        """One of its arrays, of which all is known already.
+
+        Args:
+            name: of the array.
+            note: what was written.
+            seen: see :class:`~segpref.data.array_files.ArrayFile`.
+        """
+        remedy = None if self.compute is None else partial(self._again, name)
+        return StoredArray(ArrayFile(_path(self.folder, name), note, remedy, seen))
 
     def _again(self, name: str, bad: ArrayNote, reason: str) -> ArrayNote:
         """What to read in place of an array that is not what was written."""
@@ -89,6 +97,7 @@ class Entry:
         log.warning("%s was damaged (%s) and is rebuilt.", path, reason)
 
     def _anew(self, bad: Notes) -> Notes:
+        assert self.compute is not None
         arrays = self.compute()
         try:
             self.folder.parent.mkdir(parents=True, exist_ok=True)

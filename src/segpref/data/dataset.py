@@ -2,53 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import fields
 from typing import Any, Literal
 
 import numpy as np
 
 from segpref.data.array_files import StoredArray
-from segpref.data.cache import key_digest
-from segpref.data.source import Source
+from segpref.data.cache import list_digest
+from segpref.data.volume_list import Array, Volume, VolumeList
 from segpref.types import Case, LabelSpace, SegprefError
 
 __all__ = ["Array", "Dataset", "StoredCase", "Volume", "item_of", "part_of", "stored"]
 
-Array = np.ndarray | StoredArray
-"""In memory, or on disk until it is asked for."""
+_AT_ONCE = 1024
+"""Rows of a column that are looked at together."""
 
-_READ_LATE = ("image", "label", "raters")
+_READ_LATE = {"image": "images", "label": "labels", "raters": "raters"}
+"""What the arrays of a case are called in its volume."""
+
 _KNOWN = {one.name: one.default for one in fields(Case) if one.name not in _READ_LATE}
-
-
-@dataclass(frozen=True, slots=True)
-class Volume:
-    """The prepared cases of one source.
-
-    Args:
-        source: where they come from.
-        key: what identifies them in the cache.
-        images: ``[item, channel, *space]``.
-        labels: of the images, or None.
-        spacing_mm: voxel size of the network's grid, or None.
-        raters: masks of several raters, or None.
-        orientation: where the axes point to, such as ``RAS``, after ``turned``; None if unknown.
-        voxel_mm: voxel size of the file per axis, in the order of these axes; None where unknown.
-        turned: where axes were turned to that pointed elsewhere on disk; None where they were not.
-        colour: whether the channels are red, green and blue.
-    """
-
-    source: Source
-    key: dict[str, Any]
-    images: Array
-    labels: Array | None
-    spacing_mm: tuple[float, ...] | None
-    raters: Array | None = None
-    orientation: str | None = None
-    voxel_mm: tuple[float, ...] | None = None
-    turned: str | None = None
-    colour: bool = False
 
 
 class StoredCase(Case):
@@ -60,19 +33,25 @@ class StoredCase(Case):
     __slots__ = ("_stored",)
 
     @classmethod
-    def of(cls, arrays: Mapping[str, Array | None], **known: Any) -> StoredCase:
-        """A case with these arrays, and all else that there is to know of it."""
+    def of(cls, whole: Volume, item: int, /, **known: Any) -> StoredCase:
+        """The case of an item of a volume, and all else that there is to know of it."""
         case = cls.__new__(cls)
-        object.__setattr__(case, "_stored", dict(arrays))
+        object.__setattr__(case, "_stored", (whole, item))
         for name, otherwise in _KNOWN.items():
             object.__setattr__(case, name, known.get(name, otherwise))
         return case
+
+    def stored(self, name: str) -> Array | None:
+        """One of its arrays, not read where it is on disk."""
+        volume, item = self._stored
+        whole = getattr(volume, _READ_LATE[name])
+        return None if whole is None else _item(whole, item)
 
     def __getattr__(self, name: str) -> Any:
         # Asked only for what is not there: an array that has not been read.
         if name not in _READ_LATE:
             raise AttributeError(f"a case has no {name}")
-        found = self._stored[name]
+        found = self.stored(name)
         if found is not None:
             found = np.asarray(found).view()
             found.flags.writeable = False
@@ -82,8 +61,10 @@ class StoredCase(Case):
 
 def stored(case: Case, name: Literal["image", "label", "raters"]) -> Array | None:
     """An array of a case, not read where it is on disk: for who wants its shape, or a part of it."""
-    arrays: dict[str, Array | None] = getattr(case, "_stored", {})
-    return arrays[name] if name in arrays else getattr(case, name)
+    if isinstance(case, StoredCase) and hasattr(case, "_stored"):
+        return case.stored(name)
+    found: Array | None = getattr(case, name)
+    return found
 
 
 def item_of(case: Case) -> int:
@@ -114,13 +95,16 @@ class Dataset(Sequence[Case]):
         self,
         volumes: Sequence[Volume],
         label_space: LabelSpace,
-        items: Sequence[tuple[int, int]] | None = None,
+        items: Sequence[tuple[int, int]] | np.ndarray | None = None,
     ) -> None:
-        self.volumes = tuple(volumes)
+        self.volumes = volumes if isinstance(volumes, VolumeList) else VolumeList(volumes)
         self.label_space = label_space
-        if items is None:
-            items = [(v, i) for v, volume in enumerate(volumes) for i in range(len(volume.images))]
-        self._items = tuple(items)
+        # Eight bytes a case: a pool may have a hundred thousand.
+        self._items = (
+            _all_items(self.volumes.lengths())
+            if items is None
+            else np.asarray(items, np.int32).reshape(-1, 2)
+        )
 
     def __len__(self) -> int:
         return len(self._items)
@@ -128,25 +112,33 @@ class Dataset(Sequence[Case]):
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        number, item = self._items[index]
-        volume = self.volumes[number]
-        single = len(volume.images) == 1
-        arrays = {"image": volume.images, "label": volume.labels, "raters": volume.raters}
+        number, item = self._items[index].tolist()
+        volume, single = self.volumes[number], self.volumes.length(number) == 1
+        source = volume.source
         return StoredCase.of(
-            {name: None if one is None else _item(one, item) for name, one in arrays.items()},
-            id=volume.source.id if single else f"{volume.source.id}/s{item:03d}",
-            patient=volume.source.patient,
-            volume=volume.source.id,
+            volume,
+            item,
+            id=source.id if single else f"{source.id}/s{item:03d}",
+            patient=source.patient,
+            volume=source.id,
             spacing_mm=volume.spacing_mm,
-            stratum=volume.source.stratum,
-            text=volume.source.text,
+            stratum=source.stratum,
+            text=source.text,
             colour=volume.colour,
         )
 
     @property
+    def numbers(self) -> list[int]:
+        """The numbers in ``volumes`` of those with at least one case, in the order of the cases."""
+        numbers = self._items[:, 0]
+        first = np.sort(np.unique(numbers, return_index=True)[1])
+        found: list[int] = numbers[first].tolist()
+        return found
+
+    @property
     def patients(self) -> tuple[str, ...]:
         """Patients with at least one case, sorted."""
-        return tuple(sorted({self.volumes[number].source.patient for number, _ in self._items}))
+        return tuple(sorted({self.volumes.patient(number) for number in self.numbers}))
 
     def of_patients(self, patients: Collection[str]) -> Dataset:
         """The cases of some patients."""
@@ -156,37 +148,29 @@ class Dataset(Sequence[Case]):
                 f"the dataset has no patient {', '.join(sorted(missing)[:5])}: "
                 "create a new split file for this dataset"
             )
-        return self._keep(
-            [pair for pair in self._items if self.volumes[pair[0]].source.patient in chosen]
-        )
+        return self._of([n for n in self.numbers if self.volumes.patient(n) in chosen])
 
     def take(self, indices: Iterable[int]) -> Dataset:
         """The cases at these indices, in this order."""
-        return self._keep([self._items[i] for i in indices])
+        return self._keep(self._items[np.fromiter(indices, np.int64)])
 
     def labelled(self) -> Dataset:
         """The cases that have a label."""
-        return self._keep(
-            [pair for pair in self._items if self.volumes[pair[0]].labels is not None]
-        )
+        return self._of([number for number in self.numbers if self.volumes.has_labels(number)])
 
     def without_labels(self) -> Dataset:
         """The same cases with their labels taken away, those of several raters too."""
-        stripped = [replace(volume, labels=None, raters=None) for volume in self.volumes]
-        return Dataset(stripped, self.label_space, self._items)
+        return Dataset(self.volumes.without_labels(), self.label_space, self._items)
 
-    def by_volume(self) -> list[tuple[Volume, list[int]]]:
+    def by_volume(self) -> Sequence[tuple[Volume, list[int]]]:
         """Volumes with the items of each that belong to this dataset."""
-        grouped: dict[int, list[int]] = {}
-        for number, item in self._items:
-            grouped.setdefault(number, []).append(item)
-        return [(self.volumes[number], items) for number, items in grouped.items()]
+        return _ByVolume(self.volumes, self.numbers, self._items)
 
     def digest(self) -> str:
         """Name of the cases and of the content of their files, labels included, wherever they are."""
-        files = [volume.key.get("content", volume.key) for volume in self.volumes]
-        cases = [[self.volumes[v].source.id, item, files[v]] for v, item in self._items]
-        return key_digest({"cases": cases})
+        name, content = self.volumes.id, self.volumes.content
+        rows = ([name(number), item, content(number)] for number, item in self._pairs())
+        return list_digest("cases", rows)
 
     def geometry(self) -> tuple[str | None, tuple[tuple[float, float], ...] | None]:
         """Where the axes of all volumes point to, and the range of their voxel sizes per axis.
@@ -201,5 +185,50 @@ class Dataset(Sequence[Case]):
         ranges = tuple((min(axis), max(axis)) for axis in zip(*sizes, strict=True))
         return found.pop() if len(found) == 1 else None, ranges
 
-    def _keep(self, items: Sequence[tuple[int, int]]) -> Dataset:
+    def _pairs(self) -> Iterator[list[int]]:
+        """Volume and item of every case; a list of all would take more memory than they do."""
+        for start in range(0, len(self), _AT_ONCE):
+            yield from self._items[start : start + _AT_ONCE].tolist()
+
+    def _of(self, numbers: list[int]) -> Dataset:
+        """The cases of some volumes."""
+        return self._keep(self._items[np.isin(self._items[:, 0], numbers)])
+
+    def _keep(self, items: np.ndarray) -> Dataset:
         return Dataset(self.volumes, self.label_space, items)
+
+
+class _ByVolume(Sequence[tuple[Volume, list[int]]]):
+    """Volumes and their items, made when they are asked for.
+
+    Args:
+        volumes: of the dataset.
+        numbers: of those that it has cases of.
+        items: (volume, item) of every case.
+    """
+
+    def __init__(self, volumes: VolumeList, numbers: list[int], items: np.ndarray) -> None:
+        self._volumes, self._numbers = volumes, np.array(numbers, np.int32)
+        order = np.argsort(items[:, 0], kind="stable")
+        own, self._places = items[order].T
+        self._starts = np.searchsorted(own, self._numbers)
+        self._ends = np.searchsorted(own, self._numbers, side="right")
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        number = int(self._numbers[index])
+        places = self._places[self._starts[index] : self._ends[index]]
+        return self._volumes[number], places.tolist()
+
+
+def _all_items(lengths: Sequence[int]) -> np.ndarray:
+    """(volume, item) of every item of every volume."""
+    counts = np.asarray(lengths, np.int64)
+    numbers = np.repeat(np.arange(len(counts)), counts)
+    starts = np.repeat(np.cumsum(counts) - counts, counts)
+    items = np.arange(len(numbers)) - starts
+    return np.stack([numbers, items], axis=1).astype(np.int32)

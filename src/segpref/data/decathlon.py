@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,7 @@ class Decathlon:
         sources = [_source(folder, entry, patient_pattern, len(self.channels)) for entry in entries]
         self._sources = index(folder, sources, "volume listed in dataset.json")
 
-    def sources(self) -> tuple[Source, ...]:
+    def sources(self) -> Sequence[Source]:
         """One source per entry of ``training`` and ``test``."""
         return self._sources
 

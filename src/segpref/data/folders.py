@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,15 @@ from segpref.data.cases import (
     read_labels,
 )
 from segpref.data.index import dataset_folder, index, patient_of, source_id
-from segpref.data.pairing import ONE_STRUCTURE, apart, beside, by_image, chosen, without
+from segpref.data.pairing import (
+    ONE_STRUCTURE,
+    MasksOfImages,
+    apart,
+    beside,
+    by_image,
+    chosen,
+    without,
+)
 from segpref.data.pictures import is_lossy
 from segpref.data.source import Source
 from segpref.data.volumes import VolumeFile, file_stem, read_volume
@@ -79,30 +88,36 @@ class Folders:
             beside(folder, suffix) if together else apart(folder, images, labels, suffix)
         )
         pictures, groups = without(folder, exclude, pictures, groups, together)
-        self._files = by_image(pictures, chosen(folder, groups, names), together)
+        files = by_image(pictures, chosen(folder, groups, names), together)
         self._maps = "" in groups
-        self.label_space = self._space(names, groups)
+        self.label_space = self._space(names, groups, files)
         if self._maps and not self._binary:
-            for parts in self._files.values():
+            for parts in files.values():
                 if len(parts[0]) > 1:
                     raise SegprefError(
                         f"{parts[0][0]} and {parts[0][1].name} are label maps of one image: remove one"
                     )
         self.channels, self._colour = picture_channels(pictures, colour)
         self.patients_known = patient_pattern is not None
-        sources = [
+        sources = (
             Source(
                 id=source_id(file_stem(path)),
                 patient=patient_of(file_stem(path), patient_pattern),
                 images=(path,),
-                labels=tuple(file for part in self._files.get(path, ()) for file in part),
+                labels=tuple(file for part in files.get(path, ()) for file in part),
                 stratum=path.parent.name if together and path.parent != folder else None,
             )
             for path in pictures
-        ]
+        )
+        # Files per structure, where one has several: all others can be told from a source.
+        self._counts = {
+            source_id(file_stem(path)): tuple(map(len, parts))
+            for path, parts in files.items()
+            if any(len(part) > 1 for part in parts)
+        }
         self._sources = index(folder, sources, "image (NIfTI, PNG, JPEG, TIFF, BMP or GIF)")
 
-    def sources(self) -> tuple[Source, ...]:
+    def sources(self) -> Sequence[Source]:
         """One source per image."""
         return self._sources
 
@@ -131,9 +146,13 @@ class Folders:
             if self._ignore is not None:
                 values[self._ignore] = IGNORE
             return read_labels(source.labels[0], image, path, values, space.names)
+        files = iter(source.labels)
+        counts = self._counts.get(source.id) or (1,) * len(source.labels)
         fields = [
-            np.maximum.reduce([read_binary(file, image, path, self._threshold) for file in part])
-            for part in self._files[path]
+            np.maximum.reduce(
+                [read_binary(file, image, path, self._threshold) for file in islice(files, count)]
+            )
+            for count in counts
         ]
         return np.stack(fields)
 
@@ -143,10 +162,12 @@ class Folders:
         values = set(self.label_space.disk_values)
         return self._ignore is None and values in ({0, 1}, {0, 255})
 
-    def _space(self, names: Sequence[str], groups: Mapping[str, object]) -> LabelSpace:
+    def _space(
+        self, names: Sequence[str], groups: Mapping[str, object], files: MasksOfImages
+    ) -> LabelSpace:
         if not self._maps:
             return LabelSpace("multi-label", tuple(names) or tuple(groups))
-        maps = [part[0] for parts in self._files.values() for part in parts]
+        maps = [part[0] for parts in files.values() for part in parts]
         if names or self._threshold is not None:
             names = tuple(names) or ("background", ONE_STRUCTURE)
             white = len(names) == 2 and self._ignore is None and _white(maps)

@@ -73,10 +73,10 @@ class Images:
         else:
             groups = list(_found(path) if channel_files == 1 else _grouped(path, channel_files))
             _say_what_is_not_read(path)
-        sources = [
-            Source(id=source_id(name), patient=source_id(name), images=files)
-            for name, files in groups
-        ]
+        sources = (
+            Source(id=name, patient=name, images=files)
+            for name, files in ((source_id(text), files) for text, files in groups)
+        )
         what = "image (NIfTI, DICOM, PNG, JPEG, TIFF, BMP or GIF)"
         self._sources = index(path, sources, what)
         self._told = False
@@ -90,7 +90,7 @@ class Images:
         if channel_files > 1:
             self.channels = tuple(f"channel {number}" for number in range(channel_files))
 
-    def sources(self) -> tuple[Source, ...]:
+    def sources(self) -> Sequence[Source]:
         """One source per image."""
         return self._sources
 

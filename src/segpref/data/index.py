@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from segpref.data.source import Source
+from segpref.data.source_list import SourceList
 from segpref.data.volumes import is_nifti, is_picture
 from segpref.data.walk import Tree, entries
 from segpref.targets import refuse_special
@@ -121,18 +122,19 @@ def patient_of(stem: str, pattern: str | None) -> str:
     return unicodedata.normalize("NFC", found.group(1))
 
 
-def index(root: Path, sources: Iterable[Source], what: str) -> tuple[Source, ...]:
+def index(root: Path, sources: Iterable[Source], what: str) -> SourceList:
     """Sources sorted by id; none at all, or two of one id, are errors."""
-    ordered = sorted(sources, key=lambda source: source.id)
-    if not ordered:
+    found = SourceList(sources)
+    if not found:
         raise SegprefError(f"{root} holds no {what}: check the path")
-    for first, second in pairwise(ordered):
-        if first.id == second.id:
+    for number, (first, second) in enumerate(pairwise(map(found.id, range(len(found))))):
+        if first == second:
+            one, other = found[number : number + 2]
             raise SegprefError(
-                f"{first.images[0]} and {second.images[0]} both get the id {first.id}: rename or "
+                f"{one.images[0]} and {other.images[0]} both get the id {first}: rename or "
                 "remove one"
             )
-    return tuple(ordered)
+    return found
 
 
 def numbered_names(path: Path, setting: str, names: Any) -> tuple[str, ...]:

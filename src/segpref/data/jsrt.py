@@ -61,7 +61,7 @@ class JSRT:
             orphan = next(iter(masks[stem].values()))
             raise SegprefError(f"{orphan} has no image: restore the image or remove the masks")
 
-    def sources(self) -> tuple[Source, ...]:
+    def sources(self) -> Sequence[Source]:
         """One source per radiograph, such as ``JPCLN001``; each is of another patient."""
         return self._sources
 

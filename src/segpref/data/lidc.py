@@ -94,7 +94,7 @@ class LIDC:
         kept = [source for source in sources if not (exact and source.id in self.imperfect)]
         self._sources = index(folder, kept, "nodule (patient/nodule-K/images/slice-J.png)")
 
-    def sources(self) -> tuple[Source, ...]:
+    def sources(self) -> Sequence[Source]:
         """One source per nodule; ``images`` and ``labels`` are its slices and masks."""
         return self._sources
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -83,7 +84,7 @@ class LIDCScans:
                 )
         self._sources = index(folder, sources, "LIDC annotation (*.xml beside a DICOM series)")
 
-    def sources(self) -> tuple[Source, ...]:
+    def sources(self) -> Sequence[Source]:
         """One source per nodule; ``images`` is the series, ``labels`` the XML."""
         return self._sources
 

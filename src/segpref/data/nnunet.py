@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ class NnUNetRaw:
         sources = _sources(folder, ending, len(self.channels), patient_pattern)
         self._sources = index(folder, sources, f"imagesTr/NAME_0000{ending}")
 
-    def sources(self) -> tuple[Source, ...]:
+    def sources(self) -> Sequence[Source]:
         """One source per case of imagesTr and imagesTs."""
         return self._sources
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from segpref.data.packed import PACK_FILE, UNREADABLE, Packed
 from segpref.data.source import Source
+from segpref.data.source_list import SourceList
 from segpref.types import Case, SegprefError
 
 __all__ = ["PackedImages", "is_pack", "packed_ending"]
@@ -39,16 +40,19 @@ class PackedImages:
                 f"({', '.join(channels)}): use images with exactly these"
             )
         self.channels: tuple[str, ...] = tuple(channels)
-        self._sources = tuple(replace(one, labels=()) for one in self._pack.sources())
-        self._labelled = {one.id: one for one in self._pack.sources() if one.labels}
+        self._sources = SourceList(replace(one, labels=()) for one in self._pack.sources())
+        # A packed volume is its own label.
+        self._labelled = frozenset(one.id for one in self._pack.sources() if one.labels)
 
-    def sources(self) -> tuple[Source, ...]:
+    def sources(self) -> Sequence[Source]:
         """One source per volume."""
         return self._sources
 
     def read(self, source: Source) -> Case:
         """The volume with its geometry; ``label`` is None."""
-        case = self._pack.read(self._labelled.get(source.id, source))
+        if source.id in self._labelled:
+            source = replace(source, labels=source.images)
+        case = self._pack.read(source)
         return replace(case, label=None, raters=None)
 
 

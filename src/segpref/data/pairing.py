@@ -17,6 +17,7 @@ from segpref.types import SegprefError
 __all__ = [
     "ONE_STRUCTURE",
     "Groups",
+    "MasksOfImages",
     "apart",
     "beside",
     "by_image",
@@ -32,6 +33,9 @@ ONE_STRUCTURE = "foreground"
 Groups = dict[str, dict[str, list[Path]]]
 """Mask files by structure ("" for label maps) and by the key of their image."""
 
+
+MasksOfImages = dict[Path, tuple[tuple[Path, ...], ...]]
+"""Per image the mask files of every structure."""
 
 SUFFIXES = tuple(
     f"{sign}{word}"
@@ -216,10 +220,10 @@ def key_of(image: Path, beside: bool) -> str:
     return str(image.parent / plain_stem(image)) if beside else plain_stem(image)
 
 
-def by_image(
-    images: Sequence[Path], groups: Groups, beside: bool
-) -> dict[Path, tuple[tuple[Path, ...], ...]]:
+def by_image(images: Sequence[Path], groups: Groups, beside: bool) -> MasksOfImages:
     """Per image the mask files of every structure; images without any are left out."""
+    if not any(groups.values()):
+        return {}
     keys = {path: key_of(path, beside) for path in images}
     for masks in groups.values():
         for key in sorted(set(masks) - set(keys.values())):

@@ -15,6 +15,7 @@ from segpref.data.array_files import StoredArray
 from segpref.data.cache import Cache
 from segpref.data.compact_logits import LogitFormat, packed_logits, unpacked_logits
 from segpref.data.dataset import Dataset, Volume, item_of, part_of
+from segpref.data.known_volumes import KnownVolumes, Place
 from segpref.data.patches import foreground_places
 from segpref.types import IGNORE, Case, LabelSpace, Predictor, SegprefError
 
@@ -62,8 +63,8 @@ class PredictionStore:
         self._batch_size = batch_size
         self._kept_as: LogitFormat = kept_as
         self._weights = ""
-        self._volumes: dict[str, Volume] = {}
-        self._arrays: dict[str, dict[str, StoredArray]] = {}
+        self._known = KnownVolumes()
+        self._arrays: dict[str, tuple[Place, dict[str, StoredArray]]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         # Another process reads what was predicted (predict_ahead), and has no network.
@@ -76,13 +77,7 @@ class PredictionStore:
         image is predicted here: what the network can't take is found before any long work.
         """
         self._weights = self.predictor.digest()
-        for volume, _ in dataset.by_volume():
-            name = volume.source.id
-            before = self._volumes.get(name)
-            # Another dataset may have an image of the same name.
-            if before is not None and before.key != volume.key:
-                self._arrays.pop(name, None)
-            self._volumes[name] = volume
+        self._known.add(dataset)
         if dataset:
             self._of(dataset[0].volume)
 
@@ -108,13 +103,17 @@ class PredictionStore:
 
     def _of(self, name: str) -> dict[str, StoredArray]:
         """The arrays of a volume; that of the other processes of a training is found in the cache."""
-        if name not in self._arrays:
-            volume = self._volumes[name]
+        place = self._known.place(name)
+        known, arrays = self._arrays.get(name, (None, {}))
+        # Another dataset may have an image of the same name.
+        if known != place:
+            volume = place.volume
             key = {"what": self.what, "weights": self._weights, "input": volume.key}
             if self._kept_as != "float32":
                 key["as"] = self._kept_as
-            self._arrays[name] = self._cache.entry(key, partial(self._compute, volume))
-        return self._arrays[name]
+            arrays = self._cache.entry(key, partial(self._compute, volume))
+            self._arrays[name] = place, arrays
+        return arrays
 
     def _compute(self, volume: Volume) -> dict[str, np.ndarray]:
         parts = []

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,13 +12,14 @@ import numpy as np
 
 from segpref.cluster import RayPool, spread
 from segpref.data.cache import Cache
-from segpref.data.dataset import Dataset, Volume
-from segpref.data.headers import header_warnings
-from segpref.data.orientation import orientation_of, reordered
+from segpref.data.dataset import Dataset
+from segpref.data.orientation import reordered
 from segpref.data.pictures import is_colour
 from segpref.data.preparation import Preparation
-from segpref.data.prepared import ImagePreparation, check_prepared, preparation_key
+from segpref.data.prepared import ImagePreparation, preparation_key
+from segpref.data.prepared_volumes import PreparedVolumes
 from segpref.data.source import Reader, Source
+from segpref.data.volume_entries import Found, Way
 from segpref.progress import console, track
 from segpref.types import LabelSpace, SegprefError
 
@@ -60,7 +60,7 @@ def prepare(
         raise SegprefError(
             f"{reader!r} has no labels: name the label space, or use labelled images"
         )
-    sources = list(reader.sources())
+    sources = reader.sources()
     if not sources:
         raise SegprefError(f"{reader!r} has no images: check the folder")
     if pool is not None and pool.ray is not None:
@@ -68,12 +68,11 @@ def prepare(
         done = spread(pool, _Preparing, arguments, sources)
         for _ in track(done, "preparing images by the pool", len(sources)):
             pass
-    common = _common_key(reader, preparation, label_space)
-    volumes = [
-        _prepared(reader, source, preparation, cache, common)
-        for source in track(sources, "preparing images", len(sources))
-    ]
-    volumes = _of_one_orientation(reader, volumes, preparation, cache, label_space, orientation)
+    way = _way(reader, preparation, cache, label_space)
+    volumes = PreparedVolumes(sources)
+    for number, source in enumerate(track(sources, "preparing images", len(sources))):
+        volumes.put(number, way, _prepared(way, source))
+    _turn_to_one_orientation(volumes, way, label_space, orientation)
     _check_alike(volumes, preparation)
     return Dataset(volumes, label_space)
 
@@ -89,74 +88,51 @@ class _Preparing:
         label_space: LabelSpace,
         orientation: str | None,
     ) -> None:
-        self._reader, self._preparation, self._cache = reader, preparation, cache
         self._space, self._wanted = label_space, orientation
-        self._common = _common_key(reader, preparation, label_space)
+        self._way = _way(reader, preparation, cache, label_space)
 
     def __call__(self, source: Source) -> None:
-        form = self._preparation
-        made = _prepared(self._reader, source, form, self._cache, self._common)
+        form = self._way.preparation
+        made = _prepared(self._way, source)
         own = isinstance(form, Preparation) and form.orientation is None
         if own and self._wanted is not None and made.orientation not in (None, self._wanted):
-            assert isinstance(form, Preparation)
-            turning = replace(form, orientation=self._wanted)
-            common = _common_key(self._reader, turning, self._space)
-            _prepared(self._reader, source, turning, self._cache, common, self._wanted)
+            _prepared(_turning(self._way, self._space, self._wanted), source)
 
 
-def _prepared(
+def _way(
     reader: Reader,
-    source: Source,
     preparation: ImagePreparation,
     cache: Cache,
-    common: Mapping[str, Any],
+    label_space: LabelSpace,
     turned: str | None = None,
-) -> Volume:
-    key = {**common, "content": cache.digest_of_files([*source.images, *source.labels])}
-    # Not always: what was prepared before there was such a key stays valid.
-    if source.key is not None:
-        key["source"] = source.key
+) -> Way:
+    common = _common_key(reader, preparation, label_space)
+    return Way(reader, preparation, cache, common, turned, is_colour(reader.channels))
 
-    def compute() -> dict[str, np.ndarray]:
-        with header_warnings() as warned:
-            case = reader.read(source)
-        prepared = preparation.apply(case)
-        check_prepared(prepared.images, source.images[0])
-        arrays = {"images": prepared.images.astype(np.float32)}
-        if prepared.labels is not None:
-            arrays["labels"] = prepared.labels
-        if prepared.raters is not None:
-            arrays["raters"] = prepared.raters
-        if prepared.spacing_mm is not None:
-            arrays["spacing_mm"] = np.array(prepared.spacing_mm)
-        if case.spacing_mm is not None:
-            codes = [ord(letter) for letter in orientation_of(case) or ""]
-            arrays["voxels"] = np.array([*codes, *case.spacing_mm], np.float64)
-        if warned:
-            arrays["warnings"] = np.frombuffer("\n".join(warned).encode(), np.uint8)
-        return arrays
 
-    kept = cache.has(key)
-    arrays = cache.entry(key, compute)
+def _turning(way: Way, label_space: LabelSpace, wanted: str) -> Way:
+    """The same way with axes turned to where they are to point."""
+    assert isinstance(way.preparation, Preparation)
+    assert way.reader is not None
+    turning = replace(way.preparation, orientation=wanted)
+    return _way(way.reader, turning, way.cache, label_space, wanted)
+
+
+def _prepared(way: Way, source: Source) -> Found:
+    """What is in the cache of a volume, prepared now if nothing is."""
+    content = way.cache.digest_of_files([*source.images, *source.labels])
+    key = way.key(source, content)
+    kept = way.cache.has(key)
+    arrays = way.entry(source, key).arrays()
     if kept and (noted := arrays.get("warnings")) is not None:
         for line in np.asarray(noted).tobytes().decode().splitlines():
             log.warning("%s", line)
     spacing, voxels = arrays.get("spacing_mm"), arrays.get("voxels")
     own, voxel_mm = _told(None if voxels is None else np.asarray(voxels).tolist())
-    if own is not None and voxel_mm is not None and turned is not None:
-        own, voxel_mm = turned, reordered(voxel_mm, own, turned)
-    return Volume(
-        source=source,
-        key=key,
-        images=arrays["images"],
-        labels=arrays.get("labels"),
-        spacing_mm=None if spacing is None else tuple(float(step) for step in np.asarray(spacing)),
-        raters=arrays.get("raters"),
-        orientation=own,
-        voxel_mm=voxel_mm,
-        turned=turned,
-        colour=is_colour(reader.channels),
-    )
+    if own is not None and voxel_mm is not None and way.turned is not None:
+        own, voxel_mm = way.turned, reordered(voxel_mm, own, way.turned)
+    steps = None if spacing is None else tuple(float(step) for step in np.asarray(spacing))
+    return Found(content, arrays, steps, own, voxel_mm)
 
 
 def _common_key(
@@ -186,44 +162,36 @@ def _told(voxels: list[float] | None) -> tuple[str | None, tuple[float, ...] | N
     return "".join(chr(int(code)) for code in voxels[:3]), tuple(voxels[3:])
 
 
-def _of_one_orientation(
-    reader: Reader,
-    volumes: list[Volume],
-    preparation: ImagePreparation,
-    cache: Cache,
-    label_space: LabelSpace,
-    orientation: str | None,
-) -> list[Volume]:
-    """The volumes, those anew whose axes point elsewhere."""
+def _turn_to_one_orientation(
+    volumes: PreparedVolumes, way: Way, label_space: LabelSpace, orientation: str | None
+) -> None:
+    """Prepare those volumes anew whose axes point elsewhere."""
+    preparation = way.preparation
     if not isinstance(preparation, Preparation) or preparation.orientation is not None:
-        return volumes
+        return
     counts = Counter(volume.orientation for volume in volumes if volume.orientation)
     if not counts or (orientation is None and len(counts) == 1):
-        return volumes
+        return
     # Of equally many the first in the alphabet, so that the order of files does not matter.
     wanted = orientation or min(counts, key=lambda codes: (-counts[codes], codes))
-    odd = [one for one in volumes if one.orientation not in (None, wanted)]
+    odd = [n for n, one in enumerate(volumes) if one.orientation not in (None, wanted)]
     if odd:
+        first = volumes[odd[0]]
         console.print(
-            f"{len(odd)} of {len(volumes)} volumes, such as {odd[0].source.id}, have axes that do not "
-            f"point to {wanted} ({odd[0].orientation}): they are turned as "
+            f"{len(odd)} of {len(volumes)} volumes, such as {first.source.id}, have axes that do not "
+            f"point to {wanted} ({first.orientation}): they are turned as "
             f"{'the model was trained' if orientation else 'the others are'}.",
             soft_wrap=True,
         )
-    if unknown := [one.source.id for one in volumes if one.orientation is None]:
+    if unknown := [number for number, one in enumerate(volumes) if one.orientation is None]:
         console.print(
-            f"{len(unknown)} of {len(volumes)} images, such as {unknown[0]}, do not say where their "
-            "axes point to: they are used unchanged.",
+            f"{len(unknown)} of {len(volumes)} images, such as {volumes.id(unknown[0])}, do not say "
+            "where their axes point to: they are used unchanged.",
             soft_wrap=True,
         )
-    turning = replace(preparation, orientation=wanted)
-    common = _common_key(reader, turning, label_space)
-    return [
-        _prepared(reader, one.source, turning, cache, common, wanted)
-        if one.orientation not in (None, wanted)
-        else one
-        for one in volumes
-    ]
+    turning = _turning(way, label_space, wanted)
+    for number in odd:
+        volumes.put(number, turning, _prepared(turning, volumes[number].source))
 
 
 def _options(reader: Reader) -> dict[str, Any]:
@@ -233,9 +201,9 @@ def _options(reader: Reader) -> dict[str, Any]:
     return {name: value for name, value in kept.items() if isinstance(value, bool | int | float)}
 
 
-def _check_alike(volumes: Sequence[Volume], preparation: ImagePreparation) -> None:
+def _check_alike(volumes: PreparedVolumes, preparation: ImagePreparation) -> None:
     first = volumes[0]
-    for volume in volumes:
+    for volume in map(volumes.__getitem__, volumes.examples()):
         if volume.images.shape[1] != first.images.shape[1]:
             raise SegprefError(
                 f"{volume.source.id} has {volume.images.shape[1]} channels but {first.source.id} has "

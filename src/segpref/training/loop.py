@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -84,15 +85,20 @@ def batch_stream(
             f"images_per_epoch and batch_size must be at least 1, not {per_epoch} and {batch_size}"
         )
 
-    def batches(epoch: int) -> list[list[int]]:
+    @lru_cache(
+        maxsize=2
+    )  # an epoch asks for no more, and a pool may have a hundred thousand images
+    def drawn(number: int) -> np.ndarray:
         # Pass p over the pool is a permutation that depends on the seed and on p alone.
+        return np.random.default_rng([seed, number]).permutation(images)
+
+    @lru_cache(maxsize=2)  # a step asks for its own epoch and the next one
+    def batches(epoch: int) -> list[list[int]]:
         first = epoch * per_epoch
-        drawn: list[int] = []
         passes = range(first // images, (first + per_epoch - 1) // images + 1)
-        for number in passes:
-            drawn += np.random.default_rng([seed, number]).permutation(images).tolist()
         start = first - passes.start * images
-        chosen = drawn[start : start + per_epoch]
+        order = np.concatenate([drawn(number) for number in passes])[start : start + per_epoch]
+        chosen: list[int] = order.tolist()
         return [chosen[i : i + batch_size] for i in range(0, len(chosen), batch_size)]
 
     return batches
