@@ -112,7 +112,7 @@ def _prepared(
     common: Mapping[str, Any],
     turned: str | None = None,
 ) -> Volume:
-    key = {**common, "content": cache.digest_of_files([*source.images, *source.labels])}
+    key = {**common, "content": cache.digest_of_files(source.content)}
     # Not always: what was prepared before there was such a key stays valid.
     if source.key is not None:
         key["source"] = source.key

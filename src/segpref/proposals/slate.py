@@ -173,7 +173,9 @@ class SlateProposals:
     def _families_of(self, label_space: LabelSpace) -> Sequence[Proposal]:
         if self.families:
             return self.families
-        if label_space not in self._default:  # making them checks their settings: not for each slate
+        if (
+            label_space not in self._default
+        ):  # making them checks their settings: not for each slate
             self._default[label_space] = default_families(label_space)
         return self._default[label_space]
 
