@@ -59,7 +59,7 @@ def test_values_and_geometry_are_those_of_simpleitk(plain, turns, size, origin, 
         )  # fmt: skip
         ours, (theirs, affine) = read_volume(folder), by_itk(folder)
     assert np.array_equal(ours.array[0], theirs)
-    assert np.array_equal(ours.array[0], volume.transpose(2, 1, 0) * slope + intercept)
+    assert np.array_equal(ours.array[0], volume.transpose(2, 1, 0) * float(slope) + intercept)
     assert ours.affine is not None
     assert np.allclose(ours.affine, affine, atol=1e-3, rtol=1e-5)
     assert np.allclose(ours.spacing_mm, (size[1], size[0], size[2]), rtol=1e-4)
@@ -77,5 +77,5 @@ def test_frames_of_an_enhanced_file_are_slices_by_their_places(tmp_path: Path) -
     (source,) = Images(tmp_path).sources()
     assert source.series is not None
     assert (source.series.slices, source.series.orientation) == (3, "axial")
-    with pytest.raises(SegprefError, match="two frames at one position .*: export each"):
+    with pytest.raises(SegprefError, match=r"two frames at one position .*: export each"):
         read_volume(enhanced(tmp_path / "b", volume, (4.0, 0.0, 0.0)))

@@ -101,7 +101,7 @@ def read_slices(
             nothing distinguishes.
     """
     headers = [read_header(file) for file in sorted(path.iterdir()) if is_dicom(file)]
-    headers = [header for header in headers if header.rows]
+    headers = [header for header in headers if header.rows and header.is_image]
     _check_one_series(path, headers)
     at_height: dict[float, list[Slice]] = {}
     for header in headers:
@@ -145,6 +145,11 @@ def _check_one_series(name: Path, headers: Sequence[Header]) -> None:
         raise SegprefError(
             f"{name} holds no DICOM image: point to the folder of one series, or to an image file"
         )
+    for header in headers:
+        if not header.is_image:
+            raise SegprefError(
+                f"{header.path} is no image ({header.kind}): point to the files of an image series"
+            )
     series = {header.series: header.description for header in headers}
     if len(series) > 1:
         names = ", ".join(

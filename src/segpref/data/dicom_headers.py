@@ -15,7 +15,7 @@ from segpref.late import late
 from segpref.targets import refuse_special
 from segpref.types import SegprefError
 
-__all__ = ["Header", "Plane", "read_header"]
+__all__ = ["Header", "Plane", "identified", "read_header"]
 
 pydicom = late("pydicom")
 
@@ -95,7 +95,10 @@ class Header:
         bits: stored per value.
         signed: whether stored values are.
         dark_is_high: MONOCHROME1.
-        planes: one per frame where the file says where each lies, else one.
+        planes: one per frame where the file says where each lies, else one; none where there are no
+            pixels, or where ``wrong`` is not empty.
+        wrong: a sentence about what the header states and can't be, which reading the file is refused
+            with; empty where all is well.
     """
 
     path: Path
@@ -120,6 +123,12 @@ class Header:
     signed: bool
     dark_is_high: bool
     planes: tuple[Plane, ...]
+    wrong: str = ""
+
+    @property
+    def is_image(self) -> bool:
+        """Whether the kind of file is one of images, or not known and there are pixels."""
+        return "Image Storage" in self.kind or (self.kind == self.sop_class and self.rows > 0)
 
 
 def read_header(path: Path) -> Header:
@@ -127,6 +136,18 @@ def read_header(path: Path) -> Header:
 
     Raises:
         SegprefError: it can't be read, is no DICOM file, is cut off, or states something that can't be.
+    """
+    header = identified(path)
+    if header.wrong:
+        raise SegprefError(header.wrong)
+    return header
+
+
+def identified(path: Path) -> Header:
+    """The same, but what can't be is only noted in ``wrong``: what the file belongs to is known.
+
+    Raises:
+        SegprefError: it can't be read, is no DICOM file, or is cut off.
     """
     refuse_special(path)
     try:
@@ -150,8 +171,23 @@ def _header(path: Path, data: Any) -> Header:
         data.file_meta.get("MediaStorageSOPClassUID", "") or ""
     )
     kind = str(pydicom.uid.UID(kind_uid).name) if kind_uid else ""
-    rows, columns = (int(number_of(path, data, tag) or 0) for tag in ("Rows", "Columns"))
-    if "Image Storage" in kind and not (rows and columns):
+    wrong = ""
+
+    def whole(tag: str, otherwise: int) -> int:
+        nonlocal wrong
+        try:
+            return int(number_of(path, data, tag) or otherwise)
+        except SegprefError as error:
+            wrong = wrong or str(error)
+            return otherwise
+
+    rows, columns = whole("Rows", 0), whole("Columns", 0)
+    planes: tuple[Plane, ...] = ()
+    try:
+        planes = tuple(_planes(path, data)) if rows else ()
+    except SegprefError as error:
+        wrong = wrong or str(error)
+    if "Image Storage" in kind and not (rows and columns) and not wrong:
         raise SegprefError(f"{path} is cut off, it does not say its size: export it again")
     return Header(
         path=path,
@@ -170,12 +206,13 @@ def _header(path: Path, data: Any) -> Header:
         frame_of_reference=intern(text_of(data, "FrameOfReferenceUID")),
         rows=rows,
         columns=columns,
-        frames=int(number_of(path, data, "NumberOfFrames") or 1),
-        samples=int(number_of(path, data, "SamplesPerPixel") or 1),
-        bits=int(number_of(path, data, "BitsStored") or 16),
-        signed=bool(number_of(path, data, "PixelRepresentation")),
+        frames=whole("NumberOfFrames", 1),
+        samples=whole("SamplesPerPixel", 1),
+        bits=whole("BitsStored", 16),
+        signed=bool(whole("PixelRepresentation", 0)),
         dark_is_high=text_of(data, "PhotometricInterpretation") == "MONOCHROME1",
-        planes=tuple(_planes(path, data)) if rows else (),
+        planes=planes,
+        wrong=wrong,
     )
 
 

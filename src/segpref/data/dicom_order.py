@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,7 +30,7 @@ def sorted_slices(name: Path, slices: Sequence[Slice]) -> list[Slice]:
         SegprefError: one without a place, of another size, pixel spacing or orientation; one that is
             missing or doubled.
     """
-    first_header, first = slices[0]
+    first_header, first = _usual(slices)
     for header, plane in slices:
         if plane.position is None or plane.orientation is None:
             missing = (
@@ -59,6 +60,17 @@ def sorted_slices(name: Path, slices: Sequence[Slice]) -> list[Slice]:
     ordered = [slices[place] for place in order]
     _check_gaps(name, ordered, heights[order])
     return ordered
+
+
+def _usual(slices: Sequence[Slice]) -> Slice:
+    """A slice of the size and orientation that most have, so that messages name the odd ones."""
+
+    def form(one: Slice) -> tuple[object, ...]:
+        turns = tuple(round(number, 2) for number in one[1].orientation or ())
+        return one[0].rows, one[0].columns, turns
+
+    counts = Counter(form(one) for one in slices)
+    return max(slices, key=lambda one: counts[form(one)])
 
 
 def _check_gaps(name: Path, slices: Sequence[Slice], heights: Float[np.ndarray, " n"]) -> None:

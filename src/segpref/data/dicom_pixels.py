@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import warnings
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -34,10 +35,12 @@ def stored_values(header: Header) -> Num[np.ndarray, "frame row column"]:
     """
     path = header.path
     try:
-        data = pydicom.dcmread(path, force=True)
-        _complete(data)
-        syntax = data.file_meta.TransferSyntaxUID
-        array = _decompressed(path, data, syntax) if syntax.is_compressed else _native(data)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of empty values, which were read with the header
+            data = pydicom.dcmread(path, force=True)
+            _complete(data)
+            syntax = data.file_meta.TransferSyntaxUID
+            array = _decompressed(path, data, syntax) if syntax.is_compressed else _native(data)
     except SegprefError:
         raise
     except Exception as error:  # pydicom's decoders and GDCM raise whatever they like

@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from segpref.data.dicom_headers import Header, read_header
+from segpref.data.dicom_headers import Header, identified, read_header
 from segpref.data.dicom_marks import is_dicom
 from segpref.data.walk import Tree
 from segpref.types import SegprefError
@@ -110,7 +110,7 @@ def found_series(root: Path) -> tuple[list[Series], list[LeftOut]]:
         if not is_dicom(file):
             continue
         try:
-            header = read_header(file)
+            header = identified(file)
         except SegprefError:
             damaged.append(file)
             continue
@@ -120,7 +120,8 @@ def found_series(root: Path) -> tuple[list[Series], list[LeftOut]]:
         elif _is_copy(header, seen):
             others[(*group, f"a copy of {seen[header.sop_instance].name}")].append(header)
         else:
-            images[group].append(header)
+            # A screenshot may be filed under the series that it shows.
+            images[(*group, header.sop_class)].append(header)
     series = [_series(headers, damaged) for headers in images.values()]
     taken = {file for one in series for file in one.files}
     series += [_unread(file) for file in damaged if file not in taken]
@@ -141,7 +142,7 @@ def series_of_files(files: Sequence[Path]) -> Series:
 
 
 def _no_image(header: Header) -> str:
-    if "Image Storage" not in header.kind and (header.kind != header.sop_class or not header.rows):
+    if not header.is_image:
         return f"no image ({header.kind or 'no pixels'})"
     if {"LOCALIZER", "SCOUT", "TOPOGRAM", "SURVIEW"} & set(header.image_type):
         return "a localizer"
@@ -173,9 +174,10 @@ def _series(headers: Iterable[Header], damaged: Iterable[Path]) -> Series:
         sop_class=first.sop_class,
         files=(*(header.path for header in ordered), *unread),
         instances=(*(header.sop_instance for header in ordered), *("" for _ in unread)),
-        slices=max(len(planes), sum(header.frames for header in ordered)) + len(unread),
+        slices=sum(max(header.frames, len(header.planes)) for header in ordered) + len(unread),
         orientation=_orientation([plane.orientation for plane in planes]),
-        placed=any(plane.position is not None for plane in planes),
+        placed=any(plane.position is not None for plane in planes)
+        or any(header.wrong for header in ordered),
         secondary="Secondary Capture" in first.kind,
     )
 

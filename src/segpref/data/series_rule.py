@@ -156,7 +156,7 @@ def one_series(root: Path, rule: SeriesRule) -> Series:
     taken, report = chosen_series(root, rule)
     if not taken:
         raise nothing(root, report)
-    if len(taken) > 1:
+    if len(taken) > 1 and any(one.sop_class for one in taken):
         raise _several(root, taken)
     return taken[0]
 
@@ -212,8 +212,12 @@ def _several(root: Path, study: Sequence[Series], more: int = 0) -> SegprefError
 
 
 def _told(one: Series) -> str:
-    parts = (one.description, one.modality, one.orientation, f"{one.slices} slices", one.uid)
+    parts = (one.description, one.modality, one.orientation, _count(one.slices), one.uid)
     return " ".join(part for part in parts if part)
+
+
+def _count(slices: int) -> str:
+    return f"{slices} slice{'' if slices == 1 else 's'}"
 
 
 def _row(series: Series, why: str) -> SeriesTaken:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from segpref.data.dicom_series import Series
-from segpref.data.itk_files import data_files
 from segpref.data.names import check_id, check_patient
 from segpref.types import Case, LabelSpace
 
@@ -61,8 +60,7 @@ class Source:
         """The files and folders that its content is in, labels included."""
         if self.series is not None:
             return [*sorted(self.series.files), *self.labels]
-        files = [*self.images, *self.labels]
-        return [*files, *(one for file in files for one in data_files(file))]
+        return [*self.images, *self.labels]
 
 
 @runtime_checkable
