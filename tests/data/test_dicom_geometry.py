@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from dicom_files import AXIAL, CORONAL, SAGITTAL, enhanced, stack, values
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
 
 from segpref.data import Images, read_volume
 from segpref.types import SegprefError
-
-ROUND = settings(deadline=None)
 
 
 def by_itk(folder: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -29,30 +28,10 @@ def by_itk(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     return sitk.GetArrayFromImage(image).T, np.diag([-1.0, -1, 1, 1]) @ affine
 
 
-angles = st.floats(-np.pi, np.pi)
-sizes = st.floats(0.2, 5).map(lambda one: round(one, 3))
-
-
-@ROUND
-@given(
-    st.sampled_from([AXIAL, CORONAL, SAGITTAL, None]),
-    st.tuples(angles, angles, angles),
-    st.tuples(sizes, sizes, sizes),
-    st.tuples(*[st.integers(-200, 200)] * 3),
-    st.integers(2, 5),
-    st.sampled_from([(1, 0), (2, -1000), (0.5, 3)]),
-)
-def test_values_and_geometry_are_those_of_simpleitk(plain, turns, size, origin, count, rescale):
-    orientation = plain
-    if plain is None:
-        a, b, c = turns
-        one = np.array([[np.cos(a), -np.sin(a), 0], [np.sin(a), np.cos(a), 0], [0, 0, 1]])
-        two = np.array([[1, 0, 0], [0, np.cos(b), -np.sin(b)], [0, np.sin(b), np.cos(b)]])
-        three = np.array([[np.cos(c), -np.sin(c), 0], [np.sin(c), np.cos(c), 0], [0, 0, 1]])
-        orientation = (one @ two @ three)[:, :2].T.reshape(-1)
+def check(orientation, size, origin, count, rescale) -> None:
     volume = values((count, 4, 6))
+    slope, intercept = rescale
     with tempfile.TemporaryDirectory() as place:
-        slope, intercept = rescale
         folder = stack(
             Path(place), volume, orientation, size[:2], size[2], origin,
             RescaleSlope=slope, RescaleIntercept=intercept,
@@ -63,6 +42,30 @@ def test_values_and_geometry_are_those_of_simpleitk(plain, turns, size, origin, 
     assert ours.affine is not None
     assert np.allclose(ours.affine, affine, atol=1e-3, rtol=1e-5)
     assert np.allclose(ours.spacing_mm, (size[1], size[0], size[2]), rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "orientation", [AXIAL, CORONAL, SAGITTAL, (0.6, 0.8, 0, 0, 0, -1), (0, 0.8, 0.6, -1, 0, 0)]
+)
+def test_values_and_geometry_are_those_of_simpleitk(orientation) -> None:
+    check(orientation, (0.5, 0.75, 2.5), (-10, 20, 5), 4, (2, -1000))
+
+
+sizes = st.floats(0.2, 5).map(lambda one: round(one, 3))
+
+
+@pytest.mark.slow
+@given(
+    st.sampled_from([AXIAL, CORONAL, SAGITTAL, None]),
+    st.tuples(*[st.floats(-180, 180)] * 3),
+    st.tuples(sizes, sizes, sizes),
+    st.tuples(*[st.integers(-200, 200)] * 3),
+    st.integers(2, 5),
+    st.sampled_from([(1, 0), (2, -1000), (0.5, 3)]),
+)
+def test_so_are_those_of_any_series(plain, turns, size, origin, count, rescale) -> None:
+    oblique = Rotation.from_euler("xyz", turns, degrees=True).as_matrix()[:, :2].T.reshape(-1)
+    check(oblique if plain is None else plain, size, origin, count, rescale)
 
 
 def test_frames_of_an_enhanced_file_are_slices_by_their_places(tmp_path: Path) -> None:

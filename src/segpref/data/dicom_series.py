@@ -97,7 +97,8 @@ class LeftOut:
 def found_series(root: Path) -> tuple[list[Series], list[LeftOut]]:
     """Read the headers of all DICOM files in or below a folder.
 
-    Files belong together by ``SeriesInstanceUID``, and by their folder where they have none. A file
+    Files belong together by ``SeriesInstanceUID``, and by their folder, too, where they state no series
+    or no study. A file
     that can't be read belongs to every series of its folder, whose reading reports it, or is alone.
     Copies of a file (of one ``SOPInstanceUID`` and the same content) count once. Reports, presentation
     states, structure sets, segmentations, doses and localizers are left out.
@@ -114,7 +115,8 @@ def found_series(root: Path) -> tuple[list[Series], list[LeftOut]]:
         except SegprefError:
             damaged.append(file)
             continue
-        group = (header.study, header.series or f"folder {file.parent}")
+        known = header.study and header.series
+        group = (header.study, header.series, "" if known else str(file.parent))
         if why := _no_image(header):
             others[(*group, why)].append(header)
         elif _is_copy(header, seen):

@@ -141,7 +141,7 @@ def chosen_series(root: Path, rule: SeriesRule) -> Chosen:
     taken = [one for one in found if id(one) not in reasons]
     if not rule.all:
         _refuse_several(root, taken)
-    rows = [_row(one, reasons.get(id(one), "")) for one in found]
+    rows = [_row(one, reasons.get(id(one), "")) for one in found if one.sop_class]
     rows += [_row(one.series, one.why) for one in left]
     rows.sort(key=lambda row: (row.patient, row.date, row.study, row.state != _TAKEN, row.series))
     return Chosen(tuple(taken), tuple(rows))
