@@ -27,7 +27,7 @@ _PIXELS = (
 
 
 def stored_values(header: Header) -> Num[np.ndarray, "frame row column"]:
-    """The values of a file as they are stored, before any rescaling.
+    """The values of a file before any rescaling: as stored, or as its Modality LUT maps them.
 
     Raises:
         SegprefError: pixels that are missing, cut off or damaged, or compressed in a way that no
@@ -41,6 +41,8 @@ def stored_values(header: Header) -> Num[np.ndarray, "frame row column"]:
             _complete(data)
             syntax = data.file_meta.TransferSyntaxUID
             array = _decompressed(path, data, syntax) if syntax.is_compressed else _native(data)
+            if data.get("ModalityLUTSequence"):
+                array = pydicom.pixels.apply_modality_lut(array, data)
     except SegprefError:
         raise
     except Exception as error:  # pydicom's decoders and GDCM raise whatever they like

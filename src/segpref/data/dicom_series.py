@@ -15,6 +15,7 @@ import numpy as np
 from segpref.data.dicom_headers import Header, identified, read_header
 from segpref.data.dicom_marks import is_dicom
 from segpref.data.walk import Tree
+from segpref.progress import track
 from segpref.types import SegprefError
 
 __all__ = ["LeftOut", "Orientation", "Series", "found_series", "series_of_files"]
@@ -23,6 +24,9 @@ Orientation = Literal["axial", "coronal", "sagittal"]
 
 _AXES: tuple[Orientation, ...] = ("sagittal", "coronal", "axial")
 """By the axis of the patient that slices are stacked along: left to right, front to back, upwards."""
+
+_MANY = 1000
+"""Files from which on it takes so long to look at them that a bar shows how far it is."""
 
 _OBLIQUE = 0.5
 """How far a direction may be from that of the first slice: more is another orientation."""
@@ -107,7 +111,9 @@ def found_series(root: Path) -> tuple[list[Series], list[LeftOut]]:
     images: dict[tuple[str, ...], list[Header]] = defaultdict(list)
     others: dict[tuple[str, ...], list[Header]] = defaultdict(list)
     seen: dict[str, Path] = {}
-    for file in Tree(root).files:
+    files = Tree(root).files
+    shown = track(files, "reading DICOM headers", len(files)) if len(files) > _MANY else files
+    for file in shown:
         if not is_dicom(file):
             continue
         try:
