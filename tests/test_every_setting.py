@@ -37,7 +37,7 @@ MADE_HERE = {
     "PredictedAhead", "Pairs", "Margins",
     "WeightedPairs", "Window", "Dataset", "ModelCard", "OpenModel", "RunFolder", "Runtime", "Segmenter",
     "ArrayFile", "ArrayNote", "ArrayWriter", "LabelPlaces", "PredictionStore", "StoredArray",
-    "Tree", "Task", "Volume", "VolumeFile", "UndrawnStructures", "Disagreement", "LabelMap",
+    "Series", "Tree", "Task", "Volume", "VolumeFile", "UndrawnStructures", "Disagreement", "LabelMap",
     "ProposalContext",
     "AbstainingJudge", "BetweenRaters", "BradleyTerry", "Candidates", "Compared", "Estimate",
     "Mined", "PreferenceFolder", "Rating", "RecordedPairs", "Reliability", "Repeats",

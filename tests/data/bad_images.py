@@ -76,8 +76,8 @@ def truncated_png(root: Path) -> Action:
 
 
 def unknown_format(root: Path) -> Action:
-    (root / "scan.mha").write_bytes(b"ObjectType = Image\n")
-    return lambda: Images(root / "scan.mha")
+    (root / "scan.mgz").write_bytes(b"another format")
+    return lambda: Images(root / "scan.mgz")
 
 
 def nan_pixels(root: Path) -> Action:
@@ -174,7 +174,7 @@ BAD_IMAGES = [
     Bad("truncated nifti", truncated_nifti, "a.nii", "export it again"),
     Bad("text named nifti", text_named_nifti, "a.nii.gz", "export it again"),
     Bad("truncated png", truncated_png, "a.png", "export it again"),
-    Bad("unknown format", unknown_format, "scan.mha", "convert it to NIfTI"),
+    Bad("unknown format", unknown_format, "scan.mgz", "convert it to NIfTI"),
     Bad("nan pixels", nan_pixels, "a.nii.gz", "replace them"),
     Bad("infinite picture", infinite_picture, "a.tif", "replace them"),
     Bad("tiff page", tiff_with_a_broken_second_page, "a.tif", "export it again"),

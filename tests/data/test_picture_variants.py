@@ -326,7 +326,7 @@ def test_content_of_another_format_is_named(
         read_volume(tmp_path / name)
 
 
-@pytest.mark.parametrize("name", ["b.mha", "b.nrrd", "b.hdr", "b.img.gz", "b.webp", "b.npy"])
+@pytest.mark.parametrize("name", ["b.mgz", "b.hdr", "b.img.gz", "b.webp", "b.npy"])
 def test_images_that_are_not_read_are_not_passed_over_in_silence(
     tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,7 +16,7 @@ from segpref.training import AlignConfig
 from segpref.workflows import Alignment
 from segpref.workflows import align as run
 from segpref.workflows.candidates import report_mined_pairs
-from segpref.workflows.options import DataOptions, TrainedModel
+from segpref.workflows.options import PoolOptions, TrainedModel
 
 __all__ = ["EXAMPLES", "align"]
 
@@ -33,7 +33,7 @@ def align(
     out: Path,
     settings: dict[str, Any],
     config: AlignConfig,
-    where: DataOptions,
+    where: PoolOptions,
     opening: TrainedModel,
     workers: RayPool,
     model: Path | None = None,

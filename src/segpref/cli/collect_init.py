@@ -13,7 +13,7 @@ from segpref.progress import console
 from segpref.targets import check_outputs
 from segpref.types import SegprefError
 from segpref.workflows.collect import NewStudy, images_of_run, init_study
-from segpref.workflows.options import DataOptions, TrainedModel
+from segpref.workflows.options import PoolOptions, TrainedModel
 
 __all__ = ["EXAMPLES", "collect_init"]
 
@@ -30,7 +30,7 @@ def collect_init(
     out: Path,
     settings: dict[str, Any],
     config: CollectConfig,
-    where: DataOptions,
+    where: PoolOptions,
     opening: TrainedModel,
     workers: RayPool,
     model: Path | None = None,

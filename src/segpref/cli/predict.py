@@ -8,7 +8,7 @@ from typing import Any
 from segpref.cluster import RayPool
 from segpref.progress import console
 from segpref.workflows import predict as run
-from segpref.workflows.options import ModelOptions
+from segpref.workflows.options import ModelOptions, SeriesOptions
 
 __all__ = ["EXAMPLES", "predict"]
 
@@ -16,6 +16,7 @@ EXAMPLES = """\
   segpref predict --model runs/rn-dpo --input IMAGES --output masks
   segpref predict --model NNUNET --input IMAGES --output masks --trust
   segpref predict --model runs/rn-dpo --input pool.csv --output masks --ray auto
+  segpref predict --model runs/ct --input EXPORT --output masks --series.description "*thorax*"
   segpref predict --model runs/sam --input image.png --output masks --box "[10, 20, 60, 80]"
 """
 
@@ -27,6 +28,7 @@ def predict(
     settings: dict[str, Any],
     opening: ModelOptions,
     pool: RayPool,
+    exports: SeriesOptions,
     patch: tuple[int, ...] | None = None,
     overlap: float = 0.5,
     batch_size: int = 8,
@@ -46,13 +48,14 @@ def predict(
     Args:
         model: model file or run folder of segpref, trained nnU-Net folder (or one fold of it), MONAI
             bundle, or .yaml that describes plain weights.
-        input: an image, the folder of a DICOM series, a folder of images or series, a table of images
+        input: an image, a folder of images or of DICOM exports in any layout, a table of images
             (.csv or .parquet with a column image of paths and, if wanted, a column id), or a folder
             written by segpref pack.
         output: folder for the masks.
         settings: the resolved options.
         opening: what may be opened.
         pool: whose workers share the images.
+        exports: which DICOM series are images.
         patch: window in voxels for images that are too large for one pass, where the model's
             preparation has none; not for one with a fixed size.
         overlap: share of a window that overlaps with the next.
@@ -78,6 +81,7 @@ def predict(
         model, input, output, patch=patch, overlap=overlap, batch_size=batch_size,
         overwrite=overwrite, box=box, points=points, text=text, slice=slice, prompts=prompts,
         carry=carry, reorient=reorient, **vars(opening), **vars(pool),
+        **vars(exports),
     )  # fmt: skip
     kept = "" if written or overwrite else ", all existed already"
     console.print(

@@ -10,7 +10,7 @@ from segpref.inference.sample import sample_folder
 from segpref.policies.diffusion import Sampler, Solver
 from segpref.progress import console
 from segpref.targets import check_outputs
-from segpref.workflows.options import Trust
+from segpref.workflows.options import SeriesOptions, Trust
 
 __all__ = ["EXAMPLES", "sample"]
 
@@ -27,6 +27,7 @@ def sample(
     output: Path,
     settings: dict[str, Any],
     opening: Trust,
+    exports: SeriesOptions,
     text: str | None = None,
     centre: tuple[float, float] | None = None,
     samples: int = 16,
@@ -48,6 +49,7 @@ def sample(
         output: folder for the masks; each image gets a folder of its own there.
         settings: the resolved options.
         opening: what may be opened.
+        exports: which DICOM series are images.
         text: describes the image in the words that the model was trained with, such as "The Margin is
             Sharp."; optional for models that were trained with text_dropout.
         centre: where a model that sees a crop should look in every image, --centre "[x, y]"; in the
@@ -71,7 +73,14 @@ def sample(
     sampler = Sampler(solver, steps, threshold=threshold, batch_size=batch_size)
     image_sampler = open_image_sampler(model, sampler, reference, knob, mixed, opening.trust)
     written = sample_folder(
-        image_sampler, input, output, count=samples, text=text, seed=seed, centre=centre
+        image_sampler,
+        input,
+        output,
+        count=samples,
+        text=text,
+        seed=seed,
+        centre=centre,
+        series=exports.series,
     )
     console.print(
         f"{output}: {len(written)} files written, {samples} samples of every image",

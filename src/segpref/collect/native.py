@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Num
 
-from segpref.data.dicom import is_dicom
+from segpref.data.dicom_headers import read_header
+from segpref.data.dicom_marks import is_dicom
+from segpref.data.dicom_series import Series
 from segpref.data.source import Source
 from segpref.data.volumes import is_picture, read_volume
 from segpref.late import late
@@ -71,11 +73,11 @@ def native_of(source: Source, case: Case, channel: int = 0) -> Native:
             return Native(_plain(colours), None)
     values = _own_values(source, case, channel)
     inverted, window = False, None
-    if not is_picture(path) and (file := _dicom_file(path)) is not None:
-        header = pydicom.dcmread(file, stop_before_pixels=True)
+    if not is_picture(path) and (file := _dicom_file(source, path)) is not None:
+        header = pydicom.dcmread(file, stop_before_pixels=True, force=True)
         window = _stated_window(header)
         if header.get("PhotometricInterpretation") == "MONOCHROME1":
-            values, inverted = _as_stored(values, header), True
+            values, inverted = _as_stored(values, file), True
     values = _plain(values)
     return Native(values, window or default_window(values), inverted)
 
@@ -96,7 +98,7 @@ def _own_values(source: Source, case: Case, channel: int) -> Num[np.ndarray, "1 
     """The channel as its file has it, where that is what the reader gave."""
     seen = case.image[channel : channel + 1]
     number = min(channel, len(source.images) - 1)
-    found = _read(source.images[number])
+    found = _read(source.parts[number])
     if found is None or not _same_grid(found, case):
         return seen
     within = channel - number if len(source.images) > 1 else channel
@@ -104,7 +106,7 @@ def _own_values(source: Source, case: Case, channel: int) -> Num[np.ndarray, "1 
     return own if np.array_equal(own.astype(np.float32), seen) else seen
 
 
-def _read(path: Path) -> Num[np.ndarray, "channel *space"] | None:
+def _read(path: Path | Series) -> Num[np.ndarray, "channel *space"] | None:
     try:
         return read_volume(path).array
     except SegprefError:  # a format of the reader's own
@@ -136,7 +138,9 @@ def _plain(values: np.ndarray) -> np.ndarray:
     return values.astype(np.float32)
 
 
-def _dicom_file(path: Path) -> Path | None:
+def _dicom_file(source: Source, path: Path) -> Path | None:
+    if source.series is not None:
+        return source.series.files[0]
     if path.is_file():
         return path if is_dicom(path) else None
     files = sorted(one for one in path.iterdir() if is_dicom(one)) if path.is_dir() else []
@@ -153,11 +157,11 @@ def _stated_window(header: Any) -> tuple[float, float] | None:
     return (centre, width) if np.isfinite([centre, width]).all() and width > 0 else None
 
 
-def _as_stored(values: np.ndarray, header: Any) -> np.ndarray:
+def _as_stored(values: np.ndarray, file: Path) -> np.ndarray:
     """What reading inverted, so that high was bright, inverted again."""
-    bits = int(header.BitsStored)
-    low = -(2 ** (bits - 1)) if header.get("PixelRepresentation", 0) else 0
-    ends = 2 * low + 2**bits - 1
-    total = float(header.get("RescaleSlope", 1)) * ends
-    total += 2 * float(header.get("RescaleIntercept", 0))
+    header = read_header(file)
+    low = -(2 ** (header.bits - 1)) if header.signed else 0
+    ends = 2 * low + 2**header.bits - 1
+    slope, intercept = header.planes[0].slope, header.planes[0].intercept
+    total = (1.0 if slope is None else slope) * ends + 2 * (intercept or 0.0)
     return np.asarray(total - values.astype(np.float32))

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from segpref.data.dataset import Dataset, Volume
     from segpref.data.decathlon import Decathlon
     from segpref.data.detect import open_dataset
+    from segpref.data.dicom_images import series_of, write_series_report
+    from segpref.data.dicom_series import Series
     from segpref.data.folders import Folders
     from segpref.data.foreground import check_foreground
     from segpref.data.grids import check_grid
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from segpref.data.prepared import preparation_key
     from segpref.data.preparing import prepare
     from segpref.data.prompts import CHARACTERISTICS, draw_prompt, nodule_prompt, prompts_of
+    from segpref.data.series_rule import ANY_SERIES, SeriesRule, chosen_series
     from segpref.data.source import Reader, Source
     from segpref.data.source_list import SourceList
     from segpref.data.splits import (
@@ -64,6 +67,8 @@ else:
             "csv_files": ("csv_lines", "csv_text", "read_csv", "write_csv"),
             "dataset": ("Dataset", "Volume"),
             "decathlon": ("Decathlon",),
+            "dicom_images": ("series_of", "write_series_report"),
+            "dicom_series": ("Series",),
             "detect": ("open_dataset",),
             "folders": ("Folders",),
             "foreground": ("check_foreground",),
@@ -85,6 +90,7 @@ else:
             "prepared": ("preparation_key",),
             "preparing": ("prepare",),
             "prompts": ("CHARACTERISTICS", "draw_prompt", "nodule_prompt", "prompts_of"),
+            "series_rule": ("ANY_SERIES", "SeriesRule", "chosen_series"),
             "source": ("Reader", "Source"),
             "source_list": ("SourceList",),
             "splits": (
@@ -103,6 +109,7 @@ else:
 
 __all__ = [
     "ACDC",
+    "ANY_SERIES",
     "CHARACTERISTICS",
     "JSRT",
     "LIDC",
@@ -125,6 +132,8 @@ __all__ = [
     "PredictionStore",
     "Preparation",
     "Reader",
+    "Series",
+    "SeriesRule",
     "Source",
     "SourceList",
     "Split",
@@ -134,6 +143,7 @@ __all__ = [
     "VolumeFile",
     "check_foreground",
     "check_grid",
+    "chosen_series",
     "consensus_label",
     "cross_validation",
     "csv_lines",
@@ -165,6 +175,7 @@ __all__ = [
     "read_labels",
     "read_volume",
     "refuse_leakage",
+    "series_of",
     "source_id",
     "split_patients",
     "sweep_partial",
@@ -174,4 +185,5 @@ __all__ = [
     "write_atomically",
     "write_csv",
     "write_pack",
+    "write_series_report",
 ]

@@ -25,6 +25,7 @@ import numpy as np
 from segpref.checking import checked
 from segpref.data.array_files import StoredArray
 from segpref.data.cache_entries import ELSEWHERE, PARTIAL, Entry
+from segpref.data.itk_files import data_files
 from segpref.disk import Damaged, cannot_write, from_checked_json, refuse_scarcity, to_checked_json
 from segpref.targets import file_target, refuse_special
 from segpref.types import SegprefError
@@ -169,7 +170,10 @@ class Cache:
         return self.root / digest[:2] / digest[2:]
 
     def digest_of_files(self, paths: Sequence[Path]) -> str:
-        """Hash of the content of files; remembered per path, size and time of change."""
+        """Hash of the content of files; remembered per path, size and time of change.
+
+        Of a header whose voxels lie in files beside it, these count, too.
+        """
         whole = hashlib.blake2b(digest_size=16)
         for path in paths:
             try:
@@ -178,7 +182,7 @@ class Cache:
                 )
             except OSError as error:
                 raise _unreadable(path, error) from error
-            for file in files:
+            for file in (*files, *data_files(path)):
                 whole.update(self._digest_of_file(file).encode())
         return whole.hexdigest()
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Num, Shaped, UInt8
 
+from segpref.data.dicom_series import Series
 from segpref.data.grids import check_grid
 from segpref.data.pictures import is_colour, is_lossy, states_grey
 from segpref.data.source import Source
@@ -48,9 +49,9 @@ def read_image(
     """
     colours: Colours = "grey" if colour is False else "channels"
     if colour is False and coloured is not None:
-        parts = [_single(path, _in_grey(path, coloured)) for path in source.images]
+        parts = [_single(path, _in_grey(path, coloured)) for path in source.parts]
     else:
-        parts = [_single(path, read_volume(path, colours)) for path in source.images]
+        parts = [_single(path, read_volume(path, colours)) for path in source.parts]
     for path, part in zip(source.images[1:], parts[1:], strict=True):
         check_grid(parts[0], source.images[0], part, path)
     array = np.concatenate([part.array for part in parts])
@@ -64,13 +65,16 @@ def read_image(
     return parts[0]._replace(array=np.ascontiguousarray(array), colour=is_colour(channels))
 
 
-def picture_channels(files: Sequence[Path], colour: bool | None) -> tuple[tuple[str, ...], bool]:
+def picture_channels(
+    parts: Sequence[Path | Series], colour: bool | None
+) -> tuple[tuple[str, ...], bool]:
     """Names of the channels, and whether pictures are read in colour: where one of several is.
 
     Some pictures, spread over the list, decide: the first may be the one grey picture of a colour data
     set. Damaged files are passed over: the error about them is due when they are read.
     """
-    first, path = _first_readable(files)
+    first, path = _first_readable(parts)
+    files = [part for part in parts if isinstance(part, Path)]
     if colour is None:
         colour = is_picture(path) and any(map(has_colours, _spread(files)))
     if colour:
@@ -220,9 +224,10 @@ def to_multilabel(
     return fields
 
 
-def _single(path: Path, part: VolumeFile) -> VolumeFile:
+def _single(path: Path | Series, part: VolumeFile) -> VolumeFile:
     """The image in single precision, if that keeps its values apart and finite."""
     wide = part.array
+    path = path.folder if isinstance(path, Series) else path
     with np.errstate(over="ignore"):
         array = wide.astype(np.float32, copy=False)
     if not np.isfinite(array).all():
@@ -258,9 +263,9 @@ def has_colours(path: Path) -> bool:
     return len(found) == 3 and not bool((found == found[:1]).all())
 
 
-def _in_grey(path: Path, coloured: Callable[[Path], None]) -> VolumeFile:
+def _in_grey(path: Path | Series, coloured: Callable[[Path], None]) -> VolumeFile:
     """One channel of an image; a picture whose colours are equal, or that is grey, is read once."""
-    if not is_picture(path) or states_grey(path):
+    if isinstance(path, Series) or not is_picture(path) or states_grey(path):
         return read_volume(path, "grey")
     found = read_volume(path)
     if len(found.array) == 1:
@@ -273,10 +278,12 @@ def _in_grey(path: Path, coloured: Callable[[Path], None]) -> VolumeFile:
     return read_volume(path, "grey")
 
 
-def _first_readable(files: Sequence[Path]) -> tuple[Num[np.ndarray, "channel *space"], Path]:
-    for path in files:
+def _first_readable(
+    parts: Sequence[Path | Series],
+) -> tuple[Num[np.ndarray, "channel *space"], Path]:
+    for part in parts:
         try:
-            return read_volume(path).array, path
+            return read_volume(part).array, part if isinstance(part, Path) else part.folder
         except SegprefError:
             continue
     return np.zeros((1, 1, 1), np.uint8), Path()

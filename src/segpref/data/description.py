@@ -7,7 +7,7 @@ from pathlib import Path
 
 from segpref.data.other_formats import unread
 from segpref.data.source import Reader
-from segpref.data.volumes import is_nifti, is_picture
+from segpref.data.volumes import has_image_name
 from segpref.data.walk import Tree
 
 __all__ = ["description"]
@@ -52,7 +52,7 @@ def description(reader: Reader, folder: Path) -> str:
 def _left_alone(reader: Reader, folder: Path) -> str:
     tree = Tree(folder)
     used = {file for source in reader.sources() for file in (*source.images, *source.labels)}
-    images = [path for path in tree.files if is_nifti(path) or is_picture(path)]
+    images = [path for path in tree.files if has_image_name(path)]
     others = [path for path in images if path not in used]
     hidden = [path for path, why in tree.skipped.items() if why == "hidden"]
     again = [path for path, why in tree.skipped.items() if why != "hidden"]

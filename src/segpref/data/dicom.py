@@ -2,109 +2,71 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Num
 
-from segpref.disk import refuse_scarcity
+from segpref.data.dicom_headers import Header, Plane, read_header
+from segpref.data.dicom_marks import is_dicom
+from segpref.data.dicom_order import Slice, directions, doubled, sorted_slices
+from segpref.data.dicom_pixels import rescaled, stored_values
+from segpref.data.headers import warn_of_header
 from segpref.late import late
-from segpref.targets import refuse_special
 from segpref.types import SegprefError
 
-__all__ = ["is_dicom", "is_radiograph", "radiographs", "read_series", "read_slices"]
+__all__ = ["is_radiograph", "read_files", "read_slices"]
 
-pydicom, affines = late("pydicom"), late("nibabel.affines")
-image_reader = late("monai.data.image_reader")
+affines = late("nibabel.affines")
 
-_SUFFIXES = (".dcm", ".dicom")
-
-_NUMBERS = (
-    "Rows",
-    "Columns",
-    "NumberOfFrames",
-    "SamplesPerPixel",
-    "PixelSpacing",
-    "ImagerPixelSpacing",
-    "SliceThickness",
-    "ImagePositionPatient",
-    "ImageOrientationPatient",
-    "BitsStored",
-    "PixelRepresentation",
-    "RescaleSlope",
-    "RescaleIntercept",
-)
-_TAGS = ["SeriesInstanceUID", "SeriesDescription", "PhotometricInterpretation", *_NUMBERS]
+_TO_RAS = np.diag([-1.0, -1.0, 1.0])
+"""From DICOM's LPS."""
 
 _Read = tuple[
     Num[np.ndarray, "1 *space"], Float[np.ndarray, "4 4"] | None, tuple[float, ...] | None
 ]
 
 
-def is_dicom(path: Path) -> bool:
-    """Whether the name or a mark in the file says DICOM.
-
-    Hidden files and a DICOMDIR index do not count. A file that is named DICOM does, whatever is in
-    it: a slice that was damaged must not be passed over in silence.
-    """
-    if path.name.upper() == "DICOMDIR" or path.name.startswith("."):
-        return False
-    if path.suffix.lower() in _SUFFIXES:
-        return not path.is_dir()
-    return path.is_file() and _has_mark(path)
-
-
 def is_radiograph(path: Path) -> bool:
     """Whether the DICOM file can be read and states no position in space."""
     try:
-        return "ImagePositionPatient" not in _header(path)
+        return all(plane.position is None for plane in read_header(path).planes)
     except SegprefError:
         return False
 
 
-def radiographs(files: Sequence[Path]) -> list[Path] | None:
-    """Which of a folder's DICOM files are images of their own; None where they make up a series.
-
-    They make up a series as soon as one states its position in space. Files without pixels, such as
-    reports, are no images; damaged ones count as images, so that reading them reports what is wrong.
-    """
-    found = []
-    for file in files:
-        try:
-            header = _header(file)
-        except SegprefError:
-            found.append(file)
-            continue
-        if "ImagePositionPatient" in header:
-            return None
-        if header.get("Rows"):
-            found.append(file)
-    return found
-
-
-def read_series(path: Path) -> _Read:
-    """Read the one series of a folder, or a single file.
+def read_files(files: Sequence[Path], name: Path) -> _Read:
+    """Read the files of one series, or a single one.
 
     Slices are sorted by their position along the slice normal, whatever their names and instance
-    numbers say, and the rescale slope and intercept are applied. MONOCHROME1 images are inverted
-    within their stored range, so that high is always bright.
+    numbers say, and each is rescaled by its own slope and intercept. MONOCHROME1 images are inverted
+    within their stored range, so that high is always bright. The frames of an enhanced file are slices.
+    A file without PixelSpacing has the pixel size that was measured at the detector or on the film,
+    with a warning; where it states none, sizes are unknown.
+
+    Args:
+        files: of the series, in any order.
+        name: what messages call it.
 
     Returns:
         array: ``[1, x, y, z]``; a radiograph, which has no position in space, ``[1, row, column]``.
         affine: ``[4, 4]`` in RAS, None for a radiograph.
-        spacing_mm: per spatial axis, None where the file does not say.
+        spacing_mm: per spatial axis, None where the files do not say.
 
     Raises:
-        SegprefError: no DICOM, several series, a missing or doubled slice, slices that differ in
-            size or orientation, multi-frame or colour files, compressed pixels without a decoder.
+        SegprefError: no image, several series, a missing or doubled slice, slices that differ in size
+            or orientation, frames without a place, colour, pixels without a decoder.
     """
-    headers = _headers(path)
-    if "ImagePositionPatient" not in headers[0][1] and len(headers) == 1:
-        return _read_radiograph(*headers[0])
-    return _read_stack(path, headers)
+    headers = [read_header(file) for file in files]
+    headers = [header for header in headers if header.rows]
+    _check_one_series(name, headers)
+    slices = [(header, plane) for header in headers for plane in header.planes]
+    if len(slices) == 1 and slices[0][1].position is None:
+        header, plane = slices[0]
+        array = rescaled(stored_values(header)[0], header, plane)
+        return array[None], None, _pixel_size(header, plane)
+    return _read_stack(name, slices)
 
 
 def read_slices(
@@ -112,10 +74,10 @@ def read_slices(
 ) -> tuple[
     Num[np.ndarray, "1 x y z"],
     Float[np.ndarray, "4 4"],
-    tuple[float, ...],
+    tuple[float, ...] | None,
     Float[np.ndarray, " z"],
 ]:
-    """Read the axial slices of a series from one height to another, as :func:`read_series` does.
+    """Read the axial slices of a folder's series from one height to another; see :func:`read_files`.
 
     The heights are those of the nearest slices. Of several slices at one height only one is read: that
     which is named, else the one with the lowest InstanceNumber. The rest of the series may have holes,
@@ -135,14 +97,17 @@ def read_slices(
         heights_mm: of every slice of the array.
 
     Raises:
-        SegprefError: as of :func:`read_series`, but only of what is read; two slices at one height that
+        SegprefError: as of :func:`read_files`, but only of what is read; two slices at one height that
             nothing distinguishes.
     """
-    at_height: dict[float, list[tuple[Path, Any]]] = {}
-    for file, header in _headers(path):
-        position = header.get("ImagePositionPatient")
-        if np.size(position) == 3:
-            at_height.setdefault(round(float(position[2]), 2), []).append((file, header))
+    headers = [read_header(file) for file in sorted(path.iterdir()) if is_dicom(file)]
+    headers = [header for header in headers if header.rows and header.is_image]
+    _check_one_series(path, headers)
+    at_height: dict[float, list[Slice]] = {}
+    for header in headers:
+        for plane in header.planes:
+            if plane.position is not None:
+                at_height.setdefault(round(plane.position[2], 2), []).append((header, plane))
     if not at_height:
         raise SegprefError(
             f"{path} is not a stack of slices, since none of them states its position: restore "
@@ -158,189 +123,88 @@ def read_slices(
     chosen = [_preferred(path, at_height[height], named) for height in heights.tolist()]
     array, affine, spacing = _read_stack(path, chosen)
     assert affine is not None
-    assert spacing is not None
     return array, affine, spacing, heights if affine[2, 2] > 0 else heights[::-1]
 
 
-def _headers(path: Path) -> list[tuple[Path, Any]]:
-    """Every image file of one series with its header."""
-    files = [path] if path.is_file() else sorted(p for p in path.iterdir() if is_dicom(p))
-    headers = [(file, header) for file in files if (header := _header(file)).get("Rows")]
-    if not headers:
-        raise SegprefError(
-            f"{path} holds no DICOM image: point to the folder of one series, or to an image file"
-        )
-    _check_one_series(path, headers)
-    return headers
-
-
-def _preferred(
-    path: Path, slices: Sequence[tuple[Path, Any]], named: Collection[str]
-) -> tuple[Path, Any]:
+def _preferred(path: Path, slices: Sequence[Slice], named: Collection[str]) -> Slice:
     """Which of the slices at one height is read."""
-    if len(slices) == 1:
-        return slices[0]
-    ranks = [_rank(file, named) for file, _ in slices]
-    best = [one for one, rank in zip(slices, ranks, strict=True) if rank == min(ranks)]
+
+    def rank(one: Slice) -> tuple[bool, float]:
+        instance = one[0].instance
+        return one[0].sop_instance not in named, np.inf if instance is None else instance
+
+    ranks = [rank(one) for one in slices]
+    best = [one for one, own in zip(slices, ranks, strict=True) if own == min(ranks)]
     if len(best) > 1:
-        raise _doubled(path, best[0][0], best[1][0])
+        raise doubled(path, best[0], best[1])
     return best[0]
 
 
-def _rank(file: Path, named: Collection[str]) -> tuple[bool, float]:
-    tags = ["SOPInstanceUID", "InstanceNumber"]
-    header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(tags))
-    try:
-        number = float(header.get("InstanceNumber"))
-    except (TypeError, ValueError):
-        number = np.inf
-    return str(header.get("SOPInstanceUID", "")) not in named, number
-
-
-def _doubled(path: Path, one: Path, other: Path) -> SegprefError:
-    return SegprefError(
-        f"{path} holds two slices at one position ({one.name} and {other.name}): move one out of the "
-        "folder"
-    )
-
-
-def _has_mark(path: Path) -> bool:
-    try:
-        with path.open("rb") as stream:
-            stream.seek(128)
-            return stream.read(4) == b"DICM"
-    except OSError as error:
-        refuse_scarcity(path, error)
-        return False
-
-
-def _header(file: Path) -> Any:
-    refuse_special(file)
-    try:
-        header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(_TAGS))
-        for tag in _TAGS:
-            value = header.get(tag)  # pydicom decodes a value when it is asked for
-            if tag in _NUMBERS and value is not None:
-                np.asarray(value, dtype=float)
-    except OSError as error:
-        refuse_scarcity(file, error)
+def _check_one_series(name: Path, headers: Sequence[Header]) -> None:
+    if not headers:
         raise SegprefError(
-            f"{file} can't be read ({error.strerror}): restore it, or ask for the permission to read it"
-        ) from error
-    except Exception as error:  # pydicom raises whatever a damaged file makes it stumble over
-        raise SegprefError(f"{file} is cut off or no valid DICOM file: export it again") from error
-    kind = header.file_meta.get("MediaStorageSOPClassUID")
-    if kind is not None and "Image Storage" in kind.name and not header.get("Rows"):
-        raise SegprefError(f"{file} is cut off, it does not say its size: export it again")
-    return header
-
-
-def _check_one_series(path: Path, headers: Sequence[tuple[Path, Any]]) -> None:
-    series = {
-        str(h.get("SeriesInstanceUID", "")): str(h.get("SeriesDescription", "")) for _, h in headers
-    }
+            f"{name} holds no DICOM image: point to the folder of one series, or to an image file"
+        )
+    for header in headers:
+        if not header.is_image:
+            raise SegprefError(
+                f"{header.path} is no image ({header.kind}): point to the files of an image series"
+            )
+    series = {header.series: header.description for header in headers}
     if len(series) > 1:
         names = ", ".join(
             " ".join(filter(None, (text, uid))) for uid, text in sorted(series.items())
         )
         raise SegprefError(
-            f"{path} holds {len(series)} DICOM series ({names}): put each in a folder of its own"
+            f"{name} holds {len(series)} DICOM series ({names}): put each in a folder of its own"
         )
-    for file, header in headers:
-        if (
-            int(header.get("NumberOfFrames", 1) or 1) > 1
-            or int(header.get("SamplesPerPixel", 1)) > 1
-        ):
+    for header in headers:
+        if header.frames != len(header.planes) or header.samples > 1:
+            what = "a colour" if header.samples > 1 else "a multi-frame"
+            place = "" if header.samples > 1 else " that does not say where its frames lie"
             raise SegprefError(
-                f"{file} is a multi-frame or colour DICOM file: convert it to NIfTI (dcm2niix) or PNG"
+                f"{header.path} is {what} DICOM file ({header.kind}){place}: convert it to NIfTI "
+                "(dcm2niix) or PNG"
             )
 
 
-def _pixels(file: Path, header: Any, swap: bool) -> tuple[Num[np.ndarray, "a b"], Any]:
-    """Rescaled pixels of one file, (x, y) if swapped, and the affine of its plane in RAS."""
-    reader = image_reader.PydicomReader(swap_ij=swap)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # MONAI warns of absent positions, checked above
-            array, meta = reader.get_data(reader.read(file))
-    except Exception as error:  # pydicom's decoders raise whatever they like
-        reason = " ".join(str(error).split()).rstrip(".")
-        raise SegprefError(
-            f"the pixels of {file} cannot be decoded ({reason[:120]}): export the series again "
-            "without compression, or install pylibjpeg"
-        ) from error
-    if header.get("PhotometricInterpretation") == "MONOCHROME1":
-        array = _inverted(array, header)
-    return array, meta["affine"]
+def _pixel_size(header: Header, plane: Plane) -> tuple[float, ...] | None:
+    if plane.spacing is not None or plane.elsewhere is None:
+        return plane.spacing
+    sizes, where = plane.elsewhere
+    warn_of_header(
+        f"{header.path} states no PixelSpacing: its pixel size of {sizes[0]:g} x {sizes[1]:g} mm was "
+        f"measured {where}."
+    )
+    return sizes
 
 
-def _inverted(array: Num[np.ndarray, "a b"], header: Any) -> Num[np.ndarray, "a b"]:
-    bits = int(header.BitsStored)
-    low = -(2 ** (bits - 1)) if header.get("PixelRepresentation", 0) else 0
-    slope = float(header.get("RescaleSlope", 1))
-    ends = 2 * low + 2**bits - 1
-    total = slope * ends + 2 * float(header.get("RescaleIntercept", 0))
-    return np.asarray(total - array.astype(np.float32))
-
-
-def _read_radiograph(file: Path, header: Any) -> _Read:
-    array, _ = _pixels(file, header, swap=False)
-    sizes = header.get("PixelSpacing") or header.get("ImagerPixelSpacing")
-    return array[None], None, tuple(float(size) for size in sizes) if sizes else None
-
-
-def _read_stack(path: Path, headers: Sequence[tuple[Path, Any]]) -> _Read:
-    ordered = _sort_by_position(path, headers)
-    planes = [_pixels(file, header, swap=True) for file, header, _ in ordered]
-    affine = np.array(planes[0][1], dtype=np.float64)
-    if len(planes) > 1:
-        step = (ordered[-1][2] - ordered[0][2]) / (len(ordered) - 1)
+def _read_stack(name: Path, slices: Iterable[Slice]) -> _Read:
+    ordered = sorted_slices(name, list(slices))
+    header, plane = ordered[0]
+    size = _pixel_size(header, plane)
+    row, column, normal = directions(plane)
+    places = np.array([one.position for _, one in ordered])
+    if len(ordered) > 1:
+        step = (places[-1] - places[0]) / (len(ordered) - 1)
     else:
-        row, column = np.array(headers[0][1].ImageOrientationPatient, dtype=float).reshape(2, 3)
-        step = np.cross(row, column) * float(headers[0][1].get("SliceThickness") or 1.0)
-    affine[:3, 2] = step * (-1.0, -1.0, 1.0)  # DICOM's LPS to RAS
-    array = np.stack([plane for plane, _ in planes], axis=-1)
-    return array[None], affine, tuple(float(size) for size in affines.voxel_sizes(affine))
-
-
-def _sort_by_position(
-    path: Path, headers: Sequence[tuple[Path, Any]]
-) -> list[tuple[Path, Any, Float[np.ndarray, "3"]]]:
-    first_file, first = headers[0]
-    for file, header in headers:
-        if "ImagePositionPatient" not in header or "ImageOrientationPatient" not in header:
-            raise SegprefError(
-                f"{file} does not say where its slice lies (ImagePositionPatient): export the series "
-                "again, or move the file out of the folder"
+        step = normal * (plane.thickness or 1.0)
+        if plane.thickness is None:
+            warn_of_header(
+                f"{header.path} is one slice and states no thickness: its voxel size is unknown."
             )
-        same = (header.Rows, header.Columns) == (first.Rows, first.Columns) and all(
-            np.allclose(header.get(tag) or 0, first.get(tag) or 0, atol=1e-3)
-            for tag in ("ImageOrientationPatient", "PixelSpacing")
-        )
-        if not same:
-            raise SegprefError(
-                f"{file} differs from {first_file.name} in size, pixel spacing or orientation: move "
-                "it out of the folder"
-            )
-    row, column = np.array(first.ImageOrientationPatient, dtype=float).reshape(2, 3)
-    normal = np.cross(row, column)
-    slices = [(file, h, np.array(h.ImagePositionPatient, dtype=float)) for file, h in headers]
-    slices.sort(key=lambda item: float(item[2] @ normal))
-    _check_gaps(path, [file for file, _, _ in slices], np.array([p @ normal for _, _, p in slices]))
-    return slices
-
-
-def _check_gaps(path: Path, files: Sequence[Path], heights: Float[np.ndarray, " n"]) -> None:
-    gaps = np.diff(heights)
-    if len(gaps) == 0:
-        return
-    usual = float(np.sort(gaps)[(len(gaps) - 1) // 2])  # the lower median: a hole only widens gaps
-    closest, widest = int(gaps.argmin()), int(gaps.argmax())
-    if gaps[closest] < 1e-3:
-        raise _doubled(path, files[closest], files[closest + 1])
-    if max(gaps[widest] - usual, usual - gaps[closest]) > 0.1 * usual + 1e-2:
-        raise SegprefError(
-            f"{path} misses a slice or has uneven ones ({gaps[widest]:.4g} mm between "
-            f"{files[widest].name} and {files[widest + 1].name}, usually {usual:.4g} mm): add the "
-            "missing files, or resample the series to even slices"
-        )
+    affine = np.eye(4)
+    affine[:3, 0] = _TO_RAS @ (row * (size or (1.0, 1.0))[1])
+    affine[:3, 1] = _TO_RAS @ (column * (size or (1.0, 1.0))[0])
+    affine[:3, 2] = _TO_RAS @ step
+    affine[:3, 3] = _TO_RAS @ places[0]
+    planes: list[Num[np.ndarray, "x y"]] = []
+    held: tuple[Path, np.ndarray] | None = None
+    for header, plane in ordered:
+        if held is None or held[0] != header.path:
+            held = header.path, stored_values(header)
+        planes.append(rescaled(held[1][plane.frame], header, plane).T)
+    array = np.stack(planes, axis=-1)
+    known = size is not None and (len(ordered) > 1 or ordered[0][1].thickness is not None)
+    sizes = tuple(float(one) for one in affines.voxel_sizes(affine))
+    return array[None], affine, sizes if known else None

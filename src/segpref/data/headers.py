@@ -15,7 +15,7 @@ from jaxtyping import Float
 from segpref.late import late
 from segpref.types import SegprefError
 
-__all__ = ["Geometry", "header_warnings", "nifti_geometry"]
+__all__ = ["Geometry", "header_warnings", "nifti_geometry", "warn_of_header"]
 
 affines, ornt = late("nibabel.affines"), late("nibabel.orientations")
 
@@ -38,7 +38,7 @@ _heard: ContextVar[list[str] | None] = ContextVar("_heard", default=None)
 
 @contextmanager
 def header_warnings() -> Iterator[list[str]]:
-    """Gathers what is said of contradictory headers, for those who keep what they read."""
+    """Gathers what is said of doubtful headers, for those who keep what they read."""
     heard: list[str] = []
     before = _heard.set(heard)
     try:
@@ -198,10 +198,14 @@ def _codes(affine: Affine) -> str:
 
 
 def _warn(path: Path, said: str, taken: str) -> None:
-    text = (
+    warn_of_header(
         f"{path} states two geometries, {said}: {taken}, because the other is what writers fill in by "
         "default."
     )
+
+
+def warn_of_header(text: str) -> None:
+    """Warn of what a header says, now and whenever the image comes from the cache."""
     log.warning("%s", text)
     if (heard := _heard.get()) is not None:
         heard.append(text)

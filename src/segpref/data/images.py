@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 from segpref.checking import checked
 from segpref.data.cases import make_case, picture_channels, read_image
-from segpref.data.dicom import is_dicom, radiographs
+from segpref.data.dicom_images import dicom_sources, print_report, series_of
 from segpref.data.index import image_files, index, source_id
 from segpref.data.manifest import image_columns, is_manifest, read_manifest
 from segpref.data.other_formats import unread
 from segpref.data.packed_images import PackedImages, is_pack
+from segpref.data.series_rule import ANY_SERIES, SeriesRule, SeriesTaken, chosen_series, nothing
 from segpref.data.source import Reader, Source
 from segpref.data.volumes import file_stem
-from segpref.data.walk import Tree, entries
+from segpref.data.walk import entries
 from segpref.progress import console
 from segpref.targets import refuse_special
 from segpref.types import Case, SegprefError
@@ -31,10 +34,12 @@ _FIRST = "_0000"
 
 @checked(channel_files={"least": 1})
 class Images:
-    """One image, a folder of images, or a table of them: NIfTI, pictures, DICOM radiographs and series.
+    """One image, a folder of images, or a table of them: NIfTI, MetaImage, NRRD, pictures, DICOM.
 
-    A folder that holds the slices of a series is one image; the folder of a study gives one image
-    per subfolder that holds a series; a table, CSV or Parquet, names one in every row
+    The files of DICOM series may lie below the folder in any layout and under any names: each series of
+    slices is one image, each radiograph one, of the patient that ``PatientID`` names. What of them are
+    images is for ``series`` to say; ``report`` lists what was taken and what was left out, and why. A
+    table, CSV or Parquet, names one image in every row
     (:func:`~segpref.data.manifest.read_manifest`). There is no label space: ``label_space`` is None,
     and the model that predicts brings its own. An image that is damaged or incomplete is an error when
     it is read, so that it does not keep the others from being read.
@@ -49,10 +54,13 @@ class Images:
         channels: names of the channels that every image must have; by default those of the first
             image that can be read. With them no image is read at opening, and pictures have the
             channels of their files if ``colour`` is left out.
+        series: which DICOM series are images, where there are several of one study.
+
+    Raises:
+        SegprefError: no image, or several series of one study where ``series`` does not take all.
     """
 
     label_space: None = None
-    patients_known: bool = False
 
     def __init__(
         self,
@@ -60,8 +68,10 @@ class Images:
         channel_files: int = 1,
         colour: bool | None = None,
         channels: Sequence[str] | None = None,
+        series: SeriesRule = ANY_SERIES,
     ) -> None:
         path = Path(root).expanduser()
+        path = path.parent if path.name.upper() == "DICOMDIR" and path.is_file() else path
         groups: list[tuple[str, tuple[Path, ...]]]
         refuse_special(path)
         if path.is_file() and is_manifest(path):
@@ -73,19 +83,31 @@ class Images:
         else:
             groups = list(_found(path) if channel_files == 1 else _grouped(path, channel_files))
             _say_what_is_not_read(path)
-        sources = (
-            Source(id=name, patient=name, images=files)
+        own = None if series == ANY_SERIES else repr(series)
+        plain = (
+            Source(id=name, patient=name, images=files, key=own if files[0].is_dir() else None)
             for name, files in ((source_id(text), files) for text, files in groups)
         )
-        what = "image (NIfTI, DICOM, PNG, JPEG, TIFF, BMP or GIF)"
-        self._sources = index(path, sources, what)
+        of_series: Iterable[Source] = ()
+        self._rule = series
+        self.report: tuple[SeriesTaken, ...] = ()
+        self.patients_known: bool = False
+        if path.is_dir() and channel_files == 1:
+            taken, self.report = chosen_series(path, series)
+            print_report(self.report)
+            if self.report and not taken and not groups:
+                raise nothing(path, self.report)
+            self.patients_known = not groups and all(one.patient for one in taken)
+            of_series = dicom_sources(path, taken)
+        what = "image (NIfTI, DICOM, MetaImage, NRRD, PNG, JPEG, TIFF, BMP or GIF)"
+        self._sources = index(path, chain(plain, of_series), what)
         self._told = False
         self.channels: tuple[str, ...]
         self._colour: bool | None
         if channels is not None:
             self.channels, self._colour = tuple(channels), colour
             return
-        firsts = [source.images[0] for source in self._sources]
+        firsts = [source.parts[0] for source in self._sources]
         self.channels, self._colour = picture_channels(firsts, colour)
         if channel_files > 1:
             self.channels = tuple(f"channel {number}" for number in range(channel_files))
@@ -96,6 +118,8 @@ class Images:
 
     def read(self, source: Source) -> Case:
         """The image with its geometry; ``label`` is None."""
+        if source.series is None and source.images[0].is_dir():
+            source = replace(source, series=series_of(source, self._rule))
         coloured = None if self._told else self._warn_of_colour
         return make_case(source, read_image(source, self.channels, self._colour, coloured), None)
 
@@ -108,13 +132,18 @@ class Images:
             )
 
 
-def images_for(root: Path | str, channels: Sequence[str]) -> Reader:
+def images_for(
+    root: Path | str,
+    channels: Sequence[str],
+    series: SeriesRule = ANY_SERIES,
+) -> Reader:
     """Images as a model takes them that was trained on these channels.
 
     Of a model of several channels the files are ``NAME_0000``, ``NAME_0001``, ... where the folder
     has such files, and the columns ``image_0000``, ``image_0001``, ... where a table has these.
     Pictures become grey for one channel, and red, green and blue for a model of these; for other models
-    they must have the channels. A packed dataset is read without its labels.
+    they must have the channels. A packed dataset is read without its labels. Of DICOM series those are
+    read that the rule takes.
     """
     count, folder = len(channels), Path(root).expanduser()
     if is_pack(folder):
@@ -124,8 +153,8 @@ def images_for(root: Path | str, channels: Sequence[str]) -> Reader:
     else:
         numbered = count > 1 and folder.is_dir() and _has_channel_files(folder)
     if numbered or count == 1:
-        return Images(root, count, False, channels)
-    return Images(root, 1, True if tuple(channels) == _COLOURS else None, channels)
+        return Images(root, count, False, channels, series)
+    return Images(root, 1, True if tuple(channels) == _COLOURS else None, channels, series)
 
 
 def _listed(path: Path, count: int) -> list[tuple[str, tuple[Path, ...]]]:
@@ -157,16 +186,6 @@ def _found(folder: Path) -> Iterator[tuple[str, tuple[Path, ...]]]:
     numbered = all(file_stem(path).endswith(_FIRST) for path in files)
     for path in files:
         yield file_stem(path).removesuffix(_FIRST) if numbered else file_stem(path), (path,)
-    for place in Tree(folder).folders:
-        files = [path for path in entries(place) if is_dicom(path)]
-        if not files:
-            continue
-        above = place.relative_to(folder).parts
-        alone = radiographs(files)
-        if alone is None:
-            yield "_".join(above) or folder.resolve().name, (place,)
-        else:
-            yield from (("_".join((*above, file_stem(path))), (path,)) for path in alone)
 
 
 def _grouped(folder: Path, count: int) -> Iterator[tuple[str, tuple[Path, ...]]]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from segpref.data.source import Source
 from segpref.data.source_list import SourceList
-from segpref.data.volumes import is_nifti, is_picture
+from segpref.data.volumes import has_image_name
 from segpref.data.walk import Tree, entries
 from segpref.targets import refuse_special
 from segpref.trust import read_json
@@ -41,12 +41,12 @@ def dataset_folder(root: Path | str, what: str) -> Path:
 
 
 def image_files(folder: Path, recursive: bool = False) -> list[Path]:
-    """NIfTI files and pictures of a folder, sorted, without hidden ones."""
+    """Image files of a folder but DICOM, sorted, without hidden ones."""
     # A link that leads nowhere counts: the image that it stood for must not vanish in silence.
     return sorted(
         path
         for path in (Tree(folder).files if recursive else entries(folder))
-        if (is_nifti(path) or is_picture(path)) and not path.is_dir()
+        if has_image_name(path) and not path.is_dir()
     )
 
 

@@ -9,18 +9,17 @@ from pathlib import Path
 import numpy as np
 
 from segpref.checking import checked
-from segpref.data.dicom import is_dicom, read_slices
+from segpref.data.dicom import read_slices
+from segpref.data.dicom_headers import read_header
+from segpref.data.dicom_marks import is_dicom
 from segpref.data.index import dataset_folder, index, source_id
 from segpref.data.lidc import NODULE, consensus_label
 from segpref.data.lidc_xml import Nodule, drawn_planes, is_annotation, read_nodules
 from segpref.data.source import Source
 from segpref.data.walk import Tree, entries
-from segpref.late import late
 from segpref.types import Case, LabelSpace, SegprefError
 
 __all__ = ["LIDCScans", "holds_scans"]
-
-pydicom = late("pydicom")
 
 _OFF_MM = 0.2
 """How far an outline may be from its slice: LIDC's slices are 0.45 mm apart or more."""
@@ -147,11 +146,11 @@ def _patient(file: Path) -> str:
     for path in entries(file.parent):
         if is_dicom(path):
             try:
-                name = pydicom.dcmread(path, stop_before_pixels=True).get("PatientID")
-            except Exception:  # pydicom raises whatever; reading the scan reports what is wrong
+                name = read_header(path).patient
+            except SegprefError:  # reading the scan reports what is wrong
                 continue
             if name:
-                return source_id(str(name))
+                return source_id(name)
     named = re.findall(r"LIDC-IDRI-\d{4}", str(file))
     if named:
         return str(named[-1])

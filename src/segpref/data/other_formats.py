@@ -8,7 +8,7 @@ from pathlib import Path
 __all__ = ["content_format", "unread"]
 
 _ENDINGS = (
-    ".hdr", ".img", ".hdr.gz", ".img.gz", ".mha", ".mhd", ".nrrd", ".nhdr", ".mgh", ".mgz", ".mnc",
+    ".hdr", ".img", ".hdr.gz", ".img.gz", ".mgh", ".mgz", ".mnc",
     ".vti", ".webp", ".jp2", ".j2k", ".jxl", ".heic", ".avif", ".npy", ".npz", ".h5", ".hdf5", ".mat",
     ".svs", ".ndpi", ".czi", ".lif", ".nd2",
 )  # fmt: skip

@@ -120,7 +120,7 @@ def _turning(way: Way, label_space: LabelSpace, wanted: str) -> Way:
 
 def _prepared(way: Way, source: Source) -> Found:
     """What is in the cache of a volume, prepared now if nothing is."""
-    content = way.cache.digest_of_files([*source.images, *source.labels])
+    content = way.cache.digest_of_files(source.content)
     key = way.key(source, content)
     kept = way.cache.has(key)
     arrays = way.entry(source, key).arrays()

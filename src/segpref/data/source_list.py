@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from segpref.data.dicom_series import Series
 from segpref.data.source import Source
 
 __all__ = ["SourceList"]
@@ -29,8 +30,13 @@ class SourceList(Sequence[Source]):
         self._text = bytearray()
         self._starts = array("Q", [0])
         numbers: dict[str, int] = {}
-        ids = []
+        ids: list[str] = []
+        self._series: dict[
+            int, Series
+        ] = {}  # which have long lists of files; few datasets have any
         for source in sources:
+            if source.series is not None:
+                self._series[len(ids)] = source.series
             ids.append(source.id)
             self._text += self._row(source, numbers)
             self._starts.append(len(self._text))
@@ -55,6 +61,7 @@ class SourceList(Sequence[Source]):
             ("stratum", stratum),
             ("text", text),
             ("key", key),
+            ("series", self._series.get(place)),
         ):
             object.__setattr__(found, field, value)
         return found

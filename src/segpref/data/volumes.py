@@ -9,10 +9,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Num
 
-from segpref.data.dicom import is_dicom, read_series
+from segpref.data.dicom import read_files
+from segpref.data.dicom_marks import is_dicom
+from segpref.data.dicom_series import Series
 from segpref.data.headers import nifti_geometry
+from segpref.data.itk_files import is_itk, read_itk
 from segpref.data.other_formats import content_format
 from segpref.data.pictures import Colours, read_picture
+from segpref.data.series_rule import ANY_SERIES, one_series
 from segpref.disk import refuse_scarcity
 from segpref.late import late
 from segpref.targets import refuse_special
@@ -24,6 +28,7 @@ __all__ = [
     "Colours",
     "VolumeFile",
     "file_stem",
+    "has_image_name",
     "is_nifti",
     "is_picture",
     "read_volume",
@@ -39,8 +44,8 @@ class VolumeFile(NamedTuple):
     """What a file holds.
 
     Args:
-        array: ``[channel, *space]`` in the file's own number type. Axes of NIfTI and DICOM series are
-            (x, y, z) as nibabel orders them, those of pictures (row, column).
+        array: ``[channel, *space]`` in the file's own number type. Axes of volumes are (x, y, z) as
+            nibabel orders them, those of pictures (row, column).
         affine: ``[4, 4]`` voxel to world (RAS, mm) as the file states it; None for pictures.
         spacing_mm: voxel size per spatial axis; None where the file does not say.
         oriented: whether the affine says where the axes point to, and not only sizes.
@@ -59,13 +64,20 @@ def is_nifti(path: Path) -> bool:
     return path.name.lower().endswith(NIFTI_SUFFIXES)
 
 
+def has_image_name(path: Path) -> bool:
+    """Whether the name is that of an image in any of the formats but DICOM."""
+    return is_nifti(path) or is_picture(path) or is_itk(path)
+
+
 def is_picture(path: Path) -> bool:
     """Whether the name says PNG, JPEG, TIFF, BMP or GIF."""
     return path.suffix.lower() in PICTURE_SUFFIXES
 
 
 def file_stem(path: Path) -> str:
-    """File name without its ending, where ``.nii.gz`` counts as one ending."""
+    """File name without its ending, where ``.nii.gz`` and ``.seg.nrrd`` count as one ending each."""
+    if path.name.lower().endswith(".seg.nrrd"):
+        return path.name[:-9]
     return path.name[:-7] if _is_packed(path) else path.stem
 
 
@@ -73,11 +85,11 @@ def _is_packed(path: Path) -> bool:
     return path.name.lower().endswith(".nii.gz")
 
 
-def read_volume(path: Path | str, colours: Colours = "channels") -> VolumeFile:
-    """Read a NIfTI file, a picture, a DICOM file, or the DICOM series of a folder.
+def read_volume(path: Path | str | Series, colours: Colours = "channels") -> VolumeFile:
+    """Read a NIfTI, MetaImage or NRRD file, a picture, a DICOM file, or a DICOM series.
 
     Args:
-        path: the file, or the folder of one DICOM series.
+        path: the file, the folder of one DICOM series, or the series.
         colours: of pictures only. ``channels`` makes a channel of each colour, ``grey`` one channel
             of luminance, ``labels`` one channel of palette indices or grey levels as stored, ``mask``
             one channel of grey levels in which one colour on black is white.
@@ -86,11 +98,22 @@ def read_volume(path: Path | str, colours: Colours = "channels") -> VolumeFile:
         SegprefError: nothing there, no permission, a format that is not known, a damaged file, or
             pixels that are not finite.
     """
-    path = Path(path)
+    series = path if isinstance(path, Series) else None
+    path = path.folder if isinstance(path, Series) else Path(path)
     try:
-        _check_there(path)
-        if path.is_dir() or not (is_nifti(path) or is_picture(path)):
-            volume = VolumeFile(*read_series(path))
+        if series is None:
+            _check_there(path)
+        elif len(series.files) == 1:
+            path = series.files[0]
+            _check_there(path)
+        if series is None and path.is_dir():
+            series = one_series(path, ANY_SERIES)
+        if series is not None:
+            volume = VolumeFile(*read_files(series.files, path))
+        elif is_itk(path):
+            volume = VolumeFile(*read_itk(path))
+        elif not (is_nifti(path) or is_picture(path)):
+            volume = VolumeFile(*read_files([path], path))
         elif is_nifti(path):
             volume = _read_nifti(path)
         else:
@@ -122,11 +145,10 @@ def _check_there(path: Path) -> None:
     if path.stat().st_size == 0:
         raise SegprefError(f"{path} is empty: copy or export it again")
     path.open("rb").close()  # libraries wrap a missing permission in errors of their own
-    if not (is_nifti(path) or is_picture(path) or is_dicom(path)):
+    if not (has_image_name(path) or is_dicom(path)):
         raise SegprefError(
-            f"{path} is not an image that can be read: convert it to NIfTI (.nii, .nii.gz), "
-            f"DICOM, PNG, "
-            "JPEG, TIFF, BMP or GIF"
+            f"{path} is not an image that can be read: convert it to NIfTI (.nii, .nii.gz), DICOM, "
+            "MetaImage, NRRD, PNG, JPEG, TIFF, BMP or GIF"
         )
 
 
@@ -146,7 +168,13 @@ def _check_numbers(path: Path, array: Num[np.ndarray, "..."]) -> None:
 
 def _damaged(path: Path, error: Exception) -> SegprefError:
     kind = "NIfTI" if is_nifti(path) else "picture" if is_picture(path) else "DICOM"
-    own = {"picture": ("PNG", "JPEG"), "NIfTI": ("gzip",) if _is_packed(path) else ("NIfTI",)}
+    kind = path.suffix[1:].upper() if is_itk(path) else kind
+    own = {
+        "picture": ("PNG", "JPEG"),
+        "NRRD": ("NRRD",),
+        "NHDR": ("NRRD",),
+        "NIfTI": ("gzip",) if _is_packed(path) else ("NIfTI",),
+    }
     if (found := content_format(path)) not in (None, *own.get(kind, ("DICOM",))):
         return SegprefError(
             f"{path} is {found} by its content: give it the ending of its format, or convert it"

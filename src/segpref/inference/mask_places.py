@@ -8,6 +8,7 @@ from pathlib import Path
 
 from segpref.data.dicom import is_radiograph
 from segpref.data.index import source_id
+from segpref.data.itk_files import is_itk
 from segpref.data.manifest import is_manifest
 from segpref.data.packed_images import packed_ending
 from segpref.data.source import Reader, Source
@@ -75,5 +76,7 @@ def mask_name(source: Source) -> str:
         return name + (".png" if ending.lower() in _LOSSY else ending)
     if path.suffix == ".npz":
         return source.id + packed_ending(path)
+    if is_itk(path):
+        return source.id + ".nii.gz"
     radiograph = path.is_file() and is_radiograph(path)
     return source.id + (".png" if radiograph else ".nii.gz")

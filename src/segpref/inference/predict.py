@@ -8,8 +8,10 @@ from functools import partial
 from pathlib import Path
 
 from segpref.cluster import RayPool, spread
+from segpref.data.dicom_images import write_series_report
 from segpref.data.images import images_for
 from segpref.data.masks import mask_paths
+from segpref.data.series_rule import ANY_SERIES, SeriesRule
 from segpref.data.source import Reader, Source
 from segpref.inference.attempts import Outcome, attempt
 from segpref.inference.mask_maker import MaskMaker, MaskOptions
@@ -40,11 +42,12 @@ def predict_folder(
     carry: bool = False,
     reorient: bool = True,
     pool: RayPool | None = None,
+    series: SeriesRule = ANY_SERIES,
 ) -> list[Path]:
     """Write the masks of images with the geometry of their input.
 
     Masks take the names of their images, or the ids of a table that gives ids. NIfTI, PNG, TIFF and
-    BMP keep their format, JPEG, GIF and radiographs in DICOM become PNG, DICOM series become NIfTI;
+    BMP keep their format, JPEG, GIF and radiographs in DICOM become PNG, other volumes become NIfTI;
     structures that may overlap go to one file each
     (:func:`~segpref.inference.mask_writing.write_mask`). A model of several channels takes
     nnU-Net's ``NAME_0000``, ``NAME_0001``, ... where the folder has such files; masks are called
@@ -71,6 +74,7 @@ def predict_folder(
             they are used unchanged.
         pool: whose workers share the images, which they read and whose masks they write under the same
             paths; the masks are the same. This process alone where None.
+        series: which DICOM series of a folder are images; ``series.csv`` in the output says which were.
 
     Returns:
         The files that were written, in the order of the images.
@@ -84,7 +88,7 @@ def predict_folder(
     given = prompts or UserPrompts()
     options = MaskOptions(patch, overlap, batch_size, given, carry, reorient)
     made, card = MaskMaker(opened, options), opened.card
-    reader, output = images_for(images, card.channels), Path(output).expanduser()
+    reader, output = images_for(images, card.channels, series), Path(output).expanduser()
     check_output(output, reader, Path(images).expanduser())
     given.check(made.policy, reader.sources())
     targets = [(source, output / mask_name(source)) for source in reader.sources()]
@@ -92,6 +96,7 @@ def predict_folder(
         reader, (file for _, path in targets for file in mask_paths(path, card.label_space))
     )
     with alone_in(output):
+        write_series_report(reader, output)
         todo = [(source, path) for source, path in targets if overwrite or not _there(path, card)]
         if pool is None or pool.ray is None:
             pipe = partial(pipelined, reader, todo, made, batch_size, options.sizes)

@@ -6,9 +6,11 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from segpref.data.dicom_images import write_series_report
 from segpref.data.images import images_for
 from segpref.data.masks import mask_paths
 from segpref.data.orientation import orientation_of
+from segpref.data.series_rule import ANY_SERIES, SeriesRule
 from segpref.data.source import Source
 from segpref.data.volumes import file_stem, is_nifti
 from segpref.inference.image_sampler import ImageSampler
@@ -38,6 +40,7 @@ def sample_folder(
     text: str | None = None,
     seed: int = 0,
     centre: tuple[float, float] | None = None,
+    series: SeriesRule = ANY_SERIES,
 ) -> list[Path]:
     """Write masks of an image, or of every image in a folder, with the geometry of its input.
 
@@ -61,6 +64,7 @@ def sample_folder(
         centre: (x, y) of the pixel that the model's crop lies about, in every image (and every slice of
             a volume): of pictures column and row, of NIfTI and DICOM series the first two voxel
             indices, as viewers show them, from 0. The middle where None.
+        series: which DICOM series of a folder are images; ``series.csv`` in the output says which were.
 
     Returns:
         The files that were written.
@@ -70,7 +74,10 @@ def sample_folder(
             samples there that would stay beside the new ones, or another process that writes there; or,
             after all others are written, images that could not be segmented, with the reasons.
     """
-    reader, output = images_for(images, image_sampler.card.channels), Path(output).expanduser()
+    reader, output = (
+        images_for(images, image_sampler.card.channels, series),
+        Path(output).expanduser(),
+    )
     check_output(output, reader, Path(images).expanduser())
     if count < 1:
         raise SegprefError(f"at least one sample of every image is needed, not {count}")
@@ -112,6 +119,7 @@ def sample_folder(
         return written
 
     with alone_in(output):
+        write_series_report(reader, output)
         _refuse_leftovers([_samples(path, count) for _, path in todo], space)
         return each_image(
             reader, todo, make, output, {"--batch_size": image_sampler.sampler.batch_size}

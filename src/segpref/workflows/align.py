@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segpref.cluster import RayPool, joined
-from segpref.data import Cache, Dataset, Reader, prepare
+from segpref.data import Cache, Dataset, Reader, prepare, write_series_report
 from segpref.data.cache import sweep_partial
 from segpref.data.index import refuse_in_place
 from segpref.data.splits import refuse_leakage
@@ -35,7 +35,7 @@ from segpref.workflows.align_ahead import LearnedFrom, check_workers, predict_ah
 from segpref.workflows.candidates import report_dropout_diversity
 from segpref.workflows.inputs import Inputs, open_inputs
 from segpref.workflows.loading import check_masks, keep_split, part_of
-from segpref.workflows.options import DataOptions, TrainedModel
+from segpref.workflows.options import PoolOptions, TrainedModel
 from segpref.workflows.runs import Run, chosen, text_of
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def align(
         workers: a Ray cluster whose workers prepare the images and predict, before the training begins,
             what it will ask of the base and of the judge; not with votes, nor in a launch of several
             processes. This process where None.
-        options: fields of :class:`~segpref.AlignConfig`, :class:`DataOptions` and
+        options: fields of :class:`~segpref.AlignConfig`, :class:`PoolOptions` and
             :class:`TrainedModel`, such as ``method="calibrated"`` or ``trust=True``.
 
     Returns:
@@ -134,7 +134,7 @@ def align(
         SegprefError: what does not fit together, before any work.
     """
     out = Path(out)
-    config, where, opening = chosen(options, config or AlignConfig(), DataOptions(), TrainedModel())
+    config, where, opening = chosen(options, config or AlignConfig(), PoolOptions(), TrainedModel())
     refuse_in_place(out, data)
     check_outputs(
         files=[out / "split.json", out / "report.html"], folders=[out, out / "tuned", where.cache]
@@ -199,7 +199,7 @@ class _Asked:
     data: Any
     database: str | None
     config: AlignConfig
-    where: DataOptions
+    where: PoolOptions
     opening: TrainedModel
     store: Cache
     out: Path
@@ -222,7 +222,9 @@ def _source(asked: _Asked, workers: RayPool | None = None) -> _Source:
             "a judge needs --model and --data, and no --database: give these two, or --votes"
         )
     base_path = Path(model)
-    inputs = open_inputs(base_path, data, judge, asked.where, asked.opening, store, pool, workers)
+    inputs = open_inputs(
+        base_path, data, judge, asked.where, asked.opening, store, pool, workers, asked.where.series
+    )
     card, parts = inputs.card, inputs.split
     validation = part_of(inputs.dataset, parts, "validation")
     if inputs.pool is not None:
@@ -262,7 +264,14 @@ def _of_votes(asked: _Asked) -> _Source:
     config = configured(asked.config, votes)
     model = None if given["model"] is None else Path(given["model"])
     base, inputs = open_vote_inputs(
-        votes, model, asked.data, asked.where, asked.opening, store, given["pool"]
+        votes,
+        model,
+        asked.data,
+        asked.where,
+        asked.opening,
+        store,
+        given["pool"],
+        asked.where.series,
     )
     validation = part_of(inputs.dataset, inputs.split, "validation").labelled()
     patches = inputs.card.preparation.patch is not None
@@ -294,6 +303,8 @@ def _tune(
     inputs, families, votes = source.inputs, source.families, source.votes
     keep_split(run, inputs.split)
     inputs.split.save(run.path / "split.json")
+    if inputs.pool is not None and is_first_process():
+        write_series_report(inputs.pool, run.path)
     opened = inputs.model
     base = opened.path
     if opened.write is not None:

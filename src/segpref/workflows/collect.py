@@ -18,7 +18,7 @@ from segpref.collect.contents import Contents
 from segpref.collect.standing import drop_cases
 from segpref.collect.study import StudyFolder, StudyNote
 from segpref.collect.wording import INSTRUCTIONS, QUESTIONS
-from segpref.data import Cache, Reader, sweep_partial
+from segpref.data import Cache, Reader, sweep_partial, write_series_report
 from segpref.judges import NamedJudge
 from segpref.policies import atomic_folder, save_model
 from segpref.targets import check_outputs
@@ -29,7 +29,7 @@ from segpref.workflows.collect_known import add_known_pairs
 from segpref.workflows.collect_models import add_model_pairs
 from segpref.workflows.collect_sets import add_candidate_pairs
 from segpref.workflows.collect_slates import MakeSet, made_by_pool, made_here
-from segpref.workflows.options import DataOptions, TrainedModel
+from segpref.workflows.options import PoolOptions, TrainedModel
 from segpref.workflows.runs import Run, chosen, text_of
 
 __all__ = ["NewStudy", "images_of_run", "init_study"]
@@ -85,7 +85,7 @@ def init_study(
         settings: what the study keeps as its settings; ``config`` and ``options`` where None.
         workers: a Ray cluster whose workers prepare the images, make the masks and score them; this
             process where None.
-        options: fields of :class:`~segpref.collect.CollectConfig`, ``DataOptions`` and
+        options: fields of :class:`~segpref.collect.CollectConfig`, ``PoolOptions`` and
             ``TrainedModel``, such as ``images=20`` or ``trust=True``.
 
     Raises:
@@ -93,7 +93,7 @@ def init_study(
     """
     out = Path(out)
     config, where, opening = chosen(
-        options, config or CollectConfig(), DataOptions(), TrainedModel()
+        options, config or CollectConfig(), PoolOptions(), TrainedModel()
     )
     _check_out(out, where)
     given = {
@@ -141,6 +141,7 @@ def _asked(
         save_model(folder / "base.safetensors", inputs.policy.network, inputs.card)
     if inputs.split is not None:
         inputs.split.save(folder / "split.json")
+    write_series_report(inputs.reader, folder)
     builder = StudyBuilder(folder, inputs.card, config.mode, config.votes)
     if config.mode == "base-or-tuned":
         add_model_pairs(inputs, builder, config, left_out)
@@ -171,7 +172,7 @@ def images_of_run(run: Path) -> tuple[Path | None, Path | None]:
     return data, pool
 
 
-def _check_out(out: Path, where: DataOptions) -> None:
+def _check_out(out: Path, where: PoolOptions) -> None:
     check_outputs(folders=[out, where.cache])
     if (out / "study.json").exists():
         raise SegprefError(

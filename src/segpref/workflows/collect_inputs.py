@@ -30,7 +30,7 @@ from segpref.workflows.loading import (
     refuse_itself,
     refuse_own_weights,
 )
-from segpref.workflows.options import DataOptions, TrainedModel
+from segpref.workflows.options import PoolOptions, TrainedModel
 
 __all__ = ["CollectInputs", "digest_of", "open_collect_inputs", "refuse_diffusion"]
 
@@ -109,7 +109,7 @@ def open_collect_inputs(
     judge: Any,
     tuned: Any,
     config: CollectConfig,
-    where: DataOptions,
+    where: PoolOptions,
     opening: TrainedModel,
     cache: Cache,
     workers: RayPool | None = None,
@@ -146,7 +146,7 @@ def open_collect_inputs(
         refuse_diffusion(other.card, other.path)
         _check_tuned(opened, other)
         seen |= set(other.labelled or ())
-    more = None if pool is None else images_for(pool, card.channels)
+    more = None if pool is None else images_for(pool, card.channels, where.series)
     readers = [one for one in (reader, more) if one is not None]
     scorer = None
     if judge is not None:

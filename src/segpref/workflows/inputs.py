@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from segpref.cluster import RayPool
-from segpref.data import Cache, Dataset, Reader, Split, images_for
+from segpref.data import ANY_SERIES, Cache, Dataset, Reader, SeriesRule, Split, images_for
 from segpref.data.splits import split_beside
 from segpref.judges import NamedJudge
 from segpref.policies import ModelCard
@@ -77,8 +77,11 @@ def open_inputs(
     cache: Cache,
     pool: Path | str | None = None,
     workers: RayPool | None = None,
+    series: SeriesRule = ANY_SERIES,
 ) -> Inputs:
     """Open a model, a dataset for it, which workers may prepare, a judge and a split.
+
+    Of a pool of DICOM exports those series are images that the rule takes.
 
     Raises:
         SegprefError: what does not fit together.
@@ -86,7 +89,7 @@ def open_inputs(
     refuse_itself(judge, model)
     opened = open_trained(model, opening)
     card, reader, dataset = prepared_for(opened, data, where, cache, workers)
-    more = None if pool is None else images_for(pool, card.channels)
+    more = None if pool is None else images_for(pool, card.channels, series)
     scorer, judged = open_judge(judge, card, reader, cache, opening.trust, more)
     refuse_own_weights(scorer, opened)
     seen = {*card.labelled, *judged}

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from segpref.data import Preparation
+from segpref.data import ANY_SERIES, Preparation, SeriesRule
 from segpref.settings import Settings
 
-__all__ = ["DataOptions", "ModelOptions", "TrainedModel", "Trust"]
+__all__ = ["DataOptions", "ModelOptions", "PoolOptions", "SeriesOptions", "TrainedModel", "Trust"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +26,20 @@ class DataOptions(Settings):
     cache: Path | None = None
     """Where prepared images and predictions are kept; SEGPREF_CACHE or the user's cache folder if left
     out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeriesOptions(Settings):
+    """DICOM exports."""
+
+    series: SeriesRule = ANY_SERIES
+    """Which series of DICOM exports are images: "{modality: CT, description: *thorax*}", or one option
+    each. Several of one study are refused unless series.all is set."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolOptions(DataOptions, SeriesOptions):
+    """Images without labels."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from segpref.prompts import Prompt
 from segpref.report.verdicts import doubt
 from segpref.targets import check_outputs
 from segpref.types import SegprefError
-from segpref.workflows.options import ModelOptions, Trust
+from segpref.workflows.options import ModelOptions, SeriesOptions
 from segpref.workflows.runs import Run, chosen
 
 __all__ = ["predict"]
@@ -68,8 +68,8 @@ def predict(
         carry: in volumes, carry the model's own prompts, too, from the slice where it is surest.
         reorient: turn volumes as those of the training, and their masks back; otherwise they are
             used unchanged.
-        options: fields of :class:`ModelOptions` and :class:`RayPool`, such as ``trust=True`` and
-            ``ray="auto"``.
+        options: fields of :class:`ModelOptions`, :class:`RayPool` and :class:`SeriesOptions`, such as
+            ``trust=True`` and ``ray="auto"``.
 
     Returns:
         The masks that were written.
@@ -77,7 +77,7 @@ def predict(
     Raises:
         SegprefError: no images, no place for masks, or prompts that the model does not take.
     """
-    opening, pool, _ = chosen(options, ModelOptions(), RayPool(), Trust())
+    opening, pool, exports = chosen(options, ModelOptions(), RayPool(), SeriesOptions())
     output = Path(output)
     check_outputs(folders=[output.expanduser()])
     given = box is not None or bool(points) or text is not None
@@ -105,4 +105,5 @@ def predict(
         carry=carry,
         reorient=reorient,
         pool=pool,
+        series=exports.series,
     )

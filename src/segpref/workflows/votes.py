@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from segpref.collect import StudyVotes
-from segpref.data import Cache, Dataset, Split, images_for, prepare
+from segpref.data import ANY_SERIES, Cache, Dataset, SeriesRule, Split, images_for, prepare
 from segpref.data.splits import split_beside
 from segpref.preferences import AbstainingJudge
 from segpref.types import SegprefError
@@ -28,6 +28,7 @@ def open_vote_inputs(
     opening: TrainedModel,
     cache: Cache,
     pool: Path | str | None,
+    series: SeriesRule = ANY_SERIES,
 ) -> tuple[Path, Inputs]:
     """Open the model that made the masks, and the images that were voted on.
 
@@ -39,6 +40,7 @@ def open_vote_inputs(
         opening: what may be opened.
         cache: of prepared images.
         pool: folder of images without labels.
+        series: which DICOM series of the pool are images.
 
     Raises:
         SegprefError: another model than the one that made the masks; or what does not fit together.
@@ -47,9 +49,11 @@ def open_vote_inputs(
     if where.split is None and split_beside(base) is None and split_beside(votes.model) is not None:
         where = replace(where, split=split_beside(votes.model))
     if data is None:
-        inputs = _without_data(base, where, opening, cache, pool)
+        inputs = _without_data(base, opening, cache, pool, series)
     else:
-        inputs = open_inputs(base, data, AbstainingJudge(), where, opening, cache, pool)
+        inputs = open_inputs(
+            base, data, AbstainingJudge(), where, opening, cache, pool, series=series
+        )
     refuse_diffusion(inputs.card, base)
     digest = "+".join(one.digest() for one in inputs.model.policies())
     if digest != votes.model_digest:
@@ -72,13 +76,13 @@ def voted_images(inputs: Inputs, cache: Cache) -> Sequence[Dataset]:
 
 
 def _without_data(
-    base: Path, where: DataOptions, opening: TrainedModel, cache: Cache, pool: Path | str | None
+    base: Path, opening: TrainedModel, cache: Cache, pool: Path | str | None, series: SeriesRule
 ) -> Inputs:
     if pool is None:
         raise SegprefError("the images that were voted on are needed: give --data, or --pool")
     opened = open_trained(base, opening)
     card = opened.card
-    images = images_for(pool, card.channels)
+    images = images_for(pool, card.channels, series)
     dataset = prepare(
         images, card.preparation, cache, card.label_space, orientation=card.orientation
     )

@@ -1,0 +1,87 @@
+"""Masks of exports from a PACS, and of MetaImage and NRRD: names, places, and the report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from test_predict import card_of, model_file
+from tests.data.dicom_files import CORONAL, stack, values
+
+from segpref.cli.main import main
+from segpref.data import Preparation, SeriesRule, read_csv
+from segpref.inference import predict_folder
+from segpref.types import SegprefError
+
+
+@pytest.fixture
+def export(tmp_path: Path) -> Path:
+    """One study: thin, thick and coronal slices in one folder."""
+    place = tmp_path / "export"
+    for number, (text, count, turn) in enumerate(
+        [("thin", 5, None), ("thick", 3, None), ("cor", 3, CORONAL)], start=1
+    ):
+        stack(
+            place / "study", values((count, 6, 8), number), names=f"I{number}" + "{:02d}",
+            SeriesInstanceUID=f"1.9.1.{number}", SeriesDescription=text, SeriesNumber=number,
+            **({} if turn is None else {"orientation": turn}),
+        )  # fmt: skip
+    return place
+
+
+def model(tmp_path: Path) -> Path:
+    return model_file(tmp_path, card_of(Preparation(normalise="min-max")))
+
+
+def test_a_series_is_chosen_on_the_command_line(tmp_path: Path, export: Path, capsys) -> None:
+    given = ["--model", str(model(tmp_path)), "--input", str(export), "--output"]
+    assert main(["predict", *given, str(tmp_path / "none")]) != 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "3 DICOM series of one study (thin CT axial 5 slices 1.9.1.1; thick CT" in said
+    assert not (tmp_path / "none").exists()
+    for name, options in (
+        ("a", ["--series.description", "*THICK*"]),
+        ("b", ["--series", '{"max_slices": 4, "orientation": "axial"}']),
+    ):
+        out = tmp_path / name
+        assert main(["predict", *given, str(out), *options]) == 0
+        said = " ".join(capsys.readouterr().err.replace("│", " ").split())
+        assert "taken CT 1 3 thick" in said
+        assert sorted(path.name for path in out.iterdir()) == ["series.csv", "study.nii.gz"]
+        rows = read_csv(out / "series.csv")
+        assert [row["description"] for row in rows if row["state"] == "taken"] == ["thick"]
+        assert all(row["why"] for row in rows if row["state"] != "taken")
+        values_of = values((3, 6, 8), 2).transpose(2, 1, 0).astype(float)
+        bright = (values_of - values_of.min()) / (values_of.max() - values_of.min()) > 0.5
+        assert np.array_equal(np.asarray(nib.load(out / "study.nii.gz").dataobj), bright)
+
+
+def test_all_series_become_images_of_their_own(tmp_path: Path, export: Path) -> None:
+    written = predict_folder(model(tmp_path), export, tmp_path / "out", series=SeriesRule(all=True))
+    assert [path.name for path in written] == [
+        f"p1_20240102_{name}.nii.gz" for name in ("cor", "thick", "thin")
+    ]
+    with pytest.raises(SegprefError, match="3 DICOM series of one study"):
+        predict_folder(model(tmp_path), export, tmp_path / "none")
+
+
+def test_masks_of_metaimage_and_nrrd_become_nifti_in_their_place(tmp_path: Path) -> None:
+    array = np.random.default_rng(0).random((3, 6, 8)).astype(np.float32)
+    array[:, 0, :2] = 0, 1
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing((0.75, 0.5, 2.5))
+    image.SetOrigin((-10, 20, 5))
+    (tmp_path / "in").mkdir()
+    for name in ("a.mha", "b.nrrd"):
+        sitk.WriteImage(image, tmp_path / "in" / name)
+    written = predict_folder(model(tmp_path), tmp_path / "in", tmp_path / "out")
+    assert [path.name for path in written] == ["a.nii.gz", "b.nii.gz"]
+    for path in written:
+        mask = nib.load(path)
+        assert np.array_equal(np.asarray(mask.dataobj), (array > 0.5).T)
+        affine = np.diag((-0.75, -0.5, 2.5, 1.0))
+        affine[:3, 3] = 10, -20, 5
+        assert np.allclose(mask.affine, affine, atol=1e-5)
