@@ -31,6 +31,7 @@ from segpref.preferences import (
     distinct,
 )
 from segpref.proposals import SlateProposals
+from segpref.runtime import proposal_precision
 from segpref.training import AnchoredSignal, PreferenceSignal, PseudoLabelSignal, RunFolder
 from segpref.types import Case, SegprefError, Slate
 
@@ -88,7 +89,7 @@ def test_votes_on_slates_teach_as_a_judge_does(
     """What a page does: show two candidates of a slate, keep what a person says, train on it."""
     space, pool = hearts.label_space, hearts.of_patients(hearts.patients[POOL])
     policy, _ = load_model(heart_base)
-    made = Candidates(policy, SlateProposals(8))
+    made = Candidates(policy, SlateProposals(8), proposal_precision("auto", "no"))
     votes = PreferenceFile(tmp_path / "votes.jsonl")
     for case in pool:
         # Seed and round as in the run's first round.
