@@ -31,7 +31,7 @@ from segpref.proposals import (
     Proposal,
     SlateProposals,
     default_families,
-    paper_families,
+    lean_families,
 )
 from segpref.studies import Workspace, load_recipe, select_best
 from segpref.types import LabelSpace
@@ -43,7 +43,7 @@ BATCH = 8
 
 def sets_of(space: LabelSpace) -> dict[str, Sequence[Proposal]]:
     """Families by what a table calls them."""
-    edits = [one for one in default_families(space) if not isinstance(one, NetworkProposal)]
+    edits = [one for one in lean_families(space) if not isinstance(one, NetworkProposal)]
     views = {
         "gamma 0.5": IntensityViews((0.5,)),
         "gamma 0.8": IntensityViews((0.8,)),
@@ -53,9 +53,9 @@ def sets_of(space: LabelSpace) -> dict[str, Sequence[Proposal]]:
         "gamma 0.25, 0.5, 2, 4": IntensityViews((0.5, 2.0, 0.25, 4.0)),
     }
     return {
-        "paper": paper_families(space),
+        "all (default)": default_families(space),
         "edits": edits,
-        "edits, gamma 0.5 and 2 (default)": default_families(space),
+        "lean: edits, gamma 0.5 and 2": lean_families(space),
         "edits, averaged views": [IntensityTTA(), *edits],
         **{f"edits, {name}": [one, *edits] for name, one in views.items()},
     }

@@ -97,7 +97,7 @@ def test_flip_rates_are_measured_on_patches_as_the_training_sees_them(
     score = OracleJudge.score
     monkeypatch.setattr(OracleJudge, "score", noted)
     monkeypatch.setattr(sys.modules["segpref.workflows.align"], "train", stopped)
-    assert align(place, "flips", "--method", "calibrated", "--families", "paper") == 130
+    assert align(place, "flips", "--method", "calibrated") == 130
     found = json.loads((place / "flips" / "audit.json").read_text())
     assert {case.id for case in seen} == {"p4", "p5", "p6"}
     assert {case.image.shape for case in seen} == {(1, 16, 16)}

@@ -18,7 +18,7 @@ from segpref.contrib.objectives import UncertaintyPenalizedDPO
 from segpref.data import Cache, Dataset, Preparation, largest_error
 from segpref.judges import EnsembleJudge, ModelJudge, OracleJudge
 from segpref.policies import ModelCard, NetworkSpec, Segmenter, load_model, load_policy, save_model
-from segpref.proposals import IntensityViews, SlateProposals
+from segpref.proposals import IntensityTTA, SlateProposals
 from segpref.training import (
     PreferenceSignal,
     PseudoLabelSignal,
@@ -120,7 +120,7 @@ def test_no_network_pass_is_done_twice(
     assert not [key for key in counts if key[0] == 1]
     # Two steps of four images: one differentiable pass each, and one per view of the image.
     assert counts.pop((0, True, 4)) == 2
-    assert counts.pop((0, False, 4)) == 2 * len(IntensityViews().gammas)
+    assert counts.pop((0, False, 4)) == 2 * IntensityTTA().views
     # Of single images: the validation before and after, and the search for the last stage and for
     # what runs in it before its first dropout layer, once.
     assert counts.pop((0, False, 1)) == 2 + 5
@@ -270,5 +270,5 @@ def test_preferences_of_the_oracle_make_a_better_segmenter(
     assert summary["val_iou_peak"] > summary["val_iou_base"] + 0.03
     assert summary["val_iou_last"] > summary["val_iou_base"] + 0.03
     history = run.read_metrics()
-    assert history[-1]["preference_accuracy"] > 0.55
+    assert history[-1]["preference_accuracy"] > 0.6
     assert history[1]["pair_flip"] == 0

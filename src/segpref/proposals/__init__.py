@@ -51,7 +51,7 @@ if TYPE_CHECKING:
         default_families,
         draw,
         families_of,
-        paper_families,
+        lean_families,
     )
     from segpref.proposals.topology import (
         HoleFilling,
@@ -100,7 +100,7 @@ else:
                 "default_families",
                 "draw",
                 "families_of",
-                "paper_families",
+                "lean_families",
             ),
             "topology": (
                 "HoleFilling",
@@ -161,10 +161,10 @@ __all__ = [
     "intensity_views",
     "interfaces_by_contact",
     "keep_components",
+    "lean_families",
     "mean_mask",
     "offset",
     "offset_interface",
     "offset_structure",
-    "paper_families",
     "relative",
 ]

@@ -37,40 +37,22 @@ __all__ = [
     "default_families",
     "draw",
     "families_of",
-    "paper_families",
+    "lean_families",
 ]
 
 log = logging.getLogger(__name__)
 
-Families = Sequence[Proposal] | Literal["default", "paper"]
-"""Proposal families, or which ones are taken for a label space."""
+Families = Sequence[Proposal] | Literal["lean"] | None
+"""Proposal families, or which ones are taken for a label space: all where None."""
 
 PATIENCE = 12
 """After so many repetitions in a row a family is taken to have nothing new."""
 
 
 def default_families(label_space: LabelSpace) -> tuple[Proposal, ...]:
-    """Families that suit the label space, chosen by what their best candidate gains for its cost.
+    """All families of Appendix A.2 that suit the label space.
 
-    Edits of the prediction, and the predictions of two strongly changed views: the best of such a slate
-    gains more than the best of :func:`paper_families`, for half of the time
-    (docs/results/candidates). The first places go to one family each, so that a slate of 8 is as mixed
-    as one of 32.
-    """
-    shared: tuple[Proposal, ...] = (
-        LargestComponent(),
-        IntensityViews(),
-        CleanedOffset(),
-        HoleFilling(),
-        CleanedExtremes(),
-    )
-    return (*shared, *_extent(label_space))
-
-
-def paper_families(label_space: LabelSpace) -> tuple[Proposal, ...]:
-    """All families of Appendix A.2 that suit the label space, with averages of ten further passes.
-
-    The first seven places go to seven families.
+    The first seven places go to seven families, so that a slate of 8 is as mixed as one of 32.
     """
     shared: tuple[Proposal, ...] = (
         MonteCarloDropout(),
@@ -84,11 +66,29 @@ def paper_families(label_space: LabelSpace) -> tuple[Proposal, ...]:
     return (*shared, *_extent(label_space))
 
 
+def lean_families(label_space: LabelSpace) -> tuple[Proposal, ...]:
+    """Families that suit the label space, chosen by what their best candidate gains for its cost.
+
+    Edits of the prediction, and the predictions of two strongly changed views: the best of such a slate
+    gains more than the best of :func:`default_families`, for half of the time. Candidates that differ
+    little from the prediction are missing, which can make a training on few images less steady
+    (docs/results/candidates).
+    """
+    shared: tuple[Proposal, ...] = (
+        LargestComponent(),
+        IntensityViews(),
+        CleanedOffset(),
+        HoleFilling(),
+        CleanedExtremes(),
+    )
+    return (*shared, *_extent(label_space))
+
+
 def families_of(families: Families, label_space: LabelSpace) -> Sequence[Proposal]:
     """The families that are meant."""
-    if families == "default":
+    if families is None:
         return default_families(label_space)
-    return paper_families(label_space) if families == "paper" else families
+    return lean_families(label_space) if families == "lean" else families
 
 
 def _extent(label_space: LabelSpace) -> tuple[Proposal, ...]:
@@ -110,17 +110,17 @@ class SlateProposals:
 
     Args:
         size: number K of candidates.
-        families: proposal families, or ``default`` (:func:`default_families`) or ``paper``
-            (:func:`paper_families`) of the policy's label space.
+        families: proposal families, or ``lean`` (:func:`lean_families`); None takes all that suit the
+            policy's label space (:func:`default_families`).
 
     Raises:
         SegprefError: K below 2, or no family.
     """
 
-    def __init__(self, size: int = 32, families: Families = "default") -> None:
+    def __init__(self, size: int = 32, families: Families = None) -> None:
         if size < 2:
             raise SegprefError(f"a slate needs at least 2 candidates to compare, not {size}")
-        if not families:
+        if families is not None and not families:
             raise SegprefError("a slate needs at least one proposal family besides the anchor")
         self.size = size
         self.families = families
@@ -130,7 +130,9 @@ class SlateProposals:
     @property
     def own_families(self) -> Sequence[Proposal]:
         """The families that were given; none where they are named."""
-        return () if isinstance(self.families, str) else self.families
+        if self.families is None or isinstance(self.families, str):
+            return ()
+        return self.families
 
     def prepare(self, dataset: Dataset) -> None:
         """Make ready what the families know of all images of the dataset before any network pass."""

@@ -47,9 +47,6 @@ def align_settings(given: Mapping[str, Any]) -> dict[str, Any]:
         found["control"] = _RATES[rate]
     if found.get(CLASS) in _CLASSES:
         found[CLASS] = "AlignConfig"
-    # Those of the paper were the default, which a record may leave out.
-    if found.get("families", None if found.get(CLASS) == "AlignConfig" else ()) is None:
-        found["families"] = "paper"
     return found
 
 

@@ -187,7 +187,7 @@ class _Source:
     config: AlignConfig
     shown: Dataset
     validation: Dataset
-    families: Families = "default"
+    families: Families = None
     votes: VoteInputs | None = None
 
 

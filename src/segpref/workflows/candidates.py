@@ -40,7 +40,7 @@ def report_dropout_diversity(
         seed: of patches and dropout masks.
         cache: where predictions that patches are drawn around are kept.
     """
-    given = () if isinstance(families, str) else families
+    given = () if families is None or isinstance(families, str) else families
     asking = [family for family in given if isinstance(family, DropoutRates)]
     if not asking or not len(pool):
         return

@@ -317,7 +317,7 @@ def check_masks(judge: Judge, families: Families, dataset: Dataset) -> None:
         SegprefError: all masks of a folder are missing, or the masks that judge are candidates, too.
     """
     judging = judge.masks.folder.resolve() if isinstance(judge, MasksJudge) else None
-    for family in () if isinstance(families, str) else families:
+    for family in () if families is None or isinstance(families, str) else families:
         if isinstance(family, OtherMasks):
             for folder in family.folders:
                 if folder.folder.resolve() == judging:
