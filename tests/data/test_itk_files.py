@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -144,6 +145,77 @@ def test_the_voxels_beside_a_header_count_as_content(tmp_path: Path) -> None:
     before = cache.digest_of_files(source.content)
     raw.write_bytes(bytes(len(raw.read_bytes())))
     assert cache.digest_of_files(source.content) != before
+
+
+HEADERS = {
+    "mha": "ObjectType = Image\nNDims = 2\nDimSize = 2 2\nElementType = MET_UCHAR\n"
+    "ElementDataFile = {}\n",
+    "nrrd": "NRRD0004\ntype: uint8\ndimension: 2\nsizes: 2 2\nencoding: raw\ndata file: {}\n",
+}
+
+
+def header(path: Path, voxels: str) -> Path:
+    """A file that names the file of its 2 x 2 voxels."""
+    kind = "mha" if path.suffix in (".mha", ".mhd") else "nrrd"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(HEADERS[kind].format(voxels))
+    return path
+
+
+@pytest.mark.parametrize("ending", ["mha", "mhd", "nrrd", "nhdr"])
+@pytest.mark.parametrize("place", ["a.raw", "voxels/a.raw"])
+def test_voxels_in_the_folder_of_their_header_are_read(
+    tmp_path: Path, ending: str, place: str
+) -> None:
+    (tmp_path / place).parent.mkdir(exist_ok=True)
+    (tmp_path / place).write_bytes(bytes([1, 2, 3, 4]))
+    path = header(tmp_path / f"a.{ending}", place)
+    assert read_volume(path).array.tolist() == [[[1, 3], [2, 4]]]
+    # They are content, whatever the name of the header says.
+    cache = Cache(tmp_path / "cache")
+    before = cache.digest_of_files([path])
+    (tmp_path / place).write_bytes(bytes([1, 2, 3, 5]))
+    assert cache.digest_of_files([path]) != before
+
+
+@pytest.mark.parametrize("ending", ["mha", "mhd", "nrrd", "nhdr"])
+@pytest.mark.parametrize(
+    ("voxels", "said"),
+    [
+        ("{outside}", "outside its folder: put that file beside it"),
+        ("../secret.raw", "outside its folder: put that file beside it"),
+        ("sub/../../secret.raw", "outside its folder: put that file beside it"),
+        ("/dev/zero", "outside its folder: put that file beside it"),
+        ("pipe", "pipe is a named pipe, not a file"),
+        ("gone.raw", "gone.raw, which holds the voxels of .*, is not there: restore it"),
+        ("LIST", "are in several files: save it with all in one"),
+        ("part%d.raw 1 2 1", "are in several files: save it with all in one"),
+    ],
+)
+def test_a_header_names_no_file_of_the_machine(
+    tmp_path: Path, ending: str, voxels: str, said: str
+) -> None:
+    (tmp_path / "secret.raw").write_bytes(bytes(4))
+    (tmp_path / "in").mkdir()
+    os.mkfifo(tmp_path / "in" / "pipe")
+    path = header(tmp_path / "in" / f"a.{ending}", voxels.format(outside=tmp_path / "secret.raw"))
+    with pytest.raises(SegprefError, match=said):
+        read_volume(path)
+    with pytest.raises(SegprefError, match=said):
+        Cache(tmp_path / "cache").digest_of_files([path])
+
+
+@pytest.mark.parametrize("ending", ["mha", "nrrd"])
+def test_a_second_name_of_voxels_is_no_way_round(tmp_path: Path, ending: str) -> None:
+    (tmp_path / "secret.raw").write_bytes(bytes(4))
+    path = header(tmp_path / "in" / f"a.{ending}", "local")
+    with path.open("a") as file:
+        file.write(HEADERS[ending].splitlines()[-1].format(tmp_path / "secret.raw") + "\n")
+    with pytest.raises(SegprefError, match=r"outside its folder|several files"):
+        read_volume(path)
+    path.write_text(f"{'# long' * 20_000}\n{HEADERS[ending].format(tmp_path / 'secret.raw')}")
+    with pytest.raises(SegprefError, match="header without an end"):
+        read_volume(path)
 
 
 @pytest.mark.parametrize("name", ["a.mha", "a.nrrd", "a.nhdr"])

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, Num
 
 from segpref.extras import needed
+from segpref.targets import refuse_special
 from segpref.types import SegprefError
 
 __all__ = ["ITK_SUFFIXES", "data_files", "is_itk", "read_itk"]
@@ -22,7 +23,15 @@ _READERS = {
     ".nhdr": "NrrdImageIO",
 }
 
-_DETACHED = re.compile(r"^\s*(?:ElementDataFile\s*=|data ?file:)\s*(.+?)\s*$", re.I | re.M)
+_OWN = re.compile(rb"^ElementDataFile[ \t]*=[ \t]*LOCAL[ \t]*\r?$", re.M)
+"""Where the header of a MetaImage ends whose voxels follow it."""
+
+_BLANK = re.compile(rb"\r?\n\r?\n")
+"""Where the header of an NRRD file ends."""
+
+_NAMED = re.compile(
+    rb"^\s*(?:ElementDataFile\s*[=:]|data ?file:)[ \t]*(.*?)[ \t]*\r?$", re.I | re.M
+)
 _HEADER_BYTES = 65536
 
 
@@ -32,18 +41,39 @@ def is_itk(path: Path) -> bool:
 
 
 def data_files(path: Path) -> tuple[Path, ...]:
-    """The files that hold the voxels of a .mhd or .nhdr header; none where the file itself does."""
-    if path.suffix.lower() not in (".mhd", ".nhdr") or not path.is_file():
+    """The file beside a header that holds its voxels; none where the file itself does.
+
+    A header can name any file of the machine, and what is read of it would end up in masks. So only
+    one in the header's folder, or below it, is read.
+
+    Raises:
+        SegprefError: it names a file elsewhere, several, or one that is not there.
+    """
+    if not is_itk(path) or not path.is_file():
         return ()
     with path.open("rb") as file:
-        text = file.read(_HEADER_BYTES).decode("utf-8", "replace")
-    found = _DETACHED.search(text)
-    if found is None or found[1].upper() == "LOCAL":
+        head = file.read(_HEADER_BYTES)
+    end = (_OWN if path.suffix.lower() in (".mha", ".mhd") else _BLANK).search(head)
+    if end is None and len(head) == _HEADER_BYTES:
+        raise SegprefError(f"{path} has a header without an end: export it again")
+    names = [name.decode("utf-8", "replace") for name in _NAMED.findall(head[: end and end.end()])]
+    names = [name for name in names if name.upper() != "LOCAL"]
+    if not names:
         return ()
-    if found[1].upper() == "LIST" or "%" in found[1]:
-        return tuple(sorted(one for one in path.parent.iterdir() if one.is_file() and one != path))
-    there = path.parent / found[1]
-    return (there,) if there.is_file() else ()
+    if len(names) > 1 or names[0].upper().startswith("LIST") or "%" in names[0]:
+        raise SegprefError(f"the voxels of {path} are in several files: save it with all in one")
+    there = path.parent / names[0]
+    if Path(names[0]).is_absolute() or ".." in there.relative_to(path.parent).parts:
+        raise SegprefError(
+            f"{path} says that its voxels are in {names[0]}, outside its folder: put that file beside "
+            "it, and its name alone into the header"
+        )
+    refuse_special(there)
+    if not there.is_file():
+        raise SegprefError(
+            f"{there}, which holds the voxels of {path.name}, is not there: restore it"
+        )
+    return (there,)
 
 
 def read_itk(
@@ -61,8 +91,10 @@ def read_itk(
         oriented: whether the affine says where the axes point to.
 
     Raises:
-        SegprefError: SimpleITK is not installed; overlapping segments; neither two nor three axes.
+        SegprefError: SimpleITK is not installed; overlapping segments; neither two nor three axes; a
+            file of voxels that is not read (:func:`data_files`).
     """
+    data_files(path)
     sitk = needed("SimpleITK", "dicom")
     reader = sitk.ImageFileReader()
     reader.SetImageIO(_READERS[path.suffix.lower()])
