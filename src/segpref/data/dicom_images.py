@@ -47,8 +47,8 @@ def dicom_sources(folder: Path, series: Sequence[Series]) -> Iterator[Source]:
     Images of one patient share ``PatientID``; without one, those of one study count as a patient.
     """
     holders = Counter(one.folder for one in series)
-    alone = [one for one in series if holders[one.folder] == 1 and _in_one_folder(one)]
-    named = [one for one in series if one.placed and one not in alone]
+    alone = {id(one) for one in series if holders[one.folder] == 1 and _in_one_folder(one)}
+    named = [one for one in series if one.placed and id(one) not in alone]
     names = _names(named)
     for one in series:
         above = one.folder.relative_to(folder).parts
@@ -59,7 +59,7 @@ def dicom_sources(folder: Path, series: Sequence[Series]) -> Iterator[Source]:
                 single = replace(one, files=(file,), instances=(instance,), slices=1)
                 yield Source(id=name, patient=patient or name, images=(file,), series=single)
             continue
-        if one in alone:
+        if id(one) in alone:
             name, key = source_id("_".join(above) or folder.resolve().name), None
         else:
             name, key = names[one], one.uid or None

@@ -102,10 +102,9 @@ def found_series(root: Path) -> tuple[list[Series], list[LeftOut]]:
     """Read the headers of all DICOM files in or below a folder.
 
     Files belong together by ``SeriesInstanceUID``, and by their folder, too, where they state no series
-    or no study. A file
-    that can't be read belongs to every series of its folder, whose reading reports it, or is alone.
-    Copies of a file (of one ``SOPInstanceUID`` and the same content) count once. Reports, presentation
-    states, structure sets, segmentations, doses and localizers are left out.
+    or no study. A file that can't be read belongs to every series of its folder, whose reading reports
+    it, or is alone. Copies of a file (of one ``SOPInstanceUID`` and the same content) count once.
+    Reports, presentation states, structure sets, segmentations, doses and localizers are left out.
     """
     damaged: list[Path] = []
     images: dict[tuple[str, ...], list[Header]] = defaultdict(list)

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
         default_families,
         draw,
         families_of,
+        given_families,
         lean_families,
     )
     from segpref.proposals.topology import (
@@ -100,6 +101,7 @@ else:
                 "default_families",
                 "draw",
                 "families_of",
+                "given_families",
                 "lean_families",
             ),
             "topology": (
@@ -157,6 +159,7 @@ __all__ = [
     "families_of",
     "fill_holes",
     "full_slates",
+    "given_families",
     "grown",
     "intensity_views",
     "interfaces_by_contact",

@@ -37,6 +37,7 @@ __all__ = [
     "default_families",
     "draw",
     "families_of",
+    "given_families",
     "lean_families",
 ]
 
@@ -71,7 +72,7 @@ def lean_families(label_space: LabelSpace) -> tuple[Proposal, ...]:
 
     Edits of the prediction, and the predictions of two strongly changed views: the best of such a slate
     gains more than the best of :func:`default_families`, for half of the time. Candidates that differ
-    little from the prediction are missing, which can make a training on few images less steady
+    little from the prediction are missing: a small 3D model fell apart without them
     (docs/results/candidates).
     """
     shared: tuple[Proposal, ...] = (
@@ -82,6 +83,11 @@ def lean_families(label_space: LabelSpace) -> tuple[Proposal, ...]:
         CleanedExtremes(),
     )
     return (*shared, *_extent(label_space))
+
+
+def given_families(families: Families) -> Sequence[Proposal]:
+    """The families that were given one by one; none where they are those of a label space."""
+    return () if families is None or isinstance(families, str) else families
 
 
 def families_of(families: Families, label_space: LabelSpace) -> Sequence[Proposal]:
@@ -129,10 +135,8 @@ class SlateProposals:
 
     @property
     def own_families(self) -> Sequence[Proposal]:
-        """The families that were given; none where they are named."""
-        if self.families is None or isinstance(self.families, str):
-            return ()
-        return self.families
+        """The families that were given one by one."""
+        return given_families(self.families)
 
     def prepare(self, dataset: Dataset) -> None:
         """Make ready what the families know of all images of the dataset before any network pass."""

@@ -41,8 +41,44 @@ def intensity_views(
         yield (images - mean).mul_(contrast).add_(mean)
 
 
-@checked(weight={"least": 0})
-class IntensityTTA:
+class _ChangedIntensity:
+    """What families have in common that pass copies of changed intensity."""
+
+    def _take(
+        self,
+        gammas: Sequence[float],
+        brightness: Sequence[float],
+        contrasts: Sequence[float],
+        weight: float,
+    ) -> None:
+        self.gammas, self.brightness, self.contrasts = gammas, brightness, contrasts
+        self.weight = weight
+        if not self.views:
+            name = type(self).__name__
+            raise SegprefError(f"{name} needs at least one gamma, brightness or contrast")
+
+    @property
+    def views(self) -> int:
+        """Number of network passes."""
+        return len(self._changes)
+
+    @property
+    def _changes(self) -> list[tuple[str, float]]:
+        """In the order of the passes."""
+        named = {
+            "gamma": self.gammas, "brightness": self.brightness, "contrast": self.contrasts,
+        }  # fmt: skip
+        return [(name, size) for name, sizes in named.items() for size in sizes]
+
+    def _logits(
+        self, policy: Policy, images: Float[Tensor, "B channel *space"]
+    ) -> Iterator[Float[Tensor, "B C *space"]]:
+        for view in intensity_views(images, self.gammas, self.brightness, self.contrasts):
+            yield policy.logits(view)
+
+
+@checked(weight={"least": 0}, gammas={"above": 0})
+class IntensityTTA(_ChangedIntensity):
     """The mean prediction over the image and changed copies of it; one network pass per change.
 
     Args:
@@ -64,17 +100,7 @@ class IntensityTTA:
         contrasts: Sequence[float] = (0.9,),
         weight: float = 3.0,
     ) -> None:
-        self.gammas = gammas
-        self.brightness = brightness
-        self.contrasts = contrasts
-        self.weight = weight
-        if not self.views:
-            raise SegprefError("IntensityTTA needs at least one gamma, brightness or contrast")
-
-    @property
-    def views(self) -> int:
-        """Number of network passes."""
-        return len(self.gammas) + len(self.brightness) + len(self.contrasts)
+        self._take(gammas, brightness, contrasts, weight)
 
     def predict(
         self,
@@ -84,8 +110,7 @@ class IntensityTTA:
         seeds: Sequence[int],
     ) -> Mapping[str, Tensor] | None:
         """``tta [B, field, *space]``; the unchanged image is not passed again."""
-        views = intensity_views(images, self.gammas, self.brightness, self.contrasts)
-        samples = [state.logits.detach(), *(policy.logits(view) for view in views)]
+        samples = [state.logits.detach(), *self._logits(policy, images)]
         masks = [policy.label_space.decode(sample) for sample in samples]
         return {"tta": mean_mask(samples, masks, policy.label_space)}
 
@@ -96,12 +121,12 @@ class IntensityTTA:
 
 
 @checked(weight={"least": 0}, gammas={"above": 0})
-class IntensityViews:
+class IntensityViews(_ChangedIntensity):
     """The prediction of each changed copy of the image; one network pass per change.
 
-    Strong changes of gamma find what the unchanged image does not: alone, they raise what the best
-    candidate of a slate could gain more than averages of many passes do. A shift or a change of
-    contrast is undone by networks that normalise each image, so there is none by default.
+    A strong change of gamma is another look at the image, so its prediction can hold what edits of the
+    anchor can't. Shifts and changes of contrast, which instance normalisation evens out, changed next
+    to nothing where they were tried, so there is none by default (docs/results/candidates).
 
     Args:
         gammas: exponents of the intensity scaled to 0 ... 1.
@@ -122,10 +147,7 @@ class IntensityViews:
         contrasts: Sequence[float] = (),
         weight: float = 6.0,
     ) -> None:
-        self.gammas, self.brightness, self.contrasts = gammas, brightness, contrasts
-        self.weight = weight
-        if not (gammas or brightness or contrasts):
-            raise SegprefError("IntensityViews needs at least one gamma, brightness or contrast")
+        self._take(gammas, brightness, contrasts, weight)
 
     def predict(
         self,
@@ -135,17 +157,12 @@ class IntensityViews:
         seeds: Sequence[int],
     ) -> Mapping[str, Tensor] | None:
         """``intensity [B, view, field, *space]``."""
-        views = intensity_views(images, self.gammas, self.brightness, self.contrasts)
-        masks = [policy.label_space.decode(policy.logits(view)) for view in views]
+        masks = [policy.label_space.decode(logits) for logits in self._logits(policy, images)]
         return {self.family: torch.stack(masks, dim=1)}
 
     def __call__(self, context: ProposalContext) -> Iterator[Proposed]:
         """One candidate per change."""
-        changes = [
-            *(("gamma", one) for one in self.gammas),
-            *(("brightness", one) for one in self.brightness),
-            *(("contrast", one) for one in self.contrasts),
-        ]
-        found = context.predictions.get(self.family, ())
-        for (name, size), mask in zip(changes, found, strict=False):
-            yield {name: size}, mask
+        if self.family in context.predictions:
+            masks = context.predictions[self.family]
+            for (name, size), mask in zip(self._changes, masks, strict=True):
+                yield {name: size}, mask

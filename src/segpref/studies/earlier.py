@@ -47,6 +47,9 @@ def align_settings(given: Mapping[str, Any]) -> dict[str, Any]:
         found["control"] = _RATES[rate]
     if found.get(CLASS) in _CLASSES:
         found[CLASS] = "AlignConfig"
+    if found.get(CLASS) == "AlignConfig":
+        # Before there was a choice, candidates were proposed in the precision of the update.
+        found.setdefault("proposal_precision", "no")
     return found
 
 

@@ -83,7 +83,7 @@ class Recipe:
             says what differs from ``align``.
         network: of bases and judges; :func:`default_network` where None.
         preparation: from image to network input.
-        align: what methods share in YAML, and K of the slates that audits see.
+        align: what methods share in YAML; K and families of the slates that audits see.
         grid: which of them are combined; everything with everything where it is empty.
         seeds: each draws the labelled cases and the judge's cases anew; the split stays.
         split_seed: of the split.

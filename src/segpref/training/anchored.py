@@ -9,9 +9,9 @@ from typing import ClassVar
 from torch import Tensor
 
 from segpref.objectives.pairwise import DPO
-from segpref.objectives.supervised import OneHotLoss, SupervisedLoss
+from segpref.objectives.supervised import SupervisedLoss
 from segpref.preferences import KeepPairs, RecordedPairs
-from segpref.runtime import moved, step_total
+from segpref.runtime import step_total
 from segpref.training.figures import times
 from segpref.training.loop import StepResult
 from segpref.training.signals import PreferenceSignal, ScoredBatch, Signal
@@ -26,7 +26,9 @@ class SupervisedSignal:
 
     Args:
         label_space: what the masks mean.
-        loss: of logits and labels; Dice and (binary) cross-entropy where None.
+        loss: of logits and of labels on the host, such as
+            :class:`~segpref.objectives.supervised.OneHotLoss`; Dice and (binary) cross-entropy where
+            None.
     """
 
     needs_label: ClassVar[bool] = True
@@ -47,10 +49,7 @@ class SupervisedSignal:
             )
         images = len(batch.slates)
         loss = self.loss or SupervisedLoss(self.label_space)
-        labels = batch.labels
-        if not isinstance(loss, SupervisedLoss | OneHotLoss):  # these move them
-            labels = moved(labels, batch.logits.device)
-        value = loss(batch.logits, labels)
+        value = loss(batch.logits, batch.labels)
         logs = {"supervised_loss": (times(value, images), float(images))}
         return StepResult(value * images, images, logs)
 

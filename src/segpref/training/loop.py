@@ -85,9 +85,8 @@ def batch_stream(
             f"images_per_epoch and batch_size must be at least 1, not {per_epoch} and {batch_size}"
         )
 
-    @lru_cache(
-        maxsize=2
-    )  # an epoch asks for no more, and a pool may have a hundred thousand images
+    # Kept, for every step asks, and a pool may have a hundred thousand images.
+    @lru_cache(maxsize=2)
     def drawn(number: int) -> np.ndarray:
         # Pass p over the pool is a permutation that depends on the seed and on p alone.
         return np.random.default_rng([seed, number]).permutation(images)

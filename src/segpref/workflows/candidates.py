@@ -10,7 +10,7 @@ import torch
 from segpref.data import Cache, Dataset
 from segpref.policies import load_segmenter, read_card
 from segpref.progress import console
-from segpref.proposals import DropoutRates, Families, dropout_diversity
+from segpref.proposals import DropoutRates, Families, dropout_diversity, given_families
 from segpref.proposals.rates import stochastic
 from segpref.studies.slates import patch_draw
 from segpref.training import RunFolder
@@ -40,7 +40,7 @@ def report_dropout_diversity(
         seed: of patches and dropout masks.
         cache: where predictions that patches are drawn around are kept.
     """
-    given = () if families is None or isinstance(families, str) else families
+    given = given_families(families)
     asking = [family for family in given if isinstance(family, DropoutRates)]
     if not asking or not len(pool):
         return

@@ -31,7 +31,7 @@ from segpref.policies import ModelCard
 from segpref.policies.model_formats import OpenModel, holds_model, open_model
 from segpref.preferences import PreferenceFolder, StandingJudge
 from segpref.progress import console
-from segpref.proposals import Families, OtherMasks, families_of
+from segpref.proposals import Families, OtherMasks, families_of, given_families
 from segpref.training import RunFolder, is_regressor, load_regressor
 from segpref.types import Judge, SegprefError
 from segpref.workflows.options import DataOptions, TrainedModel
@@ -317,7 +317,7 @@ def check_masks(judge: Judge, families: Families, dataset: Dataset) -> None:
         SegprefError: all masks of a folder are missing, or the masks that judge are candidates, too.
     """
     judging = judge.masks.folder.resolve() if isinstance(judge, MasksJudge) else None
-    for family in () if families is None or isinstance(families, str) else families:
+    for family in given_families(families):
         if isinstance(family, OtherMasks):
             for folder in family.folders:
                 if folder.folder.resolve() == judging:

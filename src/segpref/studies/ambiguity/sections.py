@@ -236,38 +236,33 @@ def _moved(what: str, change: Float[np.ndarray, "image n"], patients: Sequence[s
 
 
 def _speed(found: Findings) -> TitledTable:
-    workspace, rows, claims = found.workspace, [], []
-    base: tuple[str, int, np.ndarray, np.ndarray] | None = None
-    for sampler in workspace.recipe.speed:
-        path = workspace.timed(sampler)
-        if not path.exists():
-            continue
-        masks, seconds = workspace.what_was_timed(sampler)
-        masks = masks[:, :, 0]
+    workspace = found.workspace
+    timed = [one for one in workspace.recipe.speed if workspace.timed(one).exists()]
+    names = [f"{one.solver}, {one.steps} steps" for one in timed]
+    results = [workspace.what_was_timed(one) for one in timed]
+    scores, rows, claims = [], [], []
+    for name, sampler, (masks, seconds) in zip(names, timed, results, strict=True):
         cases = workspace.test[: len(masks)]
-        scores = ambiguity_scores(list(masks), [rated_masks(case)[:, 0] for case in cases])
-        name = f"{sampler.solver}, {sampler.steps} steps"
-        if base is None:
-            base = (name, sampler.steps, seconds, scores.ged)
-        else:
-            more = gain([scores.ged], [base[3]], [case.patient for case in cases])
-            claims.append(f"GED of {name} minus {base[0]}: {more}.")
+        raters = [rated_masks(case)[:, 0] for case in cases]
+        scores.append(ambiguity_scores(list(masks[:, :, 0]), raters))
+        faster = results[0][1] / seconds
         figures = {
-            "GED": scores.mean()["ged"],
+            "GED": scores[-1].mean()["ged"],
             "Evaluations": float(sampler.steps),
-            "Fewer": base[1] / sampler.steps,
+            "Fewer": timed[0].steps / sampler.steps,
             "Seconds": float(seconds[0]),
-            "Faster": float(base[2][0] / seconds[0]),
+            "Faster": float(faster[0]),
             "CPU seconds": float(seconds[1]),
-            "CPU faster": float(base[2][1] / seconds[1]),
+            "CPU faster": float(faster[1]),
         }
-        pairs = {name: (value, float("nan")) for name, value in figures.items()}
-        rows.append(TableRow(name, 1, pairs))
-    return TitledTable(
-        f"Speed on {workspace.recipe.speed_images} images, N = {workspace.recipe.samples}",
-        rows,
-        remarks=claims,
-    )
+        rows.append(
+            TableRow(name, 1, {what: (value, float("nan")) for what, value in figures.items()})
+        )
+        if len(rows) > 1:
+            more = gain([scores[-1].ged], [scores[0].ged], [case.patient for case in cases])
+            claims.append(f"GED of {name} minus {names[0]}: {more}.")
+    title = f"Speed on {workspace.recipe.speed_images} images, N = {workspace.recipe.samples}"
+    return TitledTable(title, rows, remarks=claims)
 
 
 def _row(
