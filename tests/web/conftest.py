@@ -49,6 +49,9 @@ def new_page(browser: Any) -> Iterator[Callable[..., Any]]:
         contexts.append(context)
         page = context.new_page()
         page.on("pageerror", lambda error: errors.append(str(error)))
+        # Shown where a test fails: what the page asked for, and what became of it.
+        page.on("requestfailed", lambda one: print("failed", one.method, one.url, one.failure))
+        page.on("response", lambda one: print(one.status, one.request.method, one.url))
         return page
 
     yield opened

@@ -56,6 +56,8 @@ class Bench:
     votes: list[dict[str, Any]] = field(default_factory=list)
     expired: bool = False
     full: bool = False
+    refuses: str | None = None  # the sentence with which votes are refused for good
+    broken: dict[str, Response] = field(default_factory=dict)  # sent for "1/masks" instead
 
     def app(self) -> FastAPI:
         app = FastAPI()
@@ -115,6 +117,8 @@ class Bench:
 
         @app.get("/api/assignments/{at}/{kind}/{axis}/{index}")
         def values(at: int, kind: str, axis: Any, index: int) -> Response:
+            if f"{at}/{kind}" in self.broken:
+                return self.broken[f"{at}/{kind}"]
             one = self.questions[at]
             shown = [one.image] if kind == "image" else list(one.masks)
             slices = [np.ascontiguousarray(slice_of(each, axis, index)) for each in shown]
@@ -126,6 +130,8 @@ class Bench:
         def vote(body: dict[str, Any]) -> JSONResponse:
             if self.full:
                 return JSONResponse({"error": "The disk is full."}, 507)
+            if self.refuses:
+                return JSONResponse({"error": self.refuses}, 409)
             known = any(one["uuid"] == body["uuid"] for one in self.votes)
             if not known:
                 self.votes.append(body)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fastapi.responses import JSONResponse, Response
 from tests.web.page_study import Bench, Question, Server, comparing, drawn
 
 pytestmark = pytest.mark.slow  # together they take minutes: each opens a page in a browser
@@ -167,16 +168,13 @@ def test_practice_says_at_once_what_was_right(new_page: NewPage) -> None:
 def test_what_is_not_drawn_cannot_be_answered(new_page: NewPage, kind: str, how: str) -> None:
     bench = Bench([question(0), question(1)], HEART)
 
-    def fail(route: Any) -> None:
-        if how == "aborted":
-            route.abort()
-        elif how == "refused":
-            route.fulfill(status=500, json={"error": "This file cannot be read."})
-        else:
-            route.fulfill(status=200, body=b"123")
-
     with comparing(new_page, bench) as page:
-        page.route(f"**/assignments/1/{kind}/**", fail)
+        if how == "aborted":
+            page.route(f"**/assignments/1/{kind}/**", lambda route: route.abort())
+        elif how == "refused":
+            bench.broken[f"1/{kind}"] = JSONResponse({"error": "This file cannot be read."}, 500)
+        else:
+            bench.broken[f"1/{kind}"] = Response(b"123")
         page.keyboard.press("ArrowLeft")
         page.wait_for_selector('#compare[data-phase="failed"] >> #notice:visible')
         if how == "refused":
@@ -186,8 +184,8 @@ def test_what_is_not_drawn_cannot_be_answered(new_page: NewPage, kind: str, how:
         assert all(button.is_disabled() for button in page.locator("#choices button").all())
         page.keyboard.press("Enter")  # tries again: in vain
         page.wait_for_selector('#compare[data-phase="failed"] >> #notice:visible')
-        page.unroute("**/assignments/1/**")
         page.unroute(f"**/assignments/1/{kind}/**")
+        bench.broken.clear()
         page.keyboard.press("Enter")
         drawn(page)
         assert not page.locator("#notice").is_visible()
@@ -293,13 +291,12 @@ def test_a_full_disk_stops_voting_with_the_servers_sentence(new_page: NewPage) -
 def test_an_answer_that_is_refused_is_reported(new_page: NewPage) -> None:
     bench = Bench([question(0), question(1)], HEART)
     with comparing(new_page, bench) as page:
-        refusal = {"error": "This comparison was given to somebody else."}
-        page.route("**/api/votes", lambda route: route.fulfill(status=409, json=refusal))
+        bench.refuses = "This comparison was given to somebody else."
         page.keyboard.press("ArrowLeft")
         page.wait_for_selector("#notice:visible")
         assert "was not stored" in page.locator("#notice").inner_text()
-        assert refusal["error"] in page.locator("#notice").inner_text()
-        page.unroute("**/api/votes")
+        assert bench.refuses in page.locator("#notice").inner_text()
+        bench.refuses = None
         page.keyboard.press("Enter")
         drawn(page)
         page.keyboard.press("ArrowRight")
