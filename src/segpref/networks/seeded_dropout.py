@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -40,6 +39,11 @@ class SeededDropout:
     def __init__(self, seeds: Sequence[int] = ()) -> None:
         self.seeds = seeds
         """One per image of the next passes; the rows of an image lie together in a batch."""
+        self.drop = self.dropped
+
+    def stay_out_of_graphs(self) -> None:
+        """Draw as ever where a network is compiled: seeds of 64 bits and generators do not compile."""
+        self.drop = torch.compiler.disable(self.dropped)
 
     def dropped(
         self, features: Tensor, rate: float, axis: int | None, layer: int, floor: float = 0.0
@@ -120,7 +124,7 @@ def keyed_dropout(places: Sequence[DropoutPlace], dropout: SeededDropout) -> Ite
     layers = [place.module for place in places if isinstance(place.module, DROPOUT)]
     rates = [layer.p for layer in layers]
     hooks = [
-        place.module.register_forward_hook(partial(_hook, place, number, dropout))
+        place.module.register_forward_hook(_Drop(place, number, dropout))
         for number, place in enumerate(places)
     ]
     try:
@@ -134,15 +138,18 @@ def keyed_dropout(places: Sequence[DropoutPlace], dropout: SeededDropout) -> Ite
             layer.p = rate
 
 
-def _hook(
-    place: DropoutPlace,
-    number: int,
-    dropout: SeededDropout,
-    module: nn.Module,
-    inputs: tuple[Any, ...],
-    output: Tensor,
-) -> Tensor:
-    if not module.training or not place.rate:
-        return output
-    floor = _SELU_FLOOR if isinstance(module, nn.AlphaDropout) else 0.0
-    return dropout.dropped(output, place.rate, place.axis, number, floor)
+class _Drop:
+    """The hook at one place."""
+
+    compiles = True
+    """A training adds it before its first pass and keeps it (:mod:`segpref.networks.compiled`)."""
+
+    def __init__(self, place: DropoutPlace, number: int, dropout: SeededDropout) -> None:
+        self._place, self._number, self._dropout = place, number, dropout
+
+    def __call__(self, module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+        place = self._place
+        if not module.training or not place.rate:
+            return output
+        floor = _SELU_FLOOR if isinstance(module, nn.AlphaDropout) else 0.0
+        return self._dropout.drop(output, place.rate, place.axis, self._number, floor)

@@ -28,6 +28,7 @@ from segpref.studies.verdict import measured_verdict
 from segpref.targets import check_outputs
 from segpref.training import AlignConfig, RunFolder, is_first_process
 from segpref.training import align as train
+from segpref.training.compiling import check_compiled
 from segpref.training.methods import Method, method_of, with_flip_rates
 from segpref.types import Judge, SegprefError
 from segpref.workflows.align_ahead import LearnedFrom, check_workers, predict_ahead
@@ -148,6 +149,7 @@ def align(
     with nullcontext() if workers is None or workers.ray is None else joined(workers.ray):
         source = _source(asked, workers)
     base_path, inputs, config = source.base, source.inputs, source.config
+    check_compiled(config, inputs.card.preparation, inputs.card.policy)
     opened, validation, making = inputs.model, source.validation, source.families
     records = None if source.votes is None else source.votes.records
     method = method_of(config, inputs.card.label_space, inputs.judge, making, records)
