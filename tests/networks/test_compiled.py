@@ -1,6 +1,7 @@
 """Networks that are compiled: which passes are, and that the others see every hook.
 
-The backend counts what runs compiled and runs it operation by operation, so that results are equal to the bit.
+The backend counts what runs compiled and runs it operation by operation, so that results are equal to
+the bit.
 """
 
 from __future__ import annotations

@@ -110,8 +110,8 @@ def check_compiler(gpu: bool = False) -> None:
         line(torch.zeros(8, device="cuda" if gpu else "cpu"))
     except Exception as error:
         raise SegprefError(
-            f"networks can't be compiled on this machine ({_reason(error)}): see whether its compiler and "
-            "the headers of Python are complete, or leave --compile out"
+            f"networks can't be compiled on this machine ({_reason(error)}): see whether its compiler "
+            "and the headers of Python are complete, or leave --compile out"
         ) from error
 
 
@@ -121,7 +121,7 @@ def _line(values: Tensor) -> Tensor:
 
 def _compiled(network: nn.Module) -> Any:
     # As torch draws them without it: layers that drop whole paths draw from its global state.
-    options = {"fallback_random": True} if BACKEND == "inductor" else None
+    options: Any = {"fallback_random": True} if BACKEND == "inductor" else None
     return torch.compile(network, backend=BACKEND, dynamic=False, options=options)
 
 

@@ -43,7 +43,8 @@ class SeededDropout:
 
     def stay_out_of_graphs(self) -> None:
         """Draw as ever where a network is compiled: seeds of 64 bits and generators do not compile."""
-        self.drop = torch.compiler.disable(self.dropped)
+        disable: Any = torch.compiler.disable
+        self.drop = disable(self.dropped)
 
     def dropped(
         self, features: Tensor, rate: float, axis: int | None, layer: int, floor: float = 0.0

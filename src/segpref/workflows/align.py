@@ -135,6 +135,7 @@ def align(
     """
     out = Path(out)
     config, where, opening = chosen(options, config or AlignConfig(), DataOptions(), TrainedModel())
+    check_compiled(config)
     refuse_in_place(out, data)
     check_outputs(
         files=[out / "split.json", out / "report.html"], folders=[out, out / "tuned", where.cache]
