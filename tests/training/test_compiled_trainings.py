@@ -213,7 +213,7 @@ def test_a_compiler_changes_the_last_bits_alone(
     biases, which have no effect.
     """
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "torch"))
-    card = ModelCard(tiny_unet(4, (4, 8, 8), norm=None), hearts.label_space, INPUT)
+    card = ModelCard(tiny_unet(4, norm=None), hearts.label_space, INPUT)
     torch.manual_seed(0)
     base = tmp_path / "base.safetensors"
     save_model(base, card.network.build(), card)

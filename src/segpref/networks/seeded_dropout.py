@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from segpref.networks.dropout_masks import drawn_masks, seeded_masks
 from segpref.seeds import derive_seed
 
 __all__ = [
@@ -37,14 +38,23 @@ class SeededDropout:
     """
 
     def __init__(self, seeds: Sequence[int] = ()) -> None:
+        self._keys: Tensor | None = None
         self.seeds = seeds
-        """One per image of the next passes; the rows of an image lie together in a batch."""
-        self.drop = self.dropped
 
-    def stay_out_of_graphs(self) -> None:
-        """Draw as ever where a network is compiled: seeds of 64 bits and generators do not compile."""
-        disable: Any = torch.compiler.disable
-        self.drop = disable(self.dropped)
+    @property
+    def seeds(self) -> Sequence[int]:
+        """One per image of the next passes; the rows of an image lie together in a batch."""
+        return self._seeds
+
+    @seeds.setter
+    def seeds(self, seeds: Sequence[int]) -> None:
+        self._seeds = seeds
+        if self._keys is not None:
+            self._keys = torch.tensor(seeds, dtype=torch.int64)
+
+    def compile(self) -> None:
+        """Draw within what is compiled, too, where seeds are numbers of 63 bits in a tensor."""
+        self._keys = torch.tensor(self._seeds, dtype=torch.int64)
 
     def dropped(
         self, features: Tensor, rate: float, axis: int | None, layer: int, floor: float = 0.0
@@ -59,8 +69,17 @@ class SeededDropout:
             layer: number of the layer, so that masks of different layers differ.
             floor: what is put in the place of a number before the scale is restored.
         """
+        seeds = (
+            self._keys if self._keys is not None and torch.compiler.is_compiling() else self._seeds
+        )
         # A network whose batch is not its first axis has one mask for all images.
-        seeds = self.seeds if len(features) % max(len(self.seeds), 1) == 0 else self.seeds[:1]
+        if len(features) % max(len(seeds), 1):
+            seeds = seeds[:1]
+        if isinstance(seeds, Tensor):
+            shape = _shape(features, len(seeds), axis)
+            return _applied(
+                features, seeded_masks(features.detach(), seeds, rate, layer, shape), rate, floor
+            )
         device = features.device
         sources = [torch.Generator(device).manual_seed(derive_seed(s, layer)) for s in seeds]
         return masked(features, rate, axis, sources, floor)
@@ -74,14 +93,21 @@ def masked(
     floor: float = 0.0,
 ) -> Tensor:
     """Features with the masks of each image; see :meth:`SeededDropout.dropped`."""
-    rows = features.reshape(len(sources), -1, *features.shape[1:])
-    shape = list(rows.shape[1:])
+    masks = drawn_masks(features, _shape(features, len(sources), axis), rate, sources)
+    return _applied(features, masks, rate, floor)
+
+
+def _shape(features: Tensor, images: int, axis: int | None) -> list[int]:
+    """Of an image's mask."""
+    shape = [len(features) // images, *features.shape[1:]]
     if axis is not None:
         kept = axis % features.ndim
         shape = [size if number == kept else 1 for number, size in enumerate(shape)]
-    masks = torch.stack(
-        [features.new_empty(shape).bernoulli_(1 - rate, generator=source) for source in sources]
-    )
+    return shape
+
+
+def _applied(features: Tensor, masks: Tensor, rate: float, floor: float) -> Tensor:
+    rows = features.reshape(len(masks), -1, *features.shape[1:])
     if not floor:
         return (rows * masks.div_(1 - rate)).reshape(features.shape)
     # Mean and variance stay those of a standard normal variable (Klambauer et al., 2017).
@@ -153,4 +179,4 @@ class _Drop:
         if not module.training or not place.rate:
             return output
         floor = _SELU_FLOOR if isinstance(module, nn.AlphaDropout) else 0.0
-        return self._dropout.drop(output, place.rate, place.axis, self._number, floor)
+        return self._dropout.dropped(output, place.rate, place.axis, self._number, floor)

@@ -173,7 +173,7 @@ def train(
     batches = batch_stream(task.images, config.images_per_epoch, config.batch_size, config.seed)
     if config.compile:
         wrapped = Compiled(wrapped, len(runtime.shared(batches(0)[0])) or 1)
-        dropout.stay_out_of_graphs()
+        dropout.compile()
     with ExitStack() as closing:
         context = TrainingContext(
             wrapped, network, validated, runtime, dropout, config, batches, kept, closing
