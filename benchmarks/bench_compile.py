@@ -31,7 +31,10 @@ from segpref.training import PreferenceSignal, RunFolder, align, fit
 __all__ = ["main"]
 
 SIZE, BATCH, STEPS, TURNS, K = 96, 8, 9, 2, 32
-CLOCKS = {"CPU": time.process_time, "wall": time.perf_counter}
+CLOCKS: dict[str, Callable[[], float]] = {
+    "CPU": lambda: sum(os.times()[:4]),  # with the compilers that were started
+    "wall": time.perf_counter,
+}
 
 
 def main() -> None:
