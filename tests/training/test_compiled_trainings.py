@@ -21,9 +21,7 @@ from segpref.data.phantoms import PATIENT_PATTERN
 from segpref.judges import ModelJudge
 from segpref.policies import ModelCard, NetworkSpec, PolicySpec, load_model, save_model
 from segpref.policies.diffusion import DIFFUSION
-from segpref.training import FitConfig, RunFolder, fit
-from segpref.training.augmenting import StrongAugmentation
-from segpref.training.compiling import check_compiled
+from segpref.training import FitConfig, RunFolder, StrongAugmentation, check_compiled, fit
 from segpref.training.semisupervised import FixMatch, UniMatch
 from segpref.types import SegprefError
 from waiting import FAILED_S

@@ -26,9 +26,8 @@ from segpref.studies.examples import alignment_report
 from segpref.studies.slates import patch_draw
 from segpref.studies.verdict import measured_verdict
 from segpref.targets import check_outputs
-from segpref.training import AlignConfig, RunFolder, is_first_process
+from segpref.training import AlignConfig, RunFolder, check_compiled, is_first_process
 from segpref.training import align as train
-from segpref.training.compiling import check_compiled
 from segpref.training.methods import Method, method_of, with_flip_rates
 from segpref.types import Judge, SegprefError
 from segpref.workflows.align_ahead import LearnedFrom, check_workers, predict_ahead

@@ -29,11 +29,11 @@ from segpref.training import (
     FitConfig,
     PromptableConfig,
     RunFolder,
+    check_compiled,
     fit_promptable,
     is_first_process,
 )
 from segpref.training import fit as train
-from segpref.training.compiling import check_compiled
 from segpref.types import SegprefError
 from segpref.workflows.loading import keep_split, open_split, part_of, reader_of
 from segpref.workflows.options import DataOptions, Trust
