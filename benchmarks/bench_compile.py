@@ -1,10 +1,11 @@
 """``compile``: steps of ``fit`` and ``align`` with and without it, and what compiling takes.
 
 Trainings of the default U-Net (16 to 256 channels, 17 layers of dropout) take turns without and with
-``compile``, ``fit`` also of one without dropout; a step is the time from one update to the next. The first compiled training of a kind finds torch's cache
-empty, the second one what the first one left there. What compiling takes is the time until the second
-update, less that of the training without it. Phantoms of 96 x 96 pixels, batches of 8, one thread;
-``align`` with K = 32, a model-based judge and slates that are made at every step.
+``compile``, ``fit`` also of one without dropout; a step is the time from one update to the next. The
+first compiled training of a kind finds torch's cache empty, the second one what the first one left
+there. What compiling takes is the time until the second update, less that of the training without it.
+Phantoms of 96 x 96 pixels, batches of 8, one thread; ``align`` with K = 32, a model-based judge and
+slates that are made at every step.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ class TrainingConfig(Settings):
     """Mixed precision: no, bf16 or fp16."""
 
     compile: bool = False
-    """Compile the network for the batches of a step (torch.compile): minutes at the start, then faster
+    """Compile the network for the batches of a step (torch.compile): a minute or more at the start, then faster
     steps. Segmenters with images of one size or in patches alone; results differ in their last bits."""
 
     checkpoint_seconds: float = setting(30.0, least=0)
