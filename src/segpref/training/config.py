@@ -69,8 +69,8 @@ class TrainingConfig(Settings):
     """Mixed precision: no, bf16 or fp16."""
 
     compile: bool = False
-    """Compile the network for the batches of a step (torch.compile): a minute or more at the start, then faster
-    steps. Segmenters with images of one size or in patches alone; results differ in their last bits."""
+    """Compile the network for the batches of a step (torch.compile): a minute or more at the start,
+    then faster steps. Segmenters with images of one size or in patches; results differ in last bits."""
 
     checkpoint_seconds: float = setting(30.0, least=0)
     """How often the position is saved, in seconds; --resume repeats what came after."""
