@@ -51,7 +51,7 @@ class Compiled(nn.Module):
     def __init__(self, network: nn.Module, batch: int) -> None:
         super().__init__()
         self.wrapped, self._batch = network, batch
-        # What an earlier training of this process compiled knows the hooks of its own network.
+        # Torch compiles a function eight times: the ninth training of a process would have none left.
         torch.compiler.reset()
         self._learning = (_compiled(network),)  # in tuples, which nn.Module does not search
         self._other = (_compiled(self.module),)
