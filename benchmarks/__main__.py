@@ -5,6 +5,7 @@ from __future__ import annotations
 from benchmarks import (
     bench_ambiguity,
     bench_collect_server,
+    bench_compile,
     bench_margins,
     bench_memory,
     bench_overlap,
@@ -25,6 +26,7 @@ for benchmark in (
     bench_slate_editing,
     bench_stage2_step,
     bench_overlap,
+    bench_compile,
     bench_ambiguity,
     bench_prompted_epoch,
     bench_predict,

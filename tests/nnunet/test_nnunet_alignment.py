@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from nnunet_workplace import CASES, SHORT, Workplace, command, mask, needs_nnunet, split_file
 
+from counting_backend import Counting
 from segpref.cli.main import main
 from segpref.inference import whole_images
 from segpref.policies import load_model, open_model, read_card
@@ -49,6 +50,26 @@ def test_a_fold_is_aligned_with_another_as_its_judge(
     stock = mask(workplace.predicted(moved, "0"))
     command(workplace, "predict", moved, tmp_path / "ours", "--input", str(workplace.new_images))
     np.testing.assert_array_equal(mask(tmp_path / "ours" / "new.nii.gz"), stock)
+
+
+@needs_nnunet
+@pytest.mark.slow
+def test_a_fold_that_is_compiled_comes_out_as_without(
+    workplace: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("segpref.networks.compiled.BACKEND", backend := Counting())
+    model, made = workplace.trained("3d_fullres"), []
+    for name, more in (("plain", ()), ("compiled", ("--compile", "true"))):
+        command(
+            workplace, "align", model / "fold_0", tmp_path / name, *SHORT, *more,
+            "--learning_rate", "0.01", "--judge", str(model / "fold_1"),
+            "--pool", str(workplace.new_images),
+            "--split", split_file(tmp_path / "split.json", ["case1", "case2"]),
+            "--cache", str(tmp_path / "cache"),
+        )  # fmt: skip
+        assert (backend.runs > 0) == bool(more)
+        made.append(load_model(tmp_path / name)[0].digest())
+    assert made[0] == made[1]
 
 
 @needs_nnunet

@@ -15,6 +15,7 @@ from made_bundle import run_bundle, write
 from safetensors.torch import load_file, save_file
 
 import own_process
+from counting_backend import Counting
 from segpref.cli.main import main
 from segpref.data import Preparation
 from segpref.policies import load_model, open_model, read_card
@@ -87,6 +88,22 @@ def test_a_bundle_goes_in_and_comes_out_tuned(data: Path, tmp_path: Path) -> Non
     again = open_model(tuned, labelled=[], preparation=Preparation(dims=2, normalise="z-score"))
     assert again.policies()[0].digest() == load_model(out)[0].digest()
     assert align(bundle, data, out, "--labelled", '["p0", "p1"]', *PREPARED, "--resume") == 0
+
+
+@pytest.mark.slow
+def test_a_compiled_bundle_learns_the_same(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("segpref.networks.compiled.BACKEND", backend := Counting())
+    bundle, stored = write(tmp_path / "spleen"), []
+    for name in ("plain", "compiled"):
+        options = ["--labelled", '["p0", "p1"]', *PREPARED, "--compile", str(name == "compiled")]
+        assert align(bundle, data, tmp_path / name, *options) == 0
+        stored.append(load_file(tmp_path / name / "last.safetensors"))
+        assert (backend.runs > 0) == (name == "compiled")
+    plain, compiled = stored
+    assert plain.keys() == compiled.keys()
+    assert all(torch.equal(compiled[name], value) for name, value in plain.items())
 
 
 def described(root: Path, **changes: Any) -> Path:

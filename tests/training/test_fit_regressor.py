@@ -180,3 +180,9 @@ def test_it_learns_to_rank(heart_base: Path, hearts: Dataset, tmp_path: Path) ->
     assert rows[-1]["val_kendall"] > 0.05
     assert rows[-1]["val_error"] < 0.5 * rows[0]["val_error"]
     assert rows[-1]["train_loss"] < rows[1]["train_loss"]
+
+
+def test_a_regressor_is_not_compiled(heart_base: Path, hearts: Dataset, tmp_path: Path) -> None:
+    # It sees candidates, never a batch of images, so that nothing would ever be compiled.
+    with pytest.raises(SegprefError, match="compile is for segmenters, not for a regressor"):
+        run(tmp_path / "run", heart_base, hearts, compile=True)

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
+from counting_backend import Counting
 from segpref.data import (
     Cache,
     Dataset,
@@ -227,6 +228,40 @@ def test_alignment_on_patches_fixes_what_is_wrong(
     assert summary["val_iou_peak"] > expected + 0.05
     assert all(row["pairs_per_image"] > 0.5 and row["pair_flip"] == 0 for row in rows)
     assert rows[-1]["volume_ratio_core"] > 1.2
+
+
+@pytest.mark.slow
+def test_compiled_patches_give_the_same(
+    base: Path, balls: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("segpref.networks.compiled.BACKEND", backend := Counting())
+    card = load_model(base)[1]
+    pool, validation = balls.of_patients(["b3", "b4", "b5"]), balls.of_patients(["b8"])
+    options = {"epochs": 1, "images_per_epoch": 6, "batch_size": 3, "learning_rate": 1e-3}
+    made = []
+    for compile in (False, True):
+        folders = [RunFolder(tmp_path / f"{stage} {compile}") for stage in ("fit", "align")]
+        for folder in folders:
+            folder.open({}, resume=False)
+        fit(
+            balls.of_patients(["b0", "b1"]),
+            validation,
+            card,
+            folders[0],
+            compile=compile,
+            **options,
+        )
+        assert (backend.runs > 0) == compile
+        before = backend.runs
+        align(
+            base, pool, validation, OracleJudge(SPACE), PreferenceSignal(SPACE), folders[1],
+            proposals=SlateProposals(8), compile=compile, **options,
+        )  # fmt: skip
+        assert (backend.runs > before) == compile
+        made.append([load_file(folder.last) for folder in folders])
+    for one, other in zip(*made, strict=True):
+        assert one.keys() == other.keys()
+        assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 @pytest.mark.slow

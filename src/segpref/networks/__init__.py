@@ -8,6 +8,7 @@ from segpref.faces import face
 
 if TYPE_CHECKING:
     from segpref.networks.blocks import Block, find_blocks
+    from segpref.networks.compiled import Compiled, NotCompiled, check_compiler
     from segpref.networks.dropout import DropoutKind, InjectedDropout
     from segpref.networks.seeded_dropout import SeededDropout, dropout_places, keyed_dropout
     from segpref.networks.tail import Tail, TailPass, find_tail, full_size
@@ -17,6 +18,7 @@ else:
         __name__,
         {
             "blocks": ("Block", "find_blocks"),
+            "compiled": ("Compiled", "NotCompiled", "check_compiler"),
             "dropout": ("DropoutKind", "InjectedDropout"),
             "seeded_dropout": ("SeededDropout", "dropout_places", "keyed_dropout"),
             "tail": ("Tail", "TailPass", "find_tail", "full_size"),
@@ -26,11 +28,14 @@ else:
 
 __all__ = [
     "Block",
+    "Compiled",
     "DropoutKind",
     "InjectedDropout",
+    "NotCompiled",
     "SeededDropout",
     "Tail",
     "TailPass",
+    "check_compiler",
     "dropout_places",
     "find_blocks",
     "find_tail",

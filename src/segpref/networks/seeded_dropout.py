@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from segpref.networks.dropout_masks import drawn_masks, seeded_masks
 from segpref.seeds import derive_seed
 
 __all__ = [
@@ -38,8 +38,23 @@ class SeededDropout:
     """
 
     def __init__(self, seeds: Sequence[int] = ()) -> None:
+        self._keys: Tensor | None = None
         self.seeds = seeds
+
+    @property
+    def seeds(self) -> Sequence[int]:
         """One per image of the next passes; the rows of an image lie together in a batch."""
+        return self._seeds
+
+    @seeds.setter
+    def seeds(self, seeds: Sequence[int]) -> None:
+        self._seeds = seeds
+        if self._keys is not None:
+            self._keys = torch.tensor(seeds, dtype=torch.int64)
+
+    def compile(self) -> None:
+        """Draw within what is compiled, too, where seeds are numbers of 63 bits in a tensor."""
+        self._keys = torch.tensor(self._seeds, dtype=torch.int64)
 
     def dropped(
         self, features: Tensor, rate: float, axis: int | None, layer: int, floor: float = 0.0
@@ -54,8 +69,17 @@ class SeededDropout:
             layer: number of the layer, so that masks of different layers differ.
             floor: what is put in the place of a number before the scale is restored.
         """
+        seeds = (
+            self._keys if self._keys is not None and torch.compiler.is_compiling() else self._seeds
+        )
         # A network whose batch is not its first axis has one mask for all images.
-        seeds = self.seeds if len(features) % max(len(self.seeds), 1) == 0 else self.seeds[:1]
+        if len(features) % max(len(seeds), 1):
+            seeds = seeds[:1]
+        if isinstance(seeds, Tensor):
+            shape = _shape(features, len(seeds), axis)
+            return _applied(
+                features, seeded_masks(features.detach(), seeds, rate, layer, shape), rate, floor
+            )
         device = features.device
         sources = [torch.Generator(device).manual_seed(derive_seed(s, layer)) for s in seeds]
         return masked(features, rate, axis, sources, floor)
@@ -69,14 +93,21 @@ def masked(
     floor: float = 0.0,
 ) -> Tensor:
     """Features with the masks of each image; see :meth:`SeededDropout.dropped`."""
-    rows = features.reshape(len(sources), -1, *features.shape[1:])
-    shape = list(rows.shape[1:])
+    masks = drawn_masks(features, _shape(features, len(sources), axis), rate, sources)
+    return _applied(features, masks, rate, floor)
+
+
+def _shape(features: Tensor, images: int, axis: int | None) -> list[int]:
+    """Of an image's mask."""
+    shape = [len(features) // images, *features.shape[1:]]
     if axis is not None:
         kept = axis % features.ndim
         shape = [size if number == kept else 1 for number, size in enumerate(shape)]
-    masks = torch.stack(
-        [features.new_empty(shape).bernoulli_(1 - rate, generator=source) for source in sources]
-    )
+    return shape
+
+
+def _applied(features: Tensor, masks: Tensor, rate: float, floor: float) -> Tensor:
+    rows = features.reshape(len(masks), -1, *features.shape[1:])
     if not floor:
         return (rows * masks.div_(1 - rate)).reshape(features.shape)
     # Mean and variance stay those of a standard normal variable (Klambauer et al., 2017).
@@ -120,7 +151,7 @@ def keyed_dropout(places: Sequence[DropoutPlace], dropout: SeededDropout) -> Ite
     layers = [place.module for place in places if isinstance(place.module, DROPOUT)]
     rates = [layer.p for layer in layers]
     hooks = [
-        place.module.register_forward_hook(partial(_hook, place, number, dropout))
+        place.module.register_forward_hook(_Drop(place, number, dropout))
         for number, place in enumerate(places)
     ]
     try:
@@ -134,15 +165,18 @@ def keyed_dropout(places: Sequence[DropoutPlace], dropout: SeededDropout) -> Ite
             layer.p = rate
 
 
-def _hook(
-    place: DropoutPlace,
-    number: int,
-    dropout: SeededDropout,
-    module: nn.Module,
-    inputs: tuple[Any, ...],
-    output: Tensor,
-) -> Tensor:
-    if not module.training or not place.rate:
-        return output
-    floor = _SELU_FLOOR if isinstance(module, nn.AlphaDropout) else 0.0
-    return dropout.dropped(output, place.rate, place.axis, number, floor)
+class _Drop:
+    """The hook at one place."""
+
+    compiles = True
+    """A training adds it before its first pass and keeps it (:mod:`segpref.networks.compiled`)."""
+
+    def __init__(self, place: DropoutPlace, number: int, dropout: SeededDropout) -> None:
+        self._place, self._number, self._dropout = place, number, dropout
+
+    def __call__(self, module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+        place = self._place
+        if not module.training or not place.rate:
+            return output
+        floor = _SELU_FLOOR if isinstance(module, nn.AlphaDropout) else 0.0
+        return self._dropout.dropped(output, place.rate, place.axis, self._number, floor)

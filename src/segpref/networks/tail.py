@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from segpref.networks.seeded_dropout import DROPOUT, SeededDropout, dropout_places, keyed_dropout
+from segpref.networks.tail_watch import StandingWatch
 from segpref.seeds import image_seeds
 from segpref.types import SegprefError
 
@@ -52,11 +53,23 @@ class Tail:
         in_place: bool = True,
     ) -> None:
         self.parts, self.settled, self.in_place = tuple(parts), tuple(settled), in_place
+        self._standing: StandingWatch | None = None
+
+    def stay(self) -> None:
+        """Watch from now on by hooks that stay, as a network needs them that is compiled."""
+        self._standing = StandingWatch(self.parts[0], self.settled, self.in_place)
 
     @contextmanager
     def watched(self) -> Iterator[list[TailPass]]:
-        """Passes of the whole network inside leave what reruns need."""
+        """Passes of the whole network inside leave what reruns need, where it has ended."""
         seen: list[TailPass] = []
+        if self._standing is not None:
+            watch = self._standing
+            with watch.on():
+                yield seen
+            assert watch.entered is not None
+            seen.append(TailPass(watch.entered, tuple(watch.given), watch.precision))
+            return
         own = torch.clone if self.in_place else _itself
         entered: list[tuple[Tensor, torch.dtype | None]] = []
         given: dict[nn.Module, Tensor] = {}

@@ -18,6 +18,7 @@ from segpref.data.cache import Cache
 from segpref.data.dataset import Dataset
 from segpref.memory import ran_out
 from segpref.networks import (
+    Compiled,
     DropoutKind,
     InjectedDropout,
     Tail,
@@ -56,6 +57,7 @@ class Segmenter:
     """
 
     any_size = True
+    compiles = True
 
     def __init__(
         self, network: nn.Module, label_space: LabelSpace, tail: Sequence[str] | None = None
@@ -78,6 +80,8 @@ class Segmenter:
         if not self._traced:
             self._tail = find_tail(self._inner, images[:1], self._tail_names)
             self._traced = True
+            if self._tail is not None and isinstance(network, Compiled):
+                self._tail.stay()
         if self._tail is None:
             return SegmenterState(self._checked(_passed(network, images), images))
         with self._tail.watched() as seen:
@@ -163,7 +167,7 @@ class Segmenter:
 
     def digest(self) -> str:
         """Hash of the weights."""
-        return weights_digest(self.network.state_dict())
+        return weights_digest(self._inner.state_dict())
 
     @property
     def _inner(self) -> nn.Module:
@@ -174,8 +178,10 @@ class Segmenter:
         """What a pass goes through: with a graph what several processes wrap around the network.
 
         That wrapper lets the processes talk at every pass, whose number need not be the same for all
-        where nothing is learned.
+        where nothing is learned. Compiled, a network sees to this itself.
         """
+        if isinstance(self.network, Compiled):
+            return self.network
         return self.network if torch.is_grad_enabled() else self._inner
 
     def _checked(self, output: Any, images: Tensor) -> Tensor:

@@ -36,6 +36,8 @@ class TunablePolicy(Policy, Protocol):
       Otherwise by the mean IoU of its masks of whole images.
     - ``whole_images`` (:class:`~segpref.policies.OwnPrediction`): how it predicts whole images.
       Otherwise in windows where it sees patches, and else in one pass.
+    - ``compiles``: True where its passes call the network with a batch of images and nothing else, so
+      that it can be compiled (:mod:`segpref.networks.compiled`). Otherwise ``compile`` is refused.
     """
 
     network: nn.Module

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from segpref.training.anchored import AnchoredSignal, SupervisedSignal
     from segpref.training.augmenting import StrongAugmentation, augmentation, augmented_batch
     from segpref.training.averaging import averaged, teacher_decay, warm_decay
+    from segpref.training.compiling import check_compiled
     from segpref.training.config import AlignConfig, FitConfig
     from segpref.training.curves import curve_summary, smoothed, tail_average
     from segpref.training.feedback import Feedback
@@ -46,6 +47,7 @@ else:
             "ahead": ("SlatesAhead", "weights_before"),
             "anchored": ("AnchoredSignal", "SupervisedSignal"),
             "averaging": ("averaged", "teacher_decay", "warm_decay"),
+            "compiling": ("check_compiled",),
             "config": ("AlignConfig", "FitConfig"),
             "curves": ("curve_summary", "smoothed", "tail_average"),
             "feedback": ("Feedback",),
@@ -105,6 +107,7 @@ __all__ = [
     "augmented_batch",
     "averaged",
     "batch_stream",
+    "check_compiled",
     "constant",
     "cosine",
     "curve_summary",

@@ -68,6 +68,10 @@ class TrainingConfig(Settings):
     precision: Precision = "no"
     """Mixed precision: no, bf16 or fp16."""
 
+    compile: bool = False
+    """Compile the network for the batches of a step (torch.compile): a minute or more at the start,
+    then faster steps. Segmenters with images of one size or in patches; results differ in last bits."""
+
     checkpoint_seconds: float = setting(30.0, least=0)
     """How often the position is saved, in seconds; --resume repeats what came after."""
 

@@ -43,7 +43,8 @@ from segpref.types import SegprefError
 __all__ = ["NO_EFFECT", "RunFolder", "is_first_process"]
 
 NO_EFFECT = ("cache", "checkpoint_seconds", "trackers", "workers", "ray", "cpus", "gpus")
-"""Settings that change no result: a run goes on with others."""
+"""Settings that change no result: a run goes on with others. ``compile`` is none: it changes the last
+bits of logits, as ``precision`` changes more of them, and so candidates and pairs that nearly tie."""
 
 _REPORTED = ("segpref", "torch", "monai", "numpy", "accelerate")
 

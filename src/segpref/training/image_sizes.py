@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from segpref.memory import ran_out
+from segpref.networks import NotCompiled
 from segpref.policies.capabilities import KnowsItsWeights
 from segpref.types import SegprefError
 
@@ -32,6 +33,8 @@ def explain_image_size(images: Tensor, forward: Callable[[Tensor], object]) -> I
     """
     try:
         yield
+    except NotCompiled:
+        raise  # whatever their size
     except (RuntimeError, ValueError, SegprefError) as error:
         if ran_out(error):
             raise

@@ -17,10 +17,11 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from segpref.networks import SeededDropout, keyed_dropout
+from segpref.networks import Compiled, SeededDropout, keyed_dropout
 from segpref.networks.seeded_dropout import DropoutPlace
 from segpref.policies import ModelCard
 from segpref.runtime import Runtime
+from segpref.training.compiling import check_compiled
 from segpref.training.config import TrainingConfig
 from segpref.training.folder import RunFolder
 from segpref.training.loop import Step, batch_stream, run_loop
@@ -57,7 +58,8 @@ class TrainingContext:
     """What the trainer hands to a task.
 
     Args:
-        network: on the device, in the run's precision, its gradients shared by all processes.
+        network: on the device, in the run's precision, its gradients shared by all processes; compiled
+            where that is asked for.
         unwrapped: the same module, not wrapped.
         validated: the module that is validated and saved: ``unwrapped``, or the average that
             follows it.
@@ -148,6 +150,7 @@ def train(
     """
     if folder.finished:
         return folder.finished_summary()
+    check_compiled(config, task.card.preparation, task.card.policy)
     runtime = runtime or Runtime(config.precision)
     network = runtime.place(task.network())
     if task.normalises:
@@ -168,6 +171,9 @@ def train(
     wrapped, prepared = runtime.learning(network, optimizer, partly)
     dropout = SeededDropout()
     batches = batch_stream(task.images, config.images_per_epoch, config.batch_size, config.seed)
+    if config.compile:
+        wrapped = Compiled(wrapped, len(runtime.shared(batches(0)[0])) or 1)
+        dropout.compile()
     with ExitStack() as closing:
         context = TrainingContext(
             wrapped, network, validated, runtime, dropout, config, batches, kept, closing

@@ -27,7 +27,7 @@ from segpref.studies.examples import alignment_report
 from segpref.studies.slates import patch_draw
 from segpref.studies.verdict import measured_verdict
 from segpref.targets import check_outputs
-from segpref.training import AlignConfig, RunFolder, is_first_process
+from segpref.training import AlignConfig, RunFolder, check_compiled, is_first_process
 from segpref.training import align as train
 from segpref.training.methods import Method, method_of, with_flip_rates
 from segpref.types import Judge, SegprefError
@@ -135,6 +135,7 @@ def align(
     """
     out = Path(out)
     config, where, opening = chosen(options, config or AlignConfig(), PoolOptions(), TrainedModel())
+    check_compiled(config)
     refuse_in_place(out, data)
     check_outputs(
         files=[out / "split.json", out / "report.html"], folders=[out, out / "tuned", where.cache]
@@ -149,6 +150,7 @@ def align(
     with nullcontext() if workers is None or workers.ray is None else joined(workers.ray):
         source = _source(asked, workers)
     base_path, inputs, config = source.base, source.inputs, source.config
+    check_compiled(config, inputs.card.preparation, inputs.card.policy)
     opened, validation, making = inputs.model, source.validation, source.families
     records = None if source.votes is None else source.votes.records
     method = method_of(config, inputs.card.label_space, inputs.judge, making, records)

@@ -29,6 +29,7 @@ from segpref.training import (
     FitConfig,
     PromptableConfig,
     RunFolder,
+    check_compiled,
     fit_promptable,
     is_first_process,
 )
@@ -117,14 +118,16 @@ def fit(
     folder = RunFolder(out)
     folder.check()
     ours = network or policy or start or config.method or config.dropout or config.loss
+    ours = ours or config.compile
     if promptable is not None and (ours or config.augment == "photometric"):
         raise SegprefError(
             "a promptable network takes the place of --network and has no policy, start, method, "
-            "dropout, loss or photometric augmentation: leave those out"
+            "dropout, loss, compile or photometric augmentation: leave those out"
         )
     before = None if start is None else read_card(start, opening.trust)
     # What equals the default was left out: options that are parsed do not tell who gave them.
     form = preparation if before is None or preparation != USUAL else before.preparation
+    check_compiled(config, form, policy or PolicySpec())
     reader = reader_of(data, where)
     # Nobody is validated or tested on whose labels the start has seen.
     seen = () if before is None else before.labelled

@@ -99,6 +99,8 @@ class Regressor(Task):
     normalises = True
 
     def __post_init__(self) -> None:
+        if self.config.compile:
+            raise SegprefError("compile is for segmenters, not for a regressor: leave it out")
         if not len(self.labelled) or not len(self.validation):
             raise SegprefError(
                 "a regressor needs labelled cases to learn from and labelled cases to be validated on: "
