@@ -28,7 +28,7 @@ from segpref.judges import OracleJudge
 from segpref.policies import Segmenter
 from segpref.preferences import Candidates, RoundSlates, Scoring, SlateWorkers
 from segpref.process_setup import configure_process
-from segpref.proposals import NetworkProposal, SlateProposals, default_families
+from segpref.proposals import NetworkProposal, SlateProposals, lean_families
 from segpref.runtime import runtime
 from segpref.training import (
     PreferenceSignal,
@@ -91,7 +91,7 @@ def main() -> None:
     rng = np.random.default_rng(0)
     logits = np.stack([cardiac_logits(rng) for _ in range(IMAGES)])
     pool = Pool(_case(number, one, rng) for number, one in enumerate(logits))
-    families = [one for one in default_families(CARDIAC) if not isinstance(one, NetworkProposal)]
+    families = [one for one in lean_families(CARDIAC) if not isinstance(one, NetworkProposal)]
     proposals = SlateProposals(K, families)
     cpu = _cpu_part(pool, logits, proposals)
     print(

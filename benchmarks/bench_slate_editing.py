@@ -21,8 +21,8 @@ from segpref.proposals import (
     LargestComponent,
     ProposalContext,
     UniformOffset,
-    default_families,
     draw,
+    lean_families,
 )
 from segpref.types import Candidate, LabelSpace
 
@@ -186,7 +186,7 @@ def _seconds_of_a_label_map(rng: np.random.Generator) -> float:
     start = time.perf_counter()
     draw(
         ProposalContext(logits, anchor, CARDIAC, (1.5, 1.5), predictions, rng),
-        default_families(CARDIAC),
+        lean_families(CARDIAC),
         K,
     )
     return time.perf_counter() - start

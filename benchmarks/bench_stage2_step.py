@@ -46,7 +46,7 @@ from segpref.objectives import DPO, SupervisedLoss
 from segpref.policies import ModelCard, Segmenter, SegmenterState, load_model
 from segpref.process_setup import configure_process
 from segpref.progress import track
-from segpref.proposals import IntensityTTA, MonteCarloDropout, SlateProposals
+from segpref.proposals import IntensityViews, SlateProposals
 from segpref.studies import default_network
 from segpref.training import (
     PreferenceSignal,
@@ -63,7 +63,7 @@ K, BATCH, SIZE, ROUNDS = 32, 8, 256, 9
 UPDATES = 300
 AT_MOST = 0.2
 SPACE = label_space("cardiac")
-PASSES = ("forward", "intensity views", "dropout reruns", "backward and update")
+PASSES = ("forward", "intensity views", "backward and update")
 ELSE = ("decoding and drafts", "editing", "scoring", "mining", "region, margins, loss", "the rest")
 
 
@@ -125,16 +125,6 @@ class WatchedSegmenter(Segmenter):
         """A pass of a changed view."""
         with self.clock("intensity views"):
             return super().logits(images)
-
-    def dropout_logits(self, *args: Any) -> Tensor | None:
-        """Reruns of the last stage."""
-        with self.clock("dropout reruns"):
-            return super().dropout_logits(*args)
-
-    @property
-    def stage(self) -> tuple[nn.Module, ...]:
-        """The last stage that was found."""
-        return self._tail.parts if self._tail else ()
 
 
 class WatchedProposals(SlateProposals):
@@ -239,36 +229,26 @@ def _count_passes(policy: WatchedSegmenter, step: Callable[[], None]) -> Counter
     """Passes of one step, none of which may be done twice."""
     inputs: list[Tensor] = []
     with_graph: list[bool] = []
-    tails: list[Tensor] = []
 
     def whole(_: nn.Module, taken: tuple[Tensor, ...]) -> None:
         inputs.append(taken[0])
         with_graph.append(torch.is_grad_enabled())
 
-    def last_stage(_: nn.Module, taken: tuple[Tensor, ...]) -> None:
-        tails.append(taken[0])
-
-    hooks = [
-        policy.network.register_forward_pre_hook(whole),
-        policy.stage[0].register_forward_pre_hook(last_stage),
-    ]
+    hook = policy.network.register_forward_pre_hook(whole)
     try:
         step()
     finally:
-        for hook in hooks:
-            hook.remove()
+        hook.remove()
     repeated = [
         (a, b) for b in range(len(inputs)) for a in range(b) if torch.equal(inputs[a], inputs[b])
     ]
-    reruns = len(tails) - len(inputs)
     assert not repeated, "an input went through the network twice"
-    assert with_graph == [True] + [False] * IntensityTTA().views, "the anchor's pass is not shared"
-    assert reruns == MonteCarloDropout().samples, "dropout reran more than it needs"
+    views = len(IntensityViews().gammas)
+    assert with_graph == [True] + [False] * views, "the anchor's pass is not shared"
     return Counter(
         {
             "forward, shared by the anchor and the update": sum(with_graph),
             "of changed intensities": with_graph.count(False),
-            "reruns of the last stage alone": reruns,
         }
     )
 

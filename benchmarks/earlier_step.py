@@ -9,6 +9,7 @@ from the same weights.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import json
 import sys
 import tempfile
@@ -55,6 +56,14 @@ def _of(module: str, *names: str) -> Any:
     """Names of a module that both versions have; benchmarks else import what a package shows."""
     found = importlib.import_module(f"segpref.{module}")
     return tuple(getattr(found, name) for name in names)
+
+
+def _default_precision() -> dict[str, str]:
+    """What a run takes for passes that only propose; earlier versions have no such setting."""
+    if importlib.util.find_spec("segpref.runtime") is None:
+        return {}
+    chosen = getattr(importlib.import_module("segpref.runtime"), "proposal_precision", None)
+    return {"precision": chosen("auto", "no")} if chosen else {}
 
 
 def main() -> None:
@@ -115,13 +124,13 @@ def _steps(
             return frozen.logits(images).float()
 
     logits = reference or store.batch
-    proposals = SlateProposals(kind.candidates)
+    proposals, lower = SlateProposals(kind.candidates), _default_precision()
     if kind.standing:
         slates = PreferenceRounds(
-            policy, logits, pool, scored_by, proposals, work, every=100, seed=0
+            policy, logits, pool, scored_by, proposals, work, every=100, seed=0, **lower
         )
     else:
-        slates = StepSlates(policy, logits, scored_by, proposals, 0)
+        slates = StepSlates(policy, logits, scored_by, proposals, 0, **lower)
     signal = PreferenceSignal(space, objective=DPO(1.5))
     step = PreferenceStep(policy, pool, slates, signal, 0, patches=patches)
     batches = batch_stream(len(pool), None, kind.batch, 0)(0)

@@ -30,8 +30,8 @@ from segpref.proposals import (
     NetworkProposal,
     Proposal,
     SlateProposals,
-    default_families,
     lean_families,
+    paper_families,
 )
 from segpref.studies import Workspace, load_recipe, select_best
 from segpref.types import LabelSpace
@@ -53,9 +53,9 @@ def sets_of(space: LabelSpace) -> dict[str, Sequence[Proposal]]:
         "gamma 0.25, 0.5, 2, 4": IntensityViews((0.5, 2.0, 0.25, 4.0)),
     }
     return {
-        "all (default)": default_families(space),
+        "paper": paper_families(space),
         "edits": edits,
-        "lean: edits, gamma 0.5 and 2": lean_families(space),
+        "edits, gamma 0.5 and 2 (lean)": lean_families(space),
         "edits, averaged views": [IntensityTTA(), *edits],
         **{f"edits, {name}": [one, *edits] for name, one in views.items()},
     }

@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from segpref.data import Dataset
 from segpref.networks import SeededDropout, dropout_places, keyed_dropout
 from segpref.policies import Segmenter, load_model
-from segpref.proposals import InputNoise, MonteCarloDropout, SlateProposals, default_families
+from segpref.proposals import InputNoise, MonteCarloDropout, SlateProposals, paper_families
 from segpref.seeds import derive_seed, generators, image_seeds
 from segpref.training import StrongAugmentation, augmentation, augmented_batch
 from segpref.types import LabelSpace
@@ -34,7 +34,7 @@ def test_slates_and_passes_with_dropout_do_not_depend_on_the_batch(
 ) -> None:
     policy, _ = load_model(heart_base)
     few = hearts.take([20, 30, 40])
-    families = [*default_families(policy.label_space), InputNoise()]
+    families = [*paper_families(policy.label_space), InputNoise()]
 
     def slates(dataset: Dataset) -> list[np.ndarray]:
         images = images_of(dataset)

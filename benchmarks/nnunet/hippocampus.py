@@ -70,7 +70,8 @@ class Scale:
     epochs: tuple[int, int] = (20, 30)
     iterations: int = 50
     align: tuple[str, str] = (
-        "--candidates 16 --epochs 15 --images_per_epoch 480 --batch_size 16 --proposal_precision no",
+        "--candidates 16 --families paper --epochs 15 --images_per_epoch 480 --batch_size 16 "
+        "--proposal_precision no",
         "--candidates 12 --families [segpref.proposals.MirroredViews] "
         "--miner segpref.preferences.TopVsBase "
         "--epochs 20 --images_per_epoch 60 --batch_size 4 --learning_rate 5e-5 --proposal_precision no",

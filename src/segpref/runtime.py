@@ -146,8 +146,8 @@ class Runtime:
     each has its own, and the first one of the launch writes files for all.
 
     Work is shared out in two ways. What ends up in files that all can read (embeddings of images)
-    needs no talk: each process begins with its own part (:meth:`own_first`) and finds the rest
-    done. What is needed at once is exchanged (:meth:`each`, and within a step :meth:`summed`,
+    needs no talk: each process begins with its own part (:func:`segpref.process.own_first`) and finds
+    the rest done. What is needed at once is exchanged (:meth:`each`, and within a step :meth:`summed`,
     :meth:`total` and :meth:`gathered`); there all processes must make the same calls, which only a
     training can promise (:meth:`together`, :meth:`step`). Outside of it each works for itself.
 
@@ -296,15 +296,6 @@ class Runtime:
         """Where an item of this process's share stands in the batch of the step."""
         return self.rank + item * self.processes if self._in_step else item
 
-    def own_first(self, items: Sequence[T]) -> list[T]:
-        """All items, beginning with those that fall to this process.
-
-        For work whose results lie on a disk that the processes share: what comes after one's own is
-        there already, or is done once more where the disk is another one.
-        """
-        turns = (range(n % self.processes, len(items), self.processes) for n in self._ranks())
-        return [items[place] for turn in turns for place in turn]
-
     def each(self, items: Sequence[T], work: Callable[[T], Result]) -> Iterator[Result]:
         """What ``work`` makes of each item, in order.
 
@@ -384,6 +375,3 @@ class Runtime:
             return work(item)
         finally:
             self._together, self._in_step, self._idle = before
-
-    def _ranks(self) -> range:
-        return range(self.rank, self.rank + self.processes)

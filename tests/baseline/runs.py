@@ -56,8 +56,8 @@ def command(place: Path, name: str, out: str, *options: str) -> Path:
     return place / out
 
 
-SAME_EVERYWHERE = ("--proposal_precision", "no")
-"""For some processors have bfloat16 and others don't."""
+SAME_EVERYWHERE = ("--proposal_precision", "no", "--families", "paper")
+"""Some processors have bfloat16 and others don't; and these families need passes of every kind."""
 
 
 def hearts(place: Path) -> list[str]:
@@ -292,7 +292,7 @@ STUDY: dict[str, Any] = {
     },
     "align": {
         "epochs": 1, "images_per_epoch": 4, "batch_size": 2, "candidates": 10,
-        "proposal_precision": "no",
+        "proposal_precision": "no", "families": "paper",
     },
     "methods": {"RN-DPO": {"reduction": "region"}},
     "seeds": [0],

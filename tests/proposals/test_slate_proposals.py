@@ -28,10 +28,10 @@ from segpref.proposals import (
     ProposalContext,
     SlateProposals,
     UniformOffset,
-    default_families,
     draw,
     families_of,
     lean_families,
+    paper_families,
 )
 from segpref.seeds import generators
 from segpref.types import Candidate, Case, LabelSpace, SegprefError, Slate
@@ -121,28 +121,33 @@ def test_a_slate_is_full_distinct_and_starts_with_the_anchor(
 
 
 @pytest.mark.parametrize("space", [CARDIAC, CHEST])
-@pytest.mark.parametrize(("name", "most", "mixed"), [(None, 9, 7), ("lean", 11, 6)])
+@pytest.mark.parametrize(("name", "most", "mixed"), [("paper", 9, 7), ("auto", 11, 6)])
 def test_every_family_has_its_share(
-    name: Literal["lean"] | None, most: int, mixed: int, space: LabelSpace
+    name: Literal["auto", "paper"], most: int, mixed: int, space: LabelSpace
 ) -> None:
     (slate,) = slates(SlateProposals(32, name), space, smooth(space, (48, 48), batch=1))
     families = Counter(candidate.family for candidate in slate.candidates)
-    assert set(families) == {"anchor", *(family.family for family in families_of(name, space))}
+    assert set(families) == {"anchor", *(family.family for family in families_of(name, space, 32))}
     assert max(families.values()) <= most
-    (small,) = slates(SlateProposals(8, name), space, smooth(space, (48, 48), batch=1))
+    given = "lean" if name == "auto" else name
+    (small,) = slates(SlateProposals(8, given), space, smooth(space, (48, 48), batch=1))
     assert len({candidate.family for candidate in small.candidates}) >= mixed
 
 
 def test_families_by_name() -> None:
     for space in (CARDIAC, CHEST):
-        usual, lean = ({type(one) for one in families_of(name, space)} for name in (None, "lean"))
-        assert lean - usual == {IntensityViews}
-        assert usual - lean == {MonteCarloDropout, IntensityTTA, CleanedDropoutMean}
+        lean, paper = (
+            {type(one) for one in families_of(name, space, 8)} for name in ("lean", "paper")
+        )
+        assert lean - paper == {IntensityViews}
+        assert paper - lean == {MonteCarloDropout, IntensityTTA, CleanedDropoutMean}
+        # Small slates have too few places for edits beside two views that may be wrong.
+        for size, expected in ((2, paper), (15, paper), (16, lean), (32, lean)):
+            assert {type(one) for one in families_of("auto", space, size)} == expected
         own = [UniformOffset()]
-        assert families_of(own, space) is own
-    assert SlateProposals(8).families is None
-    assert not SlateProposals(8).own_families
-    assert not SlateProposals(8, "lean").own_families
+        assert families_of(own, space, 32) is own
+    assert SlateProposals(8).families == "auto"
+    assert not SlateProposals(8, "paper").own_families
     assert SlateProposals(8, own).own_families is own
 
 
@@ -170,7 +175,7 @@ def test_any_logits_give_exactly_k(
 def test_a_seed_reproduces_the_slate_and_keys_change_it() -> None:
     logits = smooth(CARDIAC, (24, 24))
     one, again, other, later = (
-        slates(SlateProposals(32), CARDIAC, logits, seed=seed, keys=keys)
+        slates(SlateProposals(32, "paper"), CARDIAC, logits, seed=seed, keys=keys)
         for seed, keys in ((3, (1, 2)), (3, (1, 2)), (4, (1, 2)), (3, (1, 3)))
     )
     for a, b, c, d in zip(one, again, other, later, strict=True):
@@ -210,7 +215,7 @@ def test_slates_are_those_that_were_recorded(
     }
     spacing = (*[1.5] * (len(shape) - 1), 0.75)
     image = ProposalContext(logits, anchor, space, spacing, passes, np.random.default_rng(3))
-    slate, _ = draw(image, default_families(space), 48)
+    slate, _ = draw(image, paper_families(space), 48)
     assert distinct(slate) == 48
     assert zlib.crc32(slate.masks.tobytes()) == recorded
 
@@ -243,7 +248,7 @@ def test_distances_are_in_the_cases_millimetres() -> None:
 
 
 def test_a_network_without_dropout_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
-    builder = SlateProposals(16)
+    builder = SlateProposals(16, "paper")
     logits = smooth(CARDIAC, (24, 24))
     with caplog.at_level(logging.WARNING):
         for seed in range(3):
@@ -368,10 +373,10 @@ def test_settings_without_sense_are_refused() -> None:
         slates(SlateProposals(8), CARDIAC, smooth(CARDIAC, (8, 8)), spacing=(1.0, 1.0, 1.0))
 
 
-def test_default_families_satisfy_the_protocol() -> None:
+def test_families_satisfy_the_protocol() -> None:
     for space in (CARDIAC, CHEST):
-        assert all(isinstance(family, Proposal) for family in default_families(space))
         assert all(isinstance(family, Proposal) for family in lean_families(space))
+        assert all(isinstance(family, Proposal) for family in paper_families(space))
 
 
 def test_what_is_exported_exists() -> None:

@@ -50,7 +50,8 @@ HEARTS: Mapping[str, Any] = {
         "oracle": {"class_path": "segpref.studies.judging.Oracle"},
     },
     # Some processors have bfloat16.
-    "align": {"epochs": 2, "images_per_epoch": 8, "candidates": 8, "proposal_precision": "no"},
+    "align": {"epochs": 2, "images_per_epoch": 8, "candidates": 8, "proposal_precision": "no",
+              "families": "paper"},
     "methods": {"RN-DPO": {"learning_rate": 1e-3}, "Top-1": {"method": "pseudo-label"}},
     "grid": [
         {"title": "Main", "judges": ["weak"]},

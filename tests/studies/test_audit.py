@@ -42,7 +42,7 @@ class Blind:
 
 def test_the_oracle_passes_its_own_audit(policy: Segmenter, unseen: Dataset) -> None:
     oracle = OracleJudge(unseen.label_space)
-    found = audit(policy, unseen, oracle, TopVsRandom(), SlateProposals(8))
+    found = audit(policy, unseen, oracle, TopVsRandom(), SlateProposals(8, "paper"))
     assert found.judge.harm_top == 0
     assert found.judge.harm_mag == 0
     assert found.judge.regret == 0
@@ -52,7 +52,7 @@ def test_the_oracle_passes_its_own_audit(policy: Segmenter, unseen: Dataset) -> 
     assert found.best_quality > found.base_quality
     assert 0.5 < found.distinct <= 1
     turned = Contrary(unseen.label_space)
-    contrary = audit(policy, unseen, turned, TopVsRandom(), SlateProposals(8))
+    contrary = audit(policy, unseen, turned, TopVsRandom(), SlateProposals(8, "paper"))
     assert contrary.judge.pair_flip == 1
     assert (found.flips.flip_rate, contrary.flips.flip_rate) == (0, 1)
     assert found.flips.pairs == contrary.flips.pairs > 100

@@ -39,7 +39,7 @@ def audit(
     part: str = "validation",
     miner: Callable[[Any, Any], Any] | None = None,
     candidates: int = 32,
-    families: list[Callable[[Any], Any]] | Literal["lean"] | None = None,
+    families: list[Callable[[Any], Any]] | Literal["auto", "lean", "paper"] = "auto",
     others: list[Path] | None = None,
     seed: int = 0,
     out: Path | None = None,
@@ -63,8 +63,9 @@ def audit(
         part: part of the split to measure on: train, judge, validation or test.
         miner: picks the pairs of PairFlip from scores; Top-vs-Random if left out.
         candidates: number K of masks in a slate.
-        families: what makes the candidates: lean (edits, and two changed views), or a list of
-            class_path and init_args; all families of RN-DPO that suit the labels if left out.
+        families: what makes the candidates: lean (edits, and two changed views), paper (all of
+            RN-DPO's), auto (lean from 16 candidates on, else paper), or a list of class_path and
+            init_args.
         others: folders of masks made by other models, named as by segpref predict, as further
             candidates, whole and structure by structure.
         seed: random seed of slates and pairs.

@@ -54,9 +54,9 @@ class CollectConfig(Settings):
     candidates: int = setting(32, least=4, most=1000)
     """Number K of masks of each image that pairs are chosen from; the first is the model's own."""
 
-    families: list[Callable[[Any], Any]] | Literal["lean"] | None = None
-    """What makes the candidates: lean, or a list of class_path and init_args; all families of RN-DPO
-    that suit the labels if left out."""
+    families: list[Callable[[Any], Any]] | Literal["auto", "lean", "paper"] = "auto"
+    """What makes the candidates: lean (edits, and two changed views), paper (all of RN-DPO's), auto
+    (lean from 16 candidates on, else paper), or a list of class_path and init_args."""
 
     most_dice: float = setting(0.97, above=0, below=1)
     """Pairs of masks with a higher Dice score in the structure that is asked about are near-duplicates,
@@ -80,5 +80,5 @@ class CollectConfig(Settings):
             text = getattr(self, name)
             if text is not None and (not text.strip() or len(text) > 500):
                 raise SegprefError(f"{name} has from 1 to 500 characters: write it in a sentence")
-        if self.families is not None and not self.families:
+        if not self.families:
             raise SegprefError("families must name at least one proposal family, or be left out")

@@ -20,6 +20,7 @@ from segpref.data.prepared import ImagePreparation, preparation_key
 from segpref.data.prepared_volumes import PreparedVolumes
 from segpref.data.source import Reader, Source
 from segpref.data.volume_entries import Found, Way
+from segpref.process import own_first
 from segpref.progress import console, track
 from segpref.types import LabelSpace, SegprefError
 
@@ -70,8 +71,9 @@ def prepare(
             pass
     way = _way(reader, preparation, cache, label_space)
     volumes = PreparedVolumes(sources)
-    for number, source in enumerate(track(sources, "preparing images", len(sources))):
-        volumes.put(number, way, _prepared(way, source))
+    # Of several processes each prepares its part, and finds that of the others in the cache.
+    for number in track(own_first(range(len(sources))), "preparing images", len(sources)):
+        volumes.put(number, way, _prepared(way, sources[number]))
     _turn_to_one_orientation(volumes, way, label_space, orientation)
     _check_alike(volumes, preparation)
     return Dataset(volumes, label_space)
@@ -190,7 +192,7 @@ def _turn_to_one_orientation(
             soft_wrap=True,
         )
     turning = _turning(way, label_space, wanted)
-    for number in odd:
+    for number in own_first(odd):
         volumes.put(number, turning, _prepared(turning, volumes[number].source))
 
 

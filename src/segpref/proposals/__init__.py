@@ -48,11 +48,11 @@ if TYPE_CHECKING:
     from segpref.proposals.slate import (
         Families,
         SlateProposals,
-        default_families,
         draw,
         families_of,
         given_families,
         lean_families,
+        paper_families,
     )
     from segpref.proposals.topology import (
         HoleFilling,
@@ -98,11 +98,11 @@ else:
             "slate": (
                 "Families",
                 "SlateProposals",
-                "default_families",
                 "draw",
                 "families_of",
                 "given_families",
                 "lean_families",
+                "paper_families",
             ),
             "topology": (
                 "HoleFilling",
@@ -153,7 +153,6 @@ __all__ = [
     "biased",
     "bounding_box",
     "clean",
-    "default_families",
     "draw",
     "dropout_diversity",
     "families_of",
@@ -169,5 +168,6 @@ __all__ = [
     "offset",
     "offset_interface",
     "offset_structure",
+    "paper_families",
     "relative",
 ]

@@ -34,26 +34,31 @@ from segpref.types import Candidate, Case, LabelSpace, Policy, SegprefError, Sla
 __all__ = [
     "Families",
     "SlateProposals",
-    "default_families",
     "draw",
     "families_of",
     "given_families",
     "lean_families",
+    "paper_families",
 ]
 
 log = logging.getLogger(__name__)
 
-Families = Sequence[Proposal] | Literal["lean"] | None
-"""Proposal families, or which ones are taken for a label space: all where None."""
+Families = Sequence[Proposal] | Literal["auto", "lean", "paper"]
+"""Proposal families, or which ones are taken for a label space; see :func:`families_of`."""
+
+LEAN_FROM = 16
+"""So many candidates are enough for lean families. In slates of 12 two views that went wrong left too
+few places for edits, and a small 3D model fell apart; with 16 and with 32 it learned as well as with
+those of the paper (docs/results/candidates)."""
 
 PATIENCE = 12
 """After so many repetitions in a row a family is taken to have nothing new."""
 
 
-def default_families(label_space: LabelSpace) -> tuple[Proposal, ...]:
-    """All families of Appendix A.2 that suit the label space.
+def paper_families(label_space: LabelSpace) -> tuple[Proposal, ...]:
+    """All families of Appendix A.2 that suit the label space, with averages of ten further passes.
 
-    The first seven places go to seven families, so that a slate of 8 is as mixed as one of 32.
+    The first seven places go to seven families.
     """
     shared: tuple[Proposal, ...] = (
         MonteCarloDropout(),
@@ -70,9 +75,8 @@ def default_families(label_space: LabelSpace) -> tuple[Proposal, ...]:
 def lean_families(label_space: LabelSpace) -> tuple[Proposal, ...]:
     """Families that suit the label space, chosen by what their best candidate gains for its cost.
 
-    Edits of the prediction, and the predictions of two strongly changed views: the best of such a slate
-    gains more than the best of :func:`default_families`, for half of the time. Candidates that differ
-    little from the prediction are missing: a small 3D model fell apart without them
+    Edits of the prediction, and the predictions of two strongly changed views: in a slate of 32 the
+    best one gains more than the best of :func:`paper_families`, for half of the time
     (docs/results/candidates).
     """
     shared: tuple[Proposal, ...] = (
@@ -87,14 +91,19 @@ def lean_families(label_space: LabelSpace) -> tuple[Proposal, ...]:
 
 def given_families(families: Families) -> Sequence[Proposal]:
     """The families that were given one by one; none where they are those of a label space."""
-    return () if families is None or isinstance(families, str) else families
+    return () if isinstance(families, str) else families
 
 
-def families_of(families: Families, label_space: LabelSpace) -> Sequence[Proposal]:
-    """The families that are meant."""
-    if families is None:
-        return default_families(label_space)
-    return lean_families(label_space) if families == "lean" else families
+def families_of(families: Families, label_space: LabelSpace, size: int) -> Sequence[Proposal]:
+    """The families that are meant in slates of so many candidates.
+
+    ``auto`` is ``lean`` (:func:`lean_families`) from 16 candidates on and ``paper``
+    (:func:`paper_families`) in smaller slates.
+    """
+    if not isinstance(families, str):
+        return families
+    lean = families == "lean" or (families == "auto" and size >= LEAN_FROM)
+    return lean_families(label_space) if lean else paper_families(label_space)
 
 
 def _extent(label_space: LabelSpace) -> tuple[Proposal, ...]:
@@ -116,17 +125,16 @@ class SlateProposals:
 
     Args:
         size: number K of candidates.
-        families: proposal families, or ``lean`` (:func:`lean_families`); None takes all that suit the
-            policy's label space (:func:`default_families`).
+        families: proposal families, or which of the policy's label space (:func:`families_of`).
 
     Raises:
         SegprefError: K below 2, or no family.
     """
 
-    def __init__(self, size: int = 32, families: Families = None) -> None:
+    def __init__(self, size: int = 32, families: Families = "auto") -> None:
         if size < 2:
             raise SegprefError(f"a slate needs at least 2 candidates to compare, not {size}")
-        if families is not None and not families:
+        if not families:
             raise SegprefError("a slate needs at least one proposal family besides the anchor")
         self.size = size
         self.families = families
@@ -229,7 +237,7 @@ class SlateProposals:
     def _families_of(self, label_space: LabelSpace) -> Sequence[Proposal]:
         # Making them checks their settings: not for each slate.
         if label_space not in self._meant:
-            self._meant[label_space] = families_of(self.families, label_space)
+            self._meant[label_space] = families_of(self.families, label_space, self.size)
         return self._meant[label_space]
 
     def report_idle(self, case: Case, families: Sequence[str]) -> None:

@@ -50,6 +50,9 @@ def align_settings(given: Mapping[str, Any]) -> dict[str, Any]:
     if found.get(CLASS) == "AlignConfig":
         # Before there was a choice, candidates were proposed in the precision of the update.
         found.setdefault("proposal_precision", "no")
+    # Those of the paper were the default, which a record may leave out.
+    if found.get("families", None if found.get(CLASS) == "AlignConfig" else ()) is None:
+        found["families"] = "paper"
     return found
 
 

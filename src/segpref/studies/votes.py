@@ -155,7 +155,7 @@ def configured(config: AlignConfig, votes: StudyVotes) -> AlignConfig:
     if config.method not in ("preference", "calibrated") or config.feedback is not None:
         raise SegprefError("votes are preferences: leave method and feedback out")
     for name in ("miner", "families"):
-        if getattr(config, name) is not None:
+        if getattr(config, name) != getattr(AlignConfig, name):
             raise SegprefError(
                 f"{name} has no effect with votes, which say the pairs: leave it out"
             )

@@ -130,10 +130,10 @@ class SlateConfig(Settings):
     candidates: int = setting(32, least=2, most=1000)
     """Number K of masks in a slate; the first is the model's own."""
 
-    families: list[Callable[[Any], Any]] | Literal["lean"] | None = None
-    """What makes the candidates: lean (edits, and two changed views, for half of the time), or a list
-    of class_path and init_args, such as segpref.proposals.DropoutRates; all families of RN-DPO that
-    suit the labels if left out."""
+    families: list[Callable[[Any], Any]] | Literal["auto", "lean", "paper"] = "auto"
+    """What makes the candidates: lean (edits, and two changed views), paper (all of RN-DPO's, with
+    averages of ten passes), auto (lean from 16 candidates on, else paper), or a list of class_path and
+    init_args, such as segpref.proposals.DropoutRates."""
 
     refresh: int | None = setting(None, least=1)
     """Epochs for which slates and scores are kept (MAPO's rounds); made again at every step if
@@ -166,7 +166,7 @@ class SlateConfig(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.families is not None and not self.families:
+        if not self.families:
             raise SegprefError("families must name at least one proposal family, or be left out")
         if self.reference == "round" and self.refresh is None:
             raise SegprefError("a reference per round needs rounds: give refresh, in epochs")
@@ -305,7 +305,7 @@ class AlignConfig(MethodConfig, SlateConfig, TrainingConfig):
                 f"proposal_precision has no effect with precision {self.precision}, in which all "
                 "passes are: leave it out"
             )
-        if self.feedback is not None and self.families:
+        if self.feedback is not None and self.families != "auto":
             raise SegprefError(
                 "feedback brings its own candidates: leave families out, or the feedback"
             )

@@ -39,7 +39,7 @@ def method_of(
     config: AlignConfig,
     label_space: LabelSpace,
     judge: Judge,
-    families: Families = None,
+    families: Families | None = None,
     records: RecordedPairs | None = None,
 ) -> Method:
     """What a configuration chooses; its view and average are those of ``config.resolved()``.
@@ -60,7 +60,7 @@ def method_of(
     if config.control and (config.method == "pseudo-label" or config.feedback is not None):
         judge = NoisyJudge(judge, flip_rate=0.5, seed=config.seed)
     if config.feedback is not None:
-        if families:
+        if families not in (None, "auto"):
             raise SegprefError(
                 "feedback brings its own candidates: leave families and others out, or the feedback"
             )

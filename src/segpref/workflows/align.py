@@ -189,7 +189,7 @@ class _Source:
     config: AlignConfig
     shown: Dataset
     validation: Dataset
-    families: Families = None
+    families: Families = "auto"
     votes: VoteInputs | None = None
 
 
@@ -238,7 +238,7 @@ def _source(asked: _Asked, workers: RayPool | None = None) -> _Source:
         # Nobody whose labels the base has seen, or the judge.
         shown = inputs.dataset.of_patients(set(parts.train) - inputs.seen)
     named: Any = config.families  # jsonargparse takes a list of classes by name for callables
-    making = inputs.families(named, others, store)
+    making = inputs.families(named, others, config.candidates, store)
     check_masks(inputs.judge, making, shown)
     refuse_leakage(
         {

@@ -36,7 +36,7 @@ def audit(
     part: str = "validation",
     miner: Miner | None = None,
     candidates: int = 32,
-    families: Families = None,
+    families: Families = "auto",
     others: Sequence[Path] | None = None,
     seed: int = 0,
     out: Path | None = None,
@@ -59,7 +59,8 @@ def audit(
         part: on whom to measure.
         miner: whose pairs PairFlip is about; Top-vs-Random where None.
         candidates: number K of masks in a slate.
-        families: what makes the candidates, or ``lean``; all that suit the labels where None.
+        families: what makes the candidates, or ``auto``, ``lean`` or ``paper``; see
+            :func:`segpref.proposals.families_of`.
         others: folders of masks that other models made of the images.
         seed: random seed of slates and pairs.
         out: JSON file for the figures.
@@ -80,7 +81,7 @@ def audit(
 
         if pool.ray is not None:
             raise SegprefError("what people saw is measured in this process: leave --ray out")
-        if part != "validation" or candidates != 32 or families is not None or others is not None:
+        if part != "validation" or candidates != 32 or families != "auto" or others is not None:
             raise SegprefError(
                 "votes are measured on the images and masks that people saw: leave part, candidates, "
                 "families and others out"

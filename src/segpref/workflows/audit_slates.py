@@ -61,7 +61,7 @@ def open_audit(
     store = Cache(where.cache)
     inputs = open_inputs(model, data, judge, where, opening, store, workers=workers)
     opened, cases = inputs.model, part_of(inputs.dataset, inputs.split, part)
-    making = inputs.families(families, others, store)
+    making = inputs.families(families, others, candidates, store)
     check_masks(inputs.judge, making, cases)
     policy = whole_images(opened.policies(), opened.card.preparation, opened.mirroring)
     return AuditInputs(policy, cases, inputs.judge, SlateProposals(candidates, making))

@@ -157,7 +157,7 @@ def open_collect_inputs(
         split = open_split(reader, where.split or split_beside(model), seen=seen)
     shown, shown_reader = _shown(dataset, reader, more, split, seen, card, cache, compared, workers)
     families: Any = config.families
-    making = families_with(families, others, card, readers, cache)
+    making = families_with(families, others, config.candidates, card, readers, cache)
     if not compared:
         asked: Any = scorer or AbstainingJudge()
         check_masks(asked, making, shown)

@@ -62,10 +62,12 @@ class Inputs:
         """Patients whose labels the model or the judge has learned from."""
         return {*self.card.labelled, *self.judged}
 
-    def families(self, families: Families, others: Sequence[Path] | None, cache: Cache) -> Families:
+    def families(
+        self, families: Families, others: Sequence[Path] | None, candidates: int, cache: Cache
+    ) -> Families:
         """Families of candidates, with the masks of these folders; see :func:`families_with`."""
         readers = [self.reader] if self.pool is None else [self.reader, self.pool]
-        return families_with(families, others, self.card, readers, cache)
+        return families_with(families, others, candidates, self.card, readers, cache)
 
 
 def open_inputs(

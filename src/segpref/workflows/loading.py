@@ -291,11 +291,12 @@ def _file_of(model: Path) -> Path:
 def families_with(
     families: Families,
     others: Sequence[Path] | None,
+    candidates: int,
     card: ModelCard,
     readers: Sequence[Reader],
     cache: Cache,
 ) -> Families:
-    """Families of candidates, with the masks of these folders.
+    """Families of so many candidates, with the masks of these folders.
 
     Raises:
         SegprefError: one of them is no folder, or holds no mask of any image.
@@ -307,7 +308,7 @@ def families_with(
         if not one.is_dir():
             raise SegprefError(f"there is no folder {one}: give folders of masks as others")
         folders.append(MaskFolder(one, readers, card.label_space, card.preparation, cache))
-    return [OtherMasks(folders), *families_of(families, card.label_space)]
+    return [OtherMasks(folders), *families_of(families, card.label_space, candidates)]
 
 
 def check_masks(judge: Judge, families: Families, dataset: Dataset) -> None:

@@ -13,9 +13,9 @@ from torch import Tensor
 from segpref.data.array_files import StoredArray
 from segpref.data.cache import Cache
 from segpref.data.dataset import Dataset, Volume
+from segpref.process import own_first
 from segpref.progress import track
 from segpref.prompts import image_digest
-from segpref.runtime import runtime
 
 __all__ = ["ImageEmbeddings"]
 
@@ -51,7 +51,7 @@ class ImageEmbeddings:
         ]
         todo = sum(not cache.has(key) for _, key in wanted)
         # Of several processes each embeds its part, and finds that of the others in the cache.
-        turns = runtime().own_first(wanted)
+        turns = own_first(wanted)
         steps = track(turns, "embedding images", len(wanted)) if todo else turns
         for volume, key in steps:
             found = cache.entry(key, partial(self._compute, volume, encode))
