@@ -6,15 +6,17 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk
 from test_predict import card_of, model_file
 from tests.data.dicom_files import CORONAL, stack, values
+from tests.data.seg_files import frames
 
 from segpref.cli.main import main
 from segpref.data import Preparation, SeriesRule, read_csv
 from segpref.inference import predict_folder
-from segpref.types import SegprefError
+from segpref.types import LabelSpace, SegprefError
 
 
 @pytest.fixture
@@ -85,3 +87,56 @@ def test_masks_of_metaimage_and_nrrd_become_nifti_in_their_place(tmp_path: Path)
         affine = np.diag((-0.75, -0.5, 2.5, 1.0))
         affine[:3, 3] = 10, -20, 5
         assert np.allclose(mask.affine, affine, atol=1e-5)
+
+
+def test_masks_of_an_export_as_dicom_seg(tmp_path: Path, export: Path, capsys) -> None:
+    given = ["predict", "--model", str(model(tmp_path)), "--input", str(export)]
+    given += ["--series.description", "thick", "--output", str(tmp_path / "out")]
+    assert main([*given, "--format", "dicom-seg"]) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    table = tmp_path / "out" / "segments.csv"
+    assert (
+        f"codes that say what 'bright' is, and the built-in table has none: fill in {table}" in said
+    )
+    assert [path.name for path in table.parent.iterdir()] == ["segments.csv"]
+    text = table.read_text()
+    table.write_text(
+        text.replace("bright,,,,,,", "bright,91723000,SCT,Anatomical Structure,10200004,SCT,Liver")
+    )
+    given += ["--format", "dicom-seg", "--segments", str(table)]
+    assert main(given) == 0
+    assert "segments.csv" in capsys.readouterr().err
+    file = tmp_path / "out" / "study.dcm"
+    first = pydicom.dcmread(file)
+    assert first.SegmentSequence[0].SegmentLabel == "bright"
+    assert first.ManufacturerModelName == tmp_path.name[-64:]
+    plain = predict_folder(
+        model(tmp_path), export, tmp_path / "nii", series=SeriesRule(description="thick")
+    )
+    truth = np.asarray(nib.load(plain[0]).dataobj)
+    found = frames(file)
+    assert len(found) == 3
+    for (_, place), (pixels, _) in found.items():
+        assert np.array_equal(pixels, truth[:, :, round((place[2] - 5.0) / 2.5)].T)
+    assert main(given) == 0
+    assert "all existed already" in " ".join(capsys.readouterr().err.split())
+    assert pydicom.dcmread(file).SOPInstanceUID == first.SOPInstanceUID
+    assert main([*given, "--overwrite", "true"]) == 0
+    assert pydicom.dcmread(file).SOPInstanceUID != first.SOPInstanceUID
+    assert not list(file.parent.glob(".*.partial"))
+
+
+def test_what_is_no_dicom_series_is_refused_before_anything_is_read(tmp_path: Path, capsys) -> None:
+    image = sitk.GetImageFromArray(values((3, 6, 8)).astype(np.int16))
+    (tmp_path / "in").mkdir()
+    sitk.WriteImage(image, tmp_path / "in" / "a.nii.gz")
+    space = LabelSpace("multi-class", ("background", "liver"))
+    path = model_file(tmp_path, card_of(space=space))
+    given = ["predict", "--model", str(path), "--input", str(tmp_path / "in")]
+    given += ["--output", str(tmp_path / "out")]
+    assert main([*given, "--format", "dicom-seg"]) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert "a.nii.gz is no DICOM series, to which a DICOM-SEG could refer" in said
+    assert not (tmp_path / "out").exists()
+    assert main([*given, "--segments", "s.csv"]) == 1
+    assert "add --format dicom-seg" in " ".join(capsys.readouterr().err.split())
