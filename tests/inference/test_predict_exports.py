@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import nibabel as nib
@@ -140,3 +141,39 @@ def test_what_is_no_dicom_series_is_refused_before_anything_is_read(tmp_path: Pa
     assert not (tmp_path / "out").exists()
     assert main([*given, "--segments", "s.csv"]) == 1
     assert "add --format dicom-seg" in " ".join(capsys.readouterr().err.split())
+
+
+def test_dicom_seg_of_predict_is_read_as_labels(tmp_path: Path, capsys) -> None:
+    patients = []
+    for number in range(3):
+        stack(
+            tmp_path / "export" / f"s{number}", values((4, 6, 8), number), PatientID=f"p{number}",
+            StudyInstanceUID=f"1.9.{number}", SeriesInstanceUID=f"1.9.{number}.1",
+        )  # fmt: skip
+        patients.append(f"p{number}")
+    space = LabelSpace("multi-class", ("background", "liver"))
+    path = model_file(tmp_path, card_of(Preparation(normalise="min-max"), space))
+    export, segs = str(tmp_path / "export"), str(tmp_path / "segs")
+    given = ["predict", "--model", str(path), "--input", export, "--output", segs]
+    assert main([*given, "--format", "dicom-seg"]) == 0
+    split = {"train": [], "judge": [], "validation": [], "test": patients}
+    (tmp_path / "split.json").write_text(json.dumps(split))
+    given = ["evaluate", "--model", str(path), "--data", export, "--labelled", "[]"]
+    given += ["--data_options.labels", segs, "--split", str(tmp_path / "split.json")]
+    given += ["--out", str(tmp_path / "scores.csv"), "--cache", str(tmp_path / "cache")]
+    assert main(given) == 0
+    rows = read_csv(tmp_path / "scores.csv")
+    assert [(row["patient"], row["structure"]) for row in rows] == [
+        (one, "liver") for one in patients
+    ]
+    assert [float(row["dice"]) for row in rows] == [1.0] * 3
+    # One voxel more in one mask is seen.
+    file = tmp_path / "segs" / "s1.dcm"
+    data = pydicom.dcmread(file)
+    bits = bytearray(data.PixelData)
+    bits[0] ^= 1
+    data.PixelData = bytes(bits)
+    data.save_as(file)
+    assert main(given) == 0
+    dice = [float(row["dice"]) for row in read_csv(tmp_path / "scores.csv")]
+    assert dice[0] == dice[2] == 1.0 > dice[1] > 0.9
