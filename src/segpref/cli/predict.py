@@ -81,7 +81,8 @@ def predict(
         reorient: turn volumes as those of the training, and their masks back; otherwise they are
             used unchanged.
         format: image: NIfTI for volumes, pictures for pictures; dicom-seg: of images that are DICOM
-            series, one DICOM-SEG file each, with a segment per structure, that refers to the series.
+            series, one DICOM-SEG file each, with a segment per structure, that refers to the series;
+            seg.nrrd: of volumes, for 3D Slicer.
         segments: CSV file with the codes of structures for dicom-seg, where those that come with
             segpref do not suit.
     """

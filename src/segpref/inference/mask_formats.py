@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 import numpy as np
 from jaxtyping import UInt8
@@ -23,11 +23,12 @@ from segpref.inference.dicom_seg import segmentation, segments_in
 from segpref.inference.mask_places import mask_name
 from segpref.inference.mask_writing import Geometry, kept_header, write_mask
 from segpref.inference.segment_table import Segment, print_segments, segments_of
+from segpref.inference.slicer_nrrd import SlicerNrrd
 from segpref.types import Case, LabelSpace, SegprefError
 
 __all__ = ["AS_IMAGES", "DicomSeg", "FormatName", "MaskFormat", "like", "mask_format"]
 
-FormatName = Literal["image", "dicom-seg"]
+FormatName = Literal["image", "dicom-seg", "seg.nrrd"]
 
 
 class MaskFormat(Protocol):
@@ -171,7 +172,7 @@ def mask_format(
     """The format of this name.
 
     Args:
-        name: ``image``, or ``dicom-seg``.
+        name: ``image``, ``dicom-seg`` or ``seg.nrrd``.
         space: of the model.
         output: folder of the masks, in which a template for missing codes is written.
         table: CSV file of codes; see :func:`segments_of`.
@@ -181,14 +182,15 @@ def mask_format(
     Raises:
         SegprefError: a structure without codes, a table that is no good, or one that is not used.
     """
-    if name == "image":
-        if table is not None:
-            raise SegprefError("--segments says how DICOM-SEG is coded: add --format dicom-seg")
-        return AS_IMAGES
-    if name != "dicom-seg":
+    if name not in get_args(FormatName):
+        allowed = ", ".join(get_args(FormatName))
         raise SegprefError(
-            f"masks are written as image or dicom-seg, not {name!r}: correct --format"
+            f"the format of masks is one of {allowed}, not {name!r}: correct --format"
         )
+    if name != "dicom-seg" and table is not None:
+        raise SegprefError("--segments says how DICOM-SEG is coded: add --format dicom-seg")
+    if name != "dicom-seg":
+        return AS_IMAGES if name == "image" else SlicerNrrd()
     segments = segments_of(segments_in(space), table, output / "segments.csv")
     print_segments(segments)
     return DicomSeg(segments, model, series)

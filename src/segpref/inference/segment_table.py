@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from colorsys import hsv_to_rgb
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from segpref.disk import refuse_scarcity
 from segpref.targets import refuse_special
 from segpref.types import SegprefError
 
-__all__ = ["Code", "Segment", "print_segments", "segments_of"]
+__all__ = ["Code", "Segment", "colours_of", "print_segments", "segments_of"]
 
 _BUILT_IN = Path(__file__).with_name("segments.csv")
 
@@ -98,6 +99,19 @@ def segments_of(
         f"{table or 'the built-in table'} has none: fill in {template} (SNOMED CT is the scheme SCT) "
         f"and give it as --segments {template}"
     )
+
+
+def colours_of(structures: Sequence[str]) -> list[tuple[int, int, int]]:
+    """A colour of each structure: that of the table which comes with segpref, else one that differs."""
+    rows = _rows(_BUILT_IN, "built in")
+    found = []
+    for number, name in enumerate(structures):
+        row = rows.get(_key(name))
+        # Steps of the golden ratio along the colour circle never come close to an earlier one.
+        red, green, blue = hsv_to_rgb((number + 1) * 0.618034 % 1, 0.75, 0.9)
+        made = (round(red * 255), round(green * 255), round(blue * 255))
+        found.append(row.colour if row is not None and row.colour is not None else made)
+    return found
 
 
 def print_segments(segments: Sequence[Segment]) -> None:
