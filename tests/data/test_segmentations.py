@@ -158,6 +158,19 @@ def test_empty_masks_enhanced_files_and_radiographs(tmp_path: Path, space: Label
         assert np.array_equal(reader.read(source).label, mask)
 
 
+def test_slices_that_are_sheared_or_a_little_uneven(tmp_path: Path) -> None:
+    heights = (0.0, 2.3, 4.8, 7.3, 9.8)
+    stack(tmp_path / "s", values((5, 6, 9)))
+    for number, height in enumerate(heights):
+        path = tmp_path / "s" / f"{5 - number:03d}.dcm"
+        place = [0.4 * number, -0.3 * number, height]
+        changed(path, lambda data, place=place: setattr(data, "ImagePositionPatient", place))
+    mask = mask_of(HEART, (9, 6, 5))
+    mask[..., 1] = 1  # 0.06 of a voxel off an even grid
+    write(tmp_path / "s", HEART, [mask], tmp_path / "seg")
+    assert np.array_equal(label_of(tmp_path), mask)
+
+
 def moved_by(offset: float) -> Callable[[Dataset], None]:
     def change(data: Dataset) -> None:
         for group in data.PerFrameFunctionalGroupsSequence:
@@ -199,11 +212,17 @@ WRONG: dict[str, tuple[Callable[[Dataset], object], str]] = {
         ),
         "a frame of segment 9, which it does not describe",
     ),
-    "between slices": (moved_by(1.0), "a frame beside the slices of .*voxel 0, 0, 3.4"),
-    "beyond the slices": (moved_by(-25.0), "a frame beside the slices of .*voxel 0, 0, -7"),
+    "between slices": (
+        moved_by(1.0),
+        r"a frame beside the slices of its image \(1 mm from 001.dcm",
+    ),
+    "beyond the slices": (
+        moved_by(-25.0),
+        r"a frame beside the slices of its image \(17\.5 mm from 004.dcm",
+    ),
     "in the next slice": (
         moved_by(2.5),
-        "beside the slices|lies in slice 3 of .*made from slice 2",
+        "beside the slices|lies in slice 3 but was made from slice 2",
     ),
     "turned": (
         shared(
@@ -218,7 +237,7 @@ WRONG: dict[str, tuple[Callable[[Dataset], object], str]] = {
     ),
     "no spacing": (
         shared("PixelMeasuresSequence", lambda one: delattr(one, "PixelSpacing")),
-        "without ImageOrientationPatient or PixelSpacing",
+        "does not say where its pixels lie",
     ),
     "two frames in a slice": (
         lambda data: data.PerFrameFunctionalGroupsSequence.__setitem__(
@@ -255,7 +274,7 @@ def test_a_source_that_is_elsewhere_is_refused(tmp_path: Path) -> None:
         if pydicom.dcmread(file).SOPInstanceUID == gone:
             file.unlink()
     with pytest.raises(
-        SegprefError, match=f"made from the image {gone}, which is not in its series"
+        SegprefError, match=f"made from the image {gone}, which is not in the series of"
     ):
         label_of(tmp_path)
     for file in (tmp_path / "s").iterdir():

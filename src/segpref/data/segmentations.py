@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
+from segpref.data.dicom import ordered_slices
 from segpref.data.dicom_headers import Plane
+from segpref.data.dicom_order import Slice
 from segpref.data.dicom_series import Series
 from segpref.data.segmentation_headers import Segmentation, SegmentFrame, read_segmentation
 from segpref.data.volumes import VolumeFile
@@ -21,9 +23,8 @@ __all__ = ["read_segments", "segments_of_structures"]
 
 pydicom = late("pydicom")
 
-_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _OFF = 0.05
-"""Of a voxel, that a corner of a frame may lie beside the corner of its slice: headers are rounded."""
+"""Of a voxel, by which a corner of a frame may miss the corner of its slice: headers are rounded."""
 
 _NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1")
 """Transfer syntaxes of bits as they are, in the byte order that everybody writes."""
@@ -76,30 +77,29 @@ def read_segments(
             lies elsewhere; segments that overlap where they exclude each other; bits that are missing,
             or compressed.
     """
-    shape = image.array.shape[1:]
+    slices = ordered_slices(series.files, series.folder)
     names = _structures(space)
-    label = np.zeros((space.fields, *shape), np.uint8)
-    owner: dict[tuple[str, int | None], Path] = {}
+    label = np.zeros((space.fields, *image.array.shape[1:]), np.uint8)
+    # Slices last, whether the image is [row, column] or [x, y, slice].
+    planes = label[..., None] if label.ndim == 3 else label.swapaxes(1, 2)
+    taken: set[tuple[str, int]] = set()
     for file in files:
         found = read_segmentation(file)
         # Headers are checked before pixels are read, so that these can't be more than the image holds.
-        places = [_slice(found, frame, image, series) for frame in found.frames]
+        places = [_slice(found, frame, slices) for frame in found.frames]
         for frame, place in zip(found.frames, places, strict=True):
-            if (key := (frame.label, place)) in owner:
+            if (frame.label, place) in taken:
                 raise SegprefError(
                     f"{file} has two frames of {frame.label!r} in one slice: export it again"
                 )
-            owner[key] = file
+            taken.add((frame.label, place))
         bits = _bits(found)
         for number, (frame, place) in enumerate(zip(found.frames, places, strict=True)):
-            pixels = _frame(bits, number, found)
-            where = (Ellipsis,) if place is None else (Ellipsis, place)
-            drawn = pixels if place is None else pixels.T
-            value = names.index(frame.label)
+            drawn, value = _frame(bits, number, found), names.index(frame.label)
             if space.kind == "multi-label":
-                label[value][where][drawn] = 1
+                planes[value, ..., place][drawn] = 1
                 continue
-            before = label[0][where]
+            before = planes[0, ..., place]
             if (other := before[drawn & (before > 0)]).size:
                 raise SegprefError(
                     f"{file} has segments that overlap ({frame.label} and {names[other[0] - 1]}), "
@@ -113,63 +113,63 @@ def _structures(space: LabelSpace) -> tuple[str, ...]:
     return space.names[1:] if space.kind == "multi-class" else space.names
 
 
-def _slice(
-    found: Segmentation, frame: SegmentFrame, image: VolumeFile, series: Series
-) -> int | None:
-    """Which slice a frame lies in; None of an image of one plane without a place."""
-    shape = image.array.shape[1:]
-    flat = len(shape) == 2
-    columns, rows = reversed(shape) if flat else shape[:2]
-    if (found.header.columns, found.header.rows) != (columns, rows):
+def _slice(found: Segmentation, frame: SegmentFrame, slices: Sequence[Slice]) -> int:
+    """Which slice of the image a frame lies in."""
+    header = slices[0][0]
+    size, due = (f"{one.columns} x {one.rows}" for one in (found.header, header))
+    if size != due:
         raise SegprefError(
-            f"{found.path} has frames of {found.header.columns} x {found.header.rows} pixels but its "
-            f"image {series.folder} has {columns} x {rows}: export segments on the image's own grid"
+            f"{found.path} has frames of {size} pixels but its image {header.path.name} has {due}: "
+            "export segments on the image's own grid"
         )
-    known = [series.instances.index(one) for one in frame.sources if one in series.instances]
+    known = [place for place, one in enumerate(slices) if one[0].sop_instance in frame.sources]
     if frame.sources and not known:
         raise SegprefError(
-            f"{found.path} has a frame made from the image {frame.sources[0]}, which is not in its "
-            f"series {series.folder}: restore the image, or remove the segmentation"
+            f"{found.path} has a frame made from the image {frame.sources[0]}, which is not in the "
+            f"series of {header.path}: restore the image, or remove the segmentation"
         )
-    if flat:
-        return None
-    of_slices = len(series.instances) == shape[2]
     if frame.plane.position is None:
-        if of_slices and len(known) == 1:
-            return known[0]
+        if len(known) == 1 or len(slices) == 1:
+            return known[0] if known else 0
         raise SegprefError(
             f"{found.path} has a frame that does not say where it lies: export it again"
         )
-    place = _place(found, frame.plane, image, series)
-    if of_slices and known and place not in known:
+    place = _place(found, frame.plane, slices)
+    if known and place not in known:
         raise SegprefError(
-            f"{found.path} has a frame that lies in slice {place} of {series.folder} but was made from "
-            f"slice {known[0]}: export it again"
+            f"{found.path} has a frame that lies in slice {place} but was made from slice {known[0]} "
+            f"({slices[known[0]][0].path.name}): export it again"
         )
     return place
 
 
-def _place(found: Segmentation, plane: Plane, image: VolumeFile, series: Series) -> int:
-    corners = _corners(plane, found.header.rows, found.header.columns)
-    if corners is None or image.affine is None:
+def _place(found: Segmentation, plane: Plane, slices: Sequence[Slice]) -> int:
+    """The slice whose corners are those of a frame."""
+    rows, columns = found.header.rows, found.header.columns
+    there = [_corners(one, rows, columns) for _, one in slices]
+    own = _corners(plane, rows, columns)
+    if own is None or any(one is None for one in there):
+        path = found.path if own is None else slices[0][0].path
         raise SegprefError(
-            f"{found.path} has a frame without ImageOrientationPatient or PixelSpacing: export it again"
+            f"{path} does not say where its pixels lie (ImagePositionPatient, ImageOrientationPatient, "
+            "PixelSpacing): export it again"
         )
-    voxels = np.linalg.solve(_TO_LPS @ image.affine, np.vstack([corners.T, np.ones(3)]))[:3].T
-    place = round(float(voxels[0, 2]))
-    right, bottom = found.header.columns - 1, found.header.rows - 1
-    due = np.array([[0, 0, place], [right, 0, place], [0, bottom, place]])
-    at = ", ".join(f"{one:.4g}" for one in voxels[0])
-    if np.abs(voxels - due).max() > _OFF or not 0 <= place < image.array.shape[3]:
+    # Slices as they are, and not where an even grid would have them: gaps may differ a little.
+    known = np.stack([one for one in there if one is not None])
+    off = np.linalg.norm(known - own, axis=-1).max(axis=-1)
+    place = int(off.argmin())
+    gaps = np.linalg.norm(np.diff(known[:, 0], axis=0), axis=-1)
+    voxel = min(*(plane.spacing or (1.0, 1.0)), *gaps)
+    if off[place] > _OFF * voxel:
         raise SegprefError(
-            f"{found.path} has a frame beside the slices of {series.folder} (its corner is at "
-            f"voxel {at}): export segments on the image's own grid"
+            f"{found.path} has a frame beside the slices of its image ({off[place]:.3g} mm from "
+            f"{slices[place][0].path.name}, the nearest): export segments on the image's own grid"
         )
     return place
 
 
 def _corners(plane: Plane, rows: int, columns: int) -> Float[np.ndarray, "3 xyz"] | None:
-    """Centres of the first pixel, of the last in its row, and of the last in its column."""
+    """Centres of the first pixel, of the last in its row, and of the last in its column, in mm."""
     if plane.position is None or plane.orientation is None or plane.spacing is None:
         return None
     row, column = np.array(plane.orientation).reshape(2, 3)
