@@ -181,6 +181,12 @@ def moved_by(offset: float) -> Callable[[Dataset], None]:
     return change
 
 
+def swapped(data: Dataset) -> None:
+    first, second = data.PerFrameFunctionalGroupsSequence[:2]
+    places = second.PlanePositionSequence, first.PlanePositionSequence
+    first.PlanePositionSequence, second.PlanePositionSequence = places
+
+
 def of_frame(name: str, change: Callable[[Dataset], object]) -> Callable[[Dataset], object]:
     return lambda data: change(data.PerFrameFunctionalGroupsSequence[0][name][0])
 
@@ -220,9 +226,9 @@ WRONG: dict[str, tuple[Callable[[Dataset], object], str]] = {
         moved_by(-25.0),
         r"a frame beside the slices of its image \(17\.5 mm from 004.dcm",
     ),
-    "in the next slice": (
-        moved_by(2.5),
-        "beside the slices|lies in slice 3 but was made from slice 2",
+    "in the slice of another source": (
+        swapped,
+        r"lies in slice 2 but was made from slice 3 \(001.dcm\)",
     ),
     "turned": (
         shared(

@@ -175,14 +175,14 @@ def test_a_radiograph_is_one_frame_without_a_place(tmp_path: Path) -> None:
 
 
 def test_names_beyond_the_source_s_characters_are_kept(tmp_path: Path) -> None:
-    space = LabelSpace("multi-class", ("background", "Läsion"))
+    space = LabelSpace("multi-class", ("background", "病変"))
     folder = stack(
         tmp_path / "in" / "s", values((3, 6, 9)), PatientName="Müller",
         SpecificCharacterSet="ISO_IR 100",
     )  # fmt: skip
     table = tmp_path / "segments.csv"
     head = "structure,category_code,category_scheme,category_meaning,type_code,type_scheme,type_meaning"
-    row = "Läsion,49755003,SCT,Morphologically Abnormal Structure,52988006,SCT,Lesion"
+    row = "病変,49755003,SCT,Morphologically Abnormal Structure,52988006,SCT,Lesion"
     table.write_text(f"{head}\n{row}\n", encoding="utf-8")
     reader = Images(folder, channels=("image",))
     (source,) = reader.sources()
@@ -190,7 +190,7 @@ def test_names_beyond_the_source_s_characters_are_kept(tmp_path: Path) -> None:
     mask = mask_of(space, (9, 6, 3))
     (path,) = made.write(tmp_path / "a.dcm", mask, space, source, reader.read(source))
     data = pydicom.dcmread(path)
-    assert (data.SegmentSequence[0].SegmentLabel, str(data.PatientName)) == ("Läsion", "Müller")
+    assert (data.SegmentSequence[0].SegmentLabel, str(data.PatientName)) == ("病変", "Müller")
 
 
 @pytest.mark.parametrize(
