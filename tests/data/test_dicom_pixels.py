@@ -19,6 +19,7 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
     HTJ2KLossless,
     ImplicitVRLittleEndian,
+    JPEGLosslessSV1,
     JPEGLSLossless,
     RLELossless,
     SMPTEST211020UncompressedProgressiveActiveVideo,
@@ -146,7 +147,7 @@ def test_run_lengths(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("syntax", "fix"),
     [
-        (JPEGLSLossless, r"pip install 'segpref\[dicom\]'"),
+        (JPEGLosslessSV1, r"pip install 'segpref\[dicom\]'"),
         (HTJ2KLossless, "pip install pylibjpeg pylibjpeg-openjpeg"),
         (MPEG2MPML, "export its frames as images, for it is a video"),
         (SMPTEST211020UncompressedProgressiveActiveVideo, "export it without compression"),

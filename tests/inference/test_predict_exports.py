@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk
 from test_predict import card_of, model_file
 from tests.data.dicom_files import CORONAL, stack, values
+from tests.data.seg_files import frames
 
 from segpref.cli.main import main
 from segpref.data import Preparation, SeriesRule, read_csv
 from segpref.inference import predict_folder
-from segpref.types import SegprefError
+from segpref.types import LabelSpace, SegprefError
 
 
 @pytest.fixture
@@ -85,3 +88,92 @@ def test_masks_of_metaimage_and_nrrd_become_nifti_in_their_place(tmp_path: Path)
         affine = np.diag((-0.75, -0.5, 2.5, 1.0))
         affine[:3, 3] = 10, -20, 5
         assert np.allclose(mask.affine, affine, atol=1e-5)
+
+
+def test_masks_of_an_export_as_dicom_seg(tmp_path: Path, export: Path, capsys) -> None:
+    given = ["predict", "--model", str(model(tmp_path)), "--input", str(export)]
+    given += ["--series.description", "thick", "--output", str(tmp_path / "out")]
+    assert main([*given, "--format", "dicom-seg"]) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    table = tmp_path / "out" / "segments.csv"
+    assert (
+        f"codes that say what 'bright' is, and the built-in table has none: fill in {table}" in said
+    )
+    assert [path.name for path in table.parent.iterdir()] == ["segments.csv"]
+    text = table.read_text()
+    table.write_text(
+        text.replace("bright,,,,,,", "bright,91723000,SCT,Anatomical Structure,10200004,SCT,Liver")
+    )
+    given += ["--format", "dicom-seg", "--segments", str(table)]
+    assert main(given) == 0
+    assert "segments.csv" in capsys.readouterr().err
+    file = tmp_path / "out" / "study.dcm"
+    first = pydicom.dcmread(file)
+    assert first.SegmentSequence[0].SegmentLabel == "bright"
+    assert first.ManufacturerModelName == tmp_path.name[-64:]
+    plain = predict_folder(
+        model(tmp_path), export, tmp_path / "nii", series=SeriesRule(description="thick")
+    )
+    truth = np.asarray(nib.load(plain[0]).dataobj)
+    found = frames(file)
+    assert len(found) == 3
+    for (_, place), (pixels, _) in found.items():
+        assert np.array_equal(pixels, truth[:, :, round((place[2] - 5.0) / 2.5)].T)
+    assert main(given) == 0
+    assert "all existed already" in " ".join(capsys.readouterr().err.split())
+    assert pydicom.dcmread(file).SOPInstanceUID == first.SOPInstanceUID
+    assert main([*given, "--overwrite", "true"]) == 0
+    assert pydicom.dcmread(file).SOPInstanceUID != first.SOPInstanceUID
+    assert not list(file.parent.glob(".*.partial"))
+
+
+def test_what_is_no_dicom_series_is_refused_before_anything_is_read(tmp_path: Path, capsys) -> None:
+    image = sitk.GetImageFromArray(values((3, 6, 8)).astype(np.int16))
+    (tmp_path / "in").mkdir()
+    sitk.WriteImage(image, tmp_path / "in" / "a.nii.gz")
+    space = LabelSpace("multi-class", ("background", "liver"))
+    path = model_file(tmp_path, card_of(space=space))
+    given = ["predict", "--model", str(path), "--input", str(tmp_path / "in")]
+    given += ["--output", str(tmp_path / "out")]
+    assert main([*given, "--format", "dicom-seg"]) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert "a.nii.gz is no DICOM series, to which a DICOM-SEG could refer" in said
+    assert not (tmp_path / "out").exists()
+    assert main([*given, "--segments", "s.csv"]) == 1
+    assert "add --format dicom-seg" in " ".join(capsys.readouterr().err.split())
+
+
+def test_dicom_seg_of_predict_is_read_as_labels(tmp_path: Path, capsys) -> None:
+    patients = []
+    for number in range(3):
+        stack(
+            tmp_path / "export" / f"s{number}", values((4, 6, 8), number), PatientID=f"p{number}",
+            StudyInstanceUID=f"1.9.{number}", SeriesInstanceUID=f"1.9.{number}.1",
+        )  # fmt: skip
+        patients.append(f"p{number}")
+    space = LabelSpace("multi-class", ("background", "liver"))
+    path = model_file(tmp_path, card_of(Preparation(normalise="min-max"), space))
+    export, segs = str(tmp_path / "export"), str(tmp_path / "segs")
+    given = ["predict", "--model", str(path), "--input", export, "--output", segs]
+    assert main([*given, "--format", "dicom-seg"]) == 0
+    split = {"train": [], "judge": [], "validation": [], "test": patients}
+    (tmp_path / "split.json").write_text(json.dumps(split))
+    given = ["evaluate", "--model", str(path), "--data", export, "--labelled", "[]"]
+    given += ["--data_options.labels", segs, "--split", str(tmp_path / "split.json")]
+    given += ["--out", str(tmp_path / "scores.csv"), "--cache", str(tmp_path / "cache")]
+    assert main(given) == 0
+    rows = read_csv(tmp_path / "scores.csv")
+    assert [(row["patient"], row["structure"]) for row in rows] == [
+        (one, "liver") for one in patients
+    ]
+    assert [float(row["dice"]) for row in rows] == [1.0] * 3
+    # One voxel more in one mask is seen.
+    file = tmp_path / "segs" / "s1.dcm"
+    data = pydicom.dcmread(file)
+    bits = bytearray(data.PixelData)
+    bits[0] ^= 1
+    data.PixelData = bytes(bits)
+    data.save_as(file)
+    assert main(given) == 0
+    dice = [float(row["dice"]) for row in read_csv(tmp_path / "scores.csv")]
+    assert dice[0] == dice[2] == 1.0 > dice[1] > 0.9

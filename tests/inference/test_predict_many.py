@@ -22,7 +22,7 @@ from test_predict import (
 )
 
 from segpref.data import Images, Preparation, write_pack
-from segpref.inference import case_masks, mask_maker, predict_folder
+from segpref.inference import case_masks, mask_formats, predict_folder
 from segpref.types import SegprefError
 
 
@@ -102,14 +102,14 @@ def test_whatever_an_image_raises_the_others_are_segmented(
     images, out = folder(tmp_path / "images"), tmp_path / "out"
     for name in "abc":
         save_nifti(images / f"{name}.nii", noise((4, 4, 4)))
-    write = mask_maker.write_mask
+    write = mask_formats.write_mask
 
     def clumsy(path: Path, *args: Any) -> Any:
         if path.name == "a.nii":
             raise error
         return write(path, *args)
 
-    monkeypatch.setattr(mask_maker, "write_mask", clumsy)
+    monkeypatch.setattr(mask_formats, "write_mask", clumsy)
     with pytest.raises(
         SegprefError, match=r"2 of 3 .*a\.nii could not be segmented( \(.+\)$|: .+memory)"
     ):

@@ -22,6 +22,7 @@ from segpref.data import volumes as data_volumes
 from segpref.data.phantoms import write_phantoms
 from segpref.inference import (
     WindowedNetwork,
+    mask_formats,
     mask_maker,
     pipeline,
     predict,
@@ -327,7 +328,7 @@ def test_two_batches_are_in_memory_at_most(tmp_path: Path, monkeypatch: pytest.M
     images = pictures(tmp_path / "images", count)
     images_read: list[weakref.ref[np.ndarray]] = []
     most, waits = [0], threading.Event()
-    read, write, enter = Images.read, mask_maker.write_mask, pipeline._Room.enter
+    read, write, enter = Images.read, mask_formats.write_mask, pipeline._Room.enter
 
     def reading(self: Images, source: Any) -> Case:
         case = read(self, source)
@@ -349,7 +350,7 @@ def test_two_batches_are_in_memory_at_most(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(Images, "read", reading)
     monkeypatch.setattr(pipeline._Room, "enter", entering)
-    monkeypatch.setattr(mask_maker, "write_mask", writing)
+    monkeypatch.setattr(mask_formats, "write_mask", writing)
     model = opened(card_of(Preparation(normalise="min-max")))
     assert len(predict_folder(model, images, tmp_path / "out", batch_size=size)) == count
     assert size < most[0] <= 2 * size

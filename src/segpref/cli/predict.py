@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from segpref.cluster import RayPool
+from segpref.inference.mask_formats import FormatName
 from segpref.progress import console
 from segpref.workflows import predict as run
 from segpref.workflows.options import ModelOptions, SeriesOptions
@@ -17,6 +18,7 @@ EXAMPLES = """\
   segpref predict --model NNUNET --input IMAGES --output masks --trust
   segpref predict --model runs/rn-dpo --input pool.csv --output masks --ray auto
   segpref predict --model runs/ct --input EXPORT --output masks --series.description "*thorax*"
+  segpref predict --model runs/ct --input EXPORT --output segs --format dicom-seg
   segpref predict --model runs/sam --input image.png --output masks --box "[10, 20, 60, 80]"
 """
 
@@ -40,6 +42,8 @@ def predict(
     prompts: Path | None = None,
     carry: bool = False,
     reorient: bool = True,
+    format: FormatName = "image",
+    segments: Path | None = None,
 ) -> None:
     """Write masks of new images, in the images' own geometry.
 
@@ -76,11 +80,16 @@ def predict(
             place of asking each slice by itself.
         reorient: turn volumes as those of the training, and their masks back; otherwise they are
             used unchanged.
+        format: image: NIfTI for volumes, pictures for pictures; dicom-seg: of images that are DICOM
+            series, one DICOM-SEG file each, with a segment per structure, that refers to the series;
+            seg.nrrd: of volumes, for 3D Slicer.
+        segments: CSV file with the codes of structures for dicom-seg, where those that come with
+            segpref do not suit.
     """
     written = run(
         model, input, output, patch=patch, overlap=overlap, batch_size=batch_size,
         overwrite=overwrite, box=box, points=points, text=text, slice=slice, prompts=prompts,
-        carry=carry, reorient=reorient, **vars(opening), **vars(pool),
+        carry=carry, reorient=reorient, format=format, segments=segments, **vars(opening), **vars(pool),
         **vars(exports),
     )  # fmt: skip
     kept = "" if written or overwrite else ", all existed already"

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from segpref.data.detect import open_dataset
     from segpref.data.dicom_images import series_of, write_series_report
     from segpref.data.dicom_series import Series
+    from segpref.data.exports import Exports
     from segpref.data.folders import Folders
     from segpref.data.foreground import check_foreground
     from segpref.data.grids import check_grid
@@ -70,6 +71,7 @@ else:
             "dicom_images": ("series_of", "write_series_report"),
             "dicom_series": ("Series",),
             "detect": ("open_dataset",),
+            "exports": ("Exports",),
             "folders": ("Folders",),
             "foreground": ("check_foreground",),
             "grids": ("check_grid",),
@@ -120,6 +122,7 @@ __all__ = [
     "Cache",
     "Dataset",
     "Decathlon",
+    "Exports",
     "Folders",
     "Images",
     "LIDCScans",

@@ -15,6 +15,7 @@ __all__ = ["description"]
 _LAYOUTS = {
     "ACDC": "ACDC",
     "Decathlon": "Decathlon (dataset.json)",
+    "Exports": "DICOM series with DICOM-SEG",
     "Folders": "images with masks",
     "JSRT": "JSRT radiographs",
     "LIDC": "LIDC crops",

@@ -11,6 +11,7 @@ from segpref.checking import check_arguments
 from segpref.data.acdc import ACDC
 from segpref.data.decathlon import Decathlon
 from segpref.data.description import description
+from segpref.data.exports import Exports, holds_segmentations
 from segpref.data.folders import Folders
 from segpref.data.index import dataset_folder, image_files
 from segpref.data.jsrt import JSRT, STRUCTURES
@@ -30,8 +31,9 @@ __all__ = ["open_dataset"]
 _LAYOUTS = (
     "ACDC (patient001/patient001_frame01.nii.gz), JSRT (NAME.IMG with fold1/masks/heart/NAME.gif, or "
     "images/ with masks/heart/), LIDC crops (LIDC-IDRI-0001/nodule-0/images) or scans (*.xml in the "
-    "folder of its DICOM series), Decathlon or nnU-Net raw (dataset.json), images/ with labels/ or "
-    "masks/, NAME.png beside NAME_mask.png or NAME_segmentation.png"
+    "folder of its DICOM series), DICOM series with DICOM-SEG, Decathlon or nnU-Net raw "
+    "(dataset.json), images/ with labels/ or masks/, NAME.png beside NAME_mask.png or "
+    "NAME_segmentation.png"
 )
 
 
@@ -85,6 +87,8 @@ def _reader(folder: Path, options: dict[str, Any]) -> Callable[..., Reader]:
     radiographs = any(path.suffix.upper() == ".IMG" for path in tree.files)
     if radiographs or all(_has_structure(folder / "masks", name) for name in STRUCTURES):
         return JSRT
+    if holds_segmentations(tree, options.get("labels")):
+        return Exports
     if folder_of(folder, ("images",)) or "images" in options or options.get("suffix"):
         return Folders
     if suffix := suffix_beside(image_files(folder, recursive=True)):

@@ -16,7 +16,7 @@ from segpref.data.headers import warn_of_header
 from segpref.late import late
 from segpref.types import SegprefError
 
-__all__ = ["is_radiograph", "read_files", "read_slices"]
+__all__ = ["is_radiograph", "ordered_slices", "read_files", "read_slices"]
 
 affines = late("nibabel.affines")
 
@@ -58,15 +58,32 @@ def read_files(files: Sequence[Path], name: Path) -> _Read:
         SegprefError: no image, several series, a missing or doubled slice, slices that differ in size
             or orientation, frames without a place, colour, pixels without a decoder.
     """
-    headers = [read_header(file) for file in files]
-    headers = [header for header in headers if header.rows]
-    _check_one_series(name, headers)
-    slices = [(header, plane) for header in headers for plane in header.planes]
-    if len(slices) == 1 and slices[0][1].position is None:
+    slices = _slices(files, name)
+    if _is_flat(slices):
         header, plane = slices[0]
         array = rescaled(stored_values(header)[0], header, plane)
         return array[None], None, _pixel_size(header, plane)
     return _read_stack(name, slices)
+
+
+def ordered_slices(files: Sequence[Path], name: Path) -> list[Slice]:
+    """The slices of a series as they lie along the last axis of what :func:`read_files` returns.
+
+    A radiograph is one, without a place. Errors are those of :func:`read_files`; pixels are not read.
+    """
+    slices = _slices(files, name)
+    return slices if _is_flat(slices) else sorted_slices(name, slices)
+
+
+def _slices(files: Sequence[Path], name: Path) -> list[Slice]:
+    headers = [read_header(file) for file in files]
+    headers = [header for header in headers if header.rows]
+    _check_one_series(name, headers)
+    return [(header, plane) for header in headers for plane in header.planes]
+
+
+def _is_flat(slices: Sequence[Slice]) -> bool:
+    return len(slices) == 1 and slices[0][1].position is None
 
 
 def read_slices(

@@ -16,11 +16,13 @@ if TYPE_CHECKING:
         score_model,
     )
     from segpref.inference.image_sampler import ImageSampler, open_image_sampler
+    from segpref.inference.mask_formats import mask_format
     from segpref.inference.mask_writing import write_map, write_mask
     from segpref.inference.network_export import export_network
     from segpref.inference.predict import predict_folder
     from segpref.inference.propagation import Propagation, propagate
     from segpref.inference.samples import rated_masks, sample_cases, score_samples, summarise
+    from segpref.inference.segment_table import segments_of
     from segpref.inference.sliding import WindowedNetwork
     from segpref.inference.user_prompts import read_prompts
     from segpref.inference.windows import PaddedImages, WholeImages, whole_images
@@ -35,10 +37,12 @@ else:
             "case_masks": ("predict_case",),
             "evaluation": ("mean_iou", "mean_of", "predict_masks", "score_masks", "score_model"),
             "image_sampler": ("ImageSampler", "open_image_sampler"),
+            "mask_formats": ("mask_format",),
             "mask_writing": ("write_map", "write_mask"),
             "network_export": ("export_network",),
             "predict": ("predict_folder",),
             "samples": ("rated_masks", "sample_cases", "score_samples", "summarise"),
+            "segment_table": ("segments_of",),
             "sliding": ("WindowedNetwork",),
             "user_prompts": ("read_prompts",),
             "windows": ("PaddedImages", "WholeImages", "whole_images"),
@@ -52,6 +56,7 @@ __all__ = [
     "WholeImages",
     "WindowedNetwork",
     "export_network",
+    "mask_format",
     "mean_iou",
     "mean_of",
     "open_image_sampler",
@@ -65,6 +70,7 @@ __all__ = [
     "score_masks",
     "score_model",
     "score_samples",
+    "segments_of",
     "summarise",
     "whole_images",
     "write_map",

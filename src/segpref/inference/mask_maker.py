@@ -11,9 +11,8 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from segpref.data.source import Source
-from segpref.data.volumes import is_nifti
 from segpref.inference.case_masks import CaseMasks, Ready
-from segpref.inference.mask_writing import Geometry, kept_header, write_mask
+from segpref.inference.mask_formats import AS_IMAGES, MaskFormat
 from segpref.inference.user_prompts import ImagePrompts, UserPrompts, prompted_with
 from segpref.inference.windows import whole_network
 from segpref.memory import Setting
@@ -22,7 +21,7 @@ from segpref.policies.model_formats import OpenModel
 from segpref.prompts import prompted
 from segpref.types import Case
 
-__all__ = ["MaskMaker", "MaskOptions", "like"]
+__all__ = ["MaskMaker", "MaskOptions"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +34,7 @@ class MaskOptions:
     prompts: UserPrompts = field(default_factory=UserPrompts)
     carry: bool = False
     reorient: bool = True
+    format: MaskFormat = AS_IMAGES
 
     @property
     def sizes(self) -> Mapping[str, Setting]:
@@ -119,15 +119,10 @@ class MaskMaker:
         self, source: Source, path: Path, case: Case, mask: UInt8[np.ndarray, "field *space"]
     ) -> Sequence[Path]:
         """Write the masks of an image and return their files."""
-        return write_mask(path, mask, self._card.label_space, like(source, case))
+        return self._options.format.write(path, mask, self._card.label_space, source, case)
 
     def _given(self, source: Source, case: Case) -> ImagePrompts:
         return self._options.prompts.moved(source, case, self._card.preparation)
 
     def _carries(self, case: Case) -> bool:
         return self._options.carry and case.image.ndim == 4
-
-
-def like(source: Source, case: Case) -> Geometry | Case:
-    """What tells the geometry: a NIfTI header goes over as it is, of other formats the case knows."""
-    return kept_header(source.images[0], case) if is_nifti(source.images[0]) else case

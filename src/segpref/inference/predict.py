@@ -10,17 +10,16 @@ from pathlib import Path
 from segpref.cluster import RayPool, spread
 from segpref.data.dicom_images import write_series_report
 from segpref.data.images import images_for
-from segpref.data.masks import mask_paths
 from segpref.data.series_rule import ANY_SERIES, SeriesRule
 from segpref.data.source import Reader, Source
 from segpref.inference.attempts import Outcome, attempt
+from segpref.inference.mask_formats import AS_IMAGES, MaskFormat
 from segpref.inference.mask_maker import MaskMaker, MaskOptions
-from segpref.inference.mask_places import check_output, mask_name, refuse_inputs
+from segpref.inference.mask_places import check_output, refuse_inputs
 from segpref.inference.pipeline import pipelined
 from segpref.inference.user_prompts import UserPrompts
 from segpref.locking import alone_in
 from segpref.memory import Setting
-from segpref.policies import ModelCard
 from segpref.policies.model_formats import OpenModel, open_model
 from segpref.progress import console, progress_bar
 from segpref.terminal import one_line
@@ -43,6 +42,7 @@ def predict_folder(
     reorient: bool = True,
     pool: RayPool | None = None,
     series: SeriesRule = ANY_SERIES,
+    format: MaskFormat = AS_IMAGES,
 ) -> list[Path]:
     """Write the masks of images with the geometry of their input.
 
@@ -75,6 +75,8 @@ def predict_folder(
         pool: whose workers share the images, which they read and whose masks they write under the same
             paths; the masks are the same. This process alone where None.
         series: which DICOM series of a folder are images; ``series.csv`` in the output says which were.
+        format: of the files of masks; as above where left out, or
+            :func:`~segpref.inference.mask_formats.mask_format` makes others.
 
     Returns:
         The files that were written, in the order of the images.
@@ -86,18 +88,22 @@ def predict_folder(
     """
     opened = model if isinstance(model, OpenModel) else open_model(model)
     given = prompts or UserPrompts()
-    options = MaskOptions(patch, overlap, batch_size, given, carry, reorient)
+    options = MaskOptions(patch, overlap, batch_size, given, carry, reorient, format)
     made, card = MaskMaker(opened, options), opened.card
     reader, output = images_for(images, card.channels, series), Path(output).expanduser()
     check_output(output, reader, Path(images).expanduser())
     given.check(made.policy, reader.sources())
-    targets = [(source, output / mask_name(source)) for source in reader.sources()]
-    refuse_inputs(
-        reader, (file for _, path in targets for file in mask_paths(path, card.label_space))
-    )
+    format.check(reader)
+    targets = [(source, output / format.name(source)) for source in reader.sources()]
+    space = card.label_space
+    refuse_inputs(reader, (file for _, path in targets for file in format.files(path, space)))
     with alone_in(output):
         write_series_report(reader, output)
-        todo = [(source, path) for source, path in targets if overwrite or not _there(path, card)]
+        todo = [
+            (source, path)
+            for source, path in targets
+            if overwrite or not all(file.exists() for file in format.files(path, space))
+        ]
         if pool is None or pool.ray is None:
             pipe = partial(pipelined, reader, todo, made, batch_size, options.sizes)
             return _collected(pipe, todo, output)
@@ -206,7 +212,3 @@ def _collected(
             + (f"; and {len(failed) - 5} more" if len(failed) > 5 else "")
         )
     return [path for number in sorted(written) for path in written[number]]
-
-
-def _there(path: Path, card: ModelCard) -> bool:
-    return all(file.exists() for file in mask_paths(path, card.label_space))

@@ -14,7 +14,7 @@ from segpref.data.series_rule import ANY_SERIES, SeriesRule
 from segpref.data.source import Source
 from segpref.data.volumes import file_stem, is_nifti
 from segpref.inference.image_sampler import ImageSampler
-from segpref.inference.mask_maker import like
+from segpref.inference.mask_formats import like
 from segpref.inference.mask_places import check_output, mask_name, refuse_inputs
 from segpref.inference.mask_writing import write_map, write_mask
 from segpref.inference.predict import each_image

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from segpref.cluster import RayPool
+from segpref.inference.mask_formats import FormatName, mask_format
 from segpref.inference.predict import predict_folder
 from segpref.inference.user_prompts import ImagePrompts, UserPrompts, read_prompts
 from segpref.policies.model_formats import open_model
@@ -21,6 +22,9 @@ from segpref.workflows.runs import Run, chosen
 __all__ = ["predict"]
 
 log = logging.getLogger(__name__)
+
+_LONGEST_NAME = 64
+"""Signs of a name in DICOM."""
 
 
 def predict(
@@ -39,6 +43,8 @@ def predict(
     prompts: Path | None = None,
     carry: bool = False,
     reorient: bool = True,
+    format: FormatName = "image",
+    segments: Path | None = None,
     **options: Any,
 ) -> list[Path]:
     """Write masks of new images, in the images' own geometry.
@@ -68,6 +74,11 @@ def predict(
         carry: in volumes, carry the model's own prompts, too, from the slice where it is surest.
         reorient: turn volumes as those of the training, and their masks back; otherwise they are
             used unchanged.
+        format: image: NIfTI for volumes, pictures for pictures; dicom-seg: of images that are DICOM
+            series, one DICOM-SEG file each, with a segment per structure, that refers to the series;
+            seg.nrrd: of volumes, for 3D Slicer.
+        segments: CSV file with the codes of structures for dicom-seg, where those that come with
+            segpref do not suit.
         options: fields of :class:`ModelOptions`, :class:`RayPool` and :class:`SeriesOptions`, such as
             ``trust=True`` and ``ray="auto"``.
 
@@ -93,6 +104,14 @@ def predict(
     if why := doubt(Path(model)):
         log.warning("%s", why)
     opened = open_model(Path(model), trust=opening.trust, preparation=opening.preparation)
+    files = mask_format(
+        format,
+        opened.card.label_space,
+        output.expanduser(),
+        segments,
+        _name(opened.path),
+        exports.series,
+    )
     return predict_folder(
         opened,
         input,
@@ -106,4 +125,18 @@ def predict(
         reorient=reorient,
         pool=pool,
         series=exports.series,
+        format=files,
     )
+
+
+def _name(model: Path) -> str:
+    """What a model is called in its masks: as its run's folder, or as its file in its folder."""
+    path = model.resolve()
+    if path.is_dir() and not path.name.startswith("fold_"):
+        parts = [path.name]
+    elif path.stem in ("best", "last", "model"):
+        parts = [path.parent.name]
+    else:
+        parts = [path.parent.name, path.stem]
+    name = "/".join(parts).replace("\\", "_")
+    return name if len(name) <= _LONGEST_NAME else name[-_LONGEST_NAME:]
