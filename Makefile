@@ -10,7 +10,7 @@ PYTEST_NNUNET = OMP_NUM_THREADS=1 $(NNUNET)/bin/python -m pytest -q
 # pip leaves the packages uncompiled; what is imported is compiled once, and not in every process that a test starts.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-long test-nnunet check check-static bench help clean
+.PHONY: demo test test-long test-nnunet check check-static bench docs dist release help clean
 
 demo: $(VENV)/.runtime  ## set up, then run the main job: on generated phantoms, or on DATA=path
 	$(BIN)/segpref demo $(if $(DATA),--data "$(DATA)")
@@ -36,11 +36,23 @@ check-static: $(VENV)/.dev  ## the same without the tests
 bench: $(VENV)/.dev  ## side-by-side ratios
 	$(BIN)/python -m benchmarks
 
+docs: $(VENV)/.dev  ## the documentation site, in build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+dist: $(VENV)/.dev  ## the packages of a release in dist/, and checks of them
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/python -m twine check --strict dist/*
+	$(BIN)/check-wheel-contents dist/*.whl
+
+release: $(VENV)/.dev  ## every check before a release; tags and uploads nothing
+	$(BIN)/python -m scripts.release
+
 help:  ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 clean:
-	rm -rf $(VENV) $(NNUNET) runs
+	rm -rf $(VENV) $(NNUNET) runs build dist
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -50,7 +62,7 @@ $(VENV)/.runtime: pyproject.toml constraints.txt | $(VENV)/bin/python
 	touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(BIN)/python -m pip install -q --no-compile -c constraints.txt -e ".[dev]"
+	$(BIN)/python -m pip install -q --no-compile -c constraints.txt -e ".[dev,docs]"
 	touch $@ $(VENV)/.runtime
 
 # An environment of its own on top of .venv, whose packages it sees where it has none itself: what is the

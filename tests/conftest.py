@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -115,6 +117,18 @@ def heart_base(tmp_path_factory: pytest.TempPathFactory, hearts: Dataset) -> Pat
 def heart_judge(tmp_path_factory: pytest.TempPathFactory, hearts: Dataset) -> Path:
     """A judge's model from patients 2 and 3."""
     return trained(tmp_path_factory.mktemp("runs") / "judge", hearts, slice(2, 4), seed=1)
+
+
+@pytest.fixture
+def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with mine.py, whose classes a tutorial names in its code and commands."""
+    page = Path(__file__).parents[1] / "docs" / "tutorials" / "your-own-classes.md"
+    code = re.search(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    assert code is not None
+    (tmp_path / "mine.py").write_text(code[1])
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield tmp_path
+    sys.modules.pop("mine", None)
 
 
 @pytest.fixture(scope="session")

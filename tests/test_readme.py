@@ -72,6 +72,7 @@ DOCUMENTED = {
 }
 
 
+@pytest.mark.usefixtures("mine")
 @pytest.mark.parametrize("line", DOCUMENTED)
 def test_every_documented_command_takes_its_options(line: str) -> None:
     given = DOCUMENTED[line]

@@ -10,6 +10,8 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -119,6 +121,10 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     assert held - about == there
     assert {"segpref/py.typed", "segpref/web/static/index.html"} <= held
     assert any(name.endswith("licenses/LICENSE") for name in about)
+    (metadata,) = (name for name in about if name.endswith("/METADATA"))
+    description = zipfile.ZipFile(wheel).read(metadata).decode()
+    assert "# segpref" in description
+    assert not re.search(r"\]\((?!https:)", description)
     kinds = Counter(Path(name).suffix for name in held - about)
     assert min(kinds[one] for one in (".yaml", ".js", ".css", ".j2")) > 0
 
@@ -130,6 +136,18 @@ def test_it_runs_without_a_network_and_without_the_source_tree(
     imported = played.told["imported"]
     assert Path(imported["segpref"]).is_relative_to(programs.parent)
     assert not any(Path(one).is_relative_to(ROOT) for one in imported["path"] if one)
+
+
+def test_the_demo_needs_the_wheel_alone(programs: Path, tmp_path: Path) -> None:
+    """No network and no repository; one seed, for time."""
+    variables = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path / "home"), "LANG": "C.UTF-8"}
+    variables["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", "2")
+    command = [*namespace(), str(programs / "segpref"), "demo", "--seeds", "[0]"]
+    subprocess.run(command, cwd=tmp_path, env=variables, check=True)
+    table = (tmp_path / "runs/demo/tables.md").read_text()
+    for method in ("Base", "Top-1 pseudo-labelling", "DPO", "RN-DPO"):
+        assert f"| {method} |" in table
+    assert (tmp_path / "runs/demo/report.html").stat().st_size > 0
 
 
 def test_the_page_asks_its_own_origin_only(played: Round) -> None:
