@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from segpref.cluster import RayPool
+from segpref.inference import QualityConfig
+from segpref.judges import NamedJudge
 from segpref.progress import console
 from segpref.workflows import predict as run
-from segpref.workflows.options import ModelOptions, SeriesOptions
+from segpref.workflows.options import PoolOptions, TrainedModel
 
 __all__ = ["EXAMPLES", "predict"]
 
@@ -18,6 +20,8 @@ EXAMPLES = """\
   segpref predict --model runs/rn-dpo --input pool.csv --output masks --ray auto
   segpref predict --model runs/ct --input EXPORT --output masks --series.description "*thorax*"
   segpref predict --model runs/sam --input image.png --output masks --box "[10, 20, 60, 80]"
+  segpref predict --model BASE --input A --output a --judge JUDGE --validation DATA --report report
+  segpref predict --model M --input B --output b --judge J --validation a/calibration.json --report b
 """
 
 
@@ -26,9 +30,10 @@ def predict(
     input: Path,
     output: Path,
     settings: dict[str, Any],
-    opening: ModelOptions,
+    opening: TrainedModel,
     pool: RayPool,
-    exports: SeriesOptions,
+    where: PoolOptions,
+    quality: QualityConfig,
     patch: tuple[int, ...] | None = None,
     overlap: float = 0.5,
     batch_size: int = 8,
@@ -40,6 +45,9 @@ def predict(
     prompts: Path | None = None,
     carry: bool = False,
     reorient: bool = True,
+    judge: NamedJudge | list[str] | str | None = None,
+    validation: Path | None = None,
+    report: Path | None = None,
 ) -> None:
     """Write masks of new images, in the images' own geometry.
 
@@ -55,7 +63,8 @@ def predict(
         settings: the resolved options.
         opening: what may be opened.
         pool: whose workers share the images.
-        exports: which DICOM series are images.
+        where: which DICOM series are images; data, split and cache of the labelled images.
+        quality: settings of the report.
         patch: window in voxels for images that are too large for one pass, where the model's
             preparation has none; not for one with a fixed size.
         overlap: share of a window that overlaps with the next.
@@ -76,12 +85,20 @@ def predict(
             place of asking each slice by itself.
         reorient: turn volumes as those of the training, and their masks back; otherwise they are
             used unchanged.
+        judge: scores the masks for a quality report: another model, an IoU regressor, a folder of
+            masks, several of these, "[A, B]", averaged, or a class with its arguments (class_path,
+            init_args).
+        validation: labelled images that show what these scores are worth, of patients that neither
+            model nor judge was trained with (others are left out); or the calibration.json of an
+            earlier report.
+        report: folder for the report: quality.html, quality.csv and quality.json with all masks, worst
+            first, and look-first.csv, a table of the flagged images for collect init --pool.
     """
     written = run(
         model, input, output, patch=patch, overlap=overlap, batch_size=batch_size,
         overwrite=overwrite, box=box, points=points, text=text, slice=slice, prompts=prompts,
-        carry=carry, reorient=reorient, **vars(opening), **vars(pool),
-        **vars(exports),
+        carry=carry, reorient=reorient, judge=judge, validation=validation, report=report,
+        quality=quality, **vars(opening), **vars(pool), **vars(where),
     )  # fmt: skip
     kept = "" if written or overwrite else ", all existed already"
     console.print(

@@ -20,6 +20,14 @@ if TYPE_CHECKING:
     from segpref.inference.network_export import export_network
     from segpref.inference.predict import predict_folder
     from segpref.inference.propagation import Propagation, propagate
+    from segpref.inference.quality.calibration import Calibration, Rising, threshold
+    from segpref.inference.quality.config import QualityConfig
+    from segpref.inference.quality.disagreement import SelfDisagreement, pairwise_disagreement
+    from segpref.inference.quality.images import ImageReference, figures_of
+    from segpref.inference.quality.measuring import MaskFigures, VolumeFigures
+    from segpref.inference.quality.ranking import RankedMask, ranked, worst_images
+    from segpref.inference.quality.reference import LabelledImages, QualityReference
+    from segpref.inference.quality.shapes import Shape, shape_of, spreads_of, z_scores
     from segpref.inference.samples import rated_masks, sample_cases, score_samples, summarise
     from segpref.inference.sliding import WindowedNetwork
     from segpref.inference.user_prompts import read_prompts
@@ -38,6 +46,14 @@ else:
             "mask_writing": ("write_map", "write_mask"),
             "network_export": ("export_network",),
             "predict": ("predict_folder",),
+            "quality.calibration": ("Calibration", "Rising", "threshold"),
+            "quality.config": ("QualityConfig",),
+            "quality.disagreement": ("SelfDisagreement", "pairwise_disagreement"),
+            "quality.images": ("ImageReference", "figures_of"),
+            "quality.measuring": ("MaskFigures", "VolumeFigures"),
+            "quality.ranking": ("RankedMask", "ranked", "worst_images"),
+            "quality.reference": ("LabelledImages", "QualityReference"),
+            "quality.shapes": ("Shape", "shape_of", "spreads_of", "z_scores"),
             "samples": ("rated_masks", "sample_cases", "score_samples", "summarise"),
             "sliding": ("WindowedNetwork",),
             "user_prompts": ("read_prompts",),
@@ -46,27 +62,46 @@ else:
     )
 
 __all__ = [
+    "Calibration",
+    "ImageReference",
     "ImageSampler",
+    "LabelledImages",
+    "MaskFigures",
     "PaddedImages",
     "Propagation",
+    "QualityConfig",
+    "QualityReference",
+    "RankedMask",
+    "Rising",
+    "SelfDisagreement",
+    "Shape",
+    "VolumeFigures",
     "WholeImages",
     "WindowedNetwork",
     "export_network",
+    "figures_of",
     "mean_iou",
     "mean_of",
     "open_image_sampler",
+    "pairwise_disagreement",
     "predict_case",
     "predict_folder",
     "predict_masks",
     "propagate",
+    "ranked",
     "rated_masks",
     "read_prompts",
     "sample_cases",
     "score_masks",
     "score_model",
     "score_samples",
+    "shape_of",
+    "spreads_of",
     "summarise",
+    "threshold",
     "whole_images",
+    "worst_images",
     "write_map",
     "write_mask",
+    "z_scores",
 ]

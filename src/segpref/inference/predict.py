@@ -13,7 +13,7 @@ from segpref.data.images import images_for
 from segpref.data.masks import mask_paths
 from segpref.data.series_rule import ANY_SERIES, SeriesRule
 from segpref.data.source import Reader, Source
-from segpref.inference.attempts import Outcome, attempt
+from segpref.inference.attempts import Outcome, SomeFailed, attempt
 from segpref.inference.mask_maker import MaskMaker, MaskOptions
 from segpref.inference.mask_places import check_output, mask_name, refuse_inputs
 from segpref.inference.pipeline import pipelined
@@ -24,7 +24,7 @@ from segpref.policies import ModelCard
 from segpref.policies.model_formats import OpenModel, open_model
 from segpref.progress import console, progress_bar
 from segpref.terminal import one_line
-from segpref.types import Case, SegprefError
+from segpref.types import Case
 
 __all__ = ["each_image", "predict_folder"]
 
@@ -43,6 +43,7 @@ def predict_folder(
     reorient: bool = True,
     pool: RayPool | None = None,
     series: SeriesRule = ANY_SERIES,
+    reader: Reader | None = None,
 ) -> list[Path]:
     """Write the masks of images with the geometry of their input.
 
@@ -75,6 +76,7 @@ def predict_folder(
         pool: whose workers share the images, which they read and whose masks they write under the same
             paths; the masks are the same. This process alone where None.
         series: which DICOM series of a folder are images; ``series.csv`` in the output says which were.
+        reader: of these images, where they are open already.
 
     Returns:
         The files that were written, in the order of the images.
@@ -88,7 +90,8 @@ def predict_folder(
     given = prompts or UserPrompts()
     options = MaskOptions(patch, overlap, batch_size, given, carry, reorient)
     made, card = MaskMaker(opened, options), opened.card
-    reader, output = images_for(images, card.channels, series), Path(output).expanduser()
+    reader = images_for(images, card.channels, series) if reader is None else reader
+    output = Path(output).expanduser()
     check_output(output, reader, Path(images).expanduser())
     given.check(made.policy, reader.sources())
     targets = [(source, output / mask_name(source)) for source in reader.sources()]
@@ -199,7 +202,7 @@ def _collected(
                 bar.advance(task)
     if failures:
         failed = [failures[number] for number in sorted(failures)]
-        raise SegprefError(
+        raise SomeFailed(
             f"{len(todo) - len(failed)} of {len(todo)} images were segmented into {output}, "
             f"{len(failed)} failed: "
             + "; ".join(failed[:5])
