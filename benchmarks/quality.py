@@ -2,17 +2,19 @@
 
     SEGPREF_DATA=DATA python -m benchmarks.quality --out docs/results/quality
 
-For every seed, patients are drawn anew: small 2D networks are trained on 8 (the model, and two more of
-other seeds as an ensemble) and on 8 others (the judge), with 4 that choose all checkpoints; 25 calibrate
-the report and the rest tests it. ``segpref.predict`` with a report sees each test volume as it is and
-four times shifted: with noise, a bias field, gamma 2.5 and gamma 0.4. For each structure the masks are
-ordered by each score; measured are Spearman's rank correlation with the true Dice and the area under
-the risk-coverage curve (AURC: mean of ``1 - Dice`` over the most trusted masks, averaged over how many
-these are; masks of equal score share their mean risk), as by Zenk et al. (Medical Image Analysis 101,
-2025). Both are means over structures and seeds, with 95 % intervals bootstrapped over test patients.
+For every seed, patients are drawn anew: small 2D networks are trained on 8 (the model, and two more
+of other seeds as an ensemble) and on 8 others (the judge), with 4 that choose all checkpoints; 25
+calibrate the report and the rest tests it. ``segpref.predict`` with a report sees each test volume as
+it is and four times shifted: with noise, a bias field, gamma 2.5 and gamma 0.4. For each structure the
+masks are ordered by each score; measured are Spearman's rank correlation with the true Dice and the
+area under the risk-coverage curve (AURC: mean of ``1 - Dice`` over the most trusted masks, averaged
+over how many these are; masks of equal score share their mean risk), as by Zenk et al. (Medical Image
+Analysis 101, 2025). Both are means over structures and seeds, with 95 % intervals bootstrapped over
+test patients.
 
-``max-softmax`` is the mean of the largest probability over the voxels that are given to the structure (0
-where none is), ``dropout`` and ``ensemble`` are pairwise Dice of eight reruns, or of the three networks.
+``max-softmax`` is the mean of the largest probability over the voxels that are given to the structure
+(0 where none is), ``dropout`` and ``ensemble`` are pairwise Dice of eight reruns, or of the three
+networks.
 """
 
 from __future__ import annotations
@@ -39,15 +41,15 @@ from segpref.training import RunFolder, fit
 __all__ = ["aurc", "main", "spearman"]
 
 SIZES = {"base": 8, "judge": 8, "dev": 4, "calibration": 25}
-FORM = Preparation(dims=2, size=(96, 96))
+FORM = Preparation(dims=2, crop=(144, 144), size=(64, 64))
 NETWORK = NetworkSpec(
     "monai.networks.nets.UNet",
     {
-        "spatial_dims": 2, "in_channels": 1, "out_channels": 4, "channels": [8, 16, 32, 64],
+        "spatial_dims": 2, "in_channels": 1, "out_channels": 4, "channels": [16, 32, 64, 128],
         "strides": [2, 2, 2], "num_res_units": 1, "dropout": 0.1,
     },
 )  # fmt: skip
-TRAINING = {"epochs": 25, "images_per_epoch": 160, "learning_rate": 5e-3}
+TRAINING = {"epochs": 30, "images_per_epoch": 200, "learning_rate": 3e-3, "augment": "none"}
 RESAMPLES = 1000
 SCORES = {
     "predicted Dice (judge)": "predicted",

@@ -119,7 +119,7 @@ def heart_judge(tmp_path_factory: pytest.TempPathFactory, hearts: Dataset) -> Pa
 
 @pytest.fixture(scope="session")
 def fair_hearts(tmp_path_factory: pytest.TempPathFactory, hearts: Dataset) -> tuple[Path, Path]:
-    """A model from patients 0 to 2 and a judge's from 3 to 5, trained until they find most of a heart."""
+    """A model from patients 0 to 2 and a judge's from 3 to 5 that find most of a heart."""
     runs, more = tmp_path_factory.mktemp("fair"), {"epochs": 40, "images_per_epoch": 64}
     parts = {"base": slice(0, 3), "judge": slice(3, 6)}
     made = (
