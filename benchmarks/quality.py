@@ -41,15 +41,15 @@ from segpref.training import RunFolder, fit
 __all__ = ["aurc", "main", "spearman"]
 
 SIZES = {"base": 8, "judge": 8, "dev": 4, "calibration": 25}
-FORM = Preparation(dims=2, crop=(144, 144), size=(64, 64))
+FORM = Preparation(dims=2, crop=(144, 144), size=(64, 64), normalise="min-max")
 NETWORK = NetworkSpec(
     "monai.networks.nets.UNet",
     {
         "spatial_dims": 2, "in_channels": 1, "out_channels": 4, "channels": [16, 32, 64, 128],
-        "strides": [2, 2, 2], "num_res_units": 1, "dropout": 0.1,
+        "strides": [2, 2, 2], "num_res_units": 2, "dropout": 0.1,
     },
 )  # fmt: skip
-TRAINING = {"epochs": 30, "images_per_epoch": 200, "learning_rate": 3e-3, "augment": "none"}
+TRAINING = {"epochs": 30, "images_per_epoch": 200, "learning_rate": 2e-3}
 RESAMPLES = 1000
 SCORES = {
     "predicted Dice (judge)": "predicted",

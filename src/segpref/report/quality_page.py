@@ -188,7 +188,7 @@ def _table(first: Sequence[RankedMask], masks: Sequence[RankedMask], coverage: f
 
 
 def _pictures(masks: Sequence[RankedMask], overlays: Sequence[Overlay]) -> Section:
-    pictures = []
+    pictures: list[Picture] = []
     for overlay in overlays:
         own = [one for one in masks if one.volume == overlay.name]
         (mask,) = overlay.masks.values()

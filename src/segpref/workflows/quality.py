@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from segpref.cluster import RayPool
-from segpref.data import Cache, Dataset, MaskFolder, Reader, Source, Split, mask_paths, prepare
+from segpref.data import Cache, MaskFolder, Reader, Source, Split, mask_paths, prepare
 from segpref.data.splits import refuse_leakage, split_beside
 from segpref.inference.mask_maker import MaskMaker, MaskOptions
 from segpref.inference.mask_places import mask_name
@@ -32,7 +32,8 @@ from segpref.report.quality_page import FIRST, PAGE, write_quality
 from segpref.types import Judge, SegprefError
 from segpref.workflows.loading import (
     open_judge,
-    prepared_for,
+    patients_of,
+    reader_of,
     refuse_itself,
     refuse_own_weights,
 )
@@ -162,13 +163,16 @@ def open_quality(
                     "images, so that it is made anew"
                 )
     else:
-        card, labelled, dataset = prepared_for(opened, validation, where, cache, pool)
+        labelled = reader_of(validation, where)
+        opened.check_dataset(labelled, validation)
+        if labelled.label_space is not None and not card.label_space.on_disk:
+            card = replace(card, label_space=labelled.label_space)
         scorer, judged = open_judge(judge, card, labelled, cache, trust, reader)
         _check(scorer, opened)
-        seen = {*card.labelled, *judged}
+        seen = {*patients_of(opened, labelled), *judged}
         split = where.split or split_beside(opened.path)
-        chosen = _unseen(dataset.labelled(), seen, split, where.split is not None, validation)
-        found = _learned(opened, labelled, dataset, chosen, scorer, cache, config, making, seen)
+        part = _part(labelled, seen, split, where.split is not None, validation)
+        found = _learned(opened, labelled, part, seen, scorer, cache, config, making, pool)
         known = QualityReference.of(
             found, card.label_space, model, _digest(scorer), config.coverage, config.flag_rate
         )
@@ -189,15 +193,12 @@ def _check(judge: Judge, opened: OpenModel) -> None:
     refuse_own_weights(judge, opened)
 
 
-def _unseen(
-    labelled: Dataset,
-    seen: set[str],
-    split: Path | None,
-    given: bool,
-    validation: object,
-) -> Dataset:
-    """The labelled cases that the calibration is made of."""
-    patients = set(labelled.patients)
+def _part(
+    reader: Reader, seen: set[str], split: Path | None, given: bool, validation: object
+) -> set[str]:
+    """The patients that the calibration is made of."""
+    sources = [one for one in reader.sources() if one.labels]
+    patients = {one.patient for one in sources}
     part = set() if split is None else set(Split.load(split).validation) & patients
     if given and not part:
         raise SegprefError(
@@ -205,13 +206,10 @@ def _unseen(
             "--split, or none for all patients that were not used for training"
         )
     if part:
-        refuse_leakage(
-            {"the labelled cases of model and judge": seen & patients, "validation": part}
-        )
+        refuse_leakage({"the labelled cases of model and judge": seen, "validation": part})
     else:
         part = patients - seen
-    chosen = labelled.of_patients(sorted(part))
-    count = len(chosen.by_volume())
+    count = sum(one.patient in part for one in sources)
     if count < LEAST or len(part) < 2:
         raise SegprefError(
             f"{validation} has {count} labelled images of {len(part)} patients that neither model nor "
@@ -225,22 +223,27 @@ def _unseen(
         highlight=False,
         soft_wrap=True,
     )
-    return chosen
+    return part
 
 
 def _learned(
     opened: OpenModel,
     reader: Reader,
-    dataset: Dataset,
-    chosen: Dataset,
+    part: set[str],
+    seen: set[str],
     judge: Judge,
     cache: Cache,
     config: QualityConfig,
     making: MaskOptions,
-    seen: set[str],
+    pool: RayPool,
 ) -> LabelledImages:
     """Make masks of labelled images as those of new ones are made, and measure both."""
     card = opened.card
+    known = [one for one in reader.sources() if one.labels and one.patient in part | seen]
+    dataset = prepare(
+        reader, card.preparation, cache, None, card.orientation, pool, known, alike=False
+    )
+    chosen = dataset.of_patients(part)
     sources = [volume.source for volume, _ in chosen.by_volume()]
     with TemporaryDirectory(prefix="segpref-") as place:
         todo = [(one, Path(place) / mask_name(one)) for one in sources]
@@ -256,10 +259,8 @@ def _learned(
             figures.append(one)
             counts = overlap_counts(np.asarray(case.label)[None], label, card.label_space)
             truth.append(dice(counts)[0])
-        labelled = dataset.labelled()
-        known = set(chosen.patients) | (seen & set(labelled.patients))
         shapes, images = [], []
-        for volume, items in labelled.of_patients(sorted(known)).by_volume():
+        for volume, items in dataset.by_volume():
             shapes.append(shapes_of(reader.read(volume.source), folder))
             images.append(image_figures(volume, items))
     return LabelledImages(figures, np.stack(truth), list(zip(*shapes, strict=True)), images)
