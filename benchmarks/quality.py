@@ -2,9 +2,9 @@
 
     SEGPREF_DATA=DATA python -m benchmarks.quality --out docs/results/quality
 
-For every seed, patients are drawn anew: small 2D networks are trained on 8 (the model, and two more
-of other seeds as an ensemble) and on 8 others (the judge), with 4 that choose all checkpoints; 25
-calibrate the report and the rest tests it. ``segpref.predict`` with a report sees each test volume as
+For every seed, patients are drawn anew: small 2D networks are trained on 8 (the model, and one more
+of another seed as an ensemble) and on 8 others (the judge), with 4 that choose all checkpoints; 25
+calibrate the report and 20 test it. ``segpref.predict`` with a report sees each test volume as
 it is and four times shifted: with noise, a bias field, gamma 2.5 and gamma 0.4. For each structure the
 masks are ordered by each score; measured are Spearman's rank correlation with the true Dice and the
 area under the risk-coverage curve (AURC: mean of ``1 - Dice`` over the most trusted masks, averaged
@@ -13,7 +13,7 @@ Analysis 101, 2025). Both are means over structures and seeds, with 95 % interva
 test patients.
 
 ``max-softmax`` is the mean of the largest probability over the voxels that are given to the structure
-(0 where none is), ``dropout`` and ``ensemble`` are pairwise Dice of eight reruns, or of the three
+(0 where none is), ``dropout`` and ``ensemble`` are pairwise Dice of eight reruns, or of the two
 networks.
 """
 
@@ -40,8 +40,8 @@ from segpref.training import RunFolder, fit
 
 __all__ = ["aurc", "main", "spearman"]
 
-SIZES = {"base": 8, "judge": 8, "dev": 4, "calibration": 25}
-FORM = Preparation(dims=2, crop=(144, 144), size=(64, 64), normalise="min-max")
+SIZES = {"base": 8, "judge": 8, "dev": 4, "calibration": 25, "test": 20}
+FORM = Preparation(dims=2, crop=(144, 144), size=(48, 48), normalise="min-max")
 NETWORK = NetworkSpec(
     "monai.networks.nets.UNet",
     {
@@ -49,13 +49,12 @@ NETWORK = NetworkSpec(
         "strides": [2, 2, 2], "num_res_units": 2, "dropout": 0.1,
     },
 )  # fmt: skip
-TRAINING = {"epochs": 30, "images_per_epoch": 200, "learning_rate": 2e-3}
+TRAINING = {"epochs": 25, "images_per_epoch": 200, "learning_rate": 2e-3}
 RESAMPLES = 1000
 SCORES = {
-    "predicted Dice (judge)": "predicted",
-    "order of the report (judge)": "order",
-    "predicted Dice (judge and ensemble)": "predicted_committee",
-    "order of the report (judge and ensemble)": "order_committee",
+    "judge's score": "score",
+    "predicted Dice": "predicted",
+    "order of the report": "order",
     "max-softmax": "confidence",
     "dropout": "dropout",
     "ensemble": "ensemble",
@@ -173,13 +172,13 @@ def _of_seed(data: Path, seed: int, work: Path) -> pd.DataFrame:
     for name, size in SIZES.items():
         parts[name], patients = patients[:size], patients[size:]
     train = (*parts["base"], *parts["judge"], *parts["dev"])
-    split = Split(train, (), tuple(parts["calibration"]), tuple(patients))
+    split = Split(train, (), tuple(parts["calibration"]), tuple(parts["test"]))
     split.save(work / "split.json")
-    whose = {"base": "base", "judge": "judge", "second": "base", "third": "base"}
+    whose = {"base": "base", "judge": "judge", "second": "base"}
     runs = {}
     for number, (name, part) in enumerate(whose.items()):
         runs[name] = _trained(work / name, dataset, parts[part], parts["dev"], 10 * seed + number)
-    test = [one for one in reader.sources() if one.patient in patients]
+    test = [one for one in reader.sources() if one.patient in parts["test"]]
     rng = np.random.default_rng(seed)
     (work / "images").mkdir()
     truth = {}
@@ -192,19 +191,21 @@ def _of_seed(data: Path, seed: int, work: Path) -> pd.DataFrame:
             nib.save(nib.Nifti1Image(pixels, original.affine), work / "images" / f"{name}.nii.gz")
             truth[name] = (source.patient, shift, np.asarray(case.label))
     found: dict[tuple[str, str], dict[str, object]] = {}
-    judges = {"": runs["judge"], "_committee": [runs["judge"], runs["second"], runs["third"]]}
-    for ending, judge in judges.items():
-        segpref.predict(
-            runs["base"], work / "images", work / "masks", judge=judge, validation=reader,
-            split=work / "split.json", report=work / f"report{ending}", cache=work / "cache",
-        )  # fmt: skip
-        table = pd.read_csv(work / f"report{ending}" / "quality.csv")
-        for row in table.to_dict("records"):
-            one = found.setdefault((str(row["image"]), str(row["structure"])), {})
-            one |= {f"predicted{ending}": row["predicted_dice"], f"order{ending}": -row["rank"]}
-            if not ending:
-                one |= {"dropout": -row["model_disagreement"], "flagged": row["look"] == "yes"}
-                one |= {"low": row["dice_low"], "high": row["dice_high"], "why": row["why"]}
+    segpref.predict(
+        runs["base"], work / "images", work / "masks", judge=runs["judge"], validation=reader,
+        split=work / "split.json", report=work / "report", cache=work / "cache",
+    )  # fmt: skip
+    for row in pd.read_csv(work / "report" / "quality.csv").to_dict("records"):
+        found[str(row["image"]), str(row["structure"])] = {
+            "score": row["judge_score"],
+            "predicted": row["predicted_dice"],
+            "low": row["dice_low"],
+            "high": row["dice_high"],
+            "order": -row["rank"],
+            "dropout": -row["model_disagreement"],
+            "flagged": row["look"] == "yes",
+            "why": row["why"],
+        }
     space = dataset.label_space
     confidences, ensembles = _baselines(work, runs, cache, dataset)
     rows = []
@@ -234,9 +235,9 @@ def _trained(
 def _baselines(
     work: Path, runs: Mapping[str, Path], cache: Cache, dataset: Dataset
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Mean largest probability, and agreement of three networks, by image."""
+    """Mean largest probability, and agreement of two networks, by image."""
     space = dataset.label_space
-    models = [load_model(runs[name])[0] for name in ("base", "second", "third")]
+    models = [load_model(runs[name])[0] for name in ("base", "second")]
     pool = prepare(images_for(work / "images", ("MRI",)), FORM, cache, space)
     confidences, agreements = {}, {}
     for volume, items in pool.by_volume():
