@@ -1,25 +1,22 @@
-"""The quality report of predicted masks as CSV, JSON and one page, worst first."""
+"""The page of a quality report: which masks to look at first, and why."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 
-from segpref.data.cache import write_atomically
-from segpref.data.csv_files import write_csv
 from segpref.inference.quality.ranking import RankedMask, worst_images
 from segpref.inference.quality.reference import QualityReference
-from segpref.report.page import Cell, Page, Picture, Section, Table, write_page
+from segpref.report.page import Cell, Key, Page, Picture, Section, Table
 from segpref.report.pictures import Overlay, overlay_keys
 from segpref.report.quality_charts import calibration_chart, predictions_chart
 from segpref.report.views import view_of
 
-__all__ = ["CSV", "FIRST", "JSON", "PAGE", "write_quality"]
+__all__ = ["CSV", "quality_page"]
 
-CSV, JSON, PAGE, FIRST = "quality.csv", "quality.json", "quality.html", "look-first.csv"
+CSV = "quality.csv"
+"""What the page calls the table of all masks."""
 
 _ROWS = 60
 """Lines of the page's table; the CSV file has all."""
@@ -27,81 +24,14 @@ _ROWS = 60
 _FEW = 20
 
 
-def write_quality(
-    folder: Path,
+def quality_page(
     masks: Sequence[RankedMask],
     known: QualityReference,
-    files: Mapping[str, tuple[Path, ...]],
     overlays: Iterable[Overlay],
     lost: Sequence[str],
     judge: str,
-) -> None:
-    """Write ``quality.csv``, ``quality.json``, ``quality.html`` and ``look-first.csv``.
-
-    The last one is a table of images as every ``--pool`` takes it
-    (:func:`~segpref.data.manifest.read_manifest`): flagged images only, the first to look at first.
-
-    Args:
-        folder: of the report.
-        masks: in their order, at least one.
-        known: what they were compared with.
-        files: of each image.
-        overlays: the images that are shown, in their order.
-        lost: images without a mask.
-        judge: what the page calls it.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    rows = [one.as_row() for one in masks]
-    write_csv(folder / CSV, rows)
-    first = worst_images(masks)
-    plain = [{name: None if it == "" else it for name, it in row.items()} for row in rows]
-    content = {
-        "judge": judge,
-        "coverage": _coverage(known),
-        "labelled_patients": known.patients,
-        "sizes_compared_in": "mm" if known.in_mm else "voxels",
-        "images": len({one.volume for one in masks}),
-        "flagged_images": len(first),
-        "without_mask": list(lost),
-        "masks": plain,
-    }
-    write_atomically(folder / JSON, json.dumps(content, indent=1).encode())
-    _write_first(folder / FIRST, first, files)
-    write_page(folder / PAGE, _page(masks, known, list(overlays), lost, judge))
-
-
-def _write_first(
-    path: Path, first: Sequence[RankedMask], files: Mapping[str, tuple[Path, ...]]
-) -> None:
-    shared = Counter(files.values())
-    # Several series of one folder, or images of one packed file, have no path of their own.
-    own = [
-        one
-        for one in first
-        if shared[files[one.volume]] == 1 and files[one.volume][0].suffix != ".npz"
-    ]
-    count = max((len(paths) for paths in files.values()), default=1)
-    names = ["image"] if count == 1 else [f"image_{number:04d}" for number in range(count)]
-    rows = [
-        {
-            "id": one.volume,
-            **dict(zip(names, (str(file.absolute()) for file in files[one.volume]), strict=True)),
-            "structure": one.figures.structure,
-            "predicted_dice": _number(one.predicted, 4),
-            "why": "; ".join(one.reasons),
-        }
-        for one in own
-    ]
-    write_csv(path, rows, ["id", *names, "structure", "predicted_dice", "why"])
-
-
-def _page(
-    masks: Sequence[RankedMask],
-    known: QualityReference,
-    overlays: Sequence[Overlay],
-    lost: Sequence[str],
-    judge: str,
 ) -> Page:
+    """The page; arguments as of :func:`~segpref.report.quality_files.write_quality`."""
     images = len({one.volume for one in masks})
     flagged = [one for one in masks if one.reasons]
     count = len({one.volume for one in flagged})
@@ -123,8 +53,8 @@ def _page(
             note=f"{more} more images are in {CSV}." if more > 0 else "",
         )
     ]
-    if overlays:
-        sections.append(_pictures(masks, overlays))
+    pictures = _pictures(masks, overlays)
+    sections += [pictures] if pictures.pictures else []
     sections += [_calibrations(masks, known), _checks(masks, known)]
     return Page(
         "Quality report",
@@ -187,8 +117,9 @@ def _table(first: Sequence[RankedMask], masks: Sequence[RankedMask], coverage: f
     return Table(header, tuple(rows))
 
 
-def _pictures(masks: Sequence[RankedMask], overlays: Sequence[Overlay]) -> Section:
+def _pictures(masks: Sequence[RankedMask], overlays: Iterable[Overlay]) -> Section:
     pictures: list[Picture] = []
+    keys: tuple[Key, ...] = ()
     for overlay in overlays:
         own = [one for one in masks if one.volume == overlay.name]
         (mask,) = overlay.masks.values()
@@ -204,13 +135,14 @@ def _pictures(masks: Sequence[RankedMask], overlays: Sequence[Overlay]) -> Secti
         title = f"{len(pictures) + 1}. {overlay.name}"
         alt = f"{overlay.name} with the outlines of its mask; predicted Dice: {caption}."
         pictures.append(Picture(png, alt, title, caption))
+        keys = overlay_keys([overlay])
     return Section(
         "The first images with their masks",
         "Of volumes the slice with most of the mask. Below is the predicted Dice of each structure.",
         pictures=tuple(pictures),
         layout="rows",
         columns=4,
-        keys=overlay_keys(overlays),
+        keys=keys,
     )
 
 

@@ -6,29 +6,25 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
 from segpref.cluster import RayPool
-from segpref.data import Cache, MaskFolder, Reader, Source, Split, mask_paths, prepare
-from segpref.data.splits import refuse_leakage, split_beside
-from segpref.inference.mask_maker import MaskMaker, MaskOptions
+from segpref.data import Cache, MaskFolder, Reader, Source, mask_paths, prepare
+from segpref.data.splits import split_beside
+from segpref.inference.mask_maker import MaskOptions
 from segpref.inference.mask_places import mask_name
-from segpref.inference.predict import each_image
-from segpref.inference.quality.calibration import LEAST
 from segpref.inference.quality.config import QualityConfig
 from segpref.inference.quality.disagreement import SelfDisagreement
-from segpref.inference.quality.measuring import image_figures, measured, shapes_of
+from segpref.inference.quality.measuring import measured
 from segpref.inference.quality.ranking import RankedMask, ranked, worst_images
-from segpref.inference.quality.reference import LabelledImages, QualityReference
+from segpref.inference.quality.reference import QualityReference
 from segpref.judges import Committee, MasksJudge, NamedJudge
-from segpref.metrics import dice, overlap_counts
 from segpref.policies.model_formats import OpenModel
 from segpref.progress import console
 from segpref.report.pictures import Overlay
-from segpref.report.quality_page import FIRST, PAGE, write_quality
+from segpref.report.quality_files import FIRST, PAGE, write_quality
 from segpref.types import Judge, SegprefError
 from segpref.workflows.loading import (
     open_judge,
@@ -38,6 +34,7 @@ from segpref.workflows.loading import (
     refuse_own_weights,
 )
 from segpref.workflows.options import DataOptions
+from segpref.workflows.quality_learning import calibration_part, learned
 
 __all__ = ["QualityReport", "open_quality"]
 
@@ -78,9 +75,10 @@ class QualityReport:
         card = self.opened.card
         space = card.label_space
         there = [one for one in reader.sources() if _made(output / mask_name(one), self.opened)]
-        lost = [one.id for one in reader.sources() if one.id not in {it.id for it in there}]
         if not there:
             return []
+        sources = {one.id: one for one in there}
+        lost = [one.id for one in reader.sources() if one.id not in sources]
         dataset = prepare(
             reader, card.preparation, self.cache, space, card.orientation, self.pool, there,
             alike=False,
@@ -89,7 +87,6 @@ class QualityReport:
         again = SelfDisagreement(self.opened, self.config.reruns)
         found = measured(dataset, folder, self.judge, again, "measuring masks")
         masks = ranked((figures for figures, _ in found), self.known)
-        sources = {one.id: one for one in there}
         first = list(dict.fromkeys(one.volume for one in masks))[: self.config.pictures]
         colours = {volume.source.id: volume.colour for volume, _ in dataset.by_volume()}
         write_quality(
@@ -171,8 +168,8 @@ def open_quality(
         _check(scorer, opened)
         seen = {*patients_of(opened, labelled), *judged}
         split = where.split or split_beside(opened.path)
-        part = _part(labelled, seen, split, where.split is not None, validation)
-        found = _learned(opened, labelled, part, seen, scorer, cache, config, making, pool)
+        part = calibration_part(labelled, seen, split, where.split is not None, validation)
+        found = learned(opened, labelled, part, seen, scorer, cache, config, making, pool)
         known = QualityReference.of(
             found, card.label_space, model, _digest(scorer), config.coverage, config.flag_rate
         )
@@ -191,79 +188,6 @@ def _check(judge: Judge, opened: OpenModel) -> None:
             "IoU regressor"
         )
     refuse_own_weights(judge, opened)
-
-
-def _part(
-    reader: Reader, seen: set[str], split: Path | None, given: bool, validation: object
-) -> set[str]:
-    """The patients that the calibration is made of."""
-    sources = [one for one in reader.sources() if one.labels]
-    patients = {one.patient for one in sources}
-    part = set() if split is None else set(Split.load(split).validation) & patients
-    if given and not part:
-        raise SegprefError(
-            f"no labelled patient of {validation} is in the validation part of {split}: give another "
-            "--split, or none for all patients that were not used for training"
-        )
-    if part:
-        refuse_leakage({"the labelled cases of model and judge": seen, "validation": part})
-    else:
-        part = patients - seen
-    count = sum(one.patient in part for one in sources)
-    if count < LEAST or len(part) < 2:
-        raise SegprefError(
-            f"{validation} has {count} labelled images of {len(part)} patients that neither model nor "
-            f"judge was trained with: a quality report needs {LEAST} of 2 patients at least, better 20"
-        )
-    more = len(patients & seen)
-    console.print(
-        f"Calibrating on {count} labelled images of {len(part)} patients"
-        + (f"; {more} patients that model or judge were trained with are left out" * bool(more))
-        + ".",
-        highlight=False,
-        soft_wrap=True,
-    )
-    return part
-
-
-def _learned(
-    opened: OpenModel,
-    reader: Reader,
-    part: set[str],
-    seen: set[str],
-    judge: Judge,
-    cache: Cache,
-    config: QualityConfig,
-    making: MaskOptions,
-    pool: RayPool,
-) -> LabelledImages:
-    """Make masks of labelled images as those of new ones are made, and measure both."""
-    card = opened.card
-    known = [one for one in reader.sources() if one.labels and one.patient in part | seen]
-    dataset = prepare(
-        reader, card.preparation, cache, None, card.orientation, pool, known, alike=False
-    )
-    chosen = dataset.of_patients(part)
-    sources = [volume.source for volume, _ in chosen.by_volume()]
-    with TemporaryDirectory(prefix="segpref-") as place:
-        todo = [(one, Path(place) / mask_name(one)) for one in sources]
-        each_image(reader, todo, MaskMaker(opened, making), Path(place), making.sizes)
-        folder = MaskFolder(place, [reader], card.label_space, card.preparation, cache)
-        itself = SelfDisagreement(opened, config.reruns)
-        figures, truth = [], []
-        by_id = {one.id: one for one in sources}
-        for one, case in measured(chosen, folder, judge, itself, "measuring labelled images"):
-            label = reader.read(by_id[one.volume]).label
-            assert label is not None
-            assert case.label is not None
-            figures.append(one)
-            counts = overlap_counts(np.asarray(case.label)[None], label, card.label_space)
-            truth.append(dice(counts)[0])
-        shapes, images = [], []
-        for volume, items in dataset.by_volume():
-            shapes.append(shapes_of(reader.read(volume.source), folder))
-            images.append(image_figures(volume, items))
-    return LabelledImages(figures, np.stack(truth), list(zip(*shapes, strict=True)), images)
 
 
 def _outlined(folder: MaskFolder, source: Source, colour: bool) -> Overlay:

@@ -14,6 +14,7 @@ import numpy as np
 from segpref.data.cache import write_atomically
 from segpref.inference.quality.calibration import Calibration, threshold
 from segpref.inference.quality.images import CHECKS, ImageFigures, ImageReference
+from segpref.inference.quality.json_numbers import with_nan, without_nan
 from segpref.inference.quality.measuring import VolumeFigures
 from segpref.inference.quality.shapes import Shape, Spread, spreads_of, z_scores
 from segpref.trust import read_json
@@ -231,22 +232,3 @@ def largest(scores: Mapping[str, float]) -> float:
 
 def _number(value: Any) -> float:
     return math.nan if value is None else float(value)
-
-
-def without_nan(content: Any) -> Any:
-    """The same with None for NaN, which JSON does not have."""
-    if isinstance(content, Mapping):
-        return {key: without_nan(value) for key, value in content.items()}
-    if isinstance(content, list | tuple):
-        return [without_nan(value) for value in content]
-    missing = isinstance(content, float) and not math.isfinite(content)
-    return None if missing else content
-
-
-def with_nan(content: Any) -> Any:
-    """The reverse of :func:`without_nan`."""
-    if isinstance(content, Mapping):
-        return {key: with_nan(value) for key, value in content.items()}
-    if isinstance(content, list):
-        return [with_nan(value) for value in content]
-    return math.nan if content is None else content
