@@ -40,19 +40,21 @@ def test_equal_scores_count_as_often_as_they_are() -> None:
     assert np.allclose(rising(np.array([0.0, 1.0])), 0.7)
 
 
-def test_the_interval_is_that_of_the_paper() -> None:
-    """Barber et al., Eq. 1.4, spelled out for every left-out mask."""
+@pytest.mark.parametrize("each", [1, 3])
+def test_the_interval_is_that_of_the_paper(each: int) -> None:
+    """Jackknife+ of Barber et al., spelled out, without all masks of a patient."""
     rng = np.random.default_rng(3)
-    scores, dice = rng.uniform(size=19), rng.uniform(size=19)
+    scores, dice, patients = rng.uniform(size=19), rng.uniform(size=19), np.arange(19) // each
     new = np.array([0.3, 0.8])
     below, above = [], []
     for left in range(19):
-        rest = np.arange(19) != left
+        rest = patients != patients[left]
         function = Rising(scores[rest], dice[rest])
         residual = abs(dice[left] - function(scores[[left]])[0])
         below.append(function(new) - residual)
         above.append(function(new) + residual)
-    low, high = of(scores, dice, 0.8).interval(new)
+    known = Calibration(tuple(scores), tuple(dice), tuple(patients.tolist()), 0.8)
+    low, high = known.interval(new)
     # 0.2 * 20 = 4 and 0.8 * 20 = 16, counted from 1.
     assert np.allclose(low, np.clip(np.sort(below, axis=0)[3], 0, 1))
     assert np.allclose(high, np.clip(np.sort(above, axis=0)[15], 0, 1))
@@ -117,6 +119,7 @@ def test_thresholds_are_split_conformal() -> None:
     assert threshold(values, 0.1) == 18  # 0.9 * 20
     assert threshold(values, 0.05) == 19
     assert threshold(values, 0.01) == 19  # too few: the largest
+    assert threshold(values[:10], 0.25) == 9  # 8.25, rounded up
     assert threshold([math.nan, 2.0], 0.5) == 2
     assert math.isnan(threshold([], 0.1))
     with pytest.raises(SegprefError, match="a share lies between 0 and 1"):
