@@ -55,6 +55,7 @@ SCORES = {
     "judge's score": "score",
     "predicted Dice": "predicted",
     "order of the report": "order",
+    "flagged ones first": "flagged_first",
     "max-softmax": "confidence",
     "dropout": "dropout",
     "ensemble": "ensemble",
@@ -79,7 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with TemporaryDirectory() as work:
             tables.append(_of_seed(given.data, seed, Path(work)))
         masks = pd.concat(tables)
-        masks.round(4).to_csv(given.out / "masks.csv", index=False)
+        kept = masks.drop(columns=["image", "why"]).round(3)
+        kept.to_csv(given.out / "masks.csv", index=False)
         for name, figures in report(masks).items():
             figures.round(3).to_csv(given.out / f"{name}.csv", index=False)
             print(name, figures.round(3).to_string(index=False), sep="\n", flush=True)
@@ -201,9 +203,10 @@ def _of_seed(data: Path, seed: int, work: Path) -> pd.DataFrame:
             "predicted": row["predicted_dice"],
             "low": row["dice_low"],
             "high": row["dice_high"],
-            "order": -row["rank"],
+            "order": row["rank"],
             "dropout": -row["model_disagreement"],
             "flagged": row["look"] == "yes",
+            "flagged_first": row["rank"] - 1e6 * (row["look"] == "yes"),
             "why": row["why"],
         }
     space = dataset.label_space

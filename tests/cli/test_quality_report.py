@@ -73,8 +73,10 @@ def test_spoiled_images_are_the_first(made: Path) -> None:
     assert len(rows) == 30 * 3
     assert [int(row["rank"]) for row in rows] == list(range(1, 91))
     order = list(dict.fromkeys(row["image"] for row in rows))
-    # A slice or two that the model fails on by itself may be among them.
-    assert all(name in order[:8] for name in order if name.startswith("spoiled"))
+    # Among them are slices that the model fails on by itself.
+    assert sum(name.startswith("spoiled") for name in order[:6]) >= 5
+    first = [row["id"] for row in read_csv(made / "report" / "look-first.csv")]
+    assert sum(name.startswith("spoiled") for name in first[:8]) == 6
     assert all(row["look"] == "yes" for row in rows if row["image"].startswith("spoiled"))
     assert {row["structure"] for row in rows} == {"RV", "MYO", "LV"}
     kept = json.loads((made / "report" / "quality.json").read_text())
@@ -89,9 +91,9 @@ def test_the_first_are_a_pool_for_collect_init(
 ) -> None:
     heart_base, _ = fair_hearts
     listed = read_csv(made / "report" / "look-first.csv")
-    assert [row["id"] for row in listed][:6] == list(
-        dict.fromkeys(row["image"] for row in read_csv(made / "report" / "quality.csv"))
-    )[:6]
+    rows = read_csv(made / "report" / "quality.csv")
+    flagged = dict.fromkeys(row["image"] for row in rows if row["look"] == "yes")
+    assert [row["id"] for row in listed] == list(flagged)
     pool = made / "report" / "look-first.csv"
     study = tmp_path / "study"
     options = ["--model", heart_base, "--pool", pool, "--out", study, "--images", 6]

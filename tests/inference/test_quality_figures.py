@@ -138,7 +138,7 @@ def test_the_worst_come_first() -> None:
     found = ranked(new, reference())
     assert [one.rank for one in found] == list(range(1, 8))
     order = [one.volume for one in found]
-    assert order == ["silent", "bad", "unsure", "empty", "odd", "fair", "good"]
+    assert order == ["silent", "bad", "fair", "unsure", "empty", "good", "odd"]
     why = {one.volume: one.reasons for one in found}
     assert why == {
         "silent": ("the judge abstains",),
@@ -160,6 +160,9 @@ def test_equal_predictions_are_ordered_by_score_and_disagreement() -> None:
     found = ranked(new, reference())
     assert len({one.predicted for one in found}) == 1
     assert [one.volume for one in found] == ["d", "c", "b", "a"]
+    odd = volume("odd", 0.93, shape=Shape(10_000, 10_000.0, 1, 1.0, 0.5))
+    flagged_first = ranked([volume("plain", 0.92), odd], reference())
+    assert [one.volume for one in flagged_first] == ["odd", "plain"]
 
 
 def test_a_structure_that_is_often_absent_may_be_missing() -> None:

@@ -46,7 +46,7 @@ def quality_page(
         Section(
             "Look at these first" if flagged else "The lowest predictions",
             "Images with a flagged mask, by the lowest predicted Dice of their flagged structures; "
-            "where nothing can be predicted, before all others."
+            "where none can be predicted, before all others."
             if flagged
             else "Images by the lowest predicted Dice of their structures.",
             table=_table(shown, masks, _coverage(known)),

@@ -83,9 +83,10 @@ class RankedMask:
 def ranked(volumes: Iterable[VolumeFigures], known: QualityReference) -> list[RankedMask]:
     """All structures of all masks, the first to look at first.
 
-    Flagged ones come before the others. Among each, those whose Dice nobody can predict come first,
-    then by predicted Dice from low to high; of equal ones (the function from score to Dice has steps)
-    by the judge's score, then by the model's disagreement with itself, then by name.
+    Those whose Dice nobody can predict come first, then the others by predicted Dice from low to high;
+    of equal ones (the function from score to Dice has steps) those that are flagged, then by score, by
+    the model's disagreement with itself, and by name. Flags do not come before predicted Dice: on ACDC
+    that order was worse (docs/results/quality).
     """
     everything = list(volumes)
     found: list[RankedMask] = []
@@ -151,9 +152,9 @@ def _order(one: RankedMask) -> tuple[object, ...]:
     unknown = math.isnan(one.predicted)
     disagreement = 0.0 if math.isnan(mask.disagreement) else mask.disagreement
     return (
-        not one.reasons,
         not unknown,
         0.0 if unknown else one.predicted,
+        not one.reasons,
         math.inf if math.isnan(mask.score) else mask.score,
         -disagreement,
         one.volume,
