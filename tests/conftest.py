@@ -132,6 +132,18 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
+def fair_hearts(tmp_path_factory: pytest.TempPathFactory, hearts: Dataset) -> tuple[Path, Path]:
+    """A model from patients 0 to 2 and a judge's from 3 to 5 that find most of a heart."""
+    runs, more = tmp_path_factory.mktemp("fair"), {"epochs": 40, "images_per_epoch": 64}
+    parts = {"base": slice(0, 3), "judge": slice(3, 6)}
+    made = (
+        trained(runs / name, hearts, part, seed, **more)
+        for seed, (name, part) in enumerate(parts.items())
+    )
+    return next(made), next(made)
+
+
+@pytest.fixture(scope="session")
 def postgresql() -> Iterator[PostgresqlCluster]:
     """A PostgreSQL server; tests skip where there is none, unless SEGPREF_REQUIRE_POSTGRESQL is 1."""
     with running_cluster() as cluster:

@@ -51,6 +51,8 @@ MADE_HERE = {
     "Student", "Results", "Workspace", "JudgeInputs", "AmbiguityWorkspace", "SampleSet",
     "PromptedWorkspace", "Scores", "Job", "StudyProgress", "ImageSampler", "PaddedImages",
     "WholeImages", "WindowedNetwork", "RayCluster", "Prompt",
+    "Calibration", "ImageReference", "LabelledImages", "MaskFigures", "QualityReference", "RankedMask",
+    "Rising", "SelfDisagreement", "Shape", "VolumeFigures", "WholeScores",
 }  # fmt: skip
 """Classes that hold what the package computes itself, or that have sentences of their own; a Ray
 cluster would be started. A new class that users build belongs under ``checked``, not here."""

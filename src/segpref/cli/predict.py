@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from segpref.cluster import RayPool
+from segpref.inference import QualityConfig
 from segpref.inference.mask_formats import FormatName
+from segpref.judges import NamedJudge
 from segpref.progress import console
 from segpref.workflows import predict as run
-from segpref.workflows.options import ModelOptions, SeriesOptions
+from segpref.workflows.options import PoolOptions, TrainedModel
 
 __all__ = ["EXAMPLES", "predict"]
 
@@ -20,6 +22,8 @@ EXAMPLES = """\
   segpref predict --model runs/ct --input EXPORT --output masks --series.description "*thorax*"
   segpref predict --model runs/ct --input EXPORT --output segs --format dicom-seg
   segpref predict --model runs/sam --input image.png --output masks --box "[10, 20, 60, 80]"
+  segpref predict --model BASE --input A --output a --judge JUDGE --validation DATA --report report
+  segpref predict --model M --input B --output b --judge J --validation a/calibration.json --report b
 """
 
 
@@ -28,9 +32,10 @@ def predict(
     input: Path,
     output: Path,
     settings: dict[str, Any],
-    opening: ModelOptions,
+    opening: TrainedModel,
     pool: RayPool,
-    exports: SeriesOptions,
+    where: PoolOptions,
+    quality: QualityConfig,
     patch: tuple[int, ...] | None = None,
     overlap: float = 0.5,
     batch_size: int = 8,
@@ -44,6 +49,9 @@ def predict(
     reorient: bool = True,
     format: FormatName = "image",
     segments: Path | None = None,
+    judge: NamedJudge | list[str] | str | None = None,
+    validation: Path | None = None,
+    report: Path | None = None,
 ) -> None:
     """Write masks of new images, in the images' own geometry.
 
@@ -59,7 +67,8 @@ def predict(
         settings: the resolved options.
         opening: what may be opened.
         pool: whose workers share the images.
-        exports: which DICOM series are images.
+        where: which DICOM series are images; data, split and cache of the labelled images.
+        quality: settings of the report.
         patch: window in voxels for images that are too large for one pass, where the model's
             preparation has none; not for one with a fixed size.
         overlap: share of a window that overlaps with the next.
@@ -85,12 +94,21 @@ def predict(
             seg.nrrd: of volumes, for 3D Slicer.
         segments: CSV file with the codes of structures for dicom-seg, where those that come with
             segpref do not suit.
+        judge: scores the masks for a quality report: another model, an IoU regressor, a folder of
+            masks, several of these, "[A, B]", averaged, or a class with its arguments (class_path,
+            init_args).
+        validation: labelled images that show what these scores are worth, of patients that neither
+            model nor judge was trained with (others are left out); or the calibration.json of an
+            earlier report.
+        report: folder for the report: quality.html, quality.csv and quality.json with all masks, worst
+            first, and look-first.csv, a table of the flagged images for collect init --pool.
     """
     written = run(
         model, input, output, patch=patch, overlap=overlap, batch_size=batch_size,
         overwrite=overwrite, box=box, points=points, text=text, slice=slice, prompts=prompts,
-        carry=carry, reorient=reorient, format=format, segments=segments, **vars(opening), **vars(pool),
-        **vars(exports),
+        carry=carry, reorient=reorient, format=format, segments=segments, judge=judge,
+        validation=validation, report=report, quality=quality, **vars(opening), **vars(pool),
+        **vars(where),
     )  # fmt: skip
     kept = "" if written or overwrite else ", all existed already"
     console.print(

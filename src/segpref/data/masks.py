@@ -173,9 +173,13 @@ class MaskFolder:
         compute = partial(self._compute, volume.source, volume.turned, reader, files)
         return self._cache.entry(key, compute)["masks"]
 
-    def _compute(
-        self, source: Source, turned: str | None, reader: Reader, files: Sequence[Path | None]
-    ) -> dict[str, np.ndarray]:
+    def case(self, source: Source) -> Case | None:
+        """The whole image as it is on disk, with the mask as its label; None where there is no mask."""
+        if (identity := _identity(source)) not in self._files:
+            return None
+        return self._read(source, *self._files[identity])
+
+    def _read(self, source: Source, reader: Reader, files: Sequence[Path | None]) -> Case:
         case = reader.read(source)
         image = Grid(case.image, case.affine, case.spacing_mm, case.oriented)
         path = source.images[0]
@@ -187,11 +191,16 @@ class MaskFolder:
             unknown = np.full(case.image.shape[1:], IGNORE, np.uint8)
             fields = [unknown if one is None else read_binary(one, image, path) for one in files]
             label = np.stack(fields)
+        return replace(case, label=label)
+
+    def _compute(
+        self, source: Source, turned: str | None, reader: Reader, files: Sequence[Path | None]
+    ) -> dict[str, np.ndarray]:
         preparation = self._preparation
         if turned is not None:
             assert isinstance(preparation, Preparation)
             preparation = replace(preparation, orientation=turned)
-        masks = preparation.apply(replace(case, label=label)).labels
+        masks = preparation.apply(self._read(source, reader, files)).labels
         assert masks is not None
         return {"masks": masks}
 

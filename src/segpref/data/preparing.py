@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -40,6 +41,8 @@ def prepare(
     label_space: LabelSpace | None = None,
     orientation: str | None = None,
     pool: RayPool | None = None,
+    sources: Sequence[Source] | None = None,
+    alike: bool = True,
 ) -> Dataset:
     """Read, check and prepare every source once; later calls only look into the cache.
 
@@ -54,6 +57,8 @@ def prepare(
         orientation: where axes are to point to, as in a model's training; where most do if None.
         pool: whose workers read and prepare the images before, in the cache, which they see under the
             same path; this process alone where None.
+        sources: those of the reader that are wanted; all where None.
+        alike: whether all must be of one size for the network, as in batches of a training.
     """
     cache = cache or Cache()
     label_space = reader.label_space or label_space
@@ -61,7 +66,7 @@ def prepare(
         raise SegprefError(
             f"{reader!r} has no labels: name the label space, or use labelled images"
         )
-    sources = reader.sources()
+    sources = reader.sources() if sources is None else sources
     if not sources:
         raise SegprefError(f"{reader!r} has no images: check the folder")
     if pool is not None and pool.ray is not None:
@@ -75,7 +80,8 @@ def prepare(
     for number in track(own_first(range(len(sources))), "preparing images", len(sources)):
         volumes.put(number, way, _prepared(way, sources[number]))
     _turn_to_one_orientation(volumes, way, label_space, orientation)
-    _check_alike(volumes, preparation)
+    if alike:
+        _check_alike(volumes, preparation)
     return Dataset(volumes, label_space)
 
 

@@ -21,6 +21,14 @@ if TYPE_CHECKING:
     from segpref.inference.network_export import export_network
     from segpref.inference.predict import predict_folder
     from segpref.inference.propagation import Propagation, propagate
+    from segpref.inference.quality.calibration import Calibration, Rising, threshold
+    from segpref.inference.quality.config import QualityConfig
+    from segpref.inference.quality.disagreement import SelfDisagreement, pairwise_disagreement
+    from segpref.inference.quality.images import ImageReference, figures_of
+    from segpref.inference.quality.measuring import MaskFigures, VolumeFigures
+    from segpref.inference.quality.ranking import RankedMask, ranked, worst_images
+    from segpref.inference.quality.reference import LabelledImages, QualityReference
+    from segpref.inference.quality.shapes import Shape, shape_of, spreads_of, z_scores
     from segpref.inference.samples import rated_masks, sample_cases, score_samples, summarise
     from segpref.inference.segment_table import segments_of
     from segpref.inference.sliding import WindowedNetwork
@@ -41,6 +49,14 @@ else:
             "mask_writing": ("write_map", "write_mask"),
             "network_export": ("export_network",),
             "predict": ("predict_folder",),
+            "quality.calibration": ("Calibration", "Rising", "threshold"),
+            "quality.config": ("QualityConfig",),
+            "quality.disagreement": ("SelfDisagreement", "pairwise_disagreement"),
+            "quality.images": ("ImageReference", "figures_of"),
+            "quality.measuring": ("MaskFigures", "VolumeFigures"),
+            "quality.ranking": ("RankedMask", "ranked", "worst_images"),
+            "quality.reference": ("LabelledImages", "QualityReference"),
+            "quality.shapes": ("Shape", "shape_of", "spreads_of", "z_scores"),
             "samples": ("rated_masks", "sample_cases", "score_samples", "summarise"),
             "segment_table": ("segments_of",),
             "sliding": ("WindowedNetwork",),
@@ -50,20 +66,34 @@ else:
     )
 
 __all__ = [
+    "Calibration",
+    "ImageReference",
     "ImageSampler",
+    "LabelledImages",
+    "MaskFigures",
     "PaddedImages",
     "Propagation",
+    "QualityConfig",
+    "QualityReference",
+    "RankedMask",
+    "Rising",
+    "SelfDisagreement",
+    "Shape",
+    "VolumeFigures",
     "WholeImages",
     "WindowedNetwork",
     "export_network",
+    "figures_of",
     "mask_format",
     "mean_iou",
     "mean_of",
     "open_image_sampler",
+    "pairwise_disagreement",
     "predict_case",
     "predict_folder",
     "predict_masks",
     "propagate",
+    "ranked",
     "rated_masks",
     "read_prompts",
     "sample_cases",
@@ -71,8 +101,13 @@ __all__ = [
     "score_model",
     "score_samples",
     "segments_of",
+    "shape_of",
+    "spreads_of",
     "summarise",
+    "threshold",
     "whole_images",
+    "worst_images",
     "write_map",
     "write_mask",
+    "z_scores",
 ]

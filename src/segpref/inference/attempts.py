@@ -10,7 +10,11 @@ from segpref.data.source import Source
 from segpref.memory import Setting, out_of_memory_reason, ran_out
 from segpref.types import SegprefError
 
-__all__ = ["Outcome", "attempt", "failure"]
+__all__ = ["Outcome", "SomeFailed", "attempt", "failure"]
+
+
+class SomeFailed(SegprefError):
+    """Some images could not be segmented; the masks of all others are written."""
 
 
 class Outcome(NamedTuple):

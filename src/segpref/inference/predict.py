@@ -12,7 +12,7 @@ from segpref.data.dicom_images import write_series_report
 from segpref.data.images import images_for
 from segpref.data.series_rule import ANY_SERIES, SeriesRule
 from segpref.data.source import Reader, Source
-from segpref.inference.attempts import Outcome, attempt
+from segpref.inference.attempts import Outcome, SomeFailed, attempt
 from segpref.inference.mask_formats import AS_IMAGES, MaskFormat
 from segpref.inference.mask_maker import MaskMaker, MaskOptions
 from segpref.inference.mask_places import check_output, refuse_inputs
@@ -23,7 +23,7 @@ from segpref.memory import Setting
 from segpref.policies.model_formats import OpenModel, open_model
 from segpref.progress import console, progress_bar
 from segpref.terminal import one_line
-from segpref.types import Case, SegprefError
+from segpref.types import Case
 
 __all__ = ["each_image", "predict_folder"]
 
@@ -43,6 +43,7 @@ def predict_folder(
     pool: RayPool | None = None,
     series: SeriesRule = ANY_SERIES,
     format: MaskFormat = AS_IMAGES,
+    reader: Reader | None = None,
 ) -> list[Path]:
     """Write the masks of images with the geometry of their input.
 
@@ -77,6 +78,7 @@ def predict_folder(
         series: which DICOM series of a folder are images; ``series.csv`` in the output says which were.
         format: of the files of masks; as above where left out, or
             :func:`~segpref.inference.mask_formats.mask_format` makes others.
+        reader: of these images, where they are open already.
 
     Returns:
         The files that were written, in the order of the images.
@@ -90,7 +92,8 @@ def predict_folder(
     given = prompts or UserPrompts()
     options = MaskOptions(patch, overlap, batch_size, given, carry, reorient, format)
     made, card = MaskMaker(opened, options), opened.card
-    reader, output = images_for(images, card.channels, series), Path(output).expanduser()
+    reader = images_for(images, card.channels, series) if reader is None else reader
+    output = Path(output).expanduser()
     check_output(output, reader, Path(images).expanduser())
     given.check(made.policy, reader.sources())
     format.check(reader)
@@ -205,7 +208,7 @@ def _collected(
                 bar.advance(task)
     if failures:
         failed = [failures[number] for number in sorted(failures)]
-        raise SegprefError(
+        raise SomeFailed(
             f"{len(todo) - len(failed)} of {len(todo)} images were segmented into {output}, "
             f"{len(failed)} failed: "
             + "; ".join(failed[:5])

@@ -23,6 +23,12 @@ if TYPE_CHECKING:
         note_undrawn_structures,
         silence_of,
     )
+    from segpref.judges.whole_masks import (
+        WholeMaskJudge,
+        WholeScores,
+        whole_iou,
+        whole_mask_scores,
+    )
     from segpref.judges.yaml_types import NamedJudge, NamedPredictor
 else:
     __getattr__, __dir__ = face(
@@ -44,6 +50,7 @@ else:
                 "note_undrawn_structures",
                 "silence_of",
             ),
+            "whole_masks": ("WholeMaskJudge", "WholeScores", "whole_iou", "whole_mask_scores"),
             "yaml_types": ("NamedJudge", "NamedPredictor"),
         },
     )
@@ -63,10 +70,14 @@ __all__ = [
     "RegressorJudge",
     "UndrawnStructures",
     "VirtualAnnotator",
+    "WholeMaskJudge",
+    "WholeScores",
     "note_undrawn_structures",
     "quartiles",
     "rated",
     "regressor_input",
     "silence_of",
     "trust_weights",
+    "whole_iou",
+    "whole_mask_scores",
 ]

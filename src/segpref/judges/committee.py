@@ -8,13 +8,14 @@ from itertools import combinations
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 
 from segpref.checking import checked
 from segpref.data.dataset import Dataset
+from segpref.judges.whole_masks import WholeScores, whole_mask_scores
 from segpref.judges.yaml_types import NamedJudge
 from segpref.late import late
-from segpref.types import Case, SegprefError, Slate
+from segpref.types import Case, LabelSpace, SegprefError, Slate
 
 __all__ = ["Committee", "trust_weights"]
 
@@ -105,6 +106,23 @@ class Committee:
             )
         said = np.stack(each)
         return np.stack([self._mean(said[:, :, n]) for n in range(said.shape[2])], axis=1)
+
+    def whole_scores(
+        self,
+        cases: Sequence[Case],
+        masks: UInt8[np.ndarray, "item field *space"],
+        space: LabelSpace,
+    ) -> WholeScores:
+        """The weighted mean of what the members say of a volume's mask, whatever ``by`` is.
+
+        One mask has no rank, so members should score alike (all by IoU) where this is asked.
+        """
+        hidden = [replace(case, label=None, raters=None) for case in cases]
+        rows = [
+            whole_mask_scores(judge, cases if judge.needs_label else hidden, masks, space).score
+            for judge in self.judges
+        ]
+        return WholeScores.of(np.stack(rows), self.weights)
 
     def _mean(self, said: Float[np.ndarray, "judge K"]) -> Float[np.ndarray, " K"]:
         speaks = (~np.isnan(said)).sum(axis=1) >= 2

@@ -12,6 +12,7 @@ from segpref.data.cache import Cache
 from segpref.data.dataset import Dataset
 from segpref.data.predictions import PredictionStore
 from segpref.judges.undrawn_structures import UndrawnStructures
+from segpref.judges.whole_masks import WholeScores, whole_iou
 from segpref.judges.yaml_types import NamedPredictor
 from segpref.metrics import slate_iou
 from segpref.types import Case, LabelSpace, SegprefError, Slate
@@ -116,6 +117,22 @@ class EnsembleJudge:
         spread = np.nanstd(np.where(valid, each, 0.0), axis=0)
         corrected = spread * np.sqrt(valid / np.maximum(valid - 1, 1))
         return np.where(valid, corrected, np.nan)
+
+    def whole_scores(
+        self,
+        cases: Sequence[Case],
+        masks: UInt8[np.ndarray, "item field *space"],
+        space: LabelSpace,
+    ) -> WholeScores:
+        """IoU of a volume's mask with each segmenter's prediction, structure by structure.
+
+        ``max_disagreement`` is not looked at: how far the segmenters disagree is reported beside.
+        """
+        rows = []
+        for number, store in enumerate(self._predictions):
+            own = np.stack([store[case] for case in cases])
+            rows.append(whole_iou(masks, own, space, self._silence.counted(number)))
+        return WholeScores.of(np.stack(rows))
 
     def _ious(
         self,

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 
 from segpref.checking import checked
 from segpref.data.dataset import Dataset
 from segpref.data.masks import MaskFolder
 from segpref.judges.undrawn_structures import UndrawnStructures
+from segpref.judges.whole_masks import WholeScores, whole_iou
 from segpref.metrics import slate_iou
-from segpref.types import IGNORE, Case, Slate
+from segpref.types import IGNORE, Case, LabelSpace, Slate
 
 __all__ = ["MasksJudge"]
 
@@ -72,3 +75,16 @@ class MasksJudge:
         scores = slate_iou(slate.masks, mask, self.masks.label_space, counted=counted)
         known = (mask != IGNORE).reshape(len(mask), -1).any(axis=1)
         return np.where(known, scores, np.nan)
+
+    def whole_scores(
+        self,
+        cases: Sequence[Case],
+        masks: UInt8[np.ndarray, "item field *space"],
+        space: LabelSpace,
+    ) -> WholeScores:
+        """IoU of a volume's mask with the one on disk, structure by structure; NaN without one."""
+        own = [mask for case in cases if (mask := self.masks[case]) is not None]
+        if not own:
+            return WholeScores.of(np.full((1, len(space.structures)), np.nan))
+        scores = whole_iou(masks, np.stack(own), space, self._silence.counted())
+        return WholeScores.of(scores[None])

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 
 from segpref.checking import checked
 from segpref.data.cache import Cache
 from segpref.data.dataset import Dataset
 from segpref.data.predictions import PredictionStore
 from segpref.judges.undrawn_structures import UndrawnStructures
+from segpref.judges.whole_masks import WholeScores, whole_iou
 from segpref.judges.yaml_types import NamedPredictor
 from segpref.metrics import slate_iou
-from segpref.types import Case, Slate
+from segpref.types import Case, LabelSpace, Slate
 
 __all__ = ["ModelJudge"]
 
@@ -73,3 +74,13 @@ class ModelJudge:
         space = self._predictions.predictor.label_space
         counted = self._silence.counted()
         return slate_iou(slate.masks, self._predictions[case], space, counted=counted)
+
+    def whole_scores(
+        self,
+        cases: Sequence[Case],
+        masks: UInt8[np.ndarray, "item field *space"],
+        space: LabelSpace,
+    ) -> WholeScores:
+        """IoU of a volume's mask with the judge's prediction, structure by structure."""
+        own = np.stack([self._predictions[case] for case in cases])
+        return WholeScores.of(whole_iou(masks, own, space, self._silence.counted())[None])

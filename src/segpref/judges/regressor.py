@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from segpref.checking import checked
 from segpref.data.dataset import Dataset
 from segpref.judges.undrawn_structures import UndrawnStructures
+from segpref.judges.whole_masks import WholeScores
 from segpref.networks import weights_digest
 from segpref.runtime import moved, runtime
 from segpref.types import Case, LabelSpace, Slate
@@ -81,6 +82,27 @@ class RegressorJudge:
         planes = self.label_space.structure_masks(slate.masks, field_axis=1)
         held = np.moveaxis(planes, 1, 0).reshape(planes.shape[1], -1).any(axis=1)
         return self._silence.field_scores(expected, np.asarray(held))
+
+    def whole_scores(
+        self,
+        cases: Sequence[Case],
+        masks: UInt8[np.ndarray, "item field *space"],
+        space: LabelSpace,
+    ) -> WholeScores:
+        """Predicted IoU of a volume's mask, structure by structure.
+
+        The mean over its items, each with the number of voxels that are drawn in it as its weight; over
+        all items where nothing is drawn.
+        """
+        each = [
+            self.predicted_iou(case, mask[None])[0] for case, mask in zip(cases, masks, strict=True)
+        ]
+        planes = space.structure_masks(masks, field_axis=1)
+        weights = planes.reshape(*planes.shape[:2], -1).sum(axis=2).astype(float)
+        weights[:, weights.sum(axis=0) == 0] = 1
+        scores = (np.stack(each) * weights).sum(axis=0) / weights.sum(axis=0)
+        counted = self._silence.counted()
+        return WholeScores.of(np.where(True if counted is None else counted, scores, np.nan)[None])
 
     def digest(self) -> str:
         """Name of the network's weights."""

@@ -93,11 +93,12 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A table cell that is set off as the best of its column, or leads to another file."""
+    """A table cell that is the best of its column, leads to another file, or holds sentences."""
 
     text: str
     best: bool = False
     link: str = ""
+    long: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,6 +121,8 @@ def view_of(
 ) -> View:
     """What of an image is shown: around all masks, of a volume the slice with most foreground.
 
+    Where nothing is drawn, the whole image, or the middle slice.
+
     Args:
         image: of which the first channel is shown, or red, green and blue.
         masks: whose foreground is to be seen.
@@ -137,7 +139,8 @@ def view_of(
     limits = np.percentile(picture, (0.5, 99.5))
     if anything.ndim == 3:
         # Axes of a volume are (x, y, z): x goes to the right.
-        level = int(anything.sum(axis=(0, 1)).argmax())
+        drawn = anything.sum(axis=(0, 1))
+        level = int(drawn.argmax()) if drawn.any() else len(drawn) // 2
         picture, anything = picture[:, :, level].swapaxes(0, 1), anything[..., level].T
         aspect = 1 / aspect
     cut = (_span(np.any(anything, axis=1)), _span(np.any(anything, axis=0)))

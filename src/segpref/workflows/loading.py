@@ -44,6 +44,7 @@ __all__ = [
     "open_split",
     "open_trained",
     "part_of",
+    "patients_of",
     "prepared_for",
     "reader_of",
     "refuse_itself",

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from segpref.cluster import RayPool
+from segpref.data import Reader, images_for
+from segpref.inference.attempts import SomeFailed
 from segpref.inference.mask_formats import FormatName, mask_format
+from segpref.inference.mask_maker import MaskOptions
+from segpref.inference.mask_places import check_output
 from segpref.inference.predict import predict_folder
+from segpref.inference.quality.config import QualityConfig
 from segpref.inference.user_prompts import ImagePrompts, UserPrompts, read_prompts
-from segpref.policies.model_formats import open_model
+from segpref.judges import NamedJudge
+from segpref.locking import alone_in
 from segpref.prompts import Prompt
 from segpref.report.verdicts import doubt
 from segpref.targets import check_outputs
-from segpref.types import SegprefError
-from segpref.workflows.options import ModelOptions, SeriesOptions
+from segpref.types import Judge, SegprefError
+from segpref.workflows.loading import open_trained
+from segpref.workflows.options import PoolOptions, TrainedModel
+from segpref.workflows.quality import open_quality
 from segpref.workflows.runs import Run, chosen
 
 __all__ = ["predict"]
@@ -45,6 +54,10 @@ def predict(
     reorient: bool = True,
     format: FormatName = "image",
     segments: Path | None = None,
+    judge: Judge | NamedJudge | Sequence[str] | Path | str | Run | None = None,
+    validation: Reader | Path | str | None = None,
+    report: Path | str | None = None,
+    quality: QualityConfig | None = None,
     **options: Any,
 ) -> list[Path]:
     """Write masks of new images, in the images' own geometry.
@@ -79,18 +92,32 @@ def predict(
             seg.nrrd: of volumes, for 3D Slicer.
         segments: CSV file with the codes of structures for dicom-seg, where those that come with
             segpref do not suit.
-        options: fields of :class:`ModelOptions`, :class:`RayPool` and :class:`SeriesOptions`, such as
-            ``trust=True`` and ``ray="auto"``.
+        judge: scores the masks for a quality report, as in :func:`~segpref.audit`; needs ``validation``
+            and ``report``.
+        validation: labelled images, or their reader, of patients that neither model nor judge was
+            trained with (others are left out), which show what the judge's scores are worth; or the
+            ``calibration.json`` of an earlier report.
+        report: folder for the quality report: all masks that are in ``output``, the first to look at
+            first.
+        quality: settings of the report.
+        options: fields of :class:`TrainedModel`, :class:`RayPool` and :class:`PoolOptions`, such as
+            ``trust=True`` and ``ray="auto"``; data, split and cache are those of ``validation``.
 
     Returns:
         The masks that were written.
 
     Raises:
-        SegprefError: no images, no place for masks, or prompts that the model does not take.
+        SegprefError: no images, no place for masks, prompts that the model does not take, or a judge,
+            labelled images or a report without the others.
     """
-    opening, pool, exports = chosen(options, ModelOptions(), RayPool(), SeriesOptions())
+    opening, pool, where = chosen(options, TrainedModel(), RayPool(), PoolOptions())
     output = Path(output)
-    check_outputs(folders=[output.expanduser()])
+    place = None if report is None else Path(report).expanduser()
+    check_outputs(folders=[output.expanduser(), place, where.cache])
+    if len({judge is None, validation is None, place is None}) > 1:
+        raise SegprefError(
+            "a quality report needs --judge, --validation and --report: give all three, or none"
+        )
     given = box is not None or bool(points) or text is not None
     if given and prompts is not None:
         raise SegprefError("give prompts by --prompts or by --box, --points and --text, not both")
@@ -101,18 +128,30 @@ def predict(
     )
     if slice is not None and not given:
         raise SegprefError("--slice says where prompts are drawn: give --box, --points or --text")
+    if place is not None and (given or prompts is not None):
+        raise SegprefError(
+            "a quality report needs masks that the model makes by itself, as it makes those of the "
+            "labelled images: leave prompts out"
+        )
+    if place is not None and format != "image":
+        raise SegprefError(
+            f"a quality report reads masks of images, not {format}: leave format out, and write those "
+            "by a command of their own"
+        )
     if why := doubt(Path(model)):
         log.warning("%s", why)
-    opened = open_model(Path(model), trust=opening.trust, preparation=opening.preparation)
+    opened = open_trained(Path(model), opening)
     files = mask_format(
         format,
         opened.card.label_space,
         output.expanduser(),
         segments,
         _name(opened.path),
-        exports.series,
+        where.series,
     )
-    return predict_folder(
+    reader = images_for(input, opened.card.channels, where.series)
+    predicted = partial(
+        predict_folder,
         opened,
         input,
         output,
@@ -124,9 +163,27 @@ def predict(
         carry=carry,
         reorient=reorient,
         pool=pool,
-        series=exports.series,
+        series=where.series,
+        reader=reader,
         format=files,
     )
+    if place is None or judge is None or validation is None:
+        return predicted()
+    # Not after the calibration, which takes its time.
+    check_output(output.expanduser(), reader, Path(input).expanduser())
+    making = MaskOptions(patch, overlap, batch_size, carry=carry, reorient=reorient)
+    with alone_in(place):
+        later = open_quality(
+            opened, reader, judge, validation, place, where, pool, quality or QualityConfig(),
+            making, opening.trust,
+        )  # fmt: skip
+        try:
+            written = predicted()
+        except SomeFailed:
+            later.write(reader, output.expanduser())
+            raise
+        later.write(reader, output.expanduser())
+        return written
 
 
 def _name(model: Path) -> str:

@@ -1,0 +1,59 @@
+"""The quality report's page in Chromium: it asks nothing of the network, and its pictures are there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import segpref
+from segpref.data import Preparation, open_dataset
+from segpref.data.phantoms import write_phantoms
+from segpref.inference import QualityConfig
+from segpref.policies import ModelCard, NetworkSpec, save_model
+
+pytestmark = pytest.mark.slow
+
+
+class Size:
+    """Likes large structures; single masks have a score."""
+
+    needs_label = False
+
+    def score(self, case: Any, slate: Any) -> np.ndarray:
+        return (slate.masks > 0).mean(axis=tuple(range(2, slate.masks.ndim)))
+
+
+def test_the_page_in_a_browser(tmp_path: Path, new_page: Callable[..., Any]) -> None:
+    data = write_phantoms(tmp_path / "data", "chest", (32, 32), 6, seed=0)
+    new = write_phantoms(tmp_path / "new", "chest", (32, 32), 4, seed=1) / "images"
+    (new / "phantom000.png").rename(new / "x<img src=x onerror=alert(1)>x.png")
+    space = open_dataset(data).label_space
+    assert space is not None
+    arguments = {
+        "spatial_dims": 2, "in_channels": 1, "out_channels": space.channels,
+        "channels": [4, 8], "strides": [2],
+    }  # fmt: skip
+    spec = NetworkSpec("monai.networks.nets.UNet", arguments)
+    card = ModelCard(spec, space, Preparation(dims=2, size=(32, 32)), ("image",))
+    save_model(tmp_path / "model.safetensors", spec.build(), card)
+    segpref.predict(
+        tmp_path / "model.safetensors", new, tmp_path / "masks", judge=Size(), validation=data,
+        report=tmp_path / "report", cache=tmp_path / "cache", quality=QualityConfig(pictures=3),
+    )  # fmt: skip
+    page, asked = new_page(), []
+    page.on("request", lambda one: asked.append(one.url))
+    page.goto((tmp_path / "report" / "quality.html").as_uri())
+    assert page.locator("h1").inner_text() == "Quality report"
+    assert "of 4 images" in page.locator(".verdict").inner_text()
+    pictures = page.locator("img")
+    assert pictures.count() >= 3
+    assert all(
+        pictures.nth(number).evaluate("one => one.naturalWidth") > 50
+        for number in range(pictures.count())
+    )
+    assert all(url.startswith(("file:", "data:")) for url in asked)
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
