@@ -54,7 +54,16 @@ def main() -> None:
 def _made(place: Path) -> None:
     write_phantoms(place / "data", "cardiac", (SIZE, SIZE), 16, 0)
     _run(
-        ["fit", "--out", str(place / "base"), "--network", json.dumps(NETWORK), *_common(place)],
+        [
+            "fit",
+            "--out",
+            str(place / "base"),
+            "--labelled",
+            "3",
+            "--network",
+            json.dumps(NETWORK),
+            *_common(place),
+        ],
         1,
     )
 

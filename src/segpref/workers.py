@@ -20,6 +20,7 @@ from typing import Any, Generic, Self, TypeVar
 import numpy as np
 import torch
 
+from segpref.array_pipe import Packed, packed, receive
 from segpref.process_setup import configure_process
 from segpref.types import SegprefError
 
@@ -55,7 +56,7 @@ class Workers(Generic[Result]):
         self._idle: SimpleQueue[_Worker] = SimpleQueue()
         if not count:
             return
-        told = _pickled(work, "the judge and the families of candidates")
+        told = _packed(work, "the judge and the families of candidates")
         self._threads = ThreadPoolExecutor(count, "workers")
         try:
             for _ in range(count):
@@ -117,9 +118,9 @@ class Workers(Generic[Result]):
 class _Worker:
     """One process, at the other end of a pipe."""
 
-    def __init__(self, work: bytes) -> None:
+    def __init__(self, work: Packed) -> None:
         context = multiprocessing.get_context("spawn")
-        self._work: bytes | None = work
+        self._work: Packed | None = work
         self._pipe, there = context.Pipe()
         # Subnormal numbers count as zero or not: as they do here.
         flushed = bool(np.float32(2e-38) * np.float32(0.1) == 0)
@@ -133,10 +134,10 @@ class _Worker:
     def ask(self, task: tuple[Any, ...]) -> tuple[Any, Exception | None]:
         """The result of a task, or the error that it ended in."""
         if self._work is not None:
-            self._pipe.send_bytes(self._work)
+            self._work.send(self._pipe)
             self._work = None
-        self._pipe.send_bytes(_pickled(task, "the candidates of an image"))
-        answer: tuple[Any, Exception | None] = pickle.loads(self._pipe.recv_bytes())
+        _packed(task, "the candidates of an image").send(self._pipe)
+        answer: tuple[Any, Exception | None] = receive(self._pipe).load()
         return answer
 
     def gone(self) -> SegprefError:
@@ -171,17 +172,17 @@ def _serve(pipe: connection.Connection, flushed: bool) -> None:
     configure_process(threads=1)
     torch.set_flush_denormal(flushed)
     with contextlib.suppress(EOFError, OSError):  # this process's parent has ended
-        content, work = pipe.recv_bytes(), None
+        received, work = receive(pipe), None
         while True:
-            task = pipe.recv_bytes()
+            task = receive(pipe)
             answer: tuple[Any, Exception | None]
             try:
                 if work is None:
-                    work = pickle.loads(content)
-                answer = work(*pickle.loads(task)), None
+                    work = received.load()
+                answer = work(*task.load()), None
             except Exception as error:
                 answer = None, _portable(error)
-            pipe.send_bytes(pickle.dumps(answer, pickle.HIGHEST_PROTOCOL))
+            packed(answer).send(pipe)
 
 
 def _end_with_parent() -> None:
@@ -202,9 +203,9 @@ def _portable(error: Exception) -> Exception:
     return copy
 
 
-def _pickled(content: Any, what: str) -> bytes:
+def _packed(content: Any, what: str) -> Packed:
     try:
-        return pickle.dumps(content, pickle.HIGHEST_PROTOCOL)
+        return packed(content)
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise SegprefError(
             f"{what} can't be handed to a worker process ({error}): define their classes and functions "

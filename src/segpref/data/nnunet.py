@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import math
+import os
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +27,7 @@ from segpref.data.index import (
 from segpref.data.source import Source
 from segpref.data.volumes import is_nifti
 from segpref.data.walk import entries
+from segpref.trust import read_json
 from segpref.types import IGNORE, Case, LabelSpace, Region, SegprefError
 
 __all__ = ["NnUNetRaw", "label_space_of"]
@@ -37,6 +42,14 @@ class NnUNetRaw:
     they are declared. The label named ``ignore`` becomes :data:`IGNORE`. A picture with several
     colours may hold all channels in its ``_0000`` file. Images without labels are part of the
     dataset; labels without images are an error.
+
+    The voxel size of a TIFF stack is that of ``NAME.json`` beside it, in mm:
+    ``{"spacing": [page, row, column]}``. Where images and labels both have one they must agree.
+
+    Where ``dataset`` names the files of each training case,
+    ``{"NAME": {"images": [...], "label": ...}}``, these take the place of ``imagesTr`` and
+    ``labelsTr``; relative paths begin at ``dataset.json``, and environment variables are filled in, as
+    nnU-Net does.
 
     Args:
         root: folder that holds dataset.json, such as ``nnUNet_raw/Dataset004_Hippocampus``.
@@ -57,7 +70,13 @@ class NnUNetRaw:
         self.channels = numbered_names(path, "channel_names", content["channel_names"])
         self.patients_known = patient_pattern is not None
         ending = _ending(path, content["file_ending"])
-        sources = _sources(folder, ending, len(self.channels), patient_pattern)
+        channels, named = len(self.channels), content.get("dataset")
+        places = {"imagesTr": "labelsTr"} if named is None else {}
+        sources = _sources(
+            folder, places | {"imagesTs": "labelsTs"}, ending, channels, patient_pattern
+        )
+        if named is not None:
+            sources += _listed(path, named, channels, patient_pattern)
         self._sources = index(folder, sources, f"imagesTr/NAME_0000{ending}")
 
     def sources(self) -> Sequence[Source]:
@@ -66,7 +85,16 @@ class NnUNetRaw:
 
     def read(self, source: Source) -> Case:
         """The case with its channels in their order."""
-        return read_class_case(source, self.channels, self._values, self._space, self.as_multilabel)
+        case = read_class_case(source, self.channels, self._values, self._space, self.as_multilabel)
+        if source.key is None:
+            return case
+        spacing = tuple(json.loads(source.key))
+        if len(spacing) != case.image.ndim - 1:
+            raise SegprefError(
+                f"{source.images[0]} has {case.image.ndim - 1} axes, but the JSON file beside it "
+                f"states {len(spacing)} voxel sizes: state one per axis"
+            )
+        return replace(case, spacing_mm=spacing)
 
 
 def label_space_of(path: Path, labels: Any) -> tuple[dict[int, int], LabelSpace]:
@@ -112,9 +140,11 @@ def _ending(path: Path, ending: Any) -> str:
     return ending
 
 
-def _sources(folder: Path, ending: str, channels: int, pattern: str | None) -> list[Source]:
+def _sources(
+    folder: Path, places: Mapping[str, str], ending: str, channels: int, pattern: str | None
+) -> list[Source]:
+    """What lies in folders of images, by the names of the folders with their labels."""
     first = f"_0000{ending}"
-    places = {"imagesTr": "labelsTr", "imagesTs": "labelsTs"}
     sources = []
     for images, labels in places.items():
         names = _named(folder / images, first)
@@ -131,9 +161,73 @@ def _sources(folder: Path, ending: str, channels: int, pattern: str | None) -> l
                     patient=patient_of(name, pattern),
                     images=_channel_files(folder / images, own, ending, channels),
                     labels=(label_of[name],) if name in label_of else (),
+                    key=_spacing_beside(path, label_of.get(name)),
                 )
             )
     return sources
+
+
+def _listed(path: Path, cases: Any, channels: int, pattern: str | None) -> list[Source]:
+    """The cases that dataset.json names file by file."""
+    sources = []
+    for name, files in cases.items() if isinstance(cases, dict) else [("", None)]:
+        images = files.get("images") if isinstance(files, dict) else None
+        label = files.get("label") if isinstance(files, dict) else None
+        several = isinstance(images, list) and all(isinstance(one, str) for one in images)
+        if not (several and images and isinstance(label, str | None)):
+            raise SegprefError(
+                f'{path} has the "dataset" entry {name!r:.80} without a list of "images" and a '
+                '"label": write {"NAME": {"images": ["PATH_0000.nii.gz"], "label": "PATH.nii.gz"}}'
+            )
+        found = tuple(_place(path, one, name) for one in images)
+        if len(found) != channels and (len(found) > 1 or is_nifti(found[0])):
+            raise SegprefError(
+                f'{path} names {len(found)} images of {name!r:.80} in "dataset" and {channels} '
+                "channels: name one image per channel"
+            )
+        sources.append(
+            Source(
+                id=source_id(name),
+                patient=patient_of(name, pattern),
+                images=found,
+                labels=() if label is None else (_place(path, label, name),),
+                key=_spacing_beside(found[0], None if label is None else _place(path, label, name)),
+            )
+        )
+    return sources
+
+
+def _place(path: Path, written: str, name: str) -> Path:
+    place = Path(os.path.normpath(path.parent / os.path.expandvars(written)))
+    return required(place, f'{path} names it in the "dataset" entry {name!r:.80}', "correct that")
+
+
+def _spacing_beside(image: Path, label: Path | None) -> str | None:
+    """What JSON files beside a TIFF stack and its labels say of its voxel size; None without any."""
+    stated: dict[str, Path] = {}
+    for file, stem in ((image, image.stem.removesuffix("_0000")), (label, label and label.stem)):
+        if file is None or file.suffix.lower() not in (".tif", ".tiff"):
+            continue
+        beside = file.with_name(f"{stem}.json")
+        if not beside.is_file():
+            continue
+        content = read_json(beside, "correct or remove it")
+        sizes = content.get("spacing") if isinstance(content, dict) else None
+        if not isinstance(sizes, list) or not all(map(_is_size, sizes)):
+            raise SegprefError(
+                f'{beside} states no voxel size: write {{"spacing": [1.5, 0.8, 0.8]}} in mm, in the '
+                "order of page, row and column, or remove it"
+            )
+        stated[json.dumps([float(size) for size in sizes])] = beside
+    if len(stated) > 1:
+        one, other = stated.values()
+        raise SegprefError(f"{one} and {other} state other voxel sizes: correct one of them")
+    return next(iter(stated), None)
+
+
+def _is_size(value: Any) -> bool:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and math.isfinite(value) and value > 0
 
 
 def _named(folder: Path, ending: str) -> dict[str, Path]:

@@ -23,6 +23,7 @@ from segpref.report.charts import (
     validation_chart,
     volume_ratios,
 )
+from segpref.report.model_card import write_model_card
 from segpref.report.page import Details, Page, Picture, Section, Table, write_page
 from segpref.report.picture_sections import overlay_section, slate_section, variance_section
 from segpref.report.pictures import Overlay, SlatePicture
@@ -95,7 +96,7 @@ def write_report(
     control: Control | None = None,
     audited: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write ``report.html`` of a run of stage 1 or stage 2 from what its folder holds.
+    """Write ``report.html`` and ``model-card.md`` of a run of stage 1 or 2 from what its folder holds.
 
     Args:
         folder: the run folder; an unfinished run gets a report that says so.
@@ -158,6 +159,7 @@ def write_report(
             details=details,
             terms=_ALIGNED,
         )
+    write_model_card(folder, about, summary, page.verdict, page.warnings)
     return write_page(folder.path / "report.html", page)
 
 

@@ -13,6 +13,7 @@
 ``state.safetensors``       what ``--resume`` continues from (weights, optimiser, position)
 ``tensorboard/``            the curves of ``metrics.csv`` for TensorBoard
 ``report.html``             curves, tables and pictures in one file
+``model-card.md``           model, data, judge, scores and limits on one page
 ==========================  =====================================================================
 """
 
