@@ -9,7 +9,7 @@ from uuid import UUID
 
 import numpy as np
 import pytest
-from simulated_votes import Habits, simulated_votes
+from tests.collect.simulated_votes import Habits, simulated_votes
 from tests.collect.studies import HEART, small_study, untrained
 from tests.vote_studies import vote_all, welcome
 

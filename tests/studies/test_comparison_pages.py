@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from made_reports import BETTER, FLAT, NASTY, checked, history, overlay
+from tests.studies.made_reports import BETTER, FLAT, NASTY, checked, history, overlay
 
 from segpref.report import (
     JUDGE_COLUMNS,

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.web.accessibility import violations
 
 import segpref
 from segpref.data import Preparation, open_dataset
@@ -56,4 +57,5 @@ def test_the_page_in_a_browser(tmp_path: Path, new_page: Callable[..., Any]) -> 
         for number in range(pictures.count())
     )
     assert all(url.startswith(("file:", "data:")) for url in asked)
+    assert violations(page) == []
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
