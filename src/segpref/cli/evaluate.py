@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from rich.markup import escape
 from rich.table import Table
 
 from segpref.metrics import summarise_distances
 from segpref.progress import console, stdout
+from segpref.report.subgroups import Subgroup
 from segpref.workflows import Evaluation
 from segpref.workflows import evaluate as run
 from segpref.workflows.options import DataOptions, TrainedModel
@@ -20,6 +22,7 @@ __all__ = ["EXAMPLES", "evaluate"]
 EXAMPLES = """\
   segpref evaluate --data DATA --model runs/rn-dpo
   segpref evaluate --data DATA --model NNUNET/fold_0 --trust --out scores.csv
+  segpref evaluate --data DATA --model runs/rn-dpo --groups patients.csv --by "[sex, scanner]"
 """
 
 
@@ -32,6 +35,8 @@ def evaluate(
     part: str = "test",
     out: Path | None = None,
     grid: Literal["image", "network"] = "image",
+    groups: Path | None = None,
+    by: list[str] | None = None,
 ) -> None:
     """Score a model on labelled cases: IoU, Dice, surface distance, Hausdorff 95, surface Dice.
 
@@ -51,11 +56,30 @@ def evaluate(
         out: CSV file, with one row per volume and structure.
         grid: grid that scores are on: image, that of the files; or network, what the network sees after
             crop and resampling, as in studies and while a model is trained.
+        groups: table (CSV or Parquet) with a column patient and others that patients are grouped by,
+            such as sex, age or scanner; numbers with many values are cut at their quartiles.
+        by: which of its columns, "[sex, scanner]"; all if left out.
     """
-    made = run(model, data, part=part, out=out, grid=grid, **vars(where), **vars(opening))
+    made = run(
+        model, data, part=part, out=out, grid=grid, groups=groups, by=by,
+        **vars(where), **vars(opening),
+    )  # fmt: skip
     if out is not None:
         console.print(f"{out}: {len(made.rows)} rows")
     _show(made, f"{model}: {part}, {made.patients} patients")
+    if made.subgroups:
+        _show_subgroups(made.subgroups)
+
+
+def _show_subgroups(found: list[Subgroup]) -> None:
+    table = Table(title="Mean Dice of each group, and its 95 % interval over patients")
+    for name in ("grouped by", "group", "patients", "Dice", "from", "to"):
+        table.add_column(name, justify="left" if name in ("grouped by", "group") else "right")
+    for one in found:
+        figures = (one.mean, one.low, one.high)
+        shown = ("–" if math.isnan(value) else f"{value:.3f}" for value in figures)
+        table.add_row(escape(one.column), escape(one.group), str(one.patients), *shown)
+    stdout.print(table)
 
 
 def _show(made: Evaluation, title: str) -> None:

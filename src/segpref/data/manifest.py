@@ -17,7 +17,7 @@ from segpref.extras import needed
 from segpref.targets import refuse_special
 from segpref.types import SegprefError
 
-__all__ = ["Manifest", "image_columns", "is_manifest", "read_manifest"]
+__all__ = ["Manifest", "image_columns", "is_manifest", "read_manifest", "read_table"]
 
 _ENDINGS = (".csv", ".parquet")
 _CHANNEL = re.compile(r"image_(\d{4})")
@@ -42,7 +42,7 @@ def is_manifest(path: Path) -> bool:
 
 def image_columns(path: Path) -> tuple[str, ...]:
     """The columns of a table that name images; no image is looked for."""
-    return _image_columns(path, _read(path)[0])
+    return _image_columns(path, read_table(path)[0])
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -57,7 +57,7 @@ def read_manifest(path: Path) -> Manifest:
         SegprefError: no such table, no column of images, a row without an image or whose file is not
             there, or an id that is none or that two rows have.
     """
-    columns, rows = _read(path)
+    columns, rows = read_table(path)
     images = _image_columns(path, columns)
     if not rows:
         raise SegprefError(f"{path} lists no image: add a row for each of them")
@@ -120,7 +120,12 @@ def _file(path: Path, place: str, column: str, entry: object) -> Path:
     return file
 
 
-def _read(path: Path) -> tuple[list[str], list[Mapping[str, Any]]]:
+def read_table(path: Path) -> tuple[list[str], list[Mapping[str, Any]]]:
+    """Columns and rows of a CSV or Parquet table.
+
+    Raises:
+        SegprefError: no such file, or no table.
+    """
     try:
         if path.suffix.lower() == ".parquet":
             return _parquet(path)

@@ -23,7 +23,12 @@ if TYPE_CHECKING:
         precision_of_raters,
     )
     from segpref.report.collect_page import votes_page
-    from segpref.report.comparison import Comparison, compared, gains_by_patient
+    from segpref.report.comparison import (
+        Comparison,
+        bootstrap_interval,
+        compared,
+        gains_by_patient,
+    )
     from segpref.report.differences import Difference, difference
     from segpref.report.formats import as_csv, latex, markdown, rich_table
     from segpref.report.gallery import typical
@@ -51,6 +56,7 @@ if TYPE_CHECKING:
     from segpref.report.runs import BASE, SELECT_BEST, Entries, Run
     from segpref.report.study_page import Part, study_report
     from segpref.report.study_structures import judge_sections
+    from segpref.report.subgroups import by_subgroup, read_groups
     from segpref.report.tables import (
         COLUMNS,
         GAP_CLOSED,
@@ -92,7 +98,7 @@ else:
                 "precision_of_raters",
             ),
             "collect_page": ("votes_page",),
-            "comparison": ("Comparison", "compared", "gains_by_patient"),
+            "comparison": ("Comparison", "bootstrap_interval", "compared", "gains_by_patient"),
             "differences": ("Difference", "difference"),
             "formats": ("as_csv", "latex", "markdown", "rich_table"),
             "gallery": ("typical",),
@@ -120,6 +126,7 @@ else:
             "runs": ("BASE", "Entries", "Run", "SELECT_BEST"),
             "study_page": ("Part", "study_report"),
             "study_structures": ("judge_sections",),
+            "subgroups": ("by_subgroup", "read_groups"),
             "tables": (
                 "COLUMNS",
                 "GAP_CLOSED",
@@ -165,6 +172,8 @@ __all__ = [
     "TableRow",
     "alignment_warnings",
     "as_csv",
+    "bootstrap_interval",
+    "by_subgroup",
     "collect_figures",
     "collect_json",
     "column",
@@ -186,6 +195,7 @@ __all__ = [
     "precision_of_models",
     "precision_of_raters",
     "raters_csv",
+    "read_groups",
     "relative_to_start",
     "rich_table",
     "round_table",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ from segpref.inference.case_masks import CaseMasks
 from segpref.inference.evaluation import Row, mean_of, score_files, score_model
 from segpref.inference.windows import whole_images, whole_network
 from segpref.progress import console
+from segpref.report.subgroups import Subgroup, by_subgroup, read_groups
 from segpref.targets import check_outputs
 from segpref.types import SegprefError
 from segpref.workflows.loading import open_split, open_trained, part_of, prepared_for
@@ -29,15 +31,19 @@ class Evaluation:
     Args:
         rows: one per volume and structure.
         patients: how many patients were scored.
+        subgroups: mean Dice of each group of patients, where groups were given.
     """
 
     rows: list[Row]
     patients: int
+    subgroups: list[Subgroup] = field(default_factory=list)
 
     @property
     def columns(self) -> list[str]:
         """The measures; those of distances name their unit."""
-        return [name for name in self.rows[0] if name not in ("volume", "patient", "structure")]
+        grouped = {f"group_{one.column}" for one in self.subgroups}
+        told = ("volume", "patient", "structure")
+        return [name for name in self.rows[0] if name not in told and name not in grouped]
 
     def mean(self, column: str) -> dict[str, float]:
         """Mean of a measure per structure; infinite and missing values are left out."""
@@ -51,6 +57,8 @@ def evaluate(
     part: str = "test",
     out: Path | None = None,
     grid: Literal["image", "network"] = "image",
+    groups: Path | None = None,
+    by: Sequence[str] | None = None,
     **options: Any,
 ) -> Evaluation:
     """Score a model on labelled cases: IoU, Dice, surface distance, Hausdorff 95, surface Dice.
@@ -68,16 +76,23 @@ def evaluate(
         out: CSV file for one row per volume and structure.
         grid: ``image``, or ``network`` for scores of what the network sees, as in studies and while a
             model is trained: after crop and resampling.
+        groups: CSV or Parquet table with a column ``patient`` and others that patients are grouped by,
+            such as sex, age or scanner; numbers with many values are cut at their quartiles.
+        by: which of its columns; all where None.
         options: fields of :class:`DataOptions` and :class:`TrainedModel`.
 
     Raises:
-        SegprefError: no labels, or patients that the model was trained with.
+        SegprefError: no labels, patients that the model was trained with, or a table that lacks what is
+            asked for or contradicts itself.
     """
     path = Path(model)
     where, opening, _ = chosen(options, DataOptions(), TrainedModel(), Trust())
     if grid not in ("image", "network"):
         raise SegprefError(f"scores are on the grid of the image or the network, not {grid!r}")
+    if by is not None and groups is None:
+        raise SegprefError("by names columns of a table: give the table as groups, or leave by out")
     check_outputs(files=[out], folders=[where.cache])
+    table = None if groups is None else read_groups(Path(groups).expanduser(), by)
     opened = open_trained(path, opening)
     card, reader, dataset = prepared_for(opened, data, where, Cache(where.cache))
     parts = open_split(reader, where.split or split_beside(path), seen=card.labelled)
@@ -93,9 +108,12 @@ def evaluate(
         network = whole_network(opened.policies(), card.preparation, opened.mirroring)
         rows = score_files(CaseMasks(network, card), reader.read, cases)
         _warn_of_crop(rows)
+    subgroups = [] if table is None else by_subgroup(rows, table)
+    if table is not None:
+        rows = [table.beside(row) for row in rows]
     if out is not None:
         write_csv(out, rows)
-    return Evaluation(rows, len(cases.patients))
+    return Evaluation(rows, len(cases.patients), subgroups)
 
 
 def _warn_of_crop(rows: list[Row]) -> None:
