@@ -105,13 +105,16 @@ def main() -> None:
         SLEEP.update({"pass": cpu / 2 / passes, "gradient": cpu / 2})
         taken = _step_s(pool, logits, proposals, workers, ahead)
         rest = rest or taken - 2 * cpu
-        _row(f"step, {workers} workers{', ahead' if ahead else ''}", taken, cpu + rest, ahead)
+        room = workers < (os.cpu_count() or 1)  # for the workers and this process
+        name = f"step, {workers} workers{', ahead' if ahead else ''}"
+        _row(name, taken, cpu + rest, ahead and room)
     SLEEP.update({"pass": cpu, "gradient": 0.0})
     rest = 0.0
     for workers in (0, 1, 2):
         taken = _round_s(pool, logits, proposals, workers)
         rest = rest or taken - 2 * cpu
-        _row(f"a round's slates, {workers} workers", taken, cpu + rest, workers > 0)
+        room = workers < (os.cpu_count() or 1)
+        _row(f"a round's slates, {workers} workers", taken, cpu + rest, workers > 0 and room)
 
 
 def _row(name: str, seconds: float, part: float, goal: bool) -> None:

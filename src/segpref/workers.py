@@ -20,7 +20,7 @@ from typing import Any, Generic, Self, TypeVar
 import numpy as np
 import torch
 
-from segpref.array_pipe import Packed, packed, receive
+from segpref.array_pipe import Answering, Asking, Packed, packed
 from segpref.process_setup import configure_process
 from segpref.types import SegprefError
 
@@ -121,7 +121,8 @@ class _Worker:
     def __init__(self, work: Packed) -> None:
         context = multiprocessing.get_context("spawn")
         self._work: Packed | None = work
-        self._pipe, there = context.Pipe()
+        here, there = context.Pipe()
+        self._asking = Asking(here)
         # Subnormal numbers count as zero or not: as they do here.
         flushed = bool(np.float32(2e-38) * np.float32(0.1) == 0)
         self._process = context.Process(target=_serve, args=(there, flushed), daemon=True)
@@ -134,10 +135,10 @@ class _Worker:
     def ask(self, task: tuple[Any, ...]) -> tuple[Any, Exception | None]:
         """The result of a task, or the error that it ended in."""
         if self._work is not None:
-            self._work.send(self._pipe)
+            self._asking.ask(self._work)
             self._work = None
-        _packed(task, "the candidates of an image").send(self._pipe)
-        answer: tuple[Any, Exception | None] = receive(self._pipe).load()
+        question = _packed(task, "the candidates of an image")
+        answer: tuple[Any, Exception | None] = self._asking.ask(question).load()
         return answer
 
     def gone(self) -> SegprefError:
@@ -162,7 +163,7 @@ class _Worker:
     def join(self) -> None:
         """Wait until it has ended."""
         self._process.join()
-        self._pipe.close()
+        self._asking.close()
 
 
 def _serve(pipe: connection.Connection, flushed: bool) -> None:
@@ -172,9 +173,11 @@ def _serve(pipe: connection.Connection, flushed: bool) -> None:
     configure_process(threads=1)
     torch.set_flush_denormal(flushed)
     with contextlib.suppress(EOFError, OSError):  # this process's parent has ended
-        received, work = receive(pipe), None
+        asked = Answering(pipe)
+        received, work = asked.next(), None
+        asked.answer(packed(None))
         while True:
-            task = receive(pipe)
+            task = asked.next()
             answer: tuple[Any, Exception | None]
             try:
                 if work is None:
@@ -182,7 +185,7 @@ def _serve(pipe: connection.Connection, flushed: bool) -> None:
                 answer = work(*task.load()), None
             except Exception as error:
                 answer = None, _portable(error)
-            packed(answer).send(pipe)
+            asked.answer(packed(answer))
 
 
 def _end_with_parent() -> None:
