@@ -46,7 +46,7 @@ dist: $(VENV)/.dev  ## the packages of a release in dist/, and checks of them
 	$(BIN)/check-wheel-contents dist/*.whl
 
 release: $(VENV)/.dev  ## every check before a release; tags and uploads nothing
-	$(BIN)/python -m scripts.release
+	$(BIN)/python -m tools.release
 
 help:  ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from scripts.docs_site import FROM_ROOT, relinked, tables_of
+from tools.docs_site import FROM_ROOT, relinked, tables_of
 
 import segpref
 from segpref.settings import described

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from rich.markup import escape
 from rich.table import Table
 
 from segpref.metrics import summarise_distances
@@ -78,7 +77,7 @@ def _show_subgroups(found: list[Subgroup]) -> None:
     for one in found:
         figures = (one.mean, one.low, one.high)
         shown = ("–" if math.isnan(value) else f"{value:.3f}" for value in figures)
-        table.add_row(escape(one.column), escape(one.group), str(one.patients), *shown)
+        table.add_row(one.column, one.group, str(one.patients), *shown)
     stdout.print(table)
 
 
