@@ -64,8 +64,8 @@ def audit(
         miner: picks the pairs of PairFlip from scores; Top-vs-Random if left out.
         candidates: number K of masks in a slate.
         families: what makes the candidates: lean (edits, and two changed views), paper (all of
-            RN-DPO's), auto (lean from 16 candidates on, else paper), or a list of class_path and
-            init_args.
+            RN-DPO's), auto (lean in 2D from 16 candidates on, else paper), or a list of class_path
+            and init_args.
         others: folders of masks made by other models, named as by segpref predict, as further
             candidates, whole and structure by structure.
         seed: random seed of slates and pairs.

@@ -56,7 +56,7 @@ class CollectConfig(Settings):
 
     families: list[Callable[[Any], Any]] | Literal["auto", "lean", "paper"] = "auto"
     """What makes the candidates: lean (edits, and two changed views), paper (all of RN-DPO's), auto
-    (lean from 16 candidates on, else paper), or a list of class_path and init_args."""
+    (lean in 2D from 16 candidates on, else paper), or a list of class_path and init_args."""
 
     most_dice: float = setting(0.97, above=0, below=1)
     """Pairs of masks with a higher Dice score in the structure that is asked about are near-duplicates,

@@ -47,9 +47,9 @@ Families = Sequence[Proposal] | Literal["auto", "lean", "paper"]
 """Proposal families, or which ones are taken for a label space; see :func:`families_of`."""
 
 LEAN_FROM = 16
-"""So many candidates are enough for lean families. In slates of 12 two views that went wrong left too
-few places for edits, and a small 3D model fell apart; with 16 and with 32 it learned as well as with
-those of the paper (docs/results/candidates)."""
+"""So many candidates are enough for lean families in 2D. In slates of 12 two views that went wrong left
+too few places for edits, and a small model fell apart; with 16 and with 32 it learned as well as with
+those of the paper. On real volumes it did not (docs/results/candidates)."""
 
 PATIENCE = 12
 """After so many repetitions in a row a family is taken to have nothing new."""
@@ -94,15 +94,17 @@ def given_families(families: Families) -> Sequence[Proposal]:
     return () if isinstance(families, str) else families
 
 
-def families_of(families: Families, label_space: LabelSpace, size: int) -> Sequence[Proposal]:
-    """The families that are meant in slates of so many candidates.
+def families_of(
+    families: Families, label_space: LabelSpace, size: int, dims: int
+) -> Sequence[Proposal]:
+    """The families that are meant in slates of so many candidates of 2D or 3D images.
 
-    ``auto`` is ``lean`` (:func:`lean_families`) from 16 candidates on and ``paper``
-    (:func:`paper_families`) in smaller slates.
+    ``auto`` is ``lean`` (:func:`lean_families`) for 2D images from 16 candidates on, and ``paper``
+    (:func:`paper_families`) in smaller slates and in 3D.
     """
     if not isinstance(families, str):
         return families
-    lean = families == "lean" or (families == "auto" and size >= LEAN_FROM)
+    lean = families == "lean" or (families == "auto" and size >= LEAN_FROM and dims == 2)
     return lean_families(label_space) if lean else paper_families(label_space)
 
 
@@ -139,7 +141,7 @@ class SlateProposals:
         self.size = size
         self.families = families
         self._told: set[str] = set()
-        self._meant: dict[LabelSpace, Sequence[Proposal]] = {}
+        self._meant: dict[tuple[LabelSpace, int], Sequence[Proposal]] = {}
 
     @property
     def own_families(self) -> Sequence[Proposal]:
@@ -190,7 +192,7 @@ class SlateProposals:
         keys: Sequence[int] = (),
     ) -> list[ProposalContext]:
         """What the slates are edited from: the part that needs the network; see :meth:`__call__`."""
-        families = self._families_of(policy.label_space)
+        families = self._families_of(policy.label_space, images.ndim - 2)
         # Views are made where the network is.
         images = moved(images, state.logits.device)
         found: dict[str, Tensor] = {}
@@ -232,13 +234,15 @@ class SlateProposals:
 
     def edit(self, draft: ProposalContext) -> tuple[Slate, list[str]]:
         """The slate of one image, and the families that proposed nothing for it; in any process."""
-        return draw(draft, self._families_of(draft.label_space), self.size)
+        families = self._families_of(draft.label_space, draft.anchor.ndim - 1)
+        return draw(draft, families, self.size)
 
-    def _families_of(self, label_space: LabelSpace) -> Sequence[Proposal]:
+    def _families_of(self, label_space: LabelSpace, dims: int) -> Sequence[Proposal]:
         # Making them checks their settings: not for each slate.
-        if label_space not in self._meant:
-            self._meant[label_space] = families_of(self.families, label_space, self.size)
-        return self._meant[label_space]
+        asked = label_space, dims
+        if asked not in self._meant:
+            self._meant[asked] = families_of(self.families, label_space, self.size, dims)
+        return self._meant[asked]
 
     def report_idle(self, case: Case, families: Sequence[str]) -> None:
         """Report families that proposed nothing for a case, each once per run."""

@@ -132,8 +132,8 @@ class SlateConfig(Settings):
 
     families: list[Callable[[Any], Any]] | Literal["auto", "lean", "paper"] = "auto"
     """What makes the candidates: lean (edits, and two changed views), paper (all of RN-DPO's, with
-    averages of ten passes), auto (lean from 16 candidates on, else paper), or a list of class_path and
-    init_args, such as segpref.proposals.DropoutRates."""
+    averages of ten passes), auto (lean in 2D from 16 candidates on, else paper), or a list of
+    class_path and init_args, such as segpref.proposals.DropoutRates."""
 
     refresh: int | None = setting(None, least=1)
     """Epochs for which slates and scores are kept (MAPO's rounds); made again at every step if

@@ -309,7 +309,10 @@ def families_with(
         if not one.is_dir():
             raise SegprefError(f"there is no folder {one}: give folders of masks as others")
         folders.append(MaskFolder(one, readers, card.label_space, card.preparation, cache))
-    return [OtherMasks(folders), *families_of(families, card.label_space, candidates)]
+    return [
+        OtherMasks(folders),
+        *families_of(families, card.label_space, candidates, card.preparation.dims),
+    ]
 
 
 def check_masks(judge: Judge, families: Families, dataset: Dataset) -> None:
