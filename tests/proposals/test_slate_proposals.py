@@ -236,9 +236,9 @@ def test_edits_of_a_case_do_not_depend_on_its_batch() -> None:
 @pytest.mark.parametrize("space", [CARDIAC, CHEST])
 def test_one_slice_of_a_volume_gives_the_slate_of_the_image(space: LabelSpace) -> None:
     logits = smooth(space, (24, 26), batch=1)
-    for proposals in (SlateProposals(32, "lean"), SlateProposals(32, "paper")):
-        (flat,) = slates(proposals, space, logits, dropout=False)
-        (solid,) = slates(proposals, space, logits.unsqueeze(2), dropout=False)
+    for builder in (SlateProposals(32, "lean"), SlateProposals(32, "paper")):
+        (flat,) = slates(builder, space, logits, dropout=False)
+        (solid,) = slates(builder, space, logits.unsqueeze(2), dropout=False)
         np.testing.assert_array_equal(solid.masks[:, :, 0], flat.masks)
         assert solid.candidates == flat.candidates
 
