@@ -74,6 +74,18 @@ def test_arrays_come_as_they_were(mapped: bool, monkeypatch: pytest.MonkeyPatch)
     echo.close()
 
 
+def test_without_a_descriptor_left_all_goes_through_the_pipe(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def none_left(name: str) -> int:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(os, "memfd_create", none_left)
+    echo = Echo(lambda question: question)
+    assert (echo(np.full(1 << 18, 3, np.uint8)) == 3).all()
+    echo.close()
+
+
 def test_answers_that_are_kept_do_not_change(echo: Echo) -> None:
     kept = [echo(np.full(1 << 16, number, np.uint8)) for number in range(70)]
     assert [int(one[-1]) for one in kept] == list(range(70))

@@ -73,13 +73,11 @@ class Asking:
             EOFError: the other process has ended.
             OSError: likewise.
         """
-        if not hasattr(os, "memfd_create"):
+        fresh = not self._free
+        if fresh and not self._grown():
             _send(self._pipe, (None, question.content, _inside(question), 0))
             content, inside, _ = _received(self._pipe)
             return Packed(content, inside)
-        fresh = not self._free
-        if fresh:
-            self._areas.append(_Area(os.memfd_create("segpref")))
         number = len(self._areas) - 1 if fresh else self._free.pop()
         area = self._areas[number]
         places = area.write(question.arrays)
@@ -93,6 +91,16 @@ class Asking:
         weakref.finalize(whole, self._free.append, number).atexit = False
         found = [whole[start : start + length] for start, length in places]
         return Packed(content, [one.copy() for one in found] if number >= _MOST else found)
+
+    def _grown(self) -> bool:
+        """Whether there is one more area; not where the system has none, or no descriptor left."""
+        if not hasattr(os, "memfd_create"):
+            return False
+        try:
+            self._areas.append(_Area(os.memfd_create("segpref")))
+        except OSError:
+            return False
+        return True
 
     def close(self) -> None:
         """Close the pipe; what was answered stays."""

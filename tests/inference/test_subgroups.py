@@ -90,6 +90,9 @@ def test_groups_from_the_command_line(
     assert {row["patient"]: row["group_sex"] for row in rows} == {
         patient: "mf"[int(patient[-1]) % 2] for patient in {row["patient"] for row in rows}
     }
+    others = table(tmp_path / "others.csv", "patient,sex\nsomebody,f\n")
+    assert main([*given, "--groups", str(others)]) == 1
+    assert "says nothing of any patient who is scored" in capsys.readouterr().err
     # What is wrong with the table is said before anything is opened.
     with pytest.raises(SegprefError, match="give the table as groups"):
         segpref.evaluate(tmp_path / "gone", heart_folder, by=["sex"])

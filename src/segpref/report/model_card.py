@@ -59,10 +59,10 @@ def write_model_card(
     settings = about.get("settings") or {}
     own = _own_card(folder)
     judged = [*_judge(folder, settings, summary)]
-    limits = "\n".join(f"- {one}" for one in [*warnings, _USE])
+    limits = "\n".join(f"- {_shown(one)}" for one in [*warnings, _USE])
     parts = [
         f"# Model card: {_shown(folder.path.resolve().name)}",
-        verdict,
+        _shown(verdict),
         "## Model",
         _table([*_model(folder, own, settings, summary)]),
         "## Data",
