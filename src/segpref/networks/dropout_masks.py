@@ -15,12 +15,21 @@ __all__ = ["drawn_masks", "seeded_masks"]
 def drawn_masks(
     features: Tensor, shape: Sequence[int], rate: float, sources: Sequence[torch.Generator]
 ) -> Tensor:
-    """A mask ``shape`` for each source, on the device of the features: 0 with this rate, and else 1."""
-    masks = [
-        features.new_empty(tuple(shape)).bernoulli_(1 - rate, generator=source)
-        for source in sources
-    ]
-    return torch.stack(masks)
+    """A mask ``shape`` for each source, on the device of the features: 0 with this rate, and else 1.
+
+    The rate is rounded to 1/65536: a number is dropped by 16 random bits of its own, and four at a time
+    take a fourth to a third of the time of ``bernoulli_`` on a CPU.
+    """
+    masks = features.new_empty((len(sources), *shape))
+    dropped = round(rate * 65536)
+    if dropped in (0, 65536):
+        return masks.fill_(dropped == 0)
+    numbers = masks[0].numel()
+    words = torch.empty(-(-numbers // 4), dtype=torch.int64, device=features.device)
+    for mask, source in zip(masks, sources, strict=True):
+        bits = words.random_(-(2**63), None, generator=source).view(torch.int16)[:numbers]
+        mask.copy_((bits >= dropped - 32768).view(mask.shape))  # they have a sign
+    return masks
 
 
 @torch.library.custom_op("segpref::seeded_masks", mutates_args=())
