@@ -6,6 +6,7 @@ precision, and it stays for what the program does after it.
 
 from __future__ import annotations
 
+import atexit
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -47,6 +48,16 @@ _current: Runtime | None = None
 def runtime() -> Runtime:
     """The runtime of this program; one without mixed precision if none was made before."""
     return _current or Runtime()
+
+
+def _leave() -> None:
+    """End what the processes of a launch share, before the interpreter ends.
+
+    Later, threads of a group of processes that still hold tensors abort the whole process, and with it
+    the launch, though all is done (https://github.com/pytorch/pytorch/pull/179291).
+    """
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def in_step() -> bool:
@@ -174,6 +185,8 @@ class Runtime:
             ) from error
         self.precision = precision
         self._together = self._in_step = self._idle = False
+        if _current is None and self.processes > 1:
+            atexit.register(_leave)
         _current = self
 
     @property

@@ -32,7 +32,7 @@ def submitted(place: Path, job: str, *line: str) -> str:
         ["sbatch", str(JOBS / job), *line], cwd=place, env=environment, capture_output=True,
         text=True, timeout=FAILED_S, check=False,
     )  # fmt: skip
-    assert ended.returncode == 0, ended.stderr[-4000:]
+    assert ended.returncode == 0, ended.stderr
     return ended.stdout + ended.stderr
 
 

@@ -32,7 +32,7 @@ def launched(place: Path, data: Path, processes: int) -> Path:
         [sys.executable, *(torchrun if processes > 1 else []), *arguments],
         env=environment, capture_output=True, text=True, timeout=FAILED_S, check=False,
     )  # fmt: skip
-    assert result.returncode == 0, result.stderr[-4000:]
+    assert result.returncode == 0, result.stderr
     (out / "told.txt").write_text(result.stderr)
     return out
 
@@ -87,3 +87,7 @@ def test_what_is_not_the_same_is_said(launches: tuple[Path, Path]) -> None:
 
 def test_nothing_is_looked_for_that_is_not_there(launches: tuple[Path, Path]) -> None:
     assert "find_unused_parameters" not in (launches[1] / "told.txt").read_text()
+
+
+def test_every_process_leaves_the_group_before_it_ends(launches: tuple[Path, Path]) -> None:
+    assert all((launches[1] / f"left {rank}").exists() for rank in (0, 1))
