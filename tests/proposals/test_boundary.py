@@ -241,7 +241,7 @@ def test_random_offsets_follow_the_given_ones() -> None:
     assert max(map(abs, sizes)) <= 3.0
 
 
-def test_distances_are_measured_for_the_first_offset_and_then_for_all(
+def test_distances_are_measured_for_the_first_offset_and_then_beyond_all(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     reaches = []
@@ -256,7 +256,7 @@ def test_distances_are_measured_for_the_first_offset_and_then_for_all(
     list(islice(candidates, 2))
     assert reaches == [1.0]
     list(islice(candidates, 30))
-    assert reaches == [1.0, 3.0]
+    assert reaches == [1.0, 1.25 * 3.0]
 
 
 def test_steps_grow_with_the_image() -> None:

@@ -12,7 +12,6 @@ from hypothesis.extra import numpy as hnp
 
 from segpref.proposals import (
     AreaQuantile,
-    LabelMap,
     LogitBias,
     ProposalContext,
     area_scaled,
@@ -40,8 +39,7 @@ def multi_label(logits: np.ndarray, seed: int = 0) -> ProposalContext:
 
 
 def scaled(logit: np.ndarray, scale: float) -> np.ndarray:
-    labels = LabelMap((logit > 0).astype(np.uint8), 2, (1.0,) * logit.ndim)
-    return area_scaled(labels, logit, np.sort(logit, axis=None), scale).labels
+    return area_scaled(multi_label(logit[np.newaxis]), 0, scale).labels
 
 
 def test_area_quantile_by_hand() -> None:
@@ -56,6 +54,16 @@ def test_area_quantile_by_hand() -> None:
 def test_ties_are_taken_together() -> None:
     logit = np.array([[2.0, 1.0, 1.0, -1.0]], np.float32)
     assert scaled(logit, 0.6).tolist() == [[1, 1, 1, 0]]
+
+
+@settings(max_examples=100)
+@given(LOGITS, st.lists(st.integers(1, 400), min_size=1, max_size=5))
+def test_ranks_are_those_of_all_logits_sorted(logits: np.ndarray, ranks: list[int]) -> None:
+    context = multi_label(logits)
+    for output, logit in enumerate(logits):
+        ordered = np.sort(logit, axis=None)[::-1]
+        for rank in (min(rank, ordered.size) for rank in ranks):
+            assert context.nth_highest(output, rank) == ordered[rank - 1]
 
 
 @settings(max_examples=150)

@@ -10,7 +10,15 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 from skimage import measure
 
-from segpref.proposals import LabelMap, absolute, bounding_box, grown, relative
+from segpref.proposals import (
+    LabelMap,
+    absolute,
+    bounding_box,
+    fill_holes,
+    grown,
+    keep_components,
+    relative,
+)
 
 
 def label_maps(values: int = 4) -> st.SearchStrategy[np.ndarray]:
@@ -116,6 +124,29 @@ def test_holes_are_those_of_scipy(labels: np.ndarray) -> None:
         np.testing.assert_array_equal(actual > 0, expected > 0)
     else:
         np.testing.assert_array_equal(actual, expected)
+
+
+FLAT = hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=14)
+
+
+@settings(max_examples=300)
+@given(FLAT.flatmap(lambda shape: hnp.arrays(np.uint8, shape, elements=st.integers(0, 1))))
+def test_a_flat_structure_is_solid_where_scipy_fills_nothing(labels: np.ndarray) -> None:
+    for field in (made(labels, values=2), keep_components(made(labels, values=2), 1.0)):
+        assert field.parts == measure.label(field.labels, connectivity=2).max(initial=0)
+        if 1 in labels.shape:
+            assert not field.solid  # not told
+            continue
+        filled = ndimage.binary_fill_holes(field.labels)
+        assert field.solid == np.array_equal(filled, field.labels)
+        np.testing.assert_array_equal(fill_holes(field).labels > 0, filled)
+
+
+def test_a_diamond_of_four_pixels_has_a_hole() -> None:
+    labels = np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0]], np.uint8)
+    assert not made(labels, values=2).solid
+    labels[1, 1] = 1
+    assert made(labels, values=2).solid
 
 
 @pytest.mark.slow

@@ -44,6 +44,24 @@ def test_candidates_differ_in_few_pixels(heart_base: Path, hearts: Dataset) -> N
     assert apart > 0
 
 
+def test_reruns_of_the_last_stage_are_in_it_too(heart_base: Path, hearts: Dataset) -> None:
+    policy, cases = load_model(heart_base)[0], [hearts[i] for i in range(2)]
+    families = (MonteCarloDropout(2, rate=0.1),)
+    seen: dict[str, set[torch.dtype]] = {"no": set(), "bf16": set()}
+    for precision, kinds in seen.items():
+        hooks = [
+            layer.register_forward_hook(lambda _, __, given, kinds=kinds: kinds.add(given.dtype))
+            for layer in policy.network.modules()
+            if isinstance(layer, torch.nn.Conv2d)
+        ]
+        passed = Candidates(policy, SlateProposals(3, families), precision).forward(cases)
+        kinds.clear()
+        Candidates(policy, SlateProposals(3, families), precision).drafts(cases, 0, passed=passed)
+        for hook in hooks:
+            hook.remove()
+    assert seen == {"no": {torch.float32}, "bf16": {torch.bfloat16}}
+
+
 @pytest.mark.parametrize("refresh", [None, 1])
 def test_the_update_keeps_its_precision(
     refresh: int | None, heart_base: Path, hearts: Dataset, model_judge: ModelJudge, store: Cache,

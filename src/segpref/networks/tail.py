@@ -98,16 +98,17 @@ class Tail:
             yield seen
 
     def rerun(self, left: TailPass) -> Any:
-        """What the stage gives for what a pass of the whole network left."""
+        """What the stage gives for what a pass of the whole network left.
+
+        In the precision of that pass, or where it had none, in what is asked for here.
+        """
         own = torch.clone if self.in_place else _itself
         result: Any = own(left.entered)
-        mixed = torch.autocast(
-            left.entered.device.type, left.precision, enabled=left.precision is not None
-        )
         with ExitStack() as stack:
             for module, output in zip(self.settled, left.settled, strict=True):
                 stack.enter_context(_giving(module, own(output)))
-            stack.enter_context(mixed)
+            if left.precision is not None:
+                stack.enter_context(torch.autocast(left.entered.device.type, left.precision))
             for part in self.parts:
                 result = part(result)
         return result

@@ -102,8 +102,7 @@ class CleanedExtremes:
                 extreme = context.fields_of(biased(context, None, sign * self.bias))
                 yield {"bias": sign * self.bias}, stacked([clean(labels) for labels in extreme])
             else:
-                parts = zip(context.fields, context.logits, context.sorted_logits, strict=True)
-                scaled = [area_scaled(*part, scale) for part in parts]
+                scaled = [area_scaled(context, n, scale) for n in range(len(context.fields))]
                 yield {"scale": scale}, stacked([clean(labels) for labels in scaled])
             distance = sign * self.step * context.step
             moved = [clean(offset(labels, distance)) for labels in context.fields]

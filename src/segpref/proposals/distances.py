@@ -54,6 +54,8 @@ def distances(
     nothing = (slice(0, 0),) * labels.ndim
     window = grown(box, labels.shape, spacing, reach) if box else nothing
     crop = np.ascontiguousarray(labels[window])
+    if len(boxes) == 1:
+        return _of_one(window, crop, next(iter(boxes)), spacing, reach)
     # A pixel is at distance 0 from its own value, so the second shortest leads to another value.
     shortest = np.full(crop.shape, np.inf, np.float32)
     second = shortest.copy()
@@ -79,24 +81,41 @@ def distances(
     return Distances(window, crop, nearest, shortest - np.minimum(second, depth), outside)
 
 
+def _of_one(
+    window: Window,
+    crop: UInt8[np.ndarray, "*space"],
+    value: int,
+    spacing: tuple[float, ...],
+    reach: float,
+) -> Distances:
+    """The same where there is one value: on small crops calls are what takes long, so both at once."""
+    inside = crop == value
+    to, depth = _squared_distances(np.stack([inside, ~inside]), spacing, reach)
+    nearest = np.full(crop.shape, value, np.uint8)
+    return Distances(window, crop, nearest, to - depth, {value: to, 0: depth})
+
+
 def _squared_distances(
-    to: Bool[np.ndarray, "*space"], spacing: tuple[float, ...], reach: float
-) -> Float32[np.ndarray, "*space"]:
+    to: Bool[np.ndarray, "... *space"], spacing: tuple[float, ...], reach: float
+) -> Float32[np.ndarray, "... *space"]:
     """Squared distance to the true pixels, exact up to ``reach``, at least as large beyond.
+
+    Leading axes are masks of their own.
 
     Lower envelopes of parabolas axis by axis, over the few shifts within reach: offsets are short,
     and a whole distance transform costs two to three times as much.
     """
     steps = [
         min(length - 1, math.floor(reach / size + 1e-5))
-        for length, size in zip(to.shape, spacing, strict=True)
+        for length, size in zip(to.shape[-len(spacing) :], spacing, strict=True)
     ]
     # Spare columns take up what a shift carries over the end of a row. So along the last axis the
     # whole array is shifted at once, three times as fast as row by row.
     width = to.shape[-1]
     distance = np.full((*to.shape[:-1], width + max(0, steps[-1])), np.inf, np.float32)
     distance[..., :width][to] = 0
-    for axis, (size, furthest) in enumerate(zip(spacing, steps, strict=True)):
+    first = to.ndim - len(spacing)
+    for axis, (size, furthest) in enumerate(zip(spacing, steps, strict=True), start=first):
         lowest = distance.copy()
         if axis == to.ndim - 1:
             before, after = distance.reshape(-1), lowest.reshape(-1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import UInt8
 
 from segpref.checking import checked
 from segpref.proposals.labelmap import LabelMap
@@ -15,28 +15,23 @@ from segpref.types import SegprefError
 __all__ = ["AreaQuantile", "LogitBias", "area_scaled", "biased"]
 
 
-def area_scaled(
-    labels: LabelMap,
-    logit: Float32[np.ndarray, "*space"],
-    ascending: Float32[np.ndarray, " pixels"],
-    scale: float,
-) -> LabelMap:
-    """The most confident pixels of a binary structure, ``scale`` times as many as it has now.
+def area_scaled(context: ProposalContext, output: int, scale: float) -> LabelMap:
+    """The most confident pixels of a binary structure, ``scale`` times as many as the anchor's.
 
     ``y_i = [z_i >= t]`` with ``t`` the n-th largest logit, ``n = round(scale x anchor pixels)`` and
     at least 1; more than n pixels only where logits equal ``t``.
 
     Args:
-        labels: the structure. Where it is empty, it is returned as it is.
-        logit: its logits.
-        ascending: the same, sorted.
+        context: of a multi-label mask.
+        output: number of the structure. Where the anchor has none of it, none is returned.
         scale: new area relative to the old one.
     """
+    labels, logit = context.fields[output], context.logits[output]
     count = labels.counts.get(1, 0)
     if count == 0:
         return labels
-    target = min(max(1, round(scale * count)), ascending.size)
-    mask = logit >= ascending[-target]
+    target = min(max(1, round(scale * count)), logit.size)
+    mask = logit >= context.nth_highest(output, target)
     return LabelMap(mask.view(np.uint8), labels.values, labels.spacing)
 
 
@@ -83,8 +78,8 @@ class AreaQuantile:
         if context.label_space.kind == "multi-class" or context.empty:
             return
         for scale in self._all_scales(context.rng):
-            fields = zip(context.fields, context.logits, context.sorted_logits, strict=True)
-            yield {"scale": scale}, stacked([area_scaled(*field, scale) for field in fields])
+            outputs = range(len(context.fields))
+            yield {"scale": scale}, stacked([area_scaled(context, n, scale) for n in outputs])
 
     def _all_scales(self, rng: np.random.Generator) -> Iterator[float]:
         yield from self.scales

@@ -69,6 +69,9 @@ class ProposalContext:
     predictions: Mapping[str, UInt8[np.ndarray, "..."]] = field(default_factory=dict)
     rng: np.random.Generator = field(default_factory=np.random.default_rng)
     _contests: dict[int | None, Contest] = field(default_factory=dict, init=False, repr=False)
+    _highest: dict[int, Float32[np.ndarray, " some"]] = field(
+        default_factory=dict, init=False, repr=False
+    )
 
     @property
     def unit(self) -> str:
@@ -95,10 +98,17 @@ class ProposalContext:
         """Whether the anchor has no foreground at all."""
         return all(labels.box is None for labels in self.fields)
 
-    @cached_property
-    def sorted_logits(self) -> tuple[Float32[np.ndarray, " pixels"], ...]:
-        """The logits of every output in ascending order."""
-        return tuple(np.sort(logit, axis=None) for logit in self.logits)
+    def nth_highest(self, output: int, n: int) -> float:
+        """The n-th highest logit of an output, from 1."""
+        highest = self._highest.get(output)
+        if highest is None or len(highest) < n:
+            logits = self.logits[output].ravel()
+            # To sort all of them takes twice as long, and areas are at most doubled, mostly.
+            some = min(max(n, 2 * np.count_nonzero(self.anchor[output])), logits.size)
+            rest = logits.size - some
+            highest = np.sort(np.partition(logits, rest)[rest:] if rest else logits)
+            self._highest[output] = highest
+        return float(highest[-n])  # without rounding: a float holds more
 
     def fields_of(self, mask: UInt8[np.ndarray, "field *space"]) -> tuple[LabelMap, ...]:
         """Another mask of the same image, field by field."""
@@ -216,4 +226,7 @@ def stacked(fields: Sequence[LabelMap]) -> UInt8[np.ndarray, "field *space"]:
     """Fields as one mask."""
     if len(fields) == 1:
         return fields[0].labels[np.newaxis]
-    return np.stack([labels.labels for labels in fields])
+    mask = np.empty((len(fields), *fields[0].labels.shape), np.uint8)
+    for place, labels in enumerate(fields):  # half the time of np.stack
+        mask[place] = labels.labels
+    return mask

@@ -25,8 +25,7 @@ def fill_holes(labels: LabelMap, relative: float = math.inf, cap: float = math.i
         relative: largest hole, relative to the structure.
         cap: largest hole, relative to the image.
     """
-    holes = labels.holes
-    if not holes.owners.any():
+    if labels.solid or not (holes := labels.holes).owners.any():
         return labels
     limits = np.zeros(labels.values)
     for value, count in labels.counts.items():
@@ -52,6 +51,8 @@ def keep_components(labels: LabelMap, fraction: float = 1.0, only: int | None = 
 
 
 def _kept(labels: LabelMap, fraction: float, only: int | None) -> LabelMap:
+    if labels.parts == len(labels.counts):
+        return labels  # one of each
     components = labels.components
     keep = np.ones(len(components.sizes), np.bool_)
     for value in labels.counts if only is None else (only,):
@@ -64,7 +65,8 @@ def _kept(labels: LabelMap, fraction: float, only: int | None) -> LabelMap:
             keep[own[np.argmax(sizes)]] = True
     if keep.all():
         return labels
-    return labels.painted(labels.runs.values * keep[components.ids])
+    parts = int(np.count_nonzero(keep & (components.owners > 0)))
+    return labels.painted(labels.runs.values * keep[components.ids], parts)
 
 
 def clean(labels: LabelMap, relative: float = 0.5, cap: float = 0.02) -> LabelMap:

@@ -20,7 +20,9 @@ def bounding_box(mask: np.ndarray) -> Window | None:
         occupied = np.flatnonzero(mask.any(axis=others))
         if not len(occupied):
             return None
-        box.append(slice(int(occupied[0]), int(occupied[-1]) + 1))
+        side = slice(int(occupied[0]), int(occupied[-1]) + 1)
+        box.append(side)
+        mask = mask[(*(slice(None),) * axis, side)]  # what is left out is empty
     return tuple(box)
 
 
