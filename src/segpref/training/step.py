@@ -196,7 +196,7 @@ class PreferenceStep:
             margins=LogitMargins(logits, reference, space),
             slates=found.slates,
             scores=found.scores,
-            truth=_truth(cases, found.slates, space),
+            truth=_truth(cases, found.slates, self.pool.label_space),
             # By image, so that it does not matter which process an image falls to.
             rngs=[np.random.default_rng([key, i]) for i in indices],
             uncertainty=found.uncertainty,
@@ -268,6 +268,7 @@ def _truth(
 
     def truth(image: int, candidates: Sequence[int]) -> np.ndarray:
         label = np.asarray(cases[image].label)
-        return slate_iou(slates[image].masks, label, space, only=candidates)
+        counted = space.labelled
+        return slate_iou(slates[image].masks, label, space, only=candidates, counted=counted)
 
     return truth

@@ -118,6 +118,11 @@ def predict(
         raise SegprefError(
             "a quality report needs --judge, --validation and --report: give all three, or none"
         )
+    if where.labels is not None and validation is None:
+        raise SegprefError(
+            "labels names values of labelled images, and masks have those of the model: give "
+            "--validation, or leave labels out"
+        )
     given = box is not None or bool(points) or text is not None
     if given and prompts is not None:
         raise SegprefError("give prompts by --prompts or by --box, --points and --text, not both")
