@@ -9,6 +9,12 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
+from segpref.data import Preparation
+
+HEART = ("background", "RV", "MYO", "LV")
+HEART_INPUT = Preparation(dims=2, size=(32, 32))
+
+
 Rewrite = Callable[[np.ndarray], np.ndarray]
 
 

@@ -11,8 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from conftest import HEART, HEART_INPUT
-from relabelled_hearts import FOREIGN, foreign, rewritten
+from relabelled_hearts import FOREIGN, HEART, HEART_INPUT, foreign, rewritten
 from segpref.data import (
     Cache,
     Folders,
@@ -126,7 +125,7 @@ def test_a_structure_that_nothing_is_named_for_is_not_missing(
 ) -> None:
     cases = prepare(Relabelled(reader, {"LV": [9, 4]}, SPACE), HEART_INPUT, Cache(tmp_path))
     check_foreground(cases, cases.label_space, "validation")
-    assert "shows" not in capsys.readouterr().out
+    assert "shows" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
