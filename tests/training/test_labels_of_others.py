@@ -257,7 +257,7 @@ def test_a_mapping_from_the_command_line_and_from_yaml(
 def test_masks_have_the_values_of_the_model(
     heart_base: Path, heart_folder: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(SegprefError, match="masks have those of the model: give --validation"):
+    with pytest.raises(SegprefError, match="and masks have those of the model: give --validation"):
         predict(heart_base, heart_folder / "images", tmp_path / "masks", labels={"LV": 1})
 
 

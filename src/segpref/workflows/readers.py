@@ -9,10 +9,10 @@ from segpref.data import Reader, Relabelled, open_dataset
 from segpref.policies import ModelCard
 from segpref.policies.model_formats import OpenModel
 from segpref.progress import console
-from segpref.types import LabelSpace
+from segpref.types import LabelSpace, SegprefError
 from segpref.workflows.options import DataOptions
 
-__all__ = ["fitting_reader", "reader_of"]
+__all__ = ["fitting_reader", "reader_of", "refuse_labels_of_nothing"]
 
 
 def reader_of(
@@ -64,3 +64,21 @@ def fitting_reader(
         # What is written goes beside the labels of this dataset.
         card = replace(card, label_space=replace(space, on_disk=reader.label_space.on_disk))
     return reader, card
+
+
+def refuse_labels_of_nothing(options: DataOptions, data: object, option: str = "--data") -> None:
+    """Refuse values of label files where no data has any.
+
+    Args:
+        options: of the data.
+        data: None where there is none.
+        option: what gives it.
+
+    Raises:
+        SegprefError: labels are named, and there is none.
+    """
+    if options.labels is not None and data is None:
+        raise SegprefError(
+            f"labels names values in the label files of {option}, and masks have those of the model: "
+            f"give {option}, or leave labels out"
+        )
