@@ -128,6 +128,15 @@ def test_a_structure_that_nothing_is_named_for_is_not_missing(
     assert "shows" not in capsys.readouterr().err
 
 
+def test_a_structure_with_a_value_that_no_label_shows_is_missing(
+    reader: Reader, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    space = LabelSpace("multi-class", HEART, unlabelled=("MYO",))
+    cases = prepare(Relabelled(reader, {"LV": [9, 4]}, SPACE), HEART_INPUT, Cache(tmp_path))
+    check_foreground(cases, space, "validation")
+    assert "labels shows RV: it does not count" in " ".join(capsys.readouterr().err.split())
+
+
 @pytest.mark.parametrize(
     ("labels", "sentence"),
     [

@@ -102,6 +102,20 @@ def test_an_audit_is_that_of_a_dataset_written_anew(
     assert part.structures[0].empty_truth == own["empty_truth"]
 
 
+def test_the_oracle_is_right_about_what_it_knows(
+    root: Path, usual: dict[str, Any], heart_base: Path, tmp_path: Path
+) -> None:
+    """It would not be if it or the figures took unknown structures for absent ones."""
+    given: dict[str, Any] = {"judge": "oracle", "candidates": 8, **usual, **LV}
+    found = audit(heart_base, root / "lv", **given).as_dict()["judge"]
+    assert (found["pair_flip"], found["harm_top"], found["regret"]) == (0, 0, 0)
+    assert found["headroom"] > 0
+    align(heart_base, root / "lv", out=tmp_path / "run", **given, **SHORT)
+    last = curve(tmp_path / "run")[-1]
+    assert float(last["pairs_per_image"]) > 0
+    assert float(last["pair_flip"]) == 0
+
+
 def test_an_unlabelled_structure_costs_nothing() -> None:
     """Of three candidates, one with a structure that the label says nothing of."""
     space = LabelSpace("multi-class", HEART, unlabelled=("RV", "MYO"))
