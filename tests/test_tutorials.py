@@ -18,6 +18,7 @@ import torch
 import yaml
 
 import segpref
+from relabelled_hearts import foreign, rewritten
 from segpref.cli.main import main
 from segpref.data.phantoms import write_phantoms
 from segpref.types import Candidate
@@ -107,6 +108,33 @@ def test_classes_of_ones_own_from_python_and_the_command_line(
     assert main([*shlex.split(line)[1:], *short]) == 0
     kept = yaml.safe_load(Path("runs/line/config.yaml").read_text())
     assert kept["miner"] == {"class_path": "mine.BestVsWorst", "init_args": {"count": 3}}
+
+
+@pytest.mark.slow
+def test_labels_of_others_are_mapped(
+    place: Path,
+    heart_folder: Path,
+    heart_base: Path,
+    heart_judge: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    page = "../guide/other-labels.md"
+    rewritten(heart_folder, place / "THEIRS", foreign)
+    Path("runs").mkdir()
+    for name, run in (("base", heart_base), ("judge", heart_judge)):
+        Path("runs", name).symlink_to(run)
+    (source,) = blocks(page, "python")
+    exec(compile(source, page, "exec"), {})
+    told = capsys.readouterr().out
+    assert "scored: RV, LV\njudged on: RV, LV\n" in told
+
+    (config,) = blocks(page, "yaml")
+    Path("labels.yaml").write_text(config)
+    (lines,) = blocks(page, "text")
+    line = shlex.split(lines.splitlines()[0])[1:]
+    assert main([*line, "--out", "line.csv"]) == 0
+    assert main([*line[: line.index("--labels")], "--config", "labels.yaml", "--out", "a.csv"]) == 0
+    assert Path("a.csv").read_bytes() == Path("line.csv").read_bytes()
 
 
 @pytest.mark.slow

@@ -57,6 +57,16 @@ def test_overlays_tell_the_mean_iou_over_structures() -> None:
     assert base.png != tuned.png
 
 
+def test_overlays_leave_out_structures_without_labels() -> None:
+    space = LabelSpace("multi-class", ("background", "a", "b"), unlabelled=("b",))
+    truth = np.zeros((1, 20, 20), np.uint8)
+    truth[0, 4:8, 4:8] = 1
+    mask = truth.copy()
+    mask[0, 10:14, 10:14] = 2
+    one = Overlay(name="a", image=grey(mask), masks={"m": mask}, label_space=space, truth=truth)
+    assert overlay_pictures([one])[0].caption == "IoU 1.000"
+
+
 @pytest.mark.parametrize("fill", [0, 1])
 def test_empty_and_full_masks_can_be_drawn(fill: int) -> None:
     mask = np.full((2, 12, 12), fill, np.uint8)

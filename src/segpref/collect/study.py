@@ -60,7 +60,9 @@ class StudyNote:
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
-        return {"format_version": VERSION, **asdict(self)}
+        content = asdict(self)
+        del content["label_space"]["unlabelled"]  # which is of a dataset
+        return {"format_version": VERSION, **content}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> StudyNote:

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from segpref.data.prepared import preparation_key
     from segpref.data.preparing import prepare
     from segpref.data.prompts import CHARACTERISTICS, draw_prompt, nodule_prompt, prompts_of
+    from segpref.data.relabelled import Relabelled
     from segpref.data.series_rule import ANY_SERIES, SeriesRule, chosen_series
     from segpref.data.source import Reader, Source
     from segpref.data.source_list import SourceList
@@ -92,6 +93,7 @@ else:
             "prepared": ("preparation_key",),
             "preparing": ("prepare",),
             "prompts": ("CHARACTERISTICS", "draw_prompt", "nodule_prompt", "prompts_of"),
+            "relabelled": ("Relabelled",),
             "series_rule": ("ANY_SERIES", "SeriesRule", "chosen_series"),
             "source": ("Reader", "Source"),
             "source_list": ("SourceList",),
@@ -135,6 +137,7 @@ __all__ = [
     "PredictionStore",
     "Preparation",
     "Reader",
+    "Relabelled",
     "Series",
     "SeriesRule",
     "Source",

@@ -28,18 +28,24 @@ def check_foreground(
     Raises:
         SegprefError: all labels are empty.
     """
-    seen, labelled = np.zeros(len(label_space.structures), bool), 0
+    known, labelled = label_space.labelled, 0
+    seen = np.zeros(len(label_space.structures), bool)
+    asked = np.ones_like(seen) if known is None else known
     for case in cases:
         if case.label is None:
             continue
         labelled += 1
         masks = label_space.structure_masks(np.asarray(case.label))
         seen |= masks.reshape(len(masks), -1).any(axis=1)
-        if seen.all():
+        if seen[asked].all():
             return
     if not labelled:
         return
-    missing = [name for name, known in zip(label_space.structures, seen, strict=True) if not known]
+    missing = [
+        name
+        for name, found, due in zip(label_space.structures, seen, asked, strict=True)
+        if due and not found
+    ]
     if not seen.any():
         raise SegprefError(
             f"none of the {labelled} {role} labels shows {' or '.join(missing)}: put patients with "

@@ -214,6 +214,11 @@ def write_pack(reader: Reader, out: Path) -> int:
     """
     sources = list(reader.sources())
     space = reader.label_space
+    if space is not None and space.unlabelled:
+        raise SegprefError(
+            "a packed dataset has labels of all its structures, and here nothing is known of "
+            f"{', '.join(space.unlabelled)}: pack the dataset as it is on disk"
+        )
     content: dict[str, Any] = {
         "version": _VERSION,
         "label_space": None if space is None else _plain(space),

@@ -19,6 +19,7 @@ from segpref.data.pictures import is_colour
 from segpref.data.preparation import Preparation
 from segpref.data.prepared import ImagePreparation, preparation_key
 from segpref.data.prepared_volumes import PreparedVolumes
+from segpref.data.relabelled import Relabelled
 from segpref.data.source import Reader, Source
 from segpref.data.volume_entries import Found, Way
 from segpref.process import own_first
@@ -147,17 +148,20 @@ def _common_key(
     reader: Reader, preparation: ImagePreparation, label_space: LabelSpace
 ) -> dict[str, Any]:
     """What the keys of all images have in common, made once: a pool may have a hundred thousand."""
+    inner = reader.reader if isinstance(reader, Relabelled) else reader
     key = {
         "what": "prepared volume",
         "version": PREPARATION_VERSION,
-        "reader": type(reader).__name__,
-        "options": _options(reader),
+        "reader": type(inner).__name__,
+        "options": _options(inner),
         "channels": list(reader.channels),
         "labels": [label_space.kind, *label_space.names],
         "preparation": preparation_key(preparation, reader.channels),
     }
     if label_space.on_disk:
         key["values"] = list(label_space.on_disk)
+    if isinstance(reader, Relabelled):
+        key["relabelled"] = reader.key
     return key
 
 

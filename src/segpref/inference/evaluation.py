@@ -91,7 +91,8 @@ def score_masks(
 ) -> list[Row]:
     """One row per volume and structure, with the slices of a volume stacked.
 
-    What is predicted where the truth is :data:`~segpref.types.IGNORE` is not looked at.
+    What is predicted where the truth is :data:`~segpref.types.IGNORE` is not looked at; of structures
+    that the labels say nothing of (:attr:`LabelSpace.unlabelled`) there is no row.
 
     Columns: ``volume``, ``patient``, ``structure``, ``iou``, ``dice`` (NaN where truth and prediction
     both lack the structure), ``sensitivity`` (NaN where the truth lacks it), ``precision`` (NaN where
@@ -117,6 +118,8 @@ def score_masks(
         if surface:
             columns |= _surface(masks, truth, label_space, volume.spacing_mm)
         for number, structure in enumerate(label_space.structures):
+            if structure in label_space.unlabelled:
+                continue
             rows.append(
                 {
                     "volume": volume.source.id,
@@ -166,7 +169,7 @@ def score_files(masks: CaseMasks, read: Callable[[Source], Case], dataset: Datas
         read: the reader of the dataset's images.
         dataset: which of them are scored.
     """
-    preparation, space, rows = masks.card.preparation, masks.card.label_space, list[Row]()
+    preparation, space, rows = masks.card.preparation, dataset.label_space, list[Row]()
     volumes = [volume for volume, _ in dataset.by_volume()]
     for volume in track(volumes, "predicting masks", len(volumes)):
         case = read(volume.source)
@@ -189,7 +192,9 @@ def score_files(masks: CaseMasks, read: Callable[[Source], Case], dataset: Datas
         )
         if preparation.crop is not None:
             seen = masks.seen(case)
-            for row, structure in zip(scored, space.structure_masks(label), strict=True):
+            parts = dict(zip(space.structures, space.structure_masks(label), strict=True))
+            for row in scored:
+                structure = parts[str(row["structure"])]
                 size = int(structure.sum())
                 missed = int((structure & ~seen).sum())
                 row["outside_crop"] = missed / size if size else math.nan

@@ -37,7 +37,9 @@ class OracleJudge:
         self.measure = measure
 
     def score(self, case: Case, slate: Slate) -> Float[np.ndarray, "K field"]:
-        """IoU or Dice with the label; empty against empty is 1."""
+        """IoU or Dice with the label, of structures that it tells of; empty against empty is 1."""
         if case.label is None:
             raise SegprefError(f"{case.id} has no label, so the oracle can't judge it")
-        return slate_iou(slate.masks, case.label, self.label_space, measure=self.measure)
+        space = self.label_space
+        counted = space.labelled
+        return slate_iou(slate.masks, case.label, space, measure=self.measure, counted=counted)

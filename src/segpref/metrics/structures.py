@@ -82,7 +82,7 @@ def structure_figures(
     abstains_on: Collection[str] = (),
     about: Sequence[str | None] | None = None,
 ) -> tuple[StructureFigures, ...]:
-    """A row per structure.
+    """A row per structure that labels tell of.
 
     Args:
         slates: of :func:`structure_slate`.
@@ -107,6 +107,8 @@ def structure_figures(
     )
     rows = []
     for number, name in enumerate(label_space.structures):
+        if name in label_space.unlabelled:
+            continue
         field = number if label_space.kind == "multi-label" else 0
         gains, abstained = [], 0
         for slate, said, asked in zip(slates, scores, about or [None] * len(slates), strict=True):

@@ -139,6 +139,7 @@ class ModelCard:
         for name in ("mirroring", "code"):
             if not content[name]:
                 del content[name]
+        del content["label_space"]["unlabelled"]  # which is of a dataset
         return json.dumps({"segpref": __version__, "format": FORMAT, **content})
 
     @classmethod

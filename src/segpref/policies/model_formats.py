@@ -72,8 +72,18 @@ class OpenModel:
         patients = {source.id: source.patient for source in reader.sources()}
         return tuple(sorted({patients.get(name, name) for name in self.labelled}))
 
-    def check_dataset(self, reader: Reader, named: object = "the data") -> None:
+    def check_dataset(
+        self,
+        reader: Reader,
+        named: object = "the data",
+        otherwise: str = "use the dataset that the model was made for",
+    ) -> None:
         """Refuse a dataset of other labels, or of another number of channels.
+
+        Args:
+            reader: the dataset.
+            named: what messages call it.
+            otherwise: what can be done about other labels.
 
         Raises:
             SegprefError: it is one.
@@ -81,7 +91,7 @@ class OpenModel:
         if reader.label_space != self.card.label_space:
             raise SegprefError(
                 f"the labels of {named} are {reader.label_space}, but the model {self.path} predicts "
-                f"{self.card.label_space}: use the dataset that the model was made for"
+                f"{self.card.label_space}: {otherwise}"
             )
         if len(reader.channels) != len(self.card.channels):
             raise SegprefError(

@@ -105,6 +105,9 @@ def _model(
         if own.spacing_range_mm is not None:
             sizes = [f"{low:.3g} to {high:.3g}" for low, high in own.spacing_range_mm]
             yield "Voxel sizes in training (mm)", ", ".join(sizes)
+    if isinstance(labels := settings.get("labels"), Mapping):
+        each = (f"{name} {value}" for name, value in labels.items())
+        yield "Values in the label files", ", ".join(each)
     if summary.get("kind"):
         yield "Training", summary["kind"]
     method = settings.get("method")

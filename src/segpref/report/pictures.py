@@ -234,5 +234,6 @@ def _iou(mask: np.ndarray, truth: np.ndarray | None, space: LabelSpace) -> float
     if truth is None:
         return math.nan
     each = iou(overlap_counts(mask[None], truth, space), math.nan)[0]
+    each = each if space.labelled is None else each[space.labelled]
     valid = each[~np.isnan(each)]
     return float(valid.mean()) if len(valid) else math.nan

@@ -230,7 +230,7 @@ def _measured(masks: _Packed, label_space: LabelSpace, scored: ScoredSlate) -> _
     slate = scored.slate
     masks.append(slate.masks)
     label = np.asarray(scored.case.label)
-    quality = slate_iou(slate.masks, label, label_space)
+    quality = slate_iou(slate.masks, label, label_space, counted=label_space.labelled)
     distinct = len(set(scored.ids)) / len(slate)
     each = structure_slate(slate.masks, label, label_space)
     return _Measured(slate.candidates, scored.scores, quality, distinct, each, scored.structure)

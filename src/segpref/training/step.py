@@ -196,7 +196,7 @@ class PreferenceStep:
             margins=LogitMargins(logits, reference, space),
             slates=found.slates,
             scores=found.scores,
-            truth=_truth(cases, found.slates, space),
+            truth=_truth(cases, found.slates, self.pool),
             # By image, so that it does not matter which process an image falls to.
             rngs=[np.random.default_rng([key, i]) for i in indices],
             uncertainty=found.uncertainty,
@@ -260,14 +260,16 @@ def _voxels(
 
 
 def _truth(
-    cases: Sequence[Case], slates: Sequence[Slate], space: LabelSpace
+    cases: Sequence[Case], slates: Sequence[Slate], pool: Dataset
 ) -> Callable[[int, Sequence[int]], np.ndarray] | None:
     """IoU of candidates with the ground truth: for figures, never for the update."""
     if any(case.label is None for case in cases):
         return None
+    space = pool.label_space  # which knows what labels say nothing of
+    counted = space.labelled
 
     def truth(image: int, candidates: Sequence[int]) -> np.ndarray:
         label = np.asarray(cases[image].label)
-        return slate_iou(slates[image].masks, label, space, only=candidates)
+        return slate_iou(slates[image].masks, label, space, only=candidates, counted=counted)
 
     return truth

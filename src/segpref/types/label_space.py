@@ -46,19 +46,25 @@ class LabelSpace:
         on_disk: multi-class only; the value of every class in the files of the dataset, and in those
             that are written, such as 0, 2, 4. Empty where they are 0, 1, 2, ... Masks in memory hold
             0, 1, 2, ... always; two spaces that differ in this alone are equal.
+        unlabelled: multi-class only; structures that the labels of a dataset say nothing of: where they
+            are, the label is background, or another structure. Masks of a model may hold them. What
+            compares with labels leaves them out. Two spaces that differ in this alone are equal, and
+            models know nothing of it.
     """
 
     kind: Literal["multi-class", "multi-label"]
     names: tuple[str, ...]
     regions: tuple[Region, ...] = ()
     on_disk: tuple[int, ...] = field(default=(), compare=False)
+    unlabelled: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         if self.kind not in ("multi-class", "multi-label"):
             raise SegprefError(
                 f"the kind of a label space is multi-class or multi-label, not {self.kind!r}"
             )
-        for name, hint in (("names", str), ("regions", Region), ("on_disk", int)):
+        hints = {"names": str, "regions": Region, "on_disk": int, "unlabelled": str}
+        for name, hint in hints.items():
             given = getattr(self, name)
             if not isinstance(given, tuple) or not all(type(one) is hint for one in given):
                 raise SegprefError(
@@ -80,6 +86,13 @@ class LabelSpace:
             raise SegprefError(
                 "the values on disk are one of each class, whole numbers from 0 to "
                 f"{LARGEST_ON_DISK}, not {self.on_disk}"
+            )
+        if self.unlabelled and not (
+            self.kind == "multi-class" and set(self.unlabelled) < set(self.structures)
+        ):
+            raise SegprefError(
+                "the unlabelled structures are some, not all, of those of a multi-class label space, "
+                f"not {self.unlabelled}"
             )
 
     @property
@@ -130,6 +143,13 @@ class LabelSpace:
         if self.regions:
             return tuple(region.name for region in self.regions)
         return self.names[1:] if self.kind == "multi-class" else self.names
+
+    @property
+    def labelled(self) -> Bool[np.ndarray, " structure"] | None:
+        """Which structures labels say something of; None for all."""
+        if not self.unlabelled:
+            return None
+        return np.array([name not in self.unlabelled for name in self.structures])
 
     @property
     def structure_values(self) -> tuple[tuple[int, ...], ...]:

@@ -31,6 +31,7 @@ from segpref.workflows.loading import (
     refuse_own_weights,
 )
 from segpref.workflows.options import PoolOptions, TrainedModel
+from segpref.workflows.readers import refuse_labels_of_nothing
 
 __all__ = ["CollectInputs", "digest_of", "open_collect_inputs", "refuse_diffusion"]
 
@@ -123,6 +124,7 @@ def open_collect_inputs(
         raise SegprefError(
             "a study needs images: give --data, or --pool for a folder of images alone"
         )
+    refuse_labels_of_nothing(where, data)
     if judge is not None:
         refuse_itself(judge, model)
     compared = config.mode == "base-or-tuned"

@@ -88,8 +88,14 @@ def _ask(
     if not whole:
         slate = one_structure_slate(slate, pool.label_space)
     worse = max(SHOWN_MASKS.get(config.mode, 2) - 1, 1)
+    # A label that leaves structures out is no mask to be shown as the better one.
+    partial = bool(pool.label_space.unlabelled)
     found = max(
-        _known(slate.masks, case.label, pool.label_space, worse, whole),
+        (
+            one
+            for one in _known(slate.masks, case.label, pool.label_space, worse, whole)
+            if one.better is not None or not partial
+        ),
         key=lambda one: one.gap,
         default=None,
     )

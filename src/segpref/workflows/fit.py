@@ -35,8 +35,9 @@ from segpref.training import (
 )
 from segpref.training import fit as train
 from segpref.types import SegprefError
-from segpref.workflows.loading import keep_split, open_split, part_of, reader_of
+from segpref.workflows.loading import keep_split, open_split, part_of
 from segpref.workflows.options import DataOptions, Trust
+from segpref.workflows.readers import reader_of
 from segpref.workflows.runs import Run, chosen, text_of
 
 __all__ = ["USUAL", "Fit", "fit"]
@@ -128,7 +129,12 @@ def fit(
     # What equals the default was left out: options that are parsed do not tell who gave them.
     form = preparation if before is None or preparation != USUAL else before.preparation
     check_compiled(config, form, policy or PolicySpec())
-    reader = reader_of(data, where)
+    reader = reader_of(data, where, None if before is None else before.label_space)
+    if reader.label_space is not None and (left := reader.label_space.unlabelled):
+        raise SegprefError(
+            f"the start {start} knows {', '.join(left)}, which the labels say nothing of, so that it "
+            "would forget them: name their values in labels, or train from scratch"
+        )
     # Nobody is validated or tested on whose labels the start has seen.
     seen = () if before is None else before.labelled
     split = open_split(reader, where.split or (start and split_beside(start)), seen=seen)

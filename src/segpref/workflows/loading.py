@@ -17,7 +17,6 @@ from segpref.data import (
     Preparation,
     Reader,
     Split,
-    open_dataset,
     preparation_key,
     prepare,
     split_patients,
@@ -35,6 +34,7 @@ from segpref.proposals import Families, OtherMasks, families_of, given_families
 from segpref.training import RunFolder, is_regressor, load_regressor
 from segpref.types import Judge, SegprefError
 from segpref.workflows.options import DataOptions, TrainedModel
+from segpref.workflows.readers import fitting_reader
 
 __all__ = [
     "check_masks",
@@ -46,19 +46,11 @@ __all__ = [
     "part_of",
     "patients_of",
     "prepared_for",
-    "reader_of",
     "refuse_itself",
     "refuse_own_weights",
 ]
 
 DEFAULT_SPLIT = {"judge": 0.125, "validation": 0.125, "test": 0.2}
-
-
-def reader_of(data: Reader | Path | str, options: DataOptions) -> Reader:
-    """The reader of a folder; one that is open already is taken as it is."""
-    if isinstance(data, Path | str):
-        return open_dataset(data, **(options.data_options or {}))
-    return data
 
 
 def open_trained(model: Path, options: TrainedModel) -> OpenModel:
@@ -115,12 +107,8 @@ def prepared_for(
     Raises:
         SegprefError: dataset and model do not fit, or the model's training patients are unknown.
     """
-    reader, card = reader_of(data, options), opened.card
+    reader, card = fitting_reader(opened, data, options)
     card = replace(card, labelled=patients_of(opened, reader))
-    opened.check_dataset(reader, data)
-    if reader.label_space is not None and not card.label_space.on_disk:
-        # What is written goes beside the labels of this dataset.
-        card = replace(card, label_space=reader.label_space)
     dataset = prepare(reader, card.preparation, cache, orientation=card.orientation, pool=workers)
     return card, reader, dataset
 
@@ -195,7 +183,8 @@ def open_judge(
             raise _votes(", ".join(map(str, getattr(scorer, "paths", ["votes"]))))
         return scorer, tuple(getattr(scorer, "labelled", ()))
     if judge in ("oracle", "oracle-dice"):
-        return OracleJudge(card.label_space, "iou" if judge == "oracle" else "dice"), ()
+        space = reader.label_space or card.label_space
+        return OracleJudge(space, "iou" if judge == "oracle" else "dice"), ()
     folder = Path(judge).expanduser()
     if (folder / "study.json").is_file() or PreferenceFolder.is_one(folder):
         raise _votes(judge)
@@ -207,6 +196,13 @@ def open_judge(
     opened = open_model(judge, trust=trust, preparation=own)
     judge_card, labelled = opened.card, patients_of(opened, reader)
     if judge_card.label_space != card.label_space:
+        known = judge_card.label_space.structures
+        missing = [name for name in card.label_space.structures if name not in known]
+        if missing and set(known) < set(card.label_space.structures):
+            raise SegprefError(
+                f"the judge {judge} knows {', '.join(known)} alone, and the masks that it would "
+                f"compare differ in {', '.join(missing)}, too: train it on labels of all of these"
+            )
         raise SegprefError(
             f"the judge {judge} scores {judge_card.label_space.names} but the model of "
             f"{card.label_space.names}: train it on the same labels"

@@ -19,6 +19,12 @@ class DataOptions(Settings):
     data_options: dict[str, Any] | None = None
     """Passed to the reader, such as as_multilabel, patient_pattern or exclude."""
 
+    labels: dict[str, int | list[int]] | None = None
+    """The values of structures in label files, where these are not the model's or have other names:
+    "{liver: 5, kidney: [2, 3]}". Values of "ignore" are left out, those that nothing names are
+    background. What the model knows and nothing is named for is unknown: neither scored nor judged by
+    labels. A model that fit trains has the structures that are named."""
+
     split: Path | None = None
     """JSON file with the patients of train, judge, validation and test; the model's own if left out, or
     a new one with the default shares."""

@@ -26,6 +26,7 @@ from segpref.types import Judge, SegprefError
 from segpref.workflows.loading import open_trained
 from segpref.workflows.options import PoolOptions, TrainedModel
 from segpref.workflows.quality import open_quality
+from segpref.workflows.readers import refuse_labels_of_nothing
 from segpref.workflows.runs import Run, chosen
 
 __all__ = ["predict"]
@@ -118,6 +119,7 @@ def predict(
         raise SegprefError(
             "a quality report needs --judge, --validation and --report: give all three, or none"
         )
+    refuse_labels_of_nothing(where, validation, "--validation")
     given = box is not None or bool(points) or text is not None
     if given and prompts is not None:
         raise SegprefError("give prompts by --prompts or by --box, --points and --text, not both")

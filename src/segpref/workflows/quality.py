@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +29,12 @@ from segpref.types import Judge, SegprefError
 from segpref.workflows.loading import (
     open_judge,
     patients_of,
-    reader_of,
     refuse_itself,
     refuse_own_weights,
 )
 from segpref.workflows.options import DataOptions
 from segpref.workflows.quality_learning import calibration_part, learned
+from segpref.workflows.readers import fitting_reader
 
 __all__ = ["QualityReport", "open_quality"]
 
@@ -160,10 +160,7 @@ def open_quality(
                     "images, so that it is made anew"
                 )
     else:
-        labelled = reader_of(validation, where)
-        opened.check_dataset(labelled, validation)
-        if labelled.label_space is not None and not card.label_space.on_disk:
-            card = replace(card, label_space=labelled.label_space)
+        labelled, card = fitting_reader(opened, validation, where)
         scorer, judged = open_judge(judge, card, labelled, cache, trust, reader)
         _check(scorer, opened)
         seen = {*patients_of(opened, labelled), *judged}
@@ -171,7 +168,12 @@ def open_quality(
         part = calibration_part(labelled, seen, split, where.split is not None, validation)
         found = learned(opened, labelled, part, seen, scorer, cache, config, making, pool)
         known = QualityReference.of(
-            found, card.label_space, model, _digest(scorer), config.coverage, config.flag_rate
+            found,
+            labelled.label_space or card.label_space,
+            model,
+            _digest(scorer),
+            config.coverage,
+            config.flag_rate,
         )
     if not any(one.calibration.known for one in known.structures.values()):
         raise SegprefError(

@@ -16,6 +16,7 @@ from segpref.workflows.collect_inputs import refuse_diffusion
 from segpref.workflows.inputs import Inputs, open_inputs
 from segpref.workflows.loading import open_trained
 from segpref.workflows.options import DataOptions, TrainedModel
+from segpref.workflows.readers import refuse_labels_of_nothing
 
 __all__ = ["open_vote_inputs", "voted_images"]
 
@@ -45,6 +46,7 @@ def open_vote_inputs(
     Raises:
         SegprefError: another model than the one that made the masks; or what does not fit together.
     """
+    refuse_labels_of_nothing(where, data)
     base = votes.model if model is None else model
     if where.split is None and split_beside(base) is None and split_beside(votes.model) is not None:
         where = replace(where, split=split_beside(votes.model))

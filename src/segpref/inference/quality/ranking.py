@@ -81,7 +81,7 @@ class RankedMask:
 
 
 def ranked(volumes: Iterable[VolumeFigures], known: QualityReference) -> list[RankedMask]:
-    """All structures of all masks, the first to look at first.
+    """All structures of all masks that something is known of, the first to look at first.
 
     Those whose Dice nobody can predict come first, then the others by predicted Dice from low to high;
     of equal ones (the function from score to Dice has steps) those that are flagged, then by score, by
@@ -91,6 +91,8 @@ def ranked(volumes: Iterable[VolumeFigures], known: QualityReference) -> list[Ra
     everything = list(volumes)
     found: list[RankedMask] = []
     for number, structure in enumerate(known.space.structures):
+        if structure not in known.structures:
+            continue
         calibration = known.structures[structure].calibration
         scores = np.array([one.masks[number].score for one in everything])
         predicted = calibration.predicted(scores)

@@ -83,7 +83,7 @@ class QualityReference:
         judge: digest of what the judge learned; empty where it has none.
         space: what the masks mean.
         in_mm: whether sizes are compared in mm³, or in voxels as some size of voxels is unknown.
-        structures: by name.
+        structures: by name, those that the labelled images have labels of.
         images: what known images look like.
         image_thresholds: by check of :data:`~segpref.inference.quality.images.CHECKS`.
         patients: how many the calibration is of.
@@ -112,7 +112,7 @@ class QualityReference:
 
         Args:
             found: what was measured.
-            space: what the masks mean.
+            space: what masks and labels mean.
             model: digest of its weights.
             judge: digest of what it learned.
             coverage: of the intervals.
@@ -123,6 +123,8 @@ class QualityReference:
         numbers = tuple(names.index(one.patient) for one in found.figures)
         structures = {}
         for number, structure in enumerate(space.structures):
+            if structure in space.unlabelled:
+                continue
             masks = [one.masks[number] for one in found.figures]
             labels = found.shapes[number]
             spreads = spreads_of(labels, in_mm)
@@ -194,7 +196,10 @@ class QualityReference:
                 f"{path} is no calibration that predict wrote ({type(error).__name__}: {error}): give "
                 "the calibration.json of a report, or a folder of labelled images"
             ) from error
-        if tuple(structures) != tuple(space.structures):
+        # Labels may have told of some alone; that it is the same model is known by its digest.
+        if not structures or list(structures) != [
+            one for one in space.structures if one in structures
+        ]:
             raise SegprefError(
                 f"{path} is about {', '.join(structures)}, but the model predicts "
                 f"{', '.join(space.structures)}: give --validation the labelled images"

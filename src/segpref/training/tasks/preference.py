@@ -138,6 +138,12 @@ class PreferenceTask(Task, Generic[P]):
                 "the supervised part of the loss needs labels, and the pool has none: give a labelled "
                 "pool, or a method without it"
             )
+        if inputs.needs_label and (left := inputs.pool.label_space.unlabelled):
+            raise SegprefError(
+                "the supervised part of the loss needs labels of every structure, and those of the "
+                f"pool say nothing of {', '.join(left)}: name their values in labels, or give a method "
+                "without it"
+            )
         if inputs.unsure and not isinstance(inputs.judge, UnsureJudge):
             name = type(inputs.judge).__name__
             raise SegprefError(
