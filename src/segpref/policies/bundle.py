@@ -18,7 +18,7 @@ from segpref.policies.bundle_transforms import settings_of, transforms_of
 from segpref.policies.checkpoints import ModelCard, NetworkSpec
 from segpref.policies.segmenter import Segmenter
 from segpref.policies.weights import WeightFile, read_weights, write_weights
-from segpref.trust import is_code_of, read_json
+from segpref.trust import is_own, read_json
 from segpref.types import LabelSpace, SegprefError
 from segpref.version import __version__
 
@@ -60,7 +60,7 @@ class Bundle:
             preparation: what the bundle's own preprocessing amounts to.
             labelled: patients that it was trained with: the bundle itself does not say.
         """
-        own = is_code_of(self.path, self.network.module)
+        own = is_own(self.network.module)
         return ModelCard(
             self.network,
             self.label_space,

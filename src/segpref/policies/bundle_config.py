@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from segpref.late import late
 from segpref.policies.checkpoints import NetworkSpec
-from segpref.trust import check_network, is_code_of, monai_path, trust_code
+from segpref.trust import (
+    as_in_folder,
+    check_network,
+    is_code_of,
+    monai_path,
+    own_path,
+    trust_code,
+)
 from segpref.types import SegprefError
 
 if TYPE_CHECKING:
@@ -70,7 +78,7 @@ def network_of(parser: ConfigParser, path: Path, trust: bool) -> NetworkSpec:
 
     Raises:
         SegprefError: there is no definition, it needs ``trust``, it can't be written down, or its code
-            has the name of other code (:func:`~segpref.trust.trust_code`).
+            has the name of a library (:func:`~segpref.trust.trust_code`).
     """
     found = [name for name in _NETWORKS if bundle.ConfigComponent.is_instantiable(parser.get(name))]
     if not found:
@@ -95,10 +103,13 @@ def network_of(parser: ConfigParser, path: Path, trust: bool) -> NetworkSpec:
             )
         if own or code is not None:
             trust_code(path)
-        component = _component(parser, name, plain=code is None)
-        arguments = json.loads(json.dumps(component.resolve_args()))
-        module = monai_path(target) or target
-        if not trust:
+        with as_in_folder(path) if own or code is not None else nullcontext():
+            component = _component(parser, name, plain=code is None)
+            arguments = json.loads(json.dumps(component.resolve_args()))
+        module = own_path(path, target) if own else monai_path(target) or target
+        if own:
+            pass
+        elif not trust:
             check_network(module, arguments, what)
         elif "." not in module:
             # Looking for a name without its package imports all of MONAI.
@@ -145,7 +156,8 @@ def windows_of(parser: ConfigParser, path: Path, trust: bool) -> Any:
         windows = _plain(parser, inferer.get("roi_size") if plain else inferer)
         if trust and any(text.startswith("$") for text in _strings(windows)):
             trust_code(path)  # its imports are run, too
-            found = parser.get_parsed_content(f"{name}::roi_size" if plain else name)
+            with as_in_folder(path):
+                found = parser.get_parsed_content(f"{name}::roi_size" if plain else name)
             return found if plain else getattr(found, "roi_size", None)
     except Exception:  # a broken reference, or whatever the bundle's code raises
         return inferer
