@@ -29,6 +29,8 @@ bundle = late("monai.bundle")
 
 _CONFIGS = ("json", "yaml", "yml")
 _NETWORKS = ("network_def", "network", "net")
+_DROPPED = {"SwinUNETR": ("img_size",)}
+"""Arguments that had no effect and that MONAI has removed: bundles of earlier versions name them."""
 
 
 def open_config(path: Path, config: str, trust: bool = False) -> ConfigParser:
@@ -82,12 +84,23 @@ def network_of(parser: ConfigParser, path: Path, trust: bool) -> NetworkSpec:
     """
     found = [name for name in _NETWORKS if bundle.ConfigComponent.is_instantiable(parser.get(name))]
     if not found:
+        code = next((text for name in _NETWORKS if _is_code(text := parser.get(name))), None)
+        if code is not None:
+            raise SegprefError(
+                f"the configuration of {path} makes its network by code ({code[:60]}), which tells no "
+                "class and arguments: give network_def a _target_"
+            )
         raise SegprefError(
             f"the configuration of {path} defines no network: give network_def a _target_"
         )
     name = found[0]
     what = f"{name} in the configuration of {path}"
     try:
+        if part := _object(parser, name):
+            raise SegprefError(
+                f"{what} is given an object ({part}), and segpref takes networks whose arguments are "
+                "numbers, text and lists: as a judge, give a folder of masks that the bundle predicted"
+            )
         code = _first_expression(parser, name, set())
         if code is not None and not trust:
             raise SegprefError(
@@ -106,6 +119,8 @@ def network_of(parser: ConfigParser, path: Path, trust: bool) -> NetworkSpec:
         with as_in_folder(path) if own or code is not None else nullcontext():
             component = _component(parser, name, plain=code is None)
             arguments = json.loads(json.dumps(component.resolve_args()))
+        for gone in _DROPPED.get(target.rpartition(".")[2], ()):
+            arguments.pop(gone, None)
         module = own_path(path, target) if own else monai_path(target) or target
         if own:
             pass
@@ -164,6 +179,19 @@ def windows_of(parser: ConfigParser, path: Path, trust: bool) -> Any:
     return windows
 
 
+def _object(parser: ConfigParser, name: str) -> str | None:
+    """Class of an object among the arguments of a network; None where there is none."""
+    arguments = {key: part for key, part in parser[name].items() if key != "_target_"}
+    return _class_in(_plain(parser, arguments))
+
+
+def _class_in(part: Any) -> str | None:
+    if isinstance(part, Mapping) and "_target_" in part:
+        return str(part["_target_"])
+    parts = part.values() if isinstance(part, Mapping) else part if isinstance(part, list) else ()
+    return next((found for one in parts if (found := _class_in(one))), None)
+
+
 def _first_expression(parser: ConfigParser, name: str, seen: set[str]) -> str | None:
     """Code that would be run to make a part of the configuration; None where it is text alone."""
     if name in seen:
@@ -175,6 +203,10 @@ def _first_expression(parser: ConfigParser, name: str, seen: set[str]) -> str | 
         if text.startswith("@") and (code := _first_expression(parser, text[1:], seen)):
             return code
     return None
+
+
+def _is_code(part: Any) -> bool:
+    return isinstance(part, str) and part.startswith("$")
 
 
 def _reads_outside(text: str) -> bool:
