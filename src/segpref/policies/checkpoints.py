@@ -92,9 +92,10 @@ class NetworkSpec:
         except Exception as error:  # a foreign class may raise anything
             if ran_out(error):
                 raise
+            reason = " ".join(str(error).split())[:300]
             # An nnU-Net's plans are pages long.
             given = textwrap.shorten(str(dict(self.arguments)), 300, placeholder=" ...")
-            raise SegprefError(f"{self.name} can't be made with {given}: {error}") from error
+            raise SegprefError(f"{self.name} can't be made with {given}: {reason}") from error
         assert isinstance(network, nn.Module)
         return network
 
