@@ -25,7 +25,7 @@ import monai
 import torch
 
 from segpref.data import Preparation
-from segpref.policies import Bundle, open_model, read_bundle
+from segpref.policies import open_model, read_bundle
 from segpref.types import SegprefError
 
 LARGEST = 96
@@ -89,7 +89,8 @@ def tried(bundle: Path, work: Path) -> Row:
         shutil.rmtree(copy, ignore_errors=True)
 
 
-def _dims(bundle: Bundle) -> Any:
+def _dims(bundle: Any) -> Any:
+    """Axes of what the network sees, of a bundle that does not say how images are prepared."""
     shape = bundle.metadata["network_data_format"]["inputs"]["image"]["spatial_shape"]
     return bundle.network.arguments.get("spatial_dims", len(shape))
 

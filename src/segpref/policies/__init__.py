@@ -8,7 +8,7 @@ from segpref.faces import face
 
 if TYPE_CHECKING:
     from segpref.policies.atomic_writes import atomic_folder
-    from segpref.policies.bundle import Bundle, read_bundle, write_bundle
+    from segpref.policies.bundle import read_bundle, write_bundle
     from segpref.policies.bundle_transforms import settings_of
     from segpref.policies.capabilities import OwnPrediction, OwnValidation
     from segpref.policies.card_format import FORMAT, current
@@ -30,7 +30,7 @@ else:
         __name__,
         {
             "atomic_writes": ("atomic_folder",),
-            "bundle": ("Bundle", "read_bundle", "write_bundle"),
+            "bundle": ("read_bundle", "write_bundle"),
             "bundle_transforms": ("settings_of",),
             "capabilities": ("OwnPrediction", "OwnValidation"),
             "card_format": ("FORMAT", "current"),
@@ -52,7 +52,6 @@ else:
 
 __all__ = [
     "FORMAT",
-    "Bundle",
     "ModelCard",
     "NetworkSpec",
     "OpenModel",

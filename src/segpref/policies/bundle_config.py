@@ -122,9 +122,7 @@ def network_of(parser: ConfigParser, path: Path, trust: bool) -> NetworkSpec:
         for gone in _DROPPED.get(target.rpartition(".")[2], ()):
             arguments.pop(gone, None)
         module = own_path(path, target) if own else monai_path(target) or target
-        if own:
-            pass
-        elif not trust:
+        if not trust:
             check_network(module, arguments, what)
         elif "." not in module:
             # Looking for a name without its package imports all of MONAI.

@@ -3,7 +3,8 @@
 The module that a folder's code calls ``scripts.nets`` is ``segpref_code_HASH.scripts.nets`` in
 ``sys.modules``, in tracebacks and in pickles, with a hash of the folder's path: the same in every
 process that sees the folder there. Its import statements look in its own folder first, as when Python
-is started in it.
+is started in it; a plain name given to ``importlib.import_module`` is found while a configuration is
+read (:func:`as_in_folder`), and not later.
 """
 
 from __future__ import annotations
