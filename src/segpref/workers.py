@@ -22,6 +22,7 @@ import torch
 
 from segpref.array_pipe import Answering, Asking, Packed, packed
 from segpref.process_setup import configure_process
+from segpref.trust import adopt_trust, granted_trust
 from segpref.types import SegprefError
 
 __all__ = ["Workers"]
@@ -125,7 +126,9 @@ class _Worker:
         self._asking = Asking(here)
         # Subnormal numbers count as zero or not: as they do here.
         flushed = bool(np.float32(2e-38) * np.float32(0.1) == 0)
-        self._process = context.Process(target=_serve, args=(there, flushed), daemon=True)
+        self._process = context.Process(
+            target=_serve, args=(there, flushed, granted_trust()), daemon=True
+        )
         # Python's own helper, where this is the first process to need it, would unblock interrupts.
         resource_tracker.ensure_running()
         with _one_thread(), _without_interrupts():
@@ -166,12 +169,13 @@ class _Worker:
         self._asking.close()
 
 
-def _serve(pipe: connection.Connection, flushed: bool) -> None:
+def _serve(pipe: connection.Connection, flushed: bool, trust: tuple[frozenset[str], ...]) -> None:
     """The whole life of a worker."""
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     configure_process(threads=1)
     torch.set_flush_denormal(flushed)
+    adopt_trust(trust)
     with contextlib.suppress(EOFError, OSError):  # this process's parent has ended
         asked = Answering(pipe)
         received, work = asked.next(), None

@@ -51,6 +51,37 @@ def test_masks_equal_those_of_stock_nnunet(
 
 @needs_nnunet
 @pytest.mark.slow
+def test_folds_are_averaged_as_nnunet_averages_them(workplace: Workplace) -> None:
+    """As logits, and not as probabilities: a fold that is surer counts for more."""
+    folder = read_nnunet(workplace.trained("3d_fullres"), trust=True)
+    policies = [folder.policy(fold) for fold in folder.folds]
+    with torch.no_grad():
+        # Of two folds that differ little the mean is the same either way.
+        for name, weights in policies[0].network.network.named_parameters():
+            if "seg_layers" in name:
+                weights *= 20
+    predicting = pytest.importorskip("nnunetv2.inference.predict_from_raw_data")
+    stock = predicting.nnUNetPredictor(
+        perform_everything_on_device=False, device=torch.device("cpu"), allow_tqdm=False
+    )
+    known = folder.preparation.managers
+    stock.manual_initialization(
+        folder.policy().network.network, known.plans, known.configuration,
+        [policy.network.network.state_dict() for policy in policies], dict(folder.dataset),
+        folder.trainer, folder.mirroring,
+    )  # fmt: skip
+    data = torch.randn(1, 20, 18, 16, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        expected = stock.predict_logits_from_preprocessed_data(data).float()
+    found = folder.prediction(policies).logits(data[None])[0]
+    assert torch.equal(found, expected)
+    each = [folder.prediction([policy]).logits(data[None])[0] for policy in policies]
+    by_probability = torch.stack([logits.softmax(0) for logits in each]).mean(0)
+    assert (by_probability.argmax(0) != expected.argmax(0)).any()
+
+
+@needs_nnunet
+@pytest.mark.slow
 def test_a_tuned_folder_predicts_the_tuned_masks(workplace: Workplace, tmp_path: Path) -> None:
     model = workplace.trained("3d_fullres")
     folder = read_nnunet(model, trust=True)

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +48,7 @@ def test_expressions_need_trust(tmp_path: Path, where: str) -> None:
     assert mark.exists()
 
 
-def test_a_class_of_the_bundle_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_class_of_the_bundle_itself(tmp_path: Path) -> None:
     root = write(tmp_path / "b", changed(network_def={**UNET, "_target_": "made_scripts.nets.Own"}))
     (root / "made_scripts").mkdir()
     (root / "made_scripts" / "__init__.py").touch()
@@ -58,7 +57,6 @@ def test_a_class_of_the_bundle_itself(tmp_path: Path, monkeypatch: pytest.Monkey
     )
     with pytest.raises(SegprefError, match=r"own \(made_scripts\.nets\.Own\).* add --trust"):
         read_bundle(root)
-    monkeypatch.setattr(sys, "path", [*sys.path])
     policy = read_bundle(root, trust=True).policy()
     assert type(policy.network).__name__ == "Own"
 

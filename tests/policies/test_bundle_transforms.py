@@ -70,6 +70,9 @@ def scan(tmp_path: Path) -> Path:
          {"normalise": "min-max", "orientation": "RAS"}),
         ([{"_target_": "ScaleIntensityRangePercentilesd", "keys": "image", "lower": 0.5,
            "upper": 99.5, "b_min": 0, "b_max": 1, "clip": True}], {"normalise": "percentile"}),
+        # What is scaled twice is scaled as the second says.
+        ([{"_target_": "ScaleIntensityd", "keys": "image"},
+          {"_target_": "NormalizeIntensityd", "keys": "image"}], {"normalise": "z-score"}),
         ([], {"normalise": "none"}),
     ],
 )  # fmt: skip
@@ -103,6 +106,34 @@ def test_what_is_not_of_images_does_not_count(tmp_path: Path) -> None:
     flip = {"_target_": "Flipd", "keys": "label"}
     off = {"_target_": "Rotate90d", "keys": "image", "_disabled_": True}
     assert preparation(bundle(tmp_path / "b", flip, off, NONZERO)).normalise == "z-score-nonzero"
+
+
+def test_what_is_empty_may_be_left_out_of_what_is_prepared(tmp_path: Path) -> None:
+    crop = {"_target_": "CropForegroundd", "keys": ["image"], "source_key": "image"}
+    assert preparation(bundle(tmp_path / "b", RAS, WINDOW, crop)).normalise == "window"
+
+
+def of(*keys: str, **more: Any) -> dict[str, Any]:
+    return {"keys": list(keys), **more}
+
+
+def test_images_may_have_any_name() -> None:
+    load = {"_target_": "LoadImaged", **of("scan", "label")}
+    turn = {"_target_": "Orientationd", **of("scan", "label", axcodes="LPS")}
+    flip = {"_target_": "Flipd", **of("label")}
+    expected = {"normalise": "none", "orientation": "LPS"}, []
+    assert settings_of([load, turn, flip], 3) == expected
+
+
+def test_channels_may_be_read_from_files_of_their_own() -> None:
+    load = {"_target_": "LoadImaged", **of("t1", "t2", "seg")}
+    turn = {"_target_": "Orientationd", **of("t1", "t2", "seg", axcodes="RAS")}
+    join = {"_target_": "ConcatItemsd", **of("t1", "t2", name="image")}
+    each = {"_target_": "NormalizeIntensityd", **of("image", channel_wise=True)}
+    found = settings_of([load, turn, join, each], 3, channels=2)
+    assert found == ({"normalise": "z-score", "orientation": "RAS"}, [])
+    rotated = [load, {"_target_": "Rotate90d", **of("t1", "t2")}, join]
+    assert settings_of(rotated, 3, channels=2)[1] == ["Rotate90d"]
 
 
 @pytest.mark.parametrize(

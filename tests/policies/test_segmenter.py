@@ -268,7 +268,7 @@ def test_outputs_of_the_wrong_shape(output: Any, images: Tensor) -> None:
 
 
 def test_an_output_that_is_no_tensor(images: Tensor) -> None:
-    policy = Segmenter(Says(lambda x: {"logits": x.expand(-1, 3, -1, -1)}), SPACE)
+    policy = Segmenter(Says(lambda x: {"boxes": x.expand(-1, 3, -1, -1)}), SPACE)
     for use in (policy.forward, policy.logits):
         with pytest.raises(SegprefError, match="gives a dict where a tensor"):
             use(images)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,38 @@ def test_the_second_iteration_is_given_the_first_ones_mask(sam_folder: Path) -> 
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
     once = policy_of(sam_folder, iterations=1).logits(images, PROMPTS)
     assert not torch.allclose(found, once, atol=1e-3)
+
+
+@pytest.mark.parametrize("multimask", [True, False])
+def test_sam_hq_answers_as_the_class_of_transformers(tmp_path: Path, multimask: bool) -> None:
+    model = write_sam(tmp_path, hq=True)
+    images = images_of(lesions(2))
+    policy = policy_of(tmp_path, iterations=1)
+    assert policy.inner.family == "sam_hq"
+    answer = policy.ask(images, PROMPTS, multimask=multimask)
+    expected, output = stock(model, images, multimask=multimask)
+    torch.testing.assert_close(answer.logits[:, :, 0], expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(answer.quality[:, :, 0], output.iou_scores[:, 0])
+    # One image at a time, and through a model file, with embeddings that are kept.
+    alone = torch.cat([policy.logits(images[n : n + 1], PROMPTS[n : n + 1]) for n in range(2)])
+    torch.testing.assert_close(policy.logits(images, PROMPTS), alone, rtol=1e-3, atol=1e-4)
+    card = promptable_card(policy.inner, LESION, Preparation(dims=2, size=(SIDE, SIDE)))
+    save_model(tmp_path / "best.safetensors", policy.inner, card)
+    again, _ = load_model(tmp_path / "best.safetensors")
+    assert again.digest() == policy.digest()
+    set_trainable(policy.inner, ("decoder",))
+    data = lesions(2)
+    policy.prepare(data, Cache(tmp_path / "cache"))
+    torch.testing.assert_close(policy.logits(images, PROMPTS), alone, rtol=1e-3, atol=1e-4)
+    smaller = policy_of(tmp_path, size=16)
+    assert smaller.logits(images[..., ::2, ::2]).shape == (2, 1, SIDE // 2, SIDE // 2)
+
+
+@pytest.mark.parametrize("kind", ["sam3", "sam3_video", "sam3_tracker", "edgetam", "clip"])
+def test_another_kind_of_checkpoint_is_refused(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
+    with pytest.raises(SegprefError, match=f"of the kind {kind}: name one of SAM, SAM-HQ or SAM 2"):
+        load_sam(str(tmp_path))
 
 
 @pytest.mark.slow

@@ -22,6 +22,8 @@ from transformers import (
     Sam2Config,
     Sam2Model,
     SamConfig,
+    SamHQConfig,
+    SamHQModel,
     SamModel,
     ViltConfig,
     ViltForQuestionAnswering,
@@ -51,21 +53,21 @@ def lively(model: Any) -> Any:
     return model.eval()
 
 
-def write_sam(folder: Path, side: int = SIDE, seed: int = 0) -> SamModel:
+def write_sam(folder: Path, side: int = SIDE, seed: int = 0, hq: bool = False) -> Any:
     vision = {
         "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": side,
         "patch_size": 4, "window_size": 4, "global_attn_indexes": [1], "output_channels": 32,
         "mlp_dim": 64, "num_pos_feats": 16,
     }  # fmt: skip
-    config = SamConfig(
+    config = (SamHQConfig if hq else SamConfig)(
         vision_config=vision,
         prompt_encoder_config={"hidden_size": 32, "image_size": side, "patch_size": 4},
         mask_decoder_config={
             "hidden_size": 32, "mlp_dim": 64, "num_attention_heads": 2, "iou_head_hidden_dim": 32
-        },
+        } | ({"vit_dim": 32} if hq else {}),
     )  # fmt: skip
     torch.manual_seed(seed)
-    model = lively(SamModel(config))
+    model = lively((SamHQModel if hq else SamModel)(config))
     model.save_pretrained(folder)
     return model
 

@@ -22,7 +22,9 @@ __all__ = ["PoolWorker", "received", "told"]
 
 def told(make: Callable[..., Any], arguments: Sequence[Any]) -> bytes:
     """What a worker is told at its beginning."""
-    return pickle.dumps((make, tuple(arguments), granted_trust(), os.getcwd()))  # noqa: PTH109
+    # Within, for what it holds may be of a class that only the trust lets be imported.
+    begun = pickle.dumps((make, tuple(arguments)))
+    return pickle.dumps((begun, granted_trust(), os.getcwd()))  # noqa: PTH109
 
 
 class PoolWorker:
@@ -58,13 +60,14 @@ class PoolWorker:
 
 def _begun(told: bytes) -> tuple[Callable[..., Any], Sequence[Any]]:
     try:
-        make, arguments, trust, folder = pickle.loads(told)
+        begun, trust, folder = pickle.loads(told)
+        adopt_trust(trust)
+        make, arguments = pickle.loads(begun)
     except (ImportError, AttributeError) as error:
         raise SegprefError(
             f"{socket.gethostname()} lacks a module of this process ({error}): install the same "
             "segpref and extras there, and put your own modules on its import path"
         ) from error
-    adopt_trust(trust)
     with suppress(OSError):  # for paths that are relative
         os.chdir(folder)
     return make, arguments

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,8 @@ from segpref.seeds import image_seeds
 from segpref.types import SegprefError
 
 __all__ = ["Tail", "TailPass", "find_tail", "full_size"]
+
+_NAMES = ("logits", "pred", "out")
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,8 +184,19 @@ def find_tail(network: nn.Module, image: Tensor, names: Sequence[str] | None = N
 
 
 def full_size(output: Any) -> Any:
-    """The first of several outputs: heads of deep supervision only propose."""
-    return output[0] if isinstance(output, list | tuple) and output else output
+    """The segmentation among several outputs: heads of deep supervision only propose.
+
+    Of a list it is the first of the largest ones, of a mapping what is named as logits usually are.
+    """
+    if isinstance(output, Mapping):
+        output = next((output[name] for name in _NAMES if name in output), output)
+    if isinstance(output, list | tuple) and output:
+        return max(output, key=_voxels)  # the first of those that are equal
+    return output
+
+
+def _voxels(output: Any) -> int:
+    return math.prod(output.shape[2:]) if isinstance(output, Tensor) and output.ndim > 2 else 0
 
 
 def _trace(network: nn.Module, image: Tensor) -> tuple[nn.Module, ...]:

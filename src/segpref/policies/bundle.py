@@ -13,12 +13,14 @@ from torch import nn
 
 from segpref.data.preparation import Preparation
 from segpref.policies.atomic_writes import atomic_folder
+from segpref.policies.bundle_channels import channels_of, label_space_of
 from segpref.policies.bundle_config import network_of, open_config, windows_of
+from segpref.policies.bundle_kind import image_of, refuse_guided, segmentation_of
 from segpref.policies.bundle_transforms import settings_of, transforms_of
 from segpref.policies.checkpoints import ModelCard, NetworkSpec
 from segpref.policies.segmenter import Segmenter
 from segpref.policies.weights import WeightFile, read_weights, write_weights
-from segpref.trust import is_code_of, read_json
+from segpref.trust import is_own, read_json
 from segpref.types import LabelSpace, SegprefError
 from segpref.version import __version__
 
@@ -26,7 +28,6 @@ __all__ = ["Bundle", "read_bundle", "write_bundle"]
 
 _WEIGHTS = Path("models") / "model.pt"
 _OLD_WEIGHTS = ("*.pt", "*.pth", "*.ts", "*.onnx", "*.trt", "*.engine")
-_BACKGROUND = ("background", "bg")
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Bundle:
             preparation: what the bundle's own preprocessing amounts to.
             labelled: patients that it was trained with: the bundle itself does not say.
         """
-        own = is_code_of(self.path, self.network.module)
+        own = is_own(self.network.module)
         return ModelCard(
             self.network,
             self.label_space,
@@ -160,22 +161,24 @@ def read_bundle(
         trust: whether code in the definition of the network may be run.
 
     Raises:
-        SegprefError: a file is missing or damaged, the definition needs ``trust``, or the label space
-            can't be told.
+        SegprefError: the bundle is not for segmentation, a file is missing or damaged, the definition
+            needs ``trust``, or the label space can't be told.
     """
     path = Path(path).expanduser()
     metadata = _json(path / "configs" / "metadata.json")
+    output = segmentation_of(metadata, path)
     parser = open_config(path, config, trust)
+    transforms = transforms_of(parser)
+    refuse_guided(transforms, path)
     network = network_of(parser, path, trust)
-    formats = metadata.get("network_data_format", {})
     return Bundle(
         path=path,
         metadata=metadata,
         network=network,
-        label_space=label_space or _label_space(formats.get("outputs", {}), path),
-        channels=_channels(formats.get("inputs", {})),
+        label_space=label_space or label_space_of(output, path),
+        channels=channels_of(image_of(metadata.get("network_data_format")), path),
         windows=windows_of(parser, path, trust),
-        transforms=transforms_of(parser),
+        transforms=transforms,
         file=read_weights(path / _WEIGHTS),
     )
 
@@ -231,27 +234,3 @@ def _json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise SegprefError(f"{path} does not describe a bundle: copy it again")
     return content
-
-
-def _label_space(outputs: Mapping[str, Any], path: Path) -> LabelSpace:
-    names = _names(outputs.get("pred", {}).get("channel_def", {}))
-    if not names:
-        raise SegprefError(
-            f"{path}/configs/metadata.json does not say what the outputs mean: add channel_def to "
-            "network_data_format outputs pred, or give the label space"
-        )
-    exclusive = len(names) > 1 and names[0].lower() in _BACKGROUND
-    return LabelSpace("multi-class" if exclusive else "multi-label", names)
-
-
-def _channels(inputs: Mapping[str, Any]) -> tuple[str, ...]:
-    image = inputs.get("image", {})
-    names = _names(image.get("channel_def", {}))
-    count = int(image.get("num_channels", len(names) or 1))
-    return names if len(names) == count else tuple(f"channel {n}" for n in range(count))
-
-
-def _names(channels: Any) -> tuple[str, ...]:
-    if isinstance(channels, Mapping):
-        return tuple(str(channels[key]) for key in sorted(channels, key=int))
-    return tuple(map(str, channels))

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from segpref.late import late
 from segpref.policies.checkpoints import NetworkSpec
-from segpref.trust import check_network, is_code_of, monai_path, trust_code
+from segpref.trust import (
+    as_in_folder,
+    check_network,
+    is_code_of,
+    monai_path,
+    own_path,
+    trust_code,
+)
 from segpref.types import SegprefError
 
 if TYPE_CHECKING:
@@ -21,6 +29,8 @@ bundle = late("monai.bundle")
 
 _CONFIGS = ("json", "yaml", "yml")
 _NETWORKS = ("network_def", "network", "net")
+_DROPPED = {"SwinUNETR": ("img_size",)}
+"""Arguments that had no effect and that MONAI has removed: bundles of earlier versions name them."""
 
 
 def open_config(path: Path, config: str, trust: bool = False) -> ConfigParser:
@@ -70,16 +80,27 @@ def network_of(parser: ConfigParser, path: Path, trust: bool) -> NetworkSpec:
 
     Raises:
         SegprefError: there is no definition, it needs ``trust``, it can't be written down, or its code
-            has the name of other code (:func:`~segpref.trust.trust_code`).
+            has the name of a library (:func:`~segpref.trust.trust_code`).
     """
     found = [name for name in _NETWORKS if bundle.ConfigComponent.is_instantiable(parser.get(name))]
     if not found:
+        code = next((text for name in _NETWORKS if _is_code(text := parser.get(name))), None)
+        if code is not None:
+            raise SegprefError(
+                f"the configuration of {path} makes its network by code ({code[:60]}), which tells no "
+                "class and arguments: give network_def a _target_"
+            )
         raise SegprefError(
             f"the configuration of {path} defines no network: give network_def a _target_"
         )
     name = found[0]
     what = f"{name} in the configuration of {path}"
     try:
+        if part := _object(parser, name):
+            raise SegprefError(
+                f"{what} is given an object ({part}), and segpref takes networks whose arguments are "
+                "numbers, text and lists: as a judge, give a folder of masks that the bundle predicted"
+            )
         code = _first_expression(parser, name, set())
         if code is not None and not trust:
             raise SegprefError(
@@ -95,9 +116,12 @@ def network_of(parser: ConfigParser, path: Path, trust: bool) -> NetworkSpec:
             )
         if own or code is not None:
             trust_code(path)
-        component = _component(parser, name, plain=code is None)
-        arguments = json.loads(json.dumps(component.resolve_args()))
-        module = monai_path(target) or target
+        with as_in_folder(path) if own or code is not None else nullcontext():
+            component = _component(parser, name, plain=code is None)
+            arguments = json.loads(json.dumps(component.resolve_args()))
+        for gone in _DROPPED.get(target.rpartition(".")[2], ()):
+            arguments.pop(gone, None)
+        module = own_path(path, target) if own else monai_path(target) or target
         if not trust:
             check_network(module, arguments, what)
         elif "." not in module:
@@ -145,11 +169,25 @@ def windows_of(parser: ConfigParser, path: Path, trust: bool) -> Any:
         windows = _plain(parser, inferer.get("roi_size") if plain else inferer)
         if trust and any(text.startswith("$") for text in _strings(windows)):
             trust_code(path)  # its imports are run, too
-            found = parser.get_parsed_content(f"{name}::roi_size" if plain else name)
+            with as_in_folder(path):
+                found = parser.get_parsed_content(f"{name}::roi_size" if plain else name)
             return found if plain else getattr(found, "roi_size", None)
     except Exception:  # a broken reference, or whatever the bundle's code raises
         return inferer
     return windows
+
+
+def _object(parser: ConfigParser, name: str) -> str | None:
+    """Class of an object among the arguments of a network; None where there is none."""
+    arguments = {key: part for key, part in parser[name].items() if key != "_target_"}
+    return _class_in(_plain(parser, arguments))
+
+
+def _class_in(part: Any) -> str | None:
+    if isinstance(part, Mapping) and "_target_" in part:
+        return str(part["_target_"])
+    parts = part.values() if isinstance(part, Mapping) else part if isinstance(part, list) else ()
+    return next((found for one in parts if (found := _class_in(one))), None)
 
 
 def _first_expression(parser: ConfigParser, name: str, seen: set[str]) -> str | None:
@@ -163,6 +201,10 @@ def _first_expression(parser: ConfigParser, name: str, seen: set[str]) -> str | 
         if text.startswith("@") and (code := _first_expression(parser, text[1:], seen)):
             return code
     return None
+
+
+def _is_code(part: Any) -> bool:
+    return isinstance(part, str) and part.startswith("$")
 
 
 def _reads_outside(text: str) -> bool:

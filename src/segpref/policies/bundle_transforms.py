@@ -17,9 +17,12 @@ _REFERENCES = re.compile(r"\$?\s*@[\w:#]+(\s*\+\s*@[\w:#]+)*\s*")
 _HARMLESS = (
     *("LoadImage", "EnsureChannelFirst", "AddChannel", "AsChannelFirst", "EnsureType", "ToTensor"),
     *("CastToType", "Identity", "ToDevice", "CopyItems", "DeleteItems", "SelectItems"),
+    # Files of one channel each: datasets have them as the channels of one image.
+    "ConcatItems",
     # Windows that slide are padded as they need it.
     *("SpatialPad", "DivisiblePad"),
 )
+_LABELS = re.compile(r"label|seg|mask|gt|pred", re.IGNORECASE)
 _BY_STATISTICS = ("NormalizeIntensity", "ScaleIntensity", "ScaleIntensityRangePercentiles")
 
 
@@ -49,15 +52,20 @@ def settings_of(
     """
     settings: dict[str, Any] = {"normalise": "none"}
     unknown = []
+    images = _image_keys(transforms)
     for transform in transforms:
         if not isinstance(transform, Mapping) or "_target_" not in transform:
             unknown.append(str(transform)[:60])
             continue
-        if transform.get("_disabled_") or not _is_of_images(transform):
+        if transform.get("_disabled_") or not _is_of(images, transform):
             continue
         name = _name(transform)
         together = channels > 1 and name in _BY_STATISTICS and not transform.get("channel_wise")
         told = {} if name in _HARMLESS else None if together else _told(name, transform, dims)
+        if name == "CropForeground" and settings["normalise"] != "none":
+            told = {}  # of what is prepared it leaves out what is empty
+        if told == {"normalise": "z-score"} and settings["normalise"] == "min-max":
+            settings["normalise"] = "none"  # it undoes any scaling before it
         if told is None or any(settings.get(key, "none") != "none" for key in told):
             unknown.append(name)
         else:
@@ -97,9 +105,26 @@ def _name(transform: Mapping[str, Any]) -> str:
     return re.sub(r"(?<=[a-z])(d|D|Dict)$", "", name)
 
 
-def _is_of_images(transform: Mapping[str, Any]) -> bool:
-    keys = transform.get("keys", "image")
-    return "image" in keys if isinstance(keys, list) else keys == "image" or "@" in str(keys)
+def _keys(transform: Any) -> list[str]:
+    keys = transform.get("keys", []) if isinstance(transform, Mapping) else []
+    return [str(key) for key in keys] if isinstance(keys, list) else [str(keys)]
+
+
+def _image_keys(transforms: Sequence[Any]) -> set[str]:
+    """What images are called, which may be read as one file per channel."""
+    loaded = {key for one in transforms if _name_of(one) == "LoadImage" for key in _keys(one)}
+    joined = {key for one in transforms if _name_of(one) == "ConcatItems" for key in _keys(one)}
+    loaded = {"image"} if "image" in loaded else {key for key in loaded if not _LABELS.search(key)}
+    return {"image"} | loaded | (joined if joined & loaded else set())
+
+
+def _name_of(transform: Any) -> str:
+    return _name(transform) if isinstance(transform, Mapping) else ""
+
+
+def _is_of(images: set[str], transform: Mapping[str, Any]) -> bool:
+    keys = _keys(transform)
+    return not keys or any(key in images or "@" in key for key in keys)
 
 
 def _told(name: str, given: Mapping[str, Any], dims: int) -> dict[str, Any] | None:

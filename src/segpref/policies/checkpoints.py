@@ -28,7 +28,10 @@ from segpref.trust import (
     check_network,
     check_policy,
     check_preparation,
+    is_code_of,
+    own_path,
     parse_json,
+    path_in_folder,
     require_trust,
     trust_code,
     vouch,
@@ -53,7 +56,8 @@ class NetworkSpec:
     """A network class and its arguments.
 
     Args:
-        module: import path of an ``nn.Module``, such as ``monai.networks.nets.UNet``.
+        module: import path of an ``nn.Module``, such as ``monai.networks.nets.UNet``; of code of a
+            model's own folder that of :func:`~segpref.trust.own_path`.
         arguments: its keyword arguments.
     """
 
@@ -69,6 +73,11 @@ class NetworkSpec:
         }
         return NetworkSpec(self.module, filled)
 
+    @property
+    def name(self) -> str:
+        """The import path for people and files: as the model's own folder has it."""
+        return path_in_folder(self.module)
+
     def build(self) -> nn.Module:
         """A fresh network.
 
@@ -77,15 +86,16 @@ class NetworkSpec:
         vouch(self.module, self.arguments)
         network_class = imported(self.module)
         if not (isinstance(network_class, type) and issubclass(network_class, nn.Module)):
-            raise SegprefError(f"{self.module} is not a torch.nn.Module: name a network class")
+            raise SegprefError(f"{self.name} is not a torch.nn.Module: name a network class")
         try:
             network = network_class(**self.arguments)
         except Exception as error:  # a foreign class may raise anything
             if ran_out(error):
                 raise
+            reason = " ".join(str(error).split())[:300]
             # An nnU-Net's plans are pages long.
             given = textwrap.shorten(str(dict(self.arguments)), 300, placeholder=" ...")
-            raise SegprefError(f"{self.module} can't be made with {given}: {error}") from error
+            raise SegprefError(f"{self.name} can't be made with {given}: {reason}") from error
         assert isinstance(network, nn.Module)
         return network
 
@@ -135,6 +145,7 @@ class ModelCard:
     def to_json(self) -> str:
         """The card as JSON."""
         content = asdict(self)
+        content["network"]["module"] = self.network.name
         # Most models have neither, and their files stay as they were.
         for name in ("mirroring", "code"):
             if not content[name]:
@@ -157,12 +168,15 @@ class ModelCard:
         """
         raw = current(parse_json(text, f"the card in {file}"), file)
         space = raw["label_space"]
-        network = NetworkSpec(raw["network"]["module"], raw["network"]["arguments"])
+        module = raw["network"]["module"]
         policy = PolicySpec(**raw["policy"])
         if (code := raw.get("code")) is not None:
             if trust:
                 trust_code(code)
             require_trust(code, file)
+            if is_code_of(Path(code), module):
+                module = own_path(code, module)
+        network = NetworkSpec(module, raw["network"]["arguments"])
         if not trust:
             check_network(network.module, network.arguments, file)
             check_policy(policy.class_path, policy.init_args, file)
@@ -272,7 +286,7 @@ def load_network(path: Path | str, *, trust: bool = False) -> tuple[nn.Module, M
         raise _damaged(path, error) from error
     except RuntimeError as error:
         raise SegprefError(
-            f"the weights in {path} do not fit {card.network.module}: has the class changed since?"
+            f"the weights in {path} do not fit {card.network.name}: has the class changed since?"
         ) from error
     check_weights(network, path)
     return network, card

@@ -186,6 +186,12 @@ class Segmenter:
 
     def _checked(self, output: Any, images: Tensor) -> Tensor:
         logits = self.logits_of(output)
+        if isinstance(logits, Tensor) and logits.ndim == 2:
+            raise SegprefError(
+                f"the network gives an output of shape {tuple(logits.shape)} for images of "
+                f"{tuple(images.shape)}, as classifiers do: segpref takes networks for segmentation, "
+                "which give one logit for every voxel and structure"
+            )
         if not isinstance(logits, Tensor):
             raise SegprefError(
                 f"the network gives a {type(logits).__name__} where a tensor of logits is needed: wrap "

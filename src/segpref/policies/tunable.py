@@ -17,7 +17,7 @@ from segpref.checking import checked
 from segpref.data.cache import Cache
 from segpref.data.dataset import Dataset
 from segpref.memory import ran_out
-from segpref.trust import vouch
+from segpref.trust import path_in_folder, vouch
 from segpref.types import LabelSpace, Policy, SegprefError, State
 
 __all__ = ["PolicySpec", "TunablePolicy", "imported", "learn_parts"]
@@ -118,7 +118,8 @@ def imported(path: str) -> Any:
     try:
         return getattr(importlib.import_module(module_name), name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise SegprefError(f"{path} can't be imported ({error}): check its import path") from error
+        shown = path_in_folder(path)
+        raise SegprefError(f"{shown} can't be imported ({error}): check its import path") from error
 
 
 def learn_parts(network: nn.Module, parts: Sequence[str] | None) -> None:

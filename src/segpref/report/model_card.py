@@ -96,7 +96,7 @@ def _model(
 ) -> Rows:
     if own is not None:
         space, form = own.label_space, own.preparation
-        yield "Network", own.network.module
+        yield "Network", own.network.name
         exclusive = "exclude each other" if space.kind == "multi-class" else "may overlap"
         yield "Structures", f"{', '.join(space.structures)} ({exclusive})"
         yield "Input", f"{form.dims}D, {', '.join(own.channels)}"

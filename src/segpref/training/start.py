@@ -58,7 +58,8 @@ def first_network(card: ModelCard, start: Path | None, seed: int) -> nn.Module:
 
 def _kind(card: ModelCard) -> dict[str, Any]:
     return {
-        "network": card.network,
+        # Whatever folder its code is in: that is told by the card of the start.
+        "network": (card.network.name, card.network.arguments),
         "label space": card.label_space,
         "preparation": card.preparation,
         # A bundle may call its channels by other names than the images do.

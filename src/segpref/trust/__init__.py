@@ -24,7 +24,15 @@ if TYPE_CHECKING:
         stays_local,
         vouch,
     )
-    from segpref.trust.folders import is_code_of, require_trust, trust_code
+    from segpref.trust.folders import (
+        is_code_of,
+        is_own,
+        own_path,
+        path_in_folder,
+        require_trust,
+        trust_code,
+    )
+    from segpref.trust.own_modules import as_in_folder
     from segpref.trust.text import parse_json, read_json, read_yaml
     from segpref.trust.transformers import check_transformers_config
 else:
@@ -43,7 +51,15 @@ else:
                 "stays_local",
                 "vouch",
             ),
-            "folders": ("is_code_of", "require_trust", "trust_code"),
+            "folders": (
+                "is_code_of",
+                "is_own",
+                "own_path",
+                "path_in_folder",
+                "require_trust",
+                "trust_code",
+            ),
+            "own_modules": ("as_in_folder",),
             "text": ("parse_json", "read_json", "read_yaml"),
             "transformers": ("check_transformers_config",),
         },
@@ -53,14 +69,18 @@ __all__ = [
     "PREPARATION",
     "adopt_trust",
     "allow_names",
+    "as_in_folder",
     "check_network",
     "check_policy",
     "check_preparation",
     "check_transformers_config",
     "granted_trust",
     "is_code_of",
+    "is_own",
     "monai_path",
+    "own_path",
     "parse_json",
+    "path_in_folder",
     "read_json",
     "read_yaml",
     "require_trust",

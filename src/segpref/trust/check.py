@@ -19,6 +19,7 @@ from segpref.trust.allowed import (
     POLICIES,
     Settings,
 )
+from segpref.trust.folders import adopt_folders, trusted_folders
 from segpref.trust.transformers import check_transformers_config
 from segpref.types import SegprefError
 
@@ -72,13 +73,19 @@ def allow_names(settings: Any) -> None:
 
 def granted_trust() -> tuple[frozenset[str], ...]:
     """What the user of this process asked for and a file named, for :func:`adopt_trust`."""
-    return tuple(frozenset(one) for one in (_vouched, _named, _local))
+    return (*(frozenset(one) for one in (_vouched, _named, _local)), trusted_folders())
 
 
 def adopt_trust(granted: tuple[frozenset[str], ...]) -> None:
-    """Trust what another process of the same user does, in its place."""
-    for own, one in zip((_vouched, _named, _local), granted, strict=True):
+    """Trust what another process of the same user does, in its place.
+
+    Raises:
+        SegprefError: code that it trusts lies in a folder that is not on this machine.
+    """
+    *given, folders = granted
+    for own, one in zip((_vouched, _named, _local), given, strict=True):
         own |= one
+    adopt_folders(folders)
 
 
 def stays_local(checkpoint: str) -> bool:

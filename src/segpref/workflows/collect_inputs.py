@@ -152,7 +152,9 @@ def open_collect_inputs(
     readers = [one for one in (reader, more) if one is not None]
     scorer = None
     if judge is not None:
-        scorer, judged = open_judge(judge, card, readers[0], cache, opening.trust, more)
+        scorer, judged = open_judge(
+            judge, card, readers[0], cache, opening.trust, more, opening.labelled
+        )
         refuse_own_weights(scorer, opened)
         seen |= set(judged)
     if reader is not None:

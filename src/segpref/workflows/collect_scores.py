@@ -43,7 +43,7 @@ def scores_of_judges(
     places = {case.id: place for place, case in enumerate(dataset.without_labels())}
     found: dict[str, Mapping[str, float]] = {}
     for named in judges:
-        judge, _ = open_judge(named, card, reader, cache, opening.trust)
+        judge, _ = open_judge(named, card, reader, cache, opening.trust, labelled=opening.labelled)
         scores: dict[str, float] = {}
         for folder, cases in (
             (study.slates, study.train_cases),

@@ -92,7 +92,7 @@ def open_inputs(
     opened = open_trained(model, opening)
     card, reader, dataset = prepared_for(opened, data, where, cache, workers)
     more = None if pool is None else images_for(pool, card.channels, series)
-    scorer, judged = open_judge(judge, card, reader, cache, opening.trust, more)
+    scorer, judged = open_judge(judge, card, reader, cache, opening.trust, more, opening.labelled)
     refuse_own_weights(scorer, opened)
     seen = {*card.labelled, *judged}
     split = open_split(reader, where.split or split_beside(model), seen=seen)

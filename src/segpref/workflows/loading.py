@@ -156,6 +156,7 @@ def open_judge(
     cache: Cache,
     trust: bool = False,
     pool: Reader | None = None,
+    labelled: Collection[str] | None = None,
 ) -> tuple[Judge, tuple[str, ...]]:
     """A judge and the patients whose labels it was trained with, as far as it states them.
 
@@ -170,9 +171,10 @@ def open_judge(
         cache: where predictions and prepared masks are kept.
         trust: whether code that comes with it may be run.
         pool: images besides those of the dataset that it will be asked about.
+        labelled: patients that a model was trained with which does not say so itself.
     """
     if isinstance(judge, list | tuple):
-        each = [open_judge(one, card, reader, cache, trust, pool) for one in judge]
+        each = [open_judge(one, card, reader, cache, trust, pool, labelled) for one in judge]
         seen = {patient for _, patients in each for patient in patients}
         return Committee([one for one, _ in each], by="score"), tuple(sorted(seen))
     if isinstance(judge, os.PathLike):
@@ -194,6 +196,8 @@ def open_judge(
         return MasksJudge(masks), ()
     own = card.preparation if isinstance(card.preparation, Preparation) else None
     opened = open_model(judge, trust=trust, preparation=own)
+    if opened.labelled is None and labelled is not None:
+        opened = replace(opened, labelled=tuple(sorted(labelled)))
     judge_card, labelled = opened.card, patients_of(opened, reader)
     if judge_card.label_space != card.label_space:
         known = judge_card.label_space.structures

@@ -72,4 +72,5 @@ class TrainedModel(ModelOptions):
     """Models from elsewhere."""
 
     labelled: list[str] | None = None
-    """Patients that the model was trained with, where it does not say so itself."""
+    """Patients that the model was trained with, where it does not say so itself; and the judge, where
+    it does not."""

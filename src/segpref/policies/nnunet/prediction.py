@@ -26,9 +26,10 @@ class NnUNetPrediction:
     """A policy of whole volumes without gradients, equal to stock ``nnUNetv2_predict`` in every step.
 
     Windows overlap and are weighted by a Gaussian, sums are kept in half precision, mirrored views are
-    averaged within a window, and folds as logits after it. The networks are used as they are at the
-    moment of the call, so a policy can be validated while it is tuned; nnU-Net's predictor by itself
-    would put back the weights that it was started with on every call.
+    averaged within a window, and folds after it: as logits, which are then resampled, as nnU-Net does
+    within a folder (it averages probabilities only of several configurations). The networks are used
+    as they are at the moment of the call, so a policy can be validated while it is tuned; nnU-Net's
+    predictor by itself would put back the weights that it was started with on every call.
 
     Args:
         preparation: nnU-Net's, of the models.

@@ -20,7 +20,7 @@ from segpref.extras import needed
 from segpref.policies.checkpoints import ModelCard, NetworkSpec, load_model
 from segpref.policies.promptable.adapters import Lora, merged
 from segpref.policies.promptable.frame import IMAGENET_MEAN, IMAGENET_STD, Fit
-from segpref.policies.promptable.network import Family, PromptableNetwork
+from segpref.policies.promptable.network import Family, PromptableNetwork, model_of
 from segpref.policies.promptable.policy import PromptablePolicy
 from segpref.policies.promptable.texts import SentenceEncoder
 from segpref.policies.tunable import PolicySpec
@@ -29,7 +29,12 @@ from segpref.types import LabelSpace, SegprefError
 
 __all__ = ["load_promptable", "load_sam", "promptable_card", "save_sam"]
 
-_FAMILIES: dict[str, Family] = {"sam": "sam", "sam2": "sam2", "sam2_video": "sam2"}
+_FAMILIES: dict[str, Family] = {
+    "sam": "sam",
+    "sam_hq": "sam_hq",
+    "sam2": "sam2",
+    "sam2_video": "sam2",
+}
 _NETWORK = "segpref.policies.promptable.PromptableNetwork"
 _POLICY = "segpref.policies.promptable.PromptablePolicy"
 _PROJECTION = "segpref_text_projection.safetensors"
@@ -46,7 +51,7 @@ def load_sam(
     lora: Lora | None = None,
     seed: int = 0,
 ) -> PromptableNetwork:
-    """A network from a checkpoint of transformers: SAM, MedSAM, SAM 2.
+    """A network from a checkpoint of transformers: SAM, MedSAM, SAM-HQ, SAM 2.
 
     Args:
         name: local folder, or name on the Hugging Face hub.
@@ -67,11 +72,11 @@ def load_sam(
     config = pretrained(transformers.AutoConfig, name, "a SAM checkpoint")
     if config.model_type not in _FAMILIES:
         raise SegprefError(
-            f"{name} is a checkpoint of the kind {config.model_type}: name one of SAM or SAM 2"
+            f"{name} is a checkpoint of the kind {config.model_type}: name one of SAM, SAM-HQ "
+            "or SAM 2, which give a mask for each box or set of points"
         )
     family = _FAMILIES[config.model_type]
-    model_class = transformers.SamModel if family == "sam" else transformers.Sam2Model
-    source = pretrained(model_class, name, "a SAM checkpoint")
+    source = pretrained(model_of(family), name, "a SAM checkpoint")
     state, settings = source.state_dict(), source.config.to_dict()
     if size is not None:
         settings = _sized(settings, size, family)
@@ -176,11 +181,11 @@ def _sized(settings: Mapping[str, Any], size: int, family: Family) -> dict[str, 
     prompts, vision = changed["prompt_encoder_config"], changed["vision_config"]
     old, patch = int(prompts["image_size"]), int(prompts["patch_size"])
     # SAM 2 halves its finest map twice more on the way down.
-    step = patch if family == "sam" else 2 * patch
+    step = 2 * patch if family == "sam2" else patch
     if size < step or size % step:
         raise SegprefError(f"size must be a multiple of {step} for this checkpoint, not {size}")
     prompts["image_size"] = size
-    if family == "sam":
+    if family != "sam2":
         prompts["image_embedding_size"] = size // patch
         vision["image_size"] = size
     else:

@@ -1,4 +1,4 @@
-"""SAM and SAM 2 of transformers as one network: images and prompts in, masks out."""
+"""SAM, SAM-HQ and SAM 2 of transformers as one network: images and prompts in, masks out."""
 
 from __future__ import annotations
 
@@ -15,9 +15,14 @@ from segpref.policies.promptable.adapters import Lora, inject_lora
 from segpref.policies.promptable.frame import IMAGENET_MEAN, IMAGENET_STD, Fit
 from segpref.types import SegprefError
 
-__all__ = ["Family", "Masks", "PromptBatch", "PromptableNetwork"]
+__all__ = ["Family", "Masks", "PromptBatch", "PromptableNetwork", "model_of"]
 
-Family = Literal["sam", "sam2"]
+Family = Literal["sam", "sam_hq", "sam2"]
+_CLASSES = {
+    "sam": ("SamConfig", "SamModel"),
+    "sam_hq": ("SamHQConfig", "SamHQModel"),
+    "sam2": ("Sam2Config", "Sam2Model"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +73,8 @@ class PromptableNetwork(nn.Module):
     All arguments are what JSON can hold, so that a model file can name them.
 
     Args:
-        family: ``sam`` (``SamModel``: SAM, MedSAM, SAM-Med2D...) or ``sam2`` (``Sam2Model``).
+        family: ``sam`` (``SamModel``: SAM, MedSAM, SAM-Med2D...), ``sam_hq`` (``SamHQModel``) or
+            ``sam2`` (``Sam2Model``).
         config: of the transformers class, as its ``to_dict`` gives it.
         fit: how images that are not square fill its square input; the family's own way if None.
         mean: of the channels of its images, which run from 0 to 1.
@@ -96,7 +102,7 @@ class PromptableNetwork(nn.Module):
         if iterations < 1:
             raise SegprefError(f"a promptable network needs at least 1 iteration, not {iterations}")
         self.family: Family = family
-        self.fit: Fit = fit or ("pad" if family == "sam" else "stretch")
+        self.fit: Fit = fit or ("stretch" if family == "sam2" else "pad")
         self.mean, self.std = tuple(mean), tuple(std)
         self.iterations = iterations
         self.text_encoder = text_encoder
@@ -139,9 +145,13 @@ class PromptableNetwork(nn.Module):
         self.lora = lora
 
     def encode(self, pixels: Float[Tensor, "B 3 side side"]) -> tuple[Tensor, ...]:
-        """Image embeddings; the last is what the decoder works on, SAM 2 has finer ones before it."""
+        """Image embeddings; the last is what the decoder works on, finer or earlier ones come first."""
         if self.family == "sam":
             return (self.sam.vision_encoder(pixels).last_hidden_state,)
+        if self.family == "sam_hq":
+            # Of the layers with global attention the decoder uses the first.
+            found = self.sam.vision_encoder(pixels, return_dict=True)
+            return (found.intermediate_embeddings[0], found.last_hidden_state)
         maps = list(self.sam.get_image_features(pixels, return_dict=True).fpn_hidden_states)
         maps[-1] = maps[-1] + self.sam.no_memory_embedding
         sizes = self.sam.backbone_feature_sizes
@@ -212,9 +222,12 @@ class PromptableNetwork(nn.Module):
                 )
             token = self.text_projection(asked.text)[:, None, None]
             sparse = token if sparse is None else torch.cat([sparse, token], dim=2)
-        finer = {}
+        finer: dict[str, Any] = {}
         if self.family == "sam2":
             finer["high_resolution_features"] = [level[asked.images] for level in features[:-1]]
+        elif self.family == "sam_hq":
+            finer["intermediate_embeddings"] = [level[asked.images] for level in features[:-1]]
+            finer["hq_token_only"] = False
         position = sam.get_image_wide_positional_embeddings()
         output = sam.mask_decoder(
             image_embeddings=features[-1][asked.images],
@@ -232,15 +245,18 @@ def _quality(found: Sequence[Masks], graph: bool) -> Float[Tensor, "n M"]:
     return quality if graph else quality.detach()
 
 
+def model_of(family: Family) -> Any:
+    """The class of transformers that a family's checkpoints are opened with."""
+    return getattr(needed("transformers", "promptable"), _CLASSES[family][1])
+
+
 def _built(family: Family, config: Mapping[str, Any]) -> Any:
     transformers = needed("transformers", "promptable")
-    classes = {
-        "sam": (transformers.SamConfig, transformers.SamModel),
-        "sam2": (transformers.Sam2Config, transformers.Sam2Model),
-    }
-    if family not in classes:
-        raise SegprefError(f"a promptable network is of the family sam or sam2, not {family!r}")
-    config_class, model_class = classes[family]
+    if family not in _CLASSES:
+        raise SegprefError(
+            f"a promptable network is of the family {', '.join(_CLASSES)}, not {family!r}: name one"
+        )
+    config_class, model_class = (getattr(transformers, name) for name in _CLASSES[family])
     model = model_class(config_class(**config))
     if family == "sam2":
         # It would swap the single mask for one of three where that looks unstable: no one function.
