@@ -7,6 +7,7 @@ import io
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import asdict
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from segpref.report import Overlay, SlatePicture
+from segpref.data.csv_files import write_csv
+from segpref.report import Overlay, SlatePicture, VolumeScore
 from segpref.training import RunFolder, curve_summary
 from segpref.types import Candidate, LabelSpace, Slate
 
@@ -114,6 +116,16 @@ def run_folder(
             summary or {"kind": "align", "seed": 7, "pool_cases": 321, **curve_summary(rows)}
         )
     return folder
+
+
+def volume_scores(folder: RunFolder, scores: Sequence[VolumeScore] = ()) -> None:
+    """Keep scores of validation volumes in a run folder: of eight patients where none are given."""
+    shown = scores or [
+        VolumeScore(f"p{n}", f"p{n}", name, 0.5, 0.6, 0.66, 0.7 + n / 100, 8.0, 9.0, 8.5, "ml")
+        for n in range(8)
+        for name in CLASSES.structures
+    ]
+    write_csv(folder.validation, [asdict(one) for one in shown])
 
 
 def disc(centre: int, size: int = 24, radius: float = 5.0) -> np.ndarray:

@@ -9,7 +9,15 @@ from typing import Any
 
 import pytest
 from tests.collect.test_collect_report import _study
-from tests.studies.made_reports import BETTER, FLAT, history, overlay, run_folder, slate_picture
+from tests.studies.made_reports import (
+    BETTER,
+    FLAT,
+    history,
+    overlay,
+    run_folder,
+    slate_picture,
+    volume_scores,
+)
 from tests.studies.test_comparison_pages import histories, table_rows
 from tests.web.accessibility import violations
 from tests.web.page_study import Bench, comparing, drawn
@@ -26,8 +34,8 @@ SCHEMES = ("light", "dark")
 def run_report(place: Path) -> Path:
     folder = run_folder(place / "run", history(BETTER, **FLAT))
     found = Comparison(0.12, 0.1, 0.14, 0.008, 8)
-    structures = {"RV": {"base": 0.5, "tuned": 0.6}}
-    folder.verdict.write_text(json.dumps({**found.as_dict(), "structures": structures}))
+    folder.verdict.write_text(json.dumps(found.as_dict()))
+    volume_scores(folder)
     return write_report(folder, overlays=[overlay()], slate=slate_picture())
 
 

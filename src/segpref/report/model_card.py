@@ -15,6 +15,8 @@ from typing import Any
 
 from segpref.data.cache import write_atomically
 from segpref.policies import ModelCard, read_card
+from segpref.report.structures import dice_rows
+from segpref.report.volume_scores import read_volume_scores
 from segpref.training.folder import RunFolder
 from segpref.trust import read_json
 from segpref.types import SegprefError
@@ -165,11 +167,20 @@ def _scores(folder: RunFolder) -> list[str]:
         f"| {_shown(name)} | {_shown(one.get('base'))} | {_shown(one.get('tuned'))} |"
         for name, one in (found.get("structures") or {}).items()
     ]
+    table = ["| IoU on validation | base | this model |", "|---|---|---|", *rows]
+    if scores := read_volume_scores(folder.validation):
+        # With intervals, which the means of an earlier run do not have.
+        lines = ((_shown(cell) for cell in row) for row in dice_rows(scores))
+        table = [
+            "| Dice on validation (95 % interval) | base | this model | change | patients |",
+            "|---|---|---|---|---|",
+            *(f"| {' | '.join(line)} |" for line in lines),
+        ]
     gain = f"{_shown(found['mean'])} ({_shown(found['low'])} to {_shown(found['high'])})"
     return [
         "## Scores",
-        "\n".join(["| IoU on validation | base | this model |", "|---|---|---|", *rows]),
-        f"Gain per patient, with its 95 % interval, over {found['patients']} patients: {gain}.",
+        "\n".join(table),
+        f"Gain in IoU per patient, with its 95 % interval, over {found['patients']} patients: {gain}.",
     ]
 
 
