@@ -14,6 +14,7 @@ from segpref.report import (
     JUDGE_COLUMNS,
     Difference,
     Part,
+    Section,
     TableRow,
     judge_sections,
     judge_structure_table,
@@ -64,6 +65,22 @@ def test_the_comparison_marks_the_best_of_every_column(tmp_path: Path) -> None:
     titles = [one["alt"] for one in page.all("img")]
     assert sum(str(alt).startswith("Harmful mass") for alt in titles) == 1
     assert "from 0.5 to 2.5" in next(str(alt) for alt in titles if str(alt).startswith("Harm"))
+
+
+@pytest.mark.slow
+def test_the_answer_comes_first_and_how_it_was_learned_last(tmp_path: Path) -> None:
+    gain = Difference("DPO", "Base", "iou", 0.055, 0.05, 0.06, 2, 2, 0.01, 8)
+    parts = [Part(name, table_rows()[:2], histories(), [gain], controls=()) for name in "ab"]
+    path = write_page(tmp_path / "r.html", study_report(parts, sections=[Section("More")]))
+    text = checked(path).text
+    order = ("DPO is better than Base on test: IoU +0.055", "(a method with control: true) was not run",
+             "a: method against method", "a: methods", "b: method against method", "b: methods",
+             "For method developers", "a: training", "b: training", "More", "Words")  # fmt: skip
+    places = [text.index(one) for one in order]
+    assert places == sorted(places)
+    # In the verdict for the first part, below its table for the other.
+    assert text.count("(a method with control: true) was not run") == 2
+    assert "<details" in path.read_text().partition("a: training")[0]
 
 
 @pytest.mark.slow

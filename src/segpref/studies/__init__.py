@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from segpref.faces import face
 
 if TYPE_CHECKING:
+    from segpref.studies.audit_report import audit_page, audit_verdict
     from segpref.studies.auditing import audit
     from segpref.studies.calibration import measured_flip_rates, read_flip_rates
     from segpref.studies.earlier import run_settings, whole_methods
@@ -54,6 +55,7 @@ else:
                 "check_names",
                 "plan",
             ),
+            "audit_report": ("audit_page", "audit_verdict"),
             "auditing": ("audit",),
             "calibration": ("measured_flip_rates", "read_flip_rates"),
             "earlier": ("run_settings", "whole_methods"),
@@ -85,6 +87,8 @@ __all__ = [
     "alignment_report",
     "as_recorded",
     "audit",
+    "audit_page",
+    "audit_verdict",
     "changed_settings",
     "check_names",
     "collect",
