@@ -31,8 +31,8 @@ LARGEST = 200_000
 UNET = {
     "module": "monai.networks.nets.UNet",
     "arguments": {
-        "spatial_dims": 2, "in_channels": None, "out_channels": None, "channels": [16, 32, 64],
-        "strides": [2, 2], "num_res_units": 1, "dropout": 0.1,
+        "spatial_dims": 2, "in_channels": None, "out_channels": None, "channels": [16, 32, 64, 128],
+        "strides": [2, 2, 2], "num_res_units": 1, "dropout": 0.1,
     },
 }  # fmt: skip
 RECIPE: dict[str, Any] = {
@@ -41,13 +41,13 @@ RECIPE: dict[str, Any] = {
     "preparation": {"dims": 2, "size": [64, 64]},
     "split": {"train": 20, "judge": 6, "validation": 8, "test": 14},
     "network": UNET,
-    "bases": {"weak": {"labelled": 3, "unit": "patients", "epochs": 8, "images_per_epoch": 320}},
+    "bases": {"weak": {"labelled": 3, "unit": "patients", "epochs": 11, "images_per_epoch": 320}},
     "judges": {
         "weak": {
             "class_path": "segpref.studies.judging.ModelBased",
             "init_args": {
                 "train_on": {
-                    "labelled": 5, "unit": "patients", "epochs": 10, "images_per_epoch": 320,
+                    "labelled": 5, "unit": "patients", "epochs": 11, "images_per_epoch": 320,
                 }
             },
         }
@@ -91,7 +91,7 @@ def trained() -> tuple[Path, Path]:
     split.write_text(json.dumps({**parts, "test": names[34:], "by_patient": True}))
     for name, more in (("base", ["--labelled", "3"]), ("judge", ["--part", "judge"])):
         once(
-            PLACE / name / "summary.json", "fit", *hearts(), "--split", split, *more, "--epochs", "8",
+            PLACE / name / "summary.json", "fit", *hearts(), "--split", split, *more, "--epochs", "12",
             "--images_per_epoch", "320", "--preparation.size", "[64, 64]",
             "--network", json.dumps(UNET), "--out", PLACE / name, "--resume",
         )  # fmt: skip

@@ -52,6 +52,8 @@ def test_model_data_judge_scores_and_limits(tmp_path: Path, heart_base: Path) ->
     ):
         assert line in text, line
     assert "secret" not in text
+    assert "\n| | |" not in text  # would be shown as an empty row
+    assert text.index("**Better") < text.index("## Scores") < text.index("## Model")
     assert card(folder) == text
 
 

@@ -75,11 +75,11 @@ def test_the_worst_volumes_are_those_of_lowest_dice_and_of_the_greatest_loss() -
     pairs = {"a": (0.5, 0.6), "b": (0.9, 0.7), "c": (0.4, 0.5), "d": (0.8, 0.9), "e": (0.8, 0.8)}
     rows = [scored(name, *dice, volume=name) for name, dice in pairs.items()]
     assert worst_volumes(rows, 4) == {
-        "c": "lowest Dice", "a": "among the lowest Dice", "b": "lost most", "e": "a usual one",
+        "c": "Lowest Dice", "a": "Among the lowest Dice", "b": "Lost most", "e": "A usual one",
     }  # fmt: skip
-    assert worst_volumes(rows, 1) == {"c": "lowest Dice"}
+    assert worst_volumes(rows, 1) == {"c": "Lowest Dice"}
     lost = [scored(name, 0.9, 0.5 + n / 10, volume=name) for n, name in enumerate("xy")]
-    assert worst_volumes(lost, 4) == {"x": "lowest Dice, lost most", "y": "among the lowest Dice"}
+    assert worst_volumes(lost, 4) == {"x": "Lowest Dice, lost most", "y": "Among the lowest Dice"}
     assert worst_volumes([scored("z", math.nan, math.nan)], 4) == {}
 
 

@@ -87,14 +87,15 @@ def _dice_told(scores: Sequence[VolumeScore], volume: str) -> dict[str, str]:
     """Dice of each structure of the whole volume, before and after."""
     own = [one for one in scores if one.volume == volume]
     return {
-        name: "Dice: "
-        + ", ".join(
-            f"{one.structure} {'–' if math.isnan(value) else format(value, '.2f')}"
-            for one in own
-            for value in [(one.dice_base, one.dice_tuned)[number]]
-        )
-        for number, name in enumerate(("base", "tuned"))
+        "base": "Dice: " + ", ".join(_told(one, one.dice_base) for one in own),
+        "tuned": "Dice: " + ", ".join(_told(one, one.dice_tuned) for one in own),
     }
+
+
+def _told(one: VolumeScore, dice: float) -> str:
+    if one.size_label > 0:
+        return f"{one.structure} {dice:.2f}"
+    return f"{one.structure} {'absent' if math.isnan(dice) else 'not in the label'}"
 
 
 def typical(cases: Dataset, count: int) -> Dataset:

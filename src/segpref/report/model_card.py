@@ -42,6 +42,7 @@ def write_model_card(
     about: Mapping[str, Any],
     summary: Mapping[str, Any],
     verdict: str,
+    evidence: Sequence[str] = (),
     warnings: Sequence[str] = (),
 ) -> Path:
     """Write ``model-card.md`` from what a run's folder holds; what is not known is left out.
@@ -53,6 +54,7 @@ def write_model_card(
         about: its ``run.json``.
         summary: its figures.
         verdict: the outcome in a sentence.
+        evidence: further sentences that belong to it.
         warnings: what to know before the model is used.
 
     Returns:
@@ -64,13 +66,14 @@ def write_model_card(
     limits = "\n".join(f"- {_shown(one)}" for one in [*warnings, _USE])
     parts = [
         f"# Model card: {_shown(folder.path.resolve().name)}",
-        _shown(verdict),
+        f"**{_shown(verdict)}**",
+        *(["\n".join(f"- {_shown(one)}" for one in evidence)] if evidence else []),
+        *_scores(folder),
         "## Model",
         _table([*_model(folder, own, settings, summary)]),
         "## Data",
         _table([*_data(folder, own, summary)]),
         *(["## Judge", _table(judged)] if judged else []),
-        *_scores(folder),
         "## Limits",
         limits,
         "## Made by",
@@ -185,7 +188,10 @@ def _scores(folder: RunFolder) -> list[str]:
 
 
 def _table(rows: Sequence[tuple[str, object]]) -> str:
-    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {_shown(one)} |" for name, one in rows)])
+    # Without names the header would be shown as an empty row.
+    return "\n".join(
+        ["| what | value |", "|---|---|", *(f"| {name} | {_shown(one)} |" for name, one in rows)]
+    )
 
 
 def _shown(value: object) -> str:

@@ -117,10 +117,11 @@ def overlay_pictures(overlays: Iterable[Overlay]) -> tuple[Picture, ...]:
         for name, mask in one.masks.items():
             parts = one.label_space.structure_masks(mask)
             valid = one.scores.get(name) or _iou_told(mask, one.truth, one.label_space)
-            why = f" ({one.why})" if one.why else ""
-            alt = f"{one.name}{why}: outlines of the prediction by {name}"
+            if one.why:
+                valid = f"{one.why}. {valid}"
+            alt = f"{one.name}: outlines of the prediction by {name}"
             alt += f" and of the ground truth; {valid}" if valid else ""
-            title = f"{one.name}{why}: {name}"
+            title = f"{one.name}: {name}"
             pictures.append(Picture(view.draw(parts, true, size=3.0), f"{alt}.", title, valid))
     return tuple(pictures)
 

@@ -164,9 +164,7 @@ def write_report(
             details=details,
             terms=_ALIGNED,
         )
-    write_model_card(
-        folder, about, summary, " ".join((page.verdict, *page.evidence)), page.warnings
-    )
+    write_model_card(folder, about, summary, page.verdict, page.evidence, page.warnings)
     return write_page(folder.path / "report.html", page)
 
 

@@ -126,7 +126,8 @@ def worst_volumes(scores: Sequence[VolumeScore], count: int) -> dict[str, str]:
     if others and len(found) < count:
         usual = by_dice[len(by_dice) // 2]
         found[usual if usual in others else others[0]] = ["a usual one"]
-    return {name: ", ".join(why) for name, why in found.items()}
+    told = {name: ", ".join(why) for name, why in found.items()}
+    return {name: why[0].upper() + why[1:] for name, why in told.items()}
 
 
 def _means(scores: Sequence[VolumeScore]) -> Mapping[str, tuple[float, float]]:

@@ -8,7 +8,7 @@ from segpref.faces import face
 
 if TYPE_CHECKING:
     from segpref.studies.audit_report import audit_page, audit_verdict
-    from segpref.studies.auditing import audit
+    from segpref.studies.auditing import audit, audit_of
     from segpref.studies.calibration import measured_flip_rates, read_flip_rates
     from segpref.studies.earlier import run_settings, whole_methods
     from segpref.studies.examples import alignment_report
@@ -56,7 +56,7 @@ else:
                 "plan",
             ),
             "audit_report": ("audit_page", "audit_verdict"),
-            "auditing": ("audit",),
+            "auditing": ("audit", "audit_of"),
             "calibration": ("measured_flip_rates", "read_flip_rates"),
             "earlier": ("run_settings", "whole_methods"),
             "examples": ("alignment_report",),
@@ -87,6 +87,7 @@ __all__ = [
     "alignment_report",
     "as_recorded",
     "audit",
+    "audit_of",
     "audit_page",
     "audit_verdict",
     "changed_settings",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from segpref.metrics.flips import FlipBin
 from segpref.report.comparison import FEWEST_PATIENTS
-from segpref.report.page import Page, Section, Table
+from segpref.report.page import Cell, Page, Section, Table
 from segpref.studies.auditing import Audit
 
 __all__ = [
@@ -53,7 +53,8 @@ def audit_verdict(found: Audit) -> tuple[bool, str]:
         )
     few = worth.patients < FEWEST_PATIENTS
     more = f"; with fewer than {FEWEST_PATIENTS} patients nothing is shown" if few else ""
-    told = f"its favourites change IoU by {worth.in_words} against the model's own masks{more}."
+    verb, over = ("lose", "against") if worth.mean < 0 else ("gain", "over")
+    told = f"its favourites {verb} IoU {worth.in_words} {over} the model's own masks{more}."
     if worth.word == "better":
         return True, f"The judge is worth using: {told}"
     if worth.word == "worse":
@@ -65,8 +66,11 @@ def audit_page(found: Audit, lead: str = "") -> Page:
     """The page: the verdict, the judge's figures and each structure; slates and pairs folded below."""
     good, sentence = audit_verdict(found)
     judge = found.judge
-    figures = tuple((name, _number(getattr(judge, key)), text) for key, name, text in JUDGE_FIGURES)
-    skipped = ", ".join(f"{why} {count}" for why, count in judge.skipped.items())
+    figures = tuple(
+        (name, _number(getattr(judge, key)), Cell(text, long=True))
+        for key, name, text in JUDGE_FIGURES
+    )
+    skipped = ", ".join(f"{why} {count}" for why, count in judge.skipped.items() if count)
     return Page(
         "Is the judge worth using?",
         sentence,
@@ -79,30 +83,34 @@ def audit_page(found: Audit, lead: str = "") -> Page:
         sections=[
             Section(
                 "The judge",
-                f"On {judge.slates} slates and {judge.pairs} pairs, before any training. Skipped: "
-                f"{skipped}.",
+                f"On {judge.slates} slates and {judge.pairs} pairs."
+                + (f" Slates that were left out: {skipped}." if skipped else ""),
                 Table(("Figure", "Value", "What it says"), figures),
             ),
             Section(
                 "Structure by structure",
-                table=Table(STRUCTURE_COLUMNS, tuple(structure_rows(found))),
+                table=Table(_headed(STRUCTURE_COLUMNS), tuple(structure_rows(found))),
             ),
         ],
         developer=[
             Section(
                 "The slates",
                 f"{found.distinct:.0%} of the candidates of a slate are distinct.",
-                Table(FAMILY_COLUMNS, tuple(family_rows(found))),
+                Table(_headed(FAMILY_COLUMNS), tuple(family_rows(found))),
             ),
             Section(
                 "Pairs the wrong way round",
                 f"Of {found.flips.pairs} random pairs {found.flips.flip_rate:.0%} are the wrong way "
                 "round; by how far apart the judge's scores are, and by how much of the image differs.",
-                Table(FLIP_COLUMNS, tuple(flip_rows(found))),
+                Table(_headed(FLIP_COLUMNS), tuple(flip_rows(found))),
             ),
         ],
         terms=("IoU", "Judge", "Slate", "Pair", "PairFlip"),
     )
+
+
+def _headed(columns: Sequence[str]) -> tuple[str, ...]:
+    return tuple(one[:1].upper() + one[1:] for one in columns)
 
 
 def structure_rows(found: Audit) -> list[tuple[str, ...]]:
