@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import re
 import shutil
 import threading
@@ -23,7 +24,8 @@ from segpref.cli.main import main
 from segpref.data.phantoms import PATIENT_PATTERN, write_phantoms
 
 ROOT = Path(__file__).parents[1]
-PLACE = ROOT / "build" / "screenshots"
+PLACE = Path("build/screenshots")
+"""Relative, because pages tell paths."""
 GALLERY = ROOT / "docs" / "gallery"
 LARGEST = 200_000
 """Bytes of a picture."""
@@ -168,7 +170,7 @@ def voting_page() -> str:
 
 
 PAGES: dict[str, tuple[Callable[[], Path | str], int, str]] = {
-    "run": (run_page, 1500, "the report of a run, with two cardiac phantoms"),
+    "run": (run_page, 1800, "the report of a run, with two cardiac phantoms"),
     "audit": (audit_page, 1000, "the page of an audit"),
     "study": (study_page, 1000, "the report of a study"),
     "quality": (quality_page, 1300, "the quality report of cardiac phantoms"),
@@ -217,6 +219,7 @@ def all_pictures() -> None:
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:
         raise SystemExit("pictures need Chromium: install it")
+    os.chdir(ROOT)
     PLACE.mkdir(parents=True, exist_ok=True)
     GALLERY.mkdir(parents=True, exist_ok=True)
     addresses = {name: make() for name, (make, _, _) in PAGES.items()}
@@ -224,7 +227,7 @@ def all_pictures() -> None:
         browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         for name, (_, height, shows) in PAGES.items():
             there = addresses[name]
-            address = there if isinstance(there, str) else there.as_uri()
+            address = there if isinstance(there, str) else there.resolve().as_uri()
             note(name, shows, pictured(browser, address, height))
         browser.close()
 

@@ -86,16 +86,18 @@ def worst_overlays(
 def _dice_told(scores: Sequence[VolumeScore], volume: str) -> dict[str, str]:
     """Dice of each structure of the whole volume, before and after."""
     own = [one for one in scores if one.volume == volume]
+    if not any(one.size_label > 0 for one in own):
+        return dict.fromkeys(("base", "tuned"), "The label has none of the structures.")
     return {
-        "base": "Dice: " + ", ".join(_told(one, one.dice_base) for one in own),
-        "tuned": "Dice: " + ", ".join(_told(one, one.dice_tuned) for one in own),
+        "base": "Dice " + ", ".join(_told(one, one.dice_base) for one in own),
+        "tuned": "Dice " + ", ".join(_told(one, one.dice_tuned) for one in own),
     }
 
 
 def _told(one: VolumeScore, dice: float) -> str:
     if one.size_label > 0:
         return f"{one.structure} {dice:.2f}"
-    return f"{one.structure} {'absent' if math.isnan(dice) else 'not in the label'}"
+    return f"{one.structure} absent" if math.isnan(dice) else f"{one.structure} not in the label"
 
 
 def typical(cases: Dataset, count: int) -> Dataset:
