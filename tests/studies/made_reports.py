@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import csv
 import io
 import math
 import re
@@ -15,7 +16,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from segpref.data.csv_files import write_csv
 from segpref.report import Overlay, SlatePicture, VolumeScore
 from segpref.training import RunFolder, curve_summary
 from segpref.types import Candidate, LabelSpace, Slate
@@ -125,7 +125,11 @@ def volume_scores(folder: RunFolder, scores: Sequence[VolumeScore] = ()) -> None
         for n in range(8)
         for name in CLASSES.structures
     ]
-    write_csv(folder.validation, [asdict(one) for one in shown])
+    rows = [asdict(one) for one in shown]
+    with folder.validation.open("w", newline="") as file:
+        table = csv.DictWriter(file, [*rows[0]])
+        table.writeheader()
+        table.writerows(rows)
 
 
 def disc(centre: int, size: int = 24, radius: float = 5.0) -> np.ndarray:

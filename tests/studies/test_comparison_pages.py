@@ -128,6 +128,10 @@ def test_a_gain_is_said_beside_that_of_its_control(tmp_path: Path) -> None:
     told = "+0.010 (95 % interval -0.010 to +0.020, 8 patients)."
     assert told in text("low", low, controls=(NASTY,))
     assert "so the gain was not learned from the judge" in text("high", high, controls=(NASTY,))
+    gain = replace(gain, mean=-0.01, low=-0.02, high=0.01)
+    part = Part("", table_rows(), {}, (gain, low), controls=(NASTY,))
+    assert "the gain was not" not in " ".join(study_report([part]).evidence), "there is none"
+    gain = replace(gain, mean=0.055, low=0.05, high=0.06)
     other = replace(low, other="DPO")
     assert "was not compared with Base" in text("other", other, controls=(NASTY,))
 

@@ -202,8 +202,8 @@ def _controls(part: Part, claim: Difference) -> list[str]:
             f"The random-preference control ({one.method}): {one.mean:+.3f} (95 % interval "
             f"{one.low:+.3f} to {one.high:+.3f}, {one.patients} patients)"
         )
-        lower = claim.measure in LOW_IS_GOOD
-        if (one.mean <= claim.mean) if lower else (one.mean >= claim.mean):
+        sign = -1 if claim.measure in LOW_IS_GOOD else 1
+        if sign * one.mean >= sign * claim.mean > 0:
             sentence += ", so the gain was not learned from the judge"
         told.append(f"{sentence}.")
     return told
