@@ -10,7 +10,7 @@ PYTEST_NNUNET = OMP_NUM_THREADS=1 $(NNUNET)/bin/python -m pytest -q
 # pip leaves the packages uncompiled; what is imported is compiled once, and not in every process that a test starts.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-long test-nnunet check check-static bench docs dist release help clean
+.PHONY: demo test test-long test-nnunet check check-static bench docs screenshots dist release help clean
 
 demo: $(VENV)/.runtime  ## set up, then run the main job: on generated phantoms, or on DATA=path
 	$(BIN)/segpref demo $(if $(DATA),--data "$(DATA)")
@@ -38,6 +38,9 @@ bench: $(VENV)/.dev  ## side-by-side ratios
 
 docs: $(VENV)/.dev  ## the documentation site, in build/site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+screenshots: $(VENV)/.dev  ## the pictures of docs/gallery.md, from phantoms; needs Chromium
+	OMP_NUM_THREADS=2 $(BIN)/python -m tools.screenshots
 
 dist: $(VENV)/.dev  ## the packages of a release in dist/, and checks of them
 	rm -rf dist

@@ -72,10 +72,13 @@ def test_audit_align_evaluate_predict(models: Path, capsys: pytest.CaptureFixtur
     data = ["--data", str(models / "data"), *OPTIONS]
     both = ["--model", str(models / "base"), "--judge", str(models / "judge")]
     assert run(models, "audit", *both, *data, "--candidates", "8",
-               "--out", str(models / "audit.json")) == 0  # fmt: skip
-    printed = capsys.readouterr().out
+               "--out", str(models / "audit.json"), "--report", str(models / "audit.html")
+               ) == 0  # fmt: skip
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "worth using: its favourites " in printed.partition("HarmTop")[0]
+    assert "worth using: its favourites " in (models / "audit.html").read_text()
     assert "PairFlip" in printed
-    assert "--method calibrated" in printed.replace("\n", " ")
+    assert "--method calibrated" in printed
     assert align(models, "calibrated", "--method", "calibrated") == 0
     measured, before = (
         json.loads(file.read_text())["mined"]

@@ -15,7 +15,8 @@ from segpref.cli.main import COMMANDS, main
 
 pytestmark = pytest.mark.slow
 
-FILES = {("evaluate", "out"), ("audit", "out"), ("export", "out"), ("collect backup", "out")}
+PAGE = ("audit", "report")
+FILES = {("evaluate", "out"), ("audit", "out"), PAGE, ("export", "out"), ("collect backup", "out")}
 WITHIN = {f"collect {name}" for name in ("erase", "import", "raters", "restore", "serve")}
 """Commands that write into the study that they are given, or into its database."""
 OUTPUTS = ("out", "output", "cache")
@@ -51,7 +52,7 @@ def required(command: str, without: str) -> list[str]:
     return given
 
 
-PLACES = [(command, name) for command in COMMANDS for name in options_of(command)]
+PLACES = [PAGE, *((command, name) for command in COMMANDS for name in options_of(command))]
 
 
 def fifo(path: Path) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import csv
 import io
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import asdict
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from segpref.report import Overlay, SlatePicture
+from segpref.report import Overlay, SlatePicture, VolumeScore
 from segpref.training import RunFolder, curve_summary
 from segpref.types import Candidate, LabelSpace, Slate
 
@@ -114,6 +116,20 @@ def run_folder(
             summary or {"kind": "align", "seed": 7, "pool_cases": 321, **curve_summary(rows)}
         )
     return folder
+
+
+def volume_scores(folder: RunFolder, scores: Sequence[VolumeScore] = ()) -> None:
+    """Keep scores of validation volumes in a run folder: of eight patients where none are given."""
+    shown = scores or [
+        VolumeScore(f"p{n}", f"p{n}", name, 0.5, 0.6, 0.66, 0.7 + n / 100, 8.0, 9.0, 8.5, "ml")
+        for n in range(8)
+        for name in CLASSES.structures
+    ]
+    rows = [asdict(one) for one in shown]
+    with folder.validation.open("w", newline="") as file:
+        table = csv.DictWriter(file, [*rows[0]])
+        table.writeheader()
+        table.writerows(rows)
 
 
 def disc(centre: int, size: int = 24, radius: float = 5.0) -> np.ndarray:

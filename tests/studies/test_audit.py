@@ -15,7 +15,15 @@ from segpref.objectives import DPO, CalibratedDPO
 from segpref.policies import Segmenter
 from segpref.preferences import TopVsRandom
 from segpref.proposals import SlateProposals
-from segpref.studies import audit, measured_flip_rates, read_flip_rates, scored_slates, select_best
+from segpref.studies import (
+    audit,
+    audit_page,
+    audit_verdict,
+    measured_flip_rates,
+    read_flip_rates,
+    scored_slates,
+    select_best,
+)
 from segpref.training import AlignConfig, with_flip_rates
 from segpref.types import Case, SegprefError, Slate
 
@@ -58,6 +66,32 @@ def test_the_oracle_passes_its_own_audit(policy: Segmenter, unseen: Dataset) -> 
     assert found.flips.pairs == contrary.flips.pairs > 100
     assert contrary.judge.kendall == pytest.approx(-1)
     assert contrary.base_quality == found.base_quality
+
+
+def test_the_verdict_is_paired_over_patients(policy: Segmenter, unseen: Dataset) -> None:
+    oracle, contrary = OracleJudge(unseen.label_space), Contrary(unseen.label_space)
+    proposals = SlateProposals(8, "paper")
+    good, bad = (audit(policy, unseen, one, TopVsRandom(), proposals) for one in (oracle, contrary))
+    assert good.worth is not None
+    assert good.worth.patients == len(unseen.patients)
+    assert good.worth.mean > 0
+    assert good.as_dict()["worth"] == good.worth.as_dict()
+    for found, word in ((good, "worth using"), (bad, "harm")):
+        assert found.worth is not None
+        sure = replace(found, worth=replace(found.worth, patients=6, p_value=0.03))
+        assert audit_verdict(sure)[0] == (word == "worth using")
+        assert word in audit_verdict(sure)[1]
+        few = replace(found, worth=replace(found.worth, patients=5))
+        assert audit_verdict(few)[1].startswith("The judge is not shown to be worth using")
+        assert "with fewer than 6 patients nothing is shown" in audit_verdict(few)[1]
+    nothing = audit(policy, unseen, Blind(), TopVsRandom(), proposals)
+    assert audit_verdict(nothing) == (
+        False,
+        "Not known whether the judge is worth using: it can order the candidates of no labelled image.",
+    )
+    page = audit_page(nothing)
+    assert page.sections[0].table is not None
+    assert {row[1] for row in page.sections[0].table.rows} == {"–"}
 
 
 def test_shares_of_families_add_up(policy: Segmenter, unseen: Dataset) -> None:

@@ -14,6 +14,7 @@ from segpref.report import (
     JUDGE_COLUMNS,
     Difference,
     Part,
+    Section,
     TableRow,
     judge_sections,
     judge_structure_table,
@@ -67,6 +68,22 @@ def test_the_comparison_marks_the_best_of_every_column(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_the_answer_comes_first_and_how_it_was_learned_last(tmp_path: Path) -> None:
+    gain = Difference("DPO", "Base", "iou", 0.055, 0.05, 0.06, 2, 2, 0.01, 8)
+    parts = [Part(name, table_rows()[:2], histories(), [gain], controls=()) for name in "ab"]
+    path = write_page(tmp_path / "r.html", study_report(parts, sections=[Section("More")]))
+    text = checked(path).text
+    order = ("DPO is better than Base on test: IoU +0.055", "(a method with control: true) was not run",
+             "a: method against method", "a: methods", "b: method against method", "b: methods",
+             "For method developers", "a: training", "b: training", "More", "Words")  # fmt: skip
+    places = [text.index(one) for one in order]
+    assert places == sorted(places)
+    # In the verdict for the first part, below its table for the other.
+    assert text.count("(a method with control: true) was not run") == 2
+    assert "<details" in path.read_text().partition("a: training")[0]
+
+
+@pytest.mark.slow
 def test_pictures_of_a_page_are_files_of_their_own(tmp_path: Path) -> None:
     (tmp_path / "old.png").write_bytes(b"")
     parts = [Part(title, table_rows(), histories()) for title in ("a/b", "a b")]
@@ -111,6 +128,10 @@ def test_a_gain_is_said_beside_that_of_its_control(tmp_path: Path) -> None:
     told = "+0.010 (95 % interval -0.010 to +0.020, 8 patients)."
     assert told in text("low", low, controls=(NASTY,))
     assert "so the gain was not learned from the judge" in text("high", high, controls=(NASTY,))
+    gain = replace(gain, mean=-0.01, low=-0.02, high=0.01)
+    part = Part("", table_rows(), {}, (gain, low), controls=(NASTY,))
+    assert "the gain was not" not in " ".join(study_report([part]).evidence), "there is none"
+    gain = replace(gain, mean=0.055, low=0.05, high=0.06)
     other = replace(low, other="DPO")
     assert "was not compared with Base" in text("other", other, controls=(NASTY,))
 

@@ -35,7 +35,7 @@ def test_model_data_judge_scores_and_limits(tmp_path: Path, heart_base: Path) ->
     text = card(folder)
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     for line in (
-        "Better than the base on validation: IoU 0.620 after epoch 3 of 5",
+        "Better than the base on validation: IoU +0.120 per patient",
         "| Structures | RV, MYO, LV (exclude each other) |",
         "| Base | `runs/base` |",
         "| Method | calibrated |",
@@ -52,6 +52,8 @@ def test_model_data_judge_scores_and_limits(tmp_path: Path, heart_base: Path) ->
     ):
         assert line in text, line
     assert "secret" not in text
+    assert "\n| | |" not in text  # would be shown as an empty row
+    assert text.index("**Better") < text.index("## Scores") < text.index("## Model")
     assert card(folder) == text
 
 

@@ -29,29 +29,35 @@ SURE = Comparison(0.12, 0.1, 0.14, 0.008, 8)
 
 
 def test_verdict_gives_the_numbers() -> None:
-    good, sentence = verdict(curve_summary(history(BETTER)), SURE)
-    assert good
-    assert sentence == (
-        "Better than the base on validation: IoU 0.620 after epoch 3 of 5, the base has 0.500 "
-        "(+0.120). The gain is +0.120 per patient (95 % interval +0.100 to +0.140, sign-flip test "
-        "p = 0.008, 8 patients). The random-preference control (--control) was not run, so how much "
-        "of it is the judge's is not known."
+    found = verdict(curve_summary(history(BETTER)), SURE)
+    assert found.good
+    assert found.headline == (
+        "Better than the base on validation: IoU +0.120 per patient (95 % interval +0.100 to +0.140, "
+        "sign-flip test p = 0.008, 8 patients)."
     )
+    assert found.evidence == (
+        "Mean IoU 0.620 after epoch 3 of 5, the base has 0.500 (+0.120).",
+        "The random-preference control (--control) was not run, so how much of it is the judge's is "
+        "not known.",
+    )
+    assert found.text == " ".join((found.headline, *found.evidence))
 
 
 def test_the_control_stands_beside_the_verdict() -> None:
     rows = history(BETTER)
     control = Control("coin", replace(SURE, mean=0.13))
-    good, sentence = verdict(curve_summary(rows), SURE, control)
-    assert good
-    assert "The random-preference control (coin): +0.130 per patient" in sentence
-    assert "was not run" not in sentence
-    warned = " ".join(alignment_warnings(curve_summary(rows), rows, SURE, control))
-    assert "the gain was not learned from the judge" in warned
+    found = verdict(curve_summary(rows), SURE, control)
+    assert found.good
+    assert "The random-preference control (coin): +0.130 per patient" in found.text
+    assert "was not run" not in found.text
+    assert found.text.endswith("so the gain was not learned from the judge.")
     less = Control("coin", replace(SURE, mean=0.01))
-    assert alignment_warnings(curve_summary(rows), rows, SURE, less) == []
-    _, sentence = verdict(curve_summary(rows), SURE, is_control=True)
-    assert "nothing was learned from the judge" in sentence
+    assert "the gain was not" not in verdict(curve_summary(rows), SURE, less).text
+    lost = replace(SURE, mean=-0.2)
+    assert "the gain was not" not in verdict(curve_summary(rows), lost, control).text
+    assert alignment_warnings(curve_summary(rows), rows, SURE) == []
+    itself = verdict(curve_summary(rows), SURE, is_control=True)
+    assert "nothing was learned from the judge" in itself.text
 
 
 @pytest.mark.parametrize(
@@ -66,10 +72,10 @@ def test_the_control_stands_beside_the_verdict() -> None:
     ],
 )
 def test_nothing_else_is_better(changed: dict[str, Any], word: str) -> None:
-    good, sentence = verdict(curve_summary(history(BETTER)), replace(SURE, **changed))
-    assert not good
-    assert word in sentence
-    assert not verdict(curve_summary(history(BETTER)))[0], "not compared at all"
+    found = verdict(curve_summary(history(BETTER)), replace(SURE, **changed))
+    assert not found.good
+    assert word in found.headline
+    assert not verdict(curve_summary(history(BETTER))).good, "not compared at all"
 
 
 def warned(curve: Sequence[float] = BETTER, **columns: Sequence[float]) -> str:

@@ -104,8 +104,8 @@ def _show(made: Alignment, model: Path, keep_tuned: bool) -> None:
             )
         lost = lost or summary.get("val_iou_peak", 1.0) < summary.get("val_iou_base", 0.0)
         control = control_beside(run_folder)
-        _, sentence = verdict(summary, comparison, control, made.config.control)
-        _print(f"{run_folder.best}: {sentence} Last epochs: {summary['tail_avg']:.3f}.")
+        outcome = verdict(summary, comparison, control, made.config.control)
+        _print(f"{run_folder.best}: {outcome.text} Last epochs: {summary['tail_avg']:.3f}.")
         if read_card(run_folder.best).mirroring:
             _print(
                 "Validation was without the mirrored views that the model averages when it predicts, "

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from rich.table import Table
+from rich.text import Text
 
 from segpref.cluster import RayPool
 from segpref.judges import NamedJudge
 from segpref.progress import stdout
+from segpref.studies.audit_report import (
+    FAMILY_COLUMNS,
+    FLIP_COLUMNS,
+    JUDGE_FIGURES,
+    STRUCTURE_COLUMNS,
+    audit_verdict,
+    family_rows,
+    flip_rows,
+    structure_rows,
+)
 from segpref.studies.auditing import Audit
 from segpref.workflows import audit as run
 from segpref.workflows.options import DataOptions, TrainedModel
@@ -19,7 +30,7 @@ __all__ = ["EXAMPLES", "audit"]
 
 EXAMPLES = """\
   segpref audit --data DATA --model runs/base --judge runs/judge
-  segpref audit --data DATA --model NNUNET/fold_0 --judge MASKS --trust --out audit.json
+  segpref audit --data DATA --model NNUNET/fold_0 --judge MASKS --trust --report audit.html
   segpref audit --data DATA --model runs/base --judge "[runs/judge, MASKS]" --candidates 8
   segpref audit --data DATA --model runs/base --judge runs/judge --ray auto
   segpref audit --data DATA --votes study
@@ -43,6 +54,7 @@ def audit(
     others: list[Path] | None = None,
     seed: int = 0,
     out: Path | None = None,
+    report: Path | None = None,
 ) -> None:
     """Measure the judge and the slates on labelled cases, before anything is trained.
 
@@ -70,55 +82,35 @@ def audit(
             candidates, whole and structure by structure.
         seed: random seed of slates and pairs.
         out: JSON file for the results.
+        report: HTML page of the results, in one file.
     """
     named: Any = families  # jsonargparse takes a list of classes by name for callables
     result = run(
         model, data, judge=judge, votes=votes, database=database, part=part, miner=miner,
-        candidates=candidates, families=named, others=others, seed=seed, out=out, settings=settings,
-        **vars(where), **vars(opening), **vars(pool),
+        candidates=candidates, families=named, others=others, seed=seed, out=out, report=report,
+        settings=settings, **vars(where), **vars(opening), **vars(pool),
     )  # fmt: skip
     _show(result)
 
 
-def _structures(result: Audit) -> Table:
-    table = Table(title="Structure by structure")
-    for column in (
-        "structure", "headroom", "HarmTop", "PairFlip", "pairs", "empty candidates", "empty labels",
-        "slates", "judge abstains",
-    ):  # fmt: skip
-        table.add_column(column, justify="left" if column == "structure" else "right")
-    for one in result.structures:
-        figures = (f"{one.headroom:+.3f}", f"{one.harm_top:.0%}", f"{one.pair_flip:.0%}")
-        table.add_row(
-            one.structure,
-            *("–" if "nan" in figure else figure for figure in figures),
-            str(one.pairs),
-            f"{one.empty:.0%}",
-            f"{one.empty_truth:.0%}",
-            str(one.slates),
-            "always" if one.structure in result.abstains_on else str(one.abstained),
-        )
+def _grid(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    table = Table(title=title)
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="right" if number else "left")
+    for row in rows:
+        table.add_row(*row)
     return table
 
 
 def _show(result: Audit) -> None:
     judge = result.judge
+    good, sentence = audit_verdict(result)
+    stdout.print(Text(sentence, style="green" if good else "yellow"))
     table = Table(title="The judge (RN-DPO, Table 11)")
     for column in ("figure", "value", "what it says"):
         table.add_column(column, justify="right" if column == "value" else "left")
-    for name, value, text in (
-        ("HarmTop", judge.harm_top, "how often its favourite is worse than the model's own mask"),
-        ("HarmMag", judge.harm_mag, "by how much, in IoU, on average"),
-        ("Headroom", judge.headroom, "what its favourite gains over the model's own mask"),
-        ("Regret", judge.regret, "what the best candidate would have gained beyond that"),
-        ("PairFlip", judge.pair_flip, "share of mined pairs that are the wrong way round"),
-        (
-            "Kendall tau",
-            judge.kendall,
-            "rank correlation with the truth; 1 is perfect, 0 is chance",
-        ),
-    ):
-        table.add_row(name, f"{value:.3f}", text)
+    for key, name, text in JUDGE_FIGURES:
+        table.add_row(name, f"{getattr(judge, key):.3f}", text)
     stdout.print(table)
     stdout.print(
         f"{judge.slates} slates, {judge.pairs} pairs; skipped: "
@@ -128,50 +120,14 @@ def _show(result: Audit) -> None:
         f"Mean IoU of the model's own masks {result.base_quality:.3f}, of the best candidates "
         f"{result.best_quality:.3f}; {result.distinct:.0%} of the candidates are distinct."
     )
-    stdout.print(_structures(result))
-    families = Table(title="The slates")
-    for column in ("family", "share", "mean gain", "better", "truly best", "judge's favourite"):
-        families.add_column(column, justify="left" if column == "family" else "right")
-    for one in result.families:
-        families.add_row(
-            one.family,
-            f"{one.share:.0%}",
-            f"{one.gain:+.3f}",
-            f"{one.better:.0%}",
-            f"{one.top:.0%}",
-            f"{one.chosen:.0%}",
-        )
-    stdout.print(families)
-    flips = Table(
-        title=f"Random pairs: {result.flips.flip_rate:.0%} of {result.flips.pairs} the wrong way round"
-    )
-    for name in ("by", "from", "to", "pairs", "flipped", "mean true gap"):
-        flips.add_column(name, justify="left" if name == "by" else "right")
-    curves = (
-        ("judge's gap", result.flips.by_gap),
-        ("|R|/|Ω|", result.flips.by_disagreement),
-        ("gap, mined pairs", result.mined),
-    )
-    for by, bins in curves:
-        for found in bins:
-            flips.add_row(
-                by,
-                f"{found.low:.3f}",
-                f"{found.high:.3f}",
-                str(found.count),
-                f"{found.flip_rate:.0%}",
-                f"{found.true_gap:+.3f}",
-            )
-    stdout.print(flips)
+    stdout.print(_grid("Structure by structure", STRUCTURE_COLUMNS, structure_rows(result)))
+    stdout.print(_grid("The slates", FAMILY_COLUMNS, family_rows(result)))
+    flips = f"{result.flips.flip_rate:.0%} of {result.flips.pairs} the wrong way round"
+    stdout.print(_grid(f"Random pairs: {flips}", FLIP_COLUMNS, flip_rows(result)))
     if 0 < judge.pair_flip < 0.5:
         stdout.print(f"For robust objectives: flip_rate {judge.pair_flip:.2f} (PairFlip).")
     if result.mined:
         stdout.print(
             "`segpref align --method calibrated` measures the rates by gap of mined pairs itself, and "
             "learns each pair by its own."
-        )
-    if judge.headroom <= 0:
-        stdout.print(
-            "Its favourites are no better than the model's own masks: use a better judge.",
-            style="yellow",
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -46,6 +47,24 @@ class Volume:
     voxel_mm: tuple[float, ...] | None = None
     turned: str | None = None
     colour: bool = False
+
+    @property
+    def pixel(self) -> tuple[float, str]:
+        """What a pixel or voxel of the network's grid holds, and its unit.
+
+        Millilitres (``ml``) where all three sizes are known; of slices the third one is that of the
+        file. Square centimetres (``cm²``) of an image with two axes; ``(1.0, "voxels")`` where a size
+        is not known.
+        """
+        sizes = self.spacing_mm or ()
+        if len(sizes) == 2 and self.voxel_mm is not None:
+            sizes = (*sizes, *self.voxel_mm[2:])
+        if not sizes or not all(math.isfinite(size) for size in sizes):
+            return 1.0, "voxels"
+        if len(sizes) == 2:
+            # What is known of slices without a distance is an area each, and no volume.
+            return (math.prod(sizes) / 100, "cm²") if len(self.images) == 1 else (1.0, "voxels")
+        return math.prod(sizes) / 1000, "ml"
 
 
 class VolumeList(Sequence[Volume]):

@@ -72,6 +72,7 @@ if TYPE_CHECKING:
     )
     from segpref.report.verdicts import Control, alignment_warnings, doubt, verdict
     from segpref.report.views import plane_of, view_of
+    from segpref.report.volume_scores import VolumeScore, worst_volumes
 else:
     __getattr__, __dir__ = face(
         __name__,
@@ -141,6 +142,7 @@ else:
                 "table",
             ),
             "views": ("plane_of", "view_of"),
+            "volume_scores": ("VolumeScore", "worst_volumes"),
         },
     )
 
@@ -170,6 +172,7 @@ __all__ = [
     "SlatePicture",
     "Table",
     "TableRow",
+    "VolumeScore",
     "alignment_warnings",
     "as_csv",
     "bootstrap_interval",
@@ -211,6 +214,7 @@ __all__ = [
     "view_of",
     "volume_ratios",
     "votes_page",
+    "worst_volumes",
     "write_page",
     "write_pictures",
     "write_report",

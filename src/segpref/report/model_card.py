@@ -15,6 +15,8 @@ from typing import Any
 
 from segpref.data.cache import write_atomically
 from segpref.policies import ModelCard, read_card
+from segpref.report.structures import dice_rows
+from segpref.report.volume_scores import read_volume_scores
 from segpref.training.folder import RunFolder
 from segpref.trust import read_json
 from segpref.types import SegprefError
@@ -40,6 +42,7 @@ def write_model_card(
     about: Mapping[str, Any],
     summary: Mapping[str, Any],
     verdict: str,
+    evidence: Sequence[str] = (),
     warnings: Sequence[str] = (),
 ) -> Path:
     """Write ``model-card.md`` from what a run's folder holds; what is not known is left out.
@@ -51,6 +54,7 @@ def write_model_card(
         about: its ``run.json``.
         summary: its figures.
         verdict: the outcome in a sentence.
+        evidence: further sentences that belong to it.
         warnings: what to know before the model is used.
 
     Returns:
@@ -62,13 +66,14 @@ def write_model_card(
     limits = "\n".join(f"- {_shown(one)}" for one in [*warnings, _USE])
     parts = [
         f"# Model card: {_shown(folder.path.resolve().name)}",
-        _shown(verdict),
+        f"**{_shown(verdict)}**",
+        *(["\n".join(f"- {_shown(one)}" for one in evidence)] if evidence else []),
+        *_scores(folder),
         "## Model",
         _table([*_model(folder, own, settings, summary)]),
         "## Data",
         _table([*_data(folder, own, summary)]),
         *(["## Judge", _table(judged)] if judged else []),
-        *_scores(folder),
         "## Limits",
         limits,
         "## Made by",
@@ -168,16 +173,28 @@ def _scores(folder: RunFolder) -> list[str]:
         f"| {_shown(name)} | {_shown(one.get('base'))} | {_shown(one.get('tuned'))} |"
         for name, one in (found.get("structures") or {}).items()
     ]
+    table = ["| IoU on validation | base | this model |", "|---|---|---|", *rows]
+    if scores := read_volume_scores(folder.validation):
+        # With intervals, which the means of an earlier run do not have.
+        lines = ((_shown(cell) for cell in row) for row in dice_rows(scores))
+        table = [
+            "| Dice on validation (95 % interval) | base | this model | change | patients |",
+            "|---|---|---|---|---|",
+            *(f"| {' | '.join(line)} |" for line in lines),
+        ]
     gain = f"{_shown(found['mean'])} ({_shown(found['low'])} to {_shown(found['high'])})"
     return [
         "## Scores",
-        "\n".join(["| IoU on validation | base | this model |", "|---|---|---|", *rows]),
-        f"Gain per patient, with its 95 % interval, over {found['patients']} patients: {gain}.",
+        "\n".join(table),
+        f"Gain in IoU per patient, with its 95 % interval, over {found['patients']} patients: {gain}.",
     ]
 
 
 def _table(rows: Sequence[tuple[str, object]]) -> str:
-    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {_shown(one)} |" for name, one in rows)])
+    # Without names the header would be shown as an empty row.
+    return "\n".join(
+        ["| what | value |", "|---|---|", *(f"| {name} | {_shown(one)} |" for name, one in rows)]
+    )
 
 
 def _shown(value: object) -> str:

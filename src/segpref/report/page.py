@@ -160,10 +160,12 @@ class Page:
         title: its heading.
         lead: what the page is about, in a line.
         verdict: the outcome in one sentence.
+        evidence: further sentences that belong to it.
         good: whether the outcome is what was hoped for; None where there is nothing to hope for.
         warnings: what to look at before the model is used.
         caution: heading of the warnings.
         sections: in the order of reading.
+        developer: sections for method developers, folded below the others with the words and details.
         details: folded parts at the end.
         terms: words of the :data:`GLOSSARY` that are explained at the end.
     """
@@ -171,10 +173,12 @@ class Page:
     title: str
     verdict: str
     good: bool | None = None
+    evidence: Sequence[str] = ()
     lead: str = ""
     warnings: Sequence[str] = ()
     caution: str = "Look at this before you use the model"
     sections: Sequence[Section] = ()
+    developer: Sequence[Section] = ()
     details: Sequence[Details] = ()
     terms: Sequence[str] = ()
 
@@ -209,7 +213,7 @@ def write_pictures(folder: Path, page: Page) -> list[Path]:
         if old.is_file() or old.is_symlink():
             old.unlink()
     written = []
-    for section in page.sections:
+    for section in (*page.sections, *page.developer):
         for number, picture in enumerate(section.pictures, start=1):
             words = f"{section.title} {picture.title or number}".lower()
             name = "-".join("".join(c if c.isalnum() else " " for c in words).split())

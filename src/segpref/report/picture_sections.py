@@ -18,11 +18,17 @@ from segpref.report.pictures import (
 __all__ = ["overlay_section", "slate_section", "variance_section"]
 
 
-def overlay_section(overlays: Sequence[Overlay], title: str = "Before and after") -> Section:
+def overlay_section(overlays: Sequence[Overlay], title: str) -> Section:
     """Images with the outlines of several models side by side."""
+    text = "The same images with the contours of each model."
+    if any(one.focus for one in overlays):
+        text = (
+            "The validation images with the lowest Dice after tuning, the one that lost most and a "
+            "usual one; of each the slice in which the tuned model is most wrong."
+        )
     return Section(
         title,
-        "The same images with the contours of each model.",
+        text,
         pictures=overlay_pictures(overlays),
         layout="rows",
         columns=len(overlays[0].masks) if overlays else 1,

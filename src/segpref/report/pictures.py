@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from itertools import cycle
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ from segpref.metrics import iou, overlap_counts, pairwise_dice, pixel_variance
 from segpref.report.markup import in_figure
 from segpref.report.page import Key, Picture
 from segpref.report.views import COLOURS, TINT, View, small_png, view_of
-from segpref.types import LabelSpace, Slate
+from segpref.types import IGNORE, LabelSpace, Slate
 
 if TYPE_CHECKING:
     from matplotlib import figure as figures
@@ -52,6 +52,10 @@ class Overlay:
         truth: the true mask, or None.
         spacing_mm: voxel size, for the right proportions.
         colour: whether the channels are red, green and blue.
+        focus: name of the mask whose errors decide which slice of a volume is shown; that with most
+            foreground where empty.
+        scores: what is said below each picture, by the name of the mask; its IoU where there is none.
+        why: why the image is shown.
     """
 
     name: str
@@ -61,6 +65,17 @@ class Overlay:
     truth: UInt8[np.ndarray, "field *space"] | None = None
     spacing_mm: Sequence[float] | None = None
     colour: bool = False
+    focus: str = ""
+    scores: Mapping[str, str] = field(default_factory=dict)
+    why: str = ""
+
+    @property
+    def errors(self) -> Bool[np.ndarray, "*space"] | None:
+        """Where the mask to look at is wrong; None where there is none, or no truth."""
+        if not self.focus or self.truth is None:
+            return None
+        wrong = (self.masks[self.focus] != self.truth) & (self.truth != IGNORE)
+        return np.asarray(wrong.any(axis=0))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,17 +112,17 @@ def overlay_pictures(overlays: Iterable[Overlay]) -> tuple[Picture, ...]:
     pictures = []
     for one in overlays:
         known = [*one.masks.values()] + ([] if one.truth is None else [one.truth])
-        view = view_of(one.image, known, one.label_space, one.spacing_mm, one.colour)
+        view = view_of(one.image, known, one.label_space, one.spacing_mm, one.colour, one.errors)
         true = None if one.truth is None else one.label_space.structure_masks(one.truth)
         for name, mask in one.masks.items():
             parts = one.label_space.structure_masks(mask)
-            score = _iou(mask, one.truth, one.label_space)
-            valid = "" if math.isnan(score) else f"IoU {score:.3f}"
+            valid = one.scores.get(name) or _iou_told(mask, one.truth, one.label_space)
+            if one.why:
+                valid = f"{one.why}. {valid}"
             alt = f"{one.name}: outlines of the prediction by {name}"
             alt += f" and of the ground truth; {valid}" if valid else ""
-            pictures.append(
-                Picture(view.draw(parts, true, size=3.0), f"{alt}.", f"{one.name}: {name}", valid)
-            )
+            title = f"{one.name}: {name}"
+            pictures.append(Picture(view.draw(parts, true, size=3.0), f"{alt}.", title, valid))
     return tuple(pictures)
 
 
@@ -230,10 +245,10 @@ def _of_field(
     return parts if space.kind == "multi-class" else parts[number : number + 1]
 
 
-def _iou(mask: np.ndarray, truth: np.ndarray | None, space: LabelSpace) -> float:
+def _iou_told(mask: np.ndarray, truth: np.ndarray | None, space: LabelSpace) -> str:
     if truth is None:
-        return math.nan
+        return ""
     each = iou(overlap_counts(mask[None], truth, space), math.nan)[0]
     each = each if space.labelled is None else each[space.labelled]
     valid = each[~np.isnan(each)]
-    return float(valid.mean()) if len(valid) else math.nan
+    return f"IoU {valid.mean():.3f}" if len(valid) else ""

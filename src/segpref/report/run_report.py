@@ -27,8 +27,9 @@ from segpref.report.model_card import write_model_card
 from segpref.report.page import Details, Page, Picture, Section, Table, write_page
 from segpref.report.picture_sections import overlay_section, slate_section, variance_section
 from segpref.report.pictures import Overlay, SlatePicture
-from segpref.report.structures import structure_sections
+from segpref.report.structures import judge_section, read_figures, score_sections
 from segpref.report.verdicts import Control, alignment_warnings, read_comparison, verdict
+from segpref.report.volume_scores import read_volume_scores
 from segpref.training.curves import curve_summary
 from segpref.training.folder import RunFolder
 from segpref.trust import read_json
@@ -100,9 +101,9 @@ def write_report(
 
     Args:
         folder: the run folder; an unfinished run gets a report that says so.
-        overlays: images with the outlines before and after.
+        overlays: the worst images with the outlines before and after.
         slate: candidates of one image with their scores.
-        sections: more tables and pictures, put after the curves.
+        sections: more tables and pictures for method developers, put after the curves.
         control: the random-preference control of a run of stage 2, where it was run.
         audited: figures of an audit of its judge; those that the folder keeps where None.
 
@@ -124,8 +125,7 @@ def write_report(
         warnings.append(
             f"The run is not finished: this is what its first {len(history) - 1} epochs show."
         )
-    pictures = [overlay_section(overlays)] if overlays else []
-    pictures += [slate_section(slate), variance_section(slate)] if slate is not None else []
+    pictures = [slate_section(slate), variance_section(slate)] if slate is not None else []
     details = _details(folder, about)
     if summary.get("kind") in ("fit", "fit-promptable", "semisupervised"):
         how = summary.get("method", "supervised training")
@@ -136,22 +136,27 @@ def write_report(
             verdict=f"The model reaches a validation IoU of {peak:.3f} after epoch {epoch} of "
             f"{len(history) - 1}.",
             warnings=warnings,
-            sections=[*_fit_sections(summary, history), *sections, *pictures],
+            sections=[*_fit_sections(summary, history), *sections, *_outlines(overlays), *pictures],
             details=details,
             terms=("IoU", "Peak"),
         )
     else:
         comparison = read_comparison(folder)
         is_control = bool(about.get("settings", {}).get("control"))
-        good, sentence = verdict(summary, comparison, control, is_control)
+        outcome = verdict(summary, comparison, control, is_control)
         page = Page(
             title="Tuning a segmenter with preferences",
             lead=f"Preference training (stage 2) in {folder.path.name}",
-            verdict=sentence,
-            good=good,
-            warnings=[*warnings, *alignment_warnings(summary, history, comparison, control)],
+            verdict=outcome.headline,
+            evidence=outcome.evidence,
+            good=outcome.good,
+            warnings=[*warnings, *alignment_warnings(summary, history, comparison)],
             sections=[
-                *structure_sections(folder, audited),
+                *score_sections(folder, read_volume_scores(folder.validation)),
+                *_outlines(overlays, "Worst cases"),
+            ],
+            developer=[
+                *judge_section(read_figures(folder.audit) if audited is None else audited),
                 *_alignment_sections(summary, history),
                 *sections,
                 *pictures,
@@ -159,8 +164,12 @@ def write_report(
             details=details,
             terms=_ALIGNED,
         )
-    write_model_card(folder, about, summary, page.verdict, page.warnings)
+    write_model_card(folder, about, summary, page.verdict, page.evidence, page.warnings)
     return write_page(folder.path / "report.html", page)
+
+
+def _outlines(overlays: Sequence[Overlay], title: str = "Before and after") -> list[Section]:
+    return [overlay_section(overlays, title)] if overlays else []
 
 
 def _fit_sections(summary: Mapping[str, Any], history: History) -> list[Section]:

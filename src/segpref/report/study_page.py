@@ -76,30 +76,49 @@ def study_report(
         title: of the page.
         lead: what was compared, in a line.
         overlays: images with the outlines of the methods.
-        sections: more tables and pictures, put after the parts.
+        sections: more tables and pictures for method developers, put after the curves.
         details: folded texts by title, such as the recipe.
         warnings: what is missing or failed.
     """
-    good, sentence = _verdict(parts[0])
-    shown = [section for part in parts for section in _sections(part)]
-    shown += sections
+    good, sentence, evidence = _verdict(parts[0])
+    # The verdict holds the control of the first part.
+    shown = _answers(parts[0])
+    for part in parts[1:]:
+        shown += _answers(part, _controls(part, part.differences[0]) if part.differences else ())
     if overlays:
         shown.append(overlay_section(overlays, "Outlines"))
     return Page(
         title=title,
         lead=lead,
         verdict=sentence,
+        evidence=evidence,
         good=good,
         warnings=warnings,
         sections=shown,
+        developer=[*(section for part in parts for section in _trainings(part)), *sections],
         details=[Details(name, text) for name, text in (details or {}).items()],
         terms=_TERMS,
     )
 
 
-def _sections(part: Part) -> list[Section]:
+def _answers(part: Part, control: Sequence[str] = ()) -> list[Section]:
+    """The methods against each other, then all of them, and structure by structure."""
     head = f"{part.title}: " if part.title else ""
-    shown = [
+    shown = []
+    if part.differences:
+        shown.append(
+            Section(
+                f"{head}method against method" if head else "Method against method",
+                "Difference on test between two methods with the same patients, seeds and budget.",
+                table=_claims(part.differences),
+                note="The interval comes from resampling the test patients 10 000 times "
+                "(bootstrap), p from drawing the sign of every patient's difference anew. Better needs "
+                "at least 6 patients, p below 0.05, and the interval and every seed on the good side "
+                "of 0: above it, or below it for ASSD. Worse is an interval on the other side. "
+                + " ".join(control),
+            )
+        )
+    shown.append(
         Section(
             f"{head}methods" if head else "Methods",
             "Mean ± standard deviation over seeds; the best mean of each column is bold. IoU and Dice "
@@ -107,21 +126,14 @@ def _sections(part: Part) -> list[Section]:
             "weights that were best on validation; Score, Peak, TailAvg and Drift are of validation.",
             table=_table(part.rows, part.columns),
         )
-    ]
-    if part.differences:
-        shown.append(
-            Section(
-                f"{head}how sure is that?" if head else "How sure is that?",
-                "Difference on test between two methods with the same patients, seeds and budget.",
-                table=_claims(part.differences),
-                note="The interval comes from resampling the test patients 10 000 times "
-                "(bootstrap), p from drawing the sign of every patient's difference anew. Better needs "
-                "at least 6 patients, p below 0.05, and the interval and every seed on the good side "
-                "of 0: above it, or below it for ASSD. Worse is an interval on the other side. "
-                + " ".join(_controls(part, part.differences[0])),
-            )
-        )
-    shown += method_sections(part.structures, head)
+    )
+    return shown + method_sections(part.structures, head)
+
+
+def _trainings(part: Part) -> list[Section]:
+    """The curves of the methods, and where each run has its own page."""
+    head = f"{part.title}: " if part.title else ""
+    shown = []
     if charts := _charts(part.histories):
         seeds = max(len(curves) for curves in part.histories.values())
         text = "Each line is the mean over seeds; its band spans the lowest to the highest seed."
@@ -138,8 +150,8 @@ def _sections(part: Part) -> list[Section]:
     return shown
 
 
-def _verdict(part: Part) -> tuple[bool, str]:
-    """Whether the first claim holds, in words. Means without a claim show nothing."""
+def _verdict(part: Part) -> tuple[bool, str, list[str]]:
+    """Whether the first claim holds, in words, and its control. Means without a claim show nothing."""
     if part.differences:
         claim = part.differences[0]
         valid = {"better": "is better than", "worse": "is worse than"}.get(
@@ -151,17 +163,18 @@ def _verdict(part: Part) -> tuple[bool, str]:
             f"{claim.mean:+.3f} (95 % interval {claim.low:+.3f} to {claim.high:+.3f}, sign-flip test "
             f"p = {claim.p_value:.2g}, {claim.patients} patients), {seeds}."
         )
-        return claim.better, " ".join([told, *_controls(part, claim)])
+        return claim.better, told, _controls(part, claim)
     base = part.rows[0]
     best = max(part.rows, key=lambda row: _known(row.figures["IoU"][0]))
     value, start = best.figures["IoU"][0], base.figures["IoU"][0]
     if best is base:
-        return False, f"No method is better than {base.method} on test (IoU {start:.3f})."
-    return False, (
+        return False, f"No method is better than {base.method} on test (IoU {start:.3f}).", []
+    told = (
         f"Nothing is shown: {best.method} is highest on test (IoU {value:.3f}, {base.method} has "
         f"{start:.3f}, {value - start:+.3f}; mean of {best.seeds} {_plural('seed', best.seeds)}), but "
         "no two methods were compared patient by patient with the same seeds."
     )
+    return False, told, []
 
 
 def _controls(part: Part, claim: Difference) -> list[str]:
@@ -189,8 +202,8 @@ def _controls(part: Part, claim: Difference) -> list[str]:
             f"The random-preference control ({one.method}): {one.mean:+.3f} (95 % interval "
             f"{one.low:+.3f} to {one.high:+.3f}, {one.patients} patients)"
         )
-        lower = claim.measure in LOW_IS_GOOD
-        if (one.mean <= claim.mean) if lower else (one.mean >= claim.mean):
+        sign = -1 if claim.measure in LOW_IS_GOOD else 1
+        if sign * one.mean >= sign * claim.mean > 0:
             sentence += ", so the gain was not learned from the judge"
         told.append(f"{sentence}.")
     return told

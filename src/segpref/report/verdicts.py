@@ -16,7 +16,7 @@ from segpref.training.folder import RunFolder
 from segpref.trust import read_json
 from segpref.types import SegprefError
 
-__all__ = ["Control", "alignment_warnings", "doubt", "read_comparison", "verdict"]
+__all__ = ["Control", "Verdict", "alignment_warnings", "doubt", "read_comparison", "verdict"]
 
 VOLUME_TOLERANCE = 0.2
 DRIFT_TOLERANCE = 0.02
@@ -46,12 +46,32 @@ _WORDS: Mapping[Word, str] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The outcome of a run.
+
+    Args:
+        good: whether the tuned model is shown to be better than its base.
+        headline: the outcome in one sentence, with its interval and the number of patients.
+        evidence: further sentences: the scores, and what the random-preference control gained.
+    """
+
+    good: bool
+    headline: str
+    evidence: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """All sentences."""
+        return " ".join((self.headline, *self.evidence))
+
+
 def verdict(
     summary: Mapping[str, Any],
     comparison: Comparison | None = None,
     control: Control | None = None,
     is_control: bool = False,
-) -> tuple[bool, str]:
+) -> Verdict:
     """Whether the tuned model is better than its base on validation, and the sentences that say so.
 
     Args:
@@ -61,46 +81,60 @@ def verdict(
         is_control: whether the run is itself one.
     """
     if "val_iou_base" not in summary:
-        return False, _by_votes(summary, is_control)
+        return _by_votes(summary, is_control)
     base, peak = float(summary["val_iou_base"]), float(summary["val_iou_peak"])
-    when = f"after epoch {summary['peak_epoch']} of {summary['epochs']}"
     word: Word = "not shown" if comparison is None else comparison.word
-    sentences = [
-        f"{_WORDS[word]}: IoU {peak:.3f} {when}, the base has {base:.3f} ({peak - base:+.3f})."
-    ]
+    headline = f"{_WORDS[word]}: "
     if comparison is None:
-        sentences.append("The two were not compared patient by patient.")
-    elif comparison.patients < FEWEST_PATIENTS:
-        sentences.append(
-            f"The gain is {comparison.in_words}: with fewer than {FEWEST_PATIENTS} validation patients "
-            "nothing is shown."
-        )
+        headline += "the two were not compared patient by patient."
     else:
-        sentences.append(f"The gain is {comparison.in_words}.")
+        headline += f"IoU {comparison.in_words}"
+        few = comparison.patients < FEWEST_PATIENTS
+        headline += (
+            f"; with fewer than {FEWEST_PATIENTS} validation patients nothing is shown." * few
+        )
+        headline += "." * (not few)
+    when = f"after epoch {summary['peak_epoch']} of {summary['epochs']}"
+    scores = f"Mean IoU {peak:.3f} {when}, the base has {base:.3f} ({peak - base:+.3f})."
+    return Verdict(
+        word == "better", headline, (scores, _of_control(comparison, control, is_control))
+    )
+
+
+def _of_control(comparison: Comparison | None, control: Control | None, is_control: bool) -> str:
     if is_control:
-        sentences.append("This is a random-preference control: nothing was learned from the judge.")
-    elif control is not None:
-        sentences.append(
-            f"The random-preference control ({control.name}): {control.comparison.in_words}."
-        )
-    else:
-        sentences.append(
+        return "This is a random-preference control: nothing was learned from the judge."
+    if control is None:
+        return (
             "The random-preference control (--control) was not run, so how much of it is the judge's "
             "is not known."
         )
-    return word == "better", " ".join(sentences)
-
-
-def _by_votes(summary: Mapping[str, Any], is_control: bool) -> str:
-    """Where votes chose the checkpoint, for want of labels."""
-    told = (
-        "Without validation labels it is not known whether the model is better than the base: it has "
-        f"moved towards {float(summary['val_votes_peak']):.0%} of the votes that it did not learn from "
-        f"(half by chance) after epoch {summary['peak_epoch']} of {summary['epochs']}. Ask people "
-        "which of the two is better (segpref collect init --mode base-or-tuned)."
+    told = f"The random-preference control ({control.name}): {control.comparison.in_words}"
+    gained = math.nan if comparison is None else comparison.mean
+    return (
+        f"{told}, so the gain was not learned from the judge."
+        if _as_much(control, gained)
+        else f"{told}."
     )
-    control = "This is a random-preference control: nothing was learned from the votes."
-    return f"{told} {control}" if is_control else told
+
+
+def _as_much(control: Control, gained: float) -> bool:
+    """Whether there is a gain, and the control has as much."""
+    return gained > 0 and control.comparison.mean >= gained
+
+
+def _by_votes(summary: Mapping[str, Any], is_control: bool) -> Verdict:
+    """Where votes chose the checkpoint, for want of labels."""
+    headline = (
+        "Without validation labels it is not known whether the model is better than the base."
+    )
+    told = (
+        f"It has moved towards {float(summary['val_votes_peak']):.0%} of the votes that it did not "
+        f"learn from (half by chance) after epoch {summary['peak_epoch']} of {summary['epochs']}. Ask "
+        "people which of the two is better (segpref collect init --mode base-or-tuned)."
+    )
+    control = ("This is a random-preference control: nothing was learned from the votes.",)
+    return Verdict(False, headline, (told, *(control if is_control else ())))
 
 
 def read_comparison(folder: RunFolder) -> Comparison | None:
@@ -149,7 +183,6 @@ def alignment_warnings(
     summary: Mapping[str, Any],
     history: Sequence[Mapping[str, float]],
     comparison: Comparison | None = None,
-    control: Control | None = None,
 ) -> list[str]:
     """Sentences about what went wrong or may have; empty where all looks well."""
     if "val_iou_base" not in summary:
@@ -161,11 +194,6 @@ def alignment_warnings(
         found.append("Tuning did not help on the validation images: keep using the base.")
     elif comparison is not None and comparison.word == "not shown":
         found.append("The gain may be chance: keep using the base until more patients tell.")
-    gained = math.nan if comparison is None or not better else comparison.mean
-    if control is not None and control.comparison.mean >= gained:
-        found.append(
-            "The random-preference control gained as much, so the gain was not learned from the judge."
-        )
     if better and base - tail >= _VISIBLE:
         found.append(
             f"At the end of training the model was worse than the base (TailAvg {tail:.3f}, base "

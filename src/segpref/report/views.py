@@ -118,6 +118,7 @@ def view_of(
     space: LabelSpace,
     spacing_mm: Sequence[float] | None,
     colour: bool = False,
+    focus: Bool[np.ndarray, "*space"] | None = None,
 ) -> View:
     """What of an image is shown: around all masks, of a volume the slice with most foreground.
 
@@ -129,6 +130,7 @@ def view_of(
         space: what their values mean.
         spacing_mm: voxel size; square voxels where None.
         colour: whether the channels are red, green and blue.
+        focus: of a volume the slice with most of this is shown, where there is any of it.
     """
     picture = np.asarray(np.moveaxis(image, 0, -1) if colour else image[0])
     anything = np.zeros(image.shape[1:], bool)
@@ -139,7 +141,8 @@ def view_of(
     limits = np.percentile(picture, (0.5, 99.5))
     if anything.ndim == 3:
         # Axes of a volume are (x, y, z): x goes to the right.
-        drawn = anything.sum(axis=(0, 1))
+        chosen = anything if focus is None or not focus.any() else focus
+        drawn = chosen.sum(axis=(0, 1))
         level = int(drawn.argmax()) if drawn.any() else len(drawn) // 2
         picture, anything = picture[:, :, level].swapaxes(0, 1), anything[..., level].T
         aspect = 1 / aspect

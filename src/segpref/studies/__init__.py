@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from segpref.faces import face
 
 if TYPE_CHECKING:
-    from segpref.studies.auditing import audit
+    from segpref.studies.audit_report import audit_page, audit_verdict
+    from segpref.studies.auditing import audit, audit_of
     from segpref.studies.calibration import measured_flip_rates, read_flip_rates
     from segpref.studies.earlier import run_settings, whole_methods
     from segpref.studies.examples import alignment_report
@@ -54,7 +55,8 @@ else:
                 "check_names",
                 "plan",
             ),
-            "auditing": ("audit",),
+            "audit_report": ("audit_page", "audit_verdict"),
+            "auditing": ("audit", "audit_of"),
             "calibration": ("measured_flip_rates", "read_flip_rates"),
             "earlier": ("run_settings", "whole_methods"),
             "examples": ("alignment_report",),
@@ -85,6 +87,9 @@ __all__ = [
     "alignment_report",
     "as_recorded",
     "audit",
+    "audit_of",
+    "audit_page",
+    "audit_verdict",
     "changed_settings",
     "check_names",
     "collect",

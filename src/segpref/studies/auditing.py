@@ -20,6 +20,7 @@ from segpref.metrics import (
     StructureFigures,
     StructureSlate,
     diagnose,
+    score_state,
     slate_iou,
     structure_figures,
     structure_slate,
@@ -28,6 +29,7 @@ from segpref.metrics.flips import FlipBin, FlipCurves, flip_curves, mined_flips
 from segpref.policies import TunablePolicy
 from segpref.preferences import StandingJudge, mine
 from segpref.proposals import SlateProposals
+from segpref.report.comparison import Comparison, compared
 from segpref.seeds import derive_seed
 from segpref.studies.slates import ScoredSlate, patch_slates, scored_slates
 from segpref.types import Candidate, Judge, LabelSpace, Miner, Policy, SegprefError
@@ -72,6 +74,8 @@ class Audit:
         distinct: mean share of distinct candidates in a slate.
         structures: the judge on each structure.
         abstains_on: structures that the judge never draws, of which it says nothing.
+        worth: what its favourites gain in IoU over the anchor, paired over patients; None where that
+            was not measured.
     """
 
     judge: SlateDiagnostics
@@ -83,10 +87,12 @@ class Audit:
     distinct: float
     structures: tuple[StructureFigures, ...] = ()
     abstains_on: tuple[str, ...] = ()
+    worth: Comparison | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain figures, for ``summary.json``; what a structure has no figure for is None."""
         plain = asdict(self)
+        plain["worth"] = None if self.worth is None else self.worth.as_dict()
         for row in plain["structures"]:
             row |= {name: None for name, value in row.items() if value != value}
         return plain
@@ -191,6 +197,7 @@ def audit_of(
             [one.about for one in seen],
         ),
         abstains_on=tuple(abstains_on),
+        worth=_worth(seen),
     )
 
 
@@ -204,6 +211,7 @@ class _Measured:
     distinct: float
     structures: StructureSlate
     about: str | None
+    patient: str
 
 
 class _Packed(Sequence[Any]):
@@ -233,7 +241,18 @@ def _measured(masks: _Packed, label_space: LabelSpace, scored: ScoredSlate) -> _
     quality = slate_iou(slate.masks, label, label_space, counted=label_space.labelled)
     distinct = len(set(scored.ids)) / len(slate)
     each = structure_slate(slate.masks, label, label_space)
-    return _Measured(slate.candidates, scored.scores, quality, distinct, each, scored.structure)
+    about, patient = scored.structure, scored.case.patient
+    return _Measured(slate.candidates, scored.scores, quality, distinct, each, about, patient)
+
+
+def _worth(seen: Sequence[_Measured]) -> Comparison:
+    """Headroom patient by patient, of the slates that the judge can order."""
+    gains: dict[str, list[float]] = {}
+    for one in seen:
+        for said, true in zip(one.scores.T, one.quality.T, strict=True):
+            if score_state(said) == "usable" and not np.isnan(true).any():
+                gains.setdefault(one.patient, []).append(float(true[np.nanargmax(said)] - true[0]))
+    return compared(np.array([np.mean(own) for own in gains.values()]))
 
 
 def _families(seen: Sequence[_Measured]) -> tuple[FamilyFigures, ...]:

@@ -18,10 +18,11 @@ from segpref.metrics import score_state
 from segpref.policies import load_model
 from segpref.preferences import ScoredSlate, TopVsRandom
 from segpref.proposals import SlateProposals
-from segpref.report.gallery import overlays, typical
+from segpref.report.gallery import typical, worst_overlays
 from segpref.report.page import Picture
 from segpref.report.pictures import SlatePicture, variance_pictures
 from segpref.report.run_report import write_report
+from segpref.report.volume_scores import read_volume_scores
 from segpref.studies.auditing import audit
 from segpref.studies.slates import patch_slates, scored_slates
 from segpref.studies.verdict import control_beside, measured_verdict
@@ -46,7 +47,7 @@ def alignment_report(
     seed: int = 0,
     count: int = 4,
 ) -> Path:
-    """The report of a stage-2 run, with outlines before and after and one slate with its scores.
+    """The report of a stage-2 run, with its worst cases before and after and one slate with its scores.
 
     Args:
         folder: of the run.
@@ -60,13 +61,13 @@ def alignment_report(
     if not len(cases):
         return write_report(folder)
     measured_verdict(folder, base, cases)
-    before, after = (whole_model(model) for model in (base, folder.best))
-    shown = typical(cases, count)
-    both = overlays(shown, {"base": before, "tuned": after})
+    models = {"base": whole_model(base), "tuned": whole_model(folder.best)}
+    scores = read_volume_scores(folder.validation)
+    both = worst_overlays(cases.labelled(), models, scores, count)
     if judge is None:
         return write_report(folder, overlays=both, control=control_beside(folder))
     note_undrawn_structures(judge, cases)
-    slate = _slate_picture(base, shown, judge, proposals, seed)
+    slate = _slate_picture(base, typical(cases, count), judge, proposals, seed)
     return write_report(
         folder,
         overlays=both,

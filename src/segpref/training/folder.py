@@ -7,6 +7,7 @@
 ``preferences.jsonl``       the mined pairs as records, where that is asked for
 ``audit.json``              how often the judge was wrong, where that is measured first
 ``verdict.json``            whether the model is better than its base, patient by patient (stage 2)
+``validation.csv``          overlap and size of each structure of each validation volume, base and tuned
 ``summary.json``            the figures that tables read; its presence says that the run is finished
 ``best.safetensors``        the model with the best validation IoU
 ``last.safetensors``        the model after the last epoch, or where ``state`` is
@@ -68,6 +69,7 @@ class RunFolder:
         self.audit = self.path / "audit.json"
         self.preferences = self.path / "preferences.jsonl"
         self.verdict = self.path / "verdict.json"
+        self.validation = self.path / "validation.csv"
         self._note = self.path / "run.json"
 
     @property
@@ -84,7 +86,15 @@ class RunFolder:
         files = (self.best, self.last, self.state, self.metrics, self.summary, self.config)
         folders = (self.path, self.path / "tensorboard", self.path / "rounds")
         check_outputs(
-            files=(*files, self.audit, self.preferences, self.verdict, self._note), folders=folders
+            files=(
+                *files,
+                self.audit,
+                self.preferences,
+                self.verdict,
+                self.validation,
+                self._note,
+            ),
+            folders=folders,
         )
 
     def open(self, settings: Mapping[str, Any], resume: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
@@ -15,6 +16,7 @@ from segpref.data.cache import write_atomically
 from segpref.judges import NamedJudge
 from segpref.preferences import StandingJudge, TopVsRandom
 from segpref.proposals import Families
+from segpref.studies.audit_report import audit_page
 from segpref.studies.auditing import Audit, audit_standing
 from segpref.studies.auditing import audit as measure
 from segpref.targets import check_outputs
@@ -40,6 +42,7 @@ def audit(
     others: Sequence[Path] | None = None,
     seed: int = 0,
     out: Path | None = None,
+    report: Path | None = None,
     settings: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Audit:
@@ -64,6 +67,7 @@ def audit(
         others: folders of masks that other models made of the images.
         seed: random seed of slates and pairs.
         out: JSON file for the figures.
+        report: HTML page of the figures.
         settings: what ``out`` keeps as its settings.
         options: fields of :class:`DataOptions`, :class:`TrainedModel` and :class:`RayPool`, whose
             workers prepare the images and make the slates if it has an address.
@@ -72,7 +76,7 @@ def audit(
         SegprefError: what does not fit together, before any work.
     """
     where, opening, pool = chosen(options, DataOptions(), TrainedModel(), RayPool())
-    check_outputs(files=[out], folders=[where.cache])
+    check_outputs(files=[out, report], folders=[where.cache])
     if data is None or (judge is None) == (votes is None):
         raise SegprefError("an audit needs --data, and --judge or --votes: give one of these two")
     if votes is not None or isinstance(judge, StandingJudge):
@@ -116,4 +120,16 @@ def audit(
     if out is not None:
         content = {"settings": settings or text_of(where, opening), **result.as_dict()}
         write_atomically(out, json.dumps(content, indent=1, default=str).encode())
+    if report is not None:
+        # The page's template is loaded only where there is a page.
+        from segpref.report import write_page
+
+        write_page(report, audit_page(result, _lead(model, data)))
     return result
+
+
+def _lead(model: object, data: object) -> str:
+    named = [Path(one).name for one in (model, data) if isinstance(one, str | os.PathLike)]
+    return (
+        "Measured with labels, before anything is trained: " + " on ".join(named) if named else ""
+    )
