@@ -55,7 +55,8 @@ def sets_of(space: LabelSpace) -> dict[str, Sequence[Proposal]]:
     return {
         "paper": paper_families(space),
         "edits": edits,
-        "edits, gamma 0.5 and 2 (lean)": lean_families(space),
+        "edits, gamma 0.5 and 2 (lean in 2D)": lean_families(space),
+        "fewer passes (lean in 3D)": lean_families(space, 3),
         "edits, averaged views": [IntensityTTA(), *edits],
         **{f"edits, {name}": [one, *edits] for name, one in views.items()},
     }

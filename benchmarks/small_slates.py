@@ -80,8 +80,9 @@ def main() -> None:
     seeds = parser.parse_args().seeds
     torch.set_num_threads(1)
     logging.disable(logging.WARNING)
-    edits = [one for one in lean_families(SPACE) if not isinstance(one, NetworkProposal)]
-    sets: dict[str, Any] = {"paper": "paper", "lean": "lean", "edits": edits}
+    views = lean_families(SPACE)  # those of 2D
+    edits = [one for one in views if not isinstance(one, NetworkProposal)]
+    sets: dict[str, Any] = {"paper": "paper", "views": views, "edits": edits}
     asked = [(size, name, seed) for size in SIZES for name in sets for seed in range(seeds)]
     found: dict[tuple[int, str], list[list[float]]] = {}
     with TemporaryDirectory() as place:

@@ -11,20 +11,19 @@ noise. Their code is run: try only bundles that you trust. The table is printed 
 from __future__ import annotations
 
 import argparse
-import csv
 import logging
 import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import monai
 import torch
 
-from segpref.data import Preparation
+from segpref.data import Preparation, write_csv
 from segpref.policies import open_model, read_bundle
 from segpref.types import SegprefError
 
@@ -116,10 +115,7 @@ def main() -> None:
             rows.append(tried(bundle, Path(work)))
             print(rows[-1], file=sys.stderr, flush=True)
     if options.out is not None:
-        with options.out.open("w", newline="") as file:
-            table = csv.writer(file)
-            table.writerow(["bundle", "result", "why"])
-            table.writerows([row.bundle, row.result, row.why] for row in rows)
+        write_csv(options.out, [asdict(row) for row in rows])
     print(
         f"MONAI {monai.__version__}\n\n| bundle | result | what it is, or why not |\n|---|---|---|"
     )

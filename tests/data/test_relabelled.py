@@ -262,3 +262,28 @@ def test_a_label_space_in_which_other_structures_are_unlabelled(unlabelled: Any)
 def test_of_independent_structures_none_is_unlabelled() -> None:
     with pytest.raises(SegprefError, match="the unlabelled structures"):
         LabelSpace("multi-label", ("a", "b"), unlabelled=("a",))
+
+
+def test_labels_of_a_whole_body_are_read_by_their_values(tmp_path: Path) -> None:
+    """More than a hundred classes, one of them beyond a byte."""
+    label = np.zeros((12, 12, 12), np.uint16)
+    label.reshape(-1)[: 12 * 118 : 12] = np.arange(118)
+    label[-1, -1, -1] = 2035
+    for folder, array in (("images", label.astype(np.float32)), ("labels", label)):
+        (tmp_path / folder).mkdir()
+        nib.save(nib.Nifti1Image(array, np.eye(4)), tmp_path / folder / "a.nii.gz")
+    reader = Relabelled(open_dataset(tmp_path), {"liver": 5, "bones": [91, 117], "cortex": 2035})
+    (source,) = reader.sources()
+    found = reader.read(source).label
+    assert reader.label_space.names == ("background", "liver", "bones", "cortex")
+    for value, meant in enumerate(([5], [91, 117], [2035]), start=1):
+        np.testing.assert_array_equal(found[0] == value, np.isin(label, meant))
+
+
+def test_grey_levels_of_a_volume_are_no_classes(tmp_path: Path) -> None:
+    grey = np.arange(12**3, dtype=np.int16).reshape(12, 12, 12)
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+        nib.save(nib.Nifti1Image(grey, np.eye(4)), tmp_path / folder / "a.nii.gz")
+    with pytest.raises(SegprefError, match=r"a\.nii\.gz holds values up to 1727.*grey levels"):
+        open_dataset(tmp_path)

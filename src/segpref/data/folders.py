@@ -29,10 +29,13 @@ from segpref.data.pairing import (
 )
 from segpref.data.pictures import is_lossy
 from segpref.data.source import Source
-from segpref.data.volumes import VolumeFile, file_stem, read_volume
+from segpref.data.volumes import PICTURE_SUFFIXES, VolumeFile, file_stem, read_volume
 from segpref.types import IGNORE, Case, LabelSpace, SegprefError
 
 __all__ = ["Folders"]
+
+MOST_CLASSES = 200
+"""A label map of a volume with more values than that looks like an image."""
 
 
 @checked(ignore={"least": 0, "most": 65535})
@@ -201,7 +204,10 @@ def _space_of_values(maps: Sequence[Path], ignore: int | None) -> LabelSpace:
                 )
             values |= set(map(int, np.round(found).tolist()))
         classes = values - {ignore}
-        if max(classes, default=0) > 100 and not classes <= {0, 255}:
+        # Volumes of whole bodies and brains have labels up to some thousand, but not many of them.
+        picture = path.suffix.lower() in PICTURE_SUFFIXES
+        many = max(classes, default=0) > 100 if picture else len(classes) > MOST_CLASSES
+        if many and not classes <= {0, 255}:
             raise SegprefError(
                 f"{path} holds values up to {max(classes)}, which look like grey levels: set "
                 "threshold for binary masks, names for classes, or ignore"

@@ -131,9 +131,10 @@ class SlateConfig(Settings):
     """Number K of masks in a slate; the first is the model's own."""
 
     families: list[Callable[[Any], Any]] | Literal["auto", "lean", "paper"] = "auto"
-    """What makes the candidates: lean (edits, and two changed views), paper (all of RN-DPO's, with
-    averages of ten passes), auto (lean in 2D from 16 candidates on, else paper), or a list of
-    class_path and init_args, such as segpref.proposals.DropoutRates."""
+    """What makes the candidates: paper (all of RN-DPO's, with averages of ten passes), lean (2D:
+    edits, and two changed views; 3D: averages of six passes), auto (lean from 16 candidates on,
+    else paper), or a list of class_path and init_args, such as
+    segpref.proposals.DropoutRates."""
 
     refresh: int | None = setting(None, least=1)
     """Epochs for which slates and scores are kept (MAPO's rounds); made again at every step if
