@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -17,14 +16,25 @@ SOURCES = ("src", "tests", "pyproject.toml", "constraints.txt")
 """What `make test-long` depends on: it counts for a later commit only if these are as they were."""
 
 
+VERSION = "src/segpref/version.py"
+
+
+def _version(root: Path) -> str:
+    """The version that the sources have."""
+    found = re.search(r'^__version__ = "(\S+)"$', (root / VERSION).read_text(), re.MULTILINE)
+    if found is None:
+        sys.exit(f'{VERSION} has no line __version__ = "...".')
+    return found[1]
+
+
 def faults(root: Path) -> list[str]:
     """What is wrong in a checkout, a sentence each; none where the version may be built."""
-    version = tomllib.loads((root / "pyproject.toml").read_text())["project"]["version"]
+    version = _version(root)
     found = []
     if _git(root, "status", "--porcelain"):
         found.append("The working tree is not clean: commit or remove what `git status` lists.")
     if _git(root, "tag", "--list", f"v{version}"):
-        found.append(f"The tag v{version} exists: raise the version in pyproject.toml.")
+        found.append(f"The tag v{version} exists: raise it in {VERSION}.")
     cited = re.search(r"^version: *(\S+)", (root / "CITATION.cff").read_text(), re.MULTILINE)
     if cited is None or cited[1] != version:
         found.append(f"CITATION.cff has not version {version}.")
@@ -52,7 +62,7 @@ def _long_tests(root: Path, section: str) -> list[str]:
     except subprocess.CalledProcessError:
         return [f"The commit {recorded[1]} of `make test-long` is not in this repository."]
     # What a release itself changes there is the number of the version.
-    changed = "\n".join(one for one in changed.splitlines() if one != "pyproject.toml")
+    changed = "\n".join(one for one in changed.splitlines() if one != VERSION)
     if changed:
         return [f"`make test-long` ran at {recorded[1]}; since then there changed:\n{changed}"]
     return []
@@ -68,7 +78,7 @@ def main() -> None:
     if found := faults(ROOT):
         sys.exit("\n".join(found))
     subprocess.run(["make", *TARGETS], cwd=ROOT, check=True)
-    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    version = _version(ROOT)
     print(f"Ready. By hand:\n  git tag -a v{version} -m {version}\n  git push origin v{version}")
     print("  .venv/bin/twine upload dist/*")
 

@@ -1,4 +1,4 @@
-"""The version of segpref."""
+"""The version of segpref, which the package takes from here."""
 
 __all__ = ["__version__"]
 

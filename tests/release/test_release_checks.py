@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tools.release import faults
+from tools.release import VERSION, faults
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -31,9 +31,9 @@ def commit(folder: Path) -> str:
 def ready(tmp_path: Path) -> Path:
     """A repository whose version may be released."""
     git(tmp_path, "init", "-q")
-    (tmp_path / "src").mkdir()
+    (tmp_path / "src/segpref").mkdir(parents=True)
     (tmp_path / "src/a.py").write_text("a = 1\n")
-    (tmp_path / "pyproject.toml").write_text('[project]\nversion = "1.2.0"\n')
+    (tmp_path / VERSION).write_text('__version__ = "1.2.0"\n')
     (tmp_path / "CITATION.cff").write_text("cff-version: 1.2.0\nversion: 1.2.0\n")
     record(tmp_path, commit(tmp_path))
     commit(tmp_path)
@@ -53,6 +53,13 @@ def replace(folder: Path, name: str, old: str, new: str) -> None:
 
 
 def test_nothing_is_wrong_with_a_version_that_is_ready(ready: Path) -> None:
+    assert faults(ready) == []
+
+
+def test_raising_the_version_needs_no_new_long_tests(ready: Path) -> None:
+    replace(ready, VERSION, "1.2.0", "1.3.0")
+    replace(ready, "CITATION.cff", "\nversion: 1.2.0", "\nversion: 1.3.0")
+    replace(ready, "CHANGELOG.md", "## 1.2.0", "## 1.3.0")
     assert faults(ready) == []
 
 
