@@ -74,30 +74,32 @@ def test_what_is_written_is_what_was_read(checkpoint: Path, tmp_path: Path) -> N
         assert all(torch.equal(again[name], read[name]) for name in read)
 
 
-DECODER, PROMPTS = "mask_decoder.", "prompt_encoder."
 PLACES = {
-    "shared_image_embedding.positional_embedding": PROMPTS
-    + "pe_layer.positional_encoding_gaussian_matrix",
-    "prompt_encoder.shared_embedding.positional_embedding": PROMPTS
-    + "pe_layer.positional_encoding_gaussian_matrix",
-    "vision_encoder.layers.2.blocks.5.attn.qkv.weight": "image_encoder.layers.2.blocks.5.attn.qkv.weight",
-    "prompt_encoder.point_embed.3.weight": PROMPTS + "point_embeddings.3.weight",
-    "prompt_encoder.mask_embed.layer_norm2.weight": PROMPTS + "mask_downscaling.4.weight",
-    "prompt_encoder.mask_embed.conv3.bias": PROMPTS + "mask_downscaling.6.bias",
-    **{
-        f"mask_decoder.transformer.layers.1.layer_norm{number}.bias": DECODER
-        + f"transformer.layers.1.norm{number}.bias"
-        for number in range(1, 5)
+    ("mask_decoder", "mask_decoder"): {
+        **{
+            f"transformer.layers.1.layer_norm{n}.bias": f"transformer.layers.1.norm{n}.bias"
+            for n in range(1, 5)
+        },
+        "transformer.layer_norm_final_attn.bias": "transformer.norm_final_attn.bias",
+        "transformer.layers.0.mlp.lin1.weight": "transformer.layers.0.mlp.lin1.weight",
+        "upscale_layer_norm.weight": "output_upscaling.1.weight",
+        **{
+            f"{head}.{ours}.bias": f"{head}.layers.{theirs}.bias"
+            for head in ("output_hypernetworks_mlps.2", "iou_prediction_head")
+            for ours, theirs in (("proj_in", 0), ("layers.0", 1), ("proj_out", 2))
+        },
     },
-    "mask_decoder.transformer.layer_norm_final_attn.bias": DECODER
-    + "transformer.norm_final_attn.bias",
-    "mask_decoder.transformer.layers.0.mlp.lin1.weight": DECODER
-    + "transformer.layers.0.mlp.lin1.weight",
-    "mask_decoder.upscale_layer_norm.weight": DECODER + "output_upscaling.1.weight",
-    **{
-        f"mask_decoder.{head}.{ours}.bias": DECODER + f"{head}.layers.{theirs}.bias"
-        for head in ("output_hypernetworks_mlps.2", "iou_prediction_head")
-        for ours, theirs in (("proj_in", 0), ("layers.0", 1), ("proj_out", 2))
+    ("prompt_encoder", "prompt_encoder"): {
+        "shared_embedding.positional_embedding": "pe_layer.positional_encoding_gaussian_matrix",
+        "point_embed.3.weight": "point_embeddings.3.weight",
+        "mask_embed.layer_norm2.weight": "mask_downscaling.4.weight",
+        "mask_embed.conv3.bias": "mask_downscaling.6.bias",
+    },
+    ("shared_image_embedding", "prompt_encoder"): {
+        "positional_embedding": "pe_layer.positional_encoding_gaussian_matrix",
+    },
+    ("vision_encoder", "image_encoder"): {
+        "layers.2.blocks.5.attn.qkv.weight": "layers.2.blocks.5.attn.qkv.weight",
     },
 }
 """Where transformers has what the checkpoint calls otherwise, also where shapes would not tell."""
@@ -107,8 +109,9 @@ def test_every_tensor_has_its_place(checkpoint: Path) -> None:
     weights = torch.load(checkpoint, weights_only=True)
     sam = load_lite_medsam(str(checkpoint)).sam
     held = sam.state_dict()
-    for ours, theirs in PLACES.items():
-        assert torch.equal(held[ours], weights[theirs]), ours
+    for (part, place), names in PLACES.items():
+        for ours, theirs in names.items():
+            assert torch.equal(held[f"{part}.{ours}"], weights[f"{place}.{theirs}"]), ours
     # What SAM's own code has, and transformers' defaults have not in the decoder.
     assert sam.mask_decoder.transformer.layers[0].layer_norm1.eps == 1e-5
     assert sam.mask_decoder.transformer.layer_norm_final_attn.eps == 1e-5
