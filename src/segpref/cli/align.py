@@ -60,8 +60,8 @@ def align(
         opening: what may be opened.
         workers: prepare the images, and predict what the training will ask of the base and the judge.
         model: the base: model file or run folder of segpref, trained nnU-Net folder (or one fold),
-            MONAI bundle, or .yaml that describes plain weights; a frozen copy is the reference. With
-            votes the copy in the study, in segpref's own format, if left out.
+            MONAI bundle, .yaml that describes plain weights, or lite_medsam.pth; a frozen copy is the
+            reference. With votes the copy in the study, in segpref's own format, if left out.
         judge: a model as above; a folder of masks made by another program, named as by segpref predict;
             several of these, "[A, B]", averaged; oracle or oracle-dice (as in MAPO), which need labels,
             for studies only; or a class with its arguments (class_path, init_args).

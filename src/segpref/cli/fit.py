@@ -62,8 +62,9 @@ def fit(
             another one than segpref.policies.Segmenter.
         start: model file or run folder whose weights are the beginning; random ones if left out.
         promptable: a promptable network in its place (class_path, init_args), such as
-            segpref.policies.promptable.load_sam with the name or folder of a checkpoint. It takes 2D
-            images from 0 to 1 (preparation.normalise percentile) and labels as independent structures
+            segpref.policies.promptable.load_sam with the name or folder of a checkpoint, or
+            load_lite_medsam beside it with the file of one. It takes 2D images from 0 to 1
+            (preparation.normalise percentile) and labels as independent structures
             (data_options.as_multilabel); it is trained with Adam that is halved every ten epochs. The
             paper: 15 epochs, learning_rate 1e-4.
         prompter: what makes its prompts (class_path, init_args), such as

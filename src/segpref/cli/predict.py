@@ -59,7 +59,7 @@ def predict(
 
     Args:
         model: model file or run folder of segpref, trained nnU-Net folder (or one fold of it), MONAI
-            bundle, or .yaml that describes plain weights.
+            bundle, .yaml that describes plain weights, or lite_medsam.pth.
         input: an image, a folder of images or of DICOM exports in any layout, a table of images
             (.csv or .parquet with a column image of paths and, if wanted, a column id), or a folder
             written by segpref pack.

@@ -319,6 +319,6 @@ def _model_file(path: Path) -> Path:
     if not path.exists():
         raise SegprefError(
             f"there is no model at {path}: name a run folder or a .safetensors file of segpref, a "
-            "trained nnU-Net folder, a MONAI bundle, or a .yaml that describes weights"
+            "trained nnU-Net folder, a MONAI bundle, a .yaml that describes weights, or a LiteMedSAM"
         )
     return path

@@ -1,4 +1,4 @@
-"""Opens a model in any format: segpref's own, nnU-Net folders, MONAI bundles, plain weights."""
+"""Opens a model in any format: segpref's own, nnU-Net, MONAI bundles, plain weights, LiteMedSAM."""
 
 from __future__ import annotations
 
@@ -12,15 +12,22 @@ from torch import nn
 
 from segpref.data.preparation import Preparation
 from segpref.data.source import Reader
+from segpref.policies.atomic_writes import atomic_folder
 from segpref.policies.bundle import read_bundle, write_bundle
 from segpref.policies.checkpoints import ModelCard, load_model, read_card
 from segpref.policies.nnunet.files import FINAL, checkpoint_of
 from segpref.policies.nnunet.folder import read_nnunet, write_nnunet
 from segpref.policies.plain_weights import read_plain, write_plain
+from segpref.policies.promptable import (
+    lite_medsam_in,
+    network_of,
+    promptable_card,
+    write_like,
+)
 from segpref.policies.tunable import TunablePolicy
-from segpref.policies.weights import check_weights
+from segpref.policies.weights import WeightFile, check_weights
 from segpref.runtime import runtime
-from segpref.types import SegprefError
+from segpref.types import LabelSpace, SegprefError
 
 __all__ = ["OpenModel", "holds_model", "open_model"]
 
@@ -32,6 +39,7 @@ _FOLD = "fold_"
 # A plans.json does not tell: nnU-Net puts one beside its predictions, too.
 _SIGNS = ("fold_*/", "checkpoint_*.pth", "configs/", "best.safetensors")
 _DESCRIPTIONS = (".yaml", ".yml")
+_ASKED_FOR = LabelSpace("multi-label", ("structure",))
 
 
 @dataclass(frozen=True)
@@ -114,6 +122,7 @@ def open_model(
     ``TRAINER__PLANS__CONFIGURATION``        nnU-Net v2, all folds; ``.../fold_0`` is one of them
     a folder with ``configs/metadata.json``  MONAI bundle; ``preparation`` says how images are prepared
     ``.yaml``                                plain weights (:func:`read_plain`)
+    ``.pth``, ``.pt``, ``.safetensors``      LiteMedSAM, told by the names of its tensors
     =======================================  ==========================================================
 
     Args:
@@ -122,7 +131,7 @@ def open_model(
             classes of a bundle, also where it was aligned and lies in a run folder), and classes be
             built that it names, other than segpref's, MONAI's and torch's own.
         labelled: patients that it was trained with, besides those that it names itself.
-        preparation: for a bundle, which has it as code.
+        preparation: for a bundle, which has it as code, and for a LiteMedSAM, which has none.
 
     Raises:
         SegprefError: no model there, a damaged one, or one that needs ``trust`` or ``preparation``.
@@ -134,6 +143,8 @@ def open_model(
         opened = _bundle(path, trust, preparation)
     elif path.suffix in _DESCRIPTIONS:
         opened = _plain(path, trust)
+    elif (weights := lite_medsam_in(path)) is not None:
+        opened = _lite_medsam(weights, preparation)
     else:
         card = read_card(path, trust)
         opened = OpenModel(path, card, {"": partial(_own, path, trust)}, card.labelled)
@@ -159,6 +170,23 @@ def _placed(made: Callable[[], TunablePolicy], path: Path) -> TunablePolicy:
     check_weights(policy.network, path)
     runtime().place(policy.network)
     return policy
+
+
+def _lite_medsam(weights: WeightFile, preparation: Preparation | None) -> OpenModel:
+    """One structure without a name, asked for by a box, in images of any size."""
+    path, network = weights.path, network_of(weights)
+    card = promptable_card(network, _ASKED_FOR, preparation or Preparation(dims=2))
+
+    def policy() -> TunablePolicy:
+        return card.policy_of(network_of(weights))
+
+    def write(networks: Mapping[str, nn.Module], out: Path) -> Path:
+        (tuned,) = networks.values()
+        with atomic_folder(out) as partial_folder:
+            write_like(tuned, weights, partial_folder / path.name)
+        return out / path.name
+
+    return OpenModel(path, card, {"": policy}, None, write)
 
 
 def _own(path: Path, trust: bool) -> TunablePolicy:

@@ -17,7 +17,14 @@ from torch import Tensor, nn
 from segpref.data.cache import write_atomically
 from segpref.types import SegprefError
 
-__all__ = ["WeightFile", "check_weights", "read_weights", "write_weights"]
+__all__ = [
+    "WeightFile",
+    "check_weights",
+    "read_weights",
+    "tensor_names",
+    "write_tensors",
+    "write_weights",
+]
 
 _NESTED = ("state_dict", "model_state_dict", "network_weights", "model", "net", "network")
 """Where trainers put the weights in a larger checkpoint."""
@@ -102,6 +109,15 @@ def read_weights(path: Path | str, key: str | None = None) -> WeightFile:
     )
 
 
+def tensor_names(path: Path) -> frozenset[str]:
+    """Names of the tensors of a ``.safetensors``, of its header alone; none where it can't be read."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return frozenset(file.keys())
+    except (OSError, SafetensorError):
+        return frozenset()
+
+
 def write_weights(path: Path, network: nn.Module, like: WeightFile) -> None:
     """Write a network's weights in the format of the file that it came from, atomically.
 
@@ -110,12 +126,18 @@ def write_weights(path: Path, network: nn.Module, like: WeightFile) -> None:
         network: the tuned network.
         like: what it was loaded from; everything else in the file is copied unchanged.
     """
+    write_tensors(path, network.state_dict(), like)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], like: WeightFile) -> None:
+    """Write weights under names of one's own, see :func:`write_weights`."""
     weights = {
         f"{like.prefix}{name}": value.detach().cpu().contiguous().clone()
-        for name, value in network.state_dict().items()
+        for name, value in tensors.items()
     }
     if like.path.suffix == ".safetensors":
-        write_atomically(path, save(weights, metadata=_metadata(like.path)))
+        metadata = _metadata(like.path) if like.path.exists() else None
+        write_atomically(path, save(weights, metadata=metadata))
         return
     content: Mapping[str, Any] = weights
     if like.key is not None:

@@ -102,8 +102,8 @@ def align(
 
     Args:
         model: the base; segpref's file or run folder, a trained nnU-Net folder (or one fold of it), a
-            MONAI bundle, or a ``.yaml`` that describes plain weights; a frozen copy is the reference.
-            With votes it may be left out for the copy that the study keeps.
+            MONAI bundle, a ``.yaml`` that describes plain weights, or LiteMedSAM's checkpoint; a frozen
+            copy is the reference. With votes it may be left out for the copy that the study keeps.
         data: folder of the dataset, or its reader; labels are read for validation only, never for the
             update. With votes on a ``pool`` it may be left out.
         judge: a model as above; a folder of masks that another program made of the images, named as

@@ -63,8 +63,8 @@ class ModelOptions(Trust):
     """Models from elsewhere."""
 
     preparation: Preparation | None = None
-    """How images become the input of a MONAI bundle, where its configuration does not say so as
-    text."""
+    """How images become the input of a MONAI bundle, where its configuration does not say so as text,
+    or of a LiteMedSAM, which takes images of any size where none is given."""
 
 
 @dataclass(frozen=True, kw_only=True)

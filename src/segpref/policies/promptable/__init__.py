@@ -1,4 +1,4 @@
-"""Promptable policies: SAM, MedSAM and SAM 2 of transformers (extra ``[promptable]``)."""
+"""Promptable policies: SAM and its kin of transformers, and LiteMedSAM (extra ``[promptable]``)."""
 
 from __future__ import annotations
 
@@ -18,10 +18,18 @@ if TYPE_CHECKING:
     from segpref.policies.promptable.embeddings import ImageEmbeddings
     from segpref.policies.promptable.frame import IMAGENET_MEAN, IMAGENET_STD, Fit, Frame, coloured
     from segpref.policies.promptable.guided import GuidedPolicy
+    from segpref.policies.promptable.lite_medsam import (
+        lite_medsam_in,
+        load_lite_medsam,
+        network_of,
+        save_lite_medsam,
+        write_like,
+    )
     from segpref.policies.promptable.network import Family, PromptableNetwork
     from segpref.policies.promptable.policy import PromptablePolicy, PromptableState
     from segpref.policies.promptable.small import small_sam
     from segpref.policies.promptable.texts import SentenceEncoder
+    from segpref.policies.promptable.tiny_vit import TinyViT, WindowAttention, WindowBlock
 else:
     __getattr__, __dir__ = face(
         __name__,
@@ -31,10 +39,18 @@ else:
             "embeddings": ("ImageEmbeddings",),
             "frame": ("Fit", "Frame", "IMAGENET_MEAN", "IMAGENET_STD", "coloured"),
             "guided": ("GuidedPolicy",),
+            "lite_medsam": (
+                "lite_medsam_in",
+                "load_lite_medsam",
+                "network_of",
+                "save_lite_medsam",
+                "write_like",
+            ),
             "network": ("Family", "PromptableNetwork"),
             "policy": ("PromptablePolicy", "PromptableState"),
             "small": ("small_sam",),
             "texts": ("SentenceEncoder",),
+            "tiny_vit": ("TinyViT", "WindowAttention", "WindowBlock"),
         },
     )
 
@@ -53,13 +69,21 @@ __all__ = [
     "PromptablePolicy",
     "PromptableState",
     "SentenceEncoder",
+    "TinyViT",
+    "WindowAttention",
+    "WindowBlock",
     "coloured",
     "guided",
+    "lite_medsam_in",
+    "load_lite_medsam",
     "load_promptable",
     "load_sam",
+    "network_of",
     "part_of",
     "promptable_card",
+    "save_lite_medsam",
     "save_sam",
     "set_trainable",
     "small_sam",
+    "write_like",
 ]

@@ -105,8 +105,16 @@ def save_sam(network: PromptableNetwork, folder: Path | str) -> None:
     """Write a folder of transformers that ``from_pretrained`` takes, adapters added to the weights.
 
     The text projection, which transformers does not know, is a file of its own beside them.
+
+    Raises:
+        SegprefError: the folder can't be written, or a LiteMedSAM, which transformers has no class for.
     """
     path = Path(folder)
+    if network.family == "lite_medsam":
+        raise SegprefError(
+            f"transformers has no class for a LiteMedSAM, so {path} could not be opened: write it with "
+            "save_lite_medsam"
+        )
     try:
         merged(network.sam).save_pretrained(path)  # type: ignore[operator]
     except (OSError, SafetensorError) as error:

@@ -37,11 +37,14 @@ class Frame:
         shape: ``(H, W)`` of the image.
         side: of the network's input.
         fit: see above.
+        stretched: whether the intensities of each image are stretched to 0 to 1, over all channels
+            together and before anything is filled with zeros. A flat image becomes 0.
     """
 
     shape: tuple[int, int]
     side: int
     fit: Fit = "pad"
+    stretched: bool = False
 
     @property
     def inner(self) -> tuple[int, int]:
@@ -54,7 +57,10 @@ class Frame:
 
     def pixels(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 side side"]:
         """Images in the square."""
-        return self._placed(_resized(images, self.inner), self.side, self.inner)
+        resized = _resized(images, self.inner)
+        if self.stretched:
+            resized = _stretched(resized)
+        return self._placed(resized, self.side, self.inner)
 
     def points(self, points: Sequence[Point]) -> list[list[float]]:
         """``x, y`` of points in the square."""
@@ -117,6 +123,12 @@ def _resized(images: Tensor, shape: tuple[int, int]) -> Tensor:
     return functional.interpolate(
         images, size=shape, mode="bilinear", antialias=True, align_corners=False
     )
+
+
+def _stretched(images: Tensor) -> Tensor:
+    low = images.amin(dim=(1, 2, 3), keepdim=True)
+    width = images.amax(dim=(1, 2, 3), keepdim=True) - low
+    return (images - low) / width.clamp(min=1e-8)
 
 
 def _enlarged(masks: Tensor, shape: tuple[int, int]) -> Tensor:

@@ -1,4 +1,4 @@
-"""SAM, SAM-HQ and SAM 2 of transformers as one network: images and prompts in, masks out."""
+"""SAM, SAM-HQ, SAM 2 and LiteMedSAM as one network: images and prompts in, masks out."""
 
 from __future__ import annotations
 
@@ -13,15 +13,18 @@ from torch import Tensor, nn
 from segpref.extras import needed
 from segpref.policies.promptable.adapters import Lora, inject_lora
 from segpref.policies.promptable.frame import IMAGENET_MEAN, IMAGENET_STD, Fit
+from segpref.policies.promptable.tiny_vit import TinyViT
 from segpref.types import SegprefError
 
 __all__ = ["Family", "Masks", "PromptBatch", "PromptableNetwork", "model_of"]
 
-Family = Literal["sam", "sam_hq", "sam2"]
+Family = Literal["sam", "sam_hq", "sam2", "lite_medsam"]
 _CLASSES = {
     "sam": ("SamConfig", "SamModel"),
     "sam_hq": ("SamHQConfig", "SamHQModel"),
     "sam2": ("Sam2Config", "Sam2Model"),
+    # Prompt encoder and decoder are SAM's.
+    "lite_medsam": ("SamConfig", "SamModel"),
 }
 
 
@@ -73,8 +76,8 @@ class PromptableNetwork(nn.Module):
     All arguments are what JSON can hold, so that a model file can name them.
 
     Args:
-        family: ``sam`` (``SamModel``: SAM, MedSAM, SAM-Med2D...), ``sam_hq`` (``SamHQModel``) or
-            ``sam2`` (``Sam2Model``).
+        family: ``sam`` (``SamModel``: SAM, MedSAM, SAM-Med2D...), ``sam_hq`` (``SamHQModel``),
+            ``sam2`` (``Sam2Model``) or ``lite_medsam`` (``SamModel`` with TinyViT as its encoder).
         config: of the transformers class, as its ``to_dict`` gives it.
         fit: how images that are not square fill its square input; the family's own way if None.
         mean: of the channels of its images, which run from 0 to 1.
@@ -124,6 +127,11 @@ class PromptableNetwork(nn.Module):
         """Pixels along a side of the decoder's masks, and of mask prompts."""
         return 4 * self.side // int(self.sam.config.prompt_encoder_config.patch_size)
 
+    @property
+    def stretched(self) -> bool:
+        """Whether every image is to run from 0 to 1 after it was resized, as LiteMedSAM's did."""
+        return self.family == "lite_medsam"
+
     def arguments(self) -> dict[str, Any]:
         """What builds this network again, for the model card."""
         width = None if self.text_projection is None else self.text_projection.in_features
@@ -148,6 +156,8 @@ class PromptableNetwork(nn.Module):
         """Image embeddings; the last is what the decoder works on, finer or earlier ones come first."""
         if self.family == "sam":
             return (self.sam.vision_encoder(pixels).last_hidden_state,)
+        if self.family == "lite_medsam":
+            return (self.sam.vision_encoder(pixels),)
         if self.family == "sam_hq":
             # Of the layers with global attention the decoder uses the first.
             found = self.sam.vision_encoder(pixels, return_dict=True)
@@ -258,6 +268,8 @@ def _built(family: Family, config: Mapping[str, Any]) -> Any:
         )
     config_class, model_class = (getattr(transformers, name) for name in _CLASSES[family])
     model = model_class(config_class(**config))
+    if family == "lite_medsam":
+        model.vision_encoder = TinyViT()
     if family == "sam2":
         # It would swap the single mask for one of three where that looks unstable: no one function.
         model.mask_decoder.dynamic_multimask_via_stability = False

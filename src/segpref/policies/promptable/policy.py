@@ -246,7 +246,8 @@ class PromptablePolicy:
 
     def _frame(self, images: Tensor) -> Frame:
         height, width = images.shape[2:]
-        return Frame((height, width), self.inner.side, self.inner.fit)
+        inner = self.inner
+        return Frame((height, width), inner.side, inner.fit, inner.stretched)
 
     def _pixels(self, images: Tensor) -> Tensor:
         images = coloured(moved(images, self.device), self.inner.mean, self.inner.std)
