@@ -209,3 +209,13 @@ def test_what_no_padding_helps_is_told() -> None:
     for ask in (whole.logits, whole.forward):
         with pytest.raises(SegprefError, match=r"7 x 7 voxels.*nothing fits.*give a patch"):
             ask(torch.zeros(1, 1, 7, 7))
+
+
+def test_what_is_no_matter_of_the_size_is_told_as_it_is() -> None:
+    class Unprompted(Segmenter):
+        def logits(self, images: Tensor) -> Tensor:
+            raise SegprefError("there are no prompts for this image: prepare them")
+
+    whole = whole_images([Unprompted(AboveMean(), SPACE)], Preparation())
+    with pytest.raises(SegprefError, match=r"^there are no prompts for this image: prepare them$"):
+        whole.logits(torch.zeros(1, 1, 7, 7))

@@ -131,7 +131,8 @@ class WindowedNetwork:
 
         How often a network halves its input is nowhere to be read, so it is tried out, once.
         """
-        shape, reason = tuple(images.shape[2:]), ""
+        shape = tuple(images.shape[2:])
+        first: Exception | None = None
         for multiple in _MULTIPLES:
             if multiple < self._multiple:
                 continue
@@ -141,11 +142,14 @@ class WindowedNetwork:
             except (RuntimeError, ValueError, SegprefError) as error:
                 if ran_out(error):
                     raise
-                reason = reason or " ".join(str(error).split())
+                first = first or error
                 continue
             self._multiple = multiple
             self._taken.add(shape)
             return logits[inner]
+        if isinstance(first, SegprefError) and first.__cause__ is None:
+            raise first  # it is the model's own, and not what its network said to some size
+        reason = " ".join(str(first).split())
         raise SegprefError(
             f"the network can't take an input of {' x '.join(map(str, shape))} voxels, however it is "
             f"padded ({reason[:200]}): give a patch, or set size in the preparation and train again"
