@@ -1,4 +1,4 @@
-"""What an engineer in a hospital begins with: labelled volumes, and an export from the PACS beside them.
+"""What an engineer in a hospital begins with: labelled volumes, and an export from the PACS.
 
 Everything is made of phantoms; the export's hearts have no labels.
 """
@@ -24,7 +24,7 @@ SHORT_AXIS = "Cine short axis"
 
 
 def hospital(folder: Path) -> None:
-    """Write ``DATASET``, labelled volumes as nnU-Net keeps them, and ``EXPORT``, DICOM files in one folder."""
+    """Write ``DATASET``, labelled volumes as nnU-Net keeps them, and ``EXPORT``, files of DICOM."""
     phantoms = write_phantoms(folder / "phantoms", "cardiac", SIZE, LABELLED + PATIENTS, seed=0)
     dataset = folder / "DATASET"
     for name in ("imagesTr", "labelsTr"):
@@ -72,7 +72,8 @@ def export_study(folder: Path, number: int, heart: np.ndarray) -> None:
         start=1,
     ):
         stack(
-            folder, values, orientation, spacing=(5.3, 5.3), gap_mm=25, names=f"I{number}{which}" + "{:04d}",
+            folder, values, orientation, spacing=(5.3, 5.3), gap_mm=25,
+            names=f"I{number}{which}" + "{:04d}",
             SeriesInstanceUID=f"{study}.{which}", SeriesDescription=text, SeriesNumber=which, **common,
         )  # fmt: skip
     scout = image(
