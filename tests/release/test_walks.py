@@ -31,10 +31,10 @@ IMPORTED = "import json, segpref, sys; print(json.dumps([segpref.__file__, sys.p
 READ_BACK = """
 import glob, json
 import highdicom, numpy, pydicom, segpref
-from segpref.data import open_dataset
-segpref.predict("runs/voted", "EXPORT", "plain", series=segpref.SeriesRule(description="cine short*"))
+from segpref.data import Images, SeriesRule, open_dataset
+segpref.predict("runs/voted", "EXPORT", "plain", series=SeriesRule(description="cine short*"))
 labels = open_dataset("EXPORT", labels="../segs-voted")
-masks = segpref.data.Images("plain")
+masks = Images("plain")
 masks = {one.id: masks.read(one).image for one in masks.sources()}
 told = {"images": [], "files": [], "differ": 0, "voxels": 0}
 for source in labels.sources():
