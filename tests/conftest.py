@@ -121,14 +121,17 @@ def heart_judge(tmp_path_factory: pytest.TempPathFactory, hearts: Dataset) -> Pa
 
 @pytest.fixture
 def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder with mine.py, whose classes a tutorial names in its code and commands."""
-    page = Path(__file__).parents[1] / "docs" / "tutorials" / "your-own-classes.md"
-    code = re.search(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
-    assert code is not None
-    (tmp_path / "mine.py").write_text(code[1])
+    """A folder with mine.py and newloss.py, whose classes tutorials name in their code and commands."""
+    pages = {"mine": "your-own-classes.md", "newloss": "new-loss.md"}
+    for name, page in pages.items():
+        text = (Path(__file__).parents[1] / "docs" / "tutorials" / page).read_text()
+        code = re.search(r"```python\n(.*?)```", text, re.DOTALL)
+        assert code is not None
+        (tmp_path / f"{name}.py").write_text(code[1])
     monkeypatch.syspath_prepend(str(tmp_path))
     yield tmp_path
-    sys.modules.pop("mine", None)
+    for name in pages:
+        sys.modules.pop(name, None)
 
 
 @pytest.fixture(scope="session")

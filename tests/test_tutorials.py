@@ -75,6 +75,22 @@ def test_the_objective_is_lowest_at_its_target(own: Any) -> None:
     assert policy.grad.tolist() == [-1, 2]
 
 
+@pytest.mark.usefixtures("mine")
+def test_the_new_loss_and_its_judge() -> None:
+    new: Any = importlib.import_module("newloss")
+    policy = torch.tensor([0.0, 1.0, 3.0], requires_grad=True)
+    losses = new.Clipped(enough=2.0)(segpref.Margins(policy, torch.zeros(3), torch.ones(3)))
+    losses.sum().backward()
+    assert policy.grad is not None
+    assert policy.grad.tolist() == pytest.approx([-0.5, -1 / (1 + np.e), 0])
+    masks = np.zeros((3, 1, 6, 6), np.uint8)
+    masks[0, 0, 1:3, 1:3] = masks[1, 0, 1, 1:5] = 1
+    case = segpref.Case(id="a", patient="a", volume="a", image=np.zeros((1, 6, 6), np.float32))
+    scores = new.Round().score(case, segpref.Slate(masks, (Candidate("anchor"),) * 3))
+    assert scores[0, 0] > scores[1, 0]
+    assert np.isnan(scores[2, 0])
+
+
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)

@@ -10,11 +10,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from tests.release.hospital import export_study
 
 import segpref
 from segpref.cli.main import main
 from segpref.collect import StudyFolder
-from segpref.data import Cache, Preparation, open_dataset, read_csv
+from segpref.data import Cache, Images, Preparation, SeriesRule, images_for, open_dataset, read_csv
 from segpref.data.phantoms import PATIENT_PATTERN, write_phantoms
 from segpref.inference import QualityConfig
 from segpref.judges import EnsembleJudge
@@ -253,6 +254,35 @@ def test_every_kind_of_model(tmp_path: Path, kind: str) -> None:
     assert all(row["model_disagreement"] != "" and row["judge_spread"] != "" for row in rows)
     if kind == "3D":
         assert all(float(row["size_mm"]) >= 0 for row in rows)
+
+
+@pytest.mark.slow
+def test_masks_for_the_pacs_are_reported_on_as_others_are(tmp_path: Path) -> None:
+    """An export whose files lie in one folder: three series per study, of which one is an image."""
+    data = write_phantoms(tmp_path / "data", "cardiac", (24, 24, 6), 6, seed=0)
+    for number, path in enumerate(sorted((data / "images").iterdir())[:3]):
+        export_study(tmp_path / "export", number, np.asarray(nib.load(path).dataobj))
+    space = LabelSpace("multi-class", HEART)
+    model, judge = (
+        untrained(tmp_path / f"{seed}.safetensors", space, Preparation(dims=2, size=(24, 24)), seed)
+        for seed in (0, 1)
+    )
+    rule = SeriesRule(description="cine short*")
+    for form in ("image", "dicom-seg"):
+        segpref.predict(
+            model, tmp_path / "export", tmp_path / form, format=form, judge=judge, validation=data,
+            report=tmp_path / f"of-{form}", cache=tmp_path / "cache", series=rule,
+            data_options={"names": HEART, "patient_pattern": PATIENT_PATTERN},
+            quality=QualityConfig(reruns=2, pictures=1, flag_rate=0.9),
+        )  # fmt: skip
+    for name in ("quality.csv", "look-first.csv", "calibration.json"):
+        plain = (tmp_path / "of-image" / name).read_bytes()
+        assert (tmp_path / "of-dicom-seg" / name).read_bytes() == plain
+    first = tmp_path / "of-dicom-seg" / "look-first.csv"
+    taken = {one.id: one for one in Images(tmp_path / "export", series=rule).sources()}
+    assert read_csv(first)
+    for one in images_for(first, ("image",)).sources():
+        assert one == taken[one.id]
 
 
 @pytest.mark.slow

@@ -294,6 +294,41 @@ def test_a_rule_goes_for_the_folders_of_a_table(tmp_path: Path) -> None:
         reader.read(reader.sources()[0])
 
 
+def test_a_table_names_the_series_of_a_folder_that_it_means(tmp_path: Path) -> None:
+    found = study(tmp_path / "s")
+    series(tmp_path / "s", 1, "other", study="2", patient="p2")
+    listed = Images(tmp_path / "s", series=SeriesRule(all=True))
+    wanted = {one.id: one for one in listed.sources() if one.series.uid in ("1.9.1.1", "1.9.1.2")}
+    rows = "".join(f"{name},s,{one.series.uid}\n" for name, one in wanted.items())
+    table = tmp_path / "table.csv"
+    table.write_text("id,image,series_uid\n" + rows)
+    reader = images_for(table, ["image"])
+    assert {one.id: one for one in reader.sources()} == wanted
+    assert reader.patients_known
+    assert {one.patient for one in reader.sources()} == {"p1"}
+    values = {one.series.uid: reader.read(one).image[0] for one in reader.sources()}
+    assert np.array_equal(values["1.9.1.1"], found["thin"])
+    assert np.array_equal(values["1.9.1.2"], found["thick"])
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ("a,s,1.9.1.77", r"names the series 1\.9\.1\.77 of a, which is not in .*s: restore it"),
+        (
+            "a,a.nii.gz,1.9.1.1",
+            r"row 1 names the series 1\.9\.1\.1 of .*a\.nii\.gz, which is no folder",
+        ),
+    ],
+)
+def test_a_series_that_is_not_there_is_refused(tmp_path: Path, row: str, said: str) -> None:
+    series(tmp_path / "s", 1)
+    (tmp_path / "a.nii.gz").write_bytes(b"")
+    (tmp_path / "table.csv").write_text(f"id,image,series_uid\n{row}\n")
+    with pytest.raises(SegprefError, match=said):
+        Images(tmp_path / "table.csv", channels=("image",))
+
+
 def test_sources_do_not_change_with_the_order_of_files(tmp_path: Path) -> None:
     def ids(order: Sequence[int]) -> list[str]:
         shutil.rmtree(tmp_path / "in", ignore_errors=True)

@@ -13,7 +13,7 @@ import SimpleITK as sitk
 from tests.data.dicom_files import AXIAL, CORONAL, SAGITTAL, enhanced, image, save, stack, values
 from tests.data.seg_files import OBLIQUE, frames, positions
 
-from segpref.data import Images, read_volume
+from segpref.data import Cache, Images, MaskFolder, Preparation, read_volume
 from segpref.inference import mask_format, write_mask
 from segpref.types import LabelSpace, SegprefError
 
@@ -92,6 +92,29 @@ def test_highdicom_and_simpleitk_read_it_as_the_nifti_mask(tmp_path: Path, space
         assert (x, y) == (0, 0)
         truth = space.structure_masks(mask)[space.structures.index(label), :, :, z]
         assert np.array_equal(pixels, truth.T)
+
+
+@pytest.mark.parametrize("space", [HEART, CHEST], ids=["exclusive", "overlapping"])
+def test_a_folder_of_them_is_a_folder_of_masks(tmp_path: Path, space) -> None:
+    folder, mask = stack(tmp_path / "in" / "s", values((5, 6, 9))), mask_of(space, (9, 6, 5))
+    written(folder, space, mask, tmp_path / "out")
+    (tmp_path / "out" / "other.dcm").write_bytes(b"no segmentation")
+    reader = Images(tmp_path / "in", channels=("image",))
+    masks = MaskFolder(tmp_path / "out", [reader], space, Preparation(), Cache(tmp_path / "cache"))
+    assert np.array_equal(masks.case(reader.sources()[0]).label, mask)
+    other = LabelSpace(space.kind, (*space.names[:-1], "aorta"))
+    masks = MaskFolder(tmp_path / "out", [reader], other, Preparation(), Cache(tmp_path / "cache"))
+    with pytest.raises(SegprefError, match=f"has the segment '{space.names[-1]}', which is no"):
+        masks.case(reader.sources()[0])
+
+
+def test_a_series_has_one_mask_in_a_folder(tmp_path: Path) -> None:
+    folder, mask = stack(tmp_path / "in" / "s", values((5, 6, 9))), mask_of(HEART, (9, 6, 5))
+    path = written(folder, HEART, mask, tmp_path / "out")
+    write_mask(path.with_suffix(".nii.gz"), mask, HEART, folder)
+    reader = Images(tmp_path / "in", channels=("image",))
+    with pytest.raises(SegprefError, match="are masks of one image: remove one of them"):
+        MaskFolder(tmp_path / "out", [reader], HEART, Preparation(), Cache(tmp_path / "cache"))
 
 
 def test_what_it_says_of_patient_model_and_structures(tmp_path: Path) -> None:

@@ -31,39 +31,8 @@ from segpref.preferences import RecordedPairs, flip_rates
 
 pytestmark = pytest.mark.long
 ROOT = Path(__file__).parents[2]
-BUILT_FROM = ("pyproject.toml", "README.md", "LICENSE", "src")
 NAMESPACE = (("unshare", "--net"), ("unshare", "--map-root-user", "--net"))
 """How a process gets a network of its own: with the rights of an administrator, or as a user."""
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from a copy of the source tree, which stays as it is."""
-    tree, out = tmp_path_factory.mktemp("tree"), tmp_path_factory.mktemp("dist")
-    for name in BUILT_FROM:
-        if (ROOT / name).is_dir():
-            shutil.copytree(
-                ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__", ".*")
-            )
-        else:
-            shutil.copy(ROOT / name, tree)
-    pip(sys.executable, "wheel", "--no-deps", "--wheel-dir", str(out), str(tree))
-    (built,) = out.glob("*.whl")
-    return built
-
-
-def pip(python: Path | str, *options: str) -> None:
-    subprocess.run([str(python), "-m", "pip", "--quiet", *options], check=True)
-
-
-@pytest.fixture(scope="module")
-def programs(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The ``bin`` of a new environment that holds the wheel, and what it asks for, and nothing else."""
-    place = tmp_path_factory.mktemp("empty")
-    subprocess.run([sys.executable, "-m", "venv", str(place)], check=True)
-    constraints = str(ROOT / "constraints.txt")
-    pip(place / "bin" / "python", "install", "-c", constraints, f"{wheel}[collect]")
-    return place / "bin"
 
 
 def namespace() -> Sequence[str]:

@@ -11,13 +11,22 @@ from rich.table import Table
 
 from segpref.data.csv_files import write_csv
 from segpref.data.dicom_marks import is_dicom
-from segpref.data.dicom_series import Series, series_of_files
+from segpref.data.dicom_series import Series, found_series, series_of_files
 from segpref.data.index import source_id
-from segpref.data.series_rule import ANY_SERIES, SeriesRule, SeriesTaken, one_series
+from segpref.data.manifest import Row
+from segpref.data.series_rule import ANY_SERIES, SeriesRule, SeriesTaken, of_uid, one_series
 from segpref.data.source import Reader, Source
 from segpref.progress import console
+from segpref.types import SegprefError
 
-__all__ = ["REPORT", "dicom_sources", "print_report", "series_of", "write_series_report"]
+__all__ = [
+    "REPORT",
+    "dicom_sources",
+    "listed_series",
+    "print_report",
+    "series_of",
+    "write_series_report",
+]
 
 REPORT = "series.csv"
 """What a command calls the report of DICOM series in its folder."""
@@ -52,7 +61,7 @@ def dicom_sources(folder: Path, series: Sequence[Series]) -> Iterator[Source]:
     names = _names(named)
     for one in series:
         above = one.folder.relative_to(folder).parts
-        patient = one.patient or (source_id(one.study) if one.study else None)
+        patient = _patient(one)
         if not one.placed:
             for file, instance in zip(one.files, one.instances, strict=True):
                 name = source_id("_".join((*above, _stem(file))))
@@ -64,6 +73,33 @@ def dicom_sources(folder: Path, series: Sequence[Series]) -> Iterator[Source]:
         else:
             name, key = names[one], one.uid or None
         yield Source(id=name, patient=patient or name, images=(one.folder,), series=one, key=key)
+
+
+def listed_series(table: Path, rows: Sequence[Row]) -> list[Source]:
+    """One source per row of a table that names a folder and the UID of a series in or below it.
+
+    Headers are read once for each folder.
+
+    Raises:
+        SegprefError: a series that is not there.
+    """
+    found: dict[Path, list[Series]] = {}
+    sources = []
+    for row in rows:
+        folder = row.files[0]
+        if folder not in found:
+            found[folder], _ = found_series(folder)
+        one = of_uid(found[folder], row.series)
+        if one is None:
+            raise SegprefError(
+                f"{table} names the series {row.series} of {row.id}, which is not in {folder}: "
+                "restore it, correct the UID, or drop the row"
+            )
+        patient = _patient(one) or row.id
+        sources.append(
+            Source(id=row.id, patient=patient, images=(folder,), series=one, key=one.uid)
+        )
+    return sources
 
 
 def print_report(report: Sequence[SeriesTaken]) -> None:
@@ -92,6 +128,10 @@ def write_series_report(reader: Reader, folder: Path) -> None:
     if report:
         folder.mkdir(parents=True, exist_ok=True)
         write_csv(folder / REPORT, [row._asdict() for row in report])
+
+
+def _patient(series: Series) -> str | None:
+    return series.patient or (source_id(series.study) if series.study else None)
 
 
 def _in_one_folder(series: Series) -> bool:

@@ -9,12 +9,10 @@ from pathlib import Path
 
 from segpref.checking import checked
 from segpref.data.cases import make_case, read_image
-from segpref.data.dicom_headers import identified
 from segpref.data.dicom_images import dicom_sources
-from segpref.data.dicom_marks import is_dicom
 from segpref.data.dicom_series import Series, found_series
 from segpref.data.index import dataset_folder, index, required
-from segpref.data.segmentation_headers import SEGMENTATION, Segmentation, read_segmentation
+from segpref.data.segmentation_headers import Segmentation, is_segmentation, read_segmentation
 from segpref.data.segmentations import read_segments, segments_of_structures
 from segpref.data.source import Source
 from segpref.data.volumes import has_image_name
@@ -101,13 +99,7 @@ def _folder(root: Path, labels: str) -> Path:
 def _files(tree: Tree) -> Iterator[Path]:
     """The DICOM-SEG files of a folder."""
     for file in tree.files:
-        if has_image_name(file) or not is_dicom(file):
-            continue
-        try:
-            kind = identified(file).sop_class
-        except SegprefError:  # of an image: the error about it is due when it is read
-            continue
-        if kind == SEGMENTATION:
+        if not has_image_name(file) and is_segmentation(file):
             yield file
 
 

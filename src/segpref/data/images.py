@@ -11,9 +11,9 @@ from pathlib import Path
 
 from segpref.checking import checked
 from segpref.data.cases import make_case, picture_channels, read_image
-from segpref.data.dicom_images import dicom_sources, print_report, series_of
+from segpref.data.dicom_images import dicom_sources, listed_series, print_report, series_of
 from segpref.data.index import image_files, index, source_id
-from segpref.data.manifest import image_columns, is_manifest, read_manifest
+from segpref.data.manifest import Row, image_columns, is_manifest, read_manifest
 from segpref.data.other_formats import unread
 from segpref.data.packed_images import PackedImages, is_pack
 from segpref.data.series_rule import ANY_SERIES, SeriesRule, SeriesTaken, chosen_series, nothing
@@ -39,7 +39,7 @@ class Images:
     The files of DICOM series may lie below the folder in any layout and under any names: each series of
     slices is one image, each radiograph one, of the patient that ``PatientID`` names. What of them are
     images is for ``series`` to say; ``report`` lists what was taken and what was left out, and why. A
-    table, CSV or Parquet, names one image in every row
+    table, CSV or Parquet, names one image in every row, or the UID of a series in a folder
     (:func:`~segpref.data.manifest.read_manifest`). There is no label space: ``label_space`` is None,
     and the model that predicts brings its own. An image that is damaged or incomplete is an error when
     it is read, so that it does not keep the others from being read.
@@ -74,8 +74,15 @@ class Images:
         path = path.parent if path.name.upper() == "DICOMDIR" and path.is_file() else path
         groups: list[tuple[str, tuple[Path, ...]]]
         refuse_special(path)
+        of_series: Iterable[Source] = ()
+        self.patients_known: bool = False
         if path.is_file() and is_manifest(path):
-            groups = _listed(path, channel_files)
+            rows = _listed(path, channel_files)
+            groups = [(row.id, row.files) for row in rows if not row.series]
+            of_series = listed_series(path, [row for row in rows if row.series])
+            self.patients_known = not groups and all(
+                one.series is not None and one.series.patient for one in of_series
+            )
         elif path.is_file():
             groups = [(file_stem(path), (path,))]
         elif not path.is_dir():
@@ -88,10 +95,8 @@ class Images:
             Source(id=name, patient=name, images=files, key=own if files[0].is_dir() else None)
             for name, files in ((source_id(text), files) for text, files in groups)
         )
-        of_series: Iterable[Source] = ()
         self._rule = series
         self.report: tuple[SeriesTaken, ...] = ()
-        self.patients_known: bool = False
         if path.is_dir() and channel_files == 1:
             taken, self.report = chosen_series(path, series)
             print_report(self.report)
@@ -157,7 +162,7 @@ def images_for(
     return Images(root, 1, True if tuple(channels) == _COLOURS else None, channels, series)
 
 
-def _listed(path: Path, count: int) -> list[tuple[str, tuple[Path, ...]]]:
+def _listed(path: Path, count: int) -> list[Row]:
     columns, rows = read_manifest(path)
     if len(columns) != count:
         raise SegprefError(

@@ -17,10 +17,25 @@ from segpref.extras import needed
 from segpref.targets import refuse_special
 from segpref.types import SegprefError
 
-__all__ = ["Manifest", "image_columns", "is_manifest", "read_manifest", "read_table"]
+__all__ = ["Manifest", "Row", "image_columns", "is_manifest", "read_manifest", "read_table"]
 
 _ENDINGS = (".csv", ".parquet")
 _CHANNEL = re.compile(r"image_(\d{4})")
+
+
+class Row(NamedTuple):
+    """An image of a table.
+
+    Args:
+        id: of the image.
+        files: one per column of images.
+        series: the SeriesInstanceUID of the one series of its folder that is meant; empty where the
+            table does not say.
+    """
+
+    id: str
+    files: tuple[Path, ...]
+    series: str
 
 
 class Manifest(NamedTuple):
@@ -28,11 +43,11 @@ class Manifest(NamedTuple):
 
     Args:
         columns: the columns of the images: ``image``, or ``image_0000``, ``image_0001``, ...
-        rows: id and files of each image, one file per column, in the order of the table.
+        rows: the images, in the order of the table.
     """
 
     columns: tuple[str, ...]
-    rows: tuple[tuple[str, tuple[Path, ...]], ...]
+    rows: tuple[Row, ...]
 
 
 def is_manifest(path: Path) -> bool:
@@ -51,17 +66,18 @@ def read_manifest(path: Path) -> Manifest:
     The column ``image`` names a file, or the folder of a DICOM series, by a path that is absolute or
     relative to the table; where every channel has a file of its own, the columns are ``image_0000``,
     ``image_0001``, ... as in nnU-Net's names. The column ``id`` is optional: masks are named after it,
-    and after the (first) file without it. Other columns are left alone.
+    and after the (first) file without it. So is ``series_uid``, the SeriesInstanceUID of one of several
+    series of a folder. Other columns are left alone.
 
     Raises:
         SegprefError: no such table, no column of images, a row without an image or whose file is not
-            there, or an id that is none or that two rows have.
+            there, an id that is none or that two rows have, or a series that is in no folder.
     """
     columns, rows = read_table(path)
     images = _image_columns(path, columns)
     if not rows:
         raise SegprefError(f"{path} lists no image: add a row for each of them")
-    found: list[tuple[str, tuple[Path, ...]]] = []
+    found: list[Row] = []
     seen: dict[str, int] = {}
     for number, row in enumerate(rows, start=1):
         place = f"{path}, row {number}"
@@ -80,7 +96,7 @@ def read_manifest(path: Path) -> Manifest:
                 f"{path}, rows {seen[name]} and {number} both have the id {name}: {fix}"
             )
         seen[name] = number
-        found.append((name, files))
+        found.append(Row(name, files, _series(place, files[0], row.get("series_uid"))))
     return Manifest(images, tuple(found))
 
 
@@ -120,6 +136,16 @@ def _file(path: Path, place: str, column: str, entry: object) -> Path:
     return file
 
 
+def _series(place: str, folder: Path, entry: object) -> str:
+    uid = str(entry).strip() if entry is not None else ""
+    if uid and not folder.is_dir():
+        raise SegprefError(
+            f"{place} names the series {uid} of {folder}, which is no folder: give the folder of the "
+            "series as image, or leave its series_uid empty"
+        )
+    return uid
+
+
 def read_table(path: Path) -> tuple[list[str], list[Mapping[str, Any]]]:
     """Columns and rows of a CSV or Parquet table.
 
@@ -144,7 +170,9 @@ def read_table(path: Path) -> tuple[list[str], list[Mapping[str, Any]]]:
 def _parquet(path: Path) -> tuple[list[str], list[Mapping[str, Any]]]:
     table = needed("pyarrow.parquet", "cluster").read_table(path)
     names = [str(name) for name in table.column_names]
-    wanted = [name for name in names if name in ("image", "id") or _CHANNEL.fullmatch(name)]
+    wanted = [
+        name for name in names if name in ("image", "id", "series_uid") or _CHANNEL.fullmatch(name)
+    ]
     return names, table.select(wanted).to_pylist()
 
 

@@ -17,9 +17,13 @@ from segpref.checking import checked
 from segpref.data.cache import Cache
 from segpref.data.cases import read_binary, read_classes
 from segpref.data.dataset import Array, Dataset, Volume, part_of
+from segpref.data.dicom_images import series_of
 from segpref.data.index import image_files, source_id
 from segpref.data.preparation import Preparation
 from segpref.data.prepared import ImagePreparation
+from segpref.data.segmentation_headers import segmentations_in
+from segpref.data.segmentations import read_structures
+from segpref.data.series_rule import ANY_SERIES, SeriesRule
 from segpref.data.source import Reader, Source
 from segpref.data.volumes import VolumeFile as Grid
 from segpref.data.volumes import file_stem
@@ -63,7 +67,8 @@ class MaskFolder:
     They are named as ``segpref predict`` and ``nnUNetv2_predict`` name them: ``NAME.ext`` where the
     structures exclude each other, with the values that the classes have on disk, otherwise
     ``NAME_STRUCTURE.ext`` with 0 and 1 (or 255). ``NAME`` is the id of the image or, where
-    no other image shares it, the name of its file. Image and mask must lie on the same voxels.
+    no other image shares it, the name of its file. Image and mask must lie on the same voxels. Of DICOM
+    series a mask may be one DICOM-SEG for all structures, ``NAME.dcm``.
 
     Args:
         folder: of the masks.
@@ -71,6 +76,7 @@ class MaskFolder:
         label_space: what the masks mean.
         preparation: from image to network input.
         cache: where prepared masks are kept.
+        series: which series of a folder that a table names is its image.
 
     Raises:
         SegprefError: no mask of any of the images is there, or two are of one image.
@@ -83,11 +89,12 @@ class MaskFolder:
         label_space: LabelSpace,
         preparation: ImagePreparation,
         cache: Cache | None = None,
+        series: SeriesRule = ANY_SERIES,
     ) -> None:
         self.folder = Path(folder).expanduser()
         self.label_space = label_space
-        self._preparation, self._cache = preparation, cache or Cache()
-        there = _by_name(image_files(self.folder))
+        self._preparation, self._cache, self._rule = preparation, cache or Cache(), series
+        there = _by_name([*image_files(self.folder), *segmentations_in(self.folder)])
         self._files: dict[_Identity, tuple[Reader, tuple[Path | None, ...]]] = {}
         for reader in readers:
             stems = Counter(file_stem(source.images[0]) for source in reader.sources())
@@ -183,7 +190,11 @@ class MaskFolder:
         case = reader.read(source)
         image = Grid(case.image, case.affine, case.spacing_mm, case.oriented)
         path = source.images[0]
-        if self.label_space.kind == "multi-class":
+        first = files[0]
+        if first is not None and first.suffix == ".dcm":
+            series = series_of(source, self._rule)
+            label = read_structures(first, image, series, self.label_space)
+        elif self.label_space.kind == "multi-class":
             (file,) = files
             assert file is not None
             label = read_classes(file, image, path, self.label_space)
@@ -227,6 +238,8 @@ def _files_of(
 ) -> tuple[Path | None, ...]:
     """One file per field, None where there is none; nothing where there is no file at all."""
     for name in dict.fromkeys(names):
+        if (whole := there.get(name)) is not None and whole.suffix == ".dcm":
+            return (whole,)
         due = [source_id(file_stem(path)) for path in mask_paths(f"{name}.png", label_space)]
         if any(one in there for one in due):
             return tuple(there.get(one) for one in due)

@@ -7,17 +7,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from segpref.data.dicom_headers import Header, Plane, read_header
+from segpref.data.dicom_headers import Header, Plane, identified, read_header
+from segpref.data.dicom_marks import is_dicom
 from segpref.data.dicom_values import text_of
+from segpref.data.walk import entries
 from segpref.disk import refuse_scarcity
 from segpref.late import late
 from segpref.types import SegprefError
 
-__all__ = ["SEGMENTATION", "SegmentFrame", "Segmentation", "read_segmentation"]
+__all__ = [
+    "SegmentFrame",
+    "Segmentation",
+    "is_segmentation",
+    "read_segmentation",
+    "segmentations_in",
+]
 
 pydicom = late("pydicom")
 
-SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
+_SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
 """SOPClassUID of a DICOM-SEG."""
 
 _TAGS = [
@@ -66,6 +74,19 @@ class Segmentation:
         return self.header.path
 
 
+def is_segmentation(path: Path) -> bool:
+    """Whether a file is a DICOM-SEG; one that can't be read is none."""
+    try:
+        return is_dicom(path) and identified(path).sop_class == _SEGMENTATION
+    except SegprefError:  # of an image: the error about it is due when it is read
+        return False
+
+
+def segmentations_in(folder: Path) -> list[Path]:
+    """The DICOM-SEG files ``NAME.dcm`` that lie directly in a folder."""
+    return [path for path in entries(folder) if path.suffix == ".dcm" and is_segmentation(path)]
+
+
 def read_segmentation(path: Path) -> Segmentation:
     """Read what a file says; its pixels are not read.
 
@@ -74,7 +95,7 @@ def read_segmentation(path: Path) -> Segmentation:
             label, or frames are of segments that it does not describe.
     """
     header = read_header(path)
-    if header.sop_class != SEGMENTATION:
+    if header.sop_class != _SEGMENTATION:
         raise SegprefError(
             f"{path} is no DICOM-SEG ({header.kind}): export its segments as DICOM-SEG"
         )

@@ -19,7 +19,7 @@ from segpref.disk import refuse_scarcity
 from segpref.late import late
 from segpref.types import LabelSpace, SegprefError
 
-__all__ = ["read_segments", "segments_of_structures"]
+__all__ = ["read_segments", "read_structures", "segments_of_structures"]
 
 pydicom = late("pydicom")
 
@@ -57,6 +57,23 @@ def segments_of_structures(path: Path, there: Sequence[str], space: LabelSpace) 
         raise SegprefError(
             f"{path} and other files of its image have the segment {twice!r} twice: remove one of them"
         )
+
+
+def read_structures(
+    file: Path, image: VolumeFile, series: Series | None, space: LabelSpace
+) -> UInt8[np.ndarray, "field *space"]:
+    """The mask of a series that one DICOM-SEG holds; see :func:`read_segments`.
+
+    Raises:
+        SegprefError: there is no series, its segments are not the structures, or what
+            :func:`read_segments` refuses.
+    """
+    if series is None:
+        raise SegprefError(
+            f"{file} is a DICOM-SEG, but its image is no DICOM series: give its mask as an image"
+        )
+    segments_of_structures(file, read_segmentation(file).labels, space)
+    return read_segments([file], image, series, space)
 
 
 def read_segments(

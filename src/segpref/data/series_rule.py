@@ -20,6 +20,7 @@ __all__ = [
     "SeriesTaken",
     "chosen_series",
     "nothing",
+    "of_uid",
     "one_series",
 ]
 
@@ -159,6 +160,13 @@ def one_series(root: Path, rule: SeriesRule) -> Series:
     if len(taken) > 1 and any(one.sop_class for one in taken):
         raise _several(root, taken)
     return taken[0]
+
+
+def of_uid(found: Iterable[Series], uid: str) -> Series | None:
+    """The slices of this SeriesInstanceUID, without pictures that are filed under it; None without."""
+    same = [one for one in found if one.uid == uid and one.sop_class]
+    beside = _beside(same)
+    return next((one for one in same if id(one) not in beside), None)
 
 
 def nothing(root: Path, report: Sequence[SeriesTaken]) -> SegprefError:

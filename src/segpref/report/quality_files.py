@@ -10,6 +10,7 @@ from pathlib import Path
 
 from segpref.data.cache import write_atomically
 from segpref.data.csv_files import write_csv
+from segpref.data.source import Source
 from segpref.inference.quality.ranking import RankedMask, worst_images
 from segpref.inference.quality.reference import QualityReference
 from segpref.report.page import write_page
@@ -25,7 +26,7 @@ def write_quality(
     folder: Path,
     masks: Sequence[RankedMask],
     known: QualityReference,
-    files: Mapping[str, tuple[Path, ...]],
+    sources: Mapping[str, Source],
     overlays: Iterable[Overlay],
     lost: Sequence[str],
     judge: str,
@@ -39,7 +40,7 @@ def write_quality(
         folder: of the report.
         masks: in their order, at least one.
         known: what they were compared with.
-        files: of each image.
+        sources: the images, by their ids.
         overlays: the images that are shown, in their order.
         lost: images without a mask.
         judge: what the page calls it.
@@ -60,30 +61,38 @@ def write_quality(
         "masks": plain,
     }
     write_atomically(folder / JSON, json.dumps(content, indent=1).encode())
-    _write_first(folder / FIRST, first, files)
+    _write_first(folder / FIRST, first, sources)
     write_page(folder / PAGE, quality_page(masks, known, overlays, lost, judge))
 
 
-def _write_first(
-    path: Path, first: Sequence[RankedMask], files: Mapping[str, tuple[Path, ...]]
-) -> None:
-    shared = Counter(files.values())
-    # Several series of one folder, or images of one packed file, have no path of their own.
+def _write_first(path: Path, first: Sequence[RankedMask], sources: Mapping[str, Source]) -> None:
+    files = {name: source.images for name, source in sources.items()}
+    series = {name: _uid(source) for name, source in sources.items()}
+    shared = Counter((files[name], series[name]) for name in sources)
+    # Images of one packed file have no path of their own, nor have series without UIDs in one folder.
     own = [
         one
         for one in first
-        if shared[files[one.volume]] == 1 and files[one.volume][0].suffix != ".npz"
+        if shared[files[one.volume], series[one.volume]] == 1
+        and files[one.volume][0].suffix != ".npz"
     ]
+    of_series = ["series_uid"] if any(series.values()) else []
     count = max((len(paths) for paths in files.values()), default=1)
     names = ["image"] if count == 1 else [f"image_{number:04d}" for number in range(count)]
     rows = [
         {
             "id": one.volume,
             **dict(zip(names, (str(file.absolute()) for file in files[one.volume]), strict=True)),
+            **dict.fromkeys(of_series, series[one.volume]),
             "structure": one.figures.structure,
             "predicted_dice": "" if math.isnan(one.predicted) else round(one.predicted, 4),
             "why": "; ".join(one.reasons),
         }
         for one in own
     ]
-    write_csv(path, rows, ["id", *names, "structure", "predicted_dice", "why"])
+    write_csv(path, rows, ["id", *names, *of_series, "structure", "predicted_dice", "why"])
+
+
+def _uid(source: Source) -> str:
+    """Which series of a folder an image is; empty where it is none, or files do not say."""
+    return source.series.uid if source.series is not None and source.images[0].is_dir() else ""

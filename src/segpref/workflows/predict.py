@@ -135,10 +135,10 @@ def predict(
             "a quality report needs masks that the model makes by itself, as it makes those of the "
             "labelled images: leave prompts out"
         )
-    if place is not None and format != "image":
+    if place is not None and format == "seg.nrrd":
         raise SegprefError(
-            f"a quality report reads masks of images, not {format}: leave format out, and write those "
-            "by a command of their own"
+            "a quality report does not read seg.nrrd: leave format out, and write those by a command "
+            "of their own"
         )
     if why := doubt(Path(model)):
         log.warning("%s", why)
@@ -182,9 +182,9 @@ def predict(
         try:
             written = predicted()
         except SomeFailed:
-            later.write(reader, output.expanduser())
+            later.write(reader, output.expanduser(), files)
             raise
-        later.write(reader, output.expanduser())
+        later.write(reader, output.expanduser(), files)
         return written
 
 

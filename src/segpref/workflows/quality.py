@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from segpref.cluster import RayPool
-from segpref.data import Cache, MaskFolder, Reader, Source, mask_paths, prepare
+from segpref.data import Cache, MaskFolder, Reader, SeriesRule, Source, prepare
 from segpref.data.splits import split_beside
+from segpref.inference.mask_formats import MaskFormat
 from segpref.inference.mask_maker import MaskOptions
-from segpref.inference.mask_places import mask_name
 from segpref.inference.quality.config import QualityConfig
 from segpref.inference.quality.disagreement import SelfDisagreement
 from segpref.inference.quality.measuring import measured
@@ -25,14 +25,14 @@ from segpref.policies.model_formats import OpenModel
 from segpref.progress import console
 from segpref.report.pictures import Overlay
 from segpref.report.quality_files import FIRST, PAGE, write_quality
-from segpref.types import Judge, SegprefError
+from segpref.types import Judge, LabelSpace, SegprefError
 from segpref.workflows.loading import (
     open_judge,
     patients_of,
     refuse_itself,
     refuse_own_weights,
 )
-from segpref.workflows.options import DataOptions
+from segpref.workflows.options import PoolOptions
 from segpref.workflows.quality_learning import calibration_part, learned
 from segpref.workflows.readers import fitting_reader
 
@@ -54,6 +54,7 @@ class QualityReport:
         config: of the report.
         folder: of the report.
         judged_by: what the page calls the judge.
+        series: which series of a folder that a table names is its image.
     """
 
     opened: OpenModel
@@ -64,17 +65,19 @@ class QualityReport:
     config: QualityConfig
     folder: Path
     judged_by: str
+    series: SeriesRule
 
-    def write(self, reader: Reader, output: Path) -> list[RankedMask]:
+    def write(self, reader: Reader, output: Path, form: MaskFormat) -> list[RankedMask]:
         """Measure and rank the masks that are there, and write list and page; nothing without a mask.
 
         Args:
             reader: of the images.
             output: folder of their masks.
+            form: how these are named.
         """
         card = self.opened.card
         space = card.label_space
-        there = [one for one in reader.sources() if _made(output / mask_name(one), self.opened)]
+        there = [one for one in reader.sources() if _made(output, one, form, space)]
         if not there:
             return []
         sources = {one.id: one for one in there}
@@ -83,7 +86,7 @@ class QualityReport:
             reader, card.preparation, self.cache, space, card.orientation, self.pool, there,
             alike=False,
         )  # fmt: skip
-        folder = MaskFolder(output, [reader], space, card.preparation, self.cache)
+        folder = MaskFolder(output, [reader], space, card.preparation, self.cache, self.series)
         again = SelfDisagreement(self.opened, self.config.reruns)
         found = measured(dataset, folder, self.judge, again, "measuring masks")
         masks = ranked((figures for figures, _ in found), self.known)
@@ -93,7 +96,7 @@ class QualityReport:
             self.folder,
             masks,
             self.known,
-            {name: source.images for name, source in sources.items()},
+            sources,
             (_outlined(folder, sources[name], colours[name]) for name in first),
             lost,
             self.judged_by,
@@ -115,7 +118,7 @@ def open_quality(
     judge: Judge | NamedJudge | Sequence[Any] | os.PathLike[str] | str,
     validation: Reader | Path | str,
     folder: Path,
-    where: DataOptions,
+    where: PoolOptions,
     pool: RayPool,
     config: QualityConfig,
     making: MaskOptions,
@@ -180,7 +183,9 @@ def open_quality(
             f"the judge gives too few single masks of {validation} a score: a quality report needs one "
             "that scores a mask by itself, such as another model"
         )
-    return QualityReport(opened, scorer, known, pool, cache, config, folder, _name(judge))
+    return QualityReport(
+        opened, scorer, known, pool, cache, config, folder, _name(judge), where.series
+    )
 
 
 def _check(judge: Judge, opened: OpenModel) -> None:
@@ -206,8 +211,8 @@ def _outlined(folder: MaskFolder, source: Source, colour: bool) -> Overlay:
     )
 
 
-def _made(path: Path, opened: OpenModel) -> bool:
-    return all(file.exists() for file in mask_paths(path, opened.card.label_space))
+def _made(output: Path, source: Source, form: MaskFormat, space: LabelSpace) -> bool:
+    return all(file.exists() for file in form.files(output / form.name(source), space))
 
 
 def _digest(judge: Any) -> str:
