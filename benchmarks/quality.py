@@ -61,7 +61,7 @@ class Setting:
             {
                 "spatial_dims": self.form.dims, "in_channels": 1, "out_channels": classes,
                 "channels": list(self.channels), "strides": [2] * (len(self.channels) - 1),
-                "num_res_units": 2, "dropout": 0.1,
+                "num_res_units": 1, "dropout": 0.1,
             },
         )  # fmt: skip
 
@@ -72,14 +72,14 @@ SETTINGS = {
         {"base": 18, "judge": 18, "dev": 4, "calibration": 20, "test": 19},
         Preparation(dims=2, crop=(144, 144), size=(96, 96), normalise="min-max"),
         (16, 32, 64, 128),
-        {"epochs": 25, "images_per_epoch": 240, "learning_rate": 2e-3},
+        {"epochs": 10, "images_per_epoch": 480, "learning_rate": 3e-3},
     ),
     "hippocampus": Setting(
         "Task04_Hippocampus",
         {"base": 40, "judge": 40, "dev": 8, "calibration": 40, "test": 50},
-        Preparation(dims=3, crop=(40, 56, 40), normalise="z-score"),
+        Preparation(dims=3, size=(32, 48, 32), normalise="z-score"),
         (16, 32, 64),
-        {"epochs": 30, "images_per_epoch": 40, "batch_size": 2, "learning_rate": 3e-3},
+        {"epochs": 10, "images_per_epoch": 120, "batch_size": 2, "learning_rate": 4e-3},
     ),
 }
 RUNS = {"base": "base", "second": "base", "judge": "judge", "other": "judge"}
