@@ -30,6 +30,8 @@ COMBINED = {
     "committee and ensemble": ("committee_score", "ensemble"),
 }
 """Means of the Dice that isotonic regression on the calibration images predicts from each score."""
+RANKS = "ranks of judge and max-softmax"
+"""Sum of the ranks among the test's masks, which needs no calibration."""
 
 
 def aurc(confidence: np.ndarray, risk: np.ndarray) -> float:
@@ -52,7 +54,7 @@ def spearman(confidences: np.ndarray, risk: np.ndarray) -> np.ndarray:
 
 
 def with_combined(masks: pd.DataFrame) -> pd.DataFrame:
-    """The masks of the test, with the scores of :data:`COMBINED`."""
+    """The masks of the test, with the scores of :data:`COMBINED` and :data:`RANKS`."""
     parts = []
     for _, one in masks.groupby(["seed", "structure"]):
         known = one[one["part"] == "calibration"]
@@ -65,6 +67,7 @@ def with_combined(masks: pd.DataFrame) -> pd.DataFrame:
                 calibration = Calibration(scores, dice, tuple(patients.tolist()))
                 each.append(calibration.predicted(test[column].to_numpy(float)))
             test[name] = np.mean(each, axis=0)
+        test[RANKS] = rankdata(test["score"]) + rankdata(test["confidence"])
         parts.append(test)
     return pd.concat(parts)
 
@@ -73,7 +76,9 @@ def report(masks: pd.DataFrame) -> Mapping[str, pd.DataFrame]:
     """Figures of all scores over all seeds and of each, and what intervals and flags are worth."""
     masks = with_combined(masks)
     rows, shifts = [], []
-    whose = {"all": masks, **{str(seed): part for seed, part in masks.groupby("seed")}}
+    whose = {str(seed): part for seed, part in masks.groupby("seed")}
+    if len(whose) > 1:
+        whose = {"all": masks, **whose}
     for seed, part in whose.items():
         for name, some in (("all", part), ("unshifted", part[part["shift"] == "none"])):
             rows += _figures({"seed": seed, "images": name}, some)
@@ -105,8 +110,8 @@ def _worth(masks: pd.DataFrame) -> dict[str, object]:
 def _figures(which: Mapping[str, object], masks: pd.DataFrame) -> list[dict[str, object]]:
     """Means over seeds and structures; intervals from resampled patients, within each seed."""
     rng = np.random.default_rng(0)
-    names = [*SCORES, *COMBINED]
-    columns = [*SCORES.values(), *COMBINED, "dice"]
+    names = [*SCORES, *COMBINED, RANKS]
+    columns = [*SCORES.values(), *COMBINED, RANKS, "dice"]
     groups, patients = [], {}
     for (seed, _), part in masks.groupby(["seed", "structure"]):
         places = part.groupby("patient").indices
