@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 from tiny_models import LESION, SIDE
@@ -18,6 +19,7 @@ from segpref.policies.promptable import promptable_card, small_sam
 HEIGHT, WIDTH = 40, 50
 
 
+@pytest.mark.slow
 def test_a_promptable_model_is_reported_on_under_its_own_prompts(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     rows, columns = np.mgrid[:HEIGHT, :WIDTH]
