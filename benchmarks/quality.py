@@ -1,20 +1,21 @@
-"""Does the quality report find bad masks? Against confidence, dropout and ensembles, on ACDC.
+"""Does the quality report find bad masks? Against confidence, dropout and ensembles.
 
-    SEGPREF_DATA=DATA python -m benchmarks.quality --out docs/results/quality
+    SEGPREF_DATA=DATA python -m benchmarks.quality --data hippocampus --out docs/results/quality
 
-For every seed, patients are drawn anew: small 2D networks are trained on 8 (the model, and one more
-of another seed as an ensemble) and on 8 others (the judge), with 4 that choose all checkpoints; 25
-calibrate the report and 20 test it. ``segpref.predict`` with a report sees each test volume as
-it is and four times shifted: with noise, a bias field, gamma 2.5 and gamma 0.4. For each structure the
-masks are ordered by each score; measured are Spearman's rank correlation with the true Dice and the
-area under the risk-coverage curve (AURC: mean of ``1 - Dice`` over the most trusted masks, averaged
-over how many these are; masks of equal score share their mean risk), as by Zenk et al. (Medical Image
-Analysis 101, 2025). Both are means over structures and seeds, with 95 % intervals bootstrapped over
-test patients.
+For every seed, patients are drawn anew, and four small networks are trained: the model, another of
+the same patients as an ensemble with it (``second``), and two on as many others: the judge and one
+more, which make a committee. Patients of ``dev`` choose all checkpoints, those of ``calibration``
+calibrate the report, those of ``test`` test it. ``segpref.predict`` with a report sees each test
+volume as it is and four times shifted: with noise, a bias field, gamma 2.5 and gamma 0.4. For each
+structure the masks are ordered by each score; measured are Spearman's rank correlation with the true
+Dice and the area under the risk-coverage curve (AURC: mean of ``1 - Dice`` over the most trusted
+masks, averaged over how many these are; masks of equal score share their mean risk), as by Zenk et
+al. (Medical Image Analysis 101, 2025). Both are means over structures and seeds, with 95 % intervals
+bootstrapped over the test patients of each seed.
 
 ``max-softmax`` is the mean of the largest probability over the voxels that are given to the structure
 (0 where none is), ``dropout`` and ``ensemble`` are pairwise Dice of eight reruns, or of the two
-networks.
+networks. ``masks-SEED.csv`` of a seed is written when it is done, and a seed that has one is skipped.
 """
 
 from __future__ import annotations
@@ -22,201 +23,151 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pandas as pd
 import torch
-from scipy.stats import spearmanr
 
 import segpref
+from benchmarks.quality_figures import report
 from segpref.data import Cache, Dataset, Preparation, Split, images_for, open_dataset, prepare
-from segpref.inference import pairwise_disagreement
+from segpref.inference import QualityConfig, pairwise_disagreement
 from segpref.metrics import dice, overlap_counts
 from segpref.policies import ModelCard, NetworkSpec, load_model
 from segpref.training import RunFolder, fit
 
-__all__ = ["aurc", "main", "spearman"]
+__all__ = ["main"]
 
-SIZES = {"base": 8, "judge": 8, "dev": 4, "calibration": 25, "test": 20}
-FORM = Preparation(dims=2, crop=(144, 144), size=(48, 48), normalise="min-max")
-NETWORK = NetworkSpec(
-    "monai.networks.nets.UNet",
-    {
-        "spatial_dims": 2, "in_channels": 1, "out_channels": 4, "channels": [16, 32, 64, 128],
-        "strides": [2, 2, 2], "num_res_units": 2, "dropout": 0.1,
-    },
-)  # fmt: skip
-TRAINING = {"epochs": 25, "images_per_epoch": 200, "learning_rate": 2e-3}
-RESAMPLES = 1000
-SCORES = {
-    "judge's score": "score",
-    "predicted Dice": "predicted",
-    "order of the report": "order",
-    "flagged ones first": "flagged_first",
-    "max-softmax": "confidence",
-    "dropout": "dropout",
-    "ensemble": "ensemble",
+
+@dataclass(frozen=True)
+class Setting:
+    """What is measured on a dataset: its folder, patients of each part, form, network, training."""
+
+    folder: str
+    sizes: Mapping[str, int]
+    form: Preparation
+    channels: tuple[int, ...]
+    training: Mapping[str, Any]
+
+    def network(self, classes: int) -> NetworkSpec:
+        """A U-Net with dropout."""
+        return NetworkSpec(
+            "monai.networks.nets.UNet",
+            {
+                "spatial_dims": self.form.dims, "in_channels": 1, "out_channels": classes,
+                "channels": list(self.channels), "strides": [2] * (len(self.channels) - 1),
+                "num_res_units": 1, "dropout": 0.1,
+            },
+        )  # fmt: skip
+
+
+SETTINGS = {
+    "acdc": Setting(
+        "acdc",
+        {"base": 18, "judge": 18, "dev": 4, "calibration": 20, "test": 19},
+        Preparation(dims=2, crop=(144, 144), size=(96, 96), normalise="min-max"),
+        (16, 32, 64, 128),
+        {"epochs": 10, "images_per_epoch": 480, "learning_rate": 3e-3},
+    ),
+    "hippocampus": Setting(
+        "Task04_Hippocampus",
+        {"base": 40, "judge": 40, "dev": 8, "calibration": 40, "test": 50},
+        Preparation(dims=3, size=(32, 48, 32), normalise="z-score"),
+        (16, 32, 64),
+        {"epochs": 10, "images_per_epoch": 120, "batch_size": 2, "learning_rate": 4e-3},
+    ),
 }
+RUNS = {"base": "base", "second": "base", "judge": "judge", "other": "judge"}
+"""Of whose patients each network is trained."""
 
 Shift = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Train, predict, and write ``masks.csv`` and ``figures.csv``."""
+    """Train, predict, and write ``masks-SEED.csv``, ``figures.csv`` and ``shifts.csv``."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", choices=SETTINGS, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument(
-        "--data", type=Path, default=Path(os.environ.get("SEGPREF_DATA", ".")) / "acdc"
-    )
+    parser.add_argument("--root", type=Path, default=Path(os.environ.get("SEGPREF_DATA", ".")))
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    given.out.mkdir(parents=True, exist_ok=True)
-    tables = []
+    out = given.out / given.data
+    out.mkdir(parents=True, exist_ok=True)
     for seed in given.seeds:
-        with TemporaryDirectory() as work:
-            tables.append(_of_seed(given.data, seed, Path(work)))
-        masks = pd.concat(tables)
-        kept = masks.drop(columns=["image", "why"]).round(3)
-        kept.to_csv(given.out / "masks.csv", index=False)
-        for name, figures in report(masks).items():
-            figures.round(3).to_csv(given.out / f"{name}.csv", index=False)
-            print(name, figures.round(3).to_string(index=False), sep="\n", flush=True)
+        kept = out / f"masks-{seed}.csv"
+        if not kept.exists():
+            with TemporaryDirectory() as work:
+                masks = _of_seed(SETTINGS[given.data], given.root, seed, Path(work))
+            masks.round(4).to_csv(kept, index=False)
+    every = [pd.read_csv(path) for path in sorted(out.glob("masks-*.csv"))]
+    for name, figures in report(pd.concat(every)).items():
+        figures.round(3).to_csv(out / f"{name}.csv", index=False)
+        print(name, figures.round(3).to_string(index=False), sep="\n", flush=True)
 
 
-def aurc(confidence: np.ndarray, risk: np.ndarray) -> float:
-    """Area under the risk-coverage curve; masks of equal confidence share their mean risk."""
-    _, places = np.unique(-confidence, return_inverse=True)
-    shared = (np.bincount(places, weights=risk) / np.bincount(places))[places]
-    ordered = shared[np.argsort(-confidence, kind="stable")]
-    return float(np.mean(np.cumsum(ordered) / np.arange(1, len(ordered) + 1)))
-
-
-def spearman(confidence: np.ndarray, risk: np.ndarray) -> float:
-    """Rank correlation with Dice; 0 where all are equal."""
-    found = float(spearmanr(confidence, -risk).statistic)
-    return 0.0 if np.isnan(found) else found
-
-
-def report(masks: pd.DataFrame) -> Mapping[str, pd.DataFrame]:
-    """Figures of all scores with intervals over patients, and what intervals and flags are worth."""
-    parts = {"all": masks, "unshifted": masks[masks["shift"] == "none"]}
-    rows = [row for name, part in parts.items() for row in _figures(name, part)]
-    shifts = []
-    for shift, some in masks.groupby("shift"):
-        held = (some["low"] <= some["dice"]) & (some["dice"] <= some["high"])
-        flagged = some["flagged"].astype(bool)
-        shifts.append(
-            {
-                "shift": shift,
-                "masks": len(some),
-                "mean Dice": some["dice"].mean(),
-                "mean predicted": some["predicted"].mean(),
-                "in the 90 % interval": held.mean(),
-                "width": (some["high"] - some["low"]).mean(),
-                "flagged": flagged.mean(),
-                "Dice of flagged": some["dice"][flagged].mean(),
-                "Dice of others": some["dice"][~flagged].mean(),
-            }
-        )
-    return {"figures": pd.DataFrame(rows), "shifts": pd.DataFrame(shifts)}
-
-
-def _figures(name: str, masks: pd.DataFrame) -> list[dict[str, object]]:
-    rng = np.random.default_rng(0)
-    columns = [*SCORES.values(), "dice"]
-    groups = [part for _, part in masks.groupby(["seed", "structure"])]
-    numbers = [
-        {
-            patient: np.flatnonzero(part["patient"] == patient)
-            for patient in part["patient"].unique()
-        }
-        for part in groups
-    ]
-    tables = [part[columns].to_numpy(float) for part in groups]
-    patients = sorted(masks["patient"].unique())
-
-    def means(chosen: Sequence[str] | None) -> np.ndarray:
-        found = []
-        for table, places in zip(tables, numbers, strict=True):
-            rows = table
-            if chosen is not None:
-                some = [places[one] for one in chosen if one in places]
-                rows = table[np.concatenate(some)]
-            risk = 1 - rows[:, -1]
-            found.append([(spearman(one, risk), aurc(one, risk)) for one in (*rows.T[:-1], -risk)])
-        return np.mean(found, axis=0)
-
-    value = means(None)
-    drawn = np.stack([means(rng.choice(patients, len(patients))) for _ in range(RESAMPLES)])
-    rows: list[dict[str, object]] = []
-    for place, score in enumerate([*SCORES, "perfect order"]):
-        row: dict[str, object] = {"images": name, "score": score}
-        for number, measure in enumerate(("spearman", "aurc")):
-            own = drawn[:, place, number]
-            away = own - drawn[:, list(SCORES).index("max-softmax"), number]
-            row[measure] = value[place, number]
-            row[f"{measure}_low"], row[f"{measure}_high"] = np.quantile(own, (0.025, 0.975))
-            ends = np.quantile(away, (0.025, 0.975))
-            row[f"{measure}_minus_softmax_low"], row[f"{measure}_minus_softmax_high"] = ends
-        rows.append(row)
-    return rows
-
-
-def _of_seed(data: Path, seed: int, work: Path) -> pd.DataFrame:
-    reader, cache = open_dataset(data), Cache(work / "cache")
-    dataset = prepare(reader, FORM, cache)
+def _of_seed(setting: Setting, root: Path, seed: int, work: Path) -> pd.DataFrame:
+    reader, cache = open_dataset(root / setting.folder), Cache(work / "cache")
+    dataset = prepare(reader, setting.form, cache)
     patients = np.random.default_rng(seed).permutation(dataset.patients).tolist()
     parts: dict[str, list[str]] = {}
-    for name, size in SIZES.items():
+    for name, size in setting.sizes.items():
         parts[name], patients = patients[:size], patients[size:]
     train = (*parts["base"], *parts["judge"], *parts["dev"])
     split = Split(train, (), tuple(parts["calibration"]), tuple(parts["test"]))
     split.save(work / "split.json")
-    whose = {"base": "base", "judge": "judge", "second": "base"}
     runs = {}
-    for number, (name, part) in enumerate(whose.items()):
-        runs[name] = _trained(work / name, dataset, parts[part], parts["dev"], 10 * seed + number)
-    test = [one for one in reader.sources() if one.patient in parts["test"]]
+    for number, (name, part) in enumerate(RUNS.items()):
+        own = 10 * seed + number
+        runs[name] = _trained(setting, work / name, dataset, parts[part], parts["dev"], own)
     rng = np.random.default_rng(seed)
     (work / "images").mkdir()
     truth = {}
-    for source in test:
-        case = reader.read(source)
-        for shift, change in SHIFTS.items():
-            name = f"{source.id}-{shift}"
-            pixels = change(np.asarray(case.image[0], float), rng).astype(np.float32)
-            original = nib.load(source.images[0])
-            nib.save(nib.Nifti1Image(pixels, original.affine), work / "images" / f"{name}.nii.gz")
-            truth[name] = (source.patient, shift, np.asarray(case.label))
+    for part in ("calibration", "test"):
+        for source in (one for one in reader.sources() if one.patient in parts[part]):
+            case = reader.read(source)
+            for shift, change in SHIFTS.items():
+                if part == "calibration" and shift != "none":
+                    continue
+                name = f"{source.id}-{shift}"
+                pixels = change(np.asarray(case.image[0], float), rng).astype(np.float32)
+                image = nib.Nifti1Image(pixels, nib.load(source.images[0]).affine)
+                nib.save(image, work / "images" / f"{name}.nii.gz")
+                truth[name] = (part, source.patient, shift, np.asarray(case.label))
+    judges = {"": [runs["judge"]], "committee_": [runs["judge"], runs["other"]]}
     found: dict[tuple[str, str], dict[str, object]] = {}
-    segpref.predict(
-        runs["base"], work / "images", work / "masks", judge=runs["judge"], validation=reader,
-        split=work / "split.json", report=work / "report", cache=work / "cache",
-    )  # fmt: skip
-    for row in pd.read_csv(work / "report" / "quality.csv").to_dict("records"):
-        found[str(row["image"]), str(row["structure"])] = {
-            "score": row["judge_score"],
-            "predicted": row["predicted_dice"],
-            "low": row["dice_low"],
-            "high": row["dice_high"],
-            "order": row["rank"],
-            "dropout": -row["model_disagreement"],
-            "flagged": row["look"] == "yes",
-            "flagged_first": row["rank"] - 1e6 * (row["look"] == "yes"),
-            "why": row["why"],
-        }
+    for prefix, judge in judges.items():
+        segpref.predict(
+            runs["base"], work / "images", work / "masks",
+            judge=judge[0] if len(judge) == 1 else [str(one) for one in judge],
+            validation=reader, split=work / "split.json", report=work / f"{prefix}report",
+            cache=work / "cache", quality=QualityConfig(pictures=0, reruns=2 if prefix else 8),
+        )  # fmt: skip
+        for row in pd.read_csv(work / f"{prefix}report" / "quality.csv").to_dict("records"):
+            values = {
+                f"{prefix}score": row["judge_score"],
+                f"{prefix}predicted": row["predicted_dice"],
+                f"{prefix}low": row["dice_low"],
+                f"{prefix}high": row["dice_high"],
+                f"{prefix}order": row["rank"],
+            }
+            if not prefix:
+                values["dropout"] = -row["model_disagreement"]
+                values["flagged"] = row["look"] == "yes"
+            found.setdefault((str(row["image"]), str(row["structure"])), {}).update(values)
     space = dataset.label_space
-    confidences, ensembles = _baselines(work, runs, cache, dataset)
+    confidences, ensembles = _baselines(setting, work, runs, cache, dataset)
     rows = []
-    for name, (patient, shift, label) in truth.items():
+    for name, (part, patient, shift, label) in truth.items():
         mask = np.asarray(nib.load(work / "masks" / f"{name}.nii.gz").dataobj).astype(np.uint8)
         scores = dice(overlap_counts(mask[None, None], label, space))[0]
         for number, structure in enumerate(space.structures):
-            row = {"seed": seed, "patient": patient, "image": name, "shift": shift}
+            row = {"seed": seed, "part": part, "patient": patient, "shift": shift}
             row |= {"structure": structure, "dice": scores[number], **found[name, structure]}
             row |= {"confidence": confidences[name][number], "ensemble": ensembles[name][number]}
             rows.append(row)
@@ -224,24 +175,31 @@ def _of_seed(data: Path, seed: int, work: Path) -> pd.DataFrame:
 
 
 def _trained(
-    folder: Path, dataset: Dataset, own: Sequence[str], dev: Sequence[str], seed: int
+    setting: Setting,
+    folder: Path,
+    dataset: Dataset,
+    own: Sequence[str],
+    dev: Sequence[str],
+    seed: int,
 ) -> Path:
-    card = ModelCard(
-        NETWORK, dataset.label_space, FORM, ("MRI",), labelled=tuple(sorted({*own, *dev}))
-    )
+    space = dataset.label_space
+    labelled = tuple(sorted({*own, *dev}))
+    network = setting.network(space.channels)
+    card = ModelCard(network, space, setting.form, ("MRI",), labelled=labelled)
     run = RunFolder(folder)
     run.open({"seed": seed}, resume=False)
-    fit(dataset.of_patients(own), dataset.of_patients(dev), card, run, seed=seed, **TRAINING)
+    labels, chooses = dataset.of_patients(own), dataset.of_patients(dev)
+    fit(labels, chooses, card, run, seed=seed, **setting.training)
     return folder
 
 
 def _baselines(
-    work: Path, runs: Mapping[str, Path], cache: Cache, dataset: Dataset
+    setting: Setting, work: Path, runs: Mapping[str, Path], cache: Cache, dataset: Dataset
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Mean largest probability, and agreement of two networks, by image."""
     space = dataset.label_space
     models = [load_model(runs[name])[0] for name in ("base", "second")]
-    pool = prepare(images_for(work / "images", ("MRI",)), FORM, cache, space)
+    pool = prepare(images_for(work / "images", ("MRI",)), setting.form, cache, space)
     confidences, agreements = {}, {}
     for volume, items in pool.by_volume():
         images = torch.from_numpy(np.asarray(volume.images[items]))

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from segpref.data import Preparation, Source, Volume
 from segpref.inference import (
     Calibration,
     ImageReference,
     LabelledImages,
     MaskFigures,
     QualityReference,
+    SelfDisagreement,
     Shape,
     VolumeFigures,
     figures_of,
@@ -25,6 +30,7 @@ from segpref.inference import (
     worst_images,
     z_scores,
 )
+from segpref.policies import ModelCard, NetworkSpec, open_model, save_model
 from segpref.types import LabelSpace, SegprefError
 
 SPACE = LabelSpace("multi-class", ("background", "organ"))
@@ -224,3 +230,31 @@ def test_an_unknown_structure_has_no_prediction_and_no_flag_for_it() -> None:
     assert math.isnan(one.predicted)
     assert one.reasons == ()
     assert isinstance(known.structures["organ"].calibration, Calibration)
+
+
+def test_folds_disagree_where_their_masks_do(tmp_path: Path) -> None:
+    """A model of several members is compared with itself by them, without reruns."""
+    arguments = {"spatial_dims": 2, "in_channels": 1, "out_channels": 2, "channels": [4, 8]}
+    spec = NetworkSpec("monai.networks.nets.UNet", {**arguments, "strides": [2]})
+    preparation = Preparation(dims=2, size=(16, 16))
+    members = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        path = tmp_path / f"{seed}.safetensors"
+        save_model(path, spec.build(), ModelCard(spec, SPACE, preparation, ("image",)))
+        members.append(open_model(path).policies()[0])
+    images = np.random.default_rng(0).normal(size=(3, 1, 16, 16)).astype(np.float32)
+    source = Source(id="one", patient="one", images=(tmp_path / "one.nii.gz",))
+    volume = Volume(source, {}, images, None, None)
+
+    def disagreement(*which: int) -> np.ndarray:
+        folds = {f"fold_{place}": partial(members.__getitem__, n) for place, n in enumerate(which)}
+        opened = replace(open_model(tmp_path / "0.safetensors"), members=folds)
+        return SelfDisagreement(opened, reruns=2)(volume, [0, 1, 2])
+
+    masks = [SPACE.decode(one.logits(torch.from_numpy(images))).numpy() for one in members]
+    assert disagreement(0, 1) == pytest.approx(pairwise_disagreement(masks, SPACE))
+    assert disagreement(0, 1) > 0
+    assert disagreement(0, 0) == 0
+    # A single network without dropout has nothing to disagree with.
+    assert np.isnan(disagreement(0))
