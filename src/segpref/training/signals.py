@@ -248,12 +248,17 @@ def _said(pairs: Pairs) -> Float[np.ndarray, " P"]:
 def _true_gaps(
     pairs: Pairs, truth: Callable[[int, Sequence[int]], np.ndarray]
 ) -> Float[np.ndarray, " P"]:
-    rows = zip(pairs.case, pairs.field, pairs.winner, pairs.loser, strict=True)
-    gaps = []
-    for image, number, winner, loser in rows:
-        better, worse = truth(int(image), (int(winner), int(loser)))[:, number]
-        gaps.append(better - worse)
-    return np.array(gaps)
+    gaps = np.empty(len(pairs))
+    for image in np.unique(pairs.case):
+        own = np.flatnonzero(pairs.case == image)
+        both = np.stack([pairs.winner[own], pairs.loser[own]])
+        # Of a candidate that several pairs name once.
+        named, place = np.unique(both, return_inverse=True)
+        better, worse = truth(int(image), named.tolist())[
+            place.reshape(both.shape), pairs.field[own]
+        ]
+        gaps[own] = better - worse
+    return gaps
 
 
 def _doubt(
