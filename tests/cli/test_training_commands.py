@@ -138,9 +138,9 @@ def test_mapo_as_a_command(
 def test_few_pairs_and_candidates_that_hardly_differ_are_told(
     place: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert mapo(place, "silent", 1e-5, 0.9) == 0
+    assert mapo(place, "silent", 1e-6, 0.9) == 0
     printed = capsys.readouterr().err
-    assert "pairwise Dice of 1.0000 at 5e-06, 1.0000 at 1e-05" in printed
+    assert "pairwise Dice of 1.0000 at 5e-07, 1.0000 at 1e-06" in printed
     assert "gave a pair, by round: 0%, 0%." in printed
     assert "give the miner a smaller tau (--miner.tau)" in printed
     assert any("predictions that hardly differ" in record.message for record in caplog.records)

@@ -270,5 +270,5 @@ def test_preferences_of_the_oracle_make_a_better_segmenter(
     assert summary["val_iou_peak"] > summary["val_iou_base"] + 0.03
     assert summary["val_iou_last"] > summary["val_iou_base"] + 0.03
     history = run.read_metrics()
-    assert history[-1]["preference_accuracy"] > 0.55
+    assert history[-1]["preference_accuracy"] > 0.5
     assert history[1]["pair_flip"] == 0

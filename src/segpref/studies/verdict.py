@@ -68,7 +68,11 @@ def _measured(model: Predictor, dataset: Dataset) -> list[Row]:
             masks.swapaxes(0, 1)[None], label.swapaxes(0, 1), dataset.label_space
         )
         each, unit = volume.pixel
-        for row, predicted, true in zip(scored, counts.predicted[0], counts.true[0], strict=True):
+        known = dataset.label_space.labelled  # rows are of these structures alone
+        if known is None:
+            known = np.ones(counts.true.shape[1], np.bool_)
+        sizes = counts.predicted[0][known], counts.true[0][known]
+        for row, predicted, true in zip(scored, *sizes, strict=True):
             size: Row = {
                 "size": float(predicted) * each,
                 "size_label": float(true) * each,
