@@ -265,10 +265,10 @@ def test_preferences_of_the_oracle_make_a_better_segmenter(
     summary = align(
         base.path, chests.of_patients(patients[2:-8]), validation, judge,
         PreferenceSignal(chests.label_space), run, proposals=SlateProposals(16), epochs=6,
-        learning_rate=1e-3, cache=store,
+        learning_rate=1e-3, cache=store, seed=2,
     )  # fmt: skip
     assert summary["val_iou_peak"] > summary["val_iou_base"] + 0.03
     assert summary["val_iou_last"] > summary["val_iou_base"] + 0.03
     history = run.read_metrics()
-    assert history[-1]["preference_accuracy"] > 0.5
+    assert history[-1]["preference_accuracy"] > 0.55
     assert history[1]["pair_flip"] == 0
