@@ -51,10 +51,9 @@ def runtime() -> Runtime:
 
 
 def _leave() -> None:
-    """End what the processes of a launch share, before the interpreter ends.
+    """Leave the group of a launch's processes, as torch asks of a program before it ends.
 
-    Later, threads of a group of processes that still hold tensors abort the whole process, and with it
-    the launch, though all is done (https://github.com/pytorch/pytorch/pull/179291).
+    That alone does not make the end safe: see :func:`segpref.process.end_in_launch`.
     """
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()

@@ -19,6 +19,7 @@ from segpref.judges import OracleJudge, VirtualAnnotator
 from segpref.policies import TunablePolicy, load_model, save_model
 from segpref.policies.promptable import PromptablePolicy, part_of, promptable_card, small_sam
 from segpref.preferences import NestedPairs
+from segpref.process import end_in_launch
 from segpref.prompts import Prompt
 from segpref.proposals import SlateProposals, Thresholds
 from segpref.training import PreferenceSignal, RunFolder, StrongAugmentation, align
@@ -175,7 +176,7 @@ def joined(base: Path, out: Path, environment: Mapping[str, str]) -> None:
     torch.set_num_threads(1)
     for name, parts in PARTS.items():
         aligned(base, out / name / "run", parts=parts, batch_size=2)
-    torch.distributed.destroy_process_group()
+    end_in_launch(0)
 
 
 @pytest.fixture(scope="module")

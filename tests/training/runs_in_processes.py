@@ -20,6 +20,7 @@ from segpref.data.phantoms import PATIENT_PATTERN
 from segpref.judges import ModelJudge
 from segpref.objectives import disagreement
 from segpref.policies import ModelCard, NetworkSpec, load_model
+from segpref.process import end_in_launch
 from segpref.proposals import SlateProposals
 from segpref.runtime import runtime
 from segpref.training import (
@@ -151,5 +152,4 @@ def main(out: Path, data: Path, store: Path) -> None:
         file = out / f"{name} {runtime().rank}.json"
         file.write_text(json.dumps(record.steps))
     runtime().wait()
-    if runtime().processes > 1:
-        torch.distributed.destroy_process_group()
+    end_in_launch(0)

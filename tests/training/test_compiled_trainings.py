@@ -21,6 +21,7 @@ from segpref.data.phantoms import PATIENT_PATTERN
 from segpref.judges import ModelJudge
 from segpref.policies import ModelCard, NetworkSpec, PolicySpec, load_model, save_model
 from segpref.policies.diffusion import DIFFUSION
+from segpref.process import end_in_launch
 from segpref.training import FitConfig, RunFolder, StrongAugmentation, check_compiled, fit
 from segpref.training.semisupervised import FixMatch, UniMatch
 from segpref.types import SegprefError
@@ -164,8 +165,7 @@ def shared(out: Path, data: Path, base: Path, store: Path, environment: Mapping[
         out, base, dataset, judge, cache, images_per_epoch=7, compile="COMPILE" in environment,
     )  # fmt: skip
     assert (counting.runs > 0) == ("COMPILE" in environment)
-    if "RANK" in environment:
-        torch.distributed.destroy_process_group()
+    end_in_launch(0)
 
 
 @pytest.mark.slow

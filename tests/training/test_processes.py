@@ -20,6 +20,7 @@ from segpref.data import Cache, Dataset, Folders, Preparation, prepare
 from segpref.data.phantoms import PATIENT_PATTERN
 from segpref.judges import ModelJudge
 from segpref.policies import ModelCard, NetworkSpec, load_model, save_model
+from segpref.process import end_in_launch
 from segpref.proposals import IntensityTTA, LargestComponent, SlateProposals, UniformOffset
 from segpref.training import PreferenceSignal, RunFolder, align
 from segpref.types import Case, Slate
@@ -138,8 +139,7 @@ def shared(out: Path, data: Path, base: Path, store: Path, environment: Mapping[
         learning_rate=1e-3,
         cache=cache,
     )
-    if "RANK" in environment:
-        torch.distributed.destroy_process_group()
+    end_in_launch(0)
 
 
 def test_two_processes_train_as_one(

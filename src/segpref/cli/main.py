@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from segpref.cli.shutdown import Stopped, guarded, stoppable
+from segpref.process import end_in_launch
 
 # Everything else is imported where it is needed: `segpref --help` should not wait for torch, and what
 # takes time to import is imported where Ctrl-C is a sentence.
@@ -62,7 +63,7 @@ A first round on your own data (a folder of images with labels for some of them)
 
 def program() -> int:
     """The console script: the process belongs to segpref, so that it may be set up for training."""
-    return guarded(_whole)
+    return end_in_launch(guarded(_whole))
 
 
 def _whole() -> int:
