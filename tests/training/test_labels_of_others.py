@@ -189,14 +189,15 @@ def test_an_alignment_is_measured_by_the_structures_with_labels(
     assert load_model(run)[1].label_space.unlabelled == ()
 
 
-@pytest.mark.parametrize("labels", [{"RV": 1}, {"LV": [1]}, None])
+@pytest.mark.parametrize("labels", [{"RV": 1}, {"MYO": [1]}, None])
 def test_a_run_goes_on_with_its_own_mapping(
     part: tuple[Path, dict[str, Any]], root: Path, heart_base: Path, labels: Any
 ) -> None:
     run, given = part
     with pytest.raises(SegprefError, match=r"begun with other settings \(labels\)|--labels"):
         align(heart_base, root / "lv", out=run, resume=True, **{**given, **LV, "labels": labels})
-    align(heart_base, root / "lv", out=run, resume=True, **given, **LV)
+    for same in ({"LV": 1}, {"LV": [1]}):
+        align(heart_base, root / "lv", out=run, resume=True, **{**given, **LV, "labels": same})
 
 
 def test_labels_of_some_structures_are_no_supervision(

@@ -47,6 +47,31 @@ def test_what_changes_no_result_may_be_another(folder: RunFolder) -> None:
     folder.open({**SETTINGS, "checkpoint_seconds": 1.0, "trackers": [], "cache": "b"}, resume=True)
 
 
+@pytest.mark.parametrize("other", ["data/../data", "link", "{here}/data"])
+def test_the_same_folder_by_another_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("data", "others"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "link").symlink_to("data")
+    folder = RunFolder(tmp_path / "run")
+    folder.open({"data": "data", "more": {"models": ["data", 1]}}, resume=False)
+    same = other.format(here=tmp_path)
+    folder.open({"data": same, "more": {"models": [same, 1]}}, resume=True)
+    for changed in ({"data": "others", "more": {"models": ["data", 1]}},
+                    {"data": "data", "more": {"models": ["others", 1]}},
+                    {"data": "data", "more": {"models": [same]}},
+                    {"data": "absent", "more": {"models": ["absent", 1]}}):  # fmt: skip
+        with pytest.raises(SegprefError, match="begun with other settings"):
+            folder.open(changed, resume=True)
+    # From elsewhere a name that is not whole may mean anything.
+    (tmp_path / "others" / "data").mkdir()
+    monkeypatch.chdir(tmp_path / "others")
+    with pytest.raises(SegprefError, match=r"begun with other settings \(data\)"):
+        folder.open({"data": str(tmp_path / "data"), "more": {"models": ["data", 1]}}, resume=True)
+
+
 def test_what_is_learned_from_stays_as_it_was(folder: RunFolder, tmp_path: Path) -> None:
     folder.keep_digest("base", "a", "another base: restore it")
     folder.keep_digest("records", "b", "other records: restore them")

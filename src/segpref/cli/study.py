@@ -9,7 +9,7 @@ from typing import Any
 from rich.text import Text
 
 from segpref.cli.study_options import Words, as_words, check_study
-from segpref.data import Cache, open_dataset
+from segpref.data import Cache
 from segpref.locking import alone_in
 from segpref.progress import console, headed, stdout
 from segpref.report.formats import rich_table
@@ -30,6 +30,8 @@ from segpref.studies.tables import study_tables
 from segpref.studies.workspace import Workspace
 from segpref.studies.writing import write_study
 from segpref.terminal import one_line
+from segpref.workflows.options import DataOptions
+from segpref.workflows.readers import reader_of
 
 __all__ = ["EXAMPLES", "executor_for", "show", "study"]
 
@@ -52,6 +54,7 @@ def study(
     cpus: float = 1,
     gpus: float = 0,
     data_options: dict[str, Any] | None = None,
+    labels: dict[str, int | list[int]] | None = None,
     cache: Path | None = None,
     list_only: bool = False,
     only: Words = None,
@@ -74,6 +77,8 @@ def study(
         cpus: cores that each task asks Ray for.
         gpus: GPUs that each task asks Ray for; 0.25 lets four share one.
         data_options: passed to the reader, such as as_multilabel, patient_pattern or exclude.
+        labels: the values of the structures in label files, "{liver: 5, kidney: [2, 3]}", where not all
+            are meant or several are one; values of "ignore" are left out, others are background.
         cache: where prepared images and predictions are kept; inside the study's folder if left out.
         list_only: only list the jobs and whether they are finished.
         only: run only the parts of the grid with one of these texts in their title, such as Table 4.
@@ -81,7 +86,7 @@ def study(
     chosen, _ = load_recipe(recipe)
     out = out or Path("runs") / chosen.name
     check_study(out, cache, data)
-    reader = open_dataset(data, **(data_options or {}))
+    reader = reader_of(data, DataOptions(data_options=data_options, labels=labels))
     workspace = Workspace(chosen, reader, out, Cache(cache or out / "cache"))
     jobs = study_jobs(workspace, seeds, as_words(only))
     if list_only:

@@ -27,6 +27,7 @@ from segpref.studies.earlier import whole_methods, with_own_ranges
 from segpref.studies.engine.job import Portable
 from segpref.studies.existing import digest_of, keep_model, open_existing, refuse_measured
 from segpref.studies.judging import JudgeInputs, LabelledRecipe, StandingRecipe
+from segpref.studies.kept_data import keep_data
 from segpref.studies.planning import Task, judge_task, plan
 from segpref.studies.recipe import Recipe, default_network, read_recipe
 from segpref.studies.recorded_settings import as_recorded, changed_settings, plain, same_settings
@@ -73,10 +74,10 @@ class Workspace(Portable):
         self._refuse_changes()
         for name, opened in self.existing.items():
             refuse_measured(name, opened, self._splits)
-        _ = self.dataset
         self._check_standing()
         # A recipe that is refused can be corrected: nothing is written before all fits.
         self.keep_recipe()
+        keep_data(self.out, self.reader, self.dataset)
         for fold, split in enumerate(self._splits):
             if not self._split_file(fold).exists():
                 split.save(self._split_file(fold))

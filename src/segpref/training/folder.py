@@ -159,7 +159,7 @@ class RunFolder:
             return
         before, now = _mapping(self._note, "settings"), _plain(settings)
         relevant = [name for name in {**before, **now} if name not in NO_EFFECT]
-        changed = [name for name in relevant if before.get(name) != now.get(name)]
+        changed = [name for name in relevant if not _same(before.get(name), now.get(name))]
         if changed:
             raise SegprefError(
                 f"{self.path} was begun with other settings ({', '.join(sorted(changed))}): "
@@ -266,6 +266,24 @@ class RunFolder:
                 f"{self.state} is not what was written ({error}): restore it, or delete it to "
                 f"start the run again"
             ) from error
+
+
+def _same(before: Any, now: Any) -> bool:
+    """Whether two plain settings are one, or name the same file from where this process works."""
+    if isinstance(before, str) and isinstance(now, str):
+        return before == now or _one_file(before, now)
+    if isinstance(before, dict) and isinstance(now, dict):
+        return before.keys() == now.keys() and all(_same(before[name], now[name]) for name in now)
+    if isinstance(before, list) and isinstance(now, list):
+        return len(before) == len(now) and all(map(_same, before, now))
+    return bool(before == now)
+
+
+def _one_file(before: str, now: str) -> bool:
+    try:
+        return Path(before).samefile(now)
+    except (OSError, ValueError):  # no file, or no path at all
+        return False
 
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -33,6 +33,16 @@ class DataOptions(Settings):
     """Where prepared images and predictions are kept; SEGPREF_CACHE or the user's cache folder if left
     out."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.labels is not None:
+            # One spelling for one meaning: runs keep it, and compare it when they are resumed.
+            values = {
+                name: value[0] if isinstance(value, list) and len(value) == 1 else value
+                for name, value in self.labels.items()
+            }
+            object.__setattr__(self, "labels", values)
+
 
 @dataclass(frozen=True, kw_only=True)
 class SeriesOptions(Settings):

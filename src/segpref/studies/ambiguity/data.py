@@ -17,6 +17,7 @@ from segpref.data.splits import Split, draw_patients, split_patients
 from segpref.policies.diffusion import TextEncoder
 from segpref.studies.ambiguity.recipe import Alignment, AmbiguityRecipe
 from segpref.studies.engine import Portable
+from segpref.studies.kept_data import keep_data
 
 __all__ = ["AmbiguityData"]
 
@@ -85,5 +86,6 @@ class AmbiguityData(Portable):
         return None if name is None else TextEncoder(name)
 
     def open(self) -> None:
-        """Draw or read the split, and prepare the images."""
-        _ = self.split, self.dataset
+        """Draw or read the split, prepare the images, and refuse others than before."""
+        keep_data(self.out, self.reader, self.dataset)
+        _ = self.split

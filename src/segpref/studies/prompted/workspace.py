@@ -17,6 +17,7 @@ from segpref.data.splits import Split, cross_validation, draw_patients
 from segpref.policies import ModelCard
 from segpref.policies.promptable import PromptableNetwork, promptable_card, small_sam
 from segpref.studies.engine import Portable
+from segpref.studies.kept_data import keep_data
 from segpref.studies.prompted.earlier import recipe_settings
 from segpref.studies.prompted.recipe import PromptedRecipe
 from segpref.studies.prompted.stand_in import SourceSubset, other_data
@@ -70,13 +71,13 @@ class PromptedWorkspace(Portable):
     cache: Cache
 
     def open(self) -> None:
-        """Write down the recipe, or refuse another one than that of the folder, and prepare the images.
+        """Write down the recipe, and prepare the images; refuse others than those of the folder.
 
         Raises:
-            SegprefError: the folder was begun with another recipe.
+            SegprefError: the folder was begun with another recipe, or with other data.
         """
         self.keep_recipe()
-        _ = self.images, self.empty
+        keep_data(self.out, self.reader, self.images, self.empty)
 
     def keep_recipe(self) -> None:
         """Write down the recipe, or refuse another one than that of the folder.
