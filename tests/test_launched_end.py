@@ -34,12 +34,12 @@ def told(ending: str, environment: dict[str, str], *arguments: str) -> tuple[str
 
 @pytest.mark.parametrize("status", [0, 3])
 def test_the_interpreter_is_not_taken_apart(status: int) -> None:
-    ending = f"from segpref.process import end_in_launch\nsys.exit(end_in_launch({status}))"
+    ending = f"from segpref.runtime import end_in_launch\nsys.exit(end_in_launch({status}))"
     assert told(ending, AMONG_OTHERS) == ("worked\nregistered\n", status)
 
 
 def test_a_process_that_is_alone_ends_as_any_other() -> None:
-    ending = "from segpref.process import end_in_launch\nsys.exit(end_in_launch(3))"
+    ending = "from segpref.runtime import end_in_launch\nsys.exit(end_in_launch(3))"
     assert told(ending, {}) == ("worked\nregistered\ntaken apart\n", 3)
 
 

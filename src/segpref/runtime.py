@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import atexit
 import logging
+import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -17,10 +19,12 @@ import torch
 from torch import Tensor, nn
 
 from segpref.late import late
+from segpref.process import processes_of_launch
 from segpref.types import SegprefError
 
 __all__ = [
     "Runtime",
+    "end_in_launch",
     "fetched",
     "gpus",
     "in_step",
@@ -53,10 +57,31 @@ def runtime() -> Runtime:
 def _leave() -> None:
     """Leave the group of a launch's processes, as torch asks of a program before it ends.
 
-    That alone does not make the end safe: see :func:`segpref.process.end_in_launch`.
+    That alone does not make the end safe: see :func:`end_in_launch`.
     """
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
+
+
+def end_in_launch(status: int) -> int:
+    """End this process with this exit status, if it is one of several that were launched together.
+
+    What was registered with :mod:`atexit` is done, and output is written. The interpreter is not taken
+    apart: threads of torch may still let go of tensors that Python knows, need the interpreter for that
+    and abort a process that has finished its work, and with it the launch
+    (https://github.com/pytorch/pytorch/pull/179291). Leaving the group of processes does not end these
+    threads, as data-parallel networks keep it alive.
+
+    Returns:
+        The exit status, in a process that was started alone.
+    """
+    if processes_of_launch() == 1:
+        return status
+    atexit._run_exitfuncs()
+    with suppress(OSError, ValueError):  # closed, or their reader has gone
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+    os._exit(status)
 
 
 def in_step() -> bool:

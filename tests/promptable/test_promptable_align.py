@@ -19,9 +19,9 @@ from segpref.judges import OracleJudge, VirtualAnnotator
 from segpref.policies import TunablePolicy, load_model, save_model
 from segpref.policies.promptable import PromptablePolicy, part_of, promptable_card, small_sam
 from segpref.preferences import NestedPairs
-from segpref.process import end_in_launch
 from segpref.prompts import Prompt
 from segpref.proposals import SlateProposals, Thresholds
+from segpref.runtime import end_in_launch
 from segpref.training import PreferenceSignal, RunFolder, StrongAugmentation, align
 from segpref.types import SegprefError
 from waiting import FAILED_S

@@ -20,9 +20,8 @@ from segpref.data.phantoms import PATIENT_PATTERN
 from segpref.judges import ModelJudge
 from segpref.objectives import disagreement
 from segpref.policies import ModelCard, NetworkSpec, load_model
-from segpref.process import end_in_launch
 from segpref.proposals import SlateProposals
-from segpref.runtime import runtime
+from segpref.runtime import end_in_launch, runtime
 from segpref.training import (
     AnchoredSignal,
     PreferenceSignal,

@@ -21,7 +21,7 @@ from segpref.data.phantoms import PATIENT_PATTERN
 from segpref.judges import ModelJudge
 from segpref.policies import ModelCard, NetworkSpec, PolicySpec, load_model, save_model
 from segpref.policies.diffusion import DIFFUSION
-from segpref.process import end_in_launch
+from segpref.runtime import end_in_launch
 from segpref.training import FitConfig, RunFolder, StrongAugmentation, check_compiled, fit
 from segpref.training.semisupervised import FixMatch, UniMatch
 from segpref.types import SegprefError

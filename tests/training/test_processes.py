@@ -20,8 +20,8 @@ from segpref.data import Cache, Dataset, Folders, Preparation, prepare
 from segpref.data.phantoms import PATIENT_PATTERN
 from segpref.judges import ModelJudge
 from segpref.policies import ModelCard, NetworkSpec, load_model, save_model
-from segpref.process import end_in_launch
 from segpref.proposals import IntensityTTA, LargestComponent, SlateProposals, UniformOffset
+from segpref.runtime import end_in_launch
 from segpref.training import PreferenceSignal, RunFolder, align
 from segpref.types import Case, Slate
 from waiting import FAILED_S

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from segpref.cli.shutdown import Stopped, guarded, stoppable
-from segpref.process import end_in_launch
+from segpref.process import processes_of_launch
 
 # Everything else is imported where it is needed: `segpref --help` should not wait for torch, and what
 # takes time to import is imported where Ctrl-C is a sentence.
@@ -63,7 +63,12 @@ A first round on your own data (a folder of images with labels for some of them)
 
 def program() -> int:
     """The console script: the process belongs to segpref, so that it may be set up for training."""
-    return end_in_launch(guarded(_whole))
+    status = guarded(_whole)
+    if processes_of_launch() == 1:
+        return status
+    from segpref.runtime import end_in_launch
+
+    return end_in_launch(status)
 
 
 def _whole() -> int:
