@@ -8,10 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from segpref.data import Preparation
-from segpref.policies import NetworkSpec
+from segpref.policies import NetworkSpec, save_model
+from segpref.policies.promptable import promptable_card, small_sam
 from segpref.studies.prompted import (
     Align,
     Clip,
@@ -25,11 +28,12 @@ from segpref.studies.prompted import (
     open_prompted,
     run_prompted,
 )
-from segpref.types import SegprefError
+from segpref.types import LabelSpace, SegprefError
 
 pytest.importorskip("transformers", reason="needs the extra [promptable]")
 
 SIDE = 32
+DISC = LabelSpace("multi-label", ("disc",))
 TINY = PromptedRecipe(
     name="tiny",
     description="bright discs",
@@ -150,3 +154,69 @@ def test_gains_are_paired_over_the_images_that_both_have() -> None:
     # 0.1 on a and 0.2 on b.
     assert mean == pytest.approx(0.15)
     assert 0.1 - 1e-9 <= low <= mean <= high <= 0.2 + 1e-9
+
+
+@pytest.fixture(scope="module")
+def medical(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A promptable model of somebody else, in a file."""
+    path = tmp_path_factory.mktemp("medical") / "medical.safetensors"
+    network = small_sam(side=SIDE, patch=4, width=32, layers=2, heads=2, prompt_width=32)
+    save_model(path, network, promptable_card(network, DISC, TINY.preparation))
+    return path
+
+
+def with_checkpoint(path: Path) -> PromptedRecipe:
+    return replace(
+        TINY, checkpoint=path, prompts=["box", "expert box"], untuned=["expert box"], flips=[],
+        reversals=[], controls=True, stage1=replace(TINY.stage1, parts=("decoder",)),
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_study_of_a_checkpoint(medical: Path, tmp_path: Path) -> None:
+    data, out, recipe = discs(tmp_path / "data"), tmp_path / "out", with_checkpoint(medical)
+    chosen = ["0: + 50%, rating, image", "0: + 50%, best-only, region", "0: expert box, not"]
+    page, failed = run_prompted(open_prompted(recipe, data, None, out), only=chosen)
+    assert not failed
+    text = page.read_text()
+    for row in (
+        "All rows begin with the checkpoint medical.safetensors.",
+        "| no alignment |",
+        "| expert box, not tuned |",
+        "| + 50%, best-only, region |",
+        "## Against random feedback",
+        "| + 50%, rating, image |",
+    ):
+        assert row in text, row
+    assert "sentence encoder" not in text
+    assert "Points that lie" not in text
+    weights = load_file(medical)
+    start, tuned = (load_file(out / place / "best.safetensors") for place in ("start", "fold0/box"))
+    assert all(torch.equal(start[name], value) for name, value in weights.items())
+    changed = {name for name, value in weights.items() if not torch.equal(tuned[name], value)}
+    assert changed
+    assert all("mask_decoder" in name for name in changed)
+    # Another model under the same name is not what the study was begun with.
+    torch.manual_seed(1)
+    other = small_sam(side=SIDE, patch=4, width=32, layers=2, heads=2, prompt_width=32, seed=1)
+    kept = medical.read_bytes()
+    save_model(medical, other, promptable_card(other, DISC, TINY.preparation))
+    _, failed = run_prompted(open_prompted(recipe, data, None, out), only=["checkpoint"])
+    assert "begun with other settings (checkpoint)" in failed["start"]
+    medical.write_bytes(kept)
+    assert not run_prompted(open_prompted(recipe, data, None, out), only=["checkpoint"])[1]
+
+
+def test_what_no_study_can_begin_with_is_refused(tmp_path: Path, heart_base: Path) -> None:
+    data = discs(tmp_path / "data")
+    with pytest.raises(SegprefError, match="give their folder with --others, or name a checkpoint"):
+        open_prompted(TINY, data, None, tmp_path / "out")
+    for path, reason in (
+        (tmp_path / "absent.pth", "absent.pth"),
+        (heart_base, "takes no prompts: name a promptable model"),
+    ):
+        with pytest.raises(SegprefError, match=reason):
+            open_prompted(with_checkpoint(path), data, None, tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+    with pytest.raises(SegprefError, match="names no prompts"):
+        replace(TINY, prompts=[])

@@ -24,7 +24,7 @@ EXAMPLES = """\
 def prompted(
     settings: dict[str, Any],
     data: Path,
-    others: Path,
+    others: Path | None = None,
     recipe: str = "busi-small",
     out: Path | None = None,
     workers: int | None = None,
@@ -46,7 +46,8 @@ def prompted(
         settings: the resolved options.
         data: folder of the dataset.
         others: folder that may hold acdc, Task04_Hippocampus and lidc: what stands in for a downloaded
-            SAM learns from them to follow prompts, and from phantoms.
+            SAM learns from them to follow prompts, and from phantoms. Recipes with a checkpoint do
+            without.
         recipe: name of a recipe that comes with segpref, or a YAML file.
         out: the study's folder; runs/ and the recipe's name if left out.
         workers: jobs at a time on this machine, each in a process; one after the other in this one if

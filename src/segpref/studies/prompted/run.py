@@ -12,12 +12,13 @@ from segpref.studies.prompted.jobs import prompted_jobs
 from segpref.studies.prompted.recipe import PromptedRecipe
 from segpref.studies.prompted.report import write_prompted
 from segpref.studies.prompted.workspace import PromptedWorkspace
+from segpref.types import SegprefError
 
 __all__ = ["open_prompted", "run_prompted"]
 
 
 def open_prompted(
-    recipe: PromptedRecipe, data: Path, others: Path, out: Path, cache: Cache | None = None
+    recipe: PromptedRecipe, data: Path, others: Path | None, out: Path, cache: Cache | None = None
 ) -> PromptedWorkspace:
     """The study in its folder, where its recipe is written.
 
@@ -25,15 +26,22 @@ def open_prompted(
         recipe: of the study.
         data: folder of the dataset.
         others: folder that may hold ``acdc``, ``Task04_Hippocampus`` and ``lidc``, from which the
-            stand-in for SAM learns, besides phantoms.
+            stand-in for SAM learns, besides phantoms; not needed where the recipe has a checkpoint.
         out: the study's folder.
         cache: where prepared images and predictions are kept; inside the study's folder if None.
 
     Raises:
-        SegprefError: the folder was begun with another recipe.
+        SegprefError: the folder was begun with another recipe, or a stand-in has nothing to learn from.
     """
     out = Path(out)
+    if others is None and recipe.checkpoint is None:
+        raise SegprefError(
+            "the stand-in for SAM learns to follow prompts on other data: give their folder with "
+            "--others, or name a checkpoint in the recipe"
+        )
     workspace = PromptedWorkspace(recipe, data, others, out, cache or Cache(out / "cache"))
+    if recipe.checkpoint is not None:
+        _ = workspace.checkpoint  # a recipe that is refused can be corrected
     workspace.keep_recipe()
     return workspace
 

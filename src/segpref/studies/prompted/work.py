@@ -17,9 +17,10 @@ from segpref.policies.promptable import load_promptable, promptable_card
 from segpref.prompts import LabelPrompts, box_iou, box_of, prompted
 from segpref.studies.prompted.clip import fit_clip
 from segpref.studies.prompted.earlier import run_settings
-from segpref.studies.prompted.rows import BASE, MORE, UNET, UNTUNED, aligned_row
+from segpref.studies.prompted.recipe import Prompts
+from segpref.studies.prompted.rows import MORE, UNET, aligned_row, untuned_row
 from segpref.studies.prompted.stand_in import OneStructure
-from segpref.studies.prompted.workspace import Fold, PromptedWorkspace, Prompts
+from segpref.studies.prompted.workspace import Fold, PromptedWorkspace
 from segpref.studies.recorded_settings import as_recorded
 from segpref.training import RunFolder, align, fit, fit_promptable
 from segpref.training.feedback import FeedbackKind
@@ -28,10 +29,12 @@ from segpref.training.methods import method_of
 __all__ = [
     "Alignment",
     "Stage1Row",
+    "check_checkpoint",
     "fit_row",
     "fit_stand_in",
     "fit_stand_in_clip",
     "fit_unet",
+    "keep_checkpoint",
     "measure_boxes",
     "run_alignment",
     "score_untuned",
@@ -65,17 +68,42 @@ class Alignment:
         return aligned_row(self.share, self.kind, self.reduction, self.flips, self.reversals)
 
 
+def keep_checkpoint(workspace: PromptedWorkspace) -> None:
+    """Put the recipe's checkpoint where a stand-in for it would have been trained.
+
+    Raises:
+        SegprefError: no promptable model there, or another than the study was begun with.
+    """
+    recipe = workspace.recipe
+    assert recipe.checkpoint is not None
+    policy = workspace.checkpoint
+    folder = _begun(workspace, workspace.start, checkpoint=policy.digest())
+    card = promptable_card(policy.inner, OneStructure, recipe.preparation)
+    save_model(folder.best, policy.inner, card)
+    folder.write_summary({"kind": "existing", "model": str(recipe.checkpoint)})
+
+
+def check_checkpoint(workspace: PromptedWorkspace) -> None:
+    """Refuse another checkpoint than the study was begun with.
+
+    Raises:
+        SegprefError: it is one.
+    """
+    if workspace.recipe.checkpoint is not None:
+        _begun(workspace, workspace.start, checkpoint=workspace.checkpoint.digest())
+
+
 def fit_stand_in(workspace: PromptedWorkspace) -> None:
     """Train the stand-in for SAM."""
     recipe = workspace.recipe
     learned, held_out = workspace.other_data()
-    network = workspace.blank()
+    network = workspace.network()
     fit_promptable(
         learned,
         held_out,
         network,
         promptable_card(network, OneStructure, recipe.preparation, labelled=learned.patients),
-        _begun(workspace, workspace.out / "start", start=recipe.start),
+        _begun(workspace, workspace.start, start=recipe.start),
         recipe.start,
         guide=LabelPrompts(shift=0.15, box_rate=0.8, point_rate=0.7),
         seed=recipe.seed,
@@ -96,9 +124,10 @@ def fit_stand_in_clip(workspace: PromptedWorkspace, number: int) -> None:
 def measure_boxes(workspace: PromptedWorkspace, number: int, file: Path) -> None:
     """How well automatic boxes cover the structure, on the images that are tested on."""
     fold = workspace.fold(number)
-    prompter = workspace.prompter(number, "box and points")
+    prompts: Prompts = "box" if workspace.recipe.prompts[0] == "box" else "box and points"
+    prompter = workspace.prompter(number, prompts)
     policy = PolicySpec(_PROMPTABLE, {"prompter": prompter}).build(
-        workspace.blank(), fold.test.label_space
+        workspace.network(), fold.test.label_space
     )
     policy.prepare(fold.test, workspace.cache)
     rows = []
@@ -129,12 +158,12 @@ def measure_boxes(workspace: PromptedWorkspace, number: int, file: Path) -> None
 def fit_row(workspace: PromptedWorkspace, number: int, row: Stage1Row) -> None:
     """A model that is asked in one way, from the fold's labels; or from some more of them."""
     recipe, fold = workspace.recipe, workspace.fold(number)
-    cases, prompts = fold.labelled, BASE
+    cases, prompts = fold.labelled, recipe.prompts[0]
     if row == MORE:
         cases = workspace.images.of_patients([*cases.patients, *fold.more.patients])
     else:
         prompts = row
-    network = load_promptable(workspace.out / "start")[0].inner
+    network = load_promptable(workspace.start)[0].inner
     place = workspace.folder(number) / row
     folder = _begun(workspace, place, stage1=recipe.stage1, prompts=prompts)
     fit_promptable(
@@ -150,12 +179,12 @@ def fit_row(workspace: PromptedWorkspace, number: int, row: Stage1Row) -> None:
     _score(workspace, fold, folder)
 
 
-def score_untuned(workspace: PromptedWorkspace, number: int) -> None:
-    """Scores of the stand-in for SAM as it is."""
-    folder = workspace.folder(number) / UNTUNED
-    network = load_promptable(workspace.out / "start")[0].inner
+def score_untuned(workspace: PromptedWorkspace, number: int, prompts: Prompts) -> None:
+    """Scores of the stand-in for SAM, or of the checkpoint, as it is."""
+    folder = workspace.folder(number) / untuned_row(prompts)
+    network = load_promptable(workspace.start)[0].inner
     fold = workspace.fold(number)
-    card = workspace.card(network, fold, fold.labelled.take([]), "box and points")
+    card = workspace.card(network, fold, fold.labelled.take([]), prompts)
     folder.mkdir(parents=True, exist_ok=True)
     save_model(folder / "best.safetensors", network, card)
     _score(workspace, fold, RunFolder(folder))
@@ -195,7 +224,7 @@ def run_alignment(workspace: PromptedWorkspace, number: int, wanted: Alignment) 
     config = replace(config, seed=recipe.seed).resolved()
     method = method_of(config, space, OracleJudge(space, measure="dice"))
     align(
-        workspace.folder(number) / BASE,
+        workspace.folder(number) / recipe.prompts[0],
         fold.pools[wanted.share],
         fold.validation,
         method.judge,

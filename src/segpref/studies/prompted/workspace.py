@@ -7,28 +7,32 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 
 from segpref.data import Cache, Dataset, Reader, open_dataset, prepare
 from segpref.data.cache import write_atomically
 from segpref.data.splits import Split, cross_validation, draw_patients
-from segpref.policies import ModelCard
-from segpref.policies.promptable import PromptableNetwork, promptable_card, small_sam
+from segpref.policies import ModelCard, open_model
+from segpref.policies.promptable import (
+    PromptableNetwork,
+    PromptablePolicy,
+    as_promptable,
+    load_promptable,
+    promptable_card,
+    small_sam,
+)
 from segpref.studies.engine import Portable
 from segpref.studies.kept_data import keep_data
 from segpref.studies.prompted.earlier import recipe_settings
-from segpref.studies.prompted.recipe import PromptedRecipe
+from segpref.studies.prompted.recipe import PromptedRecipe, Prompts
 from segpref.studies.prompted.stand_in import SourceSubset, other_data
 from segpref.studies.recipe import read_recipe
 from segpref.studies.recorded_settings import changed_settings, plain
 from segpref.types import SegprefError
 
-__all__ = ["Fold", "PromptedWorkspace", "Prompts"]
-
-Prompts = Literal["box, points and text", "box and points", "text", "none", "expert"]
-"""Where prompts come from: Table 1's rows as far as their models exist, nothing, and the truth."""
+__all__ = ["Fold", "PromptedWorkspace"]
 
 
 @dataclass(frozen=True)
@@ -59,14 +63,14 @@ class PromptedWorkspace(Portable):
     Args:
         recipe: of the study.
         data: folder of the dataset.
-        others: folder that holds other datasets, for the SAM's stand-in.
+        others: folder that holds other datasets, for the SAM's stand-in; None for a checkpoint.
         out: the study's folder.
         cache: where prepared images, prompts and predictions are kept.
     """
 
     recipe: PromptedRecipe
     data: Path
-    others: Path
+    others: Path | None
     out: Path
     cache: Cache
 
@@ -150,14 +154,35 @@ class PromptedWorkspace(Portable):
     def other_data(self) -> tuple[Dataset, Dataset]:
         """What the SAM's stand-in learns from, and is validated on."""
         recipe = self.recipe
+        assert self.others is not None
         made = self.out / "phantoms"
         return other_data(
             self.others, made, recipe.start.sources, recipe.preparation, self.cache, recipe.seed
         )
 
-    def blank(self) -> PromptableNetwork:
-        """A network with random weights."""
+    @property
+    def start(self) -> Path:
+        """The model that all rows begin with."""
+        return self.out / "start"
+
+    @cached_property
+    def checkpoint(self) -> PromptablePolicy:
+        """The model that the recipe names.
+
+        Raises:
+            SegprefError: none there, or one that takes no prompts.
+        """
+        path = self.recipe.checkpoint
+        assert path is not None
+        found = open_model(path, labelled=())
+        (made,) = found.members.values()
+        return as_promptable(made(), path)
+
+    def network(self) -> PromptableNetwork:
+        """Its network; before it is there, the stand-in's with random weights."""
         recipe = self.recipe
+        if recipe.checkpoint is not None:
+            return load_promptable(self.start)[0].inner
         return small_sam(
             **recipe.start.network, text_encoder=self._text_encoder(), seed=recipe.seed
         )
@@ -183,8 +208,13 @@ class PromptedWorkspace(Portable):
         """What makes the prompts, by class_path and init_args."""
         if prompts == "none":
             return None
-        if prompts == "expert":
-            return {"class_path": "segpref.prompts.ExpertPrompts"}
+        if prompts in ("expert", "expert box"):
+            expert: dict[str, Any] = {"class_path": "segpref.prompts.ExpertPrompts"}
+            if prompts == "expert box":
+                draw = {"points": 0, "shift": 0.0}
+                told = {"class_path": "segpref.prompts.LabelPrompts", "init_args": draw}
+                expert["init_args"] = {"draw": told}
+            return expert
         saliency: dict[str, Any] = {
             "clip": {
                 "class_path": "segpref.prompts.TransformersClip",
@@ -198,7 +228,9 @@ class PromptedWorkspace(Portable):
         }
         if prompts == "text":
             saliency |= {"use_box": False, "points": 0}
-        if prompts != "box and points":
+        if prompts == "box":
+            saliency |= {"points": 0}
+        if "text" in prompts:
             saliency["descriptions"] = {"class_path": "segpref.prompts.Descriptions"}
         kept = {"class_path": "segpref.prompts.SaliencyPrompts", "init_args": saliency}
         return {"class_path": "segpref.prompts.KeptPrompts", "init_args": {"prompter": kept}}
