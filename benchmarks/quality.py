@@ -13,9 +13,10 @@ masks, averaged over how many these are; masks of equal score share their mean r
 al. (Medical Image Analysis 101, 2025). Both are means over structures and seeds, with 95 % intervals
 bootstrapped over the test patients of each seed.
 
-``max-softmax`` is the mean of the largest probability over the voxels that are given to the structure
-(0 where none is), ``dropout`` and ``ensemble`` are pairwise Dice of eight reruns, or of the two
-networks. ``masks-SEED.csv`` of a seed is written when it is done, and a seed that has one is skipped.
+``max-softmax`` is the report's ``model_confidence``: the mean of the largest probability over the
+voxels that are given to the structure (0 where none is); ``dropout`` and ``ensemble`` are pairwise Dice
+of eight reruns, or of the two networks. ``masks-SEED.csv`` of a seed is written when it is done, and a
+seed that has one is skipped.
 """
 
 from __future__ import annotations
@@ -158,10 +159,11 @@ def _of_seed(setting: Setting, root: Path, seed: int, work: Path) -> pd.DataFram
             }
             if not prefix:
                 values["dropout"] = -row["model_disagreement"]
+                values["confidence"] = row["model_confidence"]
                 values["flagged"] = row["look"] == "yes"
             found.setdefault((str(row["image"]), str(row["structure"])), {}).update(values)
     space = dataset.label_space
-    confidences, ensembles = _baselines(setting, work, runs, cache, dataset)
+    ensembles = _ensembles(setting, work, runs, cache, dataset)
     rows = []
     for name, (part, patient, shift, label) in truth.items():
         mask = np.asarray(nib.load(work / "masks" / f"{name}.nii.gz").dataobj).astype(np.uint8)
@@ -169,8 +171,7 @@ def _of_seed(setting: Setting, root: Path, seed: int, work: Path) -> pd.DataFram
         for number, structure in enumerate(space.structures):
             row = {"seed": seed, "part": part, "patient": patient, "shift": shift}
             row |= {"structure": structure, "dice": scores[number], **found[name, structure]}
-            row |= {"confidence": confidences[name][number], "ensemble": ensembles[name][number]}
-            rows.append(row)
+            rows.append(row | {"ensemble": ensembles[name][number]})
     return pd.DataFrame(rows)
 
 
@@ -193,26 +194,20 @@ def _trained(
     return folder
 
 
-def _baselines(
+def _ensembles(
     setting: Setting, work: Path, runs: Mapping[str, Path], cache: Cache, dataset: Dataset
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Mean largest probability, and agreement of two networks, by image."""
+) -> dict[str, np.ndarray]:
+    """Agreement of two networks, by image."""
     space = dataset.label_space
     models = [load_model(runs[name])[0] for name in ("base", "second")]
     pool = prepare(images_for(work / "images", ("MRI",)), setting.form, cache, space)
-    confidences, agreements = {}, {}
+    found = {}
     for volume, items in pool.by_volume():
         images = torch.from_numpy(np.asarray(volume.images[items]))
         with torch.no_grad():
-            logits = [model.logits(images) for model in models]
-        masks = [space.decode(one).numpy() for one in logits]
-        largest = torch.softmax(logits[0], dim=1).amax(dim=1).numpy()
-        parts = space.structure_masks(masks[0], field_axis=1)
-        confidences[volume.source.id] = np.array(
-            [largest[part].mean() if part.any() else 0.0 for part in np.moveaxis(parts, 1, 0)]
-        )
-        agreements[volume.source.id] = -pairwise_disagreement(masks, space)
-    return confidences, agreements
+            masks = [space.decode(model.logits(images)).numpy() for model in models]
+        found[volume.source.id] = -pairwise_disagreement(masks, space)
+    return found
 
 
 def _noise(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -52,7 +52,7 @@ MADE_HERE = {
     "PromptedWorkspace", "Scores", "Job", "StudyProgress", "ImageSampler", "PaddedImages",
     "WholeImages", "WindowedNetwork", "RayCluster", "Prompt",
     "Calibration", "ImageReference", "LabelledImages", "MaskFigures", "QualityReference", "RankedMask",
-    "Rising", "SelfDisagreement", "Shape", "VolumeFigures", "WholeScores",
+    "Rising", "SelfAssessment", "Shape", "VolumeFigures", "WholeScores",
 }  # fmt: skip
 """Classes that hold what the package computes itself, or that have sentences of their own; a Ray
 cluster would be started. A new class that users build belongs under ``checked``, not here."""

@@ -19,9 +19,10 @@ from segpref.inference import (
     LabelledImages,
     MaskFigures,
     QualityReference,
-    SelfDisagreement,
+    SelfAssessment,
     Shape,
     VolumeFigures,
+    confidence_of,
     figures_of,
     pairwise_disagreement,
     ranked,
@@ -45,9 +46,14 @@ def image(
 
 
 def volume(
-    name: str, score: float, disagreement: float = 0.1, shape: Shape = BALL, seed: int = 0
+    name: str,
+    score: float,
+    disagreement: float = 0.1,
+    shape: Shape = BALL,
+    seed: int = 0,
+    confidence: float = math.nan,
 ) -> VolumeFigures:
-    mask = MaskFigures("organ", score, math.nan, disagreement, shape)
+    mask = MaskFigures("organ", score, math.nan, disagreement, confidence, shape)
     return VolumeFigures(name, name, image(seed=seed), (mask,))  # type: ignore[arg-type]
 
 
@@ -250,7 +256,10 @@ def test_folds_disagree_where_their_masks_do(tmp_path: Path) -> None:
     def disagreement(*which: int) -> np.ndarray:
         folds = {f"fold_{place}": partial(members.__getitem__, n) for place, n in enumerate(which)}
         opened = replace(open_model(tmp_path / "0.safetensors"), members=folds)
-        return SelfDisagreement(opened, reruns=2)(volume, [0, 1, 2])
+        own = SelfAssessment(opened, reruns=2)(volume, [0, 1, 2])
+        logits = sum(members[n].logits(torch.from_numpy(images)) for n in which) / len(which)
+        assert own.confidence == pytest.approx(confidence_of(logits, SPACE))
+        return own.disagreement
 
     masks = [SPACE.decode(one.logits(torch.from_numpy(images))).numpy() for one in members]
     assert disagreement(0, 1) == pytest.approx(pairwise_disagreement(masks, SPACE))
@@ -258,3 +267,56 @@ def test_folds_disagree_where_their_masks_do(tmp_path: Path) -> None:
     assert disagreement(0, 0) == 0
     # A single network without dropout has nothing to disagree with.
     assert np.isnan(disagreement(0))
+
+
+def test_confidence_by_hand() -> None:
+    logits = torch.tensor([[[[0.0, 2.0, 1.0]], [[0.0, 0.0, 3.0]], [[0.0, 0.0, 0.0]]]])
+    space = LabelSpace("multi-class", ("background", "a", "b"))
+    # The third voxel alone is a's, the first is background's (the first of equal ones), none is b's.
+    sure = math.exp(3) / (math.exp(1) + math.exp(3) + 1)
+    assert confidence_of(logits, space) == pytest.approx([sure, 0.0])
+    each = torch.tensor([[[[1.0, -1.0, 3.0]], [[-1.0, -2.0, -3.0]]]])
+    both = [(1 / (1 + math.exp(-1)) + 1 / (1 + math.exp(-3))) / 2, 0.0]
+    assert confidence_of(each, LabelSpace("multi-label", ("a", "b"))) == pytest.approx(both)
+
+
+def test_the_order_is_that_of_score_and_confidence_together() -> None:
+    known = reference()
+
+    def order(*masks: tuple[float, float]) -> list[str]:
+        volumes = [
+            volume(f"{number}", score, seed=number, confidence=confidence)
+            for number, (score, confidence) in enumerate(masks)
+        ]
+        return [one.volume for one in ranked(volumes, known)]
+
+    # Ranks of score: 2 1 3 4; of confidence: 1 3 2 4; sums: 3 4 5 8.
+    assert order((0.5, 0.6), (0.4, 0.9), (0.6, 0.7), (0.8, 0.95)) == ["0", "1", "2", "3"]
+    assert order((0.5, math.nan), (0.4, 0.9), (0.6, 0.7), (0.8, 0.95)) == ["1", "0", "2", "3"]
+    # An abstaining judge comes first, however sure the model is; of equal sums the lower score.
+    assert order((0.5, 0.6), (math.nan, 0.9), (0.4, 0.8)) == ["1", "2", "0"]
+    assert order() == []
+
+
+def test_structures_are_in_one_list_by_predicted_dice() -> None:
+    """Confidence orders the masks of a structure, not one structure against another."""
+    space = LabelSpace("multi-class", ("background", "easy", "hard"))
+    rng = np.random.default_rng(0)
+    scores = np.stack([np.linspace(0.8, 1.0, 40), np.linspace(0.1, 0.4, 40)], axis=1)
+
+    def both(name: str, said: np.ndarray, sure: np.ndarray, seed: int) -> VolumeFigures:
+        masks = tuple(
+            MaskFigures(structure, float(s), math.nan, 0.1, float(c), BALL)
+            for structure, s, c in zip(space.structures, said, sure, strict=True)
+        )
+        return VolumeFigures(name, name, image(seed=seed), masks)  # type: ignore[arg-type]
+
+    figures = [both(str(n), one, rng.random(2), n) for n, one in enumerate(scores)]
+    found = LabelledImages(figures, scores, [[BALL] * 40] * 2, [one.image for one in figures])
+    known = QualityReference.of(found, space, "", "", 0.9, 0.05)
+    new = [
+        both("a", np.array([0.81, 0.39]), np.array([0.1, 0.99]), 50),
+        both("b", np.array([0.99, 0.11]), np.array([0.2, 0.98]), 51),
+    ]
+    rows = [(one.figures.structure, one.volume) for one in ranked(new, known)]
+    assert rows == [("hard", "b"), ("hard", "a"), ("easy", "a"), ("easy", "b")]

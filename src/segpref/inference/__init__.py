@@ -23,7 +23,11 @@ if TYPE_CHECKING:
     from segpref.inference.propagation import Propagation, propagate
     from segpref.inference.quality.calibration import Calibration, Rising, threshold
     from segpref.inference.quality.config import QualityConfig
-    from segpref.inference.quality.disagreement import SelfDisagreement, pairwise_disagreement
+    from segpref.inference.quality.disagreement import (
+        SelfAssessment,
+        confidence_of,
+        pairwise_disagreement,
+    )
     from segpref.inference.quality.images import ImageReference, figures_of
     from segpref.inference.quality.measuring import MaskFigures, VolumeFigures
     from segpref.inference.quality.ranking import RankedMask, ranked, worst_images
@@ -51,7 +55,7 @@ else:
             "predict": ("predict_folder",),
             "quality.calibration": ("Calibration", "Rising", "threshold"),
             "quality.config": ("QualityConfig",),
-            "quality.disagreement": ("SelfDisagreement", "pairwise_disagreement"),
+            "quality.disagreement": ("SelfAssessment", "confidence_of", "pairwise_disagreement"),
             "quality.images": ("ImageReference", "figures_of"),
             "quality.measuring": ("MaskFigures", "VolumeFigures"),
             "quality.ranking": ("RankedMask", "ranked", "worst_images"),
@@ -77,11 +81,12 @@ __all__ = [
     "QualityReference",
     "RankedMask",
     "Rising",
-    "SelfDisagreement",
+    "SelfAssessment",
     "Shape",
     "VolumeFigures",
     "WholeImages",
     "WindowedNetwork",
+    "confidence_of",
     "export_network",
     "figures_of",
     "mask_format",

@@ -45,10 +45,10 @@ def quality_page(
     sections = [
         Section(
             "Look at these first" if flagged else "The lowest predictions",
-            "Images with a flagged mask, by the lowest predicted Dice of their flagged structures; "
-            "where none can be predicted, before all others."
+            "Images with a flagged mask, by the judge's score and the model's confidence; where Dice "
+            "can't be predicted, before all others."
             if flagged
-            else "Images by the lowest predicted Dice of their structures.",
+            else "Images by the judge's score and the model's confidence.",
             table=_table(shown, masks, _coverage(known)),
             note=f"{more} more images are in {CSV}." if more > 0 else "",
         )

@@ -16,7 +16,7 @@ from segpref.data.splits import split_beside
 from segpref.inference.mask_formats import MaskFormat
 from segpref.inference.mask_maker import MaskOptions
 from segpref.inference.quality.config import QualityConfig
-from segpref.inference.quality.disagreement import SelfDisagreement
+from segpref.inference.quality.disagreement import SelfAssessment
 from segpref.inference.quality.measuring import measured
 from segpref.inference.quality.ranking import RankedMask, ranked, worst_images
 from segpref.inference.quality.reference import QualityReference
@@ -87,7 +87,7 @@ class QualityReport:
             alike=False,
         )  # fmt: skip
         folder = MaskFolder(output, [reader], space, card.preparation, self.cache, self.series)
-        again = SelfDisagreement(self.opened, self.config.reruns)
+        again = SelfAssessment(self.opened, self.config.reruns)
         found = measured(dataset, folder, self.judge, again, "measuring masks")
         masks = ranked((figures for figures, _ in found), self.known)
         first = list(dict.fromkeys(one.volume for one in masks))[: self.config.pictures]

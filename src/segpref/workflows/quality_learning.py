@@ -15,7 +15,7 @@ from segpref.inference.mask_places import mask_name
 from segpref.inference.predict import each_image
 from segpref.inference.quality.calibration import LEAST
 from segpref.inference.quality.config import QualityConfig
-from segpref.inference.quality.disagreement import SelfDisagreement
+from segpref.inference.quality.disagreement import SelfAssessment
 from segpref.inference.quality.measuring import image_figures, measured, shapes_of
 from segpref.inference.quality.reference import LabelledImages
 from segpref.metrics import dice, overlap_counts
@@ -93,7 +93,7 @@ def learned(
         todo = [(one, Path(place) / mask_name(one)) for one in sources]
         each_image(reader, todo, MaskMaker(opened, making), Path(place), making.sizes)
         folder = MaskFolder(place, [reader], card.label_space, card.preparation, cache)
-        itself = SelfDisagreement(opened, config.reruns)
+        itself = SelfAssessment(opened, config.reruns)
         figures, truth = [], []
         by_id = {one.id: one for one in sources}
         for one, case in measured(chosen, folder, judge, itself, "measuring labelled images"):

@@ -1,8 +1,9 @@
-"""How far a model disagrees with itself: its folds, or its reruns with dropout."""
+"""What a model says of its own masks: how sure it is, and how far it disagrees with itself."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from zlib import crc32
 
@@ -19,14 +20,28 @@ from segpref.policies import TunablePolicy
 from segpref.policies.model_formats import OpenModel
 from segpref.types import LabelSpace, Policy
 
-__all__ = ["SelfDisagreement", "pairwise_disagreement"]
+__all__ = ["OwnOpinion", "SelfAssessment", "confidence_of", "pairwise_disagreement"]
 
 _BATCH = 8
 """Slices, or windows, that go through the network at once."""
 
 
-class SelfDisagreement:
-    """One minus the mean pairwise Dice of several predictions of a model, per structure.
+@dataclass(frozen=True)
+class OwnOpinion:
+    """What a model says of its masks of a volume.
+
+    Args:
+        confidence: how sure it is; see :func:`confidence_of`.
+        disagreement: one minus the mean pairwise Dice of several predictions; 0 where all are empty,
+            NaN where there is one alone.
+    """
+
+    confidence: Float[np.ndarray, " structure"]
+    disagreement: Float[np.ndarray, " structure"]
+
+
+class SelfAssessment:
+    """How sure a model is of each structure, and how far several of its predictions agree.
 
     The predictions are those of its folds where it has several; else reruns with the network's own
     dropout, each from a seed of image and number. A network without dropout layers in its last stage
@@ -40,29 +55,33 @@ class SelfDisagreement:
 
     def __init__(self, opened: OpenModel, reruns: int) -> None:
         self._preparation, self._space = opened.card.preparation, opened.card.label_space
-        self._reruns = reruns
+        self._count = reruns
         members = opened.policies()
-        self._folds: list[Policy] = []
+        self._members: list[Policy] = [
+            whole_images([one], self._preparation, opened.mirroring) for one in members
+        ]
         self._single = members[0]
-        if len(members) > 1:
-            mirroring = opened.mirroring
-            self._folds = [whole_images([one], self._preparation, mirroring) for one in members]
 
-    def __call__(self, volume: Volume, items: Sequence[int]) -> Float[np.ndarray, " structure"]:
-        """Of a prepared volume; 0 where all predictions are empty, NaN where there is one alone."""
+    def __call__(self, volume: Volume, items: Sequence[int]) -> OwnOpinion:
+        """What the model says of a prepared volume."""
         rounds: list[list[np.ndarray]] = []
+        plain: list[Tensor] = []
         for start in range(0, len(items), _BATCH):
             some = items[start : start + _BATCH]
             images = torch.from_numpy(np.asarray(volume.images[list(some)]))
-            rounds.append([self._masks(logits) for logits in self._logits(images, volume, some)])
+            own = [one.logits(images) for one in self._members]
+            # Folds of nnU-Net predict by the mean of their logits.
+            plain.append(torch.stack([logits.float().cpu() for logits in own]).mean(dim=0))
+            several = own if len(own) > 1 else self._reruns_of(images, volume, some)
+            rounds.append([self._masks(logits) for logits in several])
         each = [np.concatenate(parts) for parts in zip(*rounds, strict=True)]
-        return pairwise_disagreement(each, self._space)
+        return OwnOpinion(
+            confidence_of(torch.cat(plain), self._space), pairwise_disagreement(each, self._space)
+        )
 
-    def _logits(self, images: Tensor, volume: Volume, items: Sequence[int]) -> list[Tensor]:
-        if self._folds:
-            return [fold.logits(images) for fold in self._folds]
+    def _reruns_of(self, images: Tensor, volume: Volume, items: Sequence[int]) -> list[Tensor]:
         found = []
-        for number in range(self._reruns):
+        for number in range(self._count):
             seeds = [crc32(f"{volume.source.id} {item} {number}".encode()) for item in items]
             logits = self._rerun(images, seeds)
             if logits is None:
@@ -102,6 +121,25 @@ class _Rerun:
 
     def digest(self) -> str:
         return self._model.digest()
+
+
+def confidence_of(
+    logits: Float[Tensor, "item C *space"], space: LabelSpace
+) -> Float[np.ndarray, " structure"]:
+    """Mean probability of the most likely answer over the voxels that are given to a structure.
+
+    The probability is the largest of the softmax, or that of the structure where structures are
+    independent. 0 where nothing is given to the structure: an empty mask has no voxel to be sure of.
+    """
+    parts = space.structure_masks(space.decode(logits).numpy(), field_axis=1).swapaxes(0, 1)
+    if space.kind == "multi-label":
+        each = torch.sigmoid(logits).numpy().swapaxes(0, 1)
+    else:
+        largest = torch.softmax(logits, dim=1).amax(dim=1).numpy()
+        each = np.broadcast_to(largest, parts.shape)
+    return np.array(
+        [one[part].mean() if part.any() else 0.0 for one, part in zip(each, parts, strict=True)]
+    )
 
 
 def pairwise_disagreement(

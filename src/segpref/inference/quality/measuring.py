@@ -9,7 +9,7 @@ import numpy as np
 
 from segpref.data.dataset import Dataset, Volume
 from segpref.data.masks import MaskFolder
-from segpref.inference.quality.disagreement import SelfDisagreement
+from segpref.inference.quality.disagreement import OwnOpinion, SelfAssessment
 from segpref.inference.quality.images import ImageFigures, figures_of
 from segpref.inference.quality.shapes import Shape, shape_of
 from segpref.judges import whole_mask_scores
@@ -28,6 +28,7 @@ class MaskFigures:
         score: the judge's; NaN where it abstains.
         judge_spread: standard deviation over the members of the judge.
         disagreement: of the model with itself.
+        confidence: of the model, from 0 to 1.
         shape: of the structure.
     """
 
@@ -35,6 +36,7 @@ class MaskFigures:
     score: float
     judge_spread: float
     disagreement: float
+    confidence: float
     shape: Shape
 
 
@@ -59,7 +61,7 @@ def measured(
     dataset: Dataset,
     folder: MaskFolder,
     judge: Judge,
-    itself: SelfDisagreement | None,
+    itself: SelfAssessment | None,
     what: str,
 ) -> Iterator[tuple[VolumeFigures, Case]]:
     """Measure the masks of a folder, with the image as it is on disk and its mask as the label.
@@ -68,7 +70,7 @@ def measured(
         dataset: the images as the network takes them.
         folder: of the masks; images without one are left out.
         judge: scores the masks; it sees no label.
-        itself: the model's disagreement with itself; unknown where None.
+        itself: what the model says of its own masks; unknown where None.
         what: name of the work, for the progress bar.
     """
     space = dataset.label_space
@@ -87,10 +89,18 @@ def measured(
         masks = np.stack([_known(folder[one]) for one in cases])
         said = whole_mask_scores(judge, cases, masks, space)
         count = len(space.structures)
-        own = np.full(count, np.nan) if itself is None else itself(volume, items)
+        nothing = np.full(count, np.nan)
+        own = OwnOpinion(nothing, nothing) if itself is None else itself(volume, items)
         parts = zip(space.structures, shapes_of(case, folder), strict=True)
         figures = tuple(
-            MaskFigures(name, float(said.score[n]), float(said.spread[n]), float(own[n]), shape)
+            MaskFigures(
+                name,
+                float(said.score[n]),
+                float(said.spread[n]),
+                float(own.disagreement[n]),
+                float(own.confidence[n]),
+                shape,
+            )
             for n, (name, shape) in enumerate(parts)
         )
         source = volume.source

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from jaxtyping import Float
+from scipy.stats import rankdata
 
 from segpref.inference.quality.images import CHECKS
 from segpref.inference.quality.measuring import MaskFigures, VolumeFigures
@@ -63,6 +65,7 @@ class RankedMask:
             "judge_score": self.figures.score,
             "judge_spread": self.figures.judge_spread,
             "model_disagreement": self.figures.disagreement,
+            "model_confidence": self.figures.confidence,
             "size_mm": math.nan if shape.size is None else shape.size,
             **{f"{name}_z": value for name, value in self.z.items()},
             **{f"image_{name}": self.image[name] for name in CHECKS},
@@ -83,13 +86,14 @@ class RankedMask:
 def ranked(volumes: Iterable[VolumeFigures], known: QualityReference) -> list[RankedMask]:
     """All structures of all masks that something is known of, the first to look at first.
 
-    Those whose Dice nobody can predict come first, then the others by predicted Dice from low to high;
-    of equal ones (the function from score to Dice has steps) those that are flagged, then by score, by
-    the model's disagreement with itself, and by name. Flags do not come before predicted Dice: on ACDC
-    that order was worse (docs/results/quality).
+    Those whose Dice nobody can predict come first. The masks of a structure are then in the order of
+    the sum of two ranks among them, that of the judge's score and that of the model's confidence
+    (docs/results/quality says what that is worth). Structures are put into one list by predicted Dice:
+    the first mask of a structure has the lowest of its masks, and so on. Equal ones are in the order of
+    flags, score, the model's disagreement with itself, and name.
     """
     everything = list(volumes)
-    found: list[RankedMask] = []
+    found: list[tuple[float, RankedMask]] = []
     for number, structure in enumerate(known.space.structures):
         if structure not in known.structures:
             continue
@@ -97,11 +101,15 @@ def ranked(volumes: Iterable[VolumeFigures], known: QualityReference) -> list[Ra
         scores = np.array([one.masks[number].score for one in everything])
         predicted = calibration.predicted(scores)
         low, high = calibration.interval(scores)
+        places = _places(
+            scores, np.array([one.masks[number].confidence for one in everything]), predicted
+        )
         for place, volume in enumerate(everything):
             ends = (float(predicted[place]), float(low[place]), float(high[place]))
-            found.append(_checked(volume, volume.masks[number], known, ends))
-    order = sorted(found, key=_order)
-    return [replace(one, rank=rank) for rank, one in enumerate(order, start=1)]
+            checked = _checked(volume, volume.masks[number], known, ends)
+            found.append((float(places[place]), checked))
+    order = sorted(found, key=lambda one: _order(*one))
+    return [replace(one, rank=rank) for rank, (_, one) in enumerate(order, start=1)]
 
 
 def worst_images(masks: Sequence[RankedMask], most: int | None = None) -> list[RankedMask]:
@@ -149,13 +157,34 @@ def _shape_reason(z: Mapping[str, float]) -> str:
     return "several parts" if name in ("components", "largest") else "unusual shape"
 
 
-def _order(one: RankedMask) -> tuple[object, ...]:
+def _places(
+    scores: Float[np.ndarray, " mask"],
+    confidences: Float[np.ndarray, " mask"],
+    predicted: Float[np.ndarray, " mask"],
+) -> Float[np.ndarray, " mask"]:
+    """Where the masks of a structure stand, on the scale of predicted Dice; NaN where it is unknown."""
+    found = np.full(len(scores), np.nan)
+    known = np.flatnonzero(~np.isnan(predicted))
+    if not len(known):
+        return found
+    sums = rankdata(scores[known])
+    if not np.isnan(confidences[known]).any():
+        sums = sums + rankdata(confidences[known])
+    # Masks of equal sums share the mean of their places.
+    _, which, counts = np.unique(sums, return_inverse=True, return_counts=True)
+    starts = np.r_[0, np.cumsum(counts)[:-1]]
+    shared = np.add.reduceat(np.sort(predicted[known]), starts) / counts
+    found[known] = shared[which]
+    return found
+
+
+def _order(place: float, one: RankedMask) -> tuple[object, ...]:
     mask = one.figures
-    unknown = math.isnan(one.predicted)
+    unknown = math.isnan(place)
     disagreement = 0.0 if math.isnan(mask.disagreement) else mask.disagreement
     return (
         not unknown,
-        0.0 if unknown else one.predicted,
+        0.0 if unknown else place,
         not one.reasons,
         math.inf if math.isnan(mask.score) else mask.score,
         -disagreement,
