@@ -73,7 +73,7 @@ def _fit(cases: Dataset, folder: RunFolder, on: bool, dropout: float = 0.1) -> N
     folder.open({"compile": on}, resume=False)
     fit(
         cases.of_patients(patients[:2]), cases.of_patients(patients[7:]), card, folder, compile=on,
-        epochs=1, images_per_epoch=STEPS * BATCH, batch_size=BATCH, trackers=(),
+        epochs=1, images_per_epoch=STEPS * BATCH, batch_size=BATCH, log_with=(),
     )  # fmt: skip
 
 
@@ -85,7 +85,7 @@ def _align(
     align(
         base.best, cases.of_patients(patients[2:7]), cases.of_patients(patients[7:]), judge,
         PreferenceSignal(cases.label_space), folder, proposals=SlateProposals(K), cache=cache,
-        epochs=1, images_per_epoch=STEPS * BATCH, batch_size=BATCH, compile=on, trackers=(),
+        epochs=1, images_per_epoch=STEPS * BATCH, batch_size=BATCH, compile=on, log_with=(),
     )  # fmt: skip
 
 

@@ -34,7 +34,7 @@ def test_a_fold_learns_from_votes_on_its_masks(workplace: Workplace, tmp_path: P
         assert vote_all(store, welcome(store))
     made = align(
         fold, workplace.made, votes=study.path, out=tmp_path / "run", epochs=1, batch_size=1,
-        learning_rate=0.01, keep_tuned=True, trackers=(), **settings,
+        learning_rate=0.01, keep_tuned=True, log_with=(), **settings,
     )  # fmt: skip
     (run,) = made.runs.values()
     assert [row["skipped_elsewhere"] for row in run.read_metrics()[1:]] == [0]

@@ -56,7 +56,7 @@ def test_a_promptable_model_learns_from_votes(tmp_path: Path) -> None:
         assert vote_all(store, welcome(store))
     made = align(
         data=data, votes=study.path, out=tmp_path / "run", epochs=1, batch_size=2,
-        learning_rate=1e-3, cache=tmp_path / "cache", trackers=(),
+        learning_rate=1e-3, cache=tmp_path / "cache", log_with=(),
     )  # fmt: skip
     (run,) = made.runs.values()
     row = run.read_metrics()[1]

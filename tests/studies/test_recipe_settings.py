@@ -55,7 +55,7 @@ OTHERS: Mapping[str, Any] = {
     "reference_logits": "uint8",
     "refresh": 3,
     "schedule": "halved",
-    "trackers": [],
+    "log_with": [],
     "validation_sampler": {"steps": 3},
     "view": {},
 }

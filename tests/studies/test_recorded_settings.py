@@ -93,8 +93,11 @@ def test_a_run_folder_from_before_a_setting_goes_on(tmp_path: Path) -> None:
     settings = {"stage": Stage1(epochs=4), "seed": 0}
     assert as_recorded(folder, settings) == before
     folder.open(as_recorded(folder, settings), resume=True)
-    idle = {**settings, "stage": Stage1(epochs=4, trackers=(), checkpoint_seconds=1.0)}
+    idle = {**settings, "stage": Stage1(epochs=4, log_with=(), checkpoint_seconds=1.0)}
     assert as_recorded(folder, idle) == before
+    # The name that log_with had once.
+    old = {**plain(Stage1(epochs=4)), "trackers": ["tensorboard"]}
+    assert not changed_settings(old, Stage1(epochs=4))
     for changed in (Stage1(epochs=4, dropout=0.5), Stage1(epochs=5)):
         with pytest.raises(SegprefError, match=r"begun with other settings \(stage\)"):
             folder.open(as_recorded(folder, {**settings, "stage": changed}), resume=True)

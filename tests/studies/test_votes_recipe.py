@@ -42,7 +42,7 @@ from segpref.types import SegprefError
 from segpref.workflows import align
 from vote_studies import vote_all, welcome
 
-SHORT: Mapping[str, Any] = {"epochs": 2, "batch_size": 2, "learning_rate": 1e-3, "trackers": ()}
+SHORT: Mapping[str, Any] = {"epochs": 2, "batch_size": 2, "learning_rate": 1e-3, "log_with": ()}
 CONFIG = AlignConfig(**SHORT, candidates=8)
 
 

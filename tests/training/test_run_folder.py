@@ -44,7 +44,7 @@ def test_other_settings_are_refused(
 
 
 def test_what_changes_no_result_may_be_another(folder: RunFolder) -> None:
-    folder.open({**SETTINGS, "checkpoint_seconds": 1.0, "trackers": [], "cache": "b"}, resume=True)
+    folder.open({**SETTINGS, "checkpoint_seconds": 1.0, "log_with": [], "cache": "b"}, resume=True)
 
 
 @pytest.mark.parametrize("other", ["data/../data", "link", "{here}/data"])

@@ -12,6 +12,8 @@ from accelerate import tracking
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from torch import nn
 
+from segpref.cli import command_parser
+from segpref.cli.main import main
 from segpref.data import Preparation
 from segpref.policies import ModelCard, NetworkSpec
 from segpref.runtime import Runtime
@@ -136,3 +138,25 @@ def test_processes_that_do_not_write_track_nothing(tmp_path: Path) -> None:
 
 def test_tensorboard_is_the_default() -> None:
     assert FitConfig().trackers == ("tensorboard",)
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("mlflow", ("mlflow",)),
+        ("[mlflow, wandb]", ("mlflow", "wandb")),
+        ("[]", ()),
+        ("[tensorboard]", ("tensorboard",)),
+    ],
+)
+def test_one_or_several_by_name(given: str, meant: tuple[str, ...]) -> None:
+    parser, _ = command_parser("fit")
+    options = parser.parse_args(["--data", "x", "--out", "y", "--log_with", given])
+    named = options.log_with
+    assert FitConfig(log_with=named if isinstance(named, str) else tuple(named)).trackers == meant
+
+
+@pytest.mark.parametrize("given", ["paper", "[tensorboard, paper]"])
+def test_a_tracker_that_nobody_knows(given: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "--data", "x", "--out", "y", "--log_with", given]) == 2
+    assert "log_with" in capsys.readouterr().err

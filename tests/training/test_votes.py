@@ -38,7 +38,7 @@ from vote_studies import vote_all, welcome
 pytestmark = pytest.mark.slow
 
 SPACE = LabelSpace("multi-class", ("background", "LV"))
-SHORT = {"epochs": 2, "batch_size": 2, "learning_rate": 1e-3, "trackers": ()}
+SHORT = {"epochs": 2, "batch_size": 2, "learning_rate": 1e-3, "log_with": ()}
 
 
 def larger(given: Assignment) -> str:

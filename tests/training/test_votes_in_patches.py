@@ -29,7 +29,7 @@ UNET = {
     "spatial_dims": 3, "in_channels": 1, "out_channels": 3, "channels": [4, 8], "strides": [2],
     "num_res_units": 1, "dropout": 0.1,
 }  # fmt: skip
-SHORT = {"epochs": 2, "batch_size": 2, "learning_rate": 1e-3, "trackers": ()}
+SHORT = {"epochs": 2, "batch_size": 2, "learning_rate": 1e-3, "log_with": ()}
 
 
 def volumes(folder: Path) -> Folders:

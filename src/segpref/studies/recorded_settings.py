@@ -129,6 +129,8 @@ def _differing(recorded: Mapping[str, Any], now: object) -> Iterator[str]:
             yield name
     removed = getattr(type(now), "removed", {})
     for name, value in recorded.items():
+        if name in NO_EFFECT and isinstance(now, TrainingConfig):
+            continue  # such as an earlier name of one
         if (
             name not in own
             and name != CLASS

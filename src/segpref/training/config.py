@@ -75,9 +75,14 @@ class TrainingConfig(Settings):
     checkpoint_seconds: float = setting(30.0, least=0)
     """How often the position is saved, in seconds; --resume repeats what came after."""
 
-    trackers: tuple[TrackerName, ...] = ("tensorboard",)
-    """What shows the figures of each epoch as it ends: tensorboard (in the run folder) and others that
-    are installed (aim, clearml, comet_ml, dvclive, mlflow, swanlab, trackio, wandb)."""
+    log_with: TrackerName | tuple[TrackerName, ...] = ("tensorboard",)
+    """What shows the figures of each epoch as it ends, one or several: tensorboard (in the run folder)
+    and others that are installed (aim, clearml, comet_ml, dvclive, mlflow, swanlab, trackio, wandb)."""
+
+    @property
+    def trackers(self) -> tuple[TrackerName, ...]:
+        """All of ``log_with``."""
+        return (self.log_with,) if isinstance(self.log_with, str) else tuple(self.log_with)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -44,7 +44,9 @@ from segpref.types import SegprefError
 
 __all__ = ["NO_EFFECT", "RunFolder", "is_first_process"]
 
-NO_EFFECT = ("cache", "checkpoint_seconds", "trackers", "workers", "ray", "cpus", "gpus")
+NO_EFFECT = (
+    "cache", "checkpoint_seconds", "log_with", "trackers", "workers", "ray", "cpus", "gpus",
+)  # fmt: skip
 """Settings that change no result: a run goes on with others. ``compile`` is none: it changes the last
 bits of logits, as ``precision`` changes more of them, and so candidates and pairs that nearly tie."""
 

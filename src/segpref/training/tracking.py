@@ -59,7 +59,7 @@ def _installed(names: Sequence[TrackerName]) -> Sequence[TrackerName]:
     for name in names:
         if name not in map(str, accelerate_tracking.get_available_trackers()):
             raise SegprefError(
-                f"the tracker {name} is not installed: install its package, or leave it out of trackers"
+                f"the tracker {name} is not installed: install its package, or leave it out of log_with"
             )
     return names
 
