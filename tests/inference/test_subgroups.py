@@ -98,3 +98,40 @@ def test_groups_from_the_command_line(
         segpref.evaluate(tmp_path / "gone", heart_folder, by=["sex"])
     with pytest.raises(SegprefError, match="no column age"):
         segpref.evaluate(tmp_path / "gone", heart_folder, groups=groups, by=["age"])
+
+
+@pytest.mark.slow
+def test_a_run_has_the_groups_of_its_validation_patients(
+    heart_base: Path, heart_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pattern = '{"names": ["background", "RV", "MYO", "LV"], "patient_pattern": "(phantom[0-9]+)"}'
+    lines = "\n".join(
+        f"phantom{number:03d},{20 + number},{'mf'[number % 2]}" for number in range(12)
+    )
+    groups = table(tmp_path / "patients.csv", f"patient,age,sex\n{lines}\n")
+    run = tmp_path / "run"
+    given = ["align", "--model", str(heart_base), "--data", str(heart_folder), "--judge", "oracle",
+             "--data_options", pattern, "--cache", str(tmp_path / "cache"), "--out", str(run),
+             "--epochs", "1", "--images_per_epoch", "4", "--candidates", "6"]  # fmt: skip
+    others = table(tmp_path / "others.csv", "patient,sex\nsomebody,f\n")
+    assert main([*given, "--groups", str(others)]) == 1
+    assert "says nothing of any patient who is scored" in capsys.readouterr().err
+    assert main([*given, "--by", "[sex]"]) == 1
+    assert "give the table as groups" in capsys.readouterr().err
+    assert not run.exists()
+    assert main([*given, "--groups", str(groups), "--by", "[sex]"]) == 0
+    kept = read_groups(run / "groups.csv")
+    with (run / "validation.csv").open() as file:
+        scores = list(csv.DictReader(file))
+    patients = {one["patient"] for one in scores}
+    assert kept.of == {one: {"sex": "mf"[int(one[-3:]) % 2]} for one in patients}
+    means = {one.group: f"{one.mean:.3f}" for one in by_subgroup(scores, kept, "dice_tuned")}
+    card, page = (run / "model-card.md").read_text(), (run / "report.html").read_text()
+    for group, mean in means.items():
+        (line,) = (one for one in card.splitlines() if one.startswith(f"| sex | {group} |"))
+        assert line.split(" | ")[3].startswith(mean)
+    assert "Groups of patients" in page
+    # Another table, or none, changes no result: the run goes on, and is reported on anew.
+    assert main([*given, "--groups", str(groups), "--resume"]) == 0
+    assert "| age |" in (run / "model-card.md").read_text()
+    assert main([*given, "--resume"]) == 0

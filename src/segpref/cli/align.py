@@ -45,6 +45,8 @@ def align(
     others: list[Path] | None = None,
     resume: bool = False,
     keep_tuned: bool = False,
+    groups: Path | None = None,
+    by: list[str] | None = None,
 ) -> None:
     """Make a segmenter better from the preferences of a judge or of people on unlabelled images.
 
@@ -74,10 +76,14 @@ def align(
             candidates, whole and structure by structure.
         resume: continue a run that was stopped.
         keep_tuned: write the folder tuned whether or not it is better than the base.
+        groups: table (CSV or Parquet) with a column patient and others, such as sex, age or scanner:
+            report and model card then have the scores of each group of validation patients.
+        by: which of its columns, "[sex, scanner]"; all if left out.
     """
     made = run(
         model, data, judge=judge, votes=votes, database=database, out=out, config=config, pool=pool,
-        others=others, resume=resume, keep_tuned=keep_tuned, settings=settings, workers=workers,
+        others=others, resume=resume, keep_tuned=keep_tuned, groups=groups, by=by, settings=settings,
+        workers=workers,
         **vars(where), **vars(opening),
     )  # fmt: skip
     if is_first_process():  # which writes what is shown

@@ -15,7 +15,8 @@ from typing import Any
 
 from segpref.data.cache import write_atomically
 from segpref.policies import ModelCard, read_card
-from segpref.report.structures import dice_rows
+from segpref.report.structures import dice_rows, group_rows
+from segpref.report.subgroups import read_groups
 from segpref.report.volume_scores import read_volume_scores
 from segpref.training.folder import RunFolder
 from segpref.trust import read_json
@@ -182,11 +183,26 @@ def _scores(folder: RunFolder) -> list[str]:
             "|---|---|---|---|---|",
             *(f"| {' | '.join(line)} |" for line in lines),
         ]
+    grouped = []
+    if scores and folder.groups.exists():
+        lines = (
+            (_shown(cell) for cell in row) for row in group_rows(scores, read_groups(folder.groups))
+        )
+        grouped.append(
+            "\n".join(
+                [
+                    "| Dice of patients grouped by | group | base | this model | change | patients |",
+                    "|---|---|---|---|---|---|",
+                    *(f"| {' | '.join(line)} |" for line in lines),
+                ]
+            )
+        )
     gain = f"{_shown(found['mean'])} ({_shown(found['low'])} to {_shown(found['high'])})"
     return [
         "## Scores",
         "\n".join(table),
         f"Gain in IoU per patient, with its 95 % interval, over {found['patients']} patients: {gain}.",
+        *grouped,
     ]
 
 

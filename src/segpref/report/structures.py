@@ -11,11 +11,12 @@ import numpy as np
 
 from segpref.report.comparison import bootstrap_interval
 from segpref.report.page import Section, Table
+from segpref.report.subgroups import PatientGroups, in_order, read_groups
 from segpref.report.volume_scores import VolumeScore
 from segpref.training.folder import RunFolder
 from segpref.trust import read_json
 
-__all__ = ["dice_rows", "judge_section", "read_figures", "score_sections"]
+__all__ = ["dice_rows", "group_rows", "judge_section", "read_figures", "score_sections"]
 
 
 def score_sections(folder: RunFolder, scores: Sequence[VolumeScore]) -> list[Section]:
@@ -33,21 +34,45 @@ def score_sections(folder: RunFolder, scores: Sequence[VolumeScore]) -> list[Sec
     )
     header = ("Structure", "Base", "Tuned", "Change", "Patients")
     dice = Section("Dice of each structure", text, table=Table(header, dice_rows(scores)))
-    return [dice, _sizes(scores)]
+    return [dice, _sizes(scores), *_groups(folder, scores)]
 
 
 def dice_rows(scores: Sequence[VolumeScore]) -> tuple[tuple[str, ...], ...]:
     """Mean Dice of each structure before and after and the change, with intervals over patients."""
+    return tuple((name, *_before_after(own)) for name, own in _by_structure(scores).items())
+
+
+def group_rows(scores: Sequence[VolumeScore], groups: PatientGroups) -> tuple[tuple[str, ...], ...]:
+    """The same of each group of patients, over all structures; the column and the group come first."""
     rows = []
-    for name, own in _by_structure(scores).items():
-        known = [one for one in own if not math.isnan(one.dice[0])]
-        before, after = (
-            _over_patients((one.patient, one.dice[number]) for one in known) for number in (0, 1)
-        )
-        change = _over_patients((one.patient, one.dice[1] - one.dice[0]) for one in known)
-        told = (_told(before), _told(after), _told(change, "+.3f"), str(change.patients))
-        rows.append((name, *told))
+    for column in groups.columns:
+        members: dict[str, list[VolumeScore]] = {}
+        for one in scores:
+            members.setdefault(groups.group(one.patient, column), []).append(one)
+        rows += [(column, group, *_before_after(members[group])) for group in in_order(members)]
     return tuple(rows)
+
+
+def _groups(folder: RunFolder, scores: Sequence[VolumeScore]) -> list[Section]:
+    if not folder.groups.exists():
+        return []
+    text = (
+        "Mean Dice over the validation patients of a group and their structures, with 95 % intervals "
+        "over patients. Small groups show little: look at the number of patients."
+    )
+    header = ("Grouped by", "Group", "Base", "Tuned", "Change", "Patients")
+    rows = group_rows(scores, read_groups(folder.groups))
+    return [Section("Groups of patients", text, table=Table(header, rows))]
+
+
+def _before_after(scores: Sequence[VolumeScore]) -> tuple[str, str, str, str]:
+    """Mean Dice before and after and the change, with intervals, and the number of patients."""
+    known = [one for one in scores if not math.isnan(one.dice[0])]
+    before, after = (
+        _over_patients((one.patient, one.dice[number]) for one in known) for number in (0, 1)
+    )
+    change = _over_patients((one.patient, one.dice[1] - one.dice[0]) for one in known)
+    return _told(before), _told(after), _told(change, "+.3f"), str(change.patients)
 
 
 def _sizes(scores: Sequence[VolumeScore]) -> Section:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from segpref.data.csv_files import write_csv
 from segpref.data.manifest import read_table
 from segpref.report.comparison import bootstrap_interval
 from segpref.types import SegprefError
 
-__all__ = ["PatientGroups", "Subgroup", "by_subgroup", "read_groups"]
+__all__ = ["PatientGroups", "Subgroup", "by_subgroup", "in_order", "read_groups"]
 
 UNKNOWN = "not stated"
 _MANY = 8
@@ -41,6 +42,32 @@ class PatientGroups:
         """A row of scores with the patient's groups in further columns, ``group_NAME``."""
         patient = str(row["patient"])
         return {**row, **{f"group_{name}": self.group(patient, name) for name in self.columns}}
+
+    def check(self, patients: Sequence[str], path: Path) -> None:
+        """Refuse a table that says nothing of anybody who is scored.
+
+        Args:
+            patients: who are scored.
+            path: of the table.
+
+        Raises:
+            SegprefError: it is one.
+        """
+        if not patients:
+            raise SegprefError(f"nobody is scored here whom {path} could group: leave groups out")
+        if not self.of.keys() & set(patients):
+            raise SegprefError(
+                f"{path} says nothing of any patient who is scored, such as {patients[0]}: name "
+                "patients as the dataset does"
+            )
+
+    def save(self, path: Path, patients: Sequence[str]) -> None:
+        """Write the groups of some patients as a table that :func:`read_groups` reads."""
+        rows = [
+            {"patient": one, **{name: self.group(one, name) for name in self.columns}}
+            for one in patients
+        ]
+        write_csv(path, rows, ["patient", *self.columns])
 
 
 @dataclass(frozen=True)
@@ -131,11 +158,16 @@ def by_subgroup(
         members: dict[str, list[float]] = {}
         for patient, values in scores.items():
             members.setdefault(groups.group(patient, name), []).append(float(np.mean(values)))
-        for group in sorted(members, key=lambda one: (one == UNKNOWN, _order(one))):
+        for group in in_order(members):
             own = np.array(members[group])
             low, high = bootstrap_interval(own)
             found.append(Subgroup(name, group, len(own), float(own.mean()), low, high))
     return found
+
+
+def in_order(groups: Iterable[str]) -> list[str]:
+    """Groups of a column as people list them: numbers ascend, and ``not stated`` is the last."""
+    return sorted(groups, key=lambda one: (one == UNKNOWN, _order(one)))
 
 
 def _text(cell: object) -> str:

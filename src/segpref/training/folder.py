@@ -45,7 +45,8 @@ from segpref.types import SegprefError
 __all__ = ["NO_EFFECT", "RunFolder", "is_first_process"]
 
 NO_EFFECT = (
-    "cache", "checkpoint_seconds", "log_with", "trackers", "workers", "ray", "cpus", "gpus",
+    "by", "cache", "checkpoint_seconds", "cpus", "gpus", "groups", "log_with", "ray", "trackers",
+    "workers",
 )  # fmt: skip
 """Settings that change no result: a run goes on with others. ``compile`` is none: it changes the last
 bits of logits, as ``precision`` changes more of them, and so candidates and pairs that nearly tie."""
@@ -72,6 +73,7 @@ class RunFolder:
         self.preferences = self.path / "preferences.jsonl"
         self.verdict = self.path / "verdict.json"
         self.validation = self.path / "validation.csv"
+        self.groups = self.path / "groups.csv"
         self._note = self.path / "run.json"
 
     @property
@@ -94,6 +96,7 @@ class RunFolder:
                 self.preferences,
                 self.verdict,
                 self.validation,
+                self.groups,
                 self._note,
             ),
             folders=folders,

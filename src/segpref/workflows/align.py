@@ -22,6 +22,7 @@ from segpref.policies.model_formats import OpenModel
 from segpref.preferences import TopVsRandom
 from segpref.proposals import Families
 from segpref.report.comparison import Comparison
+from segpref.report.subgroups import read_groups
 from segpref.studies.calibration import measured_flip_rates
 from segpref.studies.examples import alignment_report
 from segpref.studies.slates import patch_draw
@@ -89,6 +90,8 @@ def align(
     others: Sequence[Path] | None = None,
     resume: bool = False,
     keep_tuned: bool = False,
+    groups: Path | str | None = None,
+    by: Sequence[str] | None = None,
     settings: Mapping[str, Any] | None = None,
     workers: RayPool | None = None,
     **options: Any,
@@ -120,6 +123,9 @@ def align(
             candidates, too, whole and structure by structure.
         resume: go on with a run that was stopped.
         keep_tuned: write ``tuned`` whether or not it is better.
+        groups: CSV or Parquet table with a column ``patient`` and others: report and model card then
+            have the scores of each group of validation patients.
+        by: which of its columns; all where None.
         settings: what the run folder keeps as its settings; ``config`` and ``options`` where None.
         workers: a Ray cluster whose workers prepare the images and predict, before the training begins,
             what it will ask of the base and of the judge; not with votes, nor in a launch of several
@@ -141,6 +147,9 @@ def align(
         files=[out / "split.json", out / "report.html"], folders=[out, out / "tuned", where.cache]
     )
     RunFolder(out).check()
+    if by is not None and groups is None:
+        raise SegprefError("by names columns of a table: give the table as groups, or leave by out")
+    table = None if groups is None else read_groups(Path(groups).expanduser(), by)
     store = Cache(where.cache)
     given: dict[str, Any] = {"model": model, "judge": judge, "pool": pool, "others": others}
     if votes is not None:
@@ -154,6 +163,8 @@ def align(
     opened, validation, making = inputs.model, source.validation, source.families
     records = None if source.votes is None else source.votes.records
     method = method_of(config, inputs.card.label_space, inputs.judge, making, records)
+    if table is not None and groups is not None:
+        table.check(validation.patients, Path(groups))
     several = len(opened.members) > 1
     runs = {name: RunFolder(out / name if several else out) for name in opened.members}
     kept = settings or text_of(config, where, opening, **{**given, "model": base_path})
@@ -173,6 +184,8 @@ def align(
         kept_back = runs.keys() - better
         tuned = _written_back(opened, runs, out, set() if keep_tuned else kept_back)
         for name, run in runs.items():
+            if table is not None:
+                table.save(run.groups, validation.patients)
             base = bases[name]
             judging = method.judge if source.votes is None else None
             alignment_report(run, base, validation, judging, method.proposals, config.seed)

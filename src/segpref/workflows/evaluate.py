@@ -101,11 +101,8 @@ def evaluate(
         raise SegprefError(f"the part {part} of {data} has no labels: nothing can be scored")
     if part != "train":
         refuse_leakage({"the model's labelled cases": card.labelled, part: cases.patients})
-    if table is not None and not table.of.keys() & set(cases.patients):
-        raise SegprefError(
-            f"{groups} says nothing of any patient who is scored, such as {cases.patients[0]}: name "
-            "patients as the dataset does"
-        )
+    if table is not None:
+        table.check(cases.patients, Path(str(groups)))
     if grid == "network":
         whole = whole_images(opened.policies(), card.preparation, opened.mirroring)
         rows = score_model(whole, cases, surface=True, slices=card.preparation.dims == 2)
