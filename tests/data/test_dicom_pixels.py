@@ -180,3 +180,25 @@ def by_hand(path: Path, syntax, pixels: np.ndarray, stream: bytes) -> Path:
     data.PixelData = encapsulate([stream])
     data["PixelData"].VR = "OB"
     return save(path, data, syntax)
+
+
+def test_a_deflated_file_that_would_fill_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thousandth of what it holds is enough to write it; nothing of it is kept to find out."""
+    large = np.zeros((2000, 2000), np.uint16)
+    path = save(tmp_path / "a", image(large), DeflatedExplicitVRLittleEndian)
+    assert path.stat().st_size < large.nbytes / 500
+    assert not read_volume(path).array.any()
+    monkeypatch.setattr("segpref.data.dicom_file._MOST", 1 << 20)
+    with pytest.raises(
+        SegprefError, match="is deflated and holds more than 1 MiB: export it withou"
+    ):
+        read_volume(path)
+    small = save(tmp_path / "b", image(PIXELS), DeflatedExplicitVRLittleEndian)
+    assert np.array_equal(read_volume(small).array[0], PIXELS)
+    content = small.read_bytes()
+    for broken in (content[:-20], content[:132] + b"\0" * 12 + content[144:]):
+        (tmp_path / "c").write_bytes(broken)
+        with pytest.raises(SegprefError, match="c is cut off or no valid DICOM file"):
+            read_volume(tmp_path / "c")

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Num
 
+from segpref.data.dicom_file import read_dicom
 from segpref.data.dicom_headers import read_header
 from segpref.data.dicom_marks import is_dicom
 from segpref.data.dicom_series import Series
@@ -74,7 +75,7 @@ def native_of(source: Source, case: Case, channel: int = 0) -> Native:
     values = _own_values(source, case, channel)
     inverted, window = False, None
     if not is_picture(path) and (file := _dicom_file(source, path)) is not None:
-        header = pydicom.dcmread(file, stop_before_pixels=True, force=True)
+        header = read_dicom(file, stop_before_pixels=True)
         window = _stated_window(header)
         if header.get("PhotometricInterpretation") == "MONOCHROME1":
             values, inverted = _as_stored(values, file), True

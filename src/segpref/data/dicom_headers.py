@@ -9,6 +9,7 @@ from pathlib import Path
 from sys import intern
 from typing import Any
 
+from segpref.data.dicom_file import read_dicom
 from segpref.data.dicom_values import number_of, numbers_of, shown, text_of
 from segpref.disk import refuse_scarcity
 from segpref.late import late
@@ -151,7 +152,7 @@ def identified(path: Path) -> Header:
     """
     refuse_special(path)
     try:
-        data = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=list(_TAGS))
+        data = read_dicom(path, stop_before_pixels=True, specific_tags=_TAGS)
         if not data.get("SOPClassUID") and not data.get("Rows"):
             raise ValueError("neither a kind nor a size")
         return _header(path, data)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from segpref.data.dicom_file import read_dicom
 from segpref.disk import refuse_scarcity
 from segpref.late import late
 
@@ -47,7 +48,7 @@ def _begins_like_one(head: bytes) -> bool:
 def _states_its_kind(path: Path) -> bool:
     try:
         tags = ["SOPClassUID", "Rows"]
-        found = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=tags)
+        found = read_dicom(path, stop_before_pixels=True, specific_tags=tags)
         return bool(found.get("SOPClassUID")) or bool(found.get("Rows"))
     except Exception:  # pydicom raises whatever a file that is none makes it stumble over
         return False

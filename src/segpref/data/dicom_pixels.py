@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Num, Shaped
 
+from segpref.data.dicom_file import read_dicom
 from segpref.data.dicom_headers import Header, Plane
 from segpref.disk import refuse_scarcity
 from segpref.late import late
@@ -37,7 +38,7 @@ def stored_values(header: Header) -> Num[np.ndarray, "frame row column"]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of empty values, which were read with the header
-            data = pydicom.dcmread(path, force=True)
+            data = read_dicom(path)
             _complete(data)
             syntax = data.file_meta.TransferSyntaxUID
             array = _decompressed(path, data, syntax) if syntax.is_compressed else _native(data)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from segpref.data.dicom_file import read_dicom
 from segpref.data.dicom_headers import Header, Plane, identified, read_header
 from segpref.data.dicom_marks import is_dicom
 from segpref.data.dicom_values import text_of
@@ -100,7 +101,7 @@ def read_segmentation(path: Path) -> Segmentation:
             f"{path} is no DICOM-SEG ({header.kind}): export its segments as DICOM-SEG"
         )
     try:
-        data = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=list(_TAGS))
+        data = read_dicom(path, stop_before_pixels=True, specific_tags=_TAGS)
         return _segmentation(path, header, data)
     except SegprefError:
         raise

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from segpref.data.dicom import ordered_slices
+from segpref.data.dicom_file import read_dicom
 from segpref.data.dicom_headers import Plane
 from segpref.data.dicom_order import Slice
 from segpref.data.dicom_series import Series
@@ -198,9 +199,11 @@ def _corners(plane: Plane, rows: int, columns: int) -> Float[np.ndarray, "3 xyz"
 def _bits(found: Segmentation) -> UInt8[np.ndarray, " byte"]:
     path, header = found.path, found.header
     try:
-        data: Any = pydicom.dcmread(path, force=True, specific_tags=["PixelData"])
+        data: Any = read_dicom(path, specific_tags=["PixelData"])
         syntax = str(data.file_meta.get("TransferSyntaxUID", _NATIVE[0]))
         pixels = bytes(data.get("PixelData") or b"")
+    except SegprefError:
+        raise
     except Exception as error:  # pydicom raises whatever a damaged file makes it stumble over
         refuse_scarcity(path, error)
         raise SegprefError(f"{path} is cut off or no valid DICOM-SEG: export it again") from error

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Integer, UInt8
 
 from segpref.data.dicom import ordered_slices
+from segpref.data.dicom_file import read_dicom
 from segpref.data.dicom_order import Slice
 from segpref.data.dicom_series import Series
 from segpref.extras import needed
@@ -144,7 +145,7 @@ def _sources(slices: Sequence[Slice]) -> tuple[list[Any], list[int]]:
             f"{files[0].parent} holds a series of {len(files)} multi-frame files, where a DICOM-SEG "
             "can refer to one: export each as a series of its own, or write masks with --format image"
         )
-    sources = [pydicom.dcmread(file, stop_before_pixels=True, force=True) for file in files]
+    sources = [read_dicom(file, stop_before_pixels=True) for file in files]
     first, plane = sources[0], slices[0][1]
     for source in sources:
         for name in _EMPTY:
