@@ -22,7 +22,7 @@ def entries(cache: Path) -> set[str]:
     return {path.parent.name for path in cache.rglob("key.json")}
 
 
-@pytest.mark.parametrize("refresh", [False, True])
+@pytest.mark.parametrize("refresh", [False, pytest.param(True, marks=pytest.mark.long)])
 def test_weights_and_figures_are_those_of_one_process(
     two_nodes: str,
     tmp_path: Path,

@@ -61,6 +61,7 @@ def test_a_training_by_the_processes_of_two_nodes(
     assert rows[0] == pytest.approx(rows[1], rel=1e-3, abs=1e-5, nan_ok=True)
 
 
+@pytest.mark.long
 def test_masks_by_a_ray_cluster_of_two_nodes(
     tmp_path: Path, heart_folder: Path, heart_base: Path
 ) -> None:
