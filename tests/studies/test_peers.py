@@ -89,17 +89,18 @@ def test_peers_stand_beside_ambiseg(place: Path, capsys: pytest.CaptureFixture[s
     table = tables[tables.index("Peers, N = 4") :]
     header, _, *rows = [line for line in table.splitlines() if line.startswith("|")][:6]
     columns = [cell.strip() for cell in header.split("|")]
-    for name in ("GED", "CI", "D_max", "Avg. Dice", "Different", "Passes", "Seconds"):
+    for name in ("GED", "CI", "D_max", "Avg. Dice", "Different", "Passes", "Milliseconds"):
         assert any(name in cell for cell in columns)
     found = {row.split("|")[1].strip(): [c.strip() for c in row.split("|")] for row in rows}
     assert list(found) == ["AmbiSeg", *PEERS]
     place_of = {
-        name: next(i for i, c in enumerate(columns) if name in c) for name in ("Passes", "Seconds")
+        name: next(i for i, c in enumerate(columns) if name in c)
+        for name in ("Passes", "Milliseconds")
     }
     passes = [float(found[name][place_of["Passes"]].strip("* ").split()[0]) for name in found]
     assert passes == pytest.approx([2, 1 / 4, 3 / 4, 1], abs=0.01)
     for name in found:
-        assert float(found[name][place_of["Seconds"]].strip("* ").split()[0]) >= 0
+        assert float(found[name][place_of["Milliseconds"]].strip("* ").split()[0]) >= 0
     for name in PEERS:
         assert f"{name} against AmbiSeg: Avg. Dice" in tables
     # Two seeds: three members each, and one training of the other two.

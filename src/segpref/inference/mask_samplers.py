@@ -118,7 +118,8 @@ class LatentSampler(_OfLogits):
 class DropoutSampler(_OfLogits):
     """Draws by passes with dropout after every block (Monte-Carlo dropout, Gal & Ghahramani, 2016).
 
-    Texts are not looked at.
+    Texts are not looked at. Passes are made together, which can change the last bits of logits, and so
+    turn a pixel that lies on the threshold.
 
     Args:
         rate: of the dropout, as in training.
@@ -164,6 +165,7 @@ class DropoutSampler(_OfLogits):
         return 1.0
 
 
+@checked(members={"least": 1})
 @dataclass(frozen=True)
 class EnsembleSampler(_OfLogits):
     """Sample n is the mask of member n mod M: there are M different masks of an image at most.

@@ -73,7 +73,7 @@ JUDGE_STRUCTURE_COLUMNS = {
 
 LOW_COLUMNS = (
     *("Drift", "HarmTop", "HarmMag", "Regret", "PairFlip", "ASSD", "Missed", "GED"),
-    *("Evaluations", "Passes", "Seconds", "CPU seconds"),
+    *("Evaluations", "Passes", "Seconds", "CPU seconds", "Milliseconds", "CPU milliseconds"),
 )
 """Columns of which less is better."""
 

@@ -20,7 +20,9 @@ def peer_table(found: Findings) -> TitledTable:
     """AmbiSeg and its peers; without a row where no peer is drawn yet."""
     workspace = found.workspace
     recipe, seed = workspace.recipe, workspace.recipe.seeds[0]
-    title = f"Peers, N = {recipe.samples}, passes and seconds per sample (TDG-DiffDPO, Table 2)"
+    title = (
+        f"Peers, N = {recipe.samples}, passes and milliseconds per sample (TDG-DiffDPO, Table 2)"
+    )
     drawn = [name for name in recipe.peers if found.seeds(name)]
     if not drawn:
         return TitledTable(title, [])
@@ -33,7 +35,7 @@ def peer_table(found: Findings) -> TitledTable:
         rows.append(_row(found, name, recipe.peers[name].sampler, timed))
     claims = [claim for name in drawn if (claim := compared(found, name, REFERENCE))]
     claims.append(
-        f"Seconds are of seed {seed} on {recipe.speed_images} images at most. Peers see no text."
+        f"Milliseconds are of seed {seed} on {recipe.speed_images} images at most. Peers see no text."
     )
     return TitledTable(title, rows, remarks=claims)
 
@@ -44,11 +46,11 @@ def _row(found: Findings, name: str, sampler: MaskSampler, timed: Path) -> Table
     figures = dict(row.figures)
     figures["Different"] = mean_and_spread([_different(found, one) for one in drawings])
     figures["Passes"] = sampler.passes(found.workspace.recipe.samples), np.nan
-    seconds = [np.nan, np.nan]
+    each = [np.nan, np.nan]
     if timed.exists():
         masks, spent = found.workspace.what_was_timed(timed)
-        seconds = [float(one) / (masks.shape[0] * masks.shape[1]) for one in spent]
-    figures["Seconds"], figures["CPU seconds"] = ((one, np.nan) for one in seconds)
+        each = [1000 * float(one) / (masks.shape[0] * masks.shape[1]) for one in spent]
+    figures["Milliseconds"], figures["CPU milliseconds"] = ((one, np.nan) for one in each)
     return TableRow(name, row.seeds, figures)
 
 
