@@ -44,7 +44,7 @@ MADE_HERE = {
     "RoundPatches", "RoundSlates", "ScoredSlate", "Scoring", "SlateWorkers", "SlatesAhead",
     "VoteTimes", "Where", "Answer",
     "KeptPrompts", "PlainModel", "SegmenterState", "AmbiSeg", "BlendedPredictions", "Context",
-    "DenoisingMargins", "Draw", "Gaussian", "AnchoredSignal", "HeldOut", "LogitMargins",
+    "DenoisingMargins", "Draw", "AnchoredSignal", "HeldOut", "LogitMargins",
     "OneHotLoss", "PreferenceRounds", "PreferenceSignal", "PreferenceStep", "PseudoLabelSignal",
     "Derived", "EpochFigures",
     "ScoredBatch", "StepResult", "StepSlates", "SupervisedSignal", "MethodLoss", "StepBatch",

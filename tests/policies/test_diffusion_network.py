@@ -13,8 +13,9 @@ from tiny_ambiseg import SMOOTH, SPACE, SPICULATED, TINY, drawn, images, tiny
 from torch import Tensor
 
 from segpref.data import Preparation
+from segpref.networks import Gaussian
 from segpref.policies import ModelCard, NetworkSpec, save_model
-from segpref.policies.diffusion import AmbiSeg, Gaussian, TextEncoder, load_diffusion
+from segpref.policies.diffusion import AmbiSeg, TextEncoder, load_diffusion
 from segpref.types import LabelSpace, SegprefError
 
 pytest.importorskip("diffusers")

@@ -13,12 +13,13 @@ import yaml
 from segpref.objectives import DPO, CalibratedDPO
 from segpref.preferences import TopVsBase
 from segpref.studies import Recipe, Stage1, load_recipe
-from segpref.studies.ambiguity import Alignment, FitStage, load_ambiguity_recipe
+from segpref.studies.ambiguity import Alignment, FitStage, Peer, load_ambiguity_recipe
 from segpref.studies.judging import ModelBased, Regressor
 from segpref.studies.prompted import Align, StandIn, UNet, load_prompted
 from segpref.studies.prompted import Stage1 as PromptedStage1
 from segpref.training import (
     AlignConfig,
+    AmbiguousConfig,
     DiffusionConfig,
     FitConfig,
     PromptableConfig,
@@ -133,6 +134,7 @@ def test_settings_are_declared_once() -> None:
         (Stage1, FitConfig),
         (Regressor, RegressorConfig),
         (FitStage, DiffusionConfig),
+        (Peer, AmbiguousConfig),
         (Alignment, AlignConfig),
         (PromptedStage1, PromptableConfig),
         (StandIn, PromptableConfig),

@@ -108,7 +108,7 @@ class Killed(Exception):
 
 
 def kill_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn, calls = module._drawn, 0
+    drawn, calls = module.rated_batch, 0
 
     def fails(*arguments: Any) -> Any:
         nonlocal calls
@@ -117,7 +117,7 @@ def kill_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
             raise Killed
         return drawn(*arguments)
 
-    monkeypatch.setattr(module, "_drawn", fails)
+    monkeypatch.setattr(module, "rated_batch", fails)
 
 
 @pytest.mark.slow
@@ -159,14 +159,14 @@ def test_texts_that_are_left_out_teach_silence(
     spoken(tmp_path / "always")
     assert not load_diffusion(tmp_path / "always")[0].inner.knows_silence
     asked: list[str | None] = []
-    words = module.AmbiSeg.words
+    words = AmbiSeg.words
 
-    def noted(model: module.AmbiSeg, texts: Sequence[str | None]) -> Any:
+    def noted(model: AmbiSeg, texts: Sequence[str | None]) -> Any:
         # Validation asks by the network's average.
         asked.extend(texts if model.inner.training else [])
         return words(model, texts)
 
-    monkeypatch.setattr(module.AmbiSeg, "words", noted)
+    monkeypatch.setattr(AmbiSeg, "words", noted)
     spoken(tmp_path / "often", text_dropout=0.25, images_per_epoch=160)
     assert len(asked) == 320
     assert asked.count(None) / len(asked) == pytest.approx(0.25, abs=0.08)
@@ -236,7 +236,7 @@ def test_raters_and_prompts_are_drawn_independently() -> None:
         id="a", patient="a", volume="a", image=rated.image, raters=rated.raters, text="x\ny"
     )
     rngs = [np.random.default_rng(i) for i in range(2000)]
-    _, masks, texts = module._drawn([told] * 2000, rngs, augment=False)
+    _, masks, texts = module.rated_batch([told] * 2000, rngs, augment=False)
     sizes = masks.sum(dim=(1, 2, 3)).numpy()
     x = np.array([text == "x" for text in texts])
     assert (sizes == 0).mean() == pytest.approx(0.25, abs=0.03)
@@ -248,7 +248,7 @@ def test_raters_and_prompts_are_drawn_independently() -> None:
 def test_augmentation_turns_image_and_mask_together() -> None:
     rated = cases(1, 0)[0]
     rngs = [np.random.default_rng(i) for i in range(40)]
-    images, masks, _ = module._drawn([rated] * 40, rngs, augment=True)
+    images, masks, _ = module.rated_batch([rated] * 40, rngs, augment=True)
     bright = images > 0.5
     seen = masks.sum(dim=(1, 2, 3)) == 25
     assert torch.equal(bright[seen], masks[seen].bool())

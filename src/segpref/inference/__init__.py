@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     )
     from segpref.inference.image_sampler import ImageSampler, open_image_sampler
     from segpref.inference.mask_formats import mask_format
+    from segpref.inference.mask_samplers import (
+        DropoutSampler,
+        EnsembleSampler,
+        LatentSampler,
+        MaskSampler,
+    )
     from segpref.inference.mask_writing import write_map, write_mask
     from segpref.inference.network_export import export_network
     from segpref.inference.predict import predict_folder
@@ -50,6 +56,7 @@ else:
             "evaluation": ("mean_iou", "mean_of", "predict_masks", "score_masks", "score_model"),
             "image_sampler": ("ImageSampler", "open_image_sampler"),
             "mask_formats": ("mask_format",),
+            "mask_samplers": ("DropoutSampler", "EnsembleSampler", "LatentSampler", "MaskSampler"),
             "mask_writing": ("write_map", "write_mask"),
             "network_export": ("export_network",),
             "predict": ("predict_folder",),
@@ -71,10 +78,14 @@ else:
 
 __all__ = [
     "Calibration",
+    "DropoutSampler",
+    "EnsembleSampler",
     "ImageReference",
     "ImageSampler",
     "LabelledImages",
+    "LatentSampler",
     "MaskFigures",
+    "MaskSampler",
     "PaddedImages",
     "Propagation",
     "QualityConfig",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,8 +12,9 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from segpref.data.prompts import draw_prompt
+from segpref.inference.mask_samplers import MaskSampler
 from segpref.metrics.ambiguity import AmbiguityScores, ambiguity_scores
-from segpref.policies.diffusion import Denoiser, Sampler
+from segpref.policies.diffusion import Sampler
 from segpref.runtime import runtime
 from segpref.types import Case, SegprefError
 
@@ -45,10 +47,10 @@ class SampleSummary:
 
 
 def sample_cases(
-    model: Denoiser,
+    model: Any,
     cases: Sequence[Case],
     count: int,
-    sampler: Sampler | None = None,
+    sampler: MaskSampler | None = None,
     seed: int = 0,
     text: str | None = None,
     together: int = 16,
@@ -60,15 +62,15 @@ def sample_cases(
     the first ones as they are. Within a training of several processes each of them draws its part.
 
     Args:
-        model: a diffusion model, or a blend of two.
+        model: a diffusion model, or a blend of two; or what another sampler draws with.
         cases: 2D cases, prepared as the model takes them.
         count: samples per case.
-        sampler: draws them.
+        sampler: draws them; 15 steps of DPM-Solver++ with a diffusion model where None.
         seed: of prompts and noise.
         text: one prompt for all samples instead of the cases' own.
         together: cases that are handed to the sampler at a time.
     """
-    chosen = sampler or Sampler()
+    chosen: MaskSampler = sampler or Sampler()
 
     def drawn(first: int) -> list[UInt8[np.ndarray, "N field *space"]]:
         few = [cases[i] for i in range(first, min(first + together, len(cases)))]
@@ -80,10 +82,10 @@ def sample_cases(
 
 
 def soft_samples(
-    model: Denoiser,
+    model: Any,
     cases: Sequence[Case],
     count: int,
-    sampler: Sampler,
+    sampler: MaskSampler,
     seed: int = 0,
     text: str | None = None,
     together: int = 16,

@@ -1,4 +1,4 @@
-"""Tools for any network: where its blocks end, dropout after each block, hashes of weights."""
+"""Tools for any network: where its blocks end, dropout after each block, hashes of weights; latents."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from segpref.networks.blocks import Block, find_blocks
     from segpref.networks.compiled import Compiled, NotCompiled, check_compiler
     from segpref.networks.dropout import DropoutKind, InjectedDropout
+    from segpref.networks.gaussians import Gaussian, GaussianEncoder
+    from segpref.networks.probabilistic_unet import ProbabilisticUNet
     from segpref.networks.seeded_dropout import SeededDropout, dropout_places, keyed_dropout
     from segpref.networks.tail import Tail, TailPass, find_tail, full_size
     from segpref.networks.weights import weights_digest
@@ -20,6 +22,8 @@ else:
             "blocks": ("Block", "find_blocks"),
             "compiled": ("Compiled", "NotCompiled", "check_compiler"),
             "dropout": ("DropoutKind", "InjectedDropout"),
+            "gaussians": ("Gaussian", "GaussianEncoder"),
+            "probabilistic_unet": ("ProbabilisticUNet",),
             "seeded_dropout": ("SeededDropout", "dropout_places", "keyed_dropout"),
             "tail": ("Tail", "TailPass", "find_tail", "full_size"),
             "weights": ("weights_digest",),
@@ -30,8 +34,11 @@ __all__ = [
     "Block",
     "Compiled",
     "DropoutKind",
+    "Gaussian",
+    "GaussianEncoder",
     "InjectedDropout",
     "NotCompiled",
+    "ProbabilisticUNet",
     "SeededDropout",
     "Tail",
     "TailPass",

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         reduce_map,
         safe_scale,
     )
+    from segpref.objectives.elbo import negative_elbo
     from segpref.objectives.focal_dice import FocalDiceLoss, quality_loss
     from segpref.objectives.groups import grouped
     from segpref.objectives.kto import KTO
@@ -50,6 +51,7 @@ else:
                 "reduce_map",
                 "safe_scale",
             ),
+            "elbo": ("negative_elbo",),
             "focal_dice": ("FocalDiceLoss", "quality_loss"),
             "groups": ("grouped",),
             "kto": ("KTO",),
@@ -96,6 +98,7 @@ __all__ = [
     "log_ratio_sums",
     "margin_scale",
     "margins",
+    "negative_elbo",
     "quality_loss",
     "reduce_map",
     "reduce_margin",

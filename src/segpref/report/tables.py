@@ -73,12 +73,12 @@ JUDGE_STRUCTURE_COLUMNS = {
 
 LOW_COLUMNS = (
     *("Drift", "HarmTop", "HarmMag", "Regret", "PairFlip", "ASSD", "Missed", "GED"),
-    *("Evaluations", "Seconds", "CPU seconds"),
+    *("Evaluations", "Passes", "Seconds", "CPU seconds", "Milliseconds", "CPU milliseconds"),
 )
 """Columns of which less is better."""
 
 NEUTRAL_COLUMNS = (
-    *("Empty", "Irregularity", "Pixels"),
+    *("Empty", "Different", "Irregularity", "Pixels"),
     *("Empty candidates", "Empty labels", "Abstains"),
 )
 """Columns of which neither more nor less is better."""

@@ -25,8 +25,16 @@ if TYPE_CHECKING:
     from segpref.training.rounds import PreferenceRounds
     from segpref.training.schedules import constant, cosine, halved, linear
     from segpref.training.signals import PreferenceSignal, PseudoLabelSignal, ScoredBatch, Signal
-    from segpref.training.stages import align, fit, fit_diffusion, fit_promptable, fit_regressor
+    from segpref.training.stages import (
+        align,
+        fit,
+        fit_ambiguous,
+        fit_diffusion,
+        fit_promptable,
+        fit_regressor,
+    )
     from segpref.training.step import PreferenceStep, ScoredSlates, StepSlates
+    from segpref.training.tasks.ambiguous import AmbiguousConfig
     from segpref.training.tasks.diffusion import DiffusionConfig
     from segpref.training.tasks.promptable import PromptableConfig
     from segpref.training.tasks.regressor import RegressorConfig, is_regressor, load_regressor
@@ -60,8 +68,16 @@ else:
             "rounds": ("PreferenceRounds",),
             "schedules": ("constant", "cosine", "halved", "linear"),
             "signals": ("PreferenceSignal", "PseudoLabelSignal", "ScoredBatch", "Signal"),
-            "stages": ("align", "fit", "fit_diffusion", "fit_promptable", "fit_regressor"),
+            "stages": (
+                "align",
+                "fit",
+                "fit_ambiguous",
+                "fit_diffusion",
+                "fit_promptable",
+                "fit_regressor",
+            ),
             "step": ("PreferenceStep", "ScoredSlates", "StepSlates"),
+            "tasks.ambiguous": ("AmbiguousConfig",),
             "tasks.diffusion": ("DiffusionConfig",),
             "tasks.promptable": ("PromptableConfig",),
             "tasks.regressor": ("RegressorConfig", "is_regressor", "load_regressor"),
@@ -74,6 +90,7 @@ else:
 
 __all__ = [
     "AlignConfig",
+    "AmbiguousConfig",
     "AnchoredSignal",
     "Denoising",
     "Derived",
@@ -112,6 +129,7 @@ __all__ = [
     "cosine",
     "curve_summary",
     "fit",
+    "fit_ambiguous",
     "fit_diffusion",
     "fit_promptable",
     "fit_regressor",

@@ -25,6 +25,7 @@ from segpref.training.held_out import HeldOut
 from segpref.training.predicted_ahead import task_of
 from segpref.training.signals import Signal
 from segpref.training.start import card_of_start
+from segpref.training.tasks.ambiguous import Ambiguous, AmbiguousConfig
 from segpref.training.tasks.diffusion import Diffusion, DiffusionConfig
 from segpref.training.tasks.preference import AlignmentInputs
 from segpref.training.tasks.promptable import Promptable, PromptableConfig
@@ -34,7 +35,7 @@ from segpref.training.tasks.supervised import Supervised
 from segpref.training.trainer import Task, train
 from segpref.types import Case, Judge
 
-__all__ = ["align", "fit", "fit_diffusion", "fit_promptable", "fit_regressor"]
+__all__ = ["align", "fit", "fit_ambiguous", "fit_diffusion", "fit_promptable", "fit_regressor"]
 
 
 def fit(
@@ -131,6 +132,27 @@ def fit_diffusion(
     if isinstance(cases, Dataset):
         card = card.with_geometry(cases)
     task = Diffusion(cases, validation, card, config, encoder)
+    _keep_cases(folder, cases, validation)
+    return train(task, config, folder)
+
+
+def fit_ambiguous(
+    cases: Sequence[Case],
+    validation: Sequence[Case],
+    card: ModelCard,
+    folder: RunFolder,
+    config: AmbiguousConfig | None = None,
+    **settings: Any,
+) -> dict[str, Any]:
+    """Train a U-Net that draws masks; see :class:`~segpref.training.tasks.ambiguous.Ambiguous`.
+
+    Returns:
+        The run's summary.
+    """
+    config = _with(config or AmbiguousConfig(), settings)
+    if isinstance(cases, Dataset):
+        card = card.with_geometry(cases)
+    task = Ambiguous(cases, validation, card, config)
     _keep_cases(folder, cases, validation)
     return train(task, config, folder)
 

@@ -9,7 +9,7 @@ from segpref.faces import face
 if TYPE_CHECKING:
     from segpref.policies.diffusion.interpolation import BlendedPredictions, between, interpolated
     from segpref.policies.diffusion.margins import DenoisingMargins
-    from segpref.policies.diffusion.network import AmbiSegNetwork, Context, Gaussian
+    from segpref.policies.diffusion.network import AmbiSegNetwork, Context
     from segpref.policies.diffusion.policy import (
         DIFFUSION,
         AmbiSeg,
@@ -31,7 +31,7 @@ else:
         {
             "interpolation": ("BlendedPredictions", "between", "interpolated"),
             "margins": ("DenoisingMargins",),
-            "network": ("AmbiSegNetwork", "Context", "Gaussian"),
+            "network": ("AmbiSegNetwork", "Context"),
             "policy": (
                 "AmbiSeg",
                 "DIFFUSION",
@@ -59,7 +59,6 @@ __all__ = [
     "Denoiser",
     "DenoisingMargins",
     "Draw",
-    "Gaussian",
     "Prediction",
     "Process",
     "SampleSlates",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -14,32 +13,13 @@ from torch.nn import functional
 
 from segpref.checking import checked
 from segpref.extras import needed
+from segpref.networks import Gaussian, GaussianEncoder
 from segpref.policies.diffusion.process import Prediction, Process
 from segpref.policies.diffusion.text import Words
 from segpref.runtime import moved
 from segpref.types import SegprefError
 
-__all__ = ["AmbiSegNetwork", "Context", "Gaussian"]
-
-_LOG_STD = (-5.0, 2.0)
-
-
-@dataclass(frozen=True, slots=True)
-class Gaussian:
-    """Axis-aligned Gaussians."""
-
-    mean: Float[Tensor, "B latent"]
-    log_std: Float[Tensor, "B latent"]
-
-    def sample(self, unit: Float[Tensor, "B latent"]) -> Float[Tensor, "B latent"]:
-        """``mean + std unit``, differentiable in both."""
-        return self.mean + self.log_std.exp() * unit
-
-    def divergence(self, other: Gaussian) -> Float[Tensor, " B"]:
-        """``KL(self || other)``, summed over the latent's axes, in nats."""
-        ratio = 2 * (self.log_std - other.log_std)
-        shift = (self.mean - other.mean) ** 2 * (-2 * other.log_std).exp()
-        return 0.5 * (ratio.exp() + shift - 1 - ratio).sum(dim=1)
+__all__ = ["AmbiSegNetwork", "Context"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +40,12 @@ class Context:
 
     def rows(self, places: Int64[Tensor, " S"]) -> Context:
         """The context of every sample, given the place of its image and text."""
-        prior = self.prior
-        if prior is not None:
-            prior = Gaussian(prior.mean[places], prior.log_std[places])
         return replace(
             self,
             images=self.images[places],
             words=self.words[places],
             there=self.there[places],
-            prior=prior,
+            prior=None if self.prior is None else self.prior.rows(places),
         )
 
 
@@ -171,8 +148,10 @@ class AmbiSegNetwork(nn.Module):
         self.silence = nn.Parameter(torch.zeros(1, 1, cross))
         self.project = nn.Linear(text_width, cross) if text_encoder is not None else None
         if latent:
-            self.prior = _Encoder(in_channels, latent_channels, cross, latent)
-            self.posterior = _Encoder(in_channels + out_channels, latent_channels, cross, latent)
+            self.prior = GaussianEncoder(in_channels, latent_channels, latent, cross)
+            self.posterior = GaussianEncoder(
+                in_channels + out_channels, latent_channels, latent, cross
+            )
 
     @property
     def knows_silence(self) -> bool:
@@ -262,24 +241,6 @@ class AmbiSegNetwork(nn.Module):
                 f"images of {tuple(images.shape[2:])} pixels do not fit this network, whose sides must "
                 f"be multiples of {self._multiple}: set crop or size in the preparation"
             )
-
-
-class _Encoder(nn.Module):
-    """An image (and mask) and a summary of the text to a Gaussian."""
-
-    def __init__(self, inputs: int, channels: int, cross: int, latent: int) -> None:
-        super().__init__()
-        widths = [inputs, channels, channels, channels]
-        parts: list[nn.Module] = []
-        for before, after in pairwise(widths):
-            parts += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.SiLU()]
-        self.body = nn.Sequential(*parts)
-        self.head = nn.Linear(channels + cross, 2 * latent)
-
-    def forward(self, images: Tensor, summary: Tensor) -> Gaussian:
-        pooled = self.body(images).mean(dim=(2, 3))
-        mean, log_std = self.head(torch.cat([pooled, summary], dim=1)).chunk(2, dim=1)
-        return Gaussian(mean, log_std.clamp(*_LOG_STD))
 
 
 def _summary(words: Tensor, there: Tensor) -> Tensor:

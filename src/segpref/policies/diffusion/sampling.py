@@ -61,6 +61,10 @@ class Sampler:
         """Masks of samples that are numbers still: what lies above the threshold."""
         return (samples > self.threshold).to(torch.uint8).numpy()
 
+    def passes(self, count: int) -> float:
+        """Evaluations of the network per sample, however many samples of an image there are."""
+        return float(self.steps)
+
     def soft(
         self,
         model: Denoiser,

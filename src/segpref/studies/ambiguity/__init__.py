@@ -8,6 +8,7 @@ from segpref.faces import face
 
 if TYPE_CHECKING:
     from segpref.studies.ambiguity.jobs import ambiguity_jobs
+    from segpref.studies.ambiguity.peers import Peer
     from segpref.studies.ambiguity.recipe import (
         Alignment,
         FitStage,
@@ -31,6 +32,7 @@ else:
         __name__,
         {
             "jobs": ("ambiguity_jobs",),
+            "peers": ("Peer",),
             "recipe": ("Alignment", "FitStage", "alignment_settings", "load_ambiguity_recipe"),
             "sample_files": ("SampleSet",),
             "scores": (
@@ -52,6 +54,7 @@ __all__ = [
     "Alignment",
     "AmbiguityWorkspace",
     "FitStage",
+    "Peer",
     "SampleSet",
     "alignment_settings",
     "ambiguity_jobs",

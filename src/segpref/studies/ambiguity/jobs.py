@@ -40,6 +40,8 @@ def ambiguity_jobs(workspace: AmbiguityWorkspace, only: Sequence[str] = ()) -> l
             found += _timed(workspace, seed)
             for name in recipe.variants:
                 found += _model(workspace, "fit", name, seed)
+        for name in recipe.peers:
+            found += _peer(workspace, name, seed)
     return named_jobs(found, only)
 
 
@@ -89,16 +91,56 @@ def _model(workspace: AmbiguityWorkspace, kind: str, name: str, seed: int) -> li
     return [training, _drawn(workspace, SampleSet(name, seed))]
 
 
+def _peer(workspace: AmbiguityWorkspace, name: str, seed: int) -> list[Job]:
+    """The trainings of a peer, samples, and for the first seed their time."""
+    peer, first = workspace.recipe.peers[name], workspace.recipe.seeds[0]
+    made = [
+        Job(
+            name=_name(workspace, name, seed, member),
+            title=f"fit {name}, seed {seed}" + ("" if member is None else f", member {member}"),
+            outputs=(workspace.folder(name, seed, member).summary,),
+            run=partial(workspace.fit_peer, name, seed, member),
+            kind="fit peer",
+            check=partial(workspace.check_peer, name, seed, member),
+            epochs=peer.epochs,
+            memory={f"peers: {name}: batch_size": peer.batch_size},
+        )
+        for member in peer.trainings
+    ]
+    made.append(_drawn(workspace, SampleSet(name, seed)))
+    if seed == first:
+        path = workspace.timed_peer(name)
+        made.append(
+            Job(
+                name=str(path.with_suffix("").relative_to(workspace.out)),
+                title=f"speed of {name}",
+                outputs=(path,),
+                run=partial(workspace.time_peer, name),
+                needs=_trained(workspace, SampleSet(name, seed)),
+                kind="time",
+                alone=True,
+            )
+        )
+    return made
+
+
+def _trained(workspace: AmbiguityWorkspace, drawing: SampleSet) -> tuple[str, ...]:
+    """Names of the trainings that samples need."""
+    name, seed, recipe = drawing.model, drawing.seed, workspace.recipe
+    if name in recipe.peers:
+        members = recipe.peers[name].trainings
+        return tuple(_name(workspace, name, seed, member) for member in members)
+    every = [name] if name in recipe.variants else dict.fromkeys((REFERENCE, name))
+    return tuple(_name(workspace, one, seed) for one in every)
+
+
 def _drawn(workspace: AmbiguityWorkspace, drawing: SampleSet) -> Job:
-    trained = dict.fromkeys((REFERENCE, drawing.model))
-    if drawing.model in workspace.recipe.variants:
-        trained = {drawing.model: None}
     return Job(
         name=str(workspace.samples_folder(drawing).relative_to(workspace.out)),
         title=f"draw {drawing.name}",
         outputs=partial(workspace.sample_files, drawing),
         run=partial(workspace.draw, drawing),
-        needs=tuple(_name(workspace, name, drawing.seed) for name in trained),
+        needs=_trained(workspace, drawing),
         kind="draw",
         check=partial(workspace.check_samples, drawing),
     )
@@ -119,5 +161,5 @@ def _timed(workspace: AmbiguityWorkspace, seed: int) -> list[Job]:
     ]
 
 
-def _name(workspace: AmbiguityWorkspace, model: str, seed: int) -> str:
-    return str(workspace.folder(model, seed).path.relative_to(workspace.out))
+def _name(workspace: AmbiguityWorkspace, model: str, seed: int, member: int | None = None) -> str:
+    return str(workspace.folder(model, seed, member).path.relative_to(workspace.out))

@@ -15,6 +15,8 @@ from segpref.objectives.likelihood import Reduction
 from segpref.policies import NetworkSpec
 from segpref.policies.diffusion import Sampler
 from segpref.settings import setting
+from segpref.studies.ambiguity.peers import Peer, refuse_shared_folders
+from segpref.studies.ambiguity.sample_files import REFERENCE
 from segpref.studies.earlier import align_settings, whole_methods
 from segpref.studies.recipe import parse_recipe, recipe_file
 from segpref.studies.recorded_settings import CLASS
@@ -148,7 +150,8 @@ class AmbiguityRecipe:
         checkpoint: of an alignment: its ``best`` epoch on validation, by the IoU of samples and raters
             matched one to one, or its ``last``, as in the paper. Of stage 1 it is always the best.
         variants: other stage 1s, by name.
-        sampler: draws the samples that are measured.
+        peers: other models of several raters that are set beside AmbiSeg, by name.
+        sampler: draws the samples of AmbiSeg and its alignments that are measured.
         samples: N of the main table.
         numbers: N of the table over the number of samples.
         knob: values of w besides 0 and 1, per method whose knob is turned. All methods are compared
@@ -175,6 +178,7 @@ class AmbiguityRecipe:
     methods: dict[str, Alignment] = field(default_factory=dict)
     checkpoint: Literal["best", "last"] = "best"
     variants: dict[str, Variant] = field(default_factory=dict)
+    peers: dict[str, Peer] = field(default_factory=dict)
     sampler: Sampler = field(default_factory=Sampler)
     samples: int = 16
     numbers: list[int] = field(default_factory=lambda: [1, 2, 4, 8, 12, 16, 24, 32])
@@ -195,6 +199,7 @@ class AmbiguityRecipe:
         unknown = [name for name in self.knob if name not in self.methods]
         if unknown:
             raise SegprefError(f"knob names {unknown[0]}, which is not a method: correct it")
+        refuse_shared_folders(self.peers, (REFERENCE, *self.methods, *self.variants))
         if not 0 < self.labelled <= 1:
             raise SegprefError(
                 f"labelled is a share above 0 up to 1, not {self.labelled}: correct it"

@@ -44,9 +44,8 @@ def _pictures(found: Findings) -> Mapping[str, bytes]:
     if curves:
         pictures["knob"] = interpolation_chart(curves)
     shown = workspace.test[: workspace.recipe.pictures]
-    names = [
-        n for n in (REFERENCE, *workspace.recipe.methods) if workspace.drawn(SampleSet(n, seed))
-    ]
+    every = (REFERENCE, *workspace.recipe.methods, *workspace.recipe.peers)
+    names = [name for name in every if workspace.drawn(SampleSet(name, seed))]
     if names:
         drawn = {name: workspace.samples(SampleSet(name, seed))[: len(shown)] for name in names}
         pictures["samples"] = samples_picture(shown, drawn)
@@ -61,7 +60,7 @@ def _per_image(found: Findings) -> str:
     """Scores of every test image and model, for analyses of one's own."""
     lines: list[list[object]] = [["model", "seed", "w", "patient", "image", *COLUMNS.values()]]
     recipe = found.workspace.recipe
-    for name in (REFERENCE, *recipe.methods, *recipe.variants):
+    for name in (REFERENCE, *recipe.methods, *recipe.variants, *recipe.peers):
         for w in (1.0, *recipe.knob.get(name, ())):
             for one in found.seeds(name, w):
                 scores = found.scores(one)

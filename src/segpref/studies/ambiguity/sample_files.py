@@ -22,7 +22,7 @@ class SampleSet:
     """Samples of the test images.
 
     Args:
-        model: name of the reference, a method or a variant.
+        model: name of the reference, a method, a variant or a peer.
         seed: of its training and of the noise, which models of one seed share.
         w: where on the way from the reference (0) to the method (1).
         described: name of the description that replaces the images' own prompts.

@@ -12,9 +12,10 @@ from segpref.metrics.ambiguity import ambiguity_scores
 from segpref.report.table_files import TitledTable
 from segpref.report.tables import TableRow, mean_and_spread
 from segpref.studies.ambiguity.findings import Findings
+from segpref.studies.ambiguity.peer_table import peer_table
+from segpref.studies.ambiguity.rows import compared, row_of
 from segpref.studies.ambiguity.sample_files import REFERENCE, SampleSet
 from segpref.studies.ambiguity.scores import (
-    COLUMNS,
     SAME_SIZE,
     gain,
     ged_at,
@@ -31,6 +32,7 @@ def sections(found: Findings) -> list[TitledTable]:
     """All tables that have at least a row."""
     made = [
         _methods(found),
+        peer_table(found),
         _validation(found),
         _knob(found),
         _numbers(found),
@@ -45,31 +47,14 @@ def sections(found: Findings) -> list[TitledTable]:
 def _methods(found: Findings) -> TitledTable:
     methods = found.workspace.recipe.methods
     names = [REFERENCE, *methods]
-    compared = [(name, REFERENCE) for name in names[1:]]
+    pairs = [(name, REFERENCE) for name in names[1:]]
     # The other methods against the first, among them the random-preference control.
-    compared += [(name, names[1]) for name in names[2:]]
+    pairs += [(name, names[1]) for name in names[2:]]
     claims = [found.frame] if any(found.seeds(name) for name in names) else []
-    claims += [claim for pair in compared if (claim := _compared(found, *pair))]
-    rows = [_row(found, name, found.seeds(name)) for name in names if found.seeds(name)]
+    claims += [claim for pair in pairs if (claim := compared(found, *pair))]
+    rows = [row_of(found, name, found.seeds(name)) for name in names if found.seeds(name)]
     title = f"Alignments, N = {found.workspace.recipe.samples} (TDG-DiffDPO, Tables 3 and 6)"
     return TitledTable(title, rows, remarks=claims)
-
-
-def _compared(found: Findings, name: str, other: str) -> str:
-    """What a model gains over another in the seeds that both have; empty where there is none."""
-    both = {one.seed for one in found.seeds(name)} & {one.seed for one in found.seeds(other)}
-    if not both:
-        return ""
-    ours, theirs = (
-        [one for one in found.seeds(each) if one.seed in both] for each in (name, other)
-    )
-    told = []
-    for column in ("Avg. Dice", "GED"):
-        mine, base = (found.values(each, COLUMNS[column]) for each in (ours, theirs))
-        agree = sum(np.mean(a) > np.mean(b) for a, b in zip(mine, base, strict=True))
-        change = gain(mine, base, found.patients)
-        told.append(f"{column} {change}, higher in {agree} of {len(ours)} seeds")
-    return f"{name} against {other}: {'; '.join(told)}."
 
 
 def _validation(found: Findings) -> TitledTable:
@@ -112,7 +97,7 @@ def _validation(found: Findings) -> TitledTable:
 def _knob(found: Findings) -> TitledTable:
     recipe = found.workspace.recipe
     rows = [
-        _row(found, f"{name}, w = {w:g}", found.seeds(name, w))
+        row_of(found, f"{name}, w = {w:g}", found.seeds(name, w))
         for name in recipe.knob
         for w in found.stops(name)
     ]
@@ -155,7 +140,7 @@ def _numbers(found: Findings) -> TitledTable:
     if not found.workspace.drawn(drawing):
         return TitledTable("", [])
     rows = [
-        _row(found, f"N = {count}", [drawing], count) for count in found.workspace.recipe.numbers
+        row_of(found, f"N = {count}", [drawing], count) for count in found.workspace.recipe.numbers
     ]
     return TitledTable(f"Number of samples of {REFERENCE} (TDG-DiffDPO, Table 4)", rows)
 
@@ -163,12 +148,12 @@ def _numbers(found: Findings) -> TitledTable:
 def _variants(found: Findings, table: str, title: str) -> TitledTable:
     recipe = found.workspace.recipe
     names = [name for name, variant in recipe.variants.items() if variant.table == table]
-    rows = [_row(found, name, found.seeds(name)) for name in names if found.seeds(name)]
+    rows = [row_of(found, name, found.seeds(name)) for name in names if found.seeds(name)]
     if not rows or table != "components":
         return TitledTable(title, rows)
     whole = [one for one in found.seeds(REFERENCE) if one.seed == recipe.seeds[0]]
-    claims = [claim for name in names if (claim := _compared(found, name, REFERENCE))]
-    rows = [_row(found, REFERENCE, whole), *rows] if whole else rows
+    claims = [claim for name in names if (claim := compared(found, name, REFERENCE))]
+    rows = [row_of(found, REFERENCE, whole), *rows] if whole else rows
     return TitledTable(f"{title} (TDG-DiffDPO, Table 5)", rows, remarks=claims)
 
 
@@ -239,7 +224,7 @@ def _speed(found: Findings) -> TitledTable:
     workspace = found.workspace
     timed = [one for one in workspace.recipe.speed if workspace.timed(one).exists()]
     names = [f"{one.solver}, {one.steps} steps" for one in timed]
-    results = [workspace.what_was_timed(one) for one in timed]
+    results = [workspace.what_was_timed(workspace.timed(one)) for one in timed]
     scores, rows, claims = [], [], []
     for name, sampler, (masks, seconds) in zip(names, timed, results, strict=True):
         cases = workspace.test[: len(masks)]
@@ -263,18 +248,6 @@ def _speed(found: Findings) -> TitledTable:
             claims.append(f"GED of {name} minus {names[0]}: {more}.")
     title = f"Speed on {workspace.recipe.speed_images} images, N = {workspace.recipe.samples}"
     return TitledTable(title, rows, remarks=claims)
-
-
-def _row(
-    found: Findings, name: str, drawings: Sequence[SampleSet], count: int | None = None
-) -> TableRow:
-    means = [found.scores(one, count).mean() for one in drawings]
-    figures = {
-        column: mean_and_spread([one[measure] for one in means])
-        for column, measure in COLUMNS.items()
-    }
-    figures["Empty"] = mean_and_spread([found.empty(one, count) for one in drawings])
-    return TableRow(name, len(drawings), figures)
 
 
 def _known_mean(values: Float[np.ndarray, "image n"]) -> Float[np.ndarray, " image"]:

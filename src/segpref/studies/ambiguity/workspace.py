@@ -4,30 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 
 from segpref.data.prompts import nodule_prompt
+from segpref.inference.mask_samplers import MaskSampler
 from segpref.inference.samples import sample_cases
-from segpref.judges import DiversityJudge, NamedJudge, RatersJudge
-from segpref.policies import ModelCard
-from segpref.policies.diffusion import (
-    AmbiSeg,
-    BlendedPredictions,
-    Sampler,
-    SampleSlates,
-    between,
-    load_diffusion,
-)
-from segpref.preferences import Extremes
+from segpref.policies.diffusion import Sampler
 from segpref.progress import track
-from segpref.studies.ambiguity.data import AmbiguityData
-from segpref.studies.ambiguity.recipe import FitStage, Variant, alignment_settings
 from segpref.studies.ambiguity.sample_files import (
     REFERENCE,
     SampleSet,
@@ -35,132 +23,18 @@ from segpref.studies.ambiguity.sample_files import (
     kept_arrays,
     plain_name,
 )
-from segpref.studies.earlier import run_settings
+from segpref.studies.ambiguity.trainings import AmbiguityTrainings
 from segpref.studies.recorded_settings import as_recorded
-from segpref.training import RunFolder, align, fit_diffusion
-from segpref.training.methods import method_of
+from segpref.training import RunFolder
 
 __all__ = ["AmbiguityWorkspace"]
 
 _TOGETHER = 8
-_today = partial(run_settings, shared="stage", today=alignment_settings)
 
 
 @dataclass(frozen=True)
-class AmbiguityWorkspace(AmbiguityData):
+class AmbiguityWorkspace(AmbiguityTrainings):
     """The data of a study, and what is trained and drawn in its folder."""
-
-    def folder(self, name: str, seed: int) -> RunFolder:
-        """Run folder of a training."""
-        return RunFolder(self.out / "runs" / plain_name(name) / f"seed-{seed}")
-
-    def check_training(self, name: str, seed: int) -> None:
-        """Refuse a training with other settings than the recipe has now.
-
-        Raises:
-            SegprefError: it was begun with such.
-        """
-        aligned = name in self.recipe.methods
-        settings = self._align_settings if aligned else self._fit_settings
-        folder = self.folder(name, seed)
-        folder.refuse_others(as_recorded(folder, settings(name, seed), _today))
-
-    def stage1(self, name: str) -> FitStage:
-        """Stage 1 of the reference or of a variant."""
-        return self.recipe.stage1(self._variant(name).fit)
-
-    def _variant(self, name: str) -> Variant:
-        return self.recipe.variants.get(name, Variant())
-
-    def _card(self, name: str) -> ModelCard:
-        space = self.dataset.label_space
-        spec = self.recipe.network_spec(self._variant(name).network)
-        return ModelCard(
-            network=spec.for_data(len(self.reader.channels), space.fields),
-            label_space=space,
-            preparation=self.recipe.preparation,
-            channels=self.reader.channels,
-            labelled=self.train.patients,
-        )
-
-    @property
-    def _data(self) -> Mapping[str, Any]:
-        """What the recipe says of images and raters: they change what the same numbers mean."""
-        recipe = self.recipe
-        return {
-            "data_options": recipe.data_options,
-            "split": recipe.split,
-            "split_seed": recipe.split_seed,
-        }
-
-    def _fit_settings(self, name: str, seed: int) -> Mapping[str, Any]:
-        return {"stage": self.stage1(name), "card": self._card(name), "seed": seed, **self._data}
-
-    def fit(self, name: str, seed: int) -> None:
-        """Stage 1 of the reference or of a variant."""
-        folder, card = self.folder(name, seed), self._card(name)
-        folder.open(as_recorded(folder, self._fit_settings(name, seed)), resume=True)
-        fit_diffusion(
-            self.train,
-            self.validation,
-            card,
-            folder,
-            self.stage1(name),
-            encoder=self.encoder if card.network.arguments.get("text_encoder") else None,
-            seed=seed,
-        )
-
-    def _align_settings(self, name: str, seed: int) -> Mapping[str, Any]:
-        return {
-            "align": self.recipe.methods[name],
-            "seed": seed,
-            "base": self._digest(self.folder(REFERENCE, seed).best),
-            **self._data,
-        }
-
-    def align(self, name: str, seed: int) -> None:
-        """Stage 2 from this seed's reference (TDG-DiffDPO, Sec. 3.4)."""
-        config, space = self.recipe.methods[name], self.dataset.label_space
-        folder = self.folder(name, seed)
-        folder.open(as_recorded(folder, self._align_settings(name, seed), _today), resume=True)
-        # Stochastic Run is the best of two runs against the worst, by the rater who likes it most.
-        runs = 2 if config.preference == "stochastic-run" else 1
-        agreement: Literal["mean", "best"] = "mean" if config.preference == "mean-dice" else "best"
-        judge: NamedJudge = RatersJudge(space, agreement, "dice")
-        if config.diversity:
-            judge = DiversityJudge(judge, space, config.diversity)
-        config = replace(config, miner=config.miner or Extremes(config.tau), seed=seed)
-        method = method_of(config, space, judge)
-        align(
-            self.folder(REFERENCE, seed).best,
-            self.pool(config),
-            self.validation,
-            method.judge,
-            method.signal,
-            folder,
-            config,
-            proposals=SampleSlates(config.candidates, runs, config.sampler),
-            denoising=config,
-            parts=config.parts,
-            cache=self.cache,
-        )
-
-    def model(self, name: str, seed: int, w: float = 1.0) -> AmbiSeg | BlendedPredictions:
-        """A trained model, at the checkpoint that the recipe names."""
-        first, *others = (self._load(path) for path in self._weights(name, seed))
-        return between(first, others[0], w) if others else first
-
-    def _weights(self, name: str, seed: int) -> list[Path]:
-        """Files of a model: a stage 1, or the ends of a method's knob."""
-        if name not in self.recipe.methods:
-            return [self.folder(name, seed).best]
-        run = self.folder(name, seed)
-        aligned = run.last if self.recipe.checkpoint == "last" else run.best
-        return [self.folder(REFERENCE, seed).best, aligned]
-
-    def _digest(self, path: Path) -> str:
-        """Of the file of a model; empty where there is none yet."""
-        return self.cache.digest_of_files([path]) if path.exists() else ""
 
     def drawn(self, drawing: SampleSet) -> bool:
         """Whether all samples are there."""
@@ -168,17 +42,17 @@ class AmbiguityWorkspace(AmbiguityData):
 
     def draw(self, drawing: SampleSet) -> None:
         """Draw the samples that are not there yet, a few images at a time."""
-        recipe, settings = self.recipe, self._draw_settings(drawing)
+        settings = self._draw_settings(drawing)
         text, count = settings["text"], settings["count"]
         folder = RunFolder(self.samples_folder(drawing))
         folder.open(as_recorded(folder, settings), resume=True)
-        model = self.model(drawing.model, drawing.seed, drawing.w)
+        model, sampler = self._model_of(drawing), self._sampler_of(drawing)
         chunks = self.sample_files(drawing)
         for number, path in enumerate(track(chunks, f"samples of {drawing.name}", len(chunks))):
             if path.exists():
                 continue
             cases = self.test[number * _TOGETHER : (number + 1) * _TOGETHER]
-            masks = sample_cases(model, cases, count, recipe.sampler, drawing.seed, text)
+            masks = sample_cases(model, cases, count, sampler, drawing.seed, text)
             keep_arrays(path, masks=np.packbits(np.stack(masks), axis=-1))
 
     def check_samples(self, drawing: SampleSet) -> None:
@@ -197,7 +71,7 @@ class AmbiguityWorkspace(AmbiguityData):
         return {
             "models": [self._digest(path) for path in self._weights(drawing.model, drawing.seed)],
             "w": drawing.w,
-            "sampler": self.recipe.sampler,
+            "sampler": self._sampler_of(drawing),
             "count": self._count(drawing),
             "cases": [case.id for case in self.test],
             "text": text,
@@ -210,35 +84,51 @@ class AmbiguityWorkspace(AmbiguityData):
         width = self.test[0].image.shape[-1]
         return np.unpackbits(bits, axis=-1, count=width)[:, :, 0]
 
+    def _model_of(self, drawing: SampleSet) -> Any:
+        """What the samples are drawn with."""
+        if drawing.model in self.recipe.peers:
+            return self.peer(drawing.model, drawing.seed)
+        return self.model(drawing.model, drawing.seed, drawing.w)
+
+    def _sampler_of(self, drawing: SampleSet) -> MaskSampler:
+        """What draws the samples."""
+        peer = self.recipe.peers.get(drawing.model)
+        return self.recipe.sampler if peer is None else peer.sampler
+
     def time(self, sampler: Sampler) -> None:
         """Draw N samples of some test images of the reference, and keep them with their seconds."""
-        seed = self.recipe.seeds[0]
-        model = self.model(REFERENCE, seed)
-        cases = self.test.take(range(min(self.recipe.speed_images, len(self.test))))
+        model = self.model(REFERENCE, self.recipe.seeds[0])
         # Texts are embedded once, whatever the sampler: not in the time of the first.
-        sample_cases(model, cases, self.recipe.samples, Sampler(steps=1), seed)
+        self._time(model, Sampler(steps=1), sampler, self.timed(sampler))
+
+    def time_peer(self, name: str) -> None:
+        """The same of a peer."""
+        drawing = SampleSet(name, self.recipe.seeds[0])
+        sampler = self._sampler_of(drawing)
+        # Where dropout goes is found once.
+        self._time(self._model_of(drawing), sampler, sampler, self.timed_peer(name))
+
+    def _time(self, model: Any, first: MaskSampler, sampler: MaskSampler, path: Path) -> None:
+        seed, count = self.recipe.seeds[0], self.recipe.samples
+        cases = self.test.take(range(min(self.recipe.speed_images, len(self.test))))
+        sample_cases(model, cases, count, first, seed)
         wall, cpu = time.perf_counter(), time.process_time()
-        masks = sample_cases(model, cases, self.recipe.samples, sampler, seed)
+        masks = sample_cases(model, cases, count, sampler, seed)
         seconds = time.perf_counter() - wall, time.process_time() - cpu
-        keep_arrays(self.timed(sampler), masks=np.stack(masks), seconds=np.array(seconds))
+        keep_arrays(path, masks=np.stack(masks), seconds=np.array(seconds))
 
     def timed(self, sampler: Sampler) -> Path:
-        """Where what was timed lies."""
+        """Where what was timed of the reference lies."""
         return self.out / "speed" / f"{sampler.solver}-{sampler.steps}.safetensors"
 
-    def what_was_timed(self, sampler: Sampler) -> tuple[np.ndarray, np.ndarray]:
-        """Masks ``[image, N, field, row, column]``, and seconds on the clock and of the CPU."""
-        found = kept_arrays(self.timed(sampler))
-        return found["masks"], found["seconds"]
+    def timed_peer(self, name: str) -> Path:
+        """Where what was timed of a peer lies."""
+        return self.out / "speed" / f"peer-{plain_name(name)}.safetensors"
 
-    def _load(self, path: Path) -> AmbiSeg:
-        model, _ = load_diffusion(path)
-        # Variants without text take no encoder, the others all take the same.
-        return (
-            model
-            if model.encoder is None
-            else AmbiSeg(model.inner, model.label_space, self.encoder)
-        )
+    def what_was_timed(self, path: Path) -> tuple[np.ndarray, np.ndarray]:
+        """Masks ``[image, N, field, row, column]``, and seconds on the clock and of the CPU."""
+        found = kept_arrays(path)
+        return found["masks"], found["seconds"]
 
     def _count(self, drawing: SampleSet) -> int:
         """N; more of the model that the number of samples is studied on."""

@@ -22,8 +22,8 @@ from segpref.proposals import SlateProposals
 from segpref.seeds import derive_seed
 from segpref.training.loop import StepResult
 from segpref.training.signals import ScoredBatch, Signal
-from segpref.training.tasks.diffusion import sample_figures
 from segpref.training.tasks.preference import PreferenceTask
+from segpref.training.tasks.rated import sample_figures
 from segpref.training.trainer import TrainingContext, TrainingPlan
 from segpref.types import Case, SegprefError, Slate
 
