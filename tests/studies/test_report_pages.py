@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from made_reports import BETTER, FLAT, NASTY, checked, history, overlay, run_folder, slate_picture
 
+import segpref
 from segpref.report import Comparison, Section, Table, write_report
 from segpref.training import RunFolder
 from segpref.types import SegprefError
@@ -37,7 +38,7 @@ def test_the_report_of_an_alignment_holds_everything(tmp_path: Path) -> None:
         "Harmful mass",
         "all scores were 0",
         "learning_rate",
-        "segpref 0.1.0",
+        f"segpref {segpref.__version__}",
         "IoU 1.000",
     ):
         assert words in page.text, words

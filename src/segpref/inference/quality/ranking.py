@@ -5,17 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from scipy.stats import rankdata
 
 from segpref.inference.quality.images import CHECKS
 from segpref.inference.quality.measuring import MaskFigures, VolumeFigures
 from segpref.inference.quality.reference import QualityReference, largest
 from segpref.inference.quality.shapes import z_scores
+from segpref.late import late
 
 __all__ = ["RankedMask", "ranked", "worst_images"]
+
+stats: Any = late("scipy.stats")
 
 ALWAYS = 0.95
 """A structure that more of the labelled images have should not be missing from a mask."""
@@ -167,9 +170,9 @@ def _places(
     known = np.flatnonzero(~np.isnan(predicted))
     if not len(known):
         return found
-    sums = rankdata(scores[known])
+    sums = stats.rankdata(scores[known])
     if not np.isnan(confidences[known]).any():
-        sums = sums + rankdata(confidences[known])
+        sums = sums + stats.rankdata(confidences[known])
     # Masks of equal sums share the mean of their places.
     _, which, counts = np.unique(sums, return_inverse=True, return_counts=True)
     starts = np.r_[0, np.cumsum(counts)[:-1]]
