@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scipy.stats import rankdata
 from tests.release.installed import Installed
 from tests.release.walks import before_the_hospital, block, commands
 from tests.web.voters import Voter, enter
@@ -138,8 +139,13 @@ def test_what_was_taken_and_what_to_look_at_first(hospital_walk: Walked) -> None
     }
     quality = read_csv(hospital_walk.folder / "quality" / "quality.csv")
     assert len(quality) == 8 * 3
-    dice = [float(row["predicted_dice"]) for row in quality]
-    assert dice == sorted(dice)
+    for structure in ("RV", "MYO", "LV"):
+        own = [row for row in quality if row["structure"] == structure]
+        scores, sure = (
+            [float(row[name]) for row in own] for name in ("judge_score", "model_confidence")
+        )
+        places = rankdata(scores) + rankdata(sure)
+        assert places.tolist() == sorted(places)
     first = read_csv(hospital_walk.folder / "quality" / "look-first.csv")
     assert {row["series_uid"] for row in first} <= {row["series"] for row in taken}
     assert first

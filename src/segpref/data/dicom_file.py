@@ -14,7 +14,8 @@ __all__ = ["read_dicom"]
 
 pydicom = late("pydicom")
 
-_DEFLATED = b"1.2.840.10008.1.2.1.99"
+_DEFLATED = b"\x02\x00\x10\x00UI\x16\x001.2.840.10008.1.2.1.99"
+"""The transfer syntax, with its tag."""
 _MARK, _LENGTH = b"DICM", b"\x02\x00\x00\x00UL\x04\x00"
 _START = 128
 _HEAD = 4096
