@@ -320,3 +320,17 @@ def test_structures_are_in_one_list_by_predicted_dice() -> None:
     ]
     rows = [(one.figures.structure, one.volume) for one in ranked(new, known)]
     assert rows == [("hard", "b"), ("hard", "a"), ("easy", "a"), ("easy", "b")]
+
+
+def test_where_predictions_are_equal_score_and_confidence_order() -> None:
+    """Below the least score that was seen all predictions are equal, and a flag changes nothing."""
+    odd = Shape(10_000, 10_000.0, 1, 1.0, 0.5)
+    new = [
+        volume("a", 0.27, confidence=0.9),
+        volume("b", 0.28, confidence=0.1),
+        volume("c", 0.29, confidence=0.2, shape=odd),
+    ]
+    found = ranked(new, reference())
+    assert len({one.predicted for one in found}) == 1
+    # Sums of ranks: 1 + 3, 2 + 1, 3 + 2.
+    assert [one.volume for one in found] == ["b", "a", "c"]

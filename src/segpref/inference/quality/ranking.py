@@ -96,7 +96,7 @@ def ranked(volumes: Iterable[VolumeFigures], known: QualityReference) -> list[Ra
     flags, score, the model's disagreement with itself, and name.
     """
     everything = list(volumes)
-    found: list[tuple[float, RankedMask]] = []
+    found: list[tuple[float, float, RankedMask]] = []
     for number, structure in enumerate(known.space.structures):
         if structure not in known.structures:
             continue
@@ -104,15 +104,14 @@ def ranked(volumes: Iterable[VolumeFigures], known: QualityReference) -> list[Ra
         scores = np.array([one.masks[number].score for one in everything])
         predicted = calibration.predicted(scores)
         low, high = calibration.interval(scores)
-        places = _places(
-            scores, np.array([one.masks[number].confidence for one in everything]), predicted
-        )
+        confidences = np.array([one.masks[number].confidence for one in everything])
+        places, sums = _places(scores, confidences, predicted)
         for place, volume in enumerate(everything):
             ends = (float(predicted[place]), float(low[place]), float(high[place]))
             checked = _checked(volume, volume.masks[number], known, ends)
-            found.append((float(places[place]), checked))
+            found.append((float(places[place]), float(sums[place]), checked))
     order = sorted(found, key=lambda one: _order(*one))
-    return [replace(one, rank=rank) for rank, (_, one) in enumerate(order, start=1)]
+    return [replace(one, rank=rank) for rank, (_, _, one) in enumerate(order, start=1)]
 
 
 def worst_images(masks: Sequence[RankedMask], most: int | None = None) -> list[RankedMask]:
@@ -164,30 +163,35 @@ def _places(
     scores: Float[np.ndarray, " mask"],
     confidences: Float[np.ndarray, " mask"],
     predicted: Float[np.ndarray, " mask"],
-) -> Float[np.ndarray, " mask"]:
-    """Where the masks of a structure stand, on the scale of predicted Dice; NaN where it is unknown."""
-    found = np.full(len(scores), np.nan)
+) -> tuple[Float[np.ndarray, " mask"], Float[np.ndarray, " mask"]]:
+    """Where the masks of a structure stand, on the scale of predicted Dice, and their sums of ranks.
+
+    Places are NaN where Dice can't be predicted, sums 0 where confidence is unknown. The function
+    from score to Dice has steps, so that masks of other sums may stand in one place.
+    """
+    found, whole = np.full(len(scores), np.nan), np.zeros(len(scores))
     known = np.flatnonzero(~np.isnan(predicted))
     if not len(known):
-        return found
+        return found, whole
     sums = stats.rankdata(scores[known])
     if not np.isnan(confidences[known]).any():
-        sums = sums + stats.rankdata(confidences[known])
+        whole[known] = sums = sums + stats.rankdata(confidences[known])
     # Masks of equal sums share the mean of their places.
     _, which, counts = np.unique(sums, return_inverse=True, return_counts=True)
     starts = np.r_[0, np.cumsum(counts)[:-1]]
     shared = np.add.reduceat(np.sort(predicted[known]), starts) / counts
     found[known] = shared[which]
-    return found
+    return found, whole
 
 
-def _order(place: float, one: RankedMask) -> tuple[object, ...]:
+def _order(place: float, ranks: float, one: RankedMask) -> tuple[object, ...]:
     mask = one.figures
     unknown = math.isnan(place)
     disagreement = 0.0 if math.isnan(mask.disagreement) else mask.disagreement
     return (
         not unknown,
         0.0 if unknown else place,
+        ranks,
         not one.reasons,
         math.inf if math.isnan(mask.score) else mask.score,
         -disagreement,

@@ -94,10 +94,11 @@ def read_boxes(workspace: PromptedWorkspace) -> Boxes | None:
         "IoU of the box with that around the structure": columns["box_iou"],
         "Images with a box IoU of at least 0.5": columns["box_iou"] >= 0.5,
         "Share of the image that the box takes": columns["box_share"],
+        "Points that lie on the structure": columns["points_on"],
         "Images where nothing was found (the box is the image)": columns["nothing_found"],
     }
-    if workspace.recipe.prompts[0] != "box":
-        names["Points that lie on the structure"] = columns["points_on"]
+    if workspace.recipe.prompts[0] == "box":
+        del names["Points that lie on the structure"]
     return Boxes(
         len(lines), {name: _with_interval(v.astype(np.float64)) for name, v in names.items()}
     )
