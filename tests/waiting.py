@@ -55,3 +55,7 @@ class Trace:
         ready, _, _ = select.select([self._end], [], [], FAILED_S)
         assert ready, "nobody wrote, nobody died"
         return os.read(self._end, 4096)
+
+    def gone(self) -> bytes:
+        """Wait until all that held it are dead: what they had written since."""
+        return b"".join(iter(self.read, b""))

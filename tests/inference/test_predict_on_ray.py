@@ -151,7 +151,7 @@ def test_a_cluster_started_for_it_ends_with_it_however_it_ends(tmp_path: Path) -
     ended = process.ended()
     assert ended.returncode == 130
     assert ended.stderr.splitlines()[-1].startswith("Stopped.")
-    assert trace.read() == b""  # the worker is gone, which held the pipe
+    trace.gone()  # The workers, one or both of which held the pipe.
     assert not (tmp_path / "out" / ".lock").exists()
 
 
