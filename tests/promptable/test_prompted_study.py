@@ -13,8 +13,8 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from segpref.data import Preparation
-from segpref.policies import NetworkSpec, save_model
-from segpref.policies.promptable import promptable_card, small_sam
+from segpref.policies import NetworkSpec, load_model, save_model
+from segpref.policies.promptable import SegmenterPrompts, promptable_card, small_sam
 from segpref.studies.prompted import (
     Align,
     Clip,
@@ -26,6 +26,7 @@ from segpref.studies.prompted import (
     gain,
     load_prompted,
     open_prompted,
+    prompted_jobs,
     run_prompted,
 )
 from segpref.types import LabelSpace, SegprefError
@@ -220,3 +221,31 @@ def test_what_no_study_can_begin_with_is_refused(tmp_path: Path, heart_base: Pat
         assert not (tmp_path / "out").exists()
     with pytest.raises(SegprefError, match="names no prompts"):
         replace(TINY, prompts=[])
+
+
+@pytest.mark.slow
+def test_a_study_may_be_prompted_by_the_u_net_of_its_fold(medical: Path, tmp_path: Path) -> None:
+    data, out = discs(tmp_path / "data"), tmp_path / "out"
+    recipe = replace(with_checkpoint(medical), prompts=["U-Net box", "none"], untuned=["U-Net box"])
+    workspace = open_prompted(recipe, data, None, out)
+    # No other model makes prompts here, so none is trained.
+    assert not [job for job in prompted_jobs(workspace) if job.kind == "clip"]
+    chosen = ["0: boxes", "0: + 50%, rating, image", "0: U-Net box, not tuned"]
+    page, failed = run_prompted(workspace, only=chosen)
+    assert not failed
+    text = page.read_text()
+    for row in (
+        "`U-Net box` is the box around what",
+        "IoU of the box with that around the structure",
+        "| U-Net box, not tuned |",
+        "| + 50%, rating, image |",
+        "| U-Net |",
+    ):
+        assert row in text, row
+    assert "CLIP" not in text
+    assert "flipped" not in text
+    fold = workspace.fold(0)
+    policy, _ = load_model(out / "fold0" / "U-Net box")
+    image = torch.from_numpy(np.array(fold.test[0].image))[None]
+    found = SegmenterPrompts(out / "fold0" / "U-Net")(image)
+    assert policy.prompts_for(image) == found

@@ -19,6 +19,7 @@ from segpref.types import Case, Policy, Predictor
 __all__ = [
     "AnySize",
     "CasePredictor",
+    "KnowsItsImages",
     "KnowsItsWeights",
     "OwnPrediction",
     "OwnValidation",
@@ -40,6 +41,15 @@ class AnySize(Policy, Protocol):
         self, images: Any, rate: float, seeds: Sequence[int], kind: Any = "element"
     ) -> Any:
         """As :class:`~segpref.proposals.StochasticPolicy` has it."""
+        ...
+
+
+@runtime_checkable
+class KnowsItsImages(Protocol):
+    """A policy with parts that take images of one preparation, such as a segmenter that prompts it."""
+
+    def check_preparation(self, preparation: ImagePreparation) -> None:
+        """Refuse a preparation that does not suit them; raises SegprefError."""
         ...
 
 

@@ -19,6 +19,7 @@ from segpref.data.preparation import Preparation
 from segpref.data.prepared import ImagePreparation
 from segpref.disk import Damaged
 from segpref.memory import ran_out
+from segpref.policies.capabilities import KnowsItsImages
 from segpref.policies.card_format import FORMAT, current
 from segpref.policies.tunable import PolicySpec, TunablePolicy, imported
 from segpref.policies.weights import check_weights
@@ -134,8 +135,15 @@ class ModelCard:
     spacing_range_mm: tuple[tuple[float, float], ...] | None = None
 
     def policy_of(self, network: nn.Module) -> TunablePolicy:
-        """The policy of a network of this card."""
-        return self.policy.build(network, self.label_space)
+        """The policy of a network of this card.
+
+        Raises:
+            SegprefError: what prompts it does not see the images that the card describes.
+        """
+        policy = self.policy.build(network, self.label_space)
+        if isinstance(policy, KnowsItsImages):
+            policy.check_preparation(self.preparation)
+        return policy
 
     def with_geometry(self, dataset: Dataset) -> ModelCard:
         """The card with the orientation and the voxel sizes of the images that it is trained with."""

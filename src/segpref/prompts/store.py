@@ -14,10 +14,12 @@ from torch import Tensor
 
 from segpref.data.cache import Cache
 from segpref.data.dataset import Dataset, Volume
+from segpref.data.prepared import ImagePreparation
 from segpref.progress import track
 from segpref.prompts.prompt import Prompt
 from segpref.prompts.promptable import Prompter
 from segpref.prompts.sources import image_digest
+from segpref.types import LabelSpace
 
 __all__ = ["KeptPrompts"]
 
@@ -35,6 +37,15 @@ class KeptPrompts:
     def __init__(self, prompter: Prompter) -> None:
         self.prompter = prompter
         self._known: dict[str, list[Prompt]] = {}
+
+    def check(self, label_space: LabelSpace, preparation: ImagePreparation) -> None:
+        """Let the other prompter refuse structures and images that are not its own.
+
+        Raises:
+            SegprefError: it does.
+        """
+        if hasattr(self.prompter, "check"):
+            self.prompter.check(label_space, preparation)
 
     def prepare(self, dataset: Dataset, cache: Cache | None = None) -> None:
         """Make what is missing for all images of the dataset."""

@@ -30,7 +30,8 @@ class Settings:
         plain: numbers, text, and lists of these.
         parts: objects that are themselves named by ``class_path`` and ``init_args``.
         records: mappings from these names to plain values, or lists of such.
-        checkpoints: names of checkpoints of transformers, which are never downloaded for a file.
+        checkpoints: names of checkpoints of transformers, which are never downloaded for a file, or of
+            segpref's model files.
     """
 
     plain: frozenset[str] = frozenset()
@@ -103,7 +104,15 @@ _PROMPTS = {
     # Not `file`: it is a path. Not Endpoint: it reaches a network.
     "Descriptions": Settings(),
 }
-PARTS = {"segpref.prompts": _PROMPTS}
+PARTS = {
+    "segpref.prompts": _PROMPTS,
+    "segpref.policies.promptable": {
+        # A model file of segpref's own format, which is opened as safely as the one that names it.
+        "SegmenterPrompts": Settings(
+            plain=_names("margin points components structures seed"), checkpoints=_names("model")
+        ),
+    },
+}
 """What makes prompts, by package."""
 
 MONAI = {

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     )
     from segpref.policies.promptable.network import Family, PromptableNetwork
     from segpref.policies.promptable.policy import PromptablePolicy, PromptableState
+    from segpref.policies.promptable.segmenter_prompts import SegmenterPrompts
     from segpref.policies.promptable.small import small_sam
     from segpref.policies.promptable.texts import SentenceEncoder
     from segpref.policies.promptable.tiny_vit import TinyViT, WindowAttention, WindowBlock
@@ -55,6 +56,7 @@ else:
             ),
             "network": ("Family", "PromptableNetwork"),
             "policy": ("PromptablePolicy", "PromptableState"),
+            "segmenter_prompts": ("SegmenterPrompts",),
             "small": ("small_sam",),
             "texts": ("SentenceEncoder",),
             "tiny_vit": ("TinyViT", "WindowAttention", "WindowBlock"),
@@ -75,6 +77,7 @@ __all__ = [
     "PromptableNetwork",
     "PromptablePolicy",
     "PromptableState",
+    "SegmenterPrompts",
     "SentenceEncoder",
     "TinyViT",
     "WindowAttention",

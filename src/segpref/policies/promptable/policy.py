@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from segpref.data.cache import Cache
 from segpref.data.dataset import Dataset
+from segpref.data.prepared import ImagePreparation
 from segpref.networks import weights_digest
 from segpref.policies.promptable.adapters import part_of, set_trainable
 from segpref.policies.promptable.embeddings import ImageEmbeddings
@@ -115,6 +116,15 @@ class PromptablePolicy:
         other = copy(self)
         other.prompter, other._embeddings = prompter, ImageEmbeddings()
         return other
+
+    def check_preparation(self, preparation: ImagePreparation) -> None:
+        """Refuse prompts that are made of other images, or of other structures.
+
+        Raises:
+            SegprefError: they are.
+        """
+        if hasattr(self.prompter, "check"):
+            self.prompter.check(self.label_space, preparation)
 
     def learn(self, parts: Sequence[str] | None = None) -> None:
         """Let these of encoder, prompts and decoder learn; the decoder where None, as in the paper.

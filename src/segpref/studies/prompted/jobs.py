@@ -8,7 +8,17 @@ from typing import Literal
 
 from segpref.studies.engine import Job, named_jobs
 from segpref.studies.prompted import work
-from segpref.studies.prompted.rows import FLIPPED, KINDS, MORE, RANDOM, UNET, row_file, untuned_row
+from segpref.studies.prompted.rows import (
+    FLIPPED,
+    KINDS,
+    MORE,
+    RANDOM,
+    UNET,
+    asks_clip,
+    measured_boxes,
+    row_file,
+    untuned_row,
+)
 from segpref.studies.prompted.work import Alignment
 from segpref.studies.prompted.workspace import PromptedWorkspace
 from segpref.training import RunFolder
@@ -35,9 +45,13 @@ def prompted_jobs(workspace: PromptedWorkspace, only: Sequence[str] = ()) -> lis
 def _jobs(workspace: PromptedWorkspace) -> Iterator[Job]:
     recipe = workspace.recipe
     folds = range(recipe.folds)
+    asked = (*recipe.prompts, *recipe.untuned, measured_boxes(recipe))
     yield _start(workspace)
     for number in folds:
-        yield _clip(workspace, number)
+        if any(map(asks_clip, asked)):
+            yield _clip(workspace, number)
+        if "U-Net box" in asked:
+            yield _unet(workspace, number)
         yield _boxes(workspace, number)
     for number in folds:
         yield _stage1(workspace, number, recipe.prompts[0])
@@ -51,9 +65,10 @@ def _jobs(workspace: PromptedWorkspace) -> Iterator[Job]:
             yield _stage1(workspace, number, row)
         for prompts in recipe.untuned:
             run = partial(work.score_untuned, workspace, number, prompts)
-            needs = (_START, _clip_name(number))
+            needs = (_START, *_needs_of(number, prompts))
             yield _row(workspace, number, untuned_row(prompts), "score", run, needs)
-        yield _row(workspace, number, UNET, "unet", partial(work.fit_unet, workspace, number), ())
+        if "U-Net box" not in asked:
+            yield _unet(workspace, number)
     for number in folds:
         yield from _noisy(workspace, number)
 
@@ -105,6 +120,17 @@ def _clip_name(number: int) -> str:
     return f"fold{number}/stand-in"
 
 
+def _needs_of(number: int, prompts: str) -> tuple[str, ...]:
+    """What must be there before images can be prompted in this way."""
+    if asks_clip(prompts):
+        return (_clip_name(number),)
+    return (f"fold{number}/{UNET}",) if prompts == "U-Net box" else ()
+
+
+def _unet(workspace: PromptedWorkspace, number: int) -> Job:
+    return _row(workspace, number, UNET, "unet", partial(work.fit_unet, workspace, number), ())
+
+
 def _clip(workspace: PromptedWorkspace, number: int) -> Job:
     return Job(
         _clip_name(number),
@@ -123,7 +149,7 @@ def _boxes(workspace: PromptedWorkspace, number: int) -> Job:
         f"fold{number}/boxes",
         (file,),
         partial(work.measure_boxes, workspace, number, file),
-        needs=(*start, _clip_name(number)),
+        needs=(*start, *_needs_of(number, measured_boxes(workspace.recipe))),
         kind="boxes",
         title=f"fold {number}: boxes",
     )
@@ -132,8 +158,8 @@ def _boxes(workspace: PromptedWorkspace, number: int) -> Job:
 def _stage1(workspace: PromptedWorkspace, number: int, row: work.Stage1Row) -> Job:
     stage = workspace.recipe.stage1
     run = partial(work.fit_row, workspace, number, row)
-    asks_clip = row not in ("none", "expert", "expert box")
-    needs = (_START, _clip_name(number)) if asks_clip else (_START,)
+    prompts = workspace.recipe.prompts[0] if row == MORE else row
+    needs = (_START, *_needs_of(number, prompts))
     memory = {"stage1: batch_size": stage.batch_size}
     return _row(workspace, number, row, "fit", run, needs, stage.epochs, memory)
 
@@ -141,7 +167,8 @@ def _stage1(workspace: PromptedWorkspace, number: int, row: work.Stage1Row) -> J
 def _aligned(workspace: PromptedWorkspace, number: int, wanted: Alignment) -> Job:
     how = workspace.recipe.align
     run = partial(work.run_alignment, workspace, number, wanted)
-    needs = (_START, _clip_name(number), f"fold{number}/{workspace.recipe.prompts[0]}")
+    prompts = workspace.recipe.prompts[0]
+    needs = (_START, *_needs_of(number, prompts), f"fold{number}/{prompts}")
     memory = {"align: batch_size": how.batch_size}
     return _row(workspace, number, wanted.row, "align", run, needs, how.epochs, memory)
 

@@ -32,10 +32,17 @@ __all__ = [
 ]
 
 Prompts = Literal[
-    "box, points and text", "box and points", "box", "text", "none", "expert", "expert box"
+    "box, points and text",
+    "box and points",
+    "box",
+    "text",
+    "U-Net box",
+    "none",
+    "expert",
+    "expert box",
 ]
-"""Where prompts come from: Table 1's rows as far as their models exist, a box alone, nothing (the whole
-image as a box), and the truth."""
+"""Where prompts come from: Table 1's rows as far as their models exist, a box alone, the box around
+what the fold's U-Net finds, nothing (the whole image as a box), and the truth."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,6 +27,8 @@ from segpref.studies.prompted.rows import (
     RANDOM,
     UNET,
     aligned_row,
+    asks_clip,
+    measured_boxes,
     untuned_row,
 )
 from segpref.studies.prompted.workspace import PromptedWorkspace
@@ -45,6 +47,9 @@ _CLIP = (
     "The CLIP is a small one of the same classes as the real ones, too, and learned from each fold's "
     "labelled images and from images without the structure: a stand-in that knows far less than a real "
     "one."
+)
+_UNET_BOX = (
+    "`U-Net box` is the box around what the fold's U-Net, of the same labels, finds in an image."
 )
 _TEXTS = (
     "The sentence encoder is real (all-MiniLM-L6-v2). There is no model for visual question answering, "
@@ -98,7 +103,12 @@ def write_prompted(workspace: PromptedWorkspace) -> Path:
     sam = _STAND_IN
     if recipe.checkpoint is not None:
         sam = _CHECKPOINT.format(name=in_markdown(recipe.checkpoint.name))
-    about = [sam, _CLIP]
+    asked = (*recipe.prompts, *recipe.untuned, measured_boxes(recipe))
+    about = [sam]
+    if any(map(asks_clip, asked)):
+        about.append(_CLIP)
+    if "U-Net box" in asked:
+        about.append(_UNET_BOX)
     if any("text" in prompts for prompts in recipe.prompts):
         about.append(_TEXTS)
     head = f"# {name}\n\n{description}.\n\n{' '.join(about)}\n\n{how}\n"
@@ -170,6 +180,8 @@ def _prompts(workspace: PromptedWorkspace, base: Scores) -> _Table:
 def _flips(workspace: PromptedWorkspace, base: Scores) -> _Table:
     share, recipe, rows = max(workspace.recipe.unlabelled), workspace.recipe, []
     noises = [(kind, rate, 0.0) for kind in FLIPPED for rate in (0.0, *recipe.flips)]
+    if not (recipe.flips or recipe.reversals):
+        noises = []
     for kind, flips, reversals in [*noises, *(("ranking", 0.0, r) for r in recipe.reversals)]:
         image = read_row(workspace, aligned_row(share, kind, "image", flips, reversals))
         region = read_row(workspace, aligned_row(share, kind, "region", flips, reversals))

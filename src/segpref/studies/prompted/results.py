@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from segpref.data.csv_files import read_csv
 from segpref.report.differences import bootstrap_interval
-from segpref.studies.prompted.rows import row_file
+from segpref.studies.prompted.rows import measured_boxes, row_file
 from segpref.studies.prompted.workspace import PromptedWorkspace
 
 __all__ = ["MEASURES", "Boxes", "Figure", "Scores", "gain", "read_boxes", "read_row"]
@@ -97,7 +97,7 @@ def read_boxes(workspace: PromptedWorkspace) -> Boxes | None:
         "Points that lie on the structure": columns["points_on"],
         "Images where nothing was found (the box is the image)": columns["nothing_found"],
     }
-    if workspace.recipe.prompts[0] == "box":
+    if measured_boxes(workspace.recipe) != "box and points":
         del names["Points that lie on the structure"]
     return Boxes(
         len(lines), {name: _with_interval(v.astype(np.float64)) for name, v in names.items()}

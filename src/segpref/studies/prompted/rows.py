@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from segpref.studies.prompted.recipe import Prompts
-from segpref.studies.prompted.workspace import PromptedWorkspace
+from segpref.studies.prompted.recipe import PromptedRecipe, Prompts
+from segpref.studies.prompted.workspace import UNET, PromptedWorkspace
 from segpref.training.feedback import FeedbackKind
 
 __all__ = [
@@ -16,17 +16,29 @@ __all__ = [
     "RANDOM",
     "UNET",
     "aligned_row",
+    "asks_clip",
+    "measured_boxes",
     "row_file",
     "untuned_row",
 ]
 
 MORE: Literal["more labels"] = "more labels"
-UNET = "U-Net"
 KINDS: tuple[FeedbackKind, ...] = ("best-only", "rating", "ranking")
 FLIPPED: tuple[FeedbackKind, ...] = ("rating", "ranking")
 """Feedback that is flipped on purpose."""
 RANDOM = 0.5
 """Reversed so often, feedback says nothing."""
+
+
+def asks_clip(prompts: str) -> bool:
+    """Whether prompts are made with the stand-in for CLIP."""
+    return prompts not in ("U-Net box", "none", "expert", "expert box")
+
+
+def measured_boxes(recipe: PromptedRecipe) -> Prompts:
+    """The prompts whose boxes are set beside the structure: those that are aligned, or a CLIP's."""
+    first = recipe.prompts[0]
+    return first if first in ("box", "U-Net box") else "box and points"
 
 
 def untuned_row(prompts: Prompts) -> str:

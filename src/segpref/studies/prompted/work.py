@@ -18,7 +18,7 @@ from segpref.prompts import LabelPrompts, box_iou, box_of, prompted
 from segpref.studies.prompted.clip import fit_clip
 from segpref.studies.prompted.earlier import run_settings
 from segpref.studies.prompted.recipe import Prompts
-from segpref.studies.prompted.rows import MORE, UNET, aligned_row, untuned_row
+from segpref.studies.prompted.rows import MORE, UNET, aligned_row, measured_boxes, untuned_row
 from segpref.studies.prompted.stand_in import OneStructure
 from segpref.studies.prompted.workspace import Fold, PromptedWorkspace
 from segpref.studies.recorded_settings import as_recorded
@@ -124,8 +124,7 @@ def fit_stand_in_clip(workspace: PromptedWorkspace, number: int) -> None:
 def measure_boxes(workspace: PromptedWorkspace, number: int, file: Path) -> None:
     """How well automatic boxes cover the structure, on the images that are tested on."""
     fold = workspace.fold(number)
-    prompts: Prompts = "box" if workspace.recipe.prompts[0] == "box" else "box and points"
-    prompter = workspace.prompter(number, prompts)
+    prompter = workspace.prompter(number, measured_boxes(workspace.recipe))
     policy = PolicySpec(_PROMPTABLE, {"prompter": prompter}).build(
         workspace.network(), fold.test.label_space
     )

@@ -32,7 +32,10 @@ from segpref.studies.recipe import read_recipe
 from segpref.studies.recorded_settings import changed_settings, plain
 from segpref.types import SegprefError
 
-__all__ = ["Fold", "PromptedWorkspace"]
+__all__ = ["UNET", "Fold", "PromptedWorkspace"]
+
+UNET = "U-Net"
+"""Name of its row and folder."""
 
 
 @dataclass(frozen=True)
@@ -215,6 +218,13 @@ class PromptedWorkspace(Portable):
                 told = {"class_path": "segpref.prompts.LabelPrompts", "init_args": draw}
                 expert["init_args"] = {"draw": told}
             return expert
+        if prompts == "U-Net box":
+            return _kept(
+                {
+                    "class_path": "segpref.policies.promptable.SegmenterPrompts",
+                    "init_args": {"model": str(self.folder(fold) / UNET)},
+                }
+            )
         saliency: dict[str, Any] = {
             "clip": {
                 "class_path": "segpref.prompts.TransformersClip",
@@ -232,8 +242,7 @@ class PromptedWorkspace(Portable):
             saliency |= {"points": 0}
         if "text" in prompts:
             saliency["descriptions"] = {"class_path": "segpref.prompts.Descriptions"}
-        kept = {"class_path": "segpref.prompts.SaliencyPrompts", "init_args": saliency}
-        return {"class_path": "segpref.prompts.KeptPrompts", "init_args": {"prompter": kept}}
+        return _kept({"class_path": "segpref.prompts.SaliencyPrompts", "init_args": saliency})
 
     def _text_encoder(self) -> str:
         name = self.recipe.text_encoder
@@ -259,3 +268,8 @@ class PromptedWorkspace(Portable):
         return SourceSubset(
             self._all, [s for s in sources if strata is None or s.stratum in strata]
         )
+
+
+def _kept(prompter: dict[str, Any]) -> dict[str, Any]:
+    """A prompter whose prompts are looked up by the image where they are known."""
+    return {"class_path": "segpref.prompts.KeptPrompts", "init_args": {"prompter": prompter}}
