@@ -77,7 +77,7 @@ def test_the_model_judge_compares_with_its_own_prediction(
     oracle = OracleJudge(hearts.label_space)
     rng = np.random.default_rng(0)
     for one in some:
-        own = judge.prediction(one)
+        own = judge.own_mask(one)
         assert own.shape == one.label.shape
         candidates = slate(own, one.label, rng.permutation(own.ravel()).reshape(own.shape))
         scores = judge.score(one, candidates)

@@ -66,7 +66,7 @@ judge:
     for model in models:
         model.prepare(some)
     for case in some:
-        candidates = slate(case.label, models[0].prediction(case), models[1].prediction(case))
+        candidates = slate(case.label, models[0].own_mask(case), models[1].own_mask(case))
         expected = np.mean([model.score(case, candidates) for model in models], axis=0)
         np.testing.assert_allclose(judge.score(case, candidates), expected)
 

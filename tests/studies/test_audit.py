@@ -6,20 +6,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from segpref.data import Dataset
 from segpref.inference import mean_iou, score_masks, score_model
-from segpref.judges import NoisyJudge, OracleJudge
+from segpref.judges import ModelJudge, NoisyJudge, OracleJudge
 from segpref.metrics import slate_iou
 from segpref.objectives import DPO, CalibratedDPO
 from segpref.policies import Segmenter
 from segpref.preferences import TopVsRandom
 from segpref.proposals import SlateProposals
+from segpref.report import Comparison
 from segpref.studies import (
     audit,
     audit_page,
     audit_verdict,
     measured_flip_rates,
+    own_masks_verdict,
     read_flip_rates,
     scored_slates,
     select_best,
@@ -66,6 +69,47 @@ def test_the_oracle_passes_its_own_audit(policy: Segmenter, unseen: Dataset) -> 
     assert found.flips.pairs == contrary.flips.pairs > 100
     assert contrary.judge.kendall == pytest.approx(-1)
     assert contrary.base_quality == found.base_quality
+
+
+class Drawing(OracleJudge):
+    """Has masks of its own: the labels, but of some patients none."""
+
+    needs_label = True
+
+    def __init__(self, unseen: Dataset, silent: str) -> None:
+        super().__init__(unseen.label_space)
+        self.silent = silent
+
+    def own_mask(self, case: Case) -> np.ndarray | None:
+        return None if case.patient == self.silent else np.asarray(case.label)
+
+
+def test_masks_of_the_judge_stand_beside_those_of_the_model(
+    policy: Segmenter, unseen: Dataset
+) -> None:
+    proposals = SlateProposals(8, "paper")
+    silent, *others = unseen.patients
+    found = audit(policy, unseen, Drawing(unseen, silent), TopVsRandom(), proposals)
+    own = found.own
+    assert own is not None
+    assert own.patients == len(others)
+    # Of what the model makes of the others, slice by slice.
+    missing: dict[str, list[float]] = {name: [] for name in others}
+    for case in unseen:
+        if case.patient != silent:
+            (mask,) = policy.label_space.decode(policy.logits(torch.from_numpy(case.image)[None]))
+            pair = np.stack([mask.numpy(), case.label])
+            quality = slate_iou(pair, case.label, unseen.label_space)
+            missing[case.patient].append(1 - float(quality[0].mean()))
+    assert own.mean == pytest.approx(np.mean([np.mean(one) for one in missing.values()]))
+    assert found.as_dict()["own"] == own.as_dict()
+
+    same = audit(policy, unseen, ModelJudge(policy), TopVsRandom(), proposals).own
+    assert same is not None
+    assert (same.mean, same.low, same.high) == (0, 0, 0)
+    none = audit(policy, unseen, OracleJudge(unseen.label_space), TopVsRandom(), proposals)
+    assert none.own is None
+    assert none.as_dict()["own"] is None
 
 
 def test_the_verdict_is_paired_over_patients(policy: Segmenter, unseen: Dataset) -> None:
@@ -235,3 +279,19 @@ def test_every_structure_has_a_row(policy: Segmenter, unseen: Dataset) -> None:
         assert row.slates == row.pairs == 0
         assert row.abstained > 0
     json.dumps(blind.as_dict()["structures"], allow_nan=False)
+
+
+def test_whether_the_judge_is_the_better_segmenter(policy: Segmenter, unseen: Dataset) -> None:
+    found = audit(policy, unseen, Drawing(unseen, ""), TopVsRandom(), SlateProposals(8, "paper"))
+    own = Comparison(0.05, 0.02, 0.08, 0.01, 10)
+    for said, beginning in (
+        (own, "The judge's own masks are better than the model's, IoU +0.050 per patient"),
+        (replace(own, mean=-0.05, low=-0.08, high=-0.02), "The judge's own masks are worse than"),
+        (replace(own, low=-0.01), "The judge's own masks are not shown to be better than"),
+    ):
+        sentence = own_masks_verdict(replace(found, own=said))
+        assert sentence is not None
+        assert sentence.startswith(beginning)
+        assert sentence in audit_page(replace(found, own=said)).evidence
+    assert own_masks_verdict(replace(found, own=None)) is None
+    assert len(audit_page(replace(found, own=None)).evidence) == 1

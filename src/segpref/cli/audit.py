@@ -20,6 +20,7 @@ from segpref.studies.audit_report import (
     audit_verdict,
     family_rows,
     flip_rows,
+    own_masks_verdict,
     structure_rows,
 )
 from segpref.studies.auditing import Audit
@@ -106,6 +107,8 @@ def _show(result: Audit) -> None:
     judge = result.judge
     good, sentence = audit_verdict(result)
     stdout.print(Text(sentence, style="green" if good else "yellow"))
+    if (about := own_masks_verdict(result)) is not None:
+        stdout.print(about)
     table = Table(title="The judge (RN-DPO, Table 11)")
     for column in ("figure", "value", "what it says"):
         table.add_column(column, justify="right" if column == "value" else "left")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from segpref.judges.raters import RatersJudge
     from segpref.judges.regressor import RegressorJudge, regressor_input
     from segpref.judges.undrawn_structures import (
+        DrawingJudge,
         MaskBasedJudge,
         UndrawnStructures,
         note_undrawn_structures,
@@ -45,6 +46,7 @@ else:
             "raters": ("RatersJudge",),
             "regressor": ("RegressorJudge", "regressor_input"),
             "undrawn_structures": (
+                "DrawingJudge",
                 "MaskBasedJudge",
                 "UndrawnStructures",
                 "note_undrawn_structures",
@@ -58,6 +60,7 @@ else:
 __all__ = [
     "Committee",
     "DiversityJudge",
+    "DrawingJudge",
     "EnsembleJudge",
     "MaskBasedJudge",
     "MasksJudge",

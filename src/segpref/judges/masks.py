@@ -66,6 +66,13 @@ class MasksJudge:
         """Read the masks of all images of the dataset."""
         self.masks.prepare(dataset)
 
+    def own_mask(self, case: Case) -> UInt8[np.ndarray, "field *space"] | None:
+        """The mask of a prepared case on disk; None where there is none, or not of all fields."""
+        mask = self.masks[case]
+        if mask is None or (mask == IGNORE).reshape(len(mask), -1).all(axis=1).any():
+            return None
+        return mask
+
     def score(self, case: Case, slate: Slate) -> Float[np.ndarray, "K field"]:
         """IoU of every candidate with the mask on disk."""
         mask = self.masks[case]

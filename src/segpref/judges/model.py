@@ -63,10 +63,10 @@ class ModelJudge:
         """Find the structures that it draws almost nowhere; False where there is no image."""
         self.prepare(dataset)
         cases = (dataset[place] for place in range(len(dataset)))
-        return self._silence.measure(([self.prediction(case)], case.label) for case in cases)
+        return self._silence.measure(([self.own_mask(case)], case.label) for case in cases)
 
-    def prediction(self, case: Case) -> np.ndarray:
-        """The judge's own mask ``[field, *space]`` of a prepared case."""
+    def own_mask(self, case: Case) -> UInt8[np.ndarray, "field *space"]:
+        """The judge's own mask of a prepared case."""
         return self._predictions[case]
 
     def score(self, case: Case, slate: Slate) -> Float[np.ndarray, "K field"]:

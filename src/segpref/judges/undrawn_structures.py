@@ -17,9 +17,16 @@ from jaxtyping import Bool, Float, Int, UInt8
 
 from segpref.data.dataset import Dataset
 from segpref.metrics import overlap_counts
-from segpref.types import IGNORE, Judge, LabelSpace
+from segpref.types import IGNORE, Case, Judge, LabelSpace
 
-__all__ = ["RARELY", "MaskBasedJudge", "UndrawnStructures", "note_undrawn_structures", "silence_of"]
+__all__ = [
+    "RARELY",
+    "DrawingJudge",
+    "MaskBasedJudge",
+    "UndrawnStructures",
+    "note_undrawn_structures",
+    "silence_of",
+]
 
 RARELY = 0.1
 """A structure that is found in a smaller share of images is found almost nowhere."""
@@ -141,6 +148,15 @@ class MaskBasedJudge(Protocol):
 
     def find_silence(self, dataset: Dataset) -> bool:
         """Find these structures on labelled images; False where it has no mask of any of them."""
+        ...
+
+
+@runtime_checkable
+class DrawingJudge(Protocol):
+    """A judge that has one mask of its own of an image, so that it could be a segmenter itself."""
+
+    def own_mask(self, case: Case) -> Mask | None:
+        """Its mask of a prepared case; None where it has none."""
         ...
 
 

@@ -19,6 +19,7 @@ __all__ = [
     "audit_verdict",
     "family_rows",
     "flip_rows",
+    "own_masks_verdict",
     "structure_rows",
 ]
 
@@ -62,6 +63,26 @@ def audit_verdict(found: Audit) -> tuple[bool, str]:
     return False, f"The judge is not shown to be worth using: {told}"
 
 
+def own_masks_verdict(found: Audit) -> str | None:
+    """Whether the judge is the better segmenter: then its labels say more in training than as a judge.
+
+    None where it draws no masks of its own, or was not measured.
+    """
+    own = found.own
+    if own is None or not own.patients:
+        return None
+    if own.word == "better":
+        return (
+            f"The judge's own masks are better than the model's, IoU {own.in_words}: train the model "
+            "on the judge's labels, or use the judge in its place, before you align."
+        )
+    told = {"worse": "are worse than", "not shown": "are not shown to be better than"}[own.word]
+    return (
+        f"The judge's own masks {told} the model's, IoU {own.in_words}. If its labels are at hand, "
+        "training the model on them, too, is the alternative to beat."
+    )
+
+
 def audit_page(found: Audit, lead: str = "") -> Page:
     """The page: the verdict, the judge's figures and each structure; slates and pairs folded below."""
     good, sentence = audit_verdict(found)
@@ -78,6 +99,7 @@ def audit_page(found: Audit, lead: str = "") -> Page:
         evidence=(
             f"Mean IoU of the model's own masks {_number(found.base_quality)}, of the best candidates "
             f"{_number(found.best_quality)}: the most that any judge could select.",
+            *filter(None, [own_masks_verdict(found)]),
         ),
         lead=lead,
         sections=[

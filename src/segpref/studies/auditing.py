@@ -14,7 +14,7 @@ from jaxtyping import UInt8
 
 from segpref.data.dataset import Dataset
 from segpref.data.patches import PatchDraw
-from segpref.judges import note_undrawn_structures
+from segpref.judges import DrawingJudge, note_undrawn_structures
 from segpref.metrics import (
     SlateDiagnostics,
     StructureFigures,
@@ -76,6 +76,7 @@ class Audit:
         abstains_on: structures that the judge never draws, of which it says nothing.
         worth: what its favourites gain in IoU over the anchor, paired over patients; None where that
             was not measured.
+        own: what the judge's own masks gain in IoU over the anchor, likewise; None where it draws none.
     """
 
     judge: SlateDiagnostics
@@ -88,11 +89,14 @@ class Audit:
     structures: tuple[StructureFigures, ...] = ()
     abstains_on: tuple[str, ...] = ()
     worth: Comparison | None = None
+    own: Comparison | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain figures, for ``summary.json``; what a structure has no figure for is None."""
         plain = asdict(self)
-        plain["worth"] = None if self.worth is None else self.worth.as_dict()
+        for name in ("worth", "own"):
+            found: Comparison | None = getattr(self, name)
+            plain[name] = None if found is None else found.as_dict()
         for row in plain["structures"]:
             row |= {name: None for name, value in row.items() if value != value}
         return plain
@@ -136,7 +140,9 @@ def audit(
     else:
         assert isinstance(policy, TunablePolicy)
         slates = patch_slates(policy, dataset, judge, proposals, patches, seed)
-    return audit_of(slates, dataset.label_space, miner, seed, silent)
+    # Its masks are of whole images.
+    own = judge if isinstance(judge, DrawingJudge) and patches is None else None
+    return audit_of(slates, dataset.label_space, miner, seed, silent, own)
 
 
 def audit_standing(judge: StandingJudge, dataset: Dataset, miner: Miner, seed: int = 0) -> Audit:
@@ -161,6 +167,7 @@ def audit_of(
     miner: Miner,
     seed: int = 0,
     abstains_on: Sequence[str] = (),
+    drawing: DrawingJudge | None = None,
 ) -> Audit:
     """Measure scored slates of labelled cases, whoever scored them.
 
@@ -170,10 +177,11 @@ def audit_of(
         miner: makes pairs of the scores.
         seed: of pairs.
         abstains_on: structures of which the judge says nothing.
+        drawing: the judge, if it has masks of its own that are to be measured, too.
     """
     masks = _Packed()
     # A loop would keep a slate while the next one is made.
-    seen = list(map(partial(_measured, masks, space), slates))
+    seen = list(map(partial(_measured, masks, space, drawing), slates))
     truth, judged = [one.quality for one in seen], [one.scores for one in seen]
     rngs = [np.random.default_rng(derive_seed(seed, 1, number)) for number in range(len(seen))]
     # A miner that draws finds other pairs every time: one draw of few slates says little of a gap.
@@ -198,6 +206,7 @@ def audit_of(
         ),
         abstains_on=tuple(abstains_on),
         worth=_worth(seen),
+        own=None if drawing is None else _own(seen),
     )
 
 
@@ -212,6 +221,7 @@ class _Measured:
     structures: StructureSlate
     about: str | None
     patient: str
+    own: float
 
 
 class _Packed(Sequence[Any]):
@@ -233,7 +243,9 @@ class _Packed(Sequence[Any]):
         self._known.append((masks.shape, zlib.compress(np.ascontiguousarray(masks).data, 1)))
 
 
-def _measured(masks: _Packed, label_space: LabelSpace, scored: ScoredSlate) -> _Measured:
+def _measured(
+    masks: _Packed, label_space: LabelSpace, drawing: DrawingJudge | None, scored: ScoredSlate
+) -> _Measured:
     assert scored.case.label is not None
     slate = scored.slate
     masks.append(slate.masks)
@@ -242,7 +254,13 @@ def _measured(masks: _Packed, label_space: LabelSpace, scored: ScoredSlate) -> _
     distinct = len(set(scored.ids)) / len(slate)
     each = structure_slate(slate.masks, label, label_space)
     about, patient = scored.structure, scored.case.patient
-    return _Measured(slate.candidates, scored.scores, quality, distinct, each, about, patient)
+    own = math.nan
+    if drawing is not None and (mask := drawing.own_mask(scored.case)) is not None:
+        # Side by side, so that both are measured on the same structures.
+        both = np.stack([mask, slate.masks[0]])
+        drawn, anchor = slate_iou(both, label, label_space, counted=label_space.labelled)
+        own = float((drawn - anchor).mean())
+    return _Measured(slate.candidates, scored.scores, quality, distinct, each, about, patient, own)
 
 
 def _worth(seen: Sequence[_Measured]) -> Comparison:
@@ -252,6 +270,15 @@ def _worth(seen: Sequence[_Measured]) -> Comparison:
         for said, true in zip(one.scores.T, one.quality.T, strict=True):
             if score_state(said) == "usable" and not np.isnan(true).any():
                 gains.setdefault(one.patient, []).append(float(true[np.nanargmax(said)] - true[0]))
+    return compared(np.array([np.mean(own) for own in gains.values()]))
+
+
+def _own(seen: Sequence[_Measured]) -> Comparison:
+    """What the judge's own masks gain over the anchors, patient by patient."""
+    gains: dict[str, list[float]] = {}
+    for one in seen:
+        if not math.isnan(one.own):
+            gains.setdefault(one.patient, []).append(one.own)
     return compared(np.array([np.mean(own) for own in gains.values()]))
 
 
