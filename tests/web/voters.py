@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+from tests.waiting import FAILED_S
 
 Choose = Callable[[dict[str, Any], "Voter"], str | dict[str, Any]]
 """From a task, as ``api/next`` gives it, and its voter to a choice, or to changes of the vote."""
@@ -43,7 +44,9 @@ class Voter:
 
     def __post_init__(self) -> None:
         headers = {"X-Segpref": "1", "Origin": self.address, "Cookie": f"segpref={self.session}"}
-        self.client = httpx.Client(base_url=f"{self.address}/api/", headers=headers, timeout=60)
+        self.client = httpx.Client(
+            base_url=f"{self.address}/api/", headers=headers, timeout=FAILED_S
+        )
 
     def ask(self, method: str, path: str, body: Any = None) -> httpx.Response:
         """An answer; where there is none, or the server can't now, the same again."""
@@ -128,7 +131,9 @@ class Voter:
 def enter(address: str, token: str) -> str:
     """Use a link up; the value of the cookie."""
     headers = {"X-Segpref": "1", "Origin": address}
-    answer = httpx.post(f"{address}/api/enter", json={"token": token}, headers=headers, timeout=60)
+    answer = httpx.post(
+        f"{address}/api/enter", json={"token": token}, headers=headers, timeout=FAILED_S
+    )
     assert answer.status_code == 204, answer.text
     return answer.cookies["segpref"]
 
