@@ -77,6 +77,10 @@ def test_audit_align_evaluate_predict(models: Path, capsys: pytest.CaptureFixtur
     printed = " ".join(capsys.readouterr().out.split())
     assert "worth using: its favourites " in printed.partition("HarmTop")[0]
     assert "worth using: its favourites " in (models / "audit.html").read_text()
+    # The judge's own masks were measured, and it has learned from patients of its own.
+    assert "The judge's own masks are " in printed.partition("HarmTop")[0]
+    assert "It has learned from labels of 2 patients that the model has not seen." in printed
+    assert json.loads((models / "audit.json").read_text())["unused"] == 2
     assert "PairFlip" in printed
     assert "--method calibrated" in printed
     assert align(models, "calibrated", "--method", "calibrated") == 0
@@ -138,7 +142,11 @@ def test_masks_of_a_model_judge_as_the_model_does(
     for one in (masks, judge):
         assert run(models, "audit", "--model", str(models / "base"), "--judge", str(one),
                    *data) == 0  # fmt: skip
-        printed.append(capsys.readouterr().out)
+        told = " ".join(capsys.readouterr().out.split())
+        # Only a model says whose labels it has learned from.
+        assert ("It has learned from labels of" in told) == (one == judge)
+        before, _, table = told.partition("The judge (RN-DPO")
+        printed.append((before.partition(" It has learned from")[0].strip(), table))
     assert printed[0] == printed[1]
 
 

@@ -21,6 +21,7 @@ from segpref.studies import (
     audit,
     audit_page,
     audit_verdict,
+    labels_advice,
     measured_flip_rates,
     own_masks_verdict,
     read_flip_rates,
@@ -285,13 +286,31 @@ def test_whether_the_judge_is_the_better_segmenter(policy: Segmenter, unseen: Da
     found = audit(policy, unseen, Drawing(unseen, ""), TopVsRandom(), SlateProposals(8, "paper"))
     own = Comparison(0.05, 0.02, 0.08, 0.01, 10)
     for said, beginning in (
-        (own, "The judge's own masks are better than the model's, IoU +0.050 per patient"),
+        (own, "The judge's own masks are better than the model's: IoU +0.050 per patient"),
         (replace(own, mean=-0.05, low=-0.08, high=-0.02), "The judge's own masks are worse than"),
         (replace(own, low=-0.01), "The judge's own masks are not shown to be better than"),
     ):
-        sentence = own_masks_verdict(replace(found, own=said))
+        told = replace(found, own=said)
+        sentence, advice = own_masks_verdict(told), labels_advice(told)
         assert sentence is not None
         assert sentence.startswith(beginning)
-        assert sentence in audit_page(replace(found, own=said)).evidence
+        assert sentence in audit_page(told).evidence
+        assert (advice is None) == (said is not own)
+        assert advice is None or advice.startswith("Use it in the model's place")
+        assert (advice in audit_page(told).evidence) == (advice is not None)
     assert own_masks_verdict(replace(found, own=None)) is None
     assert len(audit_page(replace(found, own=None)).evidence) == 1
+
+
+@pytest.mark.parametrize(("unused", "who"), [(1, "1 patient that"), (6, "6 patients that")])
+def test_labels_that_only_the_judge_has_seen_are_told_of(
+    unused: int, who: str, policy: Segmenter, unseen: Dataset
+) -> None:
+    oracle = OracleJudge(unseen.label_space)
+    found = audit(policy, unseen, oracle, TopVsRandom(), SlateProposals(8, "paper"))
+    assert labels_advice(found) is None
+    advice = labels_advice(replace(found, unused=unused))
+    assert advice is not None
+    assert who in advice
+    assert advice in audit_page(replace(found, unused=unused)).evidence
+    assert labels_advice(replace(found, unused=0)) is None

@@ -20,6 +20,7 @@ from segpref.studies.audit_report import (
     audit_verdict,
     family_rows,
     flip_rows,
+    labels_advice,
     own_masks_verdict,
     structure_rows,
 )
@@ -107,7 +108,7 @@ def _show(result: Audit) -> None:
     judge = result.judge
     good, sentence = audit_verdict(result)
     stdout.print(Text(sentence, style="green" if good else "yellow"))
-    if (about := own_masks_verdict(result)) is not None:
+    for about in filter(None, [own_masks_verdict(result), labels_advice(result)]):
         stdout.print(about)
     table = Table(title="The judge (RN-DPO, Table 11)")
     for column in ("figure", "value", "what it says"):

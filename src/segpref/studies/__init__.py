@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING
 from segpref.faces import face
 
 if TYPE_CHECKING:
-    from segpref.studies.audit_report import audit_page, audit_verdict, own_masks_verdict
+    from segpref.studies.audit_report import (
+        audit_page,
+        audit_verdict,
+        labels_advice,
+        own_masks_verdict,
+    )
     from segpref.studies.auditing import audit, audit_of
     from segpref.studies.calibration import measured_flip_rates, read_flip_rates
     from segpref.studies.earlier import run_settings, whole_methods
@@ -48,6 +53,7 @@ else:
             ),
             "tables": (
                 "judges_of",
+                "labels_advice",
                 "study_tables",
             ),
             "planning": (
@@ -55,7 +61,7 @@ else:
                 "check_names",
                 "plan",
             ),
-            "audit_report": ("audit_page", "audit_verdict", "own_masks_verdict"),
+            "audit_report": ("audit_page", "audit_verdict", "labels_advice", "own_masks_verdict"),
             "auditing": ("audit", "audit_of"),
             "calibration": ("measured_flip_rates", "read_flip_rates"),
             "earlier": ("run_settings", "whole_methods"),
@@ -96,6 +102,7 @@ __all__ = [
     "control_beside",
     "default_network",
     "judges_of",
+    "labels_advice",
     "load_recipe",
     "measured_flip_rates",
     "own_masks_verdict",

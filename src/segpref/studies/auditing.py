@@ -77,6 +77,8 @@ class Audit:
         worth: what its favourites gain in IoU over the anchor, paired over patients; None where that
             was not measured.
         own: what the judge's own masks gain in IoU over the anchor, likewise; None where it draws none.
+        unused: patients whose labels the judge has learned from and the model has not; None where
+            there is none, or the judge does not say.
     """
 
     judge: SlateDiagnostics
@@ -90,6 +92,7 @@ class Audit:
     abstains_on: tuple[str, ...] = ()
     worth: Comparison | None = None
     own: Comparison | None = None
+    unused: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain figures, for ``summary.json``; what a structure has no figure for is None."""

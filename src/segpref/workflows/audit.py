@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,7 @@ def audit(
                 seed,
                 slates=None if pool.ray is None else pool_slates(pool, again, inputs, seed),
             )
+            result = replace(result, unused=inputs.unused)
     if out is not None:
         content = {"settings": settings or text_of(where, opening), **result.as_dict()}
         write_atomically(out, json.dumps(content, indent=1, default=str).encode())

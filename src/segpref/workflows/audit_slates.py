@@ -33,12 +33,15 @@ class AuditInputs:
         cases: on which judge and slates are measured.
         judge: scores the candidates.
         proposals: make the slates.
+        unused: patients whose labels the judge has learned from and the model has not; None where
+            there is none, or it does not say.
     """
 
     policy: Policy
     cases: Dataset
     judge: Judge
     proposals: SlateProposals
+    unused: int | None
 
 
 def open_audit(
@@ -64,7 +67,9 @@ def open_audit(
     making = inputs.families(families, others, candidates, store)
     check_masks(inputs.judge, making, cases)
     policy = whole_images(opened.policies(), opened.card.preparation, opened.mirroring)
-    return AuditInputs(policy, cases, inputs.judge, SlateProposals(candidates, making))
+    # Masks on disk do not tell whose labels their program has learned from.
+    unused = len({*inputs.judged} - {*opened.card.labelled}) or None
+    return AuditInputs(policy, cases, inputs.judge, SlateProposals(candidates, making), unused)
 
 
 def pool_slates(
