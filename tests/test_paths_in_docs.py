@@ -13,8 +13,8 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*
 NAMED = re.compile(r"`((?:src/segpref|tests|benchmarks|docs|tools)/[\w./-]*)`")
 MODULE = re.compile(r"`((?:\w+/)*[a-z_]+\.py)`")
 RUN = re.compile(r"python -m ((?:benchmarks|tools|segpref)[\w.]*\w)")
-EXAMPLES = {"newloss.py", "benchmarks.NAME"}
-"""A file of the reader of a tutorial, and a place to be filled in."""
+EXAMPLES = {"mine.py", "newloss.py", "benchmarks.NAME"}
+"""Files of readers of tutorials, and a place to be filled in."""
 PACKAGES = {path.name for path in (ROOT / "src" / "segpref").iterdir() if path.suffix != ".py"}
 PACKAGES -= {"__pycache__", "py.typed"}
 
