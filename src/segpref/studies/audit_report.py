@@ -87,7 +87,8 @@ def labels_advice(found: Audit) -> str | None:
         patients = f"{found.unused} patient{'' if found.unused == 1 else 's'}"
         return (
             f"It has learned from labels of {patients} that the model has not seen. Where these are at "
-            "hand, train the model on them first: that gains more than an alignment by such a judge."
+            "hand, train the model on them first: on ACDC, with a weak judge, that gained four times "
+            "what an alignment by it did."
         )
     if found.own is not None and found.own.word == "better":
         return (

@@ -14,6 +14,7 @@ from segpref.studies.prompted.rows import (
     MORE,
     RANDOM,
     UNET,
+    asked_prompts,
     asks_clip,
     measured_boxes,
     row_file,
@@ -45,7 +46,7 @@ def prompted_jobs(workspace: PromptedWorkspace, only: Sequence[str] = ()) -> lis
 def _jobs(workspace: PromptedWorkspace) -> Iterator[Job]:
     recipe = workspace.recipe
     folds = range(recipe.folds)
-    asked = (*recipe.prompts, *recipe.untuned, measured_boxes(recipe))
+    asked = asked_prompts(recipe)
     yield _start(workspace)
     for number in folds:
         if any(map(asks_clip, asked)):

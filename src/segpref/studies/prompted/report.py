@@ -27,8 +27,8 @@ from segpref.studies.prompted.rows import (
     RANDOM,
     UNET,
     aligned_row,
+    asked_prompts,
     asks_clip,
-    measured_boxes,
     untuned_row,
 )
 from segpref.studies.prompted.workspace import PromptedWorkspace
@@ -103,7 +103,7 @@ def write_prompted(workspace: PromptedWorkspace) -> Path:
     sam = _STAND_IN
     if recipe.checkpoint is not None:
         sam = _CHECKPOINT.format(name=in_markdown(recipe.checkpoint.name))
-    asked = (*recipe.prompts, *recipe.untuned, measured_boxes(recipe))
+    asked = asked_prompts(recipe)
     about = [sam]
     if any(map(asks_clip, asked)):
         about.append(_CLIP)

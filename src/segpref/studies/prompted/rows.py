@@ -16,6 +16,7 @@ __all__ = [
     "RANDOM",
     "UNET",
     "aligned_row",
+    "asked_prompts",
     "asks_clip",
     "measured_boxes",
     "row_file",
@@ -39,6 +40,11 @@ def measured_boxes(recipe: PromptedRecipe) -> Prompts:
     """The prompts whose boxes are set beside the structure: those that are aligned, or a CLIP's."""
     first = recipe.prompts[0]
     return first if first in ("box", "U-Net box") else "box and points"
+
+
+def asked_prompts(recipe: PromptedRecipe) -> tuple[Prompts, ...]:
+    """All ways in which the study asks; some may come twice."""
+    return (*recipe.prompts, *recipe.untuned, measured_boxes(recipe))
 
 
 def untuned_row(prompts: Prompts) -> str:
