@@ -79,7 +79,7 @@ def test_audit_align_evaluate_predict(models: Path, capsys: pytest.CaptureFixtur
     assert "worth using: its favourites " in (models / "audit.html").read_text()
     # The judge's own masks were measured, and it has learned from patients of its own.
     assert "The judge's own masks are " in printed.partition("HarmTop")[0]
-    assert "It has learned from labels of 2 patients that the model has not seen." in printed
+    assert "The judge has learned from labels of 2 patients that the model has not seen." in printed
     assert json.loads((models / "audit.json").read_text())["unused"] == 2
     assert "PairFlip" in printed
     assert "--method calibrated" in printed
@@ -144,9 +144,9 @@ def test_masks_of_a_model_judge_as_the_model_does(
                    *data) == 0  # fmt: skip
         told = " ".join(capsys.readouterr().out.split())
         # Only a model says whose labels it has learned from.
-        assert ("It has learned from labels of" in told) == (one == judge)
+        assert ("The judge has learned from labels of" in told) == (one == judge)
         before, _, table = told.partition("The judge (RN-DPO")
-        printed.append((before.partition(" It has learned from")[0].strip(), table))
+        printed.append((before.partition(" The judge has learned from")[0].strip(), table))
     assert printed[0] == printed[1]
 
 

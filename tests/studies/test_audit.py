@@ -296,7 +296,7 @@ def test_whether_the_judge_is_the_better_segmenter(policy: Segmenter, unseen: Da
         assert sentence.startswith(beginning)
         assert sentence in audit_page(told).evidence
         assert (advice is None) == (said is not own)
-        assert advice is None or advice.startswith("Use it in the model's place")
+        assert advice is None or advice.startswith("Use the judge in the model's place")
         assert (advice in audit_page(told).evidence) == (advice is not None)
     assert own_masks_verdict(replace(found, own=None)) is None
     assert len(audit_page(replace(found, own=None)).evidence) == 1

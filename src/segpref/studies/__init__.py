@@ -53,7 +53,6 @@ else:
             ),
             "tables": (
                 "judges_of",
-                "labels_advice",
                 "study_tables",
             ),
             "planning": (

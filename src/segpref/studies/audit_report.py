@@ -86,14 +86,12 @@ def labels_advice(found: Audit) -> str | None:
     if found.unused:
         patients = f"{found.unused} patient{'' if found.unused == 1 else 's'}"
         return (
-            f"It has learned from labels of {patients} that the model has not seen. Where these are at "
-            "hand, train the model on them first: on ACDC, with a weak judge, that gained four times "
-            "what an alignment by it did."
+            f"The judge has learned from labels of {patients} that the model has not seen. Where these "
+            "are at hand, train the model on them first: on ACDC, with a weak judge, that gained four "
+            "times what an alignment by it did."
         )
     if found.own is not None and found.own.word == "better":
-        return (
-            "Use it in the model's place, or let the model learn from its masks, before you align."
-        )
+        return "Use the judge in the model's place, or let the model learn from its masks first."
     return None
 
 
