@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 from pathlib import Path
 
-import numpy as np
-
+from benchmarks.votes.differences import differences, means, plain
 from benchmarks.votes.truth import Truth
 from benchmarks.votes.units import Base, Experiment
 from segpref.data import read_csv
-from segpref.report import compared, gains_by_patient
 
 METHODS = ("votes", "control", "judge", "random")
 CLAIMS = (
@@ -50,25 +47,8 @@ def figures(experiments: list[Experiment], base: Base) -> dict[str, object]:
     truth = Truth(experiments[0].data)
     found["true_flips"] = [one.true_flips(base, truth) for one in experiments]
     for measure in ("iou", "dice"):
-        found[measure] = {
-            name: [float(np.nanmean([float(row[measure]) for row in seed])) for seed in seeds]
-            for name, seeds in rows.items()
-        }
-        claims = {}
-        for ours, theirs in CLAIMS:
-            gains = [
-                gains_by_patient(a, b, measure)
-                for a, b in zip(rows[ours], rows[theirs], strict=True)
-            ]
-            patients = sorted(set().union(*gains))
-            values = [np.mean([one[n] for one in gains if n in one]) for n in patients]
-            per_seed = [float(np.mean(list(one.values()))) for one in gains]
-            claims[f"{ours} minus {theirs}"] = {
-                **compared(np.array(values)).as_dict(),
-                "seeds": per_seed,
-                "seeds_better": sum(one > 0 for one in per_seed),
-            }
-        found[f"{measure}_differences"] = claims
+        found[measure] = means(rows, measure)
+        found[f"{measure}_differences"] = differences(rows, CLAIMS, measure)
     return found
 
 
@@ -87,17 +67,9 @@ def main() -> None:
     for base in given.bases:
         for number, one in enumerate(experiments, start=1):
             run(one, base)
-            content = json.dumps(_plain(figures(experiments[:number], base)), indent=1)
+            content = json.dumps(plain(figures(experiments[:number], base)), indent=1)
             given.out.mkdir(parents=True, exist_ok=True)
             (given.out / f"{base}.json").write_text(content + "\n")
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, dict):
-        return {key: _plain(one) for key, one in value.items()}
-    if isinstance(value, list):
-        return [_plain(one) for one in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 if __name__ == "__main__":

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-__all__ = ["RATERS", "Habits", "answer", "chance_right"]
+__all__ = ["RATERS", "Habits", "answer", "best_of", "chance_right"]
 
 Answer = Literal["left", "right", "tie", "cant-tell"]
 
@@ -69,6 +70,21 @@ def answer(
     if abs(first - second) < habits.tie_within:
         return "tie"
     return "left" if first > second else "right"
+
+
+def best_of(
+    habits: Habits, qualities: Sequence[float], spread: float, rng: np.random.Generator
+) -> str:
+    """Which of several masks a rater calls the best: the place of one (``best-N``), or can't tell.
+
+    Views as in :func:`answer`; where an answer does not depend on the masks, every place is as likely.
+    """
+    if rng.random() < habits.cant_tell:
+        return "cant-tell"
+    if rng.random() < habits.lapse:
+        return f"best-{rng.integers(len(qualities))}"
+    views = np.array(qualities) / spread + rng.normal(0, habits.noise, len(qualities))
+    return f"best-{views.argmax()}"
 
 
 def chance_right(habits: Habits, gap: float) -> float:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from benchmarks.votes.raters import RATERS, Habits, answer
+from benchmarks.votes.raters import RATERS, Habits, answer, best_of
 from benchmarks.votes.truth import Truth, key_of, mask_scores, spread_of, true_flips
 from benchmarks.votes.voting import Choose, Voter, served, vote
 from segpref.collect import StudyFolder, VoteStore
@@ -20,7 +20,7 @@ from segpref.data import open_dataset, split_patients
 
 __all__ = ["VOTES", "Base", "Experiment", "Who"]
 
-Base = Literal["weak", "unimatch"]
+Base = Literal["weak", "unimatch", "copy-paste"]
 Who = Literal["raters", "random", "judge"]
 
 VOTES = 600
@@ -45,11 +45,15 @@ class Experiment:
         data: folder of ACDC.
         work: where models, studies and runs are.
         seed: of everything.
+        votes: so many are stored, practice not counted.
+        epochs: of an alignment, of 200 images each.
     """
 
     data: Path
     work: Path
     seed: int
+    votes: int = VOTES
+    epochs: int = 15
 
     @property
     def split(self) -> Path:
@@ -114,7 +118,7 @@ class Experiment:
                 Voter(address, store.new_link(n) if n in known else store.add_rater(n), chosen)
                 for n, chosen in choose.items()
             ]
-            vote(voters, VOTES, stored)
+            vote(voters, self.votes, stored)
         self._segpref("collect", "report", str(folder))
 
     def true_flips(self, base: Base, truth: Truth) -> dict[str, list[int]]:
@@ -139,8 +143,10 @@ class Experiment:
 
         def choose(image: np.ndarray, masks: np.ndarray, task: Any) -> str:
             value = None if task["structure"] is None else names.index(task["structure"])
-            left, right = (truth.quality(image, one, value) for one in masks)
-            return answer(habits, left, right, spread, rng)
+            qualities = [truth.quality(image, one, value) for one in masks]
+            if task["mode"] == "best-of-four":
+                return best_of(habits, qualities, spread, rng)
+            return answer(habits, qualities[0], qualities[1], spread, rng)
 
         return choose
 
@@ -161,7 +167,7 @@ class Experiment:
         self._run(
             "align", f"{base}-{method}", model=str(self.model(base)),
             votes=str(self.study(base, who)), reduction="region", objective=DPO, learning_rate=1e-4,
-            epochs=15, images_per_epoch=200, batch_size=8, control=method == "control",
+            epochs=self.epochs, images_per_epoch=200, batch_size=8, control=method == "control",
             out=str(self.model(f"{base}-{method}")), resume=True,
         )  # fmt: skip
 

@@ -12,7 +12,7 @@ from jaxtyping import Float, UInt8
 from segpref.checking import checked
 from segpref.data.dataset import Dataset
 from segpref.judges.yaml_types import NamedJudge
-from segpref.types import Case, SegprefError, Slate
+from segpref.types import Case, PreparedJudge, SegprefError, Slate
 
 __all__ = ["VirtualAnnotator", "quartiles", "rated"]
 
@@ -84,7 +84,7 @@ class VirtualAnnotator:
 
     def prepare(self, dataset: Dataset) -> None:
         """Prepare the judge within."""
-        if hasattr(self.judge, "prepare"):
+        if isinstance(self.judge, PreparedJudge):
             self.judge.prepare(dataset)
 
     def score(self, case: Case, slate: Slate) -> Float[np.ndarray, "K field"]:

@@ -15,7 +15,7 @@ from segpref.data.dataset import Dataset
 from segpref.judges.whole_masks import WholeScores, whole_mask_scores
 from segpref.judges.yaml_types import NamedJudge
 from segpref.late import late
-from segpref.types import Case, LabelSpace, SegprefError, Slate
+from segpref.types import Case, LabelSpace, PreparedJudge, SegprefError, Slate
 
 __all__ = ["Committee", "trust_weights"]
 
@@ -85,7 +85,7 @@ class Committee:
     def prepare(self, dataset: Dataset) -> None:
         """Prepare all members."""
         for judge in self.judges:
-            if hasattr(judge, "prepare"):
+            if isinstance(judge, PreparedJudge):
                 judge.prepare(dataset)
 
     def digest(self) -> str:

@@ -11,7 +11,7 @@ from segpref.checking import checked
 from segpref.data.dataset import Dataset
 from segpref.judges.yaml_types import NamedJudge
 from segpref.metrics import slate_iou
-from segpref.types import Case, LabelSpace, SegprefError, Slate
+from segpref.types import Case, LabelSpace, PreparedJudge, SegprefError, Slate
 
 __all__ = ["DiversityJudge"]
 
@@ -68,7 +68,7 @@ class DiversityJudge:
 
     def prepare(self, dataset: Dataset) -> None:
         """Prepare the judge within."""
-        if hasattr(self.judge, "prepare"):
+        if isinstance(self.judge, PreparedJudge):
             self.judge.prepare(dataset)
 
     def score(self, case: Case, slate: Slate) -> Float[np.ndarray, "K field"]:

@@ -10,7 +10,7 @@ from jaxtyping import Float, UInt8
 from segpref.checking import checked
 from segpref.data.dataset import Dataset
 from segpref.judges.yaml_types import NamedJudge
-from segpref.types import IGNORE, Case, SegprefError, Slate
+from segpref.types import IGNORE, Case, PreparedJudge, SegprefError, Slate
 
 __all__ = ["NoisyJudge"]
 
@@ -80,7 +80,7 @@ class NoisyJudge:
 
     def prepare(self, dataset: Dataset) -> None:
         """Prepare the judge within."""
-        if hasattr(self.judge, "prepare"):
+        if isinstance(self.judge, PreparedJudge):
             self.judge.prepare(dataset)
 
     def score(self, case: Case, slate: Slate) -> Float[np.ndarray, "K field"]:

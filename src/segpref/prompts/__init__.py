@@ -23,7 +23,15 @@ if TYPE_CHECKING:
     )
     from segpref.prompts.prepared import FixedPrompts, in_prepared
     from segpref.prompts.prompt import Box, Point, Prompt, Prompts, checked
-    from segpref.prompts.promptable import Answer, Promptable, PromptedModel, Prompter, prompted
+    from segpref.prompts.promptable import (
+        Answer,
+        ParticularPrompter,
+        PreparedPrompter,
+        Promptable,
+        PromptedModel,
+        Prompter,
+        prompted,
+    )
     from segpref.prompts.saliency import GradCAM, GScoreCAM, Saliency
     from segpref.prompts.sources import SaliencyPrompts, Target, WholeImage, image_digest
     from segpref.prompts.store import KeptPrompts
@@ -48,7 +56,17 @@ else:
             ),
             "prepared": ("FixedPrompts", "in_prepared"),
             "prompt": ("Box", "Point", "Prompt", "Prompts", "checked"),
-            "promptable": ("Answer", "Promptable", "PromptedModel", "Prompter", "prompted"),
+            "promptable": (
+                "Answer",
+                "ParticularPrompter",
+                "PreparedPrompter",
+                "ParticularPrompter",
+                "PreparedPrompter",
+                "Promptable",
+                "PromptedModel",
+                "Prompter",
+                "prompted",
+            ),
             "saliency": ("GScoreCAM", "GradCAM", "Saliency"),
             "sources": ("SaliencyPrompts", "Target", "WholeImage", "image_digest"),
             "store": ("KeptPrompts",),
@@ -72,7 +90,9 @@ __all__ = [
     "KeptPrompts",
     "LabelPrompts",
     "LocalVQA",
+    "ParticularPrompter",
     "Point",
+    "PreparedPrompter",
     "Prompt",
     "Promptable",
     "PromptedModel",

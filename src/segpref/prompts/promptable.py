@@ -10,9 +10,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from segpref.prompts.prompt import Prompts
-from segpref.types import Predictor, SegprefError, State
+from segpref.types import LabelSpace, Predictor, SegprefError, State
 
-__all__ = ["Answer", "Promptable", "PromptedModel", "Prompter", "prompted"]
+__all__ = [
+    "Answer",
+    "ParticularPrompter",
+    "PreparedPrompter",
+    "Promptable",
+    "PromptedModel",
+    "Prompter",
+    "prompted",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +49,24 @@ class Prompter(Protocol):
 
     def key(self) -> dict[str, object]:
         """What the prompts depend on besides the image, for JSON: they are cached under it."""
+        ...
+
+
+@runtime_checkable
+class PreparedPrompter(Prompter, Protocol):
+    """A prompter that makes prompts of a whole dataset at once, and keeps them."""
+
+    def prepare(self, dataset: Any, cache: Any = None) -> None:
+        """Make what is missing."""
+        ...
+
+
+@runtime_checkable
+class ParticularPrompter(Prompter, Protocol):
+    """A prompter that suits certain images and structures only."""
+
+    def check(self, label_space: LabelSpace, preparation: Any) -> None:
+        """Refuse others; raises SegprefError."""
         ...
 
 

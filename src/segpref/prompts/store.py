@@ -17,7 +17,7 @@ from segpref.data.dataset import Dataset, Volume
 from segpref.data.prepared import ImagePreparation
 from segpref.progress import track
 from segpref.prompts.prompt import Prompt
-from segpref.prompts.promptable import Prompter
+from segpref.prompts.promptable import ParticularPrompter, Prompter
 from segpref.prompts.sources import image_digest
 from segpref.types import LabelSpace
 
@@ -44,7 +44,7 @@ class KeptPrompts:
         Raises:
             SegprefError: it does.
         """
-        if hasattr(self.prompter, "check"):
+        if isinstance(self.prompter, ParticularPrompter):
             self.prompter.check(label_space, preparation)
 
     def prepare(self, dataset: Dataset, cache: Cache | None = None) -> None:

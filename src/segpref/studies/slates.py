@@ -19,7 +19,7 @@ from segpref.preferences import Candidates, ScoredSlate, Scoring
 from segpref.progress import track
 from segpref.proposals import SlateProposals
 from segpref.seeds import derive_seed
-from segpref.types import Judge, Policy
+from segpref.types import Judge, Policy, PreparedJudge
 
 __all__ = [
     "ScoredSlate",
@@ -58,7 +58,7 @@ class SlateBatches:
         seed: int,
         batch_size: int = 8,
     ) -> None:
-        if hasattr(judge, "prepare"):
+        if isinstance(judge, PreparedJudge):
             judge.prepare(dataset)
         proposals.prepare(dataset)
         self._dataset, self._seed = dataset, seed
@@ -120,7 +120,7 @@ def patch_slates(
         count: patches of every case.
         batch_size: patches at once, at most; fewer where they are large.
     """
-    if hasattr(judge, "prepare"):
+    if isinstance(judge, PreparedJudge):
         judge.prepare(dataset)
     proposals.prepare(dataset)
     made, scoring = Candidates(policy, proposals), Scoring(judge)

@@ -12,7 +12,7 @@ from segpref.policies.tunable import imported
 from segpref.training.config import AlignConfig
 from segpref.training.loop import batch_stream
 from segpref.training.tasks.preference import PreferenceTask
-from segpref.types import Judge
+from segpref.types import Judge, PreparedJudge
 
 __all__ = ["Asked", "PredictedAhead", "PredictionUse", "images_asked", "task_of"]
 
@@ -83,6 +83,6 @@ class PredictedAhead:
         """
         if use != "labelled":
             self._by_base(volume, use == "drawn")
-        if hasattr(self._judge, "prepare"):
+        if isinstance(self._judge, PreparedJudge):
             # It predicts the first volume of what it is prepared for.
             self._judge.prepare(volume)

@@ -19,6 +19,7 @@ from segpref.types.protocols import (
     Objective,
     Policy,
     Predictor,
+    PreparedJudge,
     State,
     UnsureJudge,
 )
@@ -37,6 +38,7 @@ __all__ = [
     "Pairs",
     "Policy",
     "Predictor",
+    "PreparedJudge",
     "Region",
     "SegprefError",
     "Slate",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int64
@@ -15,7 +15,16 @@ from segpref.types.slate import Margins, Slate, WeightedPairs
 if TYPE_CHECKING:  # commands that train nothing should not wait for torch
     from torch import Tensor
 
-__all__ = ["Judge", "Miner", "Objective", "Policy", "Predictor", "State", "UnsureJudge"]
+__all__ = [
+    "Judge",
+    "Miner",
+    "Objective",
+    "Policy",
+    "Predictor",
+    "PreparedJudge",
+    "State",
+    "UnsureJudge",
+]
 
 
 @runtime_checkable
@@ -74,6 +83,15 @@ class Judge(Protocol):
 
     def score(self, case: Case, slate: Slate) -> Float[np.ndarray, "K field"]:
         """Scores of one slate."""
+        ...
+
+
+@runtime_checkable
+class PreparedJudge(Judge, Protocol):
+    """A judge that is shown all images before it scores any: it predicts them, or reads their masks."""
+
+    def prepare(self, dataset: Any) -> None:
+        """Make ready what scores of these images need; may be called for several datasets."""
         ...
 
 

@@ -11,7 +11,7 @@ from segpref.data import Cache, Dataset
 from segpref.process import processes_of_launch
 from segpref.progress import track
 from segpref.training import AlignConfig, PredictedAhead, PredictionUse, images_asked
-from segpref.types import Judge, SegprefError
+from segpref.types import Judge, PreparedJudge, SegprefError
 
 __all__ = ["LearnedFrom", "check_workers", "predict_ahead"]
 
@@ -74,7 +74,7 @@ def predict_ahead(
     items: list[tuple[int, PredictionUse]] = [(place, "drawn") for place in drawn.values()]
     scored = _one_of_each(shown, asked.scored)
     items += [(place, "scored") for name, place in scored.items() if name not in drawn]
-    if hasattr(learned.judge, "prepare"):
+    if isinstance(learned.judge, PreparedJudge):
         everything = _one_of_each(labelled, range(len(labelled)))
         items += [(place, "labelled") for place in everything.values()]
     done = spread(workers, _Predicting, (again, base, config, cache), items)

@@ -16,7 +16,7 @@ from segpref.judges import NamedJudge, note_undrawn_structures
 from segpref.progress import track
 from segpref.proposals import Families, SlateProposals
 from segpref.studies.slates import ScoredSlate, SlateBatches, images_at_once
-from segpref.types import Judge, Policy
+from segpref.types import Judge, Policy, PreparedJudge
 from segpref.workflows.inputs import open_inputs
 from segpref.workflows.loading import check_masks, part_of
 from segpref.workflows.options import DataOptions, TrainedModel
@@ -86,7 +86,7 @@ def pool_slates(
         seed: of the slates.
     """
     cases = inputs.cases.labelled()
-    if hasattr(inputs.judge, "prepare"):
+    if isinstance(inputs.judge, PreparedJudge):
         starts = range(0, len(cases), _PREDICTED)
         done = spread(pool, _Predicting, (again,), starts)
         for _ in track(done, "predicting by the judge", len(starts)):

@@ -10,7 +10,7 @@ from segpref.collect import Contents, SlatesByCase, StudyFolder
 from segpref.data import Cache, Dataset
 from segpref.policies import ModelCard
 from segpref.preferences import Scoring
-from segpref.types import SegprefError
+from segpref.types import PreparedJudge, SegprefError
 from segpref.workflows.loading import open_judge, open_trained, prepared_for
 from segpref.workflows.options import DataOptions, TrainedModel
 
@@ -51,7 +51,7 @@ def scores_of_judges(
         ):
             if cases and all(case in places for case in cases):
                 pool = dataset.take([places[case] for case in cases])
-                if hasattr(judge, "prepare"):
+                if isinstance(judge, PreparedJudge):
                     judge.prepare(pool)
                 scores |= _scores(folder, pool, Scoring(judge), contents, card)
         if not scores:

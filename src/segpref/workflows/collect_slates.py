@@ -18,7 +18,7 @@ from segpref.collect.standing import StandingSet
 from segpref.judges import Committee
 from segpref.preferences import RoundPart, RoundSlates, Scoring, SparseScored, WholeSlates
 from segpref.seeds import image_seeds
-from segpref.types import Case, Slate
+from segpref.types import Case, PreparedJudge, Slate
 from segpref.workflows.collect_inputs import CollectInputs
 
 __all__ = ["KeptSet", "MakeSet", "made_by_pool", "made_here"]
@@ -91,7 +91,7 @@ class _Making:
     def __init__(self, inputs: CollectInputs, config: CollectConfig, places: Sequence[int]) -> None:
         self._inputs, self._seed = inputs, config.seed
         self._pool = inputs.pool.take(places)
-        if inputs.judge is not None and hasattr(inputs.judge, "prepare"):
+        if isinstance(inputs.judge, PreparedJudge):
             inputs.judge.prepare(self._pool)
         inputs.proposals.prepare(self._pool)
         self.set = _set_of(inputs, config, places)

@@ -14,7 +14,7 @@ from segpref.inference.quality.images import ImageFigures, figures_of
 from segpref.inference.quality.shapes import Shape, shape_of
 from segpref.judges import whole_mask_scores
 from segpref.progress import track
-from segpref.types import Case, Judge
+from segpref.types import Case, Judge, PreparedJudge
 
 __all__ = ["MaskFigures", "VolumeFigures", "image_figures", "measured", "shapes_of"]
 
@@ -76,7 +76,7 @@ def measured(
     space = dataset.label_space
     dataset = dataset.without_labels()
     folder.prepare(dataset)
-    if hasattr(judge, "prepare"):
+    if isinstance(judge, PreparedJudge):
         judge.prepare(dataset)
     start = 0
     volumes = dataset.by_volume()

@@ -22,7 +22,16 @@ from segpref.policies.promptable.embeddings import ImageEmbeddings
 from segpref.policies.promptable.frame import Frame, coloured
 from segpref.policies.promptable.network import Masks, PromptableNetwork, PromptBatch
 from segpref.policies.promptable.texts import SentenceEncoder
-from segpref.prompts import Answer, Prompt, Prompter, Prompts, WholeImage, checked
+from segpref.prompts import (
+    Answer,
+    ParticularPrompter,
+    PreparedPrompter,
+    Prompt,
+    Prompter,
+    Prompts,
+    WholeImage,
+    checked,
+)
 from segpref.runtime import moved
 from segpref.types import LabelSpace, SegprefError, State
 
@@ -123,7 +132,7 @@ class PromptablePolicy:
         Raises:
             SegprefError: they are.
         """
-        if hasattr(self.prompter, "check"):
+        if isinstance(self.prompter, ParticularPrompter):
             self.prompter.check(self.label_space, preparation)
 
     def learn(self, parts: Sequence[str] | None = None) -> None:
@@ -137,7 +146,7 @@ class PromptablePolicy:
     def prepare(self, dataset: Dataset, cache: Cache | None = None) -> None:
         """Make prompts, and image embeddings while the encoder is frozen, for all of a dataset."""
         cache = cache or Cache()
-        if hasattr(self.prompter, "prepare"):
+        if isinstance(self.prompter, PreparedPrompter):
             self.prompter.prepare(dataset, cache)
         if self.encoder_frozen:
             self._embeddings.prepare(dataset, self._encoded, self._encoder_digest(), cache)

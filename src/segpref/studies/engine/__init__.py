@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from segpref.studies.engine.listing import list_jobs, named_jobs
     from segpref.studies.engine.progress import StudyProgress
     from segpref.studies.engine.running import raise_for_failures, run_jobs
+    from segpref.studies.engine.time_left import Running, TimeLeft
 else:
     __getattr__, __dir__ = face(
         __name__,
@@ -21,6 +22,7 @@ else:
             "listing": ("list_jobs", "named_jobs"),
             "progress": ("StudyProgress",),
             "running": ("raise_for_failures", "run_jobs"),
+            "time_left": ("Running", "TimeLeft"),
         },
     )
 
@@ -31,7 +33,9 @@ __all__ = [
     "Portable",
     "Processes",
     "RayCluster",
+    "Running",
     "StudyProgress",
+    "TimeLeft",
     "list_jobs",
     "named_jobs",
     "raise_for_failures",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import median
 from types import TracebackType
 
 from rich.live import Live
@@ -15,6 +14,7 @@ from rich.table import Table
 from segpref.data.csv_files import read_csv
 from segpref.progress import console, headed
 from segpref.studies.engine.job import Job
+from segpref.studies.engine.time_left import Running, TimeLeft
 
 __all__ = ["StudyProgress"]
 
@@ -32,8 +32,8 @@ class StudyProgress:
     def __init__(self, out: Path, total: int, done: int, slots: int) -> None:
         self._out, self._total, self._done, self._slots = out, total, done, slots
         self._failed = 0
-        self._running: dict[Job, float] = {}
-        self._seconds: dict[str, list[float]] = {}
+        self._running: dict[Job, tuple[float, float]] = {}
+        self._time_left = TimeLeft()
         self._waiting: Sequence[Job] = ()
         self._live = Live(console=console, refresh_per_second=1)
         self._shown = slots > 1 and console.is_terminal
@@ -52,7 +52,7 @@ class StudyProgress:
 
     def started(self, job: Job, waiting: Sequence[Job]) -> None:
         """A job begins; what else there is to do."""
-        self._running[job] = time.monotonic()
+        self._running[job] = (time.monotonic(), self._share(job))
         self._waiting = waiting
         if self._slots == 1:
             self._print(job, self._done + self._failed + 1, None)
@@ -60,9 +60,9 @@ class StudyProgress:
     def ended(self, job: Job, why: str | None) -> None:
         """A job is finished, or failed with a reason."""
         if job in self._running:
-            taken = time.monotonic() - self._running.pop(job)
+            since, first = self._running.pop(job)
             if why is None:
-                self._seconds.setdefault(job.kind, []).append(taken)
+                self._time_left.timed(job, time.monotonic() - since, first)
         self._done += why is None
         self._failed += why is not None
         if why is not None or self._slots > 1:
@@ -96,7 +96,7 @@ class StudyProgress:
         view.add_column("running")
         view.add_column("progress", width=24)
         view.add_column("minutes", justify="right")
-        for job, since in self._running.items():
+        for job, (since, _) in self._running.items():
             share = self._share(job)
             bar = ProgressBar(total=1.0, completed=share, width=24, pulse=not share)
             view.add_row(job.shown, bar, f"{(time.monotonic() - since) / 60:.1f}")
@@ -111,17 +111,17 @@ class StudyProgress:
         return min(max(written, 0) / job.epochs, 1.0)
 
     def _left_text(self) -> str:
-        """Time left, from how long jobs of the same kind took."""
-        known = [seconds for taken in self._seconds.values() for seconds in taken]
-        if not known:
-            return ""
-        expected = {kind: median(taken) for kind, taken in self._seconds.items()}
-        usual = median(known)
-        ahead = sum(
-            expected.get(job.kind, usual) for job in self._waiting if not job.written()
-        ) + sum(
-            max(expected.get(job.kind, usual) - (time.monotonic() - since), 0)
-            for job, since in self._running.items()
+        """Time left; nothing where it can't be said."""
+        now = time.monotonic()
+        seconds = self._time_left.seconds(
+            {job: self._share(job) for job in self._waiting if not job.written()},
+            {
+                job: Running(now - since, first, self._share(job))
+                for job, (since, first) in self._running.items()
+            },
+            self._slots,
         )
-        minutes = ahead / self._slots / 60
+        if seconds is None or not (self._waiting or self._running):
+            return ""
+        minutes = seconds / 60
         return f", about {minutes:.0f} min left" if minutes >= 1 else ", under a minute left"

@@ -30,7 +30,7 @@ from segpref.training.held_out import AGREEMENT, HeldOut, agreement
 from segpref.training.signals import Signal
 from segpref.training.trainer import History, Task, TrainingContext, TrainingPlan
 from segpref.training.validation import Validate, validation_of
-from segpref.types import Judge, Predictor, SegprefError, UnsureJudge
+from segpref.types import Judge, Predictor, PreparedJudge, SegprefError, UnsureJudge
 
 __all__ = ["AlignmentInputs", "PreferenceTask"]
 
@@ -236,7 +236,7 @@ class PreferenceTask(Task, Generic[P]):
             validated.network = context.validated
         inputs = self.inputs
         note_undrawn_structures(inputs.judge, inputs.validation, inputs.pool)
-        if hasattr(inputs.judge, "prepare"):
+        if isinstance(inputs.judge, PreparedJudge):
             inputs.judge.prepare(inputs.pool)
         plan = self.plan(context, validated)
         form, cases = self.card.preparation, inputs.validation
