@@ -4,7 +4,8 @@
 folder and the validation images: for each set of families the score of the anchor, that of the best
 candidate of each image by its label (Select-best with the oracle, in IoU of volumes), and CPU
 milliseconds per image of network passes and of edits, on one thread. The forward pass that anchor and
-update share is not in it.
+update share is not in it. ``--other MODEL``, in which {seed} stands for the seed, adds what another
+model predicts to the lean families.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import argparse
 import ast
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,19 +30,40 @@ from segpref.proposals import (
     IntensityViews,
     NetworkProposal,
     Proposal,
+    ProposalContext,
     SlateProposals,
     lean_families,
     paper_families,
 )
 from segpref.studies import Workspace, load_recipe, select_best
-from segpref.types import LabelSpace
+from segpref.types import LabelSpace, Policy, State
 
 __all__ = ["main"]
 
 BATCH = 8
 
 
-def sets_of(space: LabelSpace) -> dict[str, Sequence[Proposal]]:
+class OtherModel:
+    """What another model predicts; one pass of it."""
+
+    family = "other-model"
+    weight = 6.0
+
+    def __init__(self, folder: str) -> None:
+        self._model = load_model(folder)[0]
+
+    def predict(
+        self, policy: Policy, state: State, images: torch.Tensor, seeds: Sequence[int]
+    ) -> Mapping[str, torch.Tensor]:
+        """``other-model [B, field, *space]``."""
+        return {self.family: self._model.label_space.decode(self._model.logits(images))}
+
+    def __call__(self, context: ProposalContext) -> Iterator[Any]:
+        """The one mask."""
+        yield {}, context.predictions[self.family]
+
+
+def sets_of(space: LabelSpace, other: str | None) -> dict[str, Sequence[Proposal]]:
     """Families by what a table calls them."""
     edits = [one for one in lean_families(space) if not isinstance(one, NetworkProposal)]
     views = {
@@ -52,6 +74,11 @@ def sets_of(space: LabelSpace) -> dict[str, Sequence[Proposal]]:
         "contrast 0.6": IntensityViews((), (), (0.6,)),
         "gamma 0.25, 0.5, 2, 4": IntensityViews((0.5, 2.0, 0.25, 4.0)),
     }
+    if other is not None:
+        return {
+            "lean": lean_families(space),
+            "lean, another model": [OtherModel(other), *lean_families(space)],
+        }
     return {
         "paper": paper_families(space),
         "edits": edits,
@@ -71,6 +98,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path)
     parser.add_argument("--data_options", type=ast.literal_eval, default={})
     parser.add_argument("--candidates", type=int, default=32)
+    parser.add_argument("--other")
     given = parser.parse_args()
     torch.set_num_threads(1)
     recipe, _ = load_recipe(given.recipe)
@@ -84,7 +112,8 @@ def main() -> None:
             if not (folder / "summary.json").exists():
                 continue
             policy, cases = load_model(folder)[0], workspace.validation(seed)
-            for name, families in sets_of(policy.label_space).items():
+            other = given.other and given.other.format(seed=seed)
+            for name, families in sets_of(policy.label_space, other).items():
                 row = _measured(policy, cases, SlateProposals(given.candidates, families))
                 anchor, best, passes, edits = row
                 print(

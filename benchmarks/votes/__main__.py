@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks.votes.differences import differences, means, plain
 from benchmarks.votes.truth import Truth
-from benchmarks.votes.units import Base, Experiment
+from benchmarks.votes.units import Experiment
 from segpref.data import read_csv
 
 METHODS = ("votes", "control", "judge", "random")
@@ -18,7 +18,7 @@ CLAIMS = (
 )  # fmt: skip
 
 
-def run(experiment: Experiment, base: Base) -> None:
+def run(experiment: Experiment, base: str) -> None:
     """All units of a base with one seed."""
     experiment.fit_weak()
     if base == "unimatch":
@@ -31,7 +31,7 @@ def run(experiment: Experiment, base: Base) -> None:
         experiment.align(base, method)
 
 
-def figures(experiments: list[Experiment], base: Base) -> dict[str, object]:
+def figures(experiments: list[Experiment], base: str) -> dict[str, object]:
     """Means by seed, and paired differences over patients with seeds averaged inside."""
     names = {"base": base, **{method: f"{base}-{method}" for method in METHODS}}
     rows = {

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-__all__ = ["RATERS", "Habits", "answer", "best_of", "chance_right"]
+__all__ = ["FLAWLESS", "RATERS", "Habits", "answer", "best_of", "chance_right"]
 
 Answer = Literal["left", "right", "tie", "cant-tell"]
 
@@ -48,6 +48,9 @@ RATERS = {
     "wren": Habits(agreement=0.562, lapse=0.06, left=0.8),
 }
 """A careful rater, a usual one, and one who is less careful and leans to the left."""
+
+FLAWLESS = {"truth": Habits(agreement=1.0, lapse=0.0, tie_within=1e-9, cant_tell=0.0)}
+"""Who always chooses the better mask: what noise takes from the others."""
 
 
 def answer(

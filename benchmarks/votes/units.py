@@ -6,22 +6,24 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from benchmarks.votes.raters import RATERS, Habits, answer, best_of
-from benchmarks.votes.truth import Truth, key_of, mask_scores, spread_of, true_flips
+from benchmarks.votes.raters import FLAWLESS, RATERS, Habits, answer, best_of
+from benchmarks.votes.truth import Truth, below_own, key_of, mask_scores, spread_of, true_flips
 from benchmarks.votes.voting import Choose, Voter, served, vote
 from segpref.collect import StudyFolder, VoteStore
 from segpref.data import open_dataset, split_patients
 
-__all__ = ["VOTES", "Base", "Experiment", "Who"]
+__all__ = ["VOTES", "Experiment", "Method", "Who"]
 
-Base = Literal["weak", "unimatch", "copy-paste"]
-Who = Literal["raters", "random", "judge"]
+Who = Literal["raters", "random", "judge", "truth"]
+Method = Literal["votes", "control", "calibrated", "judge", "random", "truth"]
+"""Votes, their control and votes with ``--method calibrated`` are of the same votes."""
 
 VOTES = 600
 SPLIT = {"train": 45, "judge": 10, "validation": 10, "test": 15}
@@ -46,7 +48,9 @@ class Experiment:
         work: where models, studies and runs are.
         seed: of everything.
         votes: so many are stored, practice not counted.
-        epochs: of an alignment, of 200 images each.
+        epochs: of an alignment.
+        images_per_epoch: of an alignment.
+        batch_size: of an alignment.
     """
 
     data: Path
@@ -54,6 +58,8 @@ class Experiment:
     seed: int
     votes: int = VOTES
     epochs: int = 15
+    images_per_epoch: int = 200
+    batch_size: int = 8
 
     @property
     def split(self) -> Path:
@@ -83,7 +89,7 @@ class Experiment:
             network=NETWORK,
         )  # fmt: skip
 
-    def init(self, base: Base) -> None:
+    def init(self, base: str) -> None:
         """The study that is voted on, its copy for the judge, and one of random pairs."""
         study = self.study(base)
         for folder, others in ((study, {}), (self.study(base, "random"), {"random": 1.0})):
@@ -93,24 +99,30 @@ class Experiment:
                     out=str(folder), judge=str(self.model("judge")), images=200,
                     pairs_per_image=4, **others,
                 )  # fmt: skip
-        copy = self.study(base, "judge")
+        self._copy(base, "judge")
+
+    def _copy(self, base: str, who: Who) -> None:
+        """The same questions for somebody else."""
+        copy = self.study(base, who)
         if not copy.exists():
             partial = copy.with_suffix(".partial")
             shutil.rmtree(partial, ignore_errors=True)
-            shutil.copytree(study, partial, ignore=shutil.ignore_patterns("votes.sqlite*", ".lock"))
+            votes = shutil.ignore_patterns("votes.sqlite*", ".lock", "report.*")
+            shutil.copytree(self.study(base), partial, ignore=votes)
             partial.rename(copy)
 
-    def study(self, base: Base, who: Who = "raters") -> Path:
+    def study(self, base: str, who: Who = "raters") -> Path:
         """Folder of a study."""
         return self.work / f"study-{base}-{who}-{self.seed}"
 
-    def vote(self, base: Base, who: Who) -> None:
+    def vote(self, base: str, who: Who) -> None:
         """Votes, until there are enough of them; then the report."""
         folder = self.study(base, who)
         if (folder / "report.json").exists():
             return
         study = StudyFolder(folder)
-        choose = self._judge(study) if who == "judge" else self._raters(study)
+        habits = FLAWLESS if who == "truth" else RATERS
+        choose = self._judge(study) if who == "judge" else self._raters(study, habits)
         with served(folder) as address, VoteStore(folder / "votes.sqlite") as store:
             known = {one.pseudonym for one in store.raters()}
             stored = sum(row.counts and row.pair.use != "practice" for row in store.votes())
@@ -121,19 +133,25 @@ class Experiment:
             vote(voters, self.votes, stored)
         self._segpref("collect", "report", str(folder))
 
-    def true_flips(self, base: Base, truth: Truth) -> dict[str, list[int]]:
+    def true_flips(self, base: str, truth: Truth) -> dict[str, list[int]]:
         """How often each rater chose the worse mask, and of how many decided votes."""
         folder = self.study(base)
         with VoteStore(folder / "votes.sqlite") as store:
             return true_flips(StudyFolder(folder), truth, store.votes())
 
-    def _raters(self, study: StudyFolder) -> dict[str, Choose]:
+    def below_own(self, base: str, truth: Truth) -> dict[str, float]:
+        """How chosen masks compare with the model's own."""
+        folder = self.study(base)
+        with VoteStore(folder / "votes.sqlite") as store:
+            return below_own(StudyFolder(folder), truth, store.votes())
+
+    def _raters(self, study: StudyFolder, raters: Mapping[str, Habits]) -> dict[str, Choose]:
         truth = Truth(self.data)
         spread = spread_of(study, truth)
         names = list(study.note.label_space.names)
         return {
             name: self._rater(habits, truth, spread, names, number)
-            for number, (name, habits) in enumerate(RATERS.items())
+            for number, (name, habits) in enumerate(raters.items())
         }
 
     def _rater(
@@ -161,14 +179,19 @@ class Experiment:
 
         return {"judge": choose}
 
-    def align(self, base: Base, method: Literal["votes", "random", "control", "judge"]) -> None:
+    def align(self, base: str, method: Method) -> None:
         """A base tuned by votes, by these in random order, or by other answers or pairs."""
-        who: Who = method if method in ("judge", "random") else "raters"
+        who: Who = method if method in ("judge", "random", "truth") else "raters"
+        objective = (
+            {"method": "calibrated"}
+            if method == "calibrated"
+            else {"reduction": "region", "objective": DPO, "control": method == "control"}
+        )
         self._run(
             "align", f"{base}-{method}", model=str(self.model(base)),
-            votes=str(self.study(base, who)), reduction="region", objective=DPO, learning_rate=1e-4,
-            epochs=self.epochs, images_per_epoch=200, batch_size=8, control=method == "control",
-            out=str(self.model(f"{base}-{method}")), resume=True,
+            votes=str(self.study(base, who)), learning_rate=1e-4, epochs=self.epochs,
+            images_per_epoch=self.images_per_epoch, batch_size=self.batch_size,
+            out=str(self.model(f"{base}-{method}")), resume=True, **objective,
         )  # fmt: skip
 
     def scores(self, name: str) -> Path:

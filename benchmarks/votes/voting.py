@@ -16,10 +16,13 @@ from typing import Any
 
 import numpy as np
 
+from segpref.collect import slice_count
+
 __all__ = ["Voter", "served", "vote"]
 
 Choose = Callable[[np.ndarray, np.ndarray, Mapping[str, Any]], str]
-"""From the slice, the masks ``[side, h, w]`` and what was asked, to what is answered."""
+"""From a slice of the image, the masks (``[side, h, w]``, of a volume ``[side, slice, h, w]``) and what
+was asked, to what is answered."""
 
 
 class Voter:
@@ -48,11 +51,14 @@ class Voter:
             return False, False
         axis, index = task["start"]["axis"], task["start"]["index"]
         image = self._slice(task, "image", task["image"]["dtype"], axis, index)
-        masks = self._slice(task, "masks", task["mask_dtype"], axis, index)
+        count = slice_count(tuple(task["image"]["shape"]), axis)
+        every = [self._slice(task, "masks", task["mask_dtype"], axis, n) for n in range(count)]
+        masks = every[0] if count == 1 else np.stack(every, axis=1)
         sent = {
             "uuid": str(uuid.uuid4()), "assignment": task["assignment"],
             "choice": self.choose(image, masks, task), "confidence": None, "shown_ms": 5000,
-            "slices_seen": {axis: [index]}, "window": None, "voted_at": "2026-03-01T08:00:00Z",
+            "slices_seen": {axis: list(range(count))}, "window": None,
+            "voted_at": "2026-03-01T08:00:00Z",
         }  # fmt: skip
         with self._ask("POST", "votes", sent):
             return True, bool(task["practice"])

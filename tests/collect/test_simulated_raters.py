@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 from benchmarks.votes.differences import differences, means, plain
-from benchmarks.votes.raters import RATERS, Habits, answer, best_of, chance_right
+from benchmarks.votes.raters import FLAWLESS, RATERS, Habits, answer, best_of, chance_right
 
 
 def test_agreement_is_the_share_of_common_variance() -> None:
@@ -86,3 +86,11 @@ def test_differences_are_paired_over_patients_with_seeds_inside() -> None:
     assert (found["seeds_better"], found["patients"]) == (2, 2)
     assert means(scores, "iou") == {"a": pytest.approx([0.6, 0.6]), "b": pytest.approx([0.55, 0.4])}
     assert plain({"x": [float("nan"), 1.0]}) == {"x": [None, 1.0]}
+
+
+def test_who_is_flawless_chooses_the_better_mask_by_however_little() -> None:
+    (habits,) = FLAWLESS.values()
+    rng = np.random.default_rng(6)
+    assert {answer(habits, 0.5, 0.5001, 0.1, rng) for _ in range(50)} == {"right"}
+    assert answer(habits, 0.5, 0.5, 0.1, rng) == "tie"
+    assert {best_of(habits, [0.1, 0.2, 0.3, 0.2999], 0.1, rng) for _ in range(50)} == {"best-2"}

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
+import nibabel as nib
 import numpy as np
 import pytest
-from benchmarks.votes.truth import Truth, mask_scores, spread_of, true_flips
+from benchmarks.votes.truth import AXES, Truth, along, below_own, mask_scores, spread_of, true_flips
 from tests.collect.studies import small_study, untrained
 
-from segpref.collect import StudyFolder, VoteRow, slice_of
+from segpref.collect import StudyFolder, VoteRow, layout_of, native_of, packed_mask, slice_of
+from segpref.data import open_dataset
 
 
 @pytest.fixture(scope="module")
@@ -109,3 +112,66 @@ def test_a_flip_is_a_choice_of_the_worse_mask(study: StudyFolder, truth: Truth) 
     for row in rows:
         row.counts = False
     assert true_flips(study, truth, cast("list[VoteRow]", rows)) == {}
+
+
+@pytest.mark.slow
+def test_chosen_masks_are_compared_with_the_models_own(study: StudyFolder, truth: Truth) -> None:
+    contents = study.contents()
+    masks = {one.id: one for one in contents.masks}
+    items = {one.id: one for one in contents.items}
+    own = {one.item: one for one in contents.masks if one.family == "anchor"}
+    names = study.note.label_space.names
+    rows, gains = [], []
+    for pair in (one for one in contents.pairs if one.use == "normal"):
+        assert pair.structure is not None
+        item, shown = items[pair.item], [masks[one] for one in pair.masks]
+        image = slice_of(study.read_display(item.display.asset), "axial", 0)
+        row = SimpleNamespace(counts=True, chosen=1, pair=pair, item=item, masks=tuple(shown))
+        rows.append(row)
+        if item.id in own:
+            better, before = (
+                truth.quality(
+                    image,
+                    slice_of(study.read_display(one.asset), "axial", 0),
+                    names.index(pair.structure),
+                )
+                for one in (shown[1], own[item.id])
+            )
+            gains.append(better - before)
+    assert gains
+    assert below_own(study, truth, cast("list[VoteRow]", rows)) == {
+        "votes": len(gains),
+        "worse": pytest.approx(np.mean(np.array(gains) < 0)),
+        "mean_gain": pytest.approx(np.mean(gains)),
+    }
+
+
+def test_any_slice_of_a_volume_leads_to_its_whole_label(tmp_path: Path) -> None:
+    """A page shows a volume slice by slice; masks are judged over all slices, along any axis."""
+    rng = np.random.default_rng(0)
+    label = np.zeros((8, 7, 6), np.uint8)
+    label[2:6, 2:5, 1:5] = 1
+    for folder, values in (("images", rng.normal(size=label.shape)), ("labels", label)):
+        (tmp_path / folder).mkdir()
+        file = tmp_path / folder / "a.nii.gz"
+        nib.save(nib.Nifti1Image(values, np.diag([1.0, 1.0, 2.0, 1.0])), file)
+    reader = open_dataset(tmp_path)
+    (source,) = reader.sources()
+    case = reader.read(source)
+    assert case.label is not None
+    layout = layout_of(case, None)
+    image = layout(native_of(source, case).values)
+    shown = packed_mask(case.label, layout, reader.label_space)
+    truth = Truth(tmp_path)
+    for axis in AXES:
+        whole = along(shown, axis)
+        assert whole.sum() == label.sum()
+        # Half of the slices that hold the structure: half of its voxels.
+        half = whole.copy()
+        half[np.flatnonzero(whole.any((1, 2)))[::2]] = 0
+        share = half.sum() / whole.sum()
+        assert 0 < share < 1
+        for number in range(len(whole)):
+            seen = slice_of(image, axis, number)
+            assert truth.quality(seen, whole, 1) == 1
+            assert truth.quality(seen, half, 1) == pytest.approx(share)
