@@ -46,16 +46,29 @@ def fit(place: Path, out: str, *options: str) -> int:
     )  # fmt: skip
 
 
-def test_a_base_goes_on_from_another_with_unlabelled_images(place: Path) -> None:
+def test_a_base_goes_on_from_another_with_unlabelled_images(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     split = ["--split", str(place / "base" / "split.json"), "--labelled", "2"]
     start = ["--start", str(place / "base")]
     method = ["--method", "segpref.training.semisupervised.FixMatch"]
+    assert fit(place, "supervised", *split, *start) == 0
+    assert "images of other training patients were not learned from" in _printed(capsys)
+    assert fit(place, "all", *split[:2], *start) == 0
+    assert "not learned from" not in _printed(capsys)
+    assert fit(place, "judging", *split, "--part", "judge") == 0
+    assert "not learned from" not in _printed(capsys)
     assert fit(place, "semi", *split, *start, *method) == 0
+    assert "not learned from" not in _printed(capsys)
     summary = json.loads((place / "semi" / "summary.json").read_text())
     assert summary["method"] == "FixMatch"
     assert summary["labelled_patients"] == list(read_card(place / "base").labelled)
     assert summary["unlabelled_cases"] > summary["labelled_cases"]
     assert load_model(place / "semi")[0].digest() != load_model(place / "base")[0].digest()
+
+
+def _printed(capsys: pytest.CaptureFixture[str]) -> str:
+    return " ".join(capsys.readouterr().err.split())
 
 
 def test_what_goes_on_is_as_its_start_is(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -86,3 +86,10 @@ def fit(
         f"{summary['best_epoch']}, from {summary['labelled_cases']} labelled cases of "
         f"{len(summary['labelled_patients'])} patients\nreport: {made.report}"
     )
+    if made.unused:
+        console.print(
+            f"{made.unused} images of other training patients were not learned from. Train on with "
+            f"them before you align: --start {out} --method "
+            "segpref.training.semisupervised.CopyPaste needs no further label, and gained more on "
+            "ACDC than any alignment did."
+        )

@@ -54,10 +54,13 @@ class Fit(Run):
         out: the folder that was made.
         summary: its figures.
         report: its page.
+        unused: images of the training patients that it did not learn from, and that a semi-supervised
+            method would have; 0 of a judge.
     """
 
     summary: Mapping[str, Any]
     report: Path
+    unused: int = 0
 
 
 @alone_in_out
@@ -152,6 +155,7 @@ def fit(
     cases = _drawn(part_of(dataset, split, part), labelled, unit, config.seed)
     validation = part_of(dataset, split, "validation")
     kept = settings or text_of(config, where, opening, data=_name(data), labelled=labelled)
+    rest = _rest(dataset, split, cases)
     with folder.begun(kept, resume):
         keep_split(folder, split)
         split.save(out / "split.json")
@@ -170,11 +174,11 @@ def fit(
                 labelled=cases.patients,
                 policy=policy or PolicySpec(),
             )
-            rest = _rest(dataset, split, cases)
             summary = train(cases, validation, card, folder, config, unlabelled=rest, start=start)
     # The first process of a launch writes for all.
     report = write_report(folder) if is_first_process() else out / "report.html"
-    return Fit(out, summary, report)
+    alone = part == "train" and config.method is None and promptable is None
+    return Fit(out, summary, report, len(rest) if alone else 0)
 
 
 def _drawn(cases: Dataset, count: int | None, unit: str, seed: int) -> Dataset:
