@@ -38,11 +38,13 @@ def test_type_checkers_see_what_programs_see(name: str) -> None:
     if not places:
         return
     (call,) = places
-    late = {
-        shown: f"{name}.{module}"
+    listed = [
+        (shown, f"{name}.{module}")
         for module, names in ast.literal_eval(call.args[1]).items()
         for shown in names
-    }
+    ]
+    late = dict(listed)
+    assert len(late) == len(listed)  # each once, and from one module
     (branch,) = (one for one in tree.body if isinstance(one, ast.If))
     typed = {
         alias.name: one.module

@@ -59,7 +59,6 @@ class Hour(Experiment):
                 "collect init", f"init-{folder.name}", model=str(self.model(base)), out=str(folder),
                 images=400, pairs_per_image=4, mode=self.mode,
             )  # fmt: skip
-        self._copy(base, "truth")
 
 
 def run(hour: Hour, base: str, methods: Sequence[Method]) -> None:

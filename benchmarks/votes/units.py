@@ -90,7 +90,7 @@ class Experiment:
         )  # fmt: skip
 
     def init(self, base: str) -> None:
-        """The study that is voted on, its copy for the judge, and one of random pairs."""
+        """The study that is voted on, and one of random pairs."""
         study = self.study(base)
         for folder, others in ((study, {}), (self.study(base, "random"), {"random": 1.0})):
             if not (folder / "study.json").exists():
@@ -99,7 +99,6 @@ class Experiment:
                     out=str(folder), judge=str(self.model("judge")), images=200,
                     pairs_per_image=4, **others,
                 )  # fmt: skip
-        self._copy(base, "judge")
 
     def _copy(self, base: str, who: Who) -> None:
         """The same questions for somebody else."""
@@ -120,6 +119,8 @@ class Experiment:
         folder = self.study(base, who)
         if (folder / "report.json").exists():
             return
+        if who in ("judge", "truth"):
+            self._copy(base, who)
         study = StudyFolder(folder)
         habits = FLAWLESS if who == "truth" else RATERS
         choose = self._judge(study) if who == "judge" else self._raters(study, habits)

@@ -53,7 +53,9 @@ def test_a_base_goes_on_from_another_with_unlabelled_images(
     start = ["--start", str(place / "base")]
     method = ["--method", "segpref.training.semisupervised.FixMatch"]
     assert fit(place, "supervised", *split, *start) == 0
-    assert "images of other training patients were not learned from" in _printed(capsys)
+    printed = _printed(capsys)
+    assert "images of other training patients were not learned from" in printed
+    assert f"fit --start {place / 'supervised'} --labelled 2 --unit patients --method" in printed
     assert fit(place, "all", *split[:2], *start) == 0
     assert "not learned from" not in _printed(capsys)
     assert fit(place, "judging", *split, "--part", "judge") == 0

@@ -87,9 +87,10 @@ def fit(
         f"{len(summary['labelled_patients'])} patients\nreport: {made.report}"
     )
     if made.unused:
+        drawn = "" if labelled is None else f" --labelled {labelled} --unit {unit}"
         console.print(
-            f"{made.unused} images of other training patients were not learned from. Train on with "
-            f"them before you align: --start {out} --method "
+            f"{made.unused} images of other training patients were not learned from. Continue with "
+            f"them before you align: fit --start {out}{drawn} --method "
             "segpref.training.semisupervised.CopyPaste needs no further label, and gained more on "
             "ACDC than any alignment did."
         )

@@ -60,8 +60,6 @@ else:
                 "Answer",
                 "ParticularPrompter",
                 "PreparedPrompter",
-                "ParticularPrompter",
-                "PreparedPrompter",
                 "Promptable",
                 "PromptedModel",
                 "Prompter",

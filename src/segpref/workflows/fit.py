@@ -177,7 +177,8 @@ def fit(
             summary = train(cases, validation, card, folder, config, unlabelled=rest, start=start)
     # The first process of a launch writes for all.
     report = write_report(folder) if is_first_process() else out / "report.html"
-    alone = part == "train" and config.method is None and promptable is None
+    # Other networks than plain segmenters have no semi-supervised training.
+    alone = part == "train" and not (config.method or promptable or policy)
     return Fit(out, summary, report, len(rest) if alone else 0)
 
 

@@ -64,11 +64,11 @@ class TimeLeft:
         left |= {job: (1 - now.share, now.seconds) for job, now in running.items()}
         for job, (share, spent) in left.items():
             if not job.epochs:
-                total += max(_usual(self._wholes, job.kind, 0.0) - spent, 0.0)
+                total += max(_usual(self._wholes, job.kind) - spent, 0.0)
             elif not rates:
                 return None
             else:
-                total += share * job.epochs * _usual(rates, job.kind, 0.0)
+                total += share * job.epochs * _usual(rates, job.kind)
         return total / slots
 
 
@@ -78,6 +78,7 @@ def _rates_of(running: Mapping[Job, Running]) -> Iterator[tuple[str, float]]:
             yield job.kind, now.seconds / (job.epochs * (now.share - now.first))
 
 
-def _usual(known: Mapping[str, Iterable[float]], kind: str, unknown: float) -> float:
+def _usual(known: Mapping[str, Iterable[float]], kind: str) -> float:
+    """The median of a kind, or else of all kinds, or else 0."""
     values = known.get(kind) or [one for of_kind in known.values() for one in of_kind]
-    return median(values) if values else unknown
+    return median(values) if values else 0.0
