@@ -13,7 +13,7 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 
-__all__ = ["derive_seed", "generators", "image_seeds"]
+__all__ = ["derive_seed", "generators", "image_seeds", "normals"]
 
 
 def derive_seed(*keys: int | str) -> int:
@@ -32,3 +32,8 @@ def image_seeds(images: Iterable[int | str], *keys: int | str) -> list[int]:
 def generators(seeds: Iterable[int]) -> list[torch.Generator]:
     """One generator on the CPU for each seed."""
     return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+
+def normals(seeds: Iterable[int], length: int) -> torch.Tensor:
+    """``length`` standard normal numbers for each seed."""
+    return torch.stack([torch.randn(length, generator=one) for one in generators(seeds)])

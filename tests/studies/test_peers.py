@@ -34,6 +34,13 @@ PEERS: dict[str, Any] = {
     "Ensemble": {"kind": "ensemble", "members": 3, **SHORT},
     "Dropout": {"kind": "dropout", "dropout": 0.3, **SHORT},
 }
+ALIGNED: dict[str, Any] = {
+    name: {
+        "of": "Probabilistic U-Net", "epochs": 1, "images_per_epoch": 8, "batch_size": 4,
+        "reduction": "region", "beta": 2, **own,
+    }
+    for name, own in {"Aligned": {}, "Aligned, random": {"control": True}}.items()
+}  # fmt: skip
 RECIPE: dict[str, Any] = {
     **SQUARES, "methods": {}, "knob": {}, "control": {}, "variants": {}, "speed": [{"steps": 2}],
     "numbers": [1], "pictures": 1, "peers": PEERS,
@@ -137,6 +144,68 @@ def test_peers_stand_beside_ambiseg(place: Path, capsys: pytest.CaptureFixture[s
     assert study(place, "--only", "Ensemble") == 1
     assert "ensemble/seed-0/w-1 was begun with other settings (models, sampler)" in said(capsys)
     assert len(list((place / "out" / "runs" / "ensemble" / "seed-0").glob("*/summary.json"))) == 4
+
+
+@pytest.mark.slow
+def test_a_peer_is_aligned_on_its_own_samples(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    longer = {"images_per_epoch": 1600, "learning_rate": 0.01, "average": 0.0}
+    latent = {"Probabilistic U-Net": {**PEERS["Probabilistic U-Net"], **longer}}
+    settings = {**RECIPE, "peers": latent, "methods": ALIGNED}
+    (place / "tiny.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
+    assert study(place, "--only", '["draw Probabilistic", Aligned]') == 0
+    tables = (place / "out" / "tables.md").read_text()
+    # It waits for its peer, and for nothing of AmbiSeg.
+    assert "| AmbiSeg" not in tables
+    for claim in (
+        "Aligned against Probabilistic U-Net: Avg. Dice",
+        "Aligned, random against Probabilistic U-Net: Avg. Dice",
+        "Aligned, random against Aligned: Avg. Dice",
+    ):
+        assert claim in tables
+    rows = [line.split("|")[1].strip() for line in tables.splitlines() if line.startswith("| ")]
+    told = [name for name in rows if name in (*latent, *ALIGNED)]
+    assert told == [*latent, *ALIGNED] * 2
+    ours = workspace(place)
+    drawn = [ours.samples(SampleSet(name, 0)) for name in ("Probabilistic U-Net", "Aligned")]
+    assert drawn[0].any()
+    assert not np.array_equal(*drawn)
+    # Another peer is another start.
+    latent["Probabilistic U-Net"] = {**latent["Probabilistic U-Net"], "kl_weight": 2}
+    (place / "tiny.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
+    capsys.readouterr()
+    assert study(place, "--only", "Aligned, random") == 1
+    assert "probabilistic-u-net/seed-0 was begun" in said(capsys)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"of": "Nobody"}, "Aligned is of Nobody, which is not a peer of kind probabilistic-unet"),
+        ({"of": "Ensemble"}, "is of Ensemble, which is not a peer of kind probabilistic-unet"),
+        ({"safeguard": 0.5}, "safeguard is for diffusion models, and this method is of"),
+        ({"refresh": 1}, "refresh is for diffusion models"),
+        ({"convention": "sum"}, "convention is for diffusion models"),
+        ({"beta": 5000}, "beta 5000 is for the errors of a diffusion model"),
+    ],
+)
+def test_an_alignment_of_a_peer_that_does_not_fit(
+    place: Path, capsys: pytest.CaptureFixture[str], change: dict[str, Any], told: str
+) -> None:
+    methods = {"Aligned": {**ALIGNED["Aligned"], **change}}
+    (place / "tiny.yaml").write_text(yaml.safe_dump({**RECIPE, "methods": methods}))
+    assert study(place) == 1
+    assert told in " ".join("".join(capsys.readouterr()).split())
+
+
+def test_a_peer_has_no_knob(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    changes = {"methods": ALIGNED, "knob": {"Aligned": [0.5]}}
+    (place / "tiny.yaml").write_text(yaml.safe_dump({**RECIPE, **changes}))
+    assert study(place) == 1
+    assert "knob names Aligned, and only diffusion models have one" in " ".join(
+        "".join(capsys.readouterr()).split()
+    )
 
 
 def test_jobs_of_peers_are_of_the_recipes_seeds(place: Path) -> None:

@@ -145,7 +145,7 @@ def test_a_study_of_prompts() -> None:
 @pytest.mark.parametrize("name", ["lidc-small", "lidc"])
 def test_a_study_of_ambiguity(name: str) -> None:
     recipe, before = load_ambiguity_recipe(name), BEFORE[name]
-    assert before["align"].keys() == recipe.methods.keys()
+    assert before["align"].keys() == recipe.methods_of(None).keys()
     assert before["fit"].keys() == {"AmbiSeg", *recipe.variants}
     for method, recorded in before["align"].items():
         named = run_settings(recorded, "stage", alignment_settings)

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
         DropoutSampler,
         EnsembleSampler,
         LatentSampler,
-        MaskSampler,
     )
     from segpref.inference.mask_writing import write_map, write_mask
     from segpref.inference.network_export import export_network
@@ -56,7 +55,7 @@ else:
             "evaluation": ("mean_iou", "mean_of", "predict_masks", "score_masks", "score_model"),
             "image_sampler": ("ImageSampler", "open_image_sampler"),
             "mask_formats": ("mask_format",),
-            "mask_samplers": ("DropoutSampler", "EnsembleSampler", "LatentSampler", "MaskSampler"),
+            "mask_samplers": ("DropoutSampler", "EnsembleSampler", "LatentSampler"),
             "mask_writing": ("write_map", "write_mask"),
             "network_export": ("export_network",),
             "predict": ("predict_folder",),
@@ -85,7 +84,6 @@ __all__ = [
     "LabelledImages",
     "LatentSampler",
     "MaskFigures",
-    "MaskSampler",
     "PaddedImages",
     "Propagation",
     "QualityConfig",

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -18,39 +17,14 @@ from segpref.checking import checked
 from segpref.networks import ProbabilisticUNet
 from segpref.policies import Segmenter
 from segpref.runtime import moved
-from segpref.seeds import generators
+from segpref.seeds import normals
 from segpref.types import SegprefError
 
-__all__ = ["DropoutSampler", "EnsembleSampler", "LatentSampler", "MaskSampler"]
+__all__ = ["DropoutSampler", "EnsembleSampler", "LatentSampler"]
 
 _TOGETHER = 64
 
 Seeds = Sequence[Sequence[int]]
-
-
-class MaskSampler(Protocol):
-    """Draws N masks of every image with a model of its kind."""
-
-    def soft(
-        self,
-        model: Any,
-        images: Float[Tensor, "B channel *space"],
-        texts: Sequence[Sequence[str | None]],
-        seeds: Seeds,
-    ) -> Float[Tensor, "B N field *space"]:
-        """N samples of every image before they are cut, on the CPU.
-
-        A sample depends on its image, text, seed and place among the N, on nothing else.
-        """
-        ...
-
-    def cut(self, samples: Float[Tensor, "*n"]) -> UInt8[np.ndarray, "*n"]:
-        """Masks of samples that are numbers still."""
-        ...
-
-    def passes(self, count: int) -> float:
-        """Passes of a whole network per sample, where so many are drawn of an image."""
-        ...
 
 
 class _OfLogits:
@@ -102,8 +76,7 @@ class LatentSampler(_OfLogits):
                 few = of_image[first : first + _TOGETHER]
                 latents = None
                 if prior is not None:
-                    drawn = [torch.randn(network.latent, generator=g) for g in generators(few)]
-                    latents = prior.sample(moved(torch.stack(drawn), model.device))
+                    latents = prior.sample(moved(normals(few, network.latent), model.device))
                 parts.append(network.decode(features.expand(len(few), -1, -1, -1), latents))
             found.append(torch.cat(parts).float().cpu())
         return torch.stack(found)

@@ -12,8 +12,8 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from segpref.data.prompts import draw_prompt
-from segpref.inference.mask_samplers import MaskSampler
 from segpref.metrics.ambiguity import AmbiguityScores, ambiguity_scores
+from segpref.policies import MaskSampler
 from segpref.policies.diffusion import Sampler
 from segpref.runtime import runtime
 from segpref.types import Case, SegprefError

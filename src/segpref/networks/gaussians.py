@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -25,11 +26,21 @@ class Gaussian:
         """``mean + std unit``, differentiable in both."""
         return self.mean + self.log_std.exp() * unit
 
+    def samples(self, units: Float[Tensor, "B N latent"]) -> Float[Tensor, "B N latent"]:
+        """N of each Gaussian."""
+        return self.mean[:, None] + self.log_std[:, None].exp() * units
+
     def divergence(self, other: Gaussian) -> Float[Tensor, " B"]:
         """``KL(self || other)``, summed over the latent's axes, in nats."""
         ratio = 2 * (self.log_std - other.log_std)
         shift = (self.mean - other.mean) ** 2 * (-2 * other.log_std).exp()
         return 0.5 * (ratio.exp() + shift - 1 - ratio).sum(dim=1)
+
+    def log_density(self, values: Float[Tensor, "B N latent"]) -> Float[Tensor, "B N"]:
+        """Natural logarithm of the density at N values each, summed over the latent's axes."""
+        mean, log_std = self.mean[:, None], self.log_std[:, None]
+        units = (values - mean) * (-log_std).exp()
+        return -(0.5 * units**2 + log_std + 0.5 * math.log(2 * math.pi)).sum(dim=2)
 
     def rows(self, places: Int64[Tensor, " S"]) -> Gaussian:
         """Those at some places of the batch."""

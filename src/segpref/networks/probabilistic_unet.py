@@ -92,20 +92,41 @@ class ProbabilisticUNet(nn.Module):
         unit: Float[Tensor, "B latent"],
     ) -> tuple[Float[Tensor, "B C *space"], Float[Tensor, " B"]]: ...
 
+    @overload
     def forward(
-        self, images: Tensor, masks: Tensor | None = None, unit: Tensor | None = None
+        self,
+        images: Float[Tensor, "B channel *space"],
+        *,
+        latents: Float[Tensor, "B N latent"],
+    ) -> tuple[Float[Tensor, "B N C *space"], Float[Tensor, "B N"]]: ...
+
+    def forward(
+        self,
+        images: Tensor,
+        masks: Tensor | None = None,
+        unit: Tensor | None = None,
+        latents: Tensor | None = None,
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """Logits at the prior's mean; with masks a pass of training.
+        """Logits at the prior's mean; with masks a pass of training, with latents one of alignment.
 
         Args:
             images: network inputs.
             masks: 0 and 1, of one rater for every image; with them the latent is the posterior's.
             unit: standard normal numbers that the latent is made from.
+            latents: N of every image.
 
         Returns:
-            The logits; with masks also ``KL(posterior || prior)`` (0 without a latent).
+            The logits; with masks also ``KL(posterior || prior)`` (0 without a latent), with latents
+            the logarithm of their density under the prior.
         """
         features, prior = self.encode(images)
+        if latents is not None:
+            if prior is None:
+                raise SegprefError("this Probabilistic U-Net has no latent: leave latents out")
+            logits = self.decode(
+                features.repeat_interleave(latents.shape[1], 0), latents.flatten(0, 1)
+            )
+            return logits.reshape(*latents.shape[:2], *logits.shape[1:]), prior.log_density(latents)
         if masks is None or unit is None:
             return self.decode(features, None if prior is None else prior.mean)
         if prior is None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from segpref.objectives.elbo import negative_elbo
     from segpref.objectives.focal_dice import FocalDiceLoss, quality_loss
     from segpref.objectives.groups import grouped
+    from segpref.objectives.joint import JointLikelihood, joint_margins
     from segpref.objectives.kto import KTO
     from segpref.objectives.likelihood import (
         Disagreement,
@@ -54,6 +55,7 @@ else:
             "elbo": ("negative_elbo",),
             "focal_dice": ("FocalDiceLoss", "quality_loss"),
             "groups": ("grouped",),
+            "joint": ("JointLikelihood", "joint_margins"),
             "kto": ("KTO",),
             "likelihood": (
                 "Disagreement",
@@ -84,6 +86,7 @@ __all__ = [
     "CalibratedDPO",
     "Disagreement",
     "FocalDiceLoss",
+    "JointLikelihood",
     "OneHotLoss",
     "Reduction",
     "RobustDPO",
@@ -93,6 +96,7 @@ __all__ = [
     "diffusion_margins",
     "disagreement",
     "grouped",
+    "joint_margins",
     "log_likelihood",
     "log_ratio_map",
     "log_ratio_sums",

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
         read_card,
         save_model,
     )
+    from segpref.policies.latent import LatentMargins, LatentSegmenter
     from segpref.policies.loading import load_policy
+    from segpref.policies.mask_sampler import MaskSampler
     from segpref.policies.model_formats import OpenModel, holds_model, open_model
     from segpref.policies.plain_weights import PlainModel, read_plain, write_plain
     from segpref.policies.segmenter import Segmenter, SegmenterState
@@ -42,7 +44,9 @@ else:
                 "read_card",
                 "save_model",
             ),
+            "latent": ("LatentMargins", "LatentSegmenter"),
             "loading": ("load_policy",),
+            "mask_sampler": ("MaskSampler",),
             "model_formats": ("OpenModel", "holds_model", "open_model"),
             "plain_weights": ("PlainModel", "read_plain", "write_plain"),
             "segmenter": ("Segmenter", "SegmenterState"),
@@ -52,6 +56,9 @@ else:
 
 __all__ = [
     "FORMAT",
+    "LatentMargins",
+    "LatentSegmenter",
+    "MaskSampler",
     "ModelCard",
     "NetworkSpec",
     "OpenModel",

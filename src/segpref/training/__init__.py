@@ -35,10 +35,10 @@ if TYPE_CHECKING:
     )
     from segpref.training.step import PreferenceStep, ScoredSlates, StepSlates
     from segpref.training.tasks.ambiguous import AmbiguousConfig
+    from segpref.training.tasks.denoising import Denoising
     from segpref.training.tasks.diffusion import DiffusionConfig
     from segpref.training.tasks.promptable import PromptableConfig
     from segpref.training.tasks.regressor import RegressorConfig, is_regressor, load_regressor
-    from segpref.training.tasks.samples import Denoising
     from segpref.training.tracking import tracked
     from segpref.training.trainer import Task, train
     from segpref.training.validation import validation_of
@@ -78,10 +78,10 @@ else:
             ),
             "step": ("PreferenceStep", "ScoredSlates", "StepSlates"),
             "tasks.ambiguous": ("AmbiguousConfig",),
+            "tasks.denoising": ("Denoising",),
             "tasks.diffusion": ("DiffusionConfig",),
             "tasks.promptable": ("PromptableConfig",),
             "tasks.regressor": ("RegressorConfig", "is_regressor", "load_regressor"),
-            "tasks.samples": ("Denoising",),
             "tracking": ("tracked",),
             "trainer": ("Task", "train"),
             "validation": ("validation_of",),

@@ -207,7 +207,8 @@ def align(
         folder: where the run goes, opened.
         config: of candidates and training.
         proposals: make the slates; those of ``config`` where None. A diffusion model's are its samples
-            (:class:`~segpref.policies.diffusion.SampleSlates`, K = 4).
+            (:class:`~segpref.policies.diffusion.SampleSlates`, K = 4), and so are those of a
+            :class:`~segpref.policies.LatentSegmenter`.
         cache: where reference logits and judge predictions are kept.
         parts: of the network that learn; the policy's usual ones where None.
         denoising: of a diffusion model: how its denoising errors become margins.

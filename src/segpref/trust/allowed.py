@@ -70,7 +70,10 @@ NETWORKS = {
 """Networks of segpref, by package."""
 
 POLICIES = {
-    "segpref.policies": {"Segmenter": Settings(plain=_names("tail"))},
+    "segpref.policies": {
+        "LatentSegmenter": Settings(),
+        "Segmenter": Settings(plain=_names("tail")),
+    },
     "segpref.policies.promptable": {"PromptablePolicy": Settings(parts=_names("prompter"))},
     "segpref.policies.diffusion": {"AmbiSeg": Settings()},
 }

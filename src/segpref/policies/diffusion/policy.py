@@ -142,7 +142,7 @@ class AmbiSeg:
         encoder: of the text; the one that the network's ``text_encoder`` names where None.
     """
 
-    aligned_by = "segpref.training.tasks.samples.SamplePreferences"
+    aligned_by = "segpref.training.tasks.denoising.SamplePreferences"
     """Its candidates are its samples, its margins differences of denoising errors."""
 
     def __init__(

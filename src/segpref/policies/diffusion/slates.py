@@ -1,9 +1,10 @@
-"""Slates of a diffusion model: its candidates are its samples."""
+"""Slates of a model that draws masks: its candidates are its samples."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,8 +12,8 @@ from jaxtyping import UInt8
 
 from segpref.checking import checked
 from segpref.data.prompts import draw_prompt
-from segpref.policies.diffusion.policy import Denoiser
 from segpref.policies.diffusion.sampling import Sampler
+from segpref.policies.mask_sampler import MaskSampler
 from segpref.types import Candidate, Case, SegprefError, Slate
 
 __all__ = ["SampleSlates", "prompt_of"]
@@ -29,8 +30,7 @@ class SampleSlates:
     """K samples of every image under one prompt (TDG-DiffDPO, Sec. 3.4.2 and Appendix A.1).
 
     All candidates of a slate share the prompt, because a preference is between masks of one image and
-    one text (Eq. 6). Index 0 is the first sample: a diffusion model has no prediction of its own that
-    stands out.
+    one text (Eq. 6). Index 0 is the first sample: no prediction of such a model stands out.
 
     *Stochastic Run* is ``runs=2`` with the Best-Rater judge and the extremes miner: two runs of K with
     seeds of their own, the best and the worst of all 2K.
@@ -38,12 +38,12 @@ class SampleSlates:
     Args:
         count: samples K per run.
         runs: independent runs.
-        sampler: draws them.
+        sampler: draws them, with a model of its kind.
     """
 
     count: int = 4
     runs: int = 1
-    sampler: Sampler = field(default_factory=Sampler)
+    sampler: MaskSampler = field(default_factory=Sampler)
 
     def __post_init__(self) -> None:
         if self.count < 1 or self.runs < 1 or self.count * self.runs < 2:
@@ -51,7 +51,7 @@ class SampleSlates:
                 f"a slate needs at least two samples, not {self.runs} runs of {self.count}"
             )
 
-    def __call__(self, model: Denoiser, cases: Sequence[Case], keys: Sequence[int]) -> list[Slate]:
+    def __call__(self, model: Any, cases: Sequence[Case], keys: Sequence[int]) -> list[Slate]:
         """One slate per case.
 
         Args:
@@ -62,14 +62,14 @@ class SampleSlates:
         return self.slates(self.masks(model, cases, keys), keys)
 
     def masks(
-        self, model: Denoiser, cases: Sequence[Case], keys: Sequence[int]
+        self, model: Any, cases: Sequence[Case], keys: Sequence[int]
     ) -> UInt8[np.ndarray, "B K field *space"]:
         """The samples alone."""
         prompts = [prompt_of(case, key) for case, key in zip(cases, keys, strict=True)]
         images = torch.from_numpy(np.stack([case.image for case in cases]))
         texts = [[prompt] * (self.runs * self.count) for prompt in prompts]
-        seeds = [[seed for _, seed in self._seeds(key)] for key in keys]
-        return self.sampler(model, images, texts, seeds)
+        soft = self.sampler.soft(model, images, texts, [self.seeds(key) for key in keys])
+        return self.sampler.cut(soft)
 
     def slates(
         self, masks: UInt8[np.ndarray, "B K field *space"], keys: Sequence[int]
@@ -80,6 +80,10 @@ class SampleSlates:
             for key in keys
         ]
         return [Slate(own, source) for own, source in zip(masks, sources, strict=True)]
+
+    def seeds(self, key: int) -> list[int]:
+        """Seed of every sample of the slate with this key."""
+        return [seed for _, seed in self._seeds(key)]
 
     def _seeds(self, key: int) -> list[tuple[int, int]]:
         return [

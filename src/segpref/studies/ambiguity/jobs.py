@@ -29,7 +29,7 @@ def ambiguity_jobs(workspace: AmbiguityWorkspace, only: Sequence[str] = ()) -> l
     found = []
     for seed in recipe.seeds:
         found += _model(workspace, "fit", REFERENCE, seed)
-        for name in recipe.methods:
+        for name in recipe.methods_of(None):
             found += _model(workspace, "align", name, seed)
         for name, stops in recipe.knob.items():
             found += [_drawn(workspace, SampleSet(name, seed, w)) for w in stops]
@@ -42,6 +42,8 @@ def ambiguity_jobs(workspace: AmbiguityWorkspace, only: Sequence[str] = ()) -> l
                 found += _model(workspace, "fit", name, seed)
         for name in recipe.peers:
             found += _peer(workspace, name, seed)
+            for method in recipe.methods_of(name):
+                found += _model(workspace, "align", method, seed)
     return named_jobs(found, only)
 
 
@@ -82,7 +84,7 @@ def _model(workspace: AmbiguityWorkspace, kind: str, name: str, seed: int) -> li
         title=f"{kind} {name}, seed {seed}",
         outputs=(run.summary,),
         run=partial(work, name, seed),
-        needs=(_name(workspace, REFERENCE, seed),) if aligned else (),
+        needs=(_name(workspace, workspace.start_of(name), seed),) if aligned else (),
         kind=kind,
         check=partial(workspace.check_training, name, seed),
         epochs=stage.epochs,
@@ -130,7 +132,9 @@ def _trained(workspace: AmbiguityWorkspace, drawing: SampleSet) -> tuple[str, ..
     if name in recipe.peers:
         members = recipe.peers[name].trainings
         return tuple(_name(workspace, name, seed, member) for member in members)
-    every = [name] if name in recipe.variants else dict.fromkeys((REFERENCE, name))
+    of_a_peer = name in recipe.methods and recipe.methods[name].of is not None
+    alone = of_a_peer or name in recipe.variants
+    every = [name] if alone else dict.fromkeys((REFERENCE, name))
     return tuple(_name(workspace, one, seed) for one in every)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from segpref.inference.mask_samplers import MaskSampler
+from segpref.policies import MaskSampler
 from segpref.report.table_files import TitledTable
 from segpref.report.tables import TableRow, mean_and_spread
 from segpref.studies.ambiguity.findings import Findings
@@ -30,10 +30,16 @@ def peer_table(found: Findings) -> TitledTable:
     if found.seeds(REFERENCE):
         # The first of two samplers that are timed may be another than the one that is measured.
         rows.append(_row(found, REFERENCE, recipe.sampler, workspace.timed(recipe.sampler)))
+    pairs = [(name, REFERENCE) for name in drawn]
     for name in drawn:
-        timed = workspace.timed_peer(name)
-        rows.append(_row(found, name, recipe.peers[name].sampler, timed))
-    claims = [claim for name in drawn if (claim := compared(found, name, REFERENCE))]
+        aligned = list(recipe.methods_of(name))
+        for one in (name, *aligned):
+            if found.seeds(one):
+                rows.append(_row(found, one, recipe.peers[name].sampler, workspace.timed_peer(one)))
+        pairs += [(one, name) for one in aligned]
+        # The other methods against the first, among them the random-preference control.
+        pairs += [(one, aligned[0]) for one in aligned[1:]]
+    claims = [claim for pair in pairs if (claim := compared(found, *pair))]
     claims.append(
         f"Milliseconds are of seed {seed} on {recipe.speed_images} images at most. Peers see no text."
     )

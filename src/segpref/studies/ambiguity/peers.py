@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
-from segpref.inference.mask_samplers import EnsembleSampler, MaskSampler
-from segpref.policies import NetworkSpec
+from segpref.inference.mask_samplers import EnsembleSampler
+from segpref.policies import MaskSampler, NetworkSpec, PolicySpec
+from segpref.policies.latent import LATENT
 from segpref.settings import setting
 from segpref.studies.ambiguity.sample_files import plain_name
 from segpref.training import AmbiguousConfig
@@ -79,6 +80,11 @@ class Peer(AmbiguousConfig):
     def sampler(self) -> MaskSampler:
         """What draws the samples that are measured."""
         return EnsembleSampler(self.members) if self.kind == "ensemble" else super().sampler
+
+    @property
+    def policy(self) -> PolicySpec:
+        """What the model file says of it: a latent's samples can be aligned."""
+        return PolicySpec(LATENT) if self.kind == "probabilistic-unet" else PolicySpec()
 
     @property
     def network_spec(self) -> NetworkSpec:

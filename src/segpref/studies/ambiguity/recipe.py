@@ -44,6 +44,7 @@ _OF_SEGMENTERS = (
     "images",
     "reference",
 )
+_OF_DIFFUSION = ("convention", "safeguard", "refresh")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,9 +95,23 @@ class Alignment(Denoising, AlignConfig):
     sampler: Sampler = field(default_factory=Sampler)
     """Draws the candidates."""
 
+    of: str | None = None
+    """The peer of kind probabilistic-unet that is aligned on its own samples; AmbiSeg if left out."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
         usual = AlignConfig()
+        if self.of is not None:
+            for name in _OF_DIFFUSION:
+                if getattr(self, name) != getattr(Alignment, name):
+                    raise SegprefError(
+                        f"{name} is for diffusion models, and this method is of {self.of}: leave it out"
+                    )
+            if self.beta == Alignment.beta:
+                raise SegprefError(
+                    f"beta {self.beta:g} is for the errors of a diffusion model, and this method is of "
+                    f"{self.of}: give it a beta of its own, such as 1"
+                )
         for name in _OF_SEGMENTERS:
             if getattr(self, name) != getattr(usual, name):
                 raise SegprefError(
@@ -199,6 +214,7 @@ class AmbiguityRecipe:
         unknown = [name for name in self.knob if name not in self.methods]
         if unknown:
             raise SegprefError(f"knob names {unknown[0]}, which is not a method: correct it")
+        self._refuse_unknown_peers()
         refuse_shared_folders(self.peers, (REFERENCE, *self.methods, *self.variants))
         if not 0 < self.labelled <= 1:
             raise SegprefError(
@@ -206,6 +222,25 @@ class AmbiguityRecipe:
             )
         if self.control and len(self.control) != 2:
             raise SegprefError("control compares two descriptions: give two, or leave it out")
+
+    def _refuse_unknown_peers(self) -> None:
+        for name, method in self.methods.items():
+            if method.of is None:
+                continue
+            peer = self.peers.get(method.of)
+            if peer is None or peer.kind != "probabilistic-unet":
+                raise SegprefError(
+                    f"{name} is of {method.of}, which is not a peer of kind probabilistic-unet: "
+                    "correct of"
+                )
+            if name in self.knob:
+                raise SegprefError(
+                    f"knob names {name}, and only diffusion models have one: leave it out there"
+                )
+
+    def methods_of(self, peer: str | None) -> dict[str, Alignment]:
+        """The alignments of a peer, or of AmbiSeg where None."""
+        return {name: one for name, one in self.methods.items() if one.of == peer}
 
     def network_spec(self, changes: Mapping[str, Any]) -> NetworkSpec:
         """The network with some of its arguments changed."""

@@ -45,8 +45,7 @@ def sections(found: Findings) -> list[TitledTable]:
 
 
 def _methods(found: Findings) -> TitledTable:
-    methods = found.workspace.recipe.methods
-    names = [REFERENCE, *methods]
+    names = [REFERENCE, *found.workspace.recipe.methods_of(None)]
     pairs = [(name, REFERENCE) for name in names[1:]]
     # The other methods against the first, among them the random-preference control.
     pairs += [(name, names[1]) for name in names[2:]]
@@ -60,14 +59,20 @@ def _methods(found: Findings) -> TitledTable:
 def _validation(found: Findings) -> TitledTable:
     """What settings are chosen by: the start of the alignments and the epoch that is taken of each."""
     workspace = found.workspace
-    starts: dict[int, Mapping[str, float]] = {}
-    ends: dict[str, Sequence[Mapping[str, float]]] = {}
-    for name in workspace.recipe.methods:
+    told: dict[str, Sequence[Mapping[str, float]]] = {}
+    starts: dict[str, dict[int, Mapping[str, float]]] = {}
+    # A start stands before its alignments.
+    for name in sorted(
+        workspace.recipe.methods, key=lambda one: workspace.start_of(one) != REFERENCE
+    ):
+        start = workspace.start_of(name)
         folders = {seed: workspace.folder(name, seed) for seed in workspace.recipe.seeds}
         runs = {seed: one.read_metrics() for seed, one in folders.items() if one.finished}
-        starts |= {seed: history[0] for seed, history in runs.items()}
         if runs:
-            ends[name] = [
+            begun = starts.setdefault(start, {})
+            begun |= {seed: history[0] for seed, history in runs.items()}
+            told[start] = [*begun.values()]
+            told[name] = [
                 history[-1]
                 if workspace.recipe.checkpoint == "last"
                 else max(history[1:], key=lambda row: row["val_iou"])
@@ -78,7 +83,6 @@ def _validation(found: Findings) -> TitledTable:
         "GED": "val_ged",
         "Preferred": "preference_accuracy",
     }
-    told: dict[str, Sequence[Mapping[str, float]]] = {REFERENCE: [*starts.values()], **ends}
     rows = [
         TableRow(
             name,
@@ -89,7 +93,6 @@ def _validation(found: Findings) -> TitledTable:
             },
         )
         for name, last in told.items()
-        if last
     ]
     return TitledTable("Validation, by which settings are chosen, N = 8", rows)
 
@@ -103,7 +106,7 @@ def _knob(found: Findings) -> TitledTable:
     ]
     first = next(iter(recipe.knob), "")
     claims = []
-    for name in recipe.methods if first else ():
+    for name in recipe.methods_of(None) if first else ():
         # Who is more accurate than the first one at any stop turns the own knob back to it.
         claim = "" if name == first else price(found, first, name) or price(found, name, first)
         claims += [claim] if claim else []

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from segpref.inference.mask_samplers import LatentSampler
 from segpref.judges import DiversityJudge, NamedJudge, RatersJudge
 from segpref.policies import ModelCard, NetworkSpec, TunablePolicy, load_model
 from segpref.policies.diffusion import (
@@ -103,12 +104,16 @@ class AmbiguityTrainings(AmbiguityData):
         return {
             "align": self.recipe.methods[name],
             "seed": seed,
-            "base": self._digest(self.folder(REFERENCE, seed).best),
+            "base": self._digest(self.folder(self.start_of(name), seed).best),
             **self._data,
         }
 
+    def start_of(self, name: str) -> str:
+        """Name of the model that a method aligns."""
+        return self.recipe.methods[name].of or REFERENCE
+
     def align(self, name: str, seed: int) -> None:
-        """Stage 2 from this seed's reference (TDG-DiffDPO, Sec. 3.4)."""
+        """Stage 2 from this seed's reference, or from a peer (TDG-DiffDPO, Sec. 3.4)."""
         config, space = self.recipe.methods[name], self.dataset.label_space
         folder = self.folder(name, seed)
         folder.open(as_recorded(folder, self._align_settings(name, seed), _today), resume=True)
@@ -120,16 +125,19 @@ class AmbiguityTrainings(AmbiguityData):
             judge = DiversityJudge(judge, space, config.diversity)
         config = replace(config, miner=config.miner or Extremes(config.tau), seed=seed)
         method = method_of(config, space, judge)
+        of_latents = config.of is not None
         align(
-            self.folder(REFERENCE, seed).best,
+            self.folder(self.start_of(name), seed).best,
             self.pool(config),
             self.validation,
             method.judge,
             method.signal,
             folder,
             config,
-            proposals=SampleSlates(config.candidates, runs, config.sampler),
-            denoising=config,
+            proposals=SampleSlates(
+                config.candidates, runs, LatentSampler() if of_latents else config.sampler
+            ),
+            denoising=None if of_latents else config,
             parts=config.parts,
             cache=self.cache,
         )
@@ -147,7 +155,7 @@ class AmbiguityTrainings(AmbiguityData):
         peer = self.recipe.peers[name]
         return {
             "training": peer.training,
-            "card": self._card_of(peer.network_spec),
+            "card": replace(self._card_of(peer.network_spec), policy=peer.policy),
             "seed": seed if member is None else derive_seed(seed, member),
             **self._data,
         }
@@ -161,9 +169,10 @@ class AmbiguityTrainings(AmbiguityData):
         fit_ambiguous(self.train, self.validation, settings["card"], folder, config)
 
     def peer(self, name: str, seed: int) -> TunablePolicy | Sequence[TunablePolicy]:
-        """A trained peer: its network, or its members, at the best epoch on validation."""
+        """A trained peer, aligned or not: its network, or its members."""
         found = [load_model(path)[0] for path in self._weights(name, seed)]
-        return found if self.recipe.peers[name].kind == "ensemble" else found[0]
+        peer = self.recipe.peers.get(name)
+        return found if peer is not None and peer.kind == "ensemble" else found[0]
 
     def model(self, name: str, seed: int, w: float = 1.0) -> AmbiSeg | BlendedPredictions:
         """A trained model, at the checkpoint that the recipe names."""
@@ -179,6 +188,8 @@ class AmbiguityTrainings(AmbiguityData):
             return [self.folder(name, seed).best]
         run = self.folder(name, seed)
         aligned = run.last if self.recipe.checkpoint == "last" else run.best
+        if self.recipe.methods[name].of is not None:
+            return [aligned]
         return [self.folder(REFERENCE, seed).best, aligned]
 
     def _digest(self, path: Path) -> str:

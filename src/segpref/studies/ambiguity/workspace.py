@@ -12,10 +12,11 @@ import numpy as np
 from jaxtyping import UInt8
 
 from segpref.data.prompts import nodule_prompt
-from segpref.inference.mask_samplers import MaskSampler
 from segpref.inference.samples import sample_cases
+from segpref.policies import MaskSampler
 from segpref.policies.diffusion import Sampler
 from segpref.progress import track
+from segpref.studies.ambiguity.peers import Peer
 from segpref.studies.ambiguity.sample_files import (
     REFERENCE,
     SampleSet,
@@ -86,14 +87,19 @@ class AmbiguityWorkspace(AmbiguityTrainings):
 
     def _model_of(self, drawing: SampleSet) -> Any:
         """What the samples are drawn with."""
-        if drawing.model in self.recipe.peers:
+        if self.peer_of(drawing.model) is not None:
             return self.peer(drawing.model, drawing.seed)
         return self.model(drawing.model, drawing.seed, drawing.w)
 
     def _sampler_of(self, drawing: SampleSet) -> MaskSampler:
         """What draws the samples."""
-        peer = self.recipe.peers.get(drawing.model)
+        peer = self.peer_of(drawing.model)
         return self.recipe.sampler if peer is None else peer.sampler
+
+    def peer_of(self, name: str) -> Peer | None:
+        """The peer that a model is, aligned or not; None of AmbiSeg, its variants and alignments."""
+        method = self.recipe.methods.get(name)
+        return self.recipe.peers.get(name if method is None else str(method.of))
 
     def time(self, sampler: Sampler) -> None:
         """Draw N samples of some test images of the reference, and keep them with their seconds."""

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from segpref.inference.mask_samplers import DropoutSampler, LatentSampler, MaskSampler
+from segpref.inference.mask_samplers import DropoutSampler, LatentSampler
 from segpref.networks import InjectedDropout
 from segpref.networks.seeded_dropout import DropoutPlace
 from segpref.objectives.elbo import negative_elbo
-from segpref.policies import Segmenter
+from segpref.policies import MaskSampler, Segmenter
 from segpref.runtime import moved
 from segpref.seeds import derive_seed, image_seeds
 from segpref.settings import setting

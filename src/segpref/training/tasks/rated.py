@@ -14,9 +14,8 @@ from torch.optim.swa_utils import AveragedModel
 
 from segpref.data.prompts import draw_prompt
 from segpref.data.splits import refuse_leakage
-from segpref.inference.mask_samplers import MaskSampler
 from segpref.inference.samples import rated_masks, sample_cases, score_samples
-from segpref.policies import ModelCard
+from segpref.policies import MaskSampler, ModelCard
 from segpref.policies.diffusion import Sampler
 from segpref.settings import setting
 from segpref.training.averaging import averaged, warm_decay

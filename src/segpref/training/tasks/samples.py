@@ -1,50 +1,38 @@
-"""Stage 2 of a diffusion model: the same preferences, with margins from denoising errors."""
+"""Stage 2 of models that draw masks: the same preferences, between their samples."""
 
 from __future__ import annotations
 
 import zlib
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor
 
-from segpref.checking import checked
 from segpref.data.cache import Cache
 from segpref.data.dataset import Dataset
 from segpref.networks import weights_digest
-from segpref.objectives.diffusion import BetaConvention
-from segpref.policies.diffusion import AmbiSeg, DenoisingMargins, SampleSlates, prompt_of
+from segpref.policies import MaskSampler
+from segpref.policies.diffusion import SampleSlates, prompt_of
 from segpref.preferences import RoundSlates
 from segpref.proposals import SlateProposals
 from segpref.seeds import derive_seed
 from segpref.training.loop import StepResult
+from segpref.training.margins import MarginSource
 from segpref.training.signals import ScoredBatch, Signal
 from segpref.training.tasks.preference import PreferenceTask
 from segpref.training.tasks.rated import sample_figures
 from segpref.training.trainer import TrainingContext, TrainingPlan
 from segpref.types import Case, SegprefError, Slate
 
-__all__ = ["Denoising", "DenoisingStep", "SamplePreferences", "SampledSlates"]
+__all__ = ["MarginsOf", "SampleStep", "SampleTask", "SampledSlates"]
 
-
-@checked(safeguard={"least": 0, "most": 1})
-@dataclass(frozen=True)
-class Denoising:
-    """How denoising errors become margins.
-
-    Args:
-        convention: what the objective's beta is meant for. ``half-mean`` is that of the code of
-            Diffusion-DPO and of diffusers (values such as 2000 and 5000), ``sum`` what TDG-DiffDPO
-            prints in Eq. 6 and 7; ``mean`` and ``half-sum`` are the other two.
-        safeguard: share of the winner's progress that the loser's gradient may not take away
-            (Diffusion-SDPO), 0 to 1; None for no safeguard.
-    """
-
-    convention: BetaConvention = "half-mean"
-    safeguard: float | None = None
+P = TypeVar("P")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +40,15 @@ class SampledSlates:
     """Samples of a policy as the candidates of a round, each slate under one prompt.
 
     Args:
-        policy: in its state when the round begins; the frozen reference in the first round.
+        policy: in its state when the round begins; the frozen reference in the first round. Samples are
+            kept of diffusion models alone.
         proposals: draw the samples.
         seed: of prompts and samples, together with round and case.
         cache: where samples of the first round are kept, for runs from one reference with the same
             seed, pool and proposals begin with the same; not kept where None.
     """
 
-    policy: AmbiSeg
+    policy: Any
     proposals: SampleSlates
     seed: int
     cache: Cache | None = None
@@ -78,6 +67,10 @@ class SampledSlates:
     def prompt(self, case: Case, number: int) -> str | None:
         """The text under which the slate of a case was sampled."""
         return prompt_of(case, self._key(case, number))
+
+    def seeds(self, case: Case, number: int) -> list[int]:
+        """The seed of every sample of a case's slate."""
+        return self.proposals.seeds(self._key(case, number))
 
     def _name(self, cases: Sequence[Case], keys: Sequence[int]) -> dict[str, object]:
         """What the samples of some cases depend on, but for the last bits of a machine's arithmetic."""
@@ -101,29 +94,46 @@ class SampledSlates:
         return derive_seed(self.seed, number, zlib.crc32(case.id.encode()))
 
 
+class MarginsOf(Protocol):
+    """Margins of a kind of model between the samples of some cases."""
+
+    def __call__(
+        self,
+        cases: Sequence[Case],
+        images: Float[Tensor, "B channel *space"],
+        rngs: Sequence[np.random.Generator],
+        number: int,
+    ) -> MarginSource:
+        """Of the slates of a round.
+
+        Args:
+            cases: of the batch.
+            images: their images.
+            rngs: one per image, for what is drawn.
+            number: of the round.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
-class DenoisingStep:
-    """One step of stage 2 of a diffusion model up to its loss (TDG-DiffDPO, Sec. 3.4).
+class SampleStep:
+    """One step of stage 2 of a model that draws masks, up to its loss (TDG-DiffDPO, Sec. 3.4).
 
     Args:
         policy: what is tuned; its network is set to evaluation mode.
-        reference: its frozen start.
+        margins: between its samples.
         pool: images with the raters' masks that the judge reads.
-        source: what the slates are samples of.
         sets: the slates, scored.
         signal: what is learned from them.
-        seed: of pairs, noise and time, together with epoch and step.
-        denoising: how denoising errors become margins.
+        seed: of pairs and of what margins draw, together with epoch and step.
     """
 
-    policy: AmbiSeg
-    reference: AmbiSeg
+    policy: Any
+    margins: MarginsOf
     pool: Dataset
-    source: SampledSlates
     sets: RoundSlates
     signal: Signal
     seed: int
-    denoising: Denoising = Denoising()
 
     def __call__(self, indices: list[int], epoch: int, number: int) -> StepResult:
         """Loss and figures of the images at these places in the pool."""
@@ -133,17 +143,9 @@ class DenoisingStep:
         key = derive_seed(self.seed, epoch, number)
         # By image, so that it does not matter which process an image falls to.
         rngs = [np.random.default_rng([key, i]) for i in indices]
-        margins = DenoisingMargins(
-            self.policy,
-            self.reference,
-            torch.from_numpy(np.stack([case.image for case in cases])),
-            [self.source.prompt(case, epoch // self.sets.every) for case in cases],
-            rngs,
-            self.denoising.convention,
-            self.denoising.safeguard,
-        )
+        images = torch.from_numpy(np.stack([case.image for case in cases]))
         batch = ScoredBatch(
-            margins=margins,
+            margins=self.margins(cases, images, rngs, epoch // self.sets.every),
             slates=found.slates,
             scores=found.scores,
             # Where raters differ there is no truth that a pair could be right or wrong by.
@@ -156,53 +158,46 @@ class DenoisingStep:
 
 
 @dataclass(frozen=True)
-class SamplePreferences(PreferenceTask[AmbiSeg]):
-    """Preferences between samples of a diffusion model: margins are differences of denoising errors.
+class SampleTask(PreferenceTask[P]):
+    """Preferences between samples of a model that draws masks.
 
     Without ``refresh``, slates are kept for the whole run, as in TDG-DiffDPO.
-
-    Args:
-        denoising: how denoising errors become margins.
     """
 
-    denoising: Denoising = Denoising()
     keeps_rounds = True
+    draws: ClassVar[str]
+    """What draws, in a sentence's beginning."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        proposals = self.inputs.proposals
         if self.config.slates_ahead:
             raise SegprefError(
-                "slates_ahead has no effect on a diffusion model, whose slates are kept for a round: "
-                "leave it out"
+                f"slates_ahead has no effect on {self.draws}, whose slates are kept for a round: leave "
+                "it out"
             )
         if self.config.proposal_precision == "bf16":
             raise SegprefError(
-                "proposal_precision has no effect on a diffusion model, whose candidates are samples "
-                "in the precision of the run: leave it out"
+                f"proposal_precision has no effect on {self.draws}, whose candidates are samples in "
+                "the precision of the run: leave it out"
             )
         moved = self.config.view is not None or self.config.reference == "round"
-        if moved or isinstance(proposals, SlateProposals):
+        if moved or isinstance(self.inputs.proposals, SlateProposals):
             raise SegprefError(
-                "a diffusion model is aligned on its own samples, without a view and against its base: "
+                f"{self.draws} is aligned on its own samples, without a view and against its base: "
                 "leave out view and reference, and give SampleSlates as proposals"
             )
         if self.config.reference_logits != "float32":
             raise SegprefError(
-                "reference_logits has no effect on a diffusion model, which has none: leave it out"
+                f"reference_logits has no effect on {self.draws}, which has none: leave it out"
             )
 
-    def leaves_weights_out(self, network: nn.Module) -> bool:
-        """The posterior of the latent, which only stage 1 needs, where there is one."""
-        return self.policy.latent > 0
-
-    def plan(self, context: TrainingContext, validated: AmbiSeg) -> TrainingPlan:
-        """Samples of a round, scored, and their errors under noise and time that all share."""
+    def plan(self, context: TrainingContext, validated: P) -> TrainingPlan:
+        """Samples of a round, scored, and margins between them."""
         inputs, config = self.inputs, self.config
+        reference: Any = self.reference
         # In another precision than the policy's, it would have a margin before anything is learned.
-        self.reference.network = context.runtime.frozen(self.reference.network)
-        proposals = inputs.proposals or SampleSlates()
-        source = SampledSlates(self.policy, proposals, config.seed, inputs.cache)
+        reference.network = context.runtime.frozen(reference.network)
+        source = self.source
         sets = RoundSlates(
             source,
             inputs.pool,
@@ -213,9 +208,34 @@ class SamplePreferences(PreferenceTask[AmbiSeg]):
             unsure=inputs.unsure,
             workers=config.workers,
         )
-        step = DenoisingStep(
-            self.policy, self.reference, inputs.pool, source, sets, self.signal, config.seed,
-            self.denoising,
-        )  # fmt: skip
-        figures = partial(sample_figures, validated, inputs.validation, seed=config.seed)
+        margins = partial(self.margins, source)
+        step = SampleStep(self.policy, margins, inputs.pool, sets, self.signal, config.seed)
+        figures = partial(
+            sample_figures,
+            validated,
+            inputs.validation,
+            sampler=self.validated_by,
+            seed=config.seed,
+        )
         return TrainingPlan(step, figures, config.refresh)
+
+    @property
+    @abstractmethod
+    def source(self) -> SampledSlates:
+        """What the slates are samples of."""
+
+    @property
+    @abstractmethod
+    def validated_by(self) -> MaskSampler:
+        """What draws the samples that are measured on validation."""
+
+    @abstractmethod
+    def margins(
+        self,
+        source: SampledSlates,
+        cases: Sequence[Case],
+        images: Float[Tensor, "B channel *space"],
+        rngs: Sequence[np.random.Generator],
+        number: int,
+    ) -> MarginSource:
+        """As :class:`MarginsOf`, with what the slates are samples of."""
