@@ -13,7 +13,7 @@ from tiny_models import LESION, SIDE, images_of, lesions
 from torch import Tensor
 
 from segpref.contrib.judges import PredictedIoU
-from segpref.judges import OracleJudge, VirtualAnnotator, quartiles, rated
+from segpref.judges import NoisyJudge, OracleJudge, VirtualAnnotator, quartiles, rated
 from segpref.metrics import slate_iou
 from segpref.objectives import (
     DPO,
@@ -259,6 +259,8 @@ def test_predicted_iou_is_that_of_the_candidate_as_a_prompt(policy: PromptablePo
     agreed = slate_iou(drawn[None], shifted, LESION)[0, 0]
     both = PredictedIoU(policy).score(case, slate)
     assert both[1, 0] == pytest.approx(scores[1, 0] * agreed, rel=1e-4)
+    # Told apart by weights and prompts, also within another judge.
+    assert judge.digest() == policy.digest() == NoisyJudge(judge).digest()
     with pytest.raises(SegprefError, match="name a promptable model"):
         PredictedIoU(OracleJudge(LESION))  # type: ignore[arg-type]
 

@@ -8,8 +8,20 @@ from pathlib import Path
 import pytest
 from short_align import POOL, run
 
+from segpref.contrib.judges import (
+    ConfidenceJudge,
+    ConsistencyJudge,
+    ReverseClassificationJudge,
+)
 from segpref.data import Cache, Dataset
-from segpref.judges import Committee, EnsembleJudge, ModelJudge
+from segpref.judges import (
+    Committee,
+    DiversityJudge,
+    EnsembleJudge,
+    ModelJudge,
+    NoisyJudge,
+    VirtualAnnotator,
+)
 from segpref.policies import load_model
 from segpref.training import FitConfig, RunFolder, fit
 from segpref.types import SegprefError
@@ -23,6 +35,17 @@ def test_another_judge_or_other_images_are_refused(
         "model": [ModelJudge(one, store) for one in (good, base)],
         "ensemble": [EnsembleJudge([one], cache=store) for one in (good, base)],
         "committee": [Committee([ModelJudge(one, store)], by="score") for one in (good, base)],
+        "noisy": [NoisyJudge(ModelJudge(one, store), noise=0.1) for one in (good, base)],
+        "diversity": [
+            DiversityJudge(ModelJudge(one, store), one.label_space) for one in (good, base)
+        ],
+        "annotator": [VirtualAnnotator(ModelJudge(one, store)) for one in (good, base)],
+        "consistency": [ConsistencyJudge(one, cache=store) for one in (good, base)],
+        "confidence": [ConfidenceJudge(one, cache=store) for one in (good, base)],
+        "reverse classification": [
+            ReverseClassificationJudge(hearts, hearts.patients[part], cases=2)
+            for part in (slice(0, 2), slice(1, 3))
+        ],
     }
     for name, (first, other) in judges.items():
         run(tmp_path / name, heart_base, hearts, first, store)

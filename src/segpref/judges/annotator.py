@@ -10,15 +10,15 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from segpref.checking import checked
-from segpref.data.dataset import Dataset
+from segpref.judges.wrapping import WrappingJudge
 from segpref.judges.yaml_types import NamedJudge
-from segpref.types import Case, PreparedJudge, SegprefError, Slate
+from segpref.types import Case, SegprefError, Slate
 
 __all__ = ["VirtualAnnotator", "quartiles", "rated"]
 
 
 @checked(seed={"least": 0})
-class VirtualAnnotator:
+class VirtualAnnotator(WrappingJudge):
     """Says another judge's scores as a person would, by ratings or ranks, and sometimes wrongly.
 
     ``rating``: ``1 + sum_c [s >= c]`` over the cuts, so candidates between the same two cuts are tied
@@ -68,24 +68,13 @@ class VirtualAnnotator:
             raise SegprefError(f"reverse_rate is a probability from 0 to 1, not {reverse_rate}")
         if not cuts or not np.all(np.diff(cuts) >= 0) or not np.isfinite(cuts).all():
             raise SegprefError(f"cuts between ratings are ascending numbers, not {list(cuts)}")
-        self.judge = judge
-        self.needs_label = judge.needs_label
+        super().__init__(judge)
         self.says = says
         self.cuts = tuple(cuts)
         self.flip_rate = flip_rate
         self.flip_within = np.inf if flip_within is None else flip_within
         self.seed = seed
         self.reverse_rate = reverse_rate
-
-    @property
-    def in_workers(self) -> bool:
-        """Whether the judge within scores in worker processes, too."""
-        return bool(getattr(self.judge, "in_workers", False))
-
-    def prepare(self, dataset: Dataset) -> None:
-        """Prepare the judge within."""
-        if isinstance(self.judge, PreparedJudge):
-            self.judge.prepare(dataset)
 
     def score(self, case: Case, slate: Slate) -> Float[np.ndarray, "K field"]:
         """What is said of every candidate."""

@@ -8,16 +8,16 @@ import numpy as np
 from jaxtyping import Float
 
 from segpref.checking import checked
-from segpref.data.dataset import Dataset
+from segpref.judges.wrapping import WrappingJudge
 from segpref.judges.yaml_types import NamedJudge
 from segpref.metrics import slate_iou
-from segpref.types import Case, LabelSpace, PreparedJudge, SegprefError, Slate
+from segpref.types import Case, LabelSpace, SegprefError, Slate
 
 __all__ = ["DiversityJudge"]
 
 
 @checked()
-class DiversityJudge:
+class DiversityJudge(WrappingJudge):
     """Another judge's scores, less what a candidate has in common with the others of its slate.
 
     ``s(k) - weight 1/(K-1) sum_{j != k} Dice(y(k), y(j))`` per field.
@@ -55,21 +55,10 @@ class DiversityJudge:
             raise SegprefError(f"a diversity judge's weight is a number from 0, not {weight}")
         if measure not in ("dice", "iou"):
             raise SegprefError(f"diversity is measured as dice or iou, not {measure!r}")
-        self.judge = judge
-        self.needs_label = judge.needs_label
+        super().__init__(judge)
         self.label_space = label_space
         self.weight = weight
         self.measure = measure
-
-    @property
-    def in_workers(self) -> bool:
-        """Whether the judge within scores in worker processes, too."""
-        return bool(getattr(self.judge, "in_workers", False))
-
-    def prepare(self, dataset: Dataset) -> None:
-        """Prepare the judge within."""
-        if isinstance(self.judge, PreparedJudge):
-            self.judge.prepare(dataset)
 
     def score(self, case: Case, slate: Slate) -> Float[np.ndarray, "K field"]:
         """The other judge's scores, less what is in common."""

@@ -8,15 +8,15 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from segpref.checking import checked
-from segpref.data.dataset import Dataset
+from segpref.judges.wrapping import WrappingJudge
 from segpref.judges.yaml_types import NamedJudge
-from segpref.types import IGNORE, Case, PreparedJudge, SegprefError, Slate
+from segpref.types import IGNORE, Case, SegprefError, Slate
 
 __all__ = ["NoisyJudge"]
 
 
 @checked(seed={"least": 0})
-class NoisyJudge:
+class NoisyJudge(WrappingJudge):
     """Another judge's scores with errors of known kind and size.
 
     Per slate and field, in this order:
@@ -65,23 +65,12 @@ class NoisyJudge:
                 "a noisy judge's noise and tie_width are numbers from 0, its size_bias any number, "
                 f"not {noise}, {tie_width} and {size_bias}"
             )
-        self.judge = judge
-        self.needs_label = judge.needs_label
+        super().__init__(judge)
         self.flip_rate = flip_rate
         self.noise = noise
         self.tie_width = tie_width
         self.size_bias = size_bias
         self.seed = seed
-
-    @property
-    def in_workers(self) -> bool:
-        """Whether the judge within scores in worker processes, too."""
-        return bool(getattr(self.judge, "in_workers", False))
-
-    def prepare(self, dataset: Dataset) -> None:
-        """Prepare the judge within."""
-        if isinstance(self.judge, PreparedJudge):
-            self.judge.prepare(dataset)
 
     def score(self, case: Case, slate: Slate) -> Float[np.ndarray, "K field"]:
         """The other judge's scores, made worse."""

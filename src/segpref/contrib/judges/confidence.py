@@ -82,6 +82,10 @@ class ConfidenceJudge:
         self._logits = PredictionStore(predictor, "logits", cache or Cache())
         self._silence = UndrawnStructures(self.label_space)
 
+    def digest(self) -> str:
+        """Name of the segmenter's weights."""
+        return self._logits.predictor.digest()
+
     def prepare(self, dataset: Dataset) -> None:
         """Take in a dataset, whose cases are predicted when they are first scored."""
         self._logits.prepare(dataset)

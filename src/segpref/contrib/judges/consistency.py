@@ -13,8 +13,8 @@ from torch.nn import functional
 
 from segpref.checking import checked
 from segpref.data.cache import Cache
-from segpref.data.dataset import Dataset
 from segpref.judges.ensemble import EnsembleJudge
+from segpref.judges.wrapping import WrappingJudge
 from segpref.judges.yaml_types import NamedPredictor
 from segpref.types import Case, Predictor, SegprefError, Slate
 
@@ -22,7 +22,7 @@ __all__ = ["ConsistencyJudge"]
 
 
 @checked(max_disagreement={"least": 0, "most": 1})
-class ConsistencyJudge:
+class ConsistencyJudge(WrappingJudge):
     """Scores a candidate by its agreement with a segmenter under test-time changes of the image.
 
     The image is looked at as it is, with each of some axes flipped, and with each of some gammas
@@ -75,13 +75,11 @@ class ConsistencyJudge:
             *(_View(predictor, flip=axis) for axis in flips),
             *(_View(predictor, gamma=gamma) for gamma in gammas),
         ]
-        self.judge = EnsembleJudge(
-            views if against == "views" else [_MeanOfViews(views)], max_disagreement, cache
+        super().__init__(
+            EnsembleJudge(
+                views if against == "views" else [_MeanOfViews(views)], max_disagreement, cache
+            )
         )
-
-    def prepare(self, dataset: Dataset) -> None:
-        """Predict all views of all cases that were not predicted before."""
-        self.judge.prepare(dataset)
 
     def score(self, case: Case, slate: Slate) -> Float[np.ndarray, "K field"]:
         """Agreement of every candidate with the views."""

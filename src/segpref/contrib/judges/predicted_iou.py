@@ -44,6 +44,10 @@ class PredictedIoU:
         self.agreement = agreement
         self.label_space: LabelSpace = model.label_space
 
+    def digest(self) -> str:
+        """Name of the model's weights and prompts."""
+        return self.model.digest()
+
     def prepare(self, dataset: Any) -> None:
         """Embed the dataset's images once."""
         if hasattr(self.model, "prepare"):

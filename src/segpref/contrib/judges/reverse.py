@@ -85,7 +85,8 @@ class ReverseClassificationJudge:
         # Structures are learned one by one, whether or not they exclude each other.
         self._single = LabelSpace("multi-label", self.label_space.structures)
         chosen = np.linspace(0, len(labelled) - 1, min(cases, len(labelled))).round().astype(int)
-        taken = [labelled[int(i)] for i in chosen]
+        self._taken = labelled.take([int(i) for i in chosen])
+        taken = list(self._taken)
         rng = np.random.default_rng(0)
         width = len(_SCALES) * taken[0].image.shape[0] + taken[0].image.ndim - 1
         self._frequencies = rng.standard_normal((width, features), dtype=np.float32)
@@ -100,6 +101,10 @@ class ReverseClassificationJudge:
         ]
         self.labelled = tuple(sorted({case.patient for case in taken}))
         self._silence = UndrawnStructures(self.label_space)
+
+    def digest(self) -> str:
+        """Name of the references' images and labels."""
+        return self._taken.digest()
 
     @property
     def abstains_on(self) -> tuple[str, ...]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import zlib
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -33,6 +33,11 @@ from segpref.types import Case, SegprefError, Slate
 __all__ = ["MarginsOf", "SampleStep", "SampleTask", "SampledSlates"]
 
 P = TypeVar("P")
+MarginsOf: TypeAlias = Callable[
+    [Sequence[Case], Float[Tensor, "B channel *space"], Sequence[np.random.Generator], int],
+    MarginSource,
+]
+"""(cases of a batch, their images, one generator each, number of the round) -> margins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,27 +97,6 @@ class SampledSlates:
 
     def _key(self, case: Case, number: int) -> int:
         return derive_seed(self.seed, number, zlib.crc32(case.id.encode()))
-
-
-class MarginsOf(Protocol):
-    """Margins of a kind of model between the samples of some cases."""
-
-    def __call__(
-        self,
-        cases: Sequence[Case],
-        images: Float[Tensor, "B channel *space"],
-        rngs: Sequence[np.random.Generator],
-        number: int,
-    ) -> MarginSource:
-        """Of the slates of a round.
-
-        Args:
-            cases: of the batch.
-            images: their images.
-            rngs: one per image, for what is drawn.
-            number: of the round.
-        """
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,4 +222,4 @@ class SampleTask(PreferenceTask[P]):
         rngs: Sequence[np.random.Generator],
         number: int,
     ) -> MarginSource:
-        """As :class:`MarginsOf`, with what the slates are samples of."""
+        """As ``MarginsOf``, with what the slates are samples of."""
