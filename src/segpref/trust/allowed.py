@@ -45,6 +45,11 @@ def _names(text: str) -> frozenset[str]:
 
 
 NETWORKS = {
+    "segpref.networks": {
+        "ProbabilisticUNet": Settings(
+            plain=_names("in_channels out_channels channels units features latent latent_channels"),
+        ),
+    },
     "segpref.policies.nnunet": {
         # Plans and dataset are looked through by a check of their own.
         "NnUNetNetwork": Settings(plain=_names("plans dataset configuration trainer")),
