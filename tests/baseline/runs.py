@@ -19,12 +19,13 @@ from records import Run, make_record
 from segpref.cli.main import main
 from segpref.data import Dataset, Preparation, Source, Volume
 from segpref.data.phantoms import write_phantoms
+from segpref.inference import LatentSampler
 from segpref.judges import RatersJudge
 from segpref.objectives import DPO
-from segpref.policies import ModelCard, NetworkSpec
+from segpref.policies import ModelCard, NetworkSpec, PolicySpec
 from segpref.policies.diffusion import DIFFUSION, Sampler, SampleSlates
 from segpref.preferences import Extremes
-from segpref.training import PreferenceSignal, RunFolder, align, fit_diffusion
+from segpref.training import PreferenceSignal, RunFolder, align, fit_ambiguous, fit_diffusion
 from segpref.types import LabelSpace
 
 RECORD = Path(__file__).with_name("record.json")
@@ -269,6 +270,35 @@ def align_diffusion(place: Path) -> Path:
             PreferenceSignal(pool.label_space, Extremes(0.001), DPO(2000.0)), tuned,
             proposals=SampleSlates(4, sampler=Sampler(steps=2)), epochs=2, images_per_epoch=4,
             batch_size=2, learning_rate=1e-4,
+        )  # fmt: skip
+    return tuned.path
+
+
+@run
+def align_latent(place: Path) -> Path:
+    arguments = {"channels": [8, 16], "features": 8, "latent": 2, "latent_channels": 8}
+    pool, validation = squares(range(6)), squares(range(10, 12))
+    card = ModelCard(
+        network=NetworkSpec("segpref.networks.ProbabilisticUNet", arguments),
+        label_space=pool.label_space,
+        preparation=Preparation(crop=(16, 16)),
+        policy=PolicySpec("segpref.policies.LatentSegmenter"),
+    )
+    base, tuned = RunFolder(place / "latent-base"), RunFolder(place / "latent")
+    if not base.finished:
+        base.open({}, resume=False)
+        fit_ambiguous(
+            list(pool), list(validation), card, base, epochs=1, images_per_epoch=32, batch_size=4,
+            validation_samples=2, learning_rate=1e-2, average=0.0,
+        )  # fmt: skip
+    if not tuned.finished:
+        tuned.open({}, resume=False)
+        judge = RatersJudge(pool.label_space, "mean", "dice")
+        align(
+            base.path, pool, validation, judge,
+            PreferenceSignal(pool.label_space, Extremes(0.001), DPO(2.0)), tuned,
+            proposals=SampleSlates(4, sampler=LatentSampler()), epochs=2, images_per_epoch=4,
+            batch_size=2, learning_rate=1e-3,
         )  # fmt: skip
     return tuned.path
 

@@ -95,6 +95,8 @@ WAITS: dict[str, Counter[str]] = {
         "copy from it in policies/diffusion/sampling.py _batch": 3,
         "copy to it in policies/diffusion/sampling.py _batch": 9,
     }),
+    # Once for each of the six images, when their samples are drawn.
+    "align-latent": Counter({"copy from it in inference/mask_samplers.py soft": 6}),
     # transformers has the places of its attention on the host, in passes of the image encoder.
     "align-promptable": Counter({
         DRAFTS: 4,
