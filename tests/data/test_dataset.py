@@ -192,3 +192,13 @@ def test_no_image_at_all(tmp_path: Path, cache: Cache) -> None:
 
 def test_the_reader_of_this_test_is_one(reader: InMemory) -> None:
     assert isinstance(reader, Reader)
+
+
+def test_a_message_names_the_folder_and_no_object(tmp_path: Path) -> None:
+    reader = InMemory(tmp_path, {"a": (1, 8, 8)}, labelled=False)
+    with pytest.raises(SegprefError, match="has no labels: name the label space") as found:
+        prepare(reader, Preparation(), Cache(tmp_path / "cache"))
+    assert str(found.value).startswith(f"{tmp_path} has")
+    nothing = InMemory(tmp_path, {})
+    with pytest.raises(SegprefError, match=r"^the dataset \(InMemory\) has no images"):
+        prepare(nothing, Preparation(), Cache(tmp_path / "cache"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,7 +10,7 @@ from jaxtyping import Num, UInt8
 
 from segpref.collect.contents import Axes
 from segpref.data.orientation import orientation_of, turned
-from segpref.types import Case, LabelSpace, SegprefError
+from segpref.types import Case, LabelSpace, SegprefError, known_spacing
 
 __all__ = ["MOST_STRUCTURES", "Layout", "layout_of", "packed_mask"]
 
@@ -56,10 +57,18 @@ class Layout:
         sizes = self.case.spacing_mm
         if sizes is None:
             return None
+        lengths = list(self.case.image.shape[1:])
+        if self.slab is not None:
+            lengths[self.slab[0]] = 1
+        # How thick a single slice is plays no part in what is shown.
+        each = zip(lengths, sizes, strict=False)
+        sizes = tuple(1.0 if n == 1 and math.isnan(one) else one for n, one in each)
+        if len(known_spacing(sizes)) < len(sizes):
+            return None
         if self.axes == "picture":
             return (1.0, float(sizes[0]), float(sizes[1]))
         if self.axes == "LPS":
-            sizes = turned(self.case, "LPS").spacing_mm
+            sizes = turned(replace(self.case, spacing_mm=sizes), "LPS").spacing_mm
             assert sizes is not None
         x, y, z = (*(float(size) for size in sizes), 1.0)[:3]
         return (z, y, x)

@@ -11,7 +11,7 @@ import numpy as np
 from segpref.data.array_files import StoredArray
 from segpref.data.cache import list_digest
 from segpref.data.volume_list import Array, Volume, VolumeList
-from segpref.types import Case, LabelSpace, SegprefError
+from segpref.types import Case, LabelSpace, SegprefError, known_spacing
 
 __all__ = ["Array", "Dataset", "StoredCase", "Volume", "item_of", "part_of", "stored"]
 
@@ -182,6 +182,11 @@ class Dataset(Sequence[Case]):
         sizes = [volume.voxel_mm for volume in volumes if volume.voxel_mm is not None]
         if not sizes or len({len(size) for size in sizes}) > 1:
             return None, None
+        sizes = [known_spacing(size) for size in sizes]
+        axes = min(map(len, sizes))
+        if not axes:
+            return None, None
+        sizes = [size[:axes] for size in sizes]
         ranges = tuple((min(axis), max(axis)) for axis in zip(*sizes, strict=True))
         return found.pop() if len(found) == 1 else None, ranges
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from segpref.data.source import Reader
 from segpref.data.volumes import has_image_name
 from segpref.data.walk import Tree
 
-__all__ = ["description"]
+__all__ = ["description", "name_of"]
 
 _LAYOUTS = {
     "ACDC": "ACDC",
@@ -48,6 +49,14 @@ def description(reader: Reader, folder: Path) -> str:
     if aside := _left_alone(reader, folder):
         parts.append(f"left alone {aside}")
     return f"{folder}: {'; '.join(parts)}."
+
+
+def name_of(reader: Reader) -> str:
+    """What a message calls a dataset: the folder of its images, or what it is where there is none."""
+    folders = [str(source.images[0].parent) for source in reader.sources() if source.images]
+    if folders:
+        return os.path.commonpath(folders)
+    return f"the dataset ({_LAYOUTS.get(type(reader).__name__, type(reader).__name__)})"
 
 
 def _left_alone(reader: Reader, folder: Path) -> str:

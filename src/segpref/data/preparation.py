@@ -16,7 +16,7 @@ from segpref.data.intensities import Normalisation, normalised
 from segpref.data.orientation import is_orientation, turned, turned_back
 from segpref.data.prepared import Prepared
 from segpref.data.resizing import Windows, overlap, resize, resized
-from segpref.types import Case, SegprefError, Sliceable
+from segpref.types import Case, SegprefError, Sliceable, whole_spacing
 
 __all__ = ["Preparation"]
 
@@ -204,19 +204,20 @@ class Preparation:
         return items.reshape(len(items), *raters.shape[:2], *items.shape[2:])
 
     def _item_spacing(self, case: Case) -> tuple[float, ...] | None:
-        return None if case.spacing_mm is None else case.spacing_mm[: self.dims]
+        return whole_spacing(case.spacing_mm, self.dims)
 
     def _resampled_shape(self, shape: tuple[int, ...], case: Case) -> tuple[int, ...]:
         if self.spacing_mm is None:
             return shape
-        if case.spacing_mm is None:
+        spacing = self._item_spacing(case)
+        if spacing is None:
             raise SegprefError(
                 f"{case.id} does not state its voxel size, so it can't be resampled to "
                 f"{self.spacing_mm} mm: leave spacing_mm out, or use files with a voxel size"
             )
         return tuple(
             max(1, round(n * old / new))
-            for n, old, new in zip(shape, case.spacing_mm, self.spacing_mm, strict=False)
+            for n, old, new in zip(shape, spacing, self.spacing_mm, strict=True)
         )
 
     def _forward(

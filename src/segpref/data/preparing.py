@@ -14,6 +14,7 @@ import numpy as np
 from segpref.cluster import RayPool, spread
 from segpref.data.cache import Cache
 from segpref.data.dataset import Dataset
+from segpref.data.description import name_of
 from segpref.data.orientation import reordered
 from segpref.data.pictures import is_colour
 from segpref.data.preparation import Preparation
@@ -24,7 +25,7 @@ from segpref.data.source import Reader, Source
 from segpref.data.volume_entries import Found, Way
 from segpref.process import own_first
 from segpref.progress import console, track
-from segpref.types import LabelSpace, SegprefError
+from segpref.types import LabelSpace, SegprefError, whole_spacing
 
 __all__ = ["prepare"]
 
@@ -65,11 +66,11 @@ def prepare(
     label_space = reader.label_space or label_space
     if label_space is None:
         raise SegprefError(
-            f"{reader!r} has no labels: name the label space, or use labelled images"
+            f"{name_of(reader)} has no labels: name the label space, or use labelled images"
         )
     sources = reader.sources() if sources is None else sources
     if not sources:
-        raise SegprefError(f"{reader!r} has no images: check the folder")
+        raise SegprefError(f"{name_of(reader)} has no images: check the folder")
     if pool is not None and pool.ray is not None:
         arguments = (reader, preparation, cache, label_space, orientation)
         done = spread(pool, _Preparing, arguments, sources)
@@ -141,6 +142,8 @@ def _prepared(way: Way, source: Source) -> Found:
     if own is not None and voxel_mm is not None and way.turned is not None:
         own, voxel_mm = way.turned, reordered(voxel_mm, own, way.turned)
     steps = None if spacing is None else tuple(float(step) for step in np.asarray(spacing))
+    # What was prepared earlier may hold a size that is not known.
+    steps = steps and whole_spacing(steps, len(steps))
     return Found(content, arrays, steps, own, voxel_mm)
 
 

@@ -9,7 +9,7 @@ from segpref.data.orientation import orientation_of, turned
 from segpref.data.preparation import Preparation
 from segpref.policies import ModelCard
 from segpref.progress import console
-from segpref.types import Case
+from segpref.types import Case, known_spacing
 
 __all__ = ["AsTrained"]
 
@@ -65,24 +65,20 @@ class AsTrained:
             )
 
     def _warn_of_spacing(self, case: Case, name: object) -> None:
-        known = self._card.spacing_range_mm
-        if (
-            known is None
-            or case.spacing_mm is None
-            or self._card.preparation.spacing_mm is not None
-        ):
+        known, spacing = self._card.spacing_range_mm, known_spacing(case.spacing_mm)
+        if known is None or not spacing or self._card.preparation.spacing_mm is not None:
             return
         outside = any(
             not low * (1 - _BEYOND) <= step <= high * (1 + _BEYOND)
-            for step, (low, high) in zip(case.spacing_mm, known, strict=False)
+            for step, (low, high) in zip(spacing, known, strict=False)
         )
-        if outside and case.spacing_mm not in self._said:
-            self._said.add(case.spacing_mm)
+        if outside and spacing not in self._said:
+            self._said.add(spacing)
             log.warning(
                 "%s has voxels of %s mm, outside what the model was trained with (%s mm): its mask may "
                 "be worse than on such images.",
                 name,
-                " x ".join(f"{step:.3g}" for step in case.spacing_mm),
+                " x ".join(f"{step:.3g}" for step in spacing),
                 " x ".join(
                     f"{low:.3g}" if high - low < 0.01 * high else f"{low:.3g} to {high:.3g}"
                     for low, high in known

@@ -24,7 +24,7 @@ from segpref.metrics import (
 )
 from segpref.progress import track
 from segpref.runtime import runtime
-from segpref.types import Case, LabelSpace, Predictor, SegprefError
+from segpref.types import Case, LabelSpace, Predictor, SegprefError, whole_spacing
 
 __all__ = [
     "MeanLoss",
@@ -180,7 +180,8 @@ def score_files(masks: CaseMasks, read: Callable[[Source], Case], dataset: Datas
         def items(array: np.ndarray, sliced: bool = sliced) -> np.ndarray:
             return np.moveaxis(array, -1, 0) if sliced else array[None]
 
-        spacing = case.spacing_mm and case.spacing_mm[: preparation.dims]
+        # Surface distances are in voxels where an axis has no size.
+        spacing = whole_spacing(case.spacing_mm, preparation.dims)
         label = case.label
         own = replace(volume, images=items(case.image), labels=items(label), spacing_mm=spacing)
         mask = items(masks(case, volume.source.images[0]))

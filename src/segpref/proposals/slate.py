@@ -29,7 +29,16 @@ from segpref.proposals.topology import HoleFilling, LargestComponent
 from segpref.proposals.tta import IntensityTTA, IntensityViews
 from segpref.runtime import fetched, moved
 from segpref.seeds import image_seeds
-from segpref.types import Candidate, Case, LabelSpace, Policy, SegprefError, Slate, State
+from segpref.types import (
+    Candidate,
+    Case,
+    LabelSpace,
+    Policy,
+    SegprefError,
+    Slate,
+    State,
+    whole_spacing,
+)
 
 __all__ = [
     "Families",
@@ -335,4 +344,4 @@ def _spacing(case: Case, axes: int) -> tuple[float, ...] | None:
             f"case {case.id} has {len(case.spacing_mm)} voxel sizes for {axes} spatial axes: "
             "give one per axis, or none"
         )
-    return case.spacing_mm
+    return whole_spacing(case.spacing_mm, axes)

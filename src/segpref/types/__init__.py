@@ -10,7 +10,7 @@ independent label maps of a mask, ``*space`` two or three spatial axes in array 
 
 from __future__ import annotations
 
-from segpref.types.case import Case, Sliceable, Window
+from segpref.types.case import Case, Sliceable, Window, known_spacing, whole_spacing
 from segpref.types.errors import SegprefError
 from segpref.types.label_space import IGNORE, LARGEST_ON_DISK, LabelSpace, Region
 from segpref.types.protocols import (
@@ -47,4 +47,6 @@ __all__ = [
     "UnsureJudge",
     "WeightedPairs",
     "Window",
+    "known_spacing",
+    "whole_spacing",
 ]

@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any, Protocol
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
-__all__ = ["Case", "Sliceable", "Window"]
+__all__ = ["Case", "Sliceable", "Window", "known_spacing", "whole_spacing"]
+
+
+def known_spacing(spacing_mm: Sequence[float] | None) -> tuple[float, ...]:
+    """Voxel size along the first axes, up to one of which the file does not say; empty without any.
+
+    Args:
+        spacing_mm: of a :class:`Case`: per spatial axis, NaN along an axis of which the file does not
+            say.
+    """
+    return tuple(takewhile(lambda step: not math.isnan(step), spacing_mm or ()))
+
+
+def whole_spacing(spacing_mm: Sequence[float] | None, axes: int) -> tuple[float, ...] | None:
+    """Voxel size along so many first axes; None where the file does not say all of them."""
+    known = known_spacing(spacing_mm)[:axes]
+    return known if len(known) == axes else None
 
 
 class Sliceable(Protocol):
@@ -92,7 +111,8 @@ class Case:
         image: float32 ``[channel, *space]``.
         label: uint8 ``[field, *space]`` with :data:`IGNORE` where unknown, or None.
         raters: the masks of several raters, uint8 ``[rater, field, *space]``, or None.
-        spacing_mm: voxel size per spatial axis, or None where the file does not say.
+        spacing_mm: voxel size per spatial axis, NaN along one of which the file does not say, or None
+            where it says nothing (:func:`known_spacing`).
         affine: ``[4, 4]`` voxel to world (RAS, mm) of the volume as it was read, or None.
         oriented: whether the affine, where there is one, says where the axes point to; false where a
             file tells its voxel size alone.

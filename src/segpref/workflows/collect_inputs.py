@@ -12,6 +12,7 @@ from segpref.cluster import RayPool
 from segpref.collect.config import CollectConfig
 from segpref.collect.display import MOST_STRUCTURES
 from segpref.data import Cache, Dataset, Reader, Split, images_for, prepare
+from segpref.data.description import name_of
 from segpref.data.splits import split_beside
 from segpref.inference.windows import whole_images
 from segpref.policies import ModelCard, TunablePolicy
@@ -243,7 +244,7 @@ def _shown(
         patients = set(dataset.patients) - held - seen
         what = "unlabelled training patients"
     if not patients:
-        raise SegprefError(f"{reader!r} has no {what}: give a folder of images as --pool")
+        raise SegprefError(f"{name_of(reader)} has no {what}: give a folder of images as --pool")
     return dataset.of_patients(patients & set(dataset.patients)), reader
 
 

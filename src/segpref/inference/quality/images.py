@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from segpref.inference.quality.shapes import robust_scale
+from segpref.types import known_spacing
 
 __all__ = ["CHECKS", "ImageFigures", "ImageReference", "figures_of"]
 
@@ -45,7 +46,7 @@ def figures_of(
     first = flat[0]
     step = float(np.mean([np.abs(np.diff(first, axis=axis)).mean() for axis in (1, 2)]))
     texture = math.log(step / float(first.std())) if step > 0 else math.nan
-    return ImageFigures(quantiles, texture, None if spacing_mm is None else tuple(spacing_mm))
+    return ImageFigures(quantiles, texture, known_spacing(spacing_mm) or None)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from segpref.late import late
+from segpref.types import whole_spacing
 
 __all__ = ["FEATURES", "Shape", "Spread", "robust_scale", "shape_of", "spreads_of", "z_scores"]
 
@@ -79,7 +80,8 @@ def shape_of(part: Bool[np.ndarray, "*space"], spacing_mm: Sequence[float] | Non
     voxels = int(part.sum())
     size = None
     if spacing_mm is not None and len(spacing_mm) == part.ndim:
-        size = voxels * math.prod(spacing_mm)
+        known = whole_spacing(spacing_mm, part.ndim)
+        size = None if known is None else voxels * math.prod(known)
     if voxels == 0:
         return Shape(0, size, 0, math.nan, math.nan)
     places = np.nonzero(part)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from segpref.data.prepared import Prepared
 from segpref.policies.nnunet.library import Managers, managers, nnunet
-from segpref.types import IGNORE, Case, SegprefError, Sliceable
+from segpref.types import IGNORE, Case, SegprefError, Sliceable, known_spacing
 
 if TYPE_CHECKING:
     from segpref.policies.nnunet.prediction import NnUNetPrediction
@@ -155,7 +156,15 @@ class NnUNetPreparation:
 
     def as_read(self, array: np.ndarray, case: Case) -> tuple[np.ndarray, list[float]]:
         """As nnU-Net's reader gives it: ``[channel, z, y, x]`` and the spacing in that order."""
-        spacing = list(case.spacing_mm or (1.0,) * (case.image.ndim - 1))
+        axes = case.image.ndim - 1
+        spacing = list(case.spacing_mm or (1.0,) * axes)
+        if len(known_spacing(spacing)) < min(axes, self.dims):
+            raise SegprefError(
+                f"{case.id} states its voxel size along some axes only, and this configuration of "
+                "nnU-Net resamples along all: use files with a voxel size, or a 2d configuration"
+            )
+        # Along an axis that is not resampled any size will do.
+        spacing = [1.0 if math.isnan(size) else size for size in spacing]
         if self._reader in _PICTURES:
             if array.ndim == 3:
                 return array[:, None], [_BETWEEN_PICTURES, 1.0, 1.0]
