@@ -16,7 +16,7 @@ from PIL import Image
 from segpref.cli.main import main
 from segpref.collect import StudyFolder
 from segpref.data import LIDC, Cache, Preparation, prepare
-from segpref.inference.quality.shapes import shape_of
+from segpref.inference import shape_of
 from segpref.policies import read_card
 from segpref.types import known_spacing, whole_spacing
 
