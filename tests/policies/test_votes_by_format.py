@@ -1,9 +1,11 @@
-"""Votes and models of other formats: bundles come back tuned, diffusion models are refused."""
+"""Votes and models of other kinds: bundles come back tuned, who draws many masks is refused."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -15,13 +17,21 @@ from segpref.cli.main import main
 from segpref.collect import Assignment, Rules, StudyFolder, VoteStore
 from segpref.data import Preparation, open_dataset
 from segpref.data.phantoms import write_phantoms
-from segpref.policies import ModelCard, NetworkSpec, load_policy, open_model, save_model
+from segpref.policies import (
+    ModelCard,
+    NetworkSpec,
+    PolicySpec,
+    load_policy,
+    open_model,
+    save_model,
+)
 from segpref.policies.diffusion import DIFFUSION
 from segpref.preferences import Preference, content_id, save_mask, write_preferences
 from segpref.types import SegprefError
 from segpref.workflows import align, audit, init_study
 from vote_studies import vote_all, welcome
 
+ORACLE = {"class_path": "segpref.studies.judging.Oracle"}
 NAMES = ("background", "liver", "tumour")
 
 
@@ -74,22 +84,42 @@ def test_a_bundle_learns_from_votes_and_comes_back_as_a_bundle(data: Path, tmp_p
     assert not (tmp_path / "own" / "tuned").exists()
 
 
-def test_people_cannot_vote_on_masks_of_a_diffusion_model(tmp_path: Path) -> None:
+DIFFUSES = {
+    "channels": [8, 16], "cross": 16, "heads": 2, "latent": 2, "latent_channels": 8,
+    "text_encoder": None, "middle_attention": False, "attention": [False, False],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("network", "arguments", "policy"),
+    [
+        ("segpref.policies.diffusion.AmbiSegNetwork", DIFFUSES, DIFFUSION),
+        (
+            "segpref.networks.ProbabilisticUNet",
+            {"channels": [4, 8], "out_channels": 2},
+            PolicySpec("segpref.policies.LatentSegmenter"),
+        ),
+    ],
+    ids=["diffusion", "latent"],
+)
+def test_people_cannot_vote_on_masks_of_a_model_that_draws_many(
+    tmp_path: Path,
+    network: str,
+    arguments: Mapping[str, Any],
+    policy: PolicySpec,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     reader = open_dataset(write_phantoms(tmp_path / "data", "chest", (32, 32), 10, seed=0))
     assert reader.label_space is not None
-    arguments = {
-        "channels": [8, 16], "cross": 16, "heads": 2, "latent": 2, "latent_channels": 8,
-        "text_encoder": None, "middle_attention": False, "attention": [False, False],
-    }  # fmt: skip
     card = ModelCard(
-        network=NetworkSpec("segpref.policies.diffusion.AmbiSegNetwork", arguments),
+        network=NetworkSpec(network, arguments),
         label_space=reader.label_space,
         preparation=Preparation(dims=2, crop=(16, 16)),
         labelled=(),
-        policy=DIFFUSION,
+        policy=policy,
     )
     torch.manual_seed(0)
-    model = tmp_path / "diffusion.safetensors"
+    model = tmp_path / "model.safetensors"
     save_model(model, card.network.build(), card)
     masks = [np.full((2, 16, 16), value, np.uint8) for value in (0, 1)]
     names = tuple(map(content_id, masks))
@@ -105,5 +135,22 @@ def test_people_cannot_vote_on_masks_of_a_diffusion_model(tmp_path: Path) -> Non
         lambda: align(model, reader, votes=tmp_path / "told", out=tmp_path / "run", **settings),
         lambda: audit(model, reader, votes=tmp_path / "told", **settings),
     ):
-        with pytest.raises(SegprefError, match="on whose masks people can't vote yet"):
+        with pytest.raises(SegprefError, match="on which people can't vote yet"):
             call()
+    recipe = tmp_path / "recipe.yaml"
+    told = {"name": "r", "description": "d", "split": {"test": 2, "validation": 2, "judge": 2}}
+    form = {"preparation": {"dims": 2, "crop": [16, 16]}, "bases": {"ours": {"model": str(model)}}}
+    recipe.write_text(
+        json.dumps({**told, **form, "judges": {"truth": ORACLE}, "methods": {"M": {}}})
+    )
+    given = [
+        "--recipe",
+        str(recipe),
+        "--data",
+        str(tmp_path / "data"),
+        "--out",
+        str(tmp_path / "s"),
+    ]
+    assert main(["study", *given]) == 1
+    said = " ".join("".join(capsys.readouterr()).split())
+    assert "such models are what segpref ambiguity studies" in said

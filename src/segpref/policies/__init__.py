@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     )
     from segpref.policies.latent import LatentMargins, LatentSegmenter
     from segpref.policies.loading import load_policy
-    from segpref.policies.mask_sampler import MaskSampler
+    from segpref.policies.mask_sampler import MaskSampler, draws_masks
     from segpref.policies.model_formats import OpenModel, holds_model, open_model
     from segpref.policies.plain_weights import PlainModel, read_plain, write_plain
     from segpref.policies.segmenter import Segmenter, SegmenterState
@@ -46,7 +46,7 @@ else:
             ),
             "latent": ("LatentMargins", "LatentSegmenter"),
             "loading": ("load_policy",),
-            "mask_sampler": ("MaskSampler",),
+            "mask_sampler": ("MaskSampler", "draws_masks"),
             "model_formats": ("OpenModel", "holds_model", "open_model"),
             "plain_weights": ("PlainModel", "read_plain", "write_plain"),
             "segmenter": ("Segmenter", "SegmenterState"),
@@ -71,6 +71,7 @@ __all__ = [
     "TunablePolicy",
     "atomic_folder",
     "current",
+    "draws_masks",
     "holds_model",
     "load_model",
     "load_policy",

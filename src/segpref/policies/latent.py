@@ -38,6 +38,7 @@ class LatentSegmenter(Segmenter):
     """
 
     aligned_by = "segpref.training.tasks.latents.LatentPreferences"
+    draws_masks = True
     compiles = False
 
     def __init__(self, network: nn.Module, label_space: LabelSpace) -> None:

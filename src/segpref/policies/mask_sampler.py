@@ -1,4 +1,4 @@
-"""What draws many masks of an image, whatever kind of model it draws with."""
+"""What draws many masks of an image, and which models are aligned on what is drawn."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-__all__ = ["MaskSampler"]
+from segpref.policies.checkpoints import ModelCard
+from segpref.policies.tunable import imported
+
+__all__ = ["MaskSampler", "draws_masks"]
 
 Seeds = Sequence[Sequence[int]]
 
@@ -37,3 +40,8 @@ class MaskSampler(Protocol):
     def passes(self, count: int) -> float:
         """Passes of a whole network per sample, where so many are drawn of an image."""
         ...
+
+
+def draws_masks(card: ModelCard) -> bool:
+    """Whether a model draws many masks of an image and is aligned on these, not on edits of one."""
+    return bool(getattr(imported(card.policy.class_path), "draws_masks", False))

@@ -32,6 +32,8 @@ class TunablePolicy(Policy, Protocol):
     - ``aligned_by``: the import path of a
       :class:`segpref.training.tasks.preference.PreferenceTask`, which brings candidates and margins.
       Otherwise it is aligned on edits of its prediction, with margins that are linear in its logits.
+    - ``draws_masks``: True where it draws many masks of an image, and these are what it is aligned on.
+      Otherwise people can vote on its masks, and a study can take it as a base.
     - ``validation`` (:class:`~segpref.policies.OwnValidation`): how it is measured while it is trained.
       Otherwise by the mean IoU of its masks of whole images.
     - ``whole_images`` (:class:`~segpref.policies.OwnPrediction`): how it predicts whole images.

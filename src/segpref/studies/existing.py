@@ -12,8 +12,7 @@ from segpref.data.preparation import Preparation
 from segpref.data.prepared import ImagePreparation, preparation_key
 from segpref.data.source import Reader
 from segpref.data.splits import Split, split_beside
-from segpref.policies import save_model
-from segpref.policies.diffusion import is_diffusion
+from segpref.policies import draws_masks, save_model
 from segpref.policies.model_formats import OpenModel, open_model
 from segpref.training.folder import RunFolder
 from segpref.types import SegprefError
@@ -34,9 +33,10 @@ def open_existing(path: Path, reader: Reader, preparation: Preparation) -> OpenM
     """
     opened = open_model(path)
     card = opened.card
-    if is_diffusion(card):
+    if draws_masks(card):
         raise SegprefError(
-            f"{path} is a diffusion model, which segpref ambiguity studies: name a segmenter"
+            f"{path} draws many masks of an image, and such models are what segpref ambiguity studies: "
+            "name a segmenter"
         )
     if len(opened.members) > 1:
         folds = ", ".join(opened.members)

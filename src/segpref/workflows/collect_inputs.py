@@ -15,8 +15,7 @@ from segpref.data import Cache, Dataset, Reader, Split, images_for, prepare
 from segpref.data.description import name_of
 from segpref.data.splits import split_beside
 from segpref.inference.windows import whole_images
-from segpref.policies import ModelCard, TunablePolicy
-from segpref.policies.diffusion import is_diffusion
+from segpref.policies import ModelCard, TunablePolicy, draws_masks
 from segpref.policies.model_formats import OpenModel
 from segpref.preferences import AbstainingJudge
 from segpref.proposals import SlateProposals
@@ -34,7 +33,7 @@ from segpref.workflows.loading import (
 from segpref.workflows.options import PoolOptions, TrainedModel
 from segpref.workflows.readers import refuse_labels_of_nothing
 
-__all__ = ["CollectInputs", "digest_of", "open_collect_inputs", "refuse_diffusion"]
+__all__ = ["CollectInputs", "digest_of", "open_collect_inputs", "refuse_drawing"]
 
 
 @dataclass(frozen=True)
@@ -146,7 +145,7 @@ def open_collect_inputs(
     other = None
     if compared:
         other = open_trained(Path(tuned), replace(opening, labelled=opening.labelled or []))
-        refuse_diffusion(other.card, other.path)
+        refuse_drawing(other.card, other.path)
         _check_tuned(opened, other)
         seen |= set(other.labelled or ())
     more = None if pool is None else images_for(pool, card.channels, where.series)
@@ -182,7 +181,7 @@ def _check_model(opened: OpenModel, config: CollectConfig) -> None:
             f"{path} has {card.label_space.fields} structures that may overlap, and the page shows at "
             f"most {MOST_STRUCTURES}: use a model of fewer"
         )
-    refuse_diffusion(card, path)
+    refuse_drawing(card, path)
     if config.mode == "base-or-tuned":
         return
     if len(opened.members) > 1:
@@ -192,15 +191,15 @@ def _check_model(opened: OpenModel, config: CollectConfig) -> None:
         )
 
 
-def refuse_diffusion(card: ModelCard, path: Path) -> None:
-    """Refuse a diffusion model, whose masks are samples that no study keeps.
+def refuse_drawing(card: ModelCard, path: Path) -> None:
+    """Refuse a model that draws many masks of an image, which no study keeps.
 
     Raises:
         SegprefError: it is one.
     """
-    if is_diffusion(card):
+    if draws_masks(card):
         raise SegprefError(
-            f"{path} is a diffusion model, on whose masks people can't vote yet: use a segmenter"
+            f"{path} draws many masks of an image, on which people can't vote yet: use a segmenter"
         )
 
 

@@ -12,7 +12,7 @@ from segpref.data import ANY_SERIES, Cache, Dataset, SeriesRule, Split, images_f
 from segpref.data.splits import split_beside
 from segpref.preferences import AbstainingJudge
 from segpref.types import SegprefError
-from segpref.workflows.collect_inputs import refuse_diffusion
+from segpref.workflows.collect_inputs import refuse_drawing
 from segpref.workflows.inputs import Inputs, open_inputs
 from segpref.workflows.loading import open_trained
 from segpref.workflows.options import DataOptions, TrainedModel
@@ -56,7 +56,7 @@ def open_vote_inputs(
         inputs = open_inputs(
             base, data, AbstainingJudge(), where, opening, cache, pool, series=series
         )
-    refuse_diffusion(inputs.card, base)
+    refuse_drawing(inputs.card, base)
     digest = "+".join(one.digest() for one in inputs.model.policies())
     if digest != votes.model_digest:
         raise SegprefError(

@@ -143,6 +143,7 @@ class AmbiSeg:
     """
 
     aligned_by = "segpref.training.tasks.denoising.SamplePreferences"
+    draws_masks = True
     """Its candidates are its samples, its margins differences of denoising errors."""
 
     def __init__(

@@ -168,7 +168,8 @@ class SampleTask(PreferenceTask[P]):
         if moved or isinstance(self.inputs.proposals, SlateProposals):
             raise SegprefError(
                 f"{self.draws} is aligned on its own samples, without a view and against its base: "
-                "leave out view and reference, and give SampleSlates as proposals"
+                "leave out view and reference, and give SampleSlates as proposals, from Python or by "
+                "segpref ambiguity"
             )
         if self.config.reference_logits != "float32":
             raise SegprefError(
