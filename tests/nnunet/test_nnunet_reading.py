@@ -136,3 +136,20 @@ def test_ignored_voxels(workplace: Workplace) -> None:
     found = replace(folder.preparation, dataset=dataset).apply(replace(case, label=label)).labels
     # This case has the model's voxel size, so nothing is resampled; two empty layers are cut off.
     np.testing.assert_array_equal(found, label[None, :, 2:].transpose(0, 1, 4, 3, 2))
+
+
+@needs_nnunet
+@pytest.mark.slow
+def test_an_unknown_distance_between_slices(workplace: Workplace) -> None:
+    reader = workplace.reader()
+    case = reader.read(reader.sources()[0])
+    assert case.spacing_mm is not None
+    partly = replace(case, spacing_mm=(*case.spacing_mm[:2], np.nan))
+    flat, deep = (
+        read_nnunet(workplace.trained(name), trust=True).preparation
+        for name in ("2d", "3d_fullres")
+    )
+    # Slices are not resampled along the axis that they are stacked on.
+    np.testing.assert_array_equal(flat.apply(partly).images, flat.apply(case).images)
+    with pytest.raises(SegprefError, match="states its voxel size along some axes only"):
+        deep.apply(partly)
