@@ -53,7 +53,9 @@ def description(reader: Reader, folder: Path) -> str:
 
 def name_of(reader: Reader) -> str:
     """What a message calls a dataset: the folder of its images, or what it is where there is none."""
-    folders = [str(source.images[0].parent) for source in reader.sources() if source.images]
+    images = [source.images[0] for source in reader.sources() if source.images]
+    # Of paths of both kinds there is no common one.
+    folders = [str(path.parent.absolute()) for path in images]
     if folders:
         return os.path.commonpath(folders)
     return f"the dataset ({_LAYOUTS.get(type(reader).__name__, type(reader).__name__)})"
