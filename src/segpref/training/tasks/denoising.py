@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
 from segpref.checking import checked
 from segpref.objectives.diffusion import BetaConvention
 from segpref.policies import MaskSampler
 from segpref.policies.diffusion import AmbiSeg, DenoisingMargins, Sampler, SampleSlates
-from segpref.training.tasks.samples import SampledSlates, SampleTask
-from segpref.types import Case
+from segpref.training.tasks.samples import SampledBatch, SampledSlates, SampleTask
 
 __all__ = ["Denoising", "SamplePreferences"]
 
@@ -63,21 +59,14 @@ class SamplePreferences(SampleTask[AmbiSeg]):
         """A short one."""
         return Sampler(steps=10)
 
-    def margins(
-        self,
-        source: SampledSlates,
-        cases: Sequence[Case],
-        images: Float[Tensor, "B channel *space"],
-        rngs: Sequence[np.random.Generator],
-        number: int,
-    ) -> DenoisingMargins:
+    def margins(self, source: SampledSlates, batch: SampledBatch) -> DenoisingMargins:
         """Errors under noise and time that policy, reference, winner and loser share."""
         return DenoisingMargins(
             self.policy,
             self.reference,
-            images,
-            [source.prompt(case, number) for case in cases],
-            rngs,
+            batch.images,
+            [source.prompt(case, batch.number) for case in batch.cases],
+            batch.rngs,
             self.denoising.convention,
             self.denoising.safeguard,
         )

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
 from segpref.inference.mask_samplers import LatentSampler
 from segpref.policies import LatentMargins, LatentSegmenter, MaskSampler
 from segpref.policies.diffusion import SampleSlates
-from segpref.training.tasks.samples import SampledSlates, SampleTask
-from segpref.types import Case, SegprefError
+from segpref.training.tasks.samples import SampledBatch, SampledSlates, SampleTask
+from segpref.types import SegprefError
 
 __all__ = ["LatentPreferences"]
 
@@ -50,15 +47,8 @@ class LatentPreferences(SampleTask[LatentSegmenter]):
         """The same."""
         return LatentSampler()
 
-    def margins(
-        self,
-        source: SampledSlates,
-        cases: Sequence[Case],
-        images: Float[Tensor, "B channel *space"],
-        rngs: Sequence[np.random.Generator],
-        number: int,
-    ) -> LatentMargins:
+    def margins(self, source: SampledSlates, batch: SampledBatch) -> LatentMargins:
         """Log-likelihoods of masks and latents."""
-        seeds = [source.seeds(case, number) for case in cases]
-        latents = self.reference.latents(images, seeds)
-        return LatentMargins(self.policy, self.reference, images, latents)
+        seeds = [source.seeds(case, batch.number) for case in batch.cases]
+        latents = self.reference.latents(batch.images, seeds)
+        return LatentMargins(self.policy, self.reference, batch.images, latents)

@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any, ClassVar, TypeAlias, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -30,14 +30,25 @@ from segpref.training.tasks.rated import sample_figures
 from segpref.training.trainer import TrainingContext, TrainingPlan
 from segpref.types import Case, SegprefError, Slate
 
-__all__ = ["MarginsOf", "SampleStep", "SampleTask", "SampledSlates"]
+__all__ = ["SampleStep", "SampleTask", "SampledBatch", "SampledSlates"]
 
 P = TypeVar("P")
-MarginsOf: TypeAlias = Callable[
-    [Sequence[Case], Float[Tensor, "B channel *space"], Sequence[np.random.Generator], int],
-    MarginSource,
-]
-"""(cases of a batch, their images, one generator each, number of the round) -> margins."""
+
+
+class SampledBatch(NamedTuple):
+    """The cases of a step, between whose samples margins are asked for.
+
+    Args:
+        cases: of the batch.
+        images: their images.
+        rngs: one per image, for what is drawn.
+        number: of the round that their slates are of.
+    """
+
+    cases: Sequence[Case]
+    images: Float[Tensor, "B channel *space"]
+    rngs: Sequence[np.random.Generator]
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +124,7 @@ class SampleStep:
     """
 
     policy: Any
-    margins: MarginsOf
+    margins: Callable[[SampledBatch], MarginSource]
     pool: Dataset
     sets: RoundSlates
     signal: Signal
@@ -128,8 +139,9 @@ class SampleStep:
         # By image, so that it does not matter which process an image falls to.
         rngs = [np.random.default_rng([key, i]) for i in indices]
         images = torch.from_numpy(np.stack([case.image for case in cases]))
+        sampled = SampledBatch(cases, images, rngs, epoch // self.sets.every)
         batch = ScoredBatch(
-            margins=self.margins(cases, images, rngs, epoch // self.sets.every),
+            margins=self.margins(sampled),
             slates=found.slates,
             scores=found.scores,
             # Where raters differ there is no truth that a pair could be right or wrong by.
@@ -215,12 +227,5 @@ class SampleTask(PreferenceTask[P]):
         """What draws the samples that are measured on validation."""
 
     @abstractmethod
-    def margins(
-        self,
-        source: SampledSlates,
-        cases: Sequence[Case],
-        images: Float[Tensor, "B channel *space"],
-        rngs: Sequence[np.random.Generator],
-        number: int,
-    ) -> MarginSource:
-        """As ``MarginsOf``, with what the slates are samples of."""
+    def margins(self, source: SampledSlates, batch: SampledBatch) -> MarginSource:
+        """Margins between samples of what the slates are of."""
