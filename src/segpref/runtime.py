@@ -24,6 +24,7 @@ from segpref.types import SegprefError
 
 __all__ = [
     "Runtime",
+    "emulates_bfloat16",
     "end_in_launch",
     "fetched",
     "gpus",
@@ -142,6 +143,11 @@ def _cpu_has_bfloat16() -> bool:
     """Whether this CPU multiplies in bfloat16; unknown to earlier versions of torch, so not there."""
     capabilities: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
+
+
+def emulates_bfloat16() -> bool:
+    """Whether passes in bfloat16 take longer than in float32: on a CPU that does not compute in it."""
+    return not torch.cuda.is_available() and not _cpu_has_bfloat16()
 
 
 def lowered(precision: str, device: torch.device) -> AbstractContextManager[object]:

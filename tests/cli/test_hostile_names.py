@@ -83,7 +83,8 @@ def test_a_study_is_shown_and_written(place: Path, capsys: pytest.CaptureFixture
     assert run("study", place, "--recipe", str(file), "--out", str(out), "--workers", "0") == 0
     printed = check_printed(capsys)
     assert "-1+1 [/bold]" in printed
-    check_cells(out / "tables.csv")
+    for name in ("tables.csv", "runs.csv", "scores.csv", "curves.csv"):
+        check_cells(out / name)
     for name in ("report.html", "tables.md", "tables.tex"):
         assert not set((out / name).read_text()) & set("\x1b\u202e")
     assert (out / "figures" / "outlines.png").exists()

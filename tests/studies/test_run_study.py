@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import json
 import pickle
 import re
@@ -7,10 +8,12 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from monai.losses import DiceLoss
@@ -198,6 +201,59 @@ def test_tables_figures_and_page_are_written(finished: tuple[Results, Workspace]
     # Base and method side by side.
     assert grid.height > single.height
     assert grid.width > single.width
+
+
+@pytest.mark.slow
+def test_claims_can_be_computed_anew_from_the_written_scores(
+    finished: tuple[Results, Workspace],
+) -> None:
+    results, workspace = finished
+    write_study(workspace, results, pictures=1)
+    runs, scores, curves = (
+        list(csv.DictReader((workspace.out / name).open()))
+        for name in ("runs.csv", "scores.csv", "curves.csv")
+    )
+
+    def named(line: Mapping[str, str]) -> tuple[str, ...]:
+        return tuple(line[name] for name in ("seed", "base", "judge", "method", "settings"))
+
+    assert len({named(line) for line in runs}) == len(runs) == len(results.runs)
+    assert {line["method"] for line in runs} == {*results.recipe.methods, BASE, SELECT_BEST}
+    for line in runs:
+        # The figure of a run is the mean of its lines over volumes, then over structures.
+        by_structure: dict[str, list[float]] = {}
+        for score in scores:
+            if named(score) == named(line) and score["iou"]:
+                by_structure.setdefault(score["structure"], []).append(float(score["iou"]))
+        mean = np.mean([np.mean(values) for values in by_structure.values()])
+        assert float(line["test_iou"]) == pytest.approx(mean)
+        history = [float(one["val_iou"]) for one in curves if named(one) == named(line)]
+        if line["method"] == SELECT_BEST:
+            assert (history, line["folder"], line["peak_epoch"]) == ([], "", "")
+            continue
+        metrics = list(csv.DictReader((workspace.out / line["folder"] / "metrics.csv").open()))
+        assert history == [float(one["val_iou"]) for one in metrics]
+        assert history[int(line["peak_epoch"])] == float(line["val_iou_peak"]) == max(history[1:])
+        assert bool(line["tail_avg"]) == (line["method"] != BASE)
+
+    # A claim is paired by volume and structure; where only one has a structure, the other has 1.
+    ious: dict[str, dict[tuple[str, ...], float]] = {"RN-DPO": {}, BASE: {}}
+    for score in scores:
+        if score["method"] in ious and score["iou"]:
+            key = tuple(score[name] for name in ("patient", "seed", "volume", "structure"))
+            ious[score["method"]][key] = float(score["iou"])
+    gains: dict[str, dict[str, list[float]]] = {}
+    for key in ious["RN-DPO"].keys() | ious[BASE].keys():
+        gain = ious["RN-DPO"].get(key, 1.0) - ious[BASE].get(key, 1.0)
+        gains.setdefault(key[0], {}).setdefault(key[1], []).append(gain)
+    patients = [np.mean([np.mean(seed) for seed in one.values()]) for one in gains.values()]
+    (claim,) = [
+        one
+        for one in study_tables(results)[0].claims
+        if (one.method, one.other) == ("RN-DPO", BASE)
+    ]
+    assert claim.patients == len(patients)
+    assert claim.mean == pytest.approx(np.mean(patients))
 
 
 @pytest.mark.slow

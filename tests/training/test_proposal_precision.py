@@ -16,7 +16,7 @@ from segpref.judges import ModelJudge
 from segpref.policies import Segmenter, load_model
 from segpref.preferences import Candidates
 from segpref.proposals import IntensityTTA, MirroredViews, MonteCarloDropout, SlateProposals
-from segpref.runtime import proposal_precision
+from segpref.runtime import emulates_bfloat16, proposal_precision
 from segpref.training import AlignConfig
 from segpref.types import SegprefError
 
@@ -88,6 +88,33 @@ def test_the_update_keeps_its_precision(
         assert (False, own) in seen
         weights = load_model(found.last)[0].network.parameters()
         assert {weight.dtype for weight in weights} == {torch.float32}
+
+
+@pytest.mark.parametrize("setting", ["precision", "proposal_precision"])
+def test_emulated_bfloat16_is_said_to_be_slow(
+    setting: str, heart_base: Path, hearts: Dataset, model_judge: ModelJudge, store: Cache,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    said = f"emulates bfloat16, which takes several times longer than float32: use --{setting} no."
+    for emulated in (True, False):
+        monkeypatch.setattr(
+            "segpref.training.trainer.emulates_bfloat16", lambda told=emulated: told
+        )
+        for asked in ("bf16", "no"):
+            run(
+                tmp_path / f"{emulated} {asked}", heart_base, hearts, model_judge, store,
+                epochs=1, images_per_epoch=2, batch_size=2, **{setting: asked},
+            )  # fmt: skip
+            assert (said in " ".join(capsys.readouterr().err.split())) == (
+                emulated and asked == "bf16"
+            )
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the GPU decides")
+def test_a_cpu_without_it_emulates_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for here in (True, False):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda told=here: {"amx_bf16": told})
+        assert emulates_bfloat16() == (not here)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the GPU decides")

@@ -20,7 +20,8 @@ def check_study(out: Path, cache: Path | None, data: Path | None) -> None:
         SegprefError: something else is there, or where a file of it goes; or it is the data's folder.
     """
     refuse_in_place(out, data)
-    names = ("recipe.yaml", "split.json", "tables.md", "tables.csv", "tables.tex", "report.html")
+    tables = ("tables.md", "tables.csv", "tables.tex", "runs.csv", "scores.csv", "curves.csv")
+    names = ("recipe.yaml", "split.json", *tables, "report.html")
     check_outputs(files=[out / name for name in names], folders=[out, out / "figures", cache])
 
 

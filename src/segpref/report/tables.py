@@ -28,6 +28,7 @@ __all__ = [
     "judge_table",
     "mean_and_spread",
     "round_table",
+    "run_figures",
     "spread_text",
     "structure_table",
     "table",
@@ -113,7 +114,7 @@ def table(entries: Entries) -> list[TableRow]:
     """
     rows = []
     for name, runs in entries.items():
-        per_seed = [_figures(run) for run in runs]
+        per_seed = [run_figures(run) for run in runs]
         figures = {
             column: mean_and_spread([one.get(column, math.nan) for one in per_seed])
             for column in _ALL
@@ -219,7 +220,8 @@ def _abstained(row: Mapping[str, Any], silent: Sequence[str]) -> float:
     return row["abstained"] / slates if slates else math.nan
 
 
-def _figures(run: Run) -> dict[str, float]:
+def run_figures(run: Run) -> dict[str, float]:
+    """What :func:`table` shows of one run; without what it does not have."""
     figures = {
         "IoU": run.iou,
         "Dice": _mean(run.test, "dice"),

@@ -22,6 +22,7 @@ from segpref.studies.examples import variance_rows
 from segpref.studies.planning import Task
 from segpref.studies.recorded_settings import plain
 from segpref.studies.results import Results
+from segpref.studies.run_files import write_run_files
 from segpref.studies.tables import StudyTable, judges_of, study_tables
 from segpref.studies.workspace import Workspace
 from segpref.training.folder import RunFolder
@@ -31,7 +32,7 @@ __all__ = ["write_study"]
 
 
 def write_study(workspace: Workspace, results: Results, pictures: int = 4) -> Path:
-    """Write ``tables.md``, ``.csv`` and ``.tex``, ``figures/`` and ``report.html`` into its folder.
+    """Write tables, figures and ``report.html`` into its folder, and every run as CSV.
 
     Args:
         workspace: the study.
@@ -45,6 +46,7 @@ def write_study(workspace: Workspace, results: Results, pictures: int = 4) -> Pa
     # Of the seed whose models are shown.
     first = min(run.seed for runs in tables[0].entries.values() for run in runs)
     write_tables(workspace.out, _listed(results, tables))
+    write_run_files(workspace.out, results.runs, results.recipe.measures)
     shown = overlays(typical(workspace.test(first), pictures), _models(tables[0].entries))
     ways = {
         base: (variance_rows(folder, typical(workspace.test(first), 2), several), [*several])

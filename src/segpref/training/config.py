@@ -84,6 +84,11 @@ class TrainingConfig(Settings):
         """All of ``log_with``."""
         return (self.log_with,) if isinstance(self.log_with, str) else tuple(self.log_with)
 
+    @property
+    def in_bfloat16(self) -> tuple[str, ...]:
+        """The settings that ask for bfloat16."""
+        return ("precision",) if self.precision == "bf16" else ()
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.schedule != "halved" and self.halve_every != type(self).halve_every:
@@ -303,6 +308,12 @@ class MethodConfig(Settings):
 @dataclass(frozen=True, kw_only=True)
 class AlignConfig(MethodConfig, SlateConfig, TrainingConfig):
     """Stage 2: candidates, what is learned from them, and how (RN-DPO, Sec. 3)."""
+
+    @property
+    def in_bfloat16(self) -> tuple[str, ...]:
+        """The settings that ask for bfloat16."""
+        proposed = ("proposal_precision",) if self.proposal_precision == "bf16" else ()
+        return (*super().in_bfloat16, *proposed)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -20,7 +20,8 @@ from torch.optim.swa_utils import AveragedModel
 from segpref.networks import Compiled, SeededDropout, keyed_dropout
 from segpref.networks.seeded_dropout import DropoutPlace
 from segpref.policies import ModelCard
-from segpref.runtime import Runtime
+from segpref.progress import console
+from segpref.runtime import Runtime, emulates_bfloat16
 from segpref.training.compiling import check_compiled
 from segpref.training.config import TrainingConfig
 from segpref.training.folder import RunFolder
@@ -152,6 +153,12 @@ def train(
         return folder.finished_summary()
     check_compiled(config, task.card.preparation, task.card.policy)
     runtime = runtime or Runtime(config.precision)
+    if runtime.first and emulates_bfloat16():
+        for name in config.in_bfloat16:
+            console.print(
+                "This CPU emulates bfloat16, which takes several times longer than float32: use "
+                f"--{name} no."
+            )
     network = runtime.place(task.network())
     if task.normalises:
         network = runtime.in_common(network)
