@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -126,6 +127,19 @@ def test_the_whole_study_goes_on_and_writes_its_tables(
     assert {line["table"] for line in csv.DictReader((out / "tables.csv").open())} >= {
         "Flipped ratings and rankings"
     }
+    # The scores that a row is the mean of are written, too.
+    lines = [
+        line
+        for line in csv.DictReader((out / "images.csv").open())
+        if line["row"] == TINY.prompts[0]
+    ]
+    assert len({line["image"] for line in lines}) == len(lines) == 8
+    means = [
+        np.mean([float(line[name]) for line in lines]) for name in ("dice", "iou", "surface_dice")
+    ]
+    told = re.search(r"\| no alignment \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|", text)
+    assert told is not None
+    assert [float(one) for one in told.groups()] == pytest.approx(means, abs=6e-4)
     assert (out / "figures" / "flips.png").stat().st_size > 1000
     assert (out / "figures" / "examples.png").stat().st_size > 1000
     with pytest.raises(SegprefError, match=r"begun with another recipe \(seed\)"):

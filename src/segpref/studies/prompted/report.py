@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from segpref.data.cache import write_atomically
-from segpref.data.csv_files import csv_lines
+from segpref.data.csv_files import csv_lines, write_csv
 from segpref.report.formats import markdown_grid
 from segpref.report.markup import in_markdown
 from segpref.studies.prompted.figures import examples, flip_curves
@@ -17,6 +17,7 @@ from segpref.studies.prompted.results import (
     Figure,
     Scores,
     gain,
+    image_lines,
     read_boxes,
     read_row,
 )
@@ -81,7 +82,7 @@ class _Table:
 
 
 def write_prompted(workspace: PromptedWorkspace) -> Path:
-    """Write ``tables.md``, ``tables.csv`` and ``figures/`` of what is finished.
+    """Write ``tables.md``, ``tables.csv``, ``images.csv`` and ``figures/`` of what is finished.
 
     Returns:
         The Markdown file.
@@ -119,6 +120,8 @@ def write_prompted(workspace: PromptedWorkspace) -> Path:
         lines.append(["table", *table.columns])
         lines += [[table.title, *row] for row in table.rows]
     write_atomically(workspace.out / "tables.csv", csv_lines(lines).encode())
+    if scores := list(image_lines(workspace)):
+        write_csv(workspace.out / "images.csv", scores)
     for name, png in (("flips", flip_curves(workspace)), ("examples", examples(workspace))):
         if png is not None:
             write_atomically(workspace.out / "figures" / f"{name}.png", png)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ from segpref.report.differences import bootstrap_interval
 from segpref.studies.prompted.rows import measured_boxes, row_file
 from segpref.studies.prompted.workspace import PromptedWorkspace
 
-__all__ = ["MEASURES", "Boxes", "Figure", "Scores", "gain", "read_boxes", "read_row"]
+__all__ = ["MEASURES", "Boxes", "Figure", "Scores", "gain", "image_lines", "read_boxes", "read_row"]
 
 MEASURES = ("Dice", "IoU", "Surface Dice")
 
@@ -51,10 +51,28 @@ def read_row(workspace: PromptedWorkspace, row: str) -> Scores | None:
         folds += 1
         for line in read_csv(file):
             for measure, values in found.items():
-                # What was not drawn at all has no surface, and agrees with none.
-                score = float(line[_column(line, measure)])
-                values[line["volume"]] = 0.0 if math.isnan(score) else score
+                values[line["volume"]] = _score(line, measure)
     return Scores(found, folds) if folds else None
+
+
+def image_lines(workspace: PromptedWorkspace) -> Iterator[dict[str, object]]:
+    """Scores of every image and finished row: what the tables are means of."""
+    for number in range(workspace.recipe.folds):
+        for file in sorted(workspace.folder(number).glob("*/test.csv")):
+            for line in read_csv(file):
+                named = {"row": file.parent.name, "fold": number, "image": line["volume"]}
+                yield {**named, **{_named(one): _score(line, one) for one in MEASURES}}
+
+
+def _score(line: Mapping[str, str], measure: str) -> float:
+    score = float(next(value for name, value in line.items() if name.startswith(_named(measure))))
+    # What was not drawn at all has no surface, and agrees with none.
+    return 0.0 if math.isnan(score) else score
+
+
+def _named(measure: str) -> str:
+    """How a measure's column begins; that of a surface Dice goes on with tolerance and unit."""
+    return measure.lower().replace(" ", "_")
 
 
 def gain(one: Scores, other: Scores, measure: str = "Dice") -> Figure:
@@ -107,8 +125,3 @@ def read_boxes(workspace: PromptedWorkspace) -> Boxes | None:
 def _with_interval(values: Float[np.ndarray, " image"]) -> Figure:
     mean = float(values.mean()) if len(values) else math.nan
     return mean, *bootstrap_interval(values)
-
-
-def _column(line: Mapping[str, str], measure: str) -> str:
-    start = measure.lower().replace(" ", "_")
-    return next(name for name in line if name.startswith(start))
