@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from benchmarks.votes.differences import differences, means, plain
+from benchmarks.votes.differences import by_patient, differences, means, plain
 from benchmarks.votes.truth import Truth
 from benchmarks.votes.units import Experiment
 from segpref.data import read_csv
@@ -49,6 +49,7 @@ def figures(experiments: list[Experiment], base: str) -> dict[str, object]:
     for measure in ("iou", "dice"):
         found[measure] = means(rows, measure)
         found[f"{measure}_differences"] = differences(rows, CLAIMS, measure)
+        found[f"{measure}_by_patient"] = by_patient(rows, measure)
     return found
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from segpref.report import compared, gains_by_patient
 
-__all__ = ["Scores", "differences", "means", "plain"]
+__all__ = ["Scores", "by_patient", "differences", "means", "plain"]
 
 Scores = Mapping[str, Sequence[Sequence[Mapping[str, Any]]]]
 """Rows of test scores by the name of a model, for each seed."""
@@ -22,6 +22,19 @@ def means(scores: Scores, measure: str) -> dict[str, list[float]]:
         name: [float(np.nanmean([float(row[measure]) for row in seed])) for seed in seeds]
         for name, seeds in scores.items()
     }
+
+
+def by_patient(scores: Scores, measure: str) -> dict[str, list[dict[str, float]]]:
+    """Mean of each patient, by model and seed: what further seeds can be averaged with."""
+    found: dict[str, list[dict[str, float]]] = {}
+    for name, seeds in scores.items():
+        for rows in seeds:
+            of: dict[str, list[float]] = {}
+            for row in rows:
+                of.setdefault(str(row["patient"]), []).append(float(row[measure]))
+            means_of = {patient: round(float(np.nanmean(of[patient])), 5) for patient in sorted(of)}
+            found.setdefault(name, []).append(means_of)
+    return found
 
 
 def differences(

@@ -15,7 +15,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Literal, get_args
 
-from benchmarks.votes.differences import differences, means, plain
+from benchmarks.votes.differences import by_patient, differences, means, plain
 from benchmarks.votes.truth import Truth
 from benchmarks.votes.units import Experiment, Method
 from segpref.data import read_csv
@@ -94,6 +94,7 @@ def figures(
         "below_own": [one.below_own(base, truth) for one in hours],
         "iou": means(rows, "iou"),
         "iou_differences": differences(rows, claims, "iou"),
+        "iou_by_patient": by_patient(rows, "iou"),
     }
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from benchmarks.votes.differences import differences, means, plain
+from benchmarks.votes.differences import by_patient, differences, means, plain
 from benchmarks.votes.raters import FLAWLESS, RATERS, Habits, answer, best_of, chance_right
 
 
@@ -85,6 +85,10 @@ def test_differences_are_paired_over_patients_with_seeds_inside() -> None:
     assert found["seeds"] == pytest.approx([0.05, 0.2])
     assert (found["seeds_better"], found["patients"]) == (2, 2)
     assert means(scores, "iou") == {"a": pytest.approx([0.6, 0.6]), "b": pytest.approx([0.55, 0.4])}
+    assert by_patient(scores, "iou") == {
+        "a": [{"p": 0.5, "q": 0.7}, {"p": 0.6, "q": 0.6}],
+        "b": [{"p": 0.4, "q": 0.7}, {"p": 0.3, "q": 0.5}],
+    }
     assert plain({"x": [float("nan"), 1.0]}) == {"x": [None, 1.0]}
 
 

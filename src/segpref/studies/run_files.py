@@ -93,5 +93,5 @@ def _scores(run: Run, measures: Sequence[Measure]) -> Iterator[dict[str, object]
     """Lines of ``scores.csv``; without a score where neither truth nor mask has the structure."""
     for row in run.test:
         columns = [measure_column(run.test, one) for one in measures]
-        known = [name for name in columns if not math.isnan(float(row[name]))]
+        known = [name for name in columns if not math.isnan(float(row.get(name, math.nan)))]
         yield {name: row[name] for name in ("patient", "volume", "structure", *known)}
