@@ -87,6 +87,7 @@ def test_an_image_that_always_kills_its_worker_fails_alone(two_nodes: str, tmp_p
     assert "02.nii.gz could not be segmented (its process died every time" in last
 
 
+@pytest.mark.long
 def test_masks_that_are_there_are_not_made_again(two_nodes: str, tmp_path: Path) -> None:
     images, model = pool_of(tmp_path, 3), model_file(tmp_path, card_of())
     out = folder(tmp_path / "out")

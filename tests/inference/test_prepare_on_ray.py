@@ -37,7 +37,8 @@ def test_workers_read_and_prepare_every_image(two_nodes: str, tmp_path: Path) ->
     assert digest.hexdigest() == found
 
 
-@pytest.mark.parametrize("judge", ["own", pytest.param("ensemble", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("judge", ["own", "ensemble"])
 def test_a_study_of_votes_is_the_same(
     two_nodes: str,
     tmp_path: Path,

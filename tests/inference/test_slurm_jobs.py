@@ -55,9 +55,14 @@ def test_a_training_by_the_processes_of_two_nodes(
     rows = []
     for number in (1, 2):
         with (tmp_path / f"in {number}" / "metrics.csv").open() as file:
-            rows.append(
-                [float(value or "nan") for row in list(csv.reader(file))[1:] for value in row]
-            )
+            lines = list(csv.DictReader(file))
+        # The margins of the first step are 0 but for rounding, which depends on the size of a batch.
+        rows.append([
+            float(value or "nan")
+            for line in lines
+            for name, value in line.items()
+            if name != "preference_accuracy"
+        ])  # fmt: skip
     assert rows[0] == pytest.approx(rows[1], rel=1e-3, abs=1e-5, nan_ok=True)
 
 

@@ -12,6 +12,7 @@ import own_process
 pytestmark = pytest.mark.slow
 
 
+@pytest.mark.long
 def test_a_worker_that_is_killed_is_replaced_and_the_order_stays(
     two_nodes: str, tmp_path: Path
 ) -> None:
