@@ -12,6 +12,9 @@ import pytest
 
 from segpref.cli import command_parser
 from segpref.cli.main import COMMANDS, main
+from segpref.studies.ambiguity.report import AMBIGUITY_FILES
+from segpref.studies.prompted.report import PROMPTED_FILES
+from segpref.studies.writing import STUDY_FILES
 
 pytestmark = pytest.mark.slow
 
@@ -127,6 +130,24 @@ def test_no_folder_with_a_pipe_in_it(
 ) -> None:
     os.mkfifo(tmp_path / "pipe")
     refused(command, name, tmp_path, capsys, "which is a named pipe")
+
+
+WRITTEN = {
+    "demo": STUDY_FILES,
+    "study": STUDY_FILES,
+    "ambiguity": AMBIGUITY_FILES,
+    "prompted": PROMPTED_FILES,
+}
+
+
+@pytest.mark.parametrize(
+    ("command", "file"), [(command, file) for command, files in WRITTEN.items() for file in files]
+)
+def test_no_folder_where_a_file_of_a_study_goes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, file: str
+) -> None:
+    (tmp_path / file).mkdir()
+    refused(command, "out", tmp_path, capsys, f"{tmp_path / file} is a folder, not a file")
 
 
 def test_every_command_that_writes_is_asked() -> None:

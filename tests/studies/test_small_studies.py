@@ -8,6 +8,10 @@ import pytest
 import small_studies
 from tests.machine_records import on_record
 
+from segpref.studies.ambiguity.report import AMBIGUITY_FILES
+from segpref.studies.prompted.report import PROMPTED_FILES
+from segpref.studies.writing import STUDY_FILES
+
 pytestmark = pytest.mark.slow
 
 RECORD, SAME = on_record(small_studies.FILE)
@@ -18,6 +22,7 @@ def test_all_studies_are_on_record() -> None:
 
 
 LONG = {"discs"}
+FILES = {"hearts": STUDY_FILES, "squares": AMBIGUITY_FILES, "discs": PROMPTED_FILES}
 STUDIES = [
     pytest.param(name, marks=pytest.mark.long) if name in LONG else name
     for name in small_studies.STUDIES
@@ -37,3 +42,7 @@ def test_a_small_study_gives_the_tables_on_record(name: str, tmp_path: Path) -> 
     else:
         # Elsewhere a last bit may turn a pixel, and with it a candidate or a pair.
         assert [row[:3] for row in found] == [row[:3] for row in expected]
+    written = {path.name for path in (tmp_path / "out").iterdir() if path.is_file()}
+    # What is looked at before the study begins; models.json where a study has trained models.
+    assert written - {".lock"} <= set(FILES[name])
+    assert set(FILES[name]) - written <= {"models.json"}

@@ -15,6 +15,7 @@ from segpref.report.formats import rich_table
 from segpref.report.table_files import TitledTable
 from segpref.studies.ambiguity.jobs import ambiguity_jobs, run_ambiguity
 from segpref.studies.ambiguity.recipe import load_ambiguity_recipe
+from segpref.studies.ambiguity.report import AMBIGUITY_FILES
 from segpref.studies.ambiguity.workspace import AmbiguityWorkspace
 from segpref.studies.engine import list_jobs, raise_for_failures
 
@@ -71,7 +72,7 @@ def ambiguity(
     options = {**chosen.data_options, **(data_options or {})}
     chosen = replace(chosen, seeds=seeds or chosen.seeds, data_options=options)
     out = out or Path("runs") / chosen.name
-    check_study(out, cache, data)
+    check_study(out, cache, data, AMBIGUITY_FILES)
     reader = open_dataset(data, **options)
     workspace = AmbiguityWorkspace(chosen, reader, out, Cache(cache or out / "cache"))
     jobs = ambiguity_jobs(workspace, as_words(only))

@@ -11,6 +11,7 @@ from segpref.data import Cache
 from segpref.progress import console, headed, stdout
 from segpref.studies.engine import list_jobs, raise_for_failures
 from segpref.studies.prompted import load_prompted, open_prompted, prompted_jobs, run_prompted
+from segpref.studies.prompted.report import PROMPTED_FILES
 
 __all__ = ["EXAMPLES", "prompted"]
 
@@ -63,7 +64,7 @@ def prompted(
     """
     chosen, _ = load_prompted(recipe)
     out = out or Path("runs") / chosen.name
-    check_study(out, cache, data)
+    check_study(out, cache, data, PROMPTED_FILES)
     workspace = open_prompted(chosen, data, others, out, None if cache is None else Cache(cache))
     jobs = prompted_jobs(workspace, as_words(only))
     if list_only:

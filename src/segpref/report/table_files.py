@@ -13,7 +13,7 @@ from segpref.report.markup import in_latex, in_markdown
 from segpref.report.runs import MEASURE_NAMES
 from segpref.report.tables import TableRow
 
-__all__ = ["TitledTable", "write_tables"]
+__all__ = ["TABLE_FILES", "TitledTable", "write_tables"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,10 @@ class TitledTable:
     remarks: Sequence[str] = ()
 
 
+TABLE_FILES = ("tables.md", "tables.tex", "tables.csv")
+"""What :func:`write_tables` writes."""
+
+
 def write_tables(folder: Path, tables: Sequence[TitledTable], head: Sequence[str] = ()) -> None:
     """Write the three files.
 
@@ -51,12 +55,9 @@ def write_tables(folder: Path, tables: Sequence[TitledTable], head: Sequence[str
             one.remarks
         )
         tex += [f"% {in_latex(one.title)}\n{latex(one.rows, one.columns)}"]
-    files = {
-        "tables.md": "\n\n".join(text) + "\n",
-        "tables.tex": "\n\n".join(tex) + "\n",
-        "tables.csv": as_csv((one.title, one.rows) for one in tables),
-    }
-    for name, content in files.items():
+    in_csv = as_csv((one.title, one.rows) for one in tables)
+    contents = ("\n\n".join(text) + "\n", "\n\n".join(tex) + "\n", in_csv)
+    for name, content in zip(TABLE_FILES, contents, strict=True):
         write_atomically(folder / name, content.encode())
 
 

@@ -12,7 +12,10 @@ from segpref.report.runs import Measure, Run
 from segpref.report.tables import run_figures
 from segpref.training.folder import RunFolder
 
-__all__ = ["write_run_files"]
+__all__ = ["RUN_FILES", "write_run_files"]
+
+RUN_FILES = ("runs.csv", "scores.csv", "curves.csv")
+"""What :func:`write_run_files` writes."""
 
 _RUN = ("seed", "base", "judge", "method", "settings")
 

@@ -16,19 +16,27 @@ from segpref.report.pictures import overlay_pictures, picture_grid
 from segpref.report.runs import BASE, LOW_IS_GOOD, MEASURE_NAMES, SELECT_BEST, Entries, Run
 from segpref.report.study_page import Part, study_report
 from segpref.report.study_structures import judge_sections
-from segpref.report.table_files import TitledTable, write_tables
+from segpref.report.table_files import TABLE_FILES, TitledTable, write_tables
 from segpref.report.tables import round_table
 from segpref.studies.examples import variance_rows
 from segpref.studies.planning import Task
 from segpref.studies.recorded_settings import plain
 from segpref.studies.results import Results
-from segpref.studies.run_files import write_run_files
+from segpref.studies.run_files import RUN_FILES, write_run_files
 from segpref.studies.tables import StudyTable, judges_of, study_tables
 from segpref.studies.workspace import Workspace
 from segpref.training.folder import RunFolder
 from segpref.types import Predictor
 
-__all__ = ["write_study"]
+__all__ = ["STUDY_FILES", "write_study"]
+
+STUDY_FILES = (
+    *("recipe.yaml", "data.json", "models.json", "split.json"),
+    *TABLE_FILES,
+    *RUN_FILES,
+    "report.html",
+)
+"""Every file that a study writes into its folder, beside those of its jobs."""
 
 
 def write_study(workspace: Workspace, results: Results, pictures: int = 4) -> Path:

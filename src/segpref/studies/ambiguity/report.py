@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from segpref.data.cache import write_atomically
 from segpref.data.csv_files import csv_lines
 from segpref.report.markup import in_markdown
-from segpref.report.table_files import TitledTable, write_tables
+from segpref.report.table_files import TABLE_FILES, TitledTable, write_tables
 from segpref.studies.ambiguity.figures import contrast_picture, interpolation_chart, samples_picture
 from segpref.studies.ambiguity.findings import Findings
 from segpref.studies.ambiguity.sample_files import REFERENCE, SampleSet
@@ -15,7 +15,10 @@ from segpref.studies.ambiguity.scores import COLUMNS
 from segpref.studies.ambiguity.sections import sections
 from segpref.studies.ambiguity.workspace import AmbiguityWorkspace
 
-__all__ = ["write_report"]
+__all__ = ["AMBIGUITY_FILES", "write_report"]
+
+AMBIGUITY_FILES = ("data.json", "split.json", *TABLE_FILES, "images.csv")
+"""Every file that such a study writes into its folder, beside those of its jobs."""
 
 
 def write_report(workspace: AmbiguityWorkspace) -> list[TitledTable]:

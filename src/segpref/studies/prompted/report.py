@@ -34,7 +34,10 @@ from segpref.studies.prompted.rows import (
 )
 from segpref.studies.prompted.workspace import PromptedWorkspace
 
-__all__ = ["write_prompted"]
+__all__ = ["PROMPTED_FILES", "write_prompted"]
+
+PROMPTED_FILES = ("recipe.yaml", "data.json", "tables.md", "tables.csv", "images.csv")
+"""Every file that such a study writes into its folder, beside those of its jobs."""
 
 _STAND_IN = (
     "The SAM is a small one of the same classes as the real ones, which learned to follow boxes and "
