@@ -221,12 +221,16 @@ def test_claims_can_be_computed_anew_from_the_written_scores(
     assert {line["method"] for line in runs} == {*results.recipe.methods, BASE, SELECT_BEST}
     for line in runs:
         # The figure of a run is the mean of its lines over volumes, then over structures.
-        by_structure: dict[str, list[float]] = {}
+        by_weights: dict[str, dict[str, list[float]]] = {}
         for score in scores:
             if named(score) == named(line) and score["iou"]:
+                by_structure = by_weights.setdefault(score["weights"], {})
                 by_structure.setdefault(score["structure"], []).append(float(score["iou"]))
-        mean = np.mean([np.mean(values) for values in by_structure.values()])
-        assert float(line["test_iou"]) == pytest.approx(mean)
+        figures = {"best": line["test_iou"], "last": line["test_iou_last"]}
+        assert by_weights.keys() == {weights for weights, iou in figures.items() if iou}
+        for weights, by_structure in by_weights.items():
+            mean = np.mean([np.mean(values) for values in by_structure.values()])
+            assert float(figures[weights]) == pytest.approx(mean)
         history = [float(one["val_iou"]) for one in curves if named(one) == named(line)]
         if line["method"] == SELECT_BEST:
             assert (history, line["folder"], line["peak_epoch"]) == ([], "", "")
@@ -239,7 +243,7 @@ def test_claims_can_be_computed_anew_from_the_written_scores(
     # A claim is paired by volume and structure; where only one has a structure, the other has 1.
     ious: dict[str, dict[tuple[str, ...], float]] = {"RN-DPO": {}, BASE: {}}
     for score in scores:
-        if score["method"] in ious and score["iou"]:
+        if score["method"] in ious and score["iou"] and score["weights"] == "best":
             key = tuple(score[name] for name in ("patient", "seed", "volume", "structure"))
             ious[score["method"]][key] = float(score["iou"])
     gains: dict[str, dict[str, list[float]]] = {}

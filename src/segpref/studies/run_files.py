@@ -28,8 +28,9 @@ def write_run_files(folder: Path, runs: Sequence[Run], measures: Sequence[Measur
 
     ``runs.csv`` has one line per run: its figures on test (as in the tables, before means over seeds),
     its best validation IoU and the epoch of it, TailAvg and drift, and its folder. ``scores.csv`` has
-    one line per run, test volume and structure, with the weights that were best on validation: what
-    claims are made from. ``curves.csv`` has the validation IoU of every epoch, 0 being the start.
+    one line per run, test volume and structure, with the weights that were ``best`` on validation:
+    what claims are made from; and one with the ``last`` ones where a run kept both. ``curves.csv`` has
+    the validation IoU of every epoch, 0 being the start.
 
     Args:
         folder: the study's, where they go.
@@ -43,7 +44,7 @@ def write_run_files(folder: Path, runs: Sequence[Run], measures: Sequence[Measur
     write_csv(folder / "runs.csv", lines, known)
     scores = [{**_named(run), **row} for run in runs for row in _scores(run, measures)]
     columns = [measure_column(runs[0].test, one) for one in measures]
-    write_csv(folder / "scores.csv", scores, [*_RUN, "patient", "volume", "structure", *columns])
+    write_csv(folder / "scores.csv", scores, [*_RUN, "weights", "patient", "volume", "structure", *columns])
     curves = [
         {**_named(run), "epoch": epoch, "val_iou": value}
         for run in runs
@@ -94,7 +95,9 @@ def _figures(
 
 def _scores(run: Run, measures: Sequence[Measure]) -> Iterator[dict[str, object]]:
     """Lines of ``scores.csv``; without a score where neither truth nor mask has the structure."""
-    for row in run.test:
-        columns = [measure_column(run.test, one) for one in measures]
-        known = [name for name in columns if not math.isnan(float(row.get(name, math.nan)))]
-        yield {name: row[name] for name in ("patient", "volume", "structure", *known)}
+    for weights, rows in (("best", run.test), ("last", run.test_last)):
+        for row in rows:
+            columns = [measure_column(rows, one) for one in measures]
+            known = [name for name in columns if not math.isnan(float(row.get(name, math.nan)))]
+            named = {name: row[name] for name in ("patient", "volume", "structure", *known)}
+            yield {"weights": weights, **named}
