@@ -12,9 +12,9 @@ import pytest
 
 from segpref.cli import command_parser
 from segpref.cli.main import COMMANDS, main
-from segpref.studies.ambiguity.report import AMBIGUITY_FILES
-from segpref.studies.prompted.report import PROMPTED_FILES
-from segpref.studies.writing import STUDY_FILES
+from segpref.studies import STUDY_FILES
+from segpref.studies.ambiguity import AMBIGUITY_FILES
+from segpref.studies.prompted import PROMPTED_FILES
 
 pytestmark = pytest.mark.slow
 

@@ -8,9 +8,9 @@ import pytest
 import small_studies
 from tests.machine_records import on_record
 
-from segpref.studies.ambiguity.report import AMBIGUITY_FILES
-from segpref.studies.prompted.report import PROMPTED_FILES
-from segpref.studies.writing import STUDY_FILES
+from segpref.studies import STUDY_FILES
+from segpref.studies.ambiguity import AMBIGUITY_FILES
+from segpref.studies.prompted import PROMPTED_FILES
 
 pytestmark = pytest.mark.slow
 

@@ -10,8 +10,13 @@ from segpref.cli.study_options import Words, as_words, check_study
 from segpref.data import Cache
 from segpref.progress import console, headed, stdout
 from segpref.studies.engine import list_jobs, raise_for_failures
-from segpref.studies.prompted import load_prompted, open_prompted, prompted_jobs, run_prompted
-from segpref.studies.prompted.report import PROMPTED_FILES
+from segpref.studies.prompted import (
+    PROMPTED_FILES,
+    load_prompted,
+    open_prompted,
+    prompted_jobs,
+    run_prompted,
+)
 
 __all__ = ["EXAMPLES", "prompted"]
 

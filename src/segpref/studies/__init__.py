@@ -40,12 +40,12 @@ if TYPE_CHECKING:
     from segpref.studies.tasks import run_task
     from segpref.studies.verdict import control_beside
     from segpref.studies.workspace import Workspace
-    from segpref.studies.writing import write_study
+    from segpref.studies.writing import STUDY_FILES, write_study
 else:
     __getattr__, __dir__ = face(
         __name__,
         {
-            "writing": ("write_study",),
+            "writing": ("STUDY_FILES", "write_study"),
             "tasks": ("run_task",),
             "running": (
                 "run_study",
@@ -83,6 +83,7 @@ else:
     )
 
 __all__ = [
+    "STUDY_FILES",
     "Block",
     "Recipe",
     "Results",

@@ -44,7 +44,8 @@ def write_run_files(folder: Path, runs: Sequence[Run], measures: Sequence[Measur
     write_csv(folder / "runs.csv", lines, known)
     scores = [{**_named(run), **row} for run in runs for row in _scores(run, measures)]
     columns = [measure_column(runs[0].test, one) for one in measures]
-    write_csv(folder / "scores.csv", scores, [*_RUN, "weights", "patient", "volume", "structure", *columns])
+    known = (*_RUN, "weights", "patient", "volume", "structure", *columns)
+    write_csv(folder / "scores.csv", scores, known)
     curves = [
         {**_named(run), "epoch": epoch, "val_iou": value}
         for run in runs

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         alignment_settings,
         load_ambiguity_recipe,
     )
+    from segpref.studies.ambiguity.report import AMBIGUITY_FILES
     from segpref.studies.ambiguity.sample_files import SampleSet
     from segpref.studies.ambiguity.scores import (
         SAME_SIZE,
@@ -33,6 +34,7 @@ else:
         {
             "jobs": ("ambiguity_jobs",),
             "peers": ("Peer",),
+            "report": ("AMBIGUITY_FILES",),
             "recipe": ("Alignment", "FitStage", "alignment_settings", "load_ambiguity_recipe"),
             "sample_files": ("SampleSet",),
             "scores": (
@@ -50,6 +52,7 @@ else:
     )
 
 __all__ = [
+    "AMBIGUITY_FILES",
     "SAME_SIZE",
     "Alignment",
     "AmbiguityWorkspace",

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         UNet,
         load_prompted,
     )
+    from segpref.studies.prompted.report import PROMPTED_FILES
     from segpref.studies.prompted.results import Scores, gain
     from segpref.studies.prompted.run import open_prompted, run_prompted
     from segpref.studies.prompted.stand_in import OneStructure, other_data
@@ -37,6 +38,7 @@ else:
                 "UNet",
                 "load_prompted",
             ),
+            "report": ("PROMPTED_FILES",),
             "results": ("Scores", "gain"),
             "run": ("open_prompted", "run_prompted"),
             "stand_in": ("OneStructure", "other_data"),
@@ -45,6 +47,7 @@ else:
     )
 
 __all__ = [
+    "PROMPTED_FILES",
     "Align",
     "Clip",
     "OneStructure",
