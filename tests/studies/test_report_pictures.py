@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from made_reports import CLASSES, grey, overlay, slate_picture
 from PIL import Image
 
-from segpref.report import Overlay, SlatePicture, overlay_pictures, slate_tiles, variance_pictures
+from segpref.report import (
+    Overlay,
+    SlatePicture,
+    lines_chart,
+    overlay_pictures,
+    slate_tiles,
+    variance_pictures,
+)
 from segpref.types import Candidate, LabelSpace, Slate
 
 STRUCTURES = LabelSpace("multi-label", ("lung", "heart"))
@@ -141,3 +149,37 @@ def test_the_picture_of_variance_is_bright_where_candidates_differ() -> None:
     both = variance_pictures([alike, shown])
     assert {pixels(one.png).shape for one in both} == {pixels(picture.png).shape}
     np.testing.assert_array_equal(pixels(both[1].png), pixels(picture.png))
+
+
+NAMES = {
+    "short": ["a", "b", "c", "d"],
+    "long": [f"RN-DPO, candidates of the paper, random preferences {n}" for n in range(8)],
+    "longest": ["A method whose name tells all of its settings, " * 4, "b"],
+    "one word": ["W" * 70, "b"],
+}
+
+
+@pytest.mark.parametrize("kind", NAMES)
+def test_a_legend_stays_within_its_chart_and_leaves_room_for_it(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def kept(figure: Any, transparent: bool) -> bytes:
+        figure.savefig(io.BytesIO())  # places everything
+        seen.append(figure)
+        return b""
+
+    monkeypatch.setattr("segpref.report.charts.png_of", kept)
+    lines_chart("Margin", "mean margin", {name: np.arange(5) / 10 for name in NAMES[kind]})
+    (figure,) = seen
+    (legend,) = figure.legends
+    told = ["".join(text.get_text().split()) for text in legend.get_texts()]
+    assert told == ["".join(name.split()) for name in NAMES[kind]]
+    box = legend.get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.width
+    assert box.y1 <= figure.bbox.height
+    axes = figure.axes[0].get_window_extent()
+    assert axes.y1 < box.y0
+    assert axes.height > 0.55 * 3.4 * figure.dpi

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, TypeAlias
@@ -11,6 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from segpref.late import late
+from segpref.report.chart_parts import INK, PALETTE, chart_axes, legend_above, png_of
 from segpref.report.markup import in_figure
 from segpref.report.page import Picture
 from segpref.training.curves import TAIL, WINDOW
@@ -20,30 +20,23 @@ if TYPE_CHECKING:
     from matplotlib import ticker
     from matplotlib.axes import Axes
 else:
-    figures, ticker = late("matplotlib.figure"), late("matplotlib.ticker")
+    ticker = late("matplotlib.ticker")
 
 __all__ = [
     "FROM_ZERO",
     "LEAST_IOU",
     "LEAST_RATIO",
-    "PALETTE",
     "SHARE",
     "History",
     "bands_chart",
     "column",
     "hardly_there",
     "lines_chart",
-    "png_of",
     "relative_to_start",
     "validation_chart",
     "volume_ratios",
 ]
 
-PALETTE = ("#1F83C4", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-"""After Okabe and Ito; colours that stand out from white and from black."""
-
-# Readable on white and on black, for the page may be either: pictures have no ground of their own.
-_INK = "#808892"
 _DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
 
 _VOLUME = "volume_ratio_"
@@ -118,7 +111,7 @@ def validation_chart(
     values = curve if base is None else np.concatenate([[base], curve])
     axes.plot(np.arange(start, len(curve) + 1), values, color=PALETTE[0], lw=2, marker="o", ms=3.5)
     if base is not None:
-        axes.axhline(base, color=_INK, lw=1.4, ls="--", label=f"base {base:.3f}")
+        axes.axhline(base, color=INK, lw=1.4, ls="--", label=f"base {base:.3f}")
     peak = float(curve[peak_epoch - 1])
     axes.plot(
         [peak_epoch], [peak], "*", color=PALETTE[1], ms=14, label=f"peak {peak:.3f}", zorder=4
@@ -207,7 +200,7 @@ def bands_chart(
         begin, end = mean[valid][0], mean[valid][-1]
         ends.append(f"{name} from {begin:.3g} to {end:.3g}")
     if level is not None:
-        axes.axhline(level, color=_INK, lw=1.2, ls="--", label=in_figure(level_name) or None)
+        axes.axhline(level, color=INK, lw=1.2, ls="--", label=in_figure(level_name) or None)
     _honest(axes, least, limits)
     alt = f"{title} ({label}): " + "; ".join(ends) + "."
     return Picture(_png(figure, axes, len(series) > 1 or bool(level_name)), alt, title)
@@ -229,32 +222,15 @@ def _honest(
 
 
 def _axes(width: float, height: float, label: str) -> tuple[figures.Figure, Axes]:
-    figure = figures.Figure((width, height), dpi=150, layout="constrained")
-    axes = figure.add_subplot()
-    axes.set_facecolor("none")
-    axes.set_xlabel("epoch", color=_INK, fontsize=11)
-    axes.set_ylabel(label, color=_INK, fontsize=11)
-    axes.tick_params(colors=_INK, labelsize=10.5, length=0)
+    figure, axes = chart_axes(width, height, "y")
+    axes.set_xlabel("epoch", color=INK, fontsize=11)
+    axes.set_ylabel(label, color=INK, fontsize=11)
     axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True, nbins=8, min_n_ticks=1))
     axes.yaxis.set_major_locator(ticker.MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
-    axes.grid(True, axis="y", color=_INK, alpha=0.25, lw=0.8)
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color(_INK)
     return figure, axes
 
 
 def _png(figure: figures.Figure, axes: Axes, legend: bool = True) -> bytes:
     if legend and axes.get_legend_handles_labels()[1]:
-        figure.legend(
-            loc="outside upper left", ncols=3, frameon=False, fontsize=10.5, labelcolor=_INK,
-            handlelength=2.2, columnspacing=1.4,
-        )  # fmt: skip
+        legend_above(figure)
     return png_of(figure, transparent=True)
-
-
-def png_of(figure: figures.Figure, transparent: bool = False) -> bytes:
-    """A figure as a PNG."""
-    file = io.BytesIO()
-    figure.savefig(file, format="png", transparent=transparent)
-    return file.getvalue()

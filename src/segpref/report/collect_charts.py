@@ -4,26 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from segpref.late import late
 from segpref.preferences import Estimate
-from segpref.report.charts import PALETTE, png_of
+from segpref.report.chart_parts import INK, PALETTE, chart_axes, legend_above, png_of
 from segpref.report.collect_more import Precision
 from segpref.report.markup import in_figure
 from segpref.report.page import Picture
 
-if TYPE_CHECKING:
-    from matplotlib import figure as figures
-    from matplotlib.axes import Axes
-else:
-    figures = late("matplotlib.figure")
-
 __all__ = ["days_chart", "estimates_chart", "precision_chart"]
 
-_INK = "#808892"
 _MOST_RATERS = len(PALETTE)
 
 
@@ -41,17 +32,16 @@ def estimates_chart(
     known = sorted(
         (item for item in found.items() if item[1].known), key=lambda item: item[1].value
     )
-    figure, axes = _axes(6.0, 0.9 + 0.34 * len(known))
+    figure, axes = chart_axes(6.0, 0.9 + 0.34 * len(known), "x")
     for row, (_, one) in enumerate(known):
         if not math.isnan(one.low):
             axes.plot([one.low, one.high], [row, row], color=PALETTE[0], lw=2, alpha=0.6)
         axes.plot([one.value], [row], "o", color=PALETTE[0], ms=6)
     if level is not None:
-        axes.axvline(level, color=_INK, lw=1.2, ls="--")
+        axes.axvline(level, color=INK, lw=1.2, ls="--")
     axes.set_yticks(range(len(known)), [in_figure(name) for name, _ in known])
     axes.set_ylim(-0.6, max(len(known) - 0.4, 0.6))
-    axes.set_xlabel(label, color=_INK, fontsize=11)
-    axes.grid(True, axis="x", color=_INK, alpha=0.25, lw=0.8)
+    axes.set_xlabel(label, color=INK, fontsize=11)
     told = "; ".join(
         f"{name} {one.value:.2f}" + f" ({one.low:.2f} to {one.high:.2f})" * (one.low == one.low)
         for name, one in reversed(known)
@@ -71,7 +61,7 @@ def days_chart(days: Mapping[str, Mapping[str, int]]) -> Picture:
     parts = {rater: [days[rater].get(day, 0) for day in names] for rater in shown}
     if rest := [rater for rater in order if rater not in parts]:
         parts["others"] = [sum(days[rater].get(day, 0) for rater in rest) for day in names]
-    figure, axes = _axes(6.0, 3.0)
+    figure, axes = chart_axes(6.0, 3.0, "y")
     bottom = np.zeros(len(names))
     for number, (rater, counts) in enumerate(parts.items()):
         axes.bar(
@@ -80,16 +70,15 @@ def days_chart(days: Mapping[str, Mapping[str, int]]) -> Picture:
         bottom += counts
     step = max(1, math.ceil(len(names) / 8))
     axes.set_xticks(range(0, len(names), step), names[::step])
-    axes.set_ylabel("votes", color=_INK, fontsize=11)
-    axes.grid(True, axis="y", color=_INK, alpha=0.25, lw=0.8)
-    _legend(figure)
+    axes.set_ylabel("votes", color=INK, fontsize=11)
+    legend_above(figure)
     told = "; ".join(f"{name} {int(count)}" for name, count in zip(names, bottom, strict=True))
     return Picture(png_of(figure, transparent=True), f"Votes by day: {told}.", "Votes by day")
 
 
 def precision_chart(found: Sequence[Precision]) -> Picture:
     """Half-widths of intervals against the number of votes, and the curves that continue them."""
-    figure, axes = _axes(6.0, 3.4)
+    figure, axes = chart_axes(6.0, 3.4, "y")
     told = []
     for number, one in enumerate(found):
         colour = PALETTE[number % len(PALETTE)]
@@ -98,27 +87,8 @@ def precision_chart(found: Sequence[Precision]) -> Picture:
         axes.plot(curve, one.scale / np.sqrt(curve), color=colour, lw=1.6, ls="--")
         told.append(f"{one.figure} ± {one.now:.3f} with {one.votes[-1]} votes")
     axes.set_ylim(0, None)
-    axes.set_xlabel("votes", color=_INK, fontsize=11)
-    axes.set_ylabel("half of the interval", color=_INK, fontsize=11)
-    axes.grid(True, axis="y", color=_INK, alpha=0.25, lw=0.8)
-    _legend(figure)
+    axes.set_xlabel("votes", color=INK, fontsize=11)
+    axes.set_ylabel("half of the interval", color=INK, fontsize=11)
+    legend_above(figure)
     title = "What more votes bring"
     return Picture(png_of(figure, transparent=True), f"{title}: {'; '.join(told)}.", title)
-
-
-def _axes(width: float, height: float) -> tuple[figures.Figure, Axes]:
-    figure = figures.Figure((width, height), dpi=150, layout="constrained")
-    axes = figure.add_subplot()
-    axes.set_facecolor("none")
-    axes.tick_params(colors=_INK, labelsize=10.5, length=0)
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color(_INK)
-    return figure, axes
-
-
-def _legend(figure: figures.Figure) -> None:
-    figure.legend(
-        loc="outside upper left", ncols=3, frameon=False, fontsize=10.5, labelcolor=_INK,
-        handlelength=1.6, columnspacing=1.4,
-    )  # fmt: skip

@@ -4,25 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from segpref.inference.quality.calibration import Calibration
-from segpref.late import late
-from segpref.report.charts import PALETTE, png_of
+from segpref.report.chart_parts import INK, PALETTE, chart_axes, legend_above, png_of
 from segpref.report.markup import in_figure
 from segpref.report.page import Picture
 
-if TYPE_CHECKING:
-    from matplotlib import figure as figures
-    from matplotlib.axes import Axes
-else:
-    figures = late("matplotlib.figure")
-
 __all__ = ["calibration_chart", "predictions_chart"]
-
-_INK = "#808892"
 
 
 def calibration_chart(structure: str, known: Calibration, scores: Sequence[float]) -> Picture:
@@ -33,7 +23,7 @@ def calibration_chart(structure: str, known: Calibration, scores: Sequence[float
         known: with labels.
         scores: of the new masks; NaN are left out.
     """
-    figure, axes = _axes(5.2, 3.4)
+    figure, axes = chart_axes(5.2, 3.4, "y")
     new = np.array([one for one in scores if not math.isnan(one)])
     seen = np.array([one for one in known.scores if not math.isnan(one)])
     every = np.concatenate([seen, new])
@@ -45,13 +35,11 @@ def calibration_chart(structure: str, known: Calibration, scores: Sequence[float
     )
     axes.plot(line, known.predicted(line), color=PALETTE[0], lw=2, label="predicted")
     axes.plot(known.scores, known.dice, "o", color=PALETTE[1], ms=4.5, label="labelled images")
-    axes.plot(
-        new, np.full(len(new), -0.05), "|", color=_INK, ms=7, label="new masks", clip_on=False
-    )
+    axes.plot(new, np.full(len(new), -0.05), "|", color=INK, ms=7, label="new masks", clip_on=False)
     axes.set_ylim(-0.08, 1.03)
-    axes.set_xlabel("judge's score", color=_INK, fontsize=11)
-    axes.set_ylabel("Dice", color=_INK, fontsize=11)
-    _legend(figure)
+    axes.set_xlabel("judge's score", color=INK, fontsize=11)
+    axes.set_ylabel("Dice", color=INK, fontsize=11)
+    legend_above(figure)
     alt = (
         f"{structure}: Dice against the judge's score of {len(seen)} labelled images, with the "
         f"predicted Dice, which rises from {_told(known.predicted(line)[:1])} to "
@@ -68,7 +56,7 @@ def predictions_chart(structures: Sequence[str], dice: Sequence[Sequence[float]]
         structures: their names.
         dice: predicted for the masks of each; NaN are left out.
     """
-    figure, axes = _axes(5.2, 3.4)
+    figure, axes = chart_axes(5.2, 3.4, "y")
     known = [[one for one in values if not math.isnan(one)] for values in dice]
     colours = [PALETTE[number % len(PALETTE)] for number in range(len(known))]
     axes.hist(
@@ -76,9 +64,9 @@ def predictions_chart(structures: Sequence[str], dice: Sequence[Sequence[float]]
         label=[in_figure(name) for name in structures],
     )  # fmt: skip
     axes.set_xlim(-0.02, 1.02)
-    axes.set_xlabel("predicted Dice", color=_INK, fontsize=11)
-    axes.set_ylabel("masks", color=_INK, fontsize=11)
-    _legend(figure)
+    axes.set_xlabel("predicted Dice", color=INK, fontsize=11)
+    axes.set_ylabel("masks", color=INK, fontsize=11)
+    legend_above(figure)
     told = "; ".join(
         f"{name}: median {np.median(values):.2f}, lowest {min(values):.2f}"
         for name, values in zip(structures, known, strict=True)
@@ -93,22 +81,3 @@ def predictions_chart(structures: Sequence[str], dice: Sequence[Sequence[float]]
 
 def _told(values: np.ndarray) -> str:
     return f"{float(values[0]):.2f}" if len(values) else "–"
-
-
-def _axes(width: float, height: float) -> tuple[figures.Figure, Axes]:
-    figure = figures.Figure((width, height), dpi=150, layout="constrained")
-    axes = figure.add_subplot()
-    axes.set_facecolor("none")
-    axes.tick_params(colors=_INK, labelsize=10.5, length=0)
-    axes.grid(True, axis="y", color=_INK, alpha=0.25, lw=0.8)
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color(_INK)
-    return figure, axes
-
-
-def _legend(figure: figures.Figure) -> None:
-    figure.legend(
-        loc="outside upper left", ncols=2, frameon=False, fontsize=10, labelcolor=_INK,
-        handlelength=1.6, columnspacing=1.4,
-    )  # fmt: skip

@@ -10,7 +10,7 @@ from jaxtyping import Float, UInt8
 
 from segpref.inference.samples import rated_masks, summarise
 from segpref.late import late
-from segpref.report.charts import PALETTE, png_of
+from segpref.report.chart_parts import PALETTE, png_of
 from segpref.report.markup import in_figure
 from segpref.report.views import plane_of
 from segpref.types import Case

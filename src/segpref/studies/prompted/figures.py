@@ -9,7 +9,7 @@ import torch
 
 from segpref.late import late
 from segpref.policies.promptable import load_promptable
-from segpref.report.charts import PALETTE, png_of
+from segpref.report.chart_parts import PALETTE, png_of
 from segpref.report.views import plane_of
 from segpref.studies.prompted.results import read_row
 from segpref.studies.prompted.rows import FLIPPED, aligned_row, row_file
