@@ -183,3 +183,15 @@ def test_a_legend_stays_within_its_chart_and_leaves_room_for_it(
     axes = figure.axes[0].get_window_extent()
     assert axes.y1 < box.y0
     assert axes.height > 0.55 * 3.4 * figure.dpi
+
+
+def test_the_chart_of_the_knob_shows_every_method(monkeypatch: pytest.MonkeyPatch) -> None:
+    import segpref.studies.ambiguity.figures as figures
+
+    seen: list[Any] = []
+    monkeypatch.setattr(figures, "png_of", lambda figure: seen.append(figure) or b"")
+    points = (0.0, 1.0), np.array([0.4, 0.5]), np.array([0.3, 0.2])
+    figures.interpolation_chart({f"method {number}": points for number in range(9)})
+    lines = seen[0].axes[0].get_lines()
+    assert [line.get_label() for line in lines] == [f"method {number}" for number in range(9)]
+    assert len({(line.get_color(), str(line._unscaled_dash_pattern)) for line in lines}) == 9

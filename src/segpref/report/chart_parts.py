@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import textwrap
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from segpref.late import late
 
@@ -14,13 +14,15 @@ if TYPE_CHECKING:
 else:
     figures = late("matplotlib.figure")
 
-__all__ = ["INK", "PALETTE", "chart_axes", "legend_above", "png_of"]
+__all__ = ["INK", "PALETTE", "chart_axes", "legend_above", "line_style", "png_of"]
 
 PALETTE = ("#1F83C4", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """After Okabe and Ito; colours that stand out from white and from black."""
 
 INK = "#808892"
 """Readable on white and on black, for the page may be either: pictures have no ground of their own."""
+
+_DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
 
 _LAYOUTS = ((3, 1000), (2, 1000), (1, 1000), (1, 60), (1, 45), (1, 30), (1, 20))
 """Columns of a legend, and characters of its lines: the first that fits is taken."""
@@ -43,6 +45,11 @@ def chart_axes(
         axes.spines[side].set_visible(False)
     axes.spines["bottom"].set_color(INK)
     return figure, axes
+
+
+def line_style(number: int) -> dict[str, Any]:
+    """Colour and dashes of a chart's so many-th line, from 0; no two of twelve are alike."""
+    return {"color": PALETTE[number % len(PALETTE)], "ls": _DASHES[number % len(_DASHES)]}
 
 
 def legend_above(figure: figures.Figure) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from segpref.late import late
-from segpref.report.chart_parts import INK, PALETTE, chart_axes, legend_above, png_of
+from segpref.report.chart_parts import INK, PALETTE, chart_axes, legend_above, line_style, png_of
 from segpref.report.markup import in_figure
 from segpref.report.page import Picture
 from segpref.training.curves import TAIL, WINDOW
@@ -37,7 +37,6 @@ __all__ = [
     "volume_ratios",
 ]
 
-_DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
 
 _VOLUME = "volume_ratio_"
 
@@ -189,14 +188,14 @@ def bands_chart(
         epochs = np.arange(first_epoch, first_epoch + length)
         mean = np.full(length, np.nan)
         mean[valid] = np.nanmean(values[:, valid], axis=0)
-        colour = PALETTE[number % len(PALETTE)]
+        style = line_style(number)
         axes.plot(
-            epochs, mean, color=colour, lw=2, ls=_DASHES[number % len(_DASHES)], label=in_figure(name),
+            epochs, mean, **style, lw=2, label=in_figure(name),
             marker="o" if valid.sum() == 1 else None,
         )  # fmt: skip
         if len(curves) > 1:
             low, high = np.nanmin(values[:, valid], axis=0), np.nanmax(values[:, valid], axis=0)
-            axes.fill_between(epochs[valid], low, high, color=colour, alpha=shade, lw=0)
+            axes.fill_between(epochs[valid], low, high, color=style["color"], alpha=shade, lw=0)
         begin, end = mean[valid][0], mean[valid][-1]
         ends.append(f"{name} from {begin:.3g} to {end:.3g}")
     if level is not None:

@@ -10,7 +10,7 @@ from jaxtyping import Float, UInt8
 
 from segpref.inference.samples import rated_masks, summarise
 from segpref.late import late
-from segpref.report.chart_parts import PALETTE, png_of
+from segpref.report.chart_parts import legend_above, line_style, png_of
 from segpref.report.markup import in_figure
 from segpref.report.views import plane_of
 from segpref.types import Case
@@ -30,15 +30,15 @@ def interpolation_chart(curves: Mapping[str, Curve]) -> bytes:
     """Average Dice against GED, one line per method, every point marked with its w."""
     figure = figures.Figure((6.0, 4.2), dpi=150, layout="constrained")
     axes = figure.add_subplot()
-    for colour, (name, (stops, dice, ged)) in zip(PALETTE, curves.items(), strict=False):
-        axes.plot(dice, ged, marker="o", ms=4, lw=1.8, color=colour, label=in_figure(name))
+    for number, (name, (stops, dice, ged)) in enumerate(curves.items()):
+        axes.plot(dice, ged, marker="o", ms=4, lw=1.8, **line_style(number), label=in_figure(name))
         for w, x, y in zip(stops, dice, ged, strict=True):
             axes.annotate(f"{w:g}", (x, y), (4, 4), textcoords="offset points", fontsize=8)
     axes.set_xlabel("Average Dice (higher is more accurate)")
     axes.set_ylabel("GED (lower is closer to the raters)")
     axes.set_title("The knob w: 0 reference, 1 aligned", fontsize=11)
     axes.grid(True, alpha=0.25)
-    axes.legend(frameon=False, fontsize=9)
+    legend_above(figure)
     return png_of(figure)
 
 
