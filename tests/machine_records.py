@@ -1,4 +1,4 @@
-"""Results on record: equal to the bit on the kinds of machine that recorded them, close elsewhere."""
+"""Results on record: equal to the bit on the kinds of machine that recorded them, and on no other."""
 
 from __future__ import annotations
 
