@@ -30,22 +30,23 @@ def result(folder: Path) -> dict[str, Any]:
     return {"weights": digest.hexdigest(), "epochs": rows}
 
 
-def check(found: Mapping[str, Any], expected: Mapping[str, Any], same: bool) -> None:
+def check(
+    found: Mapping[str, Any], expected: Mapping[str, Any], same: bool, parted: bool = False
+) -> None:
     """Compare a result with the one on record: to the bit on the ``same`` kind of machine.
 
-    Elsewhere the last bits differ, and training makes of them another best epoch, other candidates
-    and other pairs within a few epochs. What is compared there came before: the first epoch of
-    ``fit``, from weights that were drawn and not trained, and which figures there are.
+    Elsewhere figures are close, unless rounding has ``parted`` the trainings: their last bits make
+    another best epoch, other candidates and other pairs. What is compared of these came before: the
+    first epoch of ``fit``, from weights that were drawn and not trained.
     """
     assert len(found["epochs"]) == len(expected["epochs"])
     drawn = "train_loss" in expected["epochs"][1]
     for now, before in zip(found["epochs"], expected["epochs"], strict=True):
         assert now.keys() == before.keys()
+        tolerance = {"rel": 0, "abs": 0} if same else {"rel": 0.05, "abs": 0.05}
         for figure, value in before.items():
-            if same:
-                assert now[figure] == pytest.approx(value, rel=0, abs=0, nan_ok=True), figure
-            elif drawn and before["epoch"] <= 1:
-                assert now[figure] == pytest.approx(value, rel=0.01, abs=0.01), figure
+            if same or not parted or (drawn and before["epoch"] <= 1):
+                assert now[figure] == pytest.approx(value, **tolerance, nan_ok=True), figure
     if same:
         assert found["weights"] == expected["weights"]
 

@@ -12,6 +12,11 @@ from tests.machine_records import on_record
 pytestmark = pytest.mark.slow
 
 RECORD, SAME = on_record(runs.RECORD)
+PARTED = {
+    "fit-2d", "fit-judge", "align-region", "align-image", "align-refresh", "align-calibrated",
+    "align-pseudo-label", "align-control", "align-multi-label", "study",
+}  # fmt: skip
+"""Trained for so many updates, or from such a base, that other rounding makes another training of it."""
 
 
 @pytest.fixture(scope="module")
@@ -26,4 +31,4 @@ def test_all_runs_are_on_record() -> None:
 @pytest.mark.parametrize("name", runs.RUNS)
 def test_a_run_gives_what_is_on_record(name: str, place: Path) -> None:
     found = records.result(runs.RUNS[name](place))
-    records.check(found, RECORD[name], SAME)
+    records.check(found, RECORD[name], SAME, name in PARTED)
