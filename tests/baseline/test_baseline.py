@@ -16,7 +16,7 @@ PARTED = {
     "fit-2d", "fit-judge", "align-region", "align-image", "align-refresh", "align-calibrated",
     "align-pseudo-label", "align-control", "align-multi-label", "study",
 }  # fmt: skip
-"""Trained for so many updates, or from such a base, that other rounding makes another training of it."""
+"""Trained for so long, or from such a base, that other rounding makes another training of it."""
 
 
 @pytest.fixture(scope="module")
