@@ -22,7 +22,7 @@ from segpref.types import Candidate, LabelSpace, Slate
 
 CLASSES = LabelSpace("multi-class", ("background", "ring", "core"))
 NASTY = "<script>alert('x')</script>&\"<img src=http://evil.example/x>"
-VOID = {"meta", "link", "img", "br", "input", "hr"}
+VOID = {"meta", "link", "img", "br", "wbr", "input", "hr"}
 
 
 class Checked(HTMLParser):

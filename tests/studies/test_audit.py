@@ -98,7 +98,7 @@ def test_masks_of_the_judge_stand_beside_those_of_the_model(
     missing: dict[str, list[float]] = {name: [] for name in others}
     for case in unseen:
         if case.patient != silent:
-            (mask,) = policy.label_space.decode(policy.logits(torch.from_numpy(case.image)[None]))
+            (mask,) = policy.label_space.decode(policy.logits(torch.tensor(case.image)[None]))
             pair = np.stack([mask.numpy(), case.label])
             quality = slate_iou(pair, case.label, unseen.label_space)
             missing[case.patient].append(1 - float(quality[0].mean()))

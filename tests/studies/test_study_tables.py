@@ -115,6 +115,17 @@ def test_bases_stand_together_with_what_is_made_of_them() -> None:
     assert closed["RN on the semi base"] == pytest.approx(1 / 3)
 
 
+def test_the_first_claim_is_about_the_proposed_method() -> None:
+    """Whatever comes after it: the first claim of the first table is the verdict of the page."""
+    found = results(Block(bases=["weak"], judges=["model"], methods=["RN", "DPO"]))
+    ran = (*RUNS, *(run("DPO", "weak", "model", seed, 0.3) for seed in (0, 1)))
+    for proposed in ("RN", "DPO"):
+        recipe = replace(found.recipe, proposed=proposed)
+        (one,) = study_tables(replace(found, runs=ran, recipe=recipe))
+        assert (one.claims[0].method, one.claims[0].other) == (proposed, BASE)
+        assert len(one.claims) == 4 + 1
+
+
 def test_other_bases_must_beat_the_proposed_method_on_the_first() -> None:
     found = results(Block("Bases", judges=["model"], methods=["RN"], compare="bases"))
     (one,) = study_tables(replace(found, recipe=replace(found.recipe, proposed="RN")))
