@@ -95,7 +95,7 @@ class Recipe:
         audits: whether every judge is audited on every base, which also gives Select-best; of no use
             where the judge is the truth.
         proposed: the method that the study is about: it is compared with all others of its tables,
-            besides the base.
+            besides the base, and the page's verdict is about it.
         ceiling: the method that, with the oracle as judge, marks 100 % of *gap closed*; no such
             column where None.
     """
