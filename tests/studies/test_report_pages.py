@@ -81,6 +81,14 @@ def test_the_same_run_gives_the_same_report(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_long_names_of_images_may_be_broken_at_underscores_alone(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path / "run", history(BETTER, **FLAT))
+    text = write_report(folder, overlays=[overlay("patient006_frame01")]).read_text("utf-8")
+    assert '<p class="figure-title">patient006_<wbr>frame01: ' in text
+    assert 'alt="patient006_frame01: ' in text
+
+
+@pytest.mark.slow
 def test_a_failed_run_says_so(tmp_path: Path) -> None:
     rows = history([0.5, 0.48, 0.45, 0.4, 0.4, 0.4], **FLAT)
     page = checked(write_report(run_folder(tmp_path / "run", rows)))

@@ -123,7 +123,7 @@ def test_the_first_claim_is_about_the_proposed_method() -> None:
         recipe = replace(found.recipe, proposed=proposed)
         (one,) = study_tables(replace(found, runs=ran, recipe=recipe))
         assert (one.claims[0].method, one.claims[0].other) == (proposed, BASE)
-        assert len(one.claims) == 4 + 1
+        assert len(one.claims) == 5
 
 
 def test_other_bases_must_beat_the_proposed_method_on_the_first() -> None:

@@ -148,7 +148,7 @@ def _table(
     against_base: list[tuple[str, str]] = []
     against_rivals: list[tuple[str, str]] = []
     against_controls: list[tuple[str, str]] = []
-    ours: set[str] = set()  # the proposed method: the first claim is about it
+    ours: set[str] = set()  # rows of the proposed method
     ceilings: dict[str, tuple[Sequence[Run], Sequence[Run]]] = {}
     proposed = results.recipe.proposed
     results = _of_seeds(results, block)
@@ -210,9 +210,9 @@ def _table(
     if results.recipe.ceiling is not None and not block.sweep:
         columns = (*columns, GAP_CLOSED)
     controls = _controls(results, entries)
-    own_claims = [pair for pair in against_base if pair[0] in ours]
-    further = [pair for pair in against_base if pair[0] not in ours]
-    against = [*reversed(own_claims), *reversed(further), *against_rivals, *against_controls]
+    gains = against_base[::-1]
+    gains.sort(key=lambda pair: pair[0] not in ours)
+    against = [*gains, *against_rivals, *against_controls]
     # A claim is about a method, and the control tells what it is worth: so controls come last.
     against.sort(key=lambda pair: pair[0] in (controls or ()))
     return StudyTable(title, entries, columns, against, results.recipe.measures, ceilings, controls)
