@@ -24,6 +24,7 @@ from segpref.inference import (
     VolumeFigures,
     confidence_of,
     figures_of,
+    image_order,
     pairwise_disagreement,
     ranked,
     shape_of,
@@ -162,6 +163,9 @@ def test_the_worst_come_first() -> None:
         "good": (),
     }
     assert [one.volume for one in worst_images(found, 2)] == ["silent", "bad"]
+    # The flagged images have the numbers that the list of them gives, whatever stands between them.
+    images = [one.volume for one in image_order(found)]
+    assert images == ["silent", "bad", "unsure", "empty", "odd", "fair", "good"]
     row = found[0].as_row()
     assert (row["predicted_dice"], row["judge_score"], row["look"]) == ("", "", "yes")
 

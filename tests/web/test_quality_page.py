@@ -56,6 +56,12 @@ def test_the_page_in_a_browser(tmp_path: Path, new_page: Callable[..., Any]) -> 
         pictures.nth(number).evaluate("one => one.naturalWidth") > 50
         for number in range(pictures.count())
     )
+    listed = (
+        page.locator("section table").first.locator("tbody tr > :first-child").all_inner_texts()
+    )
+    shown = page.locator(".figure-title").all_inner_texts()
+    assert listed
+    assert all(name in listed for name in shown[: min(3, len(listed))])
     assert all(url.startswith(("file:", "data:")) for url in asked)
     assert violations(page) == []
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")

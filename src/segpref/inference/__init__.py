@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     )
     from segpref.inference.quality.images import ImageReference, figures_of
     from segpref.inference.quality.measuring import MaskFigures, VolumeFigures
-    from segpref.inference.quality.ranking import RankedMask, ranked, worst_images
+    from segpref.inference.quality.ranking import RankedMask, image_order, ranked, worst_images
     from segpref.inference.quality.reference import LabelledImages, QualityReference
     from segpref.inference.quality.shapes import Shape, shape_of, spreads_of, z_scores
     from segpref.inference.samples import rated_masks, sample_cases, score_samples, summarise
@@ -64,7 +64,7 @@ else:
             "quality.disagreement": ("SelfAssessment", "confidence_of", "pairwise_disagreement"),
             "quality.images": ("ImageReference", "figures_of"),
             "quality.measuring": ("MaskFigures", "VolumeFigures"),
-            "quality.ranking": ("RankedMask", "ranked", "worst_images"),
+            "quality.ranking": ("RankedMask", "image_order", "ranked", "worst_images"),
             "quality.reference": ("LabelledImages", "QualityReference"),
             "quality.shapes": ("Shape", "shape_of", "spreads_of", "z_scores"),
             "samples": ("rated_masks", "sample_cases", "score_samples", "summarise"),
@@ -98,6 +98,7 @@ __all__ = [
     "confidence_of",
     "export_network",
     "figures_of",
+    "image_order",
     "mask_format",
     "mean_iou",
     "mean_of",

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from segpref.inference.quality.ranking import RankedMask, worst_images
+from segpref.inference.quality.ranking import RankedMask, image_order, worst_images
 from segpref.inference.quality.reference import QualityReference
 from segpref.report.page import Cell, Key, Page, Picture, Section, Table
 from segpref.report.pictures import Overlay, overlay_keys
@@ -40,7 +40,7 @@ def quality_page(
         if count
         else f"No mask of {images} images stands out from what the labelled images show."
     )
-    first = worst_images(masks) or _first_of_each(masks)
+    first = worst_images(masks) or image_order(masks)
     shown, more = first[:_ROWS], len(first) - _ROWS
     sections = [
         Section(
@@ -87,13 +87,6 @@ def _warnings(known: QualityReference, lost: Sequence[str]) -> list[str]:
         "part."
     )
     return found
-
-
-def _first_of_each(masks: Sequence[RankedMask]) -> list[RankedMask]:
-    first: dict[str, RankedMask] = {}
-    for one in masks:
-        first.setdefault(one.volume, one)
-    return list(first.values())
 
 
 def _table(first: Sequence[RankedMask], masks: Sequence[RankedMask], coverage: float) -> Table:

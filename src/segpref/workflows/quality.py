@@ -18,7 +18,7 @@ from segpref.inference.mask_maker import MaskOptions
 from segpref.inference.quality.config import QualityConfig
 from segpref.inference.quality.disagreement import SelfAssessment
 from segpref.inference.quality.measuring import measured
-from segpref.inference.quality.ranking import RankedMask, ranked, worst_images
+from segpref.inference.quality.ranking import RankedMask, image_order, ranked, worst_images
 from segpref.inference.quality.reference import QualityReference
 from segpref.judges import Committee, MasksJudge, NamedJudge
 from segpref.policies.model_formats import OpenModel
@@ -90,7 +90,7 @@ class QualityReport:
         again = SelfAssessment(self.opened, self.config.reruns)
         found = measured(dataset, folder, self.judge, again, "measuring masks")
         masks = ranked((figures for figures, _ in found), self.known)
-        first = list(dict.fromkeys(one.volume for one in masks))[: self.config.pictures]
+        first = [one.volume for one in image_order(masks)[: self.config.pictures]]
         colours = {volume.source.id: volume.colour for volume, _ in dataset.by_volume()}
         write_quality(
             self.folder,

@@ -16,7 +16,7 @@ from segpref.inference.quality.reference import QualityReference, largest
 from segpref.inference.quality.shapes import z_scores
 from segpref.late import late
 
-__all__ = ["RankedMask", "ranked", "worst_images"]
+__all__ = ["RankedMask", "image_order", "ranked", "worst_images"]
 
 stats: Any = late("scipy.stats")
 
@@ -121,6 +121,14 @@ def worst_images(masks: Sequence[RankedMask], most: int | None = None) -> list[R
         if one.reasons:
             first.setdefault(one.volume, one)
     return list(first.values())[:most]
+
+
+def image_order(masks: Sequence[RankedMask]) -> list[RankedMask]:
+    """The first mask of each image: flagged ones as :func:`worst_images` has them, then the others."""
+    first: dict[str, RankedMask] = {}
+    for one in [*worst_images(masks), *masks]:
+        first.setdefault(one.volume, one)
+    return list(first.values())
 
 
 def _checked(
