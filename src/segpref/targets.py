@@ -91,7 +91,10 @@ def _check_folder(path: Path) -> None:
             f"{path} can't be listed ({error.strerror}): choose a folder that you may read"
         ) from error
     for entry in entries:
-        inner = entry.lstat().st_mode
+        try:
+            inner = entry.lstat().st_mode
+        except FileNotFoundError:  # another process, which works in this folder, has taken it away
+            continue
         if not (stat.S_ISREG(inner) or stat.S_ISDIR(inner) or stat.S_ISLNK(inner)):
             raise SegprefError(
                 f"{path} holds {entry.name}, which is {_kind(inner)}: remove it, or choose another "

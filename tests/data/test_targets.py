@@ -121,6 +121,22 @@ def test_no_folder_stands_where_a_run_writes_a_file(tmp_path: Path, name: str) -
         RunFolder(tmp_path).open({}, resume=False)
 
 
+def test_what_another_process_takes_away_meanwhile_does_not_matter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files are written under another name first, which is listed and gone a moment later."""
+    listed = Path.iterdir
+    gone = tmp_path / ".config.yaml.x.partial"
+
+    def iterdir(folder: Path) -> Iterator[Path]:
+        yield from listed(folder)
+        yield gone
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    RunFolder(tmp_path).open({}, resume=False)
+    assert sorted(one.name for one in listed(tmp_path)) == ["config.yaml", "run.json"]
+
+
 def test_phantoms_replace_nothing_else(tmp_path: Path) -> None:
     made = write_phantoms(tmp_path / "data", "cardiac", (16, 16), 1, seed=0, slices_per_patient=1)
     victim = sorted((made / "images").iterdir())[0]
