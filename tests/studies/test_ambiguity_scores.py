@@ -15,6 +15,7 @@ from scipy import stats
 
 from segpref.studies.ambiguity import (
     SAME_SIZE,
+    Findings,
     SampleSet,
     gain,
     ged_at,
@@ -160,3 +161,19 @@ def test_a_method_is_compared_with_the_knob_at_its_own_accuracy() -> None:
 
 def test_without_an_interval_there_is_none() -> None:
     assert "no interval" in str(mean_over_images(np.array([1.0, 3.0]), ["a", "a"]))
+
+
+def test_a_knob_has_only_what_was_drawn_of_its_method() -> None:
+    """The reference, the start of every knob, is none by itself, and has a method's seeds beside it."""
+    drawn = {
+        SampleSet("AmbiSeg", 0), SampleSet("AmbiSeg", 1),
+        SampleSet("Region", 0), SampleSet("Region", 0, 0.5),
+    }  # fmt: skip
+    recipe = SimpleNamespace(seeds=[0, 1], knob={"Region": [0.5], "Mean Dice": [0.5]})
+    workspace: Any = SimpleNamespace(recipe=recipe, drawn=drawn.__contains__)
+    found = Findings(workspace)
+    assert found.stops("Mean Dice") == []
+    assert found.stops("Region") == [0, 0.5, 1]
+    assert found.on_knob("Region", 0) == [SampleSet("AmbiSeg", 0)]
+    assert found.on_knob("Region", 0.5) == [SampleSet("Region", 0, 0.5)]
+    assert found.on_knob("Mean Dice", 0) == []

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from segpref.faces import face
 
 if TYPE_CHECKING:
+    from segpref.studies.ambiguity.findings import Findings
     from segpref.studies.ambiguity.jobs import ambiguity_jobs
     from segpref.studies.ambiguity.peers import Peer
     from segpref.studies.ambiguity.recipe import (
@@ -32,6 +33,7 @@ else:
     __getattr__, __dir__ = face(
         __name__,
         {
+            "findings": ("Findings",),
             "jobs": ("ambiguity_jobs",),
             "peers": ("Peer",),
             "report": ("AMBIGUITY_FILES",),
@@ -56,6 +58,7 @@ __all__ = [
     "SAME_SIZE",
     "Alignment",
     "AmbiguityWorkspace",
+    "Findings",
     "FitStage",
     "Peer",
     "SampleSet",

@@ -76,8 +76,14 @@ class Findings:
         return [getattr(self.scores(one), measure) for one in drawings]
 
     def stops(self, name: str) -> list[float]:
-        """Where on its knob a method was drawn."""
-        return [w for w in self._asked(name) if self.seeds(name, w)]
+        """Where on its knob a method was drawn: nowhere if only the reference was, its start."""
+        drawn = [w for w in self._asked(name) if self.seeds(name, w)]
+        return drawn if any(drawn) else []
+
+    def on_knob(self, name: str, w: float) -> list[SampleSet]:
+        """What is drawn at a stop of a method's knob, by seed; the reference in the method's seeds."""
+        have = {one.seed for stop in self._asked(name) if stop for one in self.seeds(name, stop)}
+        return [one for one in self.seeds(name, w) if one.seed in have]
 
     def curve_seeds(self, name: str) -> set[int]:
         """Seeds in which every stop that the recipe asks for is drawn."""

@@ -100,7 +100,7 @@ def _validation(found: Findings) -> TitledTable:
 def _knob(found: Findings) -> TitledTable:
     recipe = found.workspace.recipe
     rows = [
-        row_of(found, f"{name}, w = {w:g}", found.seeds(name, w))
+        row_of(found, f"{name}, w = {w:g}", found.on_knob(name, w))
         for name in recipe.knob
         for w in found.stops(name)
     ]
