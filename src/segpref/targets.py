@@ -52,17 +52,29 @@ def file_target(path: Path) -> Path:
     return path.resolve() if path.is_symlink() else path
 
 
-def check_outputs(files: Iterable[Path | None] = (), folders: Iterable[Path | None] = ()) -> None:
+_REPLACED = (".csv", ".html", ".json", ".ts", ".onnx")
+"""What segpref writes where it is told to: beside files that are read, an earlier one is replaced."""
+
+
+def check_outputs(
+    files: Iterable[Path | None] = (),
+    folders: Iterable[Path | None] = (),
+    read: Iterable[object] = (),
+) -> None:
     """Refuse places that can't be written to, before anything is computed.
 
     Args:
         files: files that are made or replaced; None for one that was not asked for.
         folders: folders that are made or written into.
+        read: what the same command reads: files and folders (a dataset, a model), which ``files`` must
+            not overwrite. What is no path is left alone.
 
     Raises:
         SegprefError: something else than a file or a folder is there, or in a folder a device, a named
-            pipe or a socket; a link that leads nowhere; no permission to write.
+            pipe or a socket; a link that leads nowhere; no permission to write; a file that is read, or
+            in a folder that is read a file that segpref does not write.
     """
+    sources = [Path(one).expanduser() for one in read if isinstance(one, str | Path) and str(one)]
     for path in folders:
         if path is not None:
             _check_folder(path)
@@ -71,7 +83,25 @@ def check_outputs(files: Iterable[Path | None] = (), folders: Iterable[Path | No
             target = file_target(path)
             if target.exists() and not os.access(target, os.W_OK):
                 raise SegprefError(f"{path} is write-protected: choose another file to write to")
+            for source in sources:
+                _check_kept(path, target, source)
             _check_place(path, target.parent)
+
+
+def _check_kept(path: Path, target: Path, source: Path) -> None:
+    """What is read is not written over: not by another name of it, either."""
+    if not target.exists() or not os.path.exists(source):
+        return
+    if target.samefile(source):
+        raise SegprefError(
+            f"{path} is read, too, and would be overwritten: choose another file to write to"
+        )
+    within = source.is_dir() and source.resolve() in target.resolve().parents
+    if within and target.suffix.lower() not in _REPLACED:
+        raise SegprefError(
+            f"{path} belongs to {source}, which is read, and would be overwritten: choose "
+            "another file to write to"
+        )
 
 
 def _check_folder(path: Path) -> None:

@@ -112,6 +112,25 @@ def test_every_rater_gets_gold_pairs_by_their_share(place: str) -> None:
             assert len([one for one in given[:25] if one.pair.use == "gold"]) >= 3
 
 
+def test_the_count_on_the_page_tells_no_kind_of_pair(place: str) -> None:
+    """What is to come stays the same whatever is shown; it grows with a sitting."""
+    kinds = Counter[str]()
+    with seeded(place, small_contents(60, gold=20, practice=1), Clock(), sitting=25) as store:
+        anna = welcome(store)
+        before, sitting = store.progress(anna), 1
+        while given := opened(store, anna):
+            answered = 1 + kinds.total() // 25
+            assert store.progress(anna).done == before.done
+            assert answered > sitting or store.progress(anna).total == before.total
+            total, sitting = store.progress(anna).total, answered
+            before = store.vote(anna, ballot(given)).progress
+            assert before.total == total or (kinds.total() + 1) % 25 == 0
+            kinds["repeat" if given.repeat_of else given.pair.use] += 1
+        assert before.done == before.total == kinds.total() - kinds["practice"]
+    assert kinds["normal"] == 60
+    assert min(kinds["gold"], kinds["repeat"]) >= 3
+
+
 def test_no_pair_has_more_raters_than_wanted(place: str) -> None:
     with seeded(place, small_contents(10, votes=2), Clock(), gold=0, repeats=0) as store:
         people = [welcome(store, name) for name in ("anna", "ben", "cleo")]

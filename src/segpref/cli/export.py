@@ -43,7 +43,7 @@ def export(
         tolerance: largest accepted difference of a logit.
 
     """
-    check_outputs(files=[out.expanduser()])
+    check_outputs(files=[out.expanduser()], read=[model])
     opened = open_model(model, trust=opening.trust, preparation=opening.preparation)
     if len(opened.members) > 1:
         raise SegprefError(

@@ -66,11 +66,12 @@ def draw(
         The assignment; None where there is nothing (more) to answer now.
     """
     repeated: Given | None = None
+    most_gold, most_repeats = at.planned(rules)
     if at.practice:
         chosen = at.practice[0]
-    elif at.new_gold and _wanted(at, rules.gold, at.gold, random):
+    elif at.gold < most_gold and _wanted(at, rules.gold, at.gold, random):
         chosen = random.choice(at.new_gold)
-    elif at.repeatable and _wanted(at, rules.repeats, at.repeats, random):
+    elif at.repeats < most_repeats and _wanted(at, rules.repeats, at.repeats, random):
         repeated = random.choice(at.repeatable)
         chosen = repeated.pair_id
     elif at.fresh:

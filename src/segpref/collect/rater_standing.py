@@ -47,29 +47,50 @@ class Standing:
 
     Args:
         answered: assignments that were answered, without practice.
-        gold: of them those about gold pairs.
-        repeats: of them those that repeat an earlier one.
+        first: assignments of normal pairs, each for the first time, that were answered or are open.
+        gold: those about gold pairs, answered or open.
+        repeats: those that repeat an earlier one, answered or open.
         practice: pairs to practise with that were not answered, in their order.
         fresh: pairs that need raters and that this one has not had, and how many have them.
         new_gold: gold pairs that this rater has not had.
         repeatable: assignments that can be repeated now.
-        open: pairs that the rater has now.
         sitting: number of the present sitting, from 1.
     """
 
     answered: int
+    first: int
     gold: int
     repeats: int
     practice: tuple[str, ...]
     fresh: tuple[tuple[str, int], ...]
     new_gold: tuple[str, ...]
     repeatable: tuple[Given, ...]
-    open: int
     sitting: int
 
     def owed(self, share: float, given: int) -> int:
         """How many more there should have been by now."""
-        return int(share * self.answered + 0.5) - given
+        return _due(share, self.answered) - given
+
+    def planned(self, rules: Rules) -> tuple[int, int]:
+        """How many gold pairs and repeats there will have been in the end, as far as is known now.
+
+        No more are given, and the page's count of what is to come is made of them: it must not change
+        with the kind of what is on the screen, which raters are not to know.
+        """
+        normal, gold, repeats = self.first + len(self.fresh), self.gold, self.repeats
+        most_gold, most_repeats = gold + len(self.new_gold), repeats + len(self.repeatable)
+        while True:
+            every = normal + gold + repeats
+            if gold < min(most_gold, _due(rules.gold, every)):
+                gold += 1
+            elif repeats < min(most_repeats, _due(rules.repeats, every)):
+                repeats += 1
+            else:
+                return gold, repeats
+
+
+def _due(share: float, every: int) -> int:
+    return int(share * every + 0.5)
 
 
 def is_held(now: datetime | ColumnElement[Any]) -> ColumnElement[bool]:
@@ -116,16 +137,18 @@ def standing_of(
         now: the time.
     """
     uses = {one.pair_id: asked.pairs[one.pair_id].use for one in mine}
-    held = {one.pair_id for one in mine if one.answered_at is not None or one.expires_at > now}
-    counted = [
-        one for one in mine if one.answered_at is not None and uses[one.pair_id] != "practice"
-    ]
+    kept = [one for one in mine if one.answered_at is not None or one.expires_at > now]
+    held = {one.pair_id for one in kept}
+    counted = [one for one in kept if uses[one.pair_id] != "practice"]
+    repeats = sum(one.repeat_of is not None for one in counted)
+    gold = sum(uses[one.pair_id] == "gold" for one in counted)
     sitting = _sitting(mine, rules, now)
     left = [pair for pair in asked.pairs.values() if pair.id not in held]
     return Standing(
-        answered=len(counted),
-        gold=sum(uses[one.pair_id] == "gold" for one in counted),
-        repeats=sum(one.repeat_of is not None for one in counted),
+        answered=sum(one.answered_at is not None for one in counted),
+        first=len(counted) - gold - repeats,
+        gold=gold,
+        repeats=repeats,
         practice=tuple(pair.id for pair in left if pair.use == "practice"),
         fresh=tuple(
             (pair.id, taken)
@@ -134,20 +157,15 @@ def standing_of(
         ),
         new_gold=tuple(pair.id for pair in left if pair.use == "gold"),
         repeatable=tuple(_repeatable(mine, uses, sitting, now)),
-        open=sum(one.is_open(now) for one in mine),
         sitting=sitting,
     )
 
 
 def progress_of(standing: Standing, rules: Rules) -> Progress:
     """How far the rater is; the total shrinks where others answer pairs first."""
-    left = len(standing.fresh) + standing.open
-    expected = int(rules.gold * (standing.answered + left) + 0.5) - standing.gold
-    left += min(max(expected, 0), len(standing.new_gold))
-    left += min(max(standing.owed(rules.repeats, standing.repeats), 0), len(standing.repeatable))
     return Progress(
         done=standing.answered,
-        total=standing.answered + left,
+        total=standing.first + len(standing.fresh) + sum(standing.planned(rules)),
         practice_left=len(standing.practice),
     )
 

@@ -77,7 +77,8 @@ def audit(
         SegprefError: what does not fit together, before any work.
     """
     where, opening, pool = chosen(options, DataOptions(), TrainedModel(), RayPool())
-    check_outputs(files=[out, report], folders=[where.cache])
+    read = [model, data, judge, votes, where.split, *(others or ())]
+    check_outputs(files=[out, report], folders=[where.cache], read=read)
     if data is None or (judge is None) == (votes is None):
         raise SegprefError("an audit needs --data, and --judge or --votes: give one of these two")
     if votes is not None or isinstance(judge, StandingJudge):

@@ -91,11 +91,12 @@ def evaluate(
         raise SegprefError(f"scores are on the grid of the image or the network, not {grid!r}")
     if by is not None and groups is None:
         raise SegprefError("by names columns of a table: give the table as groups, or leave by out")
-    check_outputs(files=[out], folders=[where.cache])
+    used = where.split or split_beside(path)
+    check_outputs(files=[out], folders=[where.cache], read=[path, data, groups, used])
     table = None if groups is None else read_groups(Path(groups).expanduser(), by)
     opened = open_trained(path, opening)
     card, reader, dataset = prepared_for(opened, data, where, Cache(where.cache))
-    parts = open_split(reader, where.split or split_beside(path), seen=card.labelled)
+    parts = open_split(reader, used, seen=card.labelled)
     cases = part_of(dataset, parts, part).labelled()
     if not len(cases):
         raise SegprefError(f"the part {part} of {data} has no labels: nothing can be scored")
