@@ -90,7 +90,7 @@ def check_outputs(
 
 def _check_kept(path: Path, target: Path, source: Path) -> None:
     """What is read is not written over: not by another name of it, either."""
-    if not target.exists() or not os.path.exists(source):
+    if not target.exists() or not source.exists():
         return
     if target.samefile(source):
         raise SegprefError(
