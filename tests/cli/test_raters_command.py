@@ -81,7 +81,7 @@ def test_raters_are_added_listed_and_revoked(
             ["--add", "ben", "--revoke", "anna", "--link", "anna"],
             "anna was revoked and gets no link",
         ),
-        (["--add", "ben", "--address", "votes.example"], "votes.example is no address of a page"),
+        (["--add", "ben", "--address", "votes.example"], "'votes.example' is no address of a page"),
     ],
 )
 def test_a_name_that_is_refused_changes_nobody(

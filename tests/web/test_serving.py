@@ -84,11 +84,30 @@ def test_a_store_is_filled_once_with_the_studys_rules(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("address", "behind_tls"),
     [("votes.test", False), ("ftp://votes.test", False), ("http://votes.test/study", False),
-     ("http://votes.test", True), ("https://", True), ("", False)],
+     ("http://votes.test", True), ("https://", True), ("", False),
+     ("https://anna@votes.test", True), ("https://votes.test?a=1", True),
+     ("https://votes.test#a", True),
+     ("https://votes.test:99999", True), ("https://votes..test", True), ("https://[::1", True)],
 )  # fmt: skip
 def test_an_address_that_is_none(address: str, behind_tls: bool) -> None:
     with pytest.raises(SegprefError, match="address"):
         Origin.of(address, behind_tls=behind_tls)
+
+
+@pytest.mark.parametrize(
+    ("address", "host"),
+    [
+        ("https://votes.test:443", "votes.test"),
+        ("http://votes.test:80/", "votes.test"),
+        ("https://Votes.test:8443", "votes.test:8443"),
+        ("https://klinik-münchen.test", "xn--klinik-mnchen-3ob.test"),
+        ("http://[::1]:8000", "[::1]:8000"),
+    ],
+)
+def test_an_address_is_what_browsers_send(address: str, host: str) -> None:
+    origin = Origin.of(address)
+    assert origin.answers(host)
+    assert origin.is_own(f"{address.split(':')[0]}://{host}", host)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ from rich.text import Text
 
 from segpref.extras import needed
 from segpref.progress import stdout
-from segpref.types import SegprefError
 
 __all__ = ["EXAMPLES", "POSITIONAL", "collect_raters"]
 
@@ -47,10 +46,11 @@ def collect_raters(
         address: where raters find the page, for the links.
     """
     needed("sqlalchemy", "collect")
+    needed("starlette", "collect")
+    from segpref.web import Origin
     from segpref.workflows import change_raters
 
-    if not address.startswith(("http://", "https://")):
-        raise SegprefError(f"{address} is no address of a page: begin it with https:// or http://")
+    place = Origin.of(address).address
     found = change_raters(
         study, add=_names(add), link=_names(link), revoke=_names(revoke), database=database
     )
@@ -64,7 +64,7 @@ def collect_raters(
     if found.tokens:
         stdout.print("These links work once, and are not shown again:", highlight=False)
     for name, token in found.tokens.items():
-        stdout.print(Text(f"  {name}  {address.rstrip('/')}/#{token}"), soft_wrap=True)
+        stdout.print(Text(f"  {name}  {place}/#{token}"), soft_wrap=True)
 
 
 def _names(told: list[str] | str | None) -> list[str]:

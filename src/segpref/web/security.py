@@ -66,15 +66,10 @@ class Origin:
         """
         if address is None:
             return cls(None, behind_tls, local and not behind_tls)
-        parts = urlsplit(address)
-        if parts.scheme not in ("http", "https") or not parts.netloc or parts.path.strip("/"):
-            raise SegprefError(
-                f"{address!r} is no address of a page: give one such as "
-                "https://votes.hospital.example"
-            )
-        if behind_tls and parts.scheme == "http":
+        scheme, host = _scheme_and_host(address)
+        if behind_tls and scheme == "http":
             raise SegprefError("behind TLS the address begins with https://: correct --address")
-        return cls(f"{parts.scheme}://{parts.netloc.lower()}", parts.scheme == "https")
+        return cls(f"{scheme}://{host}", scheme == "https")
 
     def answers(self, host: str) -> bool:
         """Whether a request for this host is answered."""
@@ -89,6 +84,28 @@ class Origin:
         """Whether a request comes from the page itself."""
         own = self.address or f"{'https' if self.secure else 'http'}://{host}"
         return origin.lower() == own
+
+
+def _scheme_and_host(address: str) -> tuple[str, str]:
+    """As browsers send them: lower case, IDNA, and no port that the scheme has anyway."""
+    try:
+        parts = urlsplit(address)
+        scheme, name, port = parts.scheme, parts.hostname or "", parts.port
+        # An address of IPv6 has its brackets; what has a colon is no name.
+        host = f"[{name}]" if ":" in name else name.encode("idna").decode()
+    except ValueError:  # UnicodeError is one
+        scheme, host, port = "", "", None
+    more = (
+        parts.path.strip("/") or parts.query or parts.fragment or "@" in parts.netloc
+        if host
+        else ""
+    )
+    if scheme not in ("http", "https") or not host or more:
+        raise SegprefError(
+            f"{address!r} is no address of a page: give one such as https://votes.hospital.example"
+        )
+    usual = {"http": 80, "https": 443}[scheme]
+    return scheme, host if port in (None, usual) else f"{host}:{port}"
 
 
 class AttemptLimit:
