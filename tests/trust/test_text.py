@@ -57,3 +57,24 @@ def test_plain_values(tmp_path: Path) -> None:
     again = "one: &one {n: 1}\nother: *one"
     (tmp_path / "y").write_text(again)
     assert read_yaml(tmp_path / "y") == {"one": {"n": 1}, "other": {"n": 1}}
+
+
+@pytest.mark.parametrize("text", ["a: 1\nb: {c: 2, c: 2}", "a: 1\nb: 2\na: 1", "{1: x, 1: y}"])
+def test_what_yaml_says_twice_is_not_decided(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(text)
+    with pytest.raises(
+        SegprefError, match=r"x\.yaml .* is there twice, again in line \d.*correct it"
+    ):
+        read_yaml(path)
+
+
+def test_yaml_that_is_merged_may_be_overridden(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(
+        "a: &a {n: 1, m: 2}\nb: &b {<<: *a, n: 3}\nc: {<<: *b, <<: *a, n: 4}\n'1': x\n1: y"
+    )
+    found = read_yaml(path)
+    assert found["b"] == {"n": 3, "m": 2}
+    assert (found["c"]["n"], found["c"]["m"]) == (4, 2)
+    assert (found["1"], found[1]) == ("x", "y")

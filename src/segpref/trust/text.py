@@ -47,9 +47,32 @@ def read_yaml(path: Path, how: str = "correct it") -> Any:
     """Content of a YAML file without tags: text, numbers, lists and mappings alone.
 
     Raises:
-        SegprefError: it is not there, can't be read, is not such YAML, or expands to too much.
+        SegprefError: it is not there, can't be read, is not such YAML, names something twice in one
+            mapping, or expands to too much.
     """
-    return _parsed(yaml.safe_load, _text(path, how), path, "YAML", how)
+    return _parsed(_load_yaml, _text(path, how), path, "YAML", how)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without tags, in which a key is there once: of two values none is silently left out."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in node.value:
+            told = (key.tag, key.value) if isinstance(key, yaml.ScalarNode) else None
+            if told in seen:
+                line = key.start_mark.line + 1
+                raise yaml.YAMLError(f"{key.value} is there twice, again in line {line}")
+            # Mappings may be merged into one from several places.
+            if told is not None and not key.tag.endswith(":merge"):
+                seen.add(told)
+        return node
+
+
+def _load_yaml(text: str) -> Any:
+    # Its constructors are those of yaml.safe_load.
+    return yaml.load(text, Loader=_Loader)
 
 
 def _text(path: Path, how: str) -> str:
