@@ -125,7 +125,8 @@ class RunFolder:
         plain = _plain(settings)
         about = {
             "settings": plain,
-            "versions": {name: version(name) for name in _REPORTED},
+            # torch itself knows its build (+cpu, +cu130), of which the package says nothing on PyPI.
+            "versions": {name: version(name) for name in _REPORTED} | {"torch": torch.__version__},
             "python": sys.version.split()[0],
             "platform": platform.platform(),
             "threads": torch.get_num_threads(),
