@@ -117,12 +117,12 @@ def test_the_count_on_the_page_tells_no_kind_of_pair(place: str) -> None:
     kinds = Counter[str]()
     with seeded(place, small_contents(60, gold=20, practice=1), Clock(), sitting=25) as store:
         anna = welcome(store)
-        before, sitting = store.progress(anna), 1
+        before, earlier = store.progress(anna), 1
         while given := opened(store, anna):
-            answered = 1 + kinds.total() // 25
+            sitting = 1 + kinds.total() // 25
             assert store.progress(anna).done == before.done
-            assert answered > sitting or store.progress(anna).total == before.total
-            total, sitting = store.progress(anna).total, answered
+            assert sitting > earlier or store.progress(anna).total == before.total
+            total, earlier = store.progress(anna).total, sitting
             before = store.vote(anna, ballot(given)).progress
             assert before.total == total or (kinds.total() + 1) % 25 == 0
             kinds["repeat" if given.repeat_of else given.pair.use] += 1
