@@ -47,7 +47,7 @@ MADE_HERE = {
     "DenoisingMargins", "JointLikelihood", "LatentMargins", "LatentSegmenter",
     "Draw", "AnchoredSignal", "HeldOut", "LogitMargins",
     "OneHotLoss", "PreferenceRounds", "PreferenceSignal", "PreferenceStep", "PseudoLabelSignal",
-    "Derived", "EpochFigures",
+    "Derived", "EpochFigures", "Findings",
     "ScoredBatch", "StepResult", "StepSlates", "SupervisedSignal", "MethodLoss", "StepBatch",
     "Student", "Results", "Workspace", "JudgeInputs", "AmbiguityWorkspace", "SampleSet",
     "PromptedWorkspace", "Scores", "Job", "StudyProgress", "ImageSampler", "PaddedImages",
