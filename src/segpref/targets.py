@@ -52,10 +52,6 @@ def file_target(path: Path) -> Path:
     return path.resolve() if path.is_symlink() else path
 
 
-_REPLACED = (".csv", ".html", ".json", ".ts", ".onnx")
-"""What segpref writes where it is told to: beside files that are read, an earlier one is replaced."""
-
-
 def check_outputs(
     files: Iterable[Path | None] = (),
     folders: Iterable[Path | None] = (),
@@ -72,7 +68,7 @@ def check_outputs(
     Raises:
         SegprefError: something else than a file or a folder is there, or in a folder a device, a named
             pipe or a socket; a link that leads nowhere; no permission to write; a file that is read, or
-            in a folder that is read a file that segpref does not write.
+            that is there in a folder that is read.
     """
     sources = [Path(one).expanduser() for one in read if isinstance(one, str | Path) and str(one)]
     for path in folders:
@@ -96,11 +92,10 @@ def _check_kept(path: Path, target: Path, source: Path) -> None:
         raise SegprefError(
             f"{path} is read, too, and would be overwritten: choose another file to write to"
         )
-    within = source.is_dir() and source.resolve() in target.resolve().parents
-    if within and target.suffix.lower() not in _REPLACED:
+    if source.is_dir() and source.resolve() in target.resolve().parents:
         raise SegprefError(
-            f"{path} belongs to {source}, which is read, and would be overwritten: choose "
-            "another file to write to"
+            f"{path} is there already, in {source}, which is read: remove it, or choose another file "
+            "to write to"
         )
 
 

@@ -15,6 +15,8 @@ def place(tmp_path: Path) -> Path:
     for name in (
         "model/best.safetensors",
         "model/split.json",
+        "model/metrics.csv",
+        "data/dataset.json",
         "data/images/a.nii.gz",
         "groups.csv",
     ):
@@ -30,10 +32,12 @@ def place(tmp_path: Path) -> Path:
         ("model", "groups.csv", "is read, too"),
         ("model", "link.csv", "is read, too"),
         ("model", "model/../groups.csv", "is read, too"),
-        ("model", "model/split.json", "is read, too"),
-        ("model", "model/best.safetensors", "belongs to"),
+        ("model", "model/split.json", "is there already"),
+        ("model", "model/best.safetensors", "is there already"),
         ("model/best.safetensors", "model/best.safetensors", "is read, too"),
-        ("model", "data/images/a.nii.gz", "belongs to"),
+        ("model", "data/images/a.nii.gz", "is there already"),
+        ("model", "data/dataset.json", "is there already"),
+        ("model", "model/metrics.csv", "is there already"),
     ],
 )
 def test_scores_do_not_overwrite_what_is_measured(

@@ -132,6 +132,33 @@ def test_no_folder_with_a_pipe_in_it(
     refused(command, name, tmp_path, capsys, "which is a named pipe")
 
 
+KINDS = {
+    "run": "run.json",
+    "study": "recipe.yaml",
+    "votes": "study.json",
+    "preferences": "about.json",
+    "pack": "pack.json",
+    "model": "plans.json",
+    "dataset": "dataset.json",
+}
+OWN = {"fit": "run", "align": "run", "pack": "pack"}
+OWN |= dict.fromkeys(("demo", "study", "ambiguity", "prompted"), "study")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("command", "name"), [one for one in PLACES if one not in FILES and one[1] != "cache"]
+)
+def test_no_folder_of_something_else(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, name: str, kind: str
+) -> None:
+    if OWN.get(command) == kind:
+        pytest.skip("its own")
+    (tmp_path / KINDS[kind]).write_text("{}")
+    refused(command, name, tmp_path, capsys, f"{tmp_path} ")
+    assert [one.name for one in tmp_path.iterdir()] == [KINDS[kind]]
+
+
 WRITTEN = {
     "demo": STUDY_FILES,
     "study": STUDY_FILES,

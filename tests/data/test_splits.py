@@ -209,6 +209,19 @@ def test_a_split_comes_back_from_its_file(tmp_path: Path) -> None:
     assert Split.load(tmp_path / "split.json") == split
 
 
+def test_another_split_is_not_written_over(tmp_path: Path) -> None:
+    path, reader = tmp_path / "split.json", index([7, 5])
+    split, other = (
+        split_patients(reader, {"judge": 2, "validation": 2, "test": 3}, seed=seed)
+        for seed in (0, 1)
+    )
+    split.keep(path)
+    split.keep(path)
+    with pytest.raises(SegprefError, match=r"split\.json holds another split of the patients"):
+        other.keep(path)
+    assert Split.load(path) == split
+
+
 def test_a_patient_in_two_parts_of_a_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "split.json"
     parts = {"train": ["a", "b"], "judge": [], "validation": ["c"], "test": ["b"]}

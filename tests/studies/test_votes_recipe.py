@@ -345,6 +345,21 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(
 
 
 @pytest.mark.slow
+def test_votes_that_teach_nothing_are_refused_before_anything_is_written(
+    study: StudyFolder, tmp_path: Path
+) -> None:
+    votes = tmp_path / "votes.db"
+    with VoteStore(votes) as store:
+        store.create(study.contents(), Rules(repeats=0.0, gold=0.0))
+        vote_all(store, welcome(store), lambda _: "cant-tell")
+    people = Votes([study.path], database=f"sqlite:///{votes}")
+    workspace = workspace_of(study, tmp_path / "out", judges={"people": people})
+    with pytest.raises(SegprefError, match=r"RN-DPO: nothing can be learned .* \(\d+ can't tell\)"):
+        run_study(workspace)
+    left = {path.name for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert left <= {".lock"}
+
+
 def test_a_model_of_other_labels_is_refused(study: StudyFolder, tmp_path: Path) -> None:
     data = named_data(study, ("background", "RV", "myocardium", "LV"))
     workspace = Workspace(recipe_of(study), data, tmp_path, Cache(tmp_path / "cache"))

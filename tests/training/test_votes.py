@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,8 @@ pytestmark = pytest.mark.slow
 
 SPACE = LabelSpace("multi-class", ("background", "LV"))
 SHORT = {"epochs": 2, "batch_size": 2, "learning_rate": 1e-3, "log_with": ()}
+FOUR = {"candidates": 16, "least_voxels": 1, "most_dice": 0.999}
+"""Of which four candidates differ."""
 
 
 def larger(given: Assignment) -> str:
@@ -94,7 +97,9 @@ def test_votes_are_learned_from(study: StudyFolder, tmp_path: Path) -> None:
         said = store.preferences("train")
         held = store.preferences("choose")
     told = summary["votes"]
-    assert (told["preferences"], told["held out"]) == (len(said), len(held))
+    answers = [one for one in said if one.choice not in ("both-bad", "cant-tell")]
+    assert (told["preferences"], told["held out"]) == (len(answers), len(held))
+    assert told["images"] == len({one.case for one in answers})
     assert len(held) > 0
     assert (told["raters"], told["said"]["tie"] > 0) == (1, True)
     assert rows[0]["val_votes"] == 0.5  # the base has moved nowhere
@@ -107,6 +112,48 @@ def test_votes_are_learned_from(study: StudyFolder, tmp_path: Path) -> None:
     assert same(votes, again)
     control = run(study, tmp_path / "control", control=True)
     assert not same(votes, control)
+
+
+@pytest.mark.parametrize(
+    ("mode", "answer", "objective", "told"),
+    [
+        ("pair", "cant-tell", None, "can't tell"),
+        ("pair", "both-bad", None, "both bad"),
+        ("pair", "tie", KTO(1.0), "ties, which this objective does not learn from"),
+        (
+            "accept-reject",
+            "accept",
+            DPO(1.0),
+            "of one mask, which this objective does not learn from",
+        ),
+    ],
+)
+def test_answers_that_teach_nothing_are_refused_before_training(
+    study: StudyFolder, tmp_path: Path, mode: Any, answer: str, objective: Any, told: str
+) -> None:
+    asked = study if mode == "pair" else small_study(tmp_path, mode=mode, practice=0)
+    votes, out = tmp_path / "votes.db", tmp_path / "out"
+    with VoteStore(votes) as store:
+        store.create(asked.contents(), Rules(repeats=0.0))
+        vote_all(store, welcome(store), lambda _: answer)
+    with pytest.raises(SegprefError, match=rf"learned from these votes \(\d+ {told}\)"):
+        run(asked, out, objective=objective, database=f"sqlite:///{votes}")
+    assert not out.exists()
+
+
+def test_what_is_learned_from_and_what_is_left_out_is_counted(tmp_path: Path) -> None:
+    study = small_study(tmp_path, mode="best-of-four", practice=0, gold=0.0, images=8, **FOUR)
+    answers = cycle(["best-0", "cant-tell", "best-1", "none-good"])
+    with VoteStore(study.database) as store:
+        store.create(study.contents(), Rules(repeats=0.0, gold=0.0))
+        vote_all(store, welcome(store), lambda _: next(answers))
+        said = [*store.preferences("train"), *store.preferences("choose")]
+    told = run(study, tmp_path / "out").read_summary()["votes"]
+    assert told["preferences"] + told["held out"] == sum(
+        one.choice in ("first", "second") for one in said
+    )
+    for choice, words in (("cant-tell", "can't tell"), ("both-bad", "both bad")):
+        assert told["left out"].get(words, 0) == sum(one.choice == choice for one in said) > 0
 
 
 class Cases(list[Case]):
@@ -218,9 +265,6 @@ def test_accepted_masks_are_learned_by_kto(tmp_path: Path) -> None:
     assert row["images_with_pair"] > 0
     named = run(single, tmp_path / "named", objective=KTO(), reduction="image")
     assert same(made, named)
-    # DPO has nothing to learn from them.
-    dpo = run(single, tmp_path / "dpo", objective=DPO(), epochs=1)
-    assert dpo.read_metrics()[1]["images_with_pair"] == 0
 
 
 def test_studies_of_one_model_are_joined(study: StudyFolder, tmp_path: Path) -> None:
@@ -229,10 +273,10 @@ def test_studies_of_one_model_are_joined(study: StudyFolder, tmp_path: Path) -> 
     both = run(study, tmp_path / "both", votes=[study.path, other], epochs=1)
     one = run(study, tmp_path / "one", epochs=1)
     assert both.read_metrics()[1]["skipped_elsewhere"] == 0
-    assert (
-        both.read_summary()["votes"]["preferences"]
-        == 2 * one.read_summary()["votes"]["preferences"]
-    )
+    # Who said what is in both once, and is learned from once.
+    twice, once = both.read_summary()["votes"], one.read_summary()["votes"]
+    assert twice["preferences"] == once["preferences"]
+    assert twice["left out"]["repeated by the same rater"] == once["preferences"] + once["held out"]
     note = json.loads((both.path / "votes" / "set" / "round-000.json").read_text())
     assert note["cases"] == list(study.train_cases)
 

@@ -69,6 +69,16 @@ def test_what_yaml_says_twice_is_not_decided(tmp_path: Path, text: str) -> None:
         read_yaml(path)
 
 
+@pytest.mark.parametrize("text", ['{"a": 1, "b": {"c": 2, "c": 2}}', '[{"a": 1, "a": 2}]'])
+def test_what_json_says_twice_is_not_decided(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "x.json"
+    path.write_text(text)
+    with pytest.raises(SegprefError, match=r"x\.json .*'[ac]' is there twice in one object"):
+        read_json(path)
+    with pytest.raises(SegprefError, match=r"header .*'[ac]' is there twice in one object"):
+        parse_json(text, "header")
+
+
 def test_yaml_that_is_merged_may_be_overridden(tmp_path: Path) -> None:
     path = tmp_path / "x.yaml"
     path.write_text(

@@ -10,6 +10,7 @@ from segpref.judges import NamedJudge
 from segpref.policies import read_card
 from segpref.process import is_first_process
 from segpref.progress import console
+from segpref.report.formats import counted
 from segpref.report.verdicts import verdict
 from segpref.studies.verdict import control_beside
 from segpref.training import AlignConfig
@@ -95,18 +96,18 @@ def _show(made: Alignment, model: Path, keep_tuned: bool) -> None:
     for (name, run_folder), summary in zip(made.runs.items(), made.summaries, strict=True):
         comparison = made.verdicts.get(name)
         if votes := summary.get("votes"):
-            unused = sum(votes["left out"].values())
+            why = counted(votes["left out"])
             said, raters, images = (
                 f"{votes[name]} {what}{'' if votes[name] == 1 else 's'}"
                 for name, what in (
-                    ("preferences", "vote"),
+                    ("preferences", "preference"),
                     ("raters", "rater"),
                     ("images", "image"),
                 )
             )
             _print(
-                f"Learned from {said} of {raters} on {images}; {votes['held out']} held out and "
-                f"{unused} left out, as the report says."
+                f"Learned from {said} of {raters} on {images}; {votes['held out']} held out; "
+                f"left out: {why or 'none'}."
             )
         lost = lost or summary.get("val_iou_peak", 1.0) < summary.get("val_iou_base", 0.0)
         control = control_beside(run_folder)

@@ -10,9 +10,8 @@ from segpref.cluster import RayPool
 from segpref.collect.config import CollectConfig
 from segpref.judges import NamedJudge
 from segpref.progress import console
-from segpref.targets import check_outputs
 from segpref.types import SegprefError
-from segpref.workflows.collect import NewStudy, images_of_run, init_study
+from segpref.workflows.collect import NewStudy, check_new_study, images_of_run, init_study
 from segpref.workflows.options import PoolOptions, TrainedModel
 
 __all__ = ["EXAMPLES", "collect_init"]
@@ -63,7 +62,7 @@ def collect_init(
             "[A, B]", count as an ensemble. All answers count as open if left out.
         tuned: of mode base-or-tuned, the model that is compared with the first one.
     """
-    check_outputs(folders=[out, where.cache])
+    check_new_study(out, where)
     if (model is None) == (from_ is None):
         raise SegprefError(
             "give the model that makes the masks as --model, or an alignment's run folder as --from"

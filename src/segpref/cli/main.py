@@ -150,6 +150,24 @@ def _read_configs(arguments: Sequence[str]) -> None:
             )
 
 
+def _refuse_unclear(arguments: Sequence[str]) -> None:
+    """Refuse a value that names something twice, such as ``--labels "{liver: 5, liver: 6}"``.
+
+    Raises:
+        SegprefError: there is one.
+    """
+    from itertools import pairwise
+
+    from segpref.trust import refuse_repeats
+
+    for before, argument in pairwise(["", *arguments]):
+        name, joined, value = argument.partition("=")
+        if not (joined and name.startswith("--")):
+            name, value = before, argument
+        if "{" in value:
+            refuse_repeats(value, name)
+
+
 def _run(command: str, arguments: list[str]) -> int:
     import warnings
 
@@ -174,6 +192,7 @@ def _run(command: str, arguments: list[str]) -> int:
     values: Mapping[str, Any] = {}
     try:
         _read_configs(arguments)
+        _refuse_unclear(arguments)
         with refused_values():
             options = parser.parse_args(arguments)
             settings = {

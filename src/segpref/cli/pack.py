@@ -8,6 +8,7 @@ from typing import Any
 from segpref.data import write_pack
 from segpref.data.index import refuse_in_place
 from segpref.data.packed import PACK_FILE
+from segpref.folder_kinds import refuse_other_kind
 from segpref.progress import stdout
 from segpref.targets import check_outputs
 from segpref.workflows.options import DataOptions
@@ -43,6 +44,7 @@ def pack(
             are meant or several are one; values of "ignore" are left out, others are background.
     """
     refuse_in_place(out, data)
+    refuse_other_kind(out, "pack")
     check_outputs(files=[out / PACK_FILE], folders=[out, out / "volumes"])
     reader = reader_of(data, DataOptions(data_options=data_options, labels=labels))
     size = write_pack(reader, out)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
+from segpref.folder_kinds import refuse_other_kind
 from segpref.inference.image_sampler import open_image_sampler
 from segpref.inference.sample import sample_folder
 from segpref.policies.diffusion import Sampler, Solver
@@ -70,6 +71,7 @@ def sample(
 
     """
     check_outputs(folders=[output.expanduser()])
+    refuse_other_kind(output.expanduser(), None)
     sampler = Sampler(solver, steps, threshold=threshold, batch_size=batch_size)
     image_sampler = open_image_sampler(model, sampler, reference, knob, mixed, opening.trust)
     written = sample_folder(

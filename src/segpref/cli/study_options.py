@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from segpref.data.index import refuse_in_place
+from segpref.folder_kinds import refuse_other_kind
 from segpref.studies.writing import STUDY_FILES
 from segpref.targets import check_outputs
 
@@ -30,6 +31,7 @@ def check_study(
         SegprefError: something else is there, or where a file of it goes; or it is the data's folder.
     """
     refuse_in_place(out, data)
+    refuse_other_kind(out, "study")
     check_outputs(files=[out / name for name in files], folders=[out, out / "figures", cache])
 
 

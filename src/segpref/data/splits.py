@@ -65,6 +65,20 @@ class Split:
         text = json.dumps({"by_patient": self.by_patient, **content}, indent=1)
         write_atomically(path, text.encode())
 
+    def keep(self, path: Path) -> None:
+        """Write the split as JSON where none is.
+
+        Raises:
+            SegprefError: another split is there.
+        """
+        if not path.exists():
+            self.save(path)
+        elif Split.load(path) != self:
+            raise SegprefError(
+                f"{path} holds another split of the patients: give it as the split, remove it, or "
+                "choose another --out"
+            )
+
     def without(self, patient: str) -> Split:
         """The same split, in which a patient is in no part."""
         kept = {part: tuple(one for one in getattr(self, part) if one != patient) for part in PARTS}

@@ -166,6 +166,14 @@ class RecordedPairs:
             json.dumps(told, sort_keys=True).encode(), digest_size=16
         ).hexdigest()
 
+    def says_nothing(self, record: Preference) -> str | None:
+        """Why a record is no pair for this objective, whatever the slates; None where it can be one."""
+        if record.choice in ("both-bad", "cant-tell"):
+            return record.choice
+        if record.choice == "tie" and not self._ties:
+            return "tie"
+        return "single" if len(record.candidates) == 1 and not self._singles else None
+
     @property
     def _singles(self) -> bool:
         return bool(getattr(self.objective, "single_masks", False))
@@ -245,12 +253,8 @@ class RecordedPairs:
     ) -> list[tuple[int, int, float]] | str:
         """Winner, loser and target of each pair that a record is, or why it is none."""
         ids, choice = record.candidates, record.choice
-        if choice in ("both-bad", "cant-tell"):
-            return choice
-        if choice == "tie" and not self._ties:
-            return "tie"
-        if len(ids) == 1 and not self._singles:
-            return "single"
+        if (reason := self.says_nothing(record)) is not None:
+            return reason
         if not all(one in places for one in ids):
             return "elsewhere"
         if len(ids) == 1:

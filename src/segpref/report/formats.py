@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich.table import Table
 from rich.text import Text
@@ -12,7 +12,7 @@ from segpref.data.csv_files import csv_lines
 from segpref.report.markup import in_latex, in_markdown
 from segpref.report.tables import COLUMNS, TableRow, best_of
 
-__all__ = ["as_csv", "latex", "markdown", "markdown_grid", "rich_table"]
+__all__ = ["as_csv", "counted", "latex", "markdown", "markdown_grid", "rich_table"]
 
 
 def markdown(rows: Sequence[TableRow], columns: Sequence[str] | None = COLUMNS) -> str:
@@ -26,6 +26,11 @@ def markdown(rows: Sequence[TableRow], columns: Sequence[str] | None = COLUMNS) 
         for name, line in zip(names, cells, strict=True)
     ]
     return "\n".join([markdown_grid(("Method", *columns), ()), *lines])
+
+
+def counted(counts: Mapping[str, int]) -> str:
+    """Counts by reason or kind in one line, such as "5 both bad, 7 can't tell"; empty for none."""
+    return ", ".join(f"{count} {what}" for what, count in counts.items())
 
 
 def markdown_grid(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 
 from segpref.data.cache import write_atomically
 from segpref.policies import ModelCard, read_card
+from segpref.report.formats import counted
 from segpref.report.structures import dice_rows, group_rows
 from segpref.report.subgroups import read_groups
 from segpref.report.volume_scores import read_volume_scores
@@ -154,8 +155,8 @@ def _judge(folder: RunFolder, settings: Mapping[str, Any], summary: Mapping[str,
     votes = summary.get("votes")
     if isinstance(votes, Mapping):
         for name, one in votes.items():
-            if not isinstance(one, Mapping):
-                yield name.capitalize(), one
+            told = counted(one) or "none" if isinstance(one, Mapping) else one
+            yield name.capitalize(), told
     if settings.get("control"):
         yield "Random-preference control", "yes: pairs were turned at random"
     if folder.audit.is_file():

@@ -12,9 +12,14 @@ from segpref.data.source import Reader
 from segpref.trust import read_json
 from segpref.types import SegprefError
 
-__all__ = ["keep_data"]
+__all__ = ["has_data", "keep_data"]
 
 _FILE = "data.json"
+
+
+def has_data(out: Path) -> bool:
+    """Whether a study was begun in this folder."""
+    return (out / _FILE).exists()
 
 
 def keep_data(out: Path, reader: Reader, *datasets: Dataset | None) -> None:

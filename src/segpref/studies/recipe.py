@@ -17,7 +17,7 @@ from segpref.policies import NetworkSpec
 from segpref.report.runs import Measure
 from segpref.studies.earlier import whole_methods
 from segpref.studies.judging import JudgeRecipe
-from segpref.studies.stages import Stage1, refuse_seeds
+from segpref.studies.stages import Stage1, refuse_empty, refuse_seeds
 from segpref.training.config import AlignConfig
 from segpref.trust import read_yaml
 from segpref.types import SegprefError
@@ -64,6 +64,13 @@ class Block:
     sweep: dict[str, list[Any]] = field(default_factory=dict)
     seeds: list[int] | None = None
     compare: Literal["methods", "bases", "judges", "all"] = "methods"
+
+    def __post_init__(self) -> None:
+        where = f"the block {self.title!r}"
+        refuse_empty(where, bases=self.bases, judges=self.judges, seeds=self.seeds)
+        # A block may be of bases alone.
+        refuse_empty(where, methods=self.methods or None)
+        refuse_empty(where, **self.sweep)
 
 
 @checked(seeds={"least": 0}, split_seed={"least": 0}, folds={"least": 2})

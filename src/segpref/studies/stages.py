@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +15,7 @@ from segpref.studies.recorded_settings import settings_of
 from segpref.training.config import FitConfig, TrainingConfig
 from segpref.types import SegprefError
 
-__all__ = ["Labels", "Stage1", "refuse_seeds"]
+__all__ = ["Labels", "Stage1", "refuse_empty", "refuse_seeds"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,16 +70,38 @@ class Stage1(Labels, FitConfig):
 
 
 def refuse_seeds(recipe: object) -> None:
-    """Refuse a seed of a single training, which would count for nothing.
+    """Refuse a recipe without seeds, and a seed of a single training, which would count for nothing.
 
     Raises:
-        SegprefError: a training of the recipe has one.
+        SegprefError: there are none, or one twice; or a training of the recipe has one.
     """
+    refuse_empty("the recipe", seeds=getattr(recipe, "seeds", None))
     for place, config in _trainings(recipe):
         if config.seed:
             raise SegprefError(
                 f"{place}: the seeds of a recipe are its own `seeds`: leave seed out here"
             )
+
+
+def refuse_empty(where: str, **lists: Sequence[object] | None) -> None:
+    """Refuse lists of what is to be run that leave nothing, or name something twice.
+
+    Args:
+        where: they stand.
+        lists: by name; None for one that is left out.
+
+    Raises:
+        SegprefError: there is one.
+    """
+    for name, values in lists.items():
+        if values is None:
+            continue
+        if not values:
+            raise SegprefError(
+                f"{where} leaves nothing to run ({name}: []): name some, or leave {name} out"
+            )
+        if twice := next((one for n, one in enumerate(values) if one in values[:n]), None):
+            raise SegprefError(f"{where} has {twice} twice among its {name}: leave one out")
 
 
 def _trainings(one: Any, place: str = "") -> Iterator[tuple[str, TrainingConfig]]:

@@ -6,7 +6,7 @@ The one path by which votes train a model, for ``segpref align --votes`` and for
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,20 +22,40 @@ from segpref.preferences import (
     Preference,
     PreferenceFolder,
     RecordedPairs,
+    distinct,
     in_random_order,
+    latest,
 )
 from segpref.proposals import SlateProposals
 from segpref.training import AlignConfig, HeldOut, RunFolder, align, is_first_process
+from segpref.training.anchored import objective_of
 from segpref.training.methods import method_of
-from segpref.types import SegprefError
+from segpref.types import LabelSpace, Objective, SegprefError
 
-__all__ = ["LEFT_OUT", "VoteInputs", "align_to_votes", "configured", "open_votes"]
+__all__ = [
+    "LEFT_OUT",
+    "VoteInputs",
+    "align_to_votes",
+    "configured",
+    "objective_for",
+    "open_votes",
+    "refuse_silence",
+]
 
 HELD_OUT = 0.2
 """Share of the patients whose votes choose the checkpoint, where a study holds none out for it."""
 
 LEFT_OUT = "of validation or test"
 """Why votes about patients who measure are left out, in the figures of :class:`VoteInputs`."""
+
+_REPEATED = "repeated by the same rater"
+_SILENT = {
+    "both-bad": "both bad",
+    "cant-tell": "can't tell",
+    "tie": "ties, which this objective does not learn from",
+    "single": "of one mask, which this objective does not learn from",
+}
+"""Why preferences teach nothing, in words."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +127,8 @@ def open_votes(
         without: patients about whom votes are left out, and counted.
 
     Raises:
-        SegprefError: the images are not there, or too few votes to learn from or to hold some out.
+        SegprefError: the images are not there, too few votes to learn from or to hold some out, or none
+            that says which mask is better.
     """
     sets = [one.slates for one in votes.studies]
     slates, pool, dropped = _standing(
@@ -129,21 +150,67 @@ def open_votes(
             f"all {left_out} votes are about patients of validation or test, from whom nothing may be "
             "learned: give another split"
         )
+    objective = objective_for(config, pool.label_space)
+    silent = RecordedPairs({}, objective=objective).says_nothing
+    refuse_silence(learned, objective)
     if not held and not len(validation):
-        learned, held = _held_back(learned, pool, config.seed)
+        learned, held = _held_back(learned, pool, config.seed, silent)
     rates = votes.flip_rates
     if config.control:
         learned = in_random_order(learned, config.seed)
         if rates is not None and isinstance(config.resolved().objective, CalibratedDPO):
             rates = dict.fromkeys(rates, 0.5)
     records = RecordedPairs.of(learned, flip_rates=rates)
+    told = HeldOut(records, pool, slates)
+    if not told.says_something(objective):
+        raise SegprefError(
+            f"none of {len(learned)} votes is about two masks that differ in what was asked, so "
+            "nothing can be learned: let people vote on other masks (segpref collect init)"
+        )
     held_out = None
     if held:
-        held_out = HeldOut(
-            RecordedPairs.of(held, flip_rates=votes.flip_rates), held_pool, held_slates
+        kept = RecordedPairs.of(held, flip_rates=votes.flip_rates)
+        held_out = HeldOut(kept, held_pool, held_slates)
+        if not len(validation) and not held_out.says_something(objective):
+            raise SegprefError(
+                f"none of the {len(held)} held-out votes says which mask is better, so nothing can "
+                "choose the checkpoint: collect more of these votes, or give labelled cases"
+            )
+    skipped = Counter(votes.skipped) + Counter({LEFT_OUT: left_out})
+    figures = _figures(learned, held, skipped, silent)
+    return VoteInputs(config, records, pool, slates, held_out, figures)
+
+
+def objective_for(config: AlignConfig, space: LabelSpace) -> Objective:
+    """What votes are learned with.
+
+    Args:
+        config: of the alignment, :func:`configured`.
+        space: what the masks mean.
+    """
+    return objective_of(
+        method_of(config, space, AbstainingJudge(), records=RecordedPairs({})).signal
+    )
+
+
+def refuse_silence(records: Sequence[Preference], objective: Objective) -> None:
+    """Refuse votes of which none can teach anything, before any work.
+
+    Args:
+        records: what was said.
+        objective: what they are for.
+
+    Raises:
+        SegprefError: none says which mask is better, or whether one is good enough, for this objective.
+    """
+    silent = RecordedPairs({}, objective=objective).says_nothing
+    reasons = Counter(silent(one) for one in records)
+    if records and None not in reasons:
+        told = "; ".join(f"{count} {_SILENT[str(why)]}" for why, count in reasons.most_common())
+        raise SegprefError(
+            f"nothing can be learned from these votes ({told}): collect more of them, or set another "
+            "objective where this one passes over what was said"
         )
-    skipped = {**votes.skipped, **({LEFT_OUT: left_out} if left_out else {})}
-    return VoteInputs(config, records, pool, slates, held_out, _figures(learned, held, skipped))
 
 
 def configured(config: AlignConfig, votes: StudyVotes) -> AlignConfig:
@@ -193,11 +260,16 @@ def _standing(
 
 
 def _held_back(
-    records: Sequence[Preference], pool: Dataset, seed: int
+    records: Sequence[Preference],
+    pool: Dataset,
+    seed: int,
+    silent: Callable[[Preference], str | None],
 ) -> tuple[list[Preference], list[Preference]]:
-    """Records to learn from, and those of a share of the patients."""
+    """Records to learn from, and those of a share of the patients; both say something."""
     of = {case.id: case.patient for case in pool}
-    patients = sorted({of[one.case] for one in records if one.case in of})
+    telling = (one for one in records if one.case in of and silent(one) is None)
+    # A tie teaches, and chooses nothing.
+    patients = sorted({of[one.case] for one in telling if one.choice != "tie"})
     if len(patients) < 2:
         raise SegprefError(
             "there are no validation labels, and votes of one patient can't both be learned from and "
@@ -210,15 +282,26 @@ def _held_back(
 
 
 def _figures(
-    learned: Sequence[Preference], held: Sequence[Preference], skipped: Mapping[str, int]
+    learned: Sequence[Preference],
+    held: Sequence[Preference],
+    skipped: Mapping[str, int],
+    silent: Callable[[Preference], str | None],
 ) -> dict[str, Any]:
-    told = [*learned, *held]
-    choices = Counter(one.choice for one in told)
+    """What is learned from, what is held out, and what is neither; the last answer counts."""
+    left: Counter[str] = Counter(skipped)
+    used = []
+    for told in (learned, held):
+        last = latest(distinct(told))
+        left[_REPEATED] += len(told) - len(last)
+        reasons = [(one, silent(one)) for one in last]
+        left.update(_SILENT[why] for _, why in reasons if why is not None)
+        used.append([one for one, why in reasons if why is None])
+    taught = used[0]
     return {
-        "preferences": len(learned),
-        "held out": len(held),
-        "raters": len({one.rater for one in told}),
-        "images": len({one.case for one in told}),
-        "said": dict(sorted(choices.items())),
-        "left out": dict(sorted(skipped.items())),
+        "preferences": len(taught),
+        "held out": len(used[1]),
+        "raters": len({one.rater for one in taught}),
+        "images": len({one.case for one in taught}),
+        "said": dict(sorted(Counter(one.choice for one in taught).items())),
+        "left out": {why: count for why, count in sorted(left.items()) if count},
     }

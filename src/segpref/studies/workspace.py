@@ -18,6 +18,7 @@ from segpref.data.pictures import is_colour
 from segpref.data.preparing import prepare
 from segpref.data.source import Reader
 from segpref.data.splits import Split, cross_validation, split_patients
+from segpref.folder_kinds import refuse_other_kind
 from segpref.policies import ModelCard, load_model
 from segpref.policies.model_formats import OpenModel
 from segpref.progress import console, headed
@@ -26,7 +27,12 @@ from segpref.report.runs import label
 from segpref.studies.earlier import whole_methods, with_own_ranges
 from segpref.studies.engine.job import Portable
 from segpref.studies.existing import digest_of, keep_model, open_existing, refuse_measured
-from segpref.studies.judging import JudgeInputs, LabelledRecipe, StandingRecipe
+from segpref.studies.judging import (
+    JudgeInputs,
+    LabelledRecipe,
+    StandingRecipe,
+    labelled_recipes,
+)
 from segpref.studies.kept_data import keep_data
 from segpref.studies.planning import Task, judge_task, plan
 from segpref.studies.recipe import Recipe, default_network, read_recipe
@@ -71,16 +77,18 @@ class Workspace(Portable):
         Names may be added to the recipe of a folder that is in use; what is there must stay as it
         was, so that a table never mixes two meanings of one name.
         """
+        refuse_other_kind(self.out, "study")
         self._refuse_changes()
         for name, opened in self.existing.items():
             refuse_measured(name, opened, self._splits)
+        self._check_labels()
         self._check_standing()
         # A recipe that is refused can be corrected: nothing is written before all fits.
+        # The split comes first: beside a recipe, a split that lies there is the study's own.
+        for fold, split in enumerate(self._splits):
+            split.keep(self._split_file(fold))
         self.keep_recipe()
         keep_data(self.out, self.reader, self.dataset)
-        for fold, split in enumerate(self._splits):
-            if not self._split_file(fold).exists():
-                split.save(self._split_file(fold))
         if self.existing:
             kept = {**self._kept_models(), **self._digests}
             write_atomically(self.out / _MODELS, json.dumps(kept, indent=1).encode())
@@ -91,11 +99,13 @@ class Workspace(Portable):
 
     @cached_property
     def _splits(self) -> list[Split]:
-        files = [self._split_file(fold) for fold in range(self.recipe.folds or 1)]
-        return [
-            Split.load(file) if file.exists() else self._draw_split(fold)
-            for fold, file in enumerate(files)
-        ]
+        return [self._split_of(fold) for fold in range(self.recipe.folds or 1)]
+
+    def _split_of(self, fold: int) -> Split:
+        """The split that the study was begun with; a new one is not that of a file that lies there."""
+        file = self._split_file(fold)
+        begun = (self.out / _RECIPE).exists() and file.exists()
+        return Split.load(file) if begun else self._draw_split(fold)
 
     def _split_file(self, fold: int) -> Path:
         return self.out / ("split.json" if self.recipe.folds is None else f"split-{fold}.json")
@@ -219,6 +229,37 @@ class Workspace(Portable):
             measured=frozenset({*split.validation, *split.test}),
             model=self._digests.get(task.base),
         )
+
+    def _check_labels(self) -> None:
+        """Refuse bases and judges for which the split has too few labels, and runs without images."""
+        tasks = plan(self.recipe)
+        for task in tasks:
+            stage = self.recipe.bases.get(task.base)
+            judge = self.recipe.judges.get(task.judge)
+            trained = task.kind == "base" and stage is not None and stage.model is None
+            try:
+                if trained and not len(self.base_cases(task.seed, task.base)):
+                    raise SegprefError("no training patient has a label")
+                aside = self.dataset.of_patients(self.split(task.seed).judge).labelled()
+                for one in labelled_recipes(judge) if task.kind == "judge" else ():
+                    if not len(one.labelled_cases(aside, task.seed)):
+                        raise SegprefError("no patient who is set aside for judges has a label")
+                if self._learns_unlabelled(task) and not len(self.pool(task.seed, task.base)):
+                    raise SegprefError(
+                        "no image is left to learn from beside the base's own: give the base fewer "
+                        "labels"
+                    )
+            except SegprefError as error:
+                raise SegprefError(
+                    f"{task.judge if task.kind == 'judge' else task.base}, seed {task.seed}: {error} "
+                    "(labelled and split in the recipe)"
+                ) from error
+
+    def _learns_unlabelled(self, task: Task) -> bool:
+        """Whether a run learns from the images of the pool."""
+        if task.kind != "run" or isinstance(self.recipe.judges[task.judge], StandingRecipe):
+            return False
+        return task.config(self.recipe).images == "unlabelled"
 
     def _check_standing(self) -> None:
         """Refuse what can't be learned from preferences that are there, such as votes."""

@@ -41,6 +41,17 @@ class HeldOut:
         """The same, with what this objective can learn from."""
         return replace(self, records=replace(self.records, objective=objective))
 
+    def says_something(self, objective: Objective) -> bool:
+        """Whether any record is a pair of two masks of its slate for this objective.
+
+        A tie is one, too, where the objective learns from ties.
+        """
+        told, slate, space = self.of(objective), self.slate(), self.cases.label_space
+        asked = (i for i in range(len(self.cases)) if self.records.by_case.get(self.cases[i].id))
+        return any(
+            len(told.records([self.cases[i].id], [slate(i)], space).pairs.case) for i in asked
+        )
+
     @property
     def patients(self) -> list[str]:
         """Patients that something was said of."""

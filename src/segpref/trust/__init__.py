@@ -33,7 +33,7 @@ if TYPE_CHECKING:
         trust_code,
     )
     from segpref.trust.own_modules import as_in_folder
-    from segpref.trust.text import parse_json, read_json, read_yaml
+    from segpref.trust.text import parse_json, read_json, read_yaml, refuse_repeats
     from segpref.trust.transformers import check_transformers_config
 else:
     __getattr__, __dir__ = face(
@@ -60,7 +60,7 @@ else:
                 "trust_code",
             ),
             "own_modules": ("as_in_folder",),
-            "text": ("parse_json", "read_json", "read_yaml"),
+            "text": ("parse_json", "read_json", "read_yaml", "refuse_repeats"),
             "transformers": ("check_transformers_config",),
         },
     )
@@ -83,6 +83,7 @@ __all__ = [
     "path_in_folder",
     "read_json",
     "read_yaml",
+    "refuse_repeats",
     "require_trust",
     "stays_local",
     "trust_code",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import yaml
 from segpref.disk import cannot_read
 from segpref.types import SegprefError
 
-__all__ = ["parse_json", "read_json", "read_yaml"]
+__all__ = ["parse_json", "read_json", "read_yaml", "refuse_repeats"]
 
 _BYTES = 256 * 1024 * 1024
 """Larger than the index of a dataset of a million images."""
@@ -29,18 +30,19 @@ def read_json(path: Path, how: str = "correct it or copy it again") -> Any:
         how: to fix it, for the sentence.
 
     Raises:
-        SegprefError: it is not there, can't be read, is no JSON, or is nested without end.
+        SegprefError: it is not there, can't be read, is no JSON, names something twice in one object,
+            or is nested without end.
     """
-    return _parsed(json.loads, _text(path, how), path, "JSON", how)
+    return _parsed(_load_json, _text(path, how), path, "JSON", how)
 
 
 def parse_json(text: str, file: object, how: str = "copy it again") -> Any:
     """JSON inside another file, such as the header of a model file.
 
     Raises:
-        SegprefError: it is no JSON, or is nested without end.
+        SegprefError: it is no JSON, names something twice in one object, or is nested without end.
     """
-    return _parsed(json.loads, text, file, "JSON", how)
+    return _parsed(_load_json, text, file, "JSON", how)
 
 
 def read_yaml(path: Path, how: str = "correct it") -> Any:
@@ -53,6 +55,41 @@ def read_yaml(path: Path, how: str = "correct it") -> Any:
     return _parsed(_load_yaml, _text(path, how), path, "YAML", how)
 
 
+def refuse_repeats(text: str, where: object) -> None:
+    """Refuse a value in YAML that names something twice in one mapping; what is no YAML is passed over.
+
+    Args:
+        text: such as the value of an option.
+        where: it stands, for the sentence.
+
+    Raises:
+        SegprefError: it does.
+    """
+    try:
+        yaml.compose(text, Loader=_Loader)
+    except _Repeated as error:
+        raise SegprefError(f"{where} is not clear ({error}): leave one of the two out") from error
+    except (yaml.YAMLError, RecursionError):
+        return
+
+
+def _load_json(text: str) -> Any:
+    return json.loads(text, object_pairs_hook=_once)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object in which a name is there once: of two values none is silently left out."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = Counter(name for name, _ in pairs)
+        raise ValueError(f"{names.most_common(1)[0][0]!r} is there twice in one object")
+    return found
+
+
+class _Repeated(yaml.YAMLError):
+    """A key that is there twice."""
+
+
 class _Loader(yaml.SafeLoader):
     """YAML without tags, in which a key is there once: of two values none is silently left out."""
 
@@ -63,7 +100,7 @@ class _Loader(yaml.SafeLoader):
             told = (key.tag, key.value) if isinstance(key, yaml.ScalarNode) else None
             if told in seen:
                 line = key.start_mark.line + 1
-                raise yaml.YAMLError(f"{key.value} is there twice, again in line {line}")
+                raise _Repeated(f"{key.value} is there twice, again in line {line}")
             # Mappings may be merged into one from several places.
             if told is not None and not key.tag.endswith(":merge"):
                 seen.add(told)

@@ -14,6 +14,7 @@ from segpref.data import Cache, Dataset, Reader, prepare, write_series_report
 from segpref.data.cache import sweep_partial
 from segpref.data.index import refuse_in_place
 from segpref.data.splits import refuse_leakage
+from segpref.folder_kinds import refuse_other_kind
 from segpref.inference.windows import whole_images
 from segpref.judges import NamedJudge
 from segpref.locking import alone_in_out
@@ -143,6 +144,7 @@ def align(
     config, where, opening = chosen(options, config or AlignConfig(), PoolOptions(), TrainedModel())
     check_compiled(config)
     refuse_in_place(out, data)
+    refuse_other_kind(out, "run")
     check_outputs(
         files=[out / "split.json", out / "report.html"], folders=[out, out / "tuned", where.cache]
     )
@@ -317,7 +319,6 @@ def _tune(
     """One member in its run folder, which is opened."""
     inputs, families, votes = source.inputs, source.families, source.votes
     keep_split(run, inputs.split)
-    inputs.split.save(run.path / "split.json")
     if inputs.pool is not None and is_first_process():
         write_series_report(inputs.pool, run.path)
     opened = inputs.model

@@ -32,7 +32,7 @@ from segpref.workflows.collect_slates import MakeSet, made_by_pool, made_here
 from segpref.workflows.options import PoolOptions, TrainedModel
 from segpref.workflows.runs import Run, chosen, text_of
 
-__all__ = ["NewStudy", "images_of_run", "init_study"]
+__all__ = ["NewStudy", "check_new_study", "images_of_run", "init_study"]
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def init_study(
     config, where, opening = chosen(
         options, config or CollectConfig(), PoolOptions(), TrainedModel()
     )
-    _check_out(out, where)
+    check_new_study(out, where)
     given = {
         "model": model, "data": data, "pool": pool, "others": others, "judge": judge, "tuned": tuned,
     }  # fmt: skip
@@ -172,7 +172,16 @@ def images_of_run(run: Path) -> tuple[Path | None, Path | None]:
     return data, pool
 
 
-def _check_out(out: Path, where: PoolOptions) -> None:
+def check_new_study(out: Path, where: PoolOptions) -> None:
+    """Refuse a folder that holds anything, before anything is opened.
+
+    Args:
+        out: of the study that is to be made.
+        where: the cache.
+
+    Raises:
+        SegprefError: it can't be made, or is not empty.
+    """
     check_outputs(folders=[out, where.cache])
     if (out / "study.json").exists():
         raise SegprefError(

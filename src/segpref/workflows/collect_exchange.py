@@ -60,9 +60,9 @@ def export_votes(
     """
     target = Path(out)
     check_outputs(folders=[target])
-    folder = StudyFolder(study)
     if target.is_dir() and any(target.iterdir()):
         raise SegprefError(f"{target} is not empty: choose another --out")
+    folder = StudyFolder(study)
     with VoteStore(folder.database if database is None else database) as store:
         _check_same(store, folder, database)
         records = store.preferences()

@@ -11,6 +11,7 @@ from typing import Any
 
 from segpref.collect import DATABASE, Contents, StudyFolder, VoteRow, VoteStore, comparisons_of
 from segpref.data.cache import write_atomically
+from segpref.folder_kinds import refuse_other_kind
 from segpref.report import Page, write_page
 from segpref.report.collect_data import CollectFigures, collect_figures
 from segpref.report.collect_files import collect_json, raters_csv, strengths_csv
@@ -73,6 +74,8 @@ def report_study(
     """
     study = Path(study).expanduser()
     check_outputs(folders=[None if out is None else Path(out), options.get("cache")])
+    if out is not None and Path(out).resolve() != study.resolve():
+        refuse_other_kind(Path(out), None)
     if not study.is_dir():
         raise SegprefError(
             f"there is no folder {study}: give the folder that segpref collect init made"

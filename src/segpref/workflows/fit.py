@@ -19,6 +19,7 @@ from segpref.data import (
 )
 from segpref.data.index import refuse_in_place
 from segpref.data.splits import refuse_leakage, split_beside
+from segpref.folder_kinds import refuse_other_kind
 from segpref.locking import alone_in_out
 from segpref.policies import ModelCard, NetworkSpec, PolicySpec, read_card
 from segpref.policies.promptable import PARTS, Part, PromptableNetwork, promptable_card
@@ -118,6 +119,7 @@ def fit(
     out, start = Path(out), None if start is None else Path(start)
     config, where, opening = chosen(options, config or FitConfig(), DataOptions(), Trust())
     refuse_in_place(out, data)
+    refuse_other_kind(out, "run")
     check_outputs(files=[out / "split.json", out / "report.html"], folders=[out, where.cache])
     folder = RunFolder(out)
     folder.check()
@@ -158,7 +160,6 @@ def fit(
     rest = _rest(dataset, split, cases)
     with folder.begun(kept, resume):
         keep_split(folder, split)
-        split.save(out / "split.json")
         if promptable is not None:
             space, names = dataset.label_space, reader.channels
             card = promptable_card(promptable, space, preparation, names, cases.patients, prompter)

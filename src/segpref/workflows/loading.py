@@ -129,10 +129,10 @@ def patients_of(opened: OpenModel, reader: Reader) -> tuple[str, ...]:
 
 
 def keep_split(run: RunFolder, split: Split) -> None:
-    """Note the split of a run, before it is saved, or refuse another one where it goes on.
+    """Write the split of a run into its folder, or refuse another one where it goes on.
 
     Raises:
-        SegprefError: the run was begun with another split.
+        SegprefError: the run was begun with another split, or the folder has one of something else.
     """
     parts = {part: list(getattr(split, part)) for part in PARTS}
     run.keep_digest(
@@ -140,6 +140,7 @@ def keep_split(run: RunFolder, split: Split) -> None:
         key_digest(parts),
         "another split of the patients: restore the dataset and its split",
     )
+    split.keep(run.path / "split.json")
 
 
 def part_of(dataset: Dataset, split: Split, part: str) -> Dataset:

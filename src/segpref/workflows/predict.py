@@ -10,6 +10,7 @@ from typing import Any
 
 from segpref.cluster import RayPool
 from segpref.data import Reader, images_for
+from segpref.folder_kinds import refuse_other_kind
 from segpref.inference.attempts import SomeFailed
 from segpref.inference.mask_formats import FormatName, mask_format
 from segpref.inference.mask_maker import MaskOptions
@@ -115,6 +116,9 @@ def predict(
     output = Path(output)
     place = None if report is None else Path(report).expanduser()
     check_outputs(folders=[output.expanduser(), place, where.cache])
+    for folder in (output, place):
+        if folder is not None:
+            refuse_other_kind(folder.expanduser(), None)
     if len({judge is None, validation is None, place is None}) > 1:
         raise SegprefError(
             "a quality report needs --judge, --validation and --report: give all three, or none"

@@ -14,10 +14,11 @@ from segpref.data.lidc import middle_slices
 from segpref.data.preparing import prepare
 from segpref.data.source import Reader
 from segpref.data.splits import Split, draw_patients, split_patients
+from segpref.folder_kinds import refuse_other_kind
 from segpref.policies.diffusion import TextEncoder
 from segpref.studies.ambiguity.recipe import Alignment, AmbiguityRecipe
 from segpref.studies.engine import Portable
-from segpref.studies.kept_data import keep_data
+from segpref.studies.kept_data import has_data, keep_data
 
 __all__ = ["AmbiguityData"]
 
@@ -42,8 +43,8 @@ class AmbiguityData(Portable):
     def split(self) -> Split:
         """Who trains, validates and tests."""
         path = self.out / "split.json"
-        if not path.exists():
-            split_patients(self.reader, self.recipe.split, self.recipe.split_seed).save(path)
+        if not path.exists() or not has_data(self.out):
+            split_patients(self.reader, self.recipe.split, self.recipe.split_seed).keep(path)
         return Split.load(path)
 
     @cached_property
@@ -87,5 +88,6 @@ class AmbiguityData(Portable):
 
     def open(self) -> None:
         """Draw or read the split, prepare the images, and refuse others than before."""
-        keep_data(self.out, self.reader, self.dataset)
+        refuse_other_kind(self.out, "study")
         _ = self.split
+        keep_data(self.out, self.reader, self.dataset)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         JudgeRecipe,
         LabelledRecipe,
         StandingRecipe,
+        labelled_recipes,
     )
     from segpref.studies.judging.labels import Masks, Oracle
     from segpref.studies.judging.networks import Ensemble, ModelBased, Regressor
@@ -22,7 +23,13 @@ else:
         __name__,
         {
             "combined": ("Noisy", "Together"),
-            "inputs": ("JudgeInputs", "JudgeRecipe", "LabelledRecipe", "StandingRecipe"),
+            "inputs": (
+                "JudgeInputs",
+                "JudgeRecipe",
+                "LabelledRecipe",
+                "StandingRecipe",
+                "labelled_recipes",
+            ),
             "labels": ("Masks", "Oracle"),
             "networks": ("Ensemble", "ModelBased", "Regressor"),
             "votes": ("Votes",),
@@ -42,4 +49,5 @@ __all__ = [
     "StandingRecipe",
     "Together",
     "Votes",
+    "labelled_recipes",
 ]

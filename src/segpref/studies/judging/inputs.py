@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Set
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Set
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -18,7 +18,14 @@ if TYPE_CHECKING:
     # Votes need a database, which other judges do not.
     from segpref.studies.votes import VoteInputs
 
-__all__ = ["JUDGE_SEED", "JudgeInputs", "JudgeRecipe", "LabelledRecipe", "StandingRecipe"]
+__all__ = [
+    "JUDGE_SEED",
+    "JudgeInputs",
+    "JudgeRecipe",
+    "LabelledRecipe",
+    "StandingRecipe",
+    "labelled_recipes",
+]
 
 JUDGE_SEED = 1000
 """Added to the seed of a judge's weights: base and judge must not begin with the same ones."""
@@ -87,6 +94,19 @@ class LabelledRecipe(JudgeRecipe, Protocol):
     def labelled_cases(self, judge_cases: Dataset, seed: int) -> Dataset:
         """Those of the cases set aside for judges that this one learns from."""
         ...
+
+
+def labelled_recipes(judge: object) -> Iterator[LabelledRecipe]:
+    """A judge and its parts, as far as they have labelled cases of their own."""
+    if isinstance(judge, LabelledRecipe):
+        yield judge
+    elif isinstance(judge, list | tuple):
+        for one in judge:
+            yield from labelled_recipes(one)
+    elif isinstance(judge, Mapping):
+        yield from labelled_recipes(list(judge.values()))
+    elif is_dataclass(judge):
+        yield from labelled_recipes([getattr(judge, one.name) for one in fields(judge)])
 
 
 @runtime_checkable

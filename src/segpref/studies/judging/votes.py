@@ -13,8 +13,9 @@ from segpref.data.cache import write_atomically
 from segpref.policies import read_card
 from segpref.preferences import AbstainingJudge, RecordedPairs
 from segpref.studies.judging.inputs import JudgeInputs
-from segpref.studies.votes import VoteInputs, configured, open_votes
+from segpref.studies.votes import VoteInputs, configured, open_votes, refuse_silence
 from segpref.training import AlignConfig
+from segpref.training.anchored import objective_of
 from segpref.training.methods import method_of
 from segpref.types import Judge, SegprefError
 
@@ -69,6 +70,8 @@ class Votes:
                 "its only setting, or let the judge's block of the grid name other bases"
             )
         judge.measurable(inputs.images)
+        measured = {case.id for case in inputs.images if case.patient in inputs.measured}
+        told = [one for one in votes.learned if one.case not in measured]
         for name, config in methods.items():
             try:
                 config = configured(config, votes)
@@ -83,6 +86,10 @@ class Votes:
                     f"{name}: the objective needs the judge's uncertainty, which votes do not report: "
                     "set the objective's temperature"
                 )
+            try:
+                refuse_silence(told, objective_of(signal))
+            except SegprefError as error:
+                raise SegprefError(f"{name}: {error}") from error
 
     def train(self, inputs: JudgeInputs) -> None:
         """Nothing, but the hash of the votes is kept."""

@@ -14,6 +14,7 @@ import yaml
 from segpref.data import Cache, Dataset, Reader, open_dataset, prepare
 from segpref.data.cache import write_atomically
 from segpref.data.splits import Split, cross_validation, draw_patients
+from segpref.folder_kinds import refuse_other_kind
 from segpref.policies import ModelCard, open_model
 from segpref.policies.promptable import (
     PromptableNetwork,
@@ -83,6 +84,7 @@ class PromptedWorkspace(Portable):
         Raises:
             SegprefError: the folder was begun with another recipe, or with other data.
         """
+        refuse_other_kind(self.out, "study")
         self.keep_recipe()
         keep_data(self.out, self.reader, self.images, self.empty)
 
