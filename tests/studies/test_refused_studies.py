@@ -89,7 +89,7 @@ def test_lists_that_leave_nothing_or_repeat(
 
 
 def test_a_block_of_bases_alone_is_one() -> None:
-    assert Block("A", methods=[]).methods == []
+    assert Block("A", judges=[], methods=[]).methods == []
 
 
 def test_the_split_of_something_else_is_not_taken(workspace: Workspace) -> None:

@@ -110,7 +110,7 @@ def predict(
         validation=validation, report=report, quality=quality, **vars(opening), **vars(pool),
         **vars(where),
     )  # fmt: skip
-    kept = "" if written or overwrite else ", all existed already"
+    kept = "" if written or overwrite else ", all existed already, whichever model made them"
     console.print(
         f"{output}: {len(written)} masks written{kept}",
         highlight=False,

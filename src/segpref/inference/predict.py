@@ -66,7 +66,8 @@ def predict_folder(
         overlap: as in :func:`~segpref.inference.case_masks.predict_case`.
         batch_size: slices, windows, or images of one size that follow one another, that go through
             the network at once.
-        overwrite: make masks anew that are there already; they are skipped otherwise.
+        overwrite: make masks anew that are there already; they stay otherwise, whichever model made
+            them, and their number is told.
         prompts: asked in place of a promptable model's own; on a volume they are carried from their
             slice to the others (:func:`~segpref.inference.propagation.propagate`).
         carry: in volumes, a promptable model's own prompts, too, are carried, from the slice where it
@@ -107,10 +108,22 @@ def predict_folder(
             for source, path in targets
             if overwrite or not all(file.exists() for file in format.files(path, space))
         ]
+        _tell_kept(len(targets) - len(todo), len(targets), output)
         if pool is None or pool.ray is None:
             pipe = partial(pipelined, reader, todo, made, batch_size, options.sizes)
             return _collected(pipe, todo, output)
         return _on_pool(pool, opened, options, reader, todo, output)
+
+
+def _tell_kept(kept: int, masks: int, output: Path) -> None:
+    """Say that masks stay which may be of another model: from here on they lie beside new ones."""
+    if 0 < kept < masks:
+        console.print(
+            f"{output}: {kept} of {masks} masks are there already and stay, whichever model made them. "
+            "With --overwrite true all are of this one.",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 def each_image(

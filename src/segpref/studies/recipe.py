@@ -67,9 +67,9 @@ class Block:
 
     def __post_init__(self) -> None:
         where = f"the block {self.title!r}"
-        refuse_empty(where, bases=self.bases, judges=self.judges, seeds=self.seeds)
+        refuse_empty(where, bases=self.bases, seeds=self.seeds)
         # A block may be of bases alone.
-        refuse_empty(where, methods=self.methods or None)
+        refuse_empty(where, judges=self.judges or None, methods=self.methods or None)
         refuse_empty(where, **self.sweep)
 
 

@@ -53,9 +53,16 @@ def run_study(
         SegprefError: the recipe or the data are wrong, or another process works in the folder.
     """
     with alone_in(workspace.out):
-        jobs = study_jobs(workspace, seeds, only)
-        failed = run_jobs(workspace.out, jobs, executor, workspace.open)
+        tasks = plan(workspace.recipe, seeds, only)
+        jobs, prepare = [_job(workspace, task) for task in tasks], partial(_open, workspace, tasks)
+        failed = run_jobs(workspace.out, jobs, executor, prepare)
         return collect(workspace, seeds, failed)
+
+
+def _open(workspace: Workspace, tasks: Sequence[Task]) -> None:
+    # Before the folder is written: what is refused can be corrected.
+    workspace.check_labels(tasks)
+    workspace.open()
 
 
 def _job(workspace: Workspace, task: Task) -> Job:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -81,7 +81,6 @@ class Workspace(Portable):
         self._refuse_changes()
         for name, opened in self.existing.items():
             refuse_measured(name, opened, self._splits)
-        self._check_labels()
         self._check_standing()
         # A recipe that is refused can be corrected: nothing is written before all fits.
         # The split comes first: beside a recipe, a split that lies there is the study's own.
@@ -230,9 +229,16 @@ class Workspace(Portable):
             model=self._digests.get(task.base),
         )
 
-    def _check_labels(self) -> None:
-        """Refuse bases and judges for which the split has too few labels, and runs without images."""
-        tasks = plan(self.recipe)
+    def check_labels(self, tasks: Sequence[Task]) -> None:
+        """Refuse bases and judges for which the split has too few labels, and runs without images.
+
+        Args:
+            tasks: what is to be done.
+
+        Raises:
+            SegprefError: there is one, or the folder was begun with another recipe.
+        """
+        self._refuse_changes()
         for task in tasks:
             stage = self.recipe.bases.get(task.base)
             judge = self.recipe.judges.get(task.judge)
