@@ -68,6 +68,17 @@ def test_a_tie_is_a_tie_and_doubt_says_nothing(tmp_path: Path) -> None:
     assert np.isnan([found[0], found[3], found[4]]).all()
 
 
+def test_an_audit_of_doubt_alone_says_so(tmp_path: Path) -> None:
+    study = small_study(tmp_path, practice=0, gold=0.0)
+    with VoteStore(study.database) as store:
+        store.create(study.contents(), Rules(repeats=0.0, gold=0.0))
+        vote_all(store, welcome(store), lambda _: "cant-tell")
+    with pytest.raises(
+        SegprefError, match=r"none of \d+ votes in .*study says which mask is better"
+    ):
+        audit(data=heart_data(tmp_path / "again"), votes=study.path, cache=tmp_path / "cache")
+
+
 def test_masks_that_were_never_compared_are_not_set_side_by_side(tmp_path: Path) -> None:
     told = [("first", (0, 1)), ("first", (1, 2)), ("first", (3, 4))]
     found = scored(said(*told, folder=tmp_path), 0, 1, 2, 3, 4)

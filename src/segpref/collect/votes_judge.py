@@ -130,7 +130,8 @@ class VotesJudge:
             dataset: holds the images that were voted on; those without a label are passed over.
 
         Raises:
-            SegprefError: it lacks some of them, or has a label of none; or a folder does not say which
+            SegprefError: nobody said which mask is better; it lacks some of them, or has a label of
+                none; or a folder does not say which
                 masks are the model's own.
         """
         votes = self.votes
@@ -141,6 +142,12 @@ class VotesJudge:
                     "over them is unknown: give the study, or a folder of segpref collect export"
                 )
         asked = self.measurable(dataset)
+        if not self._groups:
+            raise SegprefError(
+                f"none of {len(votes.learned) + len(votes.held_out)} votes in {self._named} says which "
+                "mask is better, so there is nothing to measure: collect more (segpref collect report "
+                "says what was answered)"
+            )
         if not len(asked):
             raise SegprefError(
                 f"none of the images that people voted on in {self._named} has a label, so what they "

@@ -98,8 +98,8 @@ class OpenModel:
         """
         if reader.label_space != self.card.label_space:
             raise SegprefError(
-                f"the labels of {named} are {reader.label_space}, but the model {self.path} predicts "
-                f"{self.card.label_space}: {otherwise}"
+                f"the labels of {named} are {reader.label_space or 'not there'}, but the model "
+                f"{self.path} predicts {self.card.label_space}: {otherwise}"
             )
         if len(reader.channels) != len(self.card.channels):
             raise SegprefError(

@@ -134,7 +134,7 @@ def more_votes(found: Sequence[Precision]) -> str:
         else:
             said.append(
                 f"{told}; about {_rounded(one.needed - have)} more would bring it to "
-                f"± {one.wanted:.0%}, twice as many to ± {one.with_votes(2 * have):.0%}."
+                f"± {one.wanted:.0%}, twice as many as now to ± {one.with_votes(2 * have):.0%}."
             )
     return " ".join(said)
 

@@ -95,6 +95,12 @@ class LabelSpace:
                 f"not {self.unlabelled}"
             )
 
+    def __str__(self) -> str:
+        """For sentences, such as "multi-class background, liver, tumour"."""
+        regions = ", ".join(one.name for one in self.regions)
+        told = f"{self.kind} {', '.join(self.names)}"
+        return f"{told} with the regions {regions}" if regions else told
+
     @property
     def disk_values(self) -> tuple[int, ...]:
         """The value of every class in files."""
