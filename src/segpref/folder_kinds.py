@@ -8,7 +8,7 @@ from typing import Literal
 
 from segpref.types import SegprefError
 
-__all__ = ["FolderKind", "refuse_other_kind"]
+__all__ = ["FolderKind", "kind_of", "refuse_other_kind"]
 
 FolderKind = Literal["run", "study", "votes", "preferences", "pack", "model", "dataset"]
 
@@ -22,6 +22,14 @@ _KINDS: Mapping[FolderKind, tuple[str, tuple[str, ...]]] = {
     "dataset": ("a dataset", ("dataset.json",)),
 }
 """Of each kind its name in sentences, and files that only such a folder has."""
+
+
+def kind_of(folder: Path) -> FolderKind | None:
+    """What a folder holds; None where no file tells."""
+    return next(
+        (kind for kind, (_, marks) in _KINDS.items() if any((folder / m).is_file() for m in marks)),
+        None,
+    )
 
 
 def refuse_other_kind(out: Path, own: FolderKind | None) -> None:

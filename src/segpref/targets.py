@@ -7,6 +7,7 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
+from segpref.folder_kinds import kind_of
 from segpref.types import SegprefError
 
 __all__ = ["check_outputs", "file_target", "refuse_special"]
@@ -62,13 +63,13 @@ def check_outputs(
     Args:
         files: files that are made or replaced; None for one that was not asked for.
         folders: folders that are made or written into.
-        read: what the same command reads: files and folders (a dataset, a model), which ``files`` must
-            not overwrite. What is no path is left alone.
+        read: what the same command reads: files and folders (a dataset, a model), which ``files``, as
+            the user names them, must not overwrite. What is no path is left alone.
 
     Raises:
         SegprefError: something else than a file or a folder is there, or in a folder a device, a named
             pipe or a socket; a link that leads nowhere; no permission to write; a file that is read, or
-            that is there in a folder that is read.
+            that is there in a folder that is read, or in that of a run, a study, a model or a dataset.
     """
     sources = [Path(one).expanduser() for one in read if isinstance(one, str | Path) and str(one)]
     for path in folders:
@@ -81,6 +82,9 @@ def check_outputs(
                 raise SegprefError(f"{path} is write-protected: choose another file to write to")
             for source in sources:
                 _check_kept(path, target, source)
+            if sources and target.exists() and kind_of(target.parent) is not None:
+                # Such as a run's own table, where another model is measured.
+                raise SegprefError(_kept(path, target.parent))
             _check_place(path, target.parent)
 
 
@@ -93,10 +97,14 @@ def _check_kept(path: Path, target: Path, source: Path) -> None:
             f"{path} is read, too, and would be overwritten: choose another file to write to"
         )
     if source.is_dir() and source.resolve() in target.resolve().parents:
-        raise SegprefError(
-            f"{path} is there already, in {source}, which is read: remove it, or choose another file "
-            "to write to"
-        )
+        raise SegprefError(_kept(path, source))
+
+
+def _kept(path: Path, folder: Path) -> str:
+    return (
+        f"{path} is there already, in {folder}, of which it may be a part: remove it, or choose "
+        "another file to write to"
+    )
 
 
 def _check_folder(path: Path) -> None:

@@ -16,6 +16,9 @@ def place(tmp_path: Path) -> Path:
         "model/best.safetensors",
         "model/split.json",
         "model/metrics.csv",
+        "model/run.json",
+        "another/metrics.csv",
+        "another/run.json",
         "data/dataset.json",
         "data/images/a.nii.gz",
         "groups.csv",
@@ -38,6 +41,8 @@ def place(tmp_path: Path) -> Path:
         ("model", "data/images/a.nii.gz", "is there already"),
         ("model", "data/dataset.json", "is there already"),
         ("model", "model/metrics.csv", "is there already"),
+        ("model/best.safetensors", "model/metrics.csv", "is there already"),
+        ("model", "another/metrics.csv", "is there already"),
     ],
 )
 def test_scores_do_not_overwrite_what_is_measured(

@@ -131,8 +131,7 @@ class VotesJudge:
 
         Raises:
             SegprefError: nobody said which mask is better; it lacks some of them, or has a label of
-                none; or a folder does not say which
-                masks are the model's own.
+                none; or a folder does not say which masks are the model's own.
         """
         votes = self.votes
         for one in votes.folders:

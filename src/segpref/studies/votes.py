@@ -30,14 +30,13 @@ from segpref.proposals import SlateProposals
 from segpref.training import AlignConfig, HeldOut, RunFolder, align, is_first_process
 from segpref.training.anchored import objective_of
 from segpref.training.methods import method_of
-from segpref.types import LabelSpace, Objective, SegprefError
+from segpref.types import Objective, SegprefError
 
 __all__ = [
     "LEFT_OUT",
     "VoteInputs",
     "align_to_votes",
     "configured",
-    "objective_for",
     "open_votes",
     "refuse_silence",
 ]
@@ -150,7 +149,9 @@ def open_votes(
             f"all {left_out} votes are about patients of validation or test, from whom nothing may be "
             "learned: give another split"
         )
-    objective = objective_for(config, pool.label_space)
+    empty = RecordedPairs({})
+    signal = method_of(config, pool.label_space, AbstainingJudge(), records=empty).signal
+    objective = objective_of(signal)
     silent = RecordedPairs({}, objective=objective).says_nothing
     refuse_silence(learned, objective)
     if not held and not len(validation):
@@ -179,18 +180,6 @@ def open_votes(
     skipped = Counter(votes.skipped) + Counter({LEFT_OUT: left_out})
     figures = _figures(learned, held, skipped, silent)
     return VoteInputs(config, records, pool, slates, held_out, figures)
-
-
-def objective_for(config: AlignConfig, space: LabelSpace) -> Objective:
-    """What votes are learned with.
-
-    Args:
-        config: of the alignment, :func:`configured`.
-        space: what the masks mean.
-    """
-    return objective_of(
-        method_of(config, space, AbstainingJudge(), records=RecordedPairs({})).signal
-    )
 
 
 def refuse_silence(records: Sequence[Preference], objective: Objective) -> None:
