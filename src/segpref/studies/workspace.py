@@ -9,12 +9,9 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from segpref.data.cache import Cache, write_atomically
 from segpref.data.dataset import Dataset
 from segpref.data.masks import MaskFolder
-from segpref.data.pictures import is_colour
 from segpref.data.preparing import prepare
 from segpref.data.source import Reader
 from segpref.data.splits import Split, cross_validation, split_patients
@@ -24,7 +21,6 @@ from segpref.policies.model_formats import OpenModel
 from segpref.progress import console, headed
 from segpref.proposals import SlateProposals
 from segpref.report.runs import label
-from segpref.studies.earlier import whole_methods, with_own_ranges
 from segpref.studies.engine.job import Portable
 from segpref.studies.existing import digest_of, keep_model, open_existing, refuse_measured
 from segpref.studies.judging import (
@@ -34,9 +30,10 @@ from segpref.studies.judging import (
     labelled_recipes,
 )
 from segpref.studies.kept_data import keep_data
+from segpref.studies.kept_recipe import begun_with, has_recipe, keep_recipe
 from segpref.studies.planning import Task, judge_task, plan
-from segpref.studies.recipe import Recipe, default_network, read_recipe
-from segpref.studies.recorded_settings import as_recorded, changed_settings, plain, same_settings
+from segpref.studies.recipe import Recipe, default_network
+from segpref.studies.recorded_settings import as_recorded, plain
 from segpref.studies.stages import Stage1
 from segpref.training import RunFolder, fit
 from segpref.trust import allow_names, read_json
@@ -44,9 +41,7 @@ from segpref.types import Judge, SegprefError
 
 __all__ = ["Workspace"]
 
-_RECIPE, _MODELS = "recipe.yaml", "models.json"
-_SHARED = ("split", "split_seed", "folds", "preparation", "network", "align")
-_NAMED = ("bases", "judges", "methods")
+_MODELS = "models.json"
 
 
 @dataclass(frozen=True)
@@ -103,7 +98,7 @@ class Workspace(Portable):
     def _split_of(self, fold: int) -> Split:
         """The split that the study was begun with; a new one is not that of a file that lies there."""
         file = self._split_file(fold)
-        begun = (self.out / _RECIPE).exists() and file.exists()
+        begun = has_recipe(self.out) and file.exists()
         return Split.load(file) if begun else self._draw_split(fold)
 
     def _split_file(self, fold: int) -> Path:
@@ -364,30 +359,11 @@ class Workspace(Portable):
         Raises:
             SegprefError: the folder was begun with another recipe.
         """
-        now = plain(self.recipe)
-        if (before := self._begun_with()) is not None:
-            for section in _NAMED:
-                now[section] = {**before[section], **now[section]}
-        write_atomically(self.out / _RECIPE, yaml.safe_dump(now, sort_keys=False).encode())
-
-    def _begun_with(self) -> Mapping[str, Any] | None:
-        """The recipe that the folder was begun with; there may be more names now; None if new."""
-        path = self.out / _RECIPE
-        if not path.exists():
-            return None
-        before: Mapping[str, Any] = whole_methods(read_recipe(path))
-        if is_colour(self.reader.channels):
-            before = with_own_ranges(before)
-        if changed := _changed(before, self.recipe):
-            raise SegprefError(
-                f"{self.out} was begun with another recipe ({', '.join(changed)}): choose another "
-                "--out, or give what was changed a new name"
-            )
-        return before
+        keep_recipe(self.out, self.recipe, self.reader.channels)
 
     def _refuse_changes(self) -> None:
         """Refuse a recipe, or files that it names, that were changed since the study has begun."""
-        self._begun_with()
+        begun_with(self.out, self.recipe, self.reader.channels)
         given, kept = self.recipe.split_file, self._split_file(0)
         begun = given is not None and given.exists() and kept.exists()
         if given is not None and begun and Split.load(given) != Split.load(kept):
@@ -404,19 +380,3 @@ class Workspace(Portable):
                     f"{self.existing[name].path} was changed since this study has begun: put the old "
                     "model back, or write the study into a new folder"
                 )
-
-
-def _changed(before: Mapping[str, Any], now: Recipe) -> list[str]:
-    """Which settings that affect results were changed; names may be added."""
-    found = [name for name in changed_settings(before, now) if name in _SHARED]
-    for section in _NAMED:
-        old = before.get(section)
-        if not isinstance(old, Mapping):
-            found.append(section)
-            continue
-        found += [
-            f"{section}: {name}"
-            for name, one in getattr(now, section).items()
-            if name in old and not same_settings(old[name], one)
-        ]
-    return found
